@@ -1,0 +1,32 @@
+//! Who runs next, and where in KV memory their tokens land.
+//!
+//! This crate decides; it never executes. It knows no tensors, no text, no threads, no clocks and no files:
+//! time and randomness are arguments, so every decision can be replayed in a test.
+//!
+//! Read `step.rs` first (what one forward pass is asked to do), then `cache_spec.rs` and `kv_layout.rs`
+//! (what a block is), then the pool and the scheduler.
+
+pub mod answer_index;
+pub mod block_pool;
+pub mod cache_spec;
+pub mod hash;
+pub mod ids;
+pub mod kv_layout;
+pub mod plan;
+pub mod runner;
+pub mod scheduler;
+pub mod step;
+
+pub use answer_index::{AnswerIndex, AnswerKey, AnswerToken, SplicedPrompt};
+pub use block_pool::PoolCounts;
+pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, ModelCacheSpec};
+pub use hash::{BlockKey, ChainHash, ChainHasher};
+pub use ids::{BlockId, SeqId, TokenId};
+pub use kv_layout::{KvLayout, LayerGroup, LayerSlot};
+pub use plan::{
+    Admitted, Committed, CompletedBlock, EndReason, Ended, NewSequence, Plan, PromptLogits, Restore,
+    RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState, Shortage, StoreMode, SubmitError, Submitted,
+};
+pub use runner::{ModelRunner, RunError};
+pub use scheduler::Scheduler;
+pub use step::{BlockCopy, BlockTable, Logits, LogitsWanted, Row, Step};
