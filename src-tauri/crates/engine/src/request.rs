@@ -1,0 +1,134 @@
+//! A request as the engine takes it: parsed, tokenised, bounded.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scheduler::TokenId;
+
+/// The `x-request-id` of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestId(pub Arc<str>);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A valid request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Echoed in logs and records.
+    pub id: RequestId,
+    /// The prompt; never empty.
+    pub prompt: Vec<TokenId>,
+    /// Upper bound on sampled tokens; absent = the room that the context leaves.
+    pub max_tokens: Option<usize>,
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+    /// Strings that end the answer and are not part of it.
+    pub stop: Vec<String>,
+    /// Ignore the model's own end of turn (benchmarks).
+    pub ignore_end_of_turn: bool,
+    /// Report log-probabilities with this many rivals.
+    pub top_logprobs: Option<usize>,
+    /// The conversation's name, where the client gave one; a hint, never a matter of correctness.
+    pub agent: Option<String>,
+}
+
+/// How the next token is chosen. Temperature 0 is greedy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// 0 = greedy; `0.0..=2.0`.
+    pub temperature: f32,
+    /// Keep the smallest set of tokens whose probability reaches this; 1 = off.
+    pub top_p: f32,
+    /// Keep this many of the likeliest tokens; 0 = off.
+    pub top_k: usize,
+    /// Keep tokens at least this likely relative to the likeliest; 0 = off.
+    pub min_p: f32,
+    /// Subtracted from a token's logit for every time it was generated.
+    pub frequency_penalty: f32,
+    /// Subtracted once from the logit of a token that was generated.
+    pub presence_penalty: f32,
+    /// Divides (positive) or multiplies (negative) logits of tokens seen in prompt or answer; 1 = off.
+    pub repetition_penalty: f32,
+    /// Added to the logits of these tokens.
+    pub logit_bias: Vec<(TokenId, f32)>,
+    /// Fixes the random choices; the same in any batch.
+    pub seed: Option<u64>,
+}
+
+impl Default for Sampling {
+    fn default() -> Sampling {
+        Sampling {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            repetition_penalty: 1.0,
+            logit_bias: Vec::new(),
+            seed: None,
+        }
+    }
+}
+
+/// Why a request got no answer, by what the caller can do about it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// A value the engine cannot take.
+    #[error("{message}")]
+    Invalid {
+        /// The parameter's name in the API.
+        param: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The prompt does not fit the effective context.
+    #[error("the prompt has {n_tokens} tokens and the context holds {limit}")]
+    TooLong {
+        /// Tokens of the prompt.
+        n_tokens: usize,
+        /// The effective context.
+        limit: usize,
+    },
+    /// The pool had no room within the queue timeout.
+    #[error("the request needs {needed} blocks; {free} of {total} are free")]
+    PoolExhausted {
+        /// Blocks needed.
+        needed: usize,
+        /// Blocks free or evictable.
+        free: usize,
+        /// Blocks in the pool.
+        total: usize,
+    },
+    /// No permit: too many requests in the house.
+    #[error("{n_waiting} requests are waiting")]
+    Busy {
+        /// How many.
+        n_waiting: usize,
+    },
+    /// The engine admits nothing in this state.
+    #[error("the server is {state}")]
+    Unavailable {
+        /// The state's name.
+        state: &'static str,
+        /// When it may be worth asking again.
+        retry_after: Option<Duration>,
+    },
+    /// The drain's deadline passed, or the sequence was preempted for good.
+    #[error("the answer was interrupted: {why}")]
+    Interrupted {
+        /// Why.
+        why: &'static str,
+    },
+    /// The forward pass failed. The details are in the log under this id.
+    #[error("internal error {id}")]
+    Fault {
+        /// An id to look for in the log.
+        id: String,
+    },
+}

@@ -1,0 +1,138 @@
+//! The numbers beside the state: progress, counts, utilisation. Published by the engine thread, read by all.
+
+use std::time::{Duration, Instant};
+
+use crate::loader::LoadProgress;
+
+/// Everything that health, metrics, tray and window show besides the state.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    /// Weights made ready so far.
+    pub load: LoadProgress,
+    /// Whether a model has been ready once in this process.
+    pub started: bool,
+    /// Blocks by state.
+    pub pool: PoolCounts,
+    /// Sequences with rows in steps.
+    pub n_running: usize,
+    /// Requests admitted to the house and not running yet.
+    pub n_waiting: usize,
+    /// The last sign of life of the engine thread.
+    pub heartbeat: Instant,
+    /// When the step under way began.
+    pub step_started: Option<Instant>,
+    /// The drain under way.
+    pub drain: Option<DrainProgress>,
+    /// Totals since start.
+    pub totals: Totals,
+}
+
+/// Blocks by state; `free + held + cached = total`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Blocks with nothing in them.
+    pub free: usize,
+    /// Blocks that cannot be reused at once: of running or restoring sequences, unsaved, pinned resident.
+    pub held: usize,
+    /// Blocks kept for reuse and evictable.
+    pub cached: usize,
+    /// All blocks.
+    pub total: usize,
+    /// Bytes of a block.
+    pub block_bytes: usize,
+    /// Tokens of a block.
+    pub block_tokens: usize,
+}
+
+impl PoolCounts {
+    /// Held blocks in percent of all, `0.0..=100.0`.
+    pub fn utilization(self) -> f64 {
+        if self.total == 0 { 0.0 } else { self.held as f64 * 100.0 / self.total as f64 }
+    }
+
+    /// Strictly above 90 %, compared as integers; exactly 90 % is not.
+    pub fn is_near_exhaustion(self) -> bool {
+        self.held * 10 > self.total * 9
+    }
+}
+
+/// A drain under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainProgress {
+    /// Sequences still running.
+    pub n_active: usize,
+    /// Bytes still to be saved.
+    pub unsaved_bytes: u64,
+    /// When the drain began.
+    pub since: Instant,
+    /// When running sequences are ended.
+    pub deadline: Instant,
+}
+
+/// A finished drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Sequences that ran to their own end.
+    pub n_drained: usize,
+    /// Sequences ended by the deadline.
+    pub n_interrupted: usize,
+    /// Requests refused because they had not started.
+    pub n_refused: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Counters since start; they only grow.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    /// Requests admitted to the house.
+    pub requests: u64,
+    /// Prompt tokens computed.
+    pub prefilled_tokens: u64,
+    /// Prompt tokens reused.
+    pub reused_tokens: u64,
+    /// Tokens sampled.
+    pub generated_tokens: u64,
+    /// Steps run.
+    pub steps: u64,
+    /// Rows of those steps.
+    pub rows: u64,
+    /// Tokens of those steps.
+    pub step_tokens: u64,
+    /// Sequences preempted.
+    pub preemptions: u64,
+    /// Cached blocks given up for new ones.
+    pub evictions: u64,
+    /// Sequences whose client went away.
+    pub cancelled: u64,
+    /// Workers rebuilt after a failure.
+    pub worker_failures: u64,
+    /// Drains begun.
+    pub drains: u64,
+    /// Drains whose deadline interrupted something.
+    pub drain_timeouts: u64,
+    /// Sequences that ended by themselves during drains.
+    pub drained_sequences: u64,
+    /// Sequences that a drain's deadline ended.
+    pub interrupted_sequences: u64,
+    /// Length of the last drain.
+    pub last_drain: Option<Duration>,
+    /// Seconds spent in drains.
+    pub drain_seconds: f64,
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats {
+            load: LoadProgress::default(),
+            started: false,
+            pool: PoolCounts::default(),
+            n_running: 0,
+            n_waiting: 0,
+            heartbeat: Instant::now(),
+            step_started: None,
+            drain: None,
+            totals: Totals::default(),
+        }
+    }
+}

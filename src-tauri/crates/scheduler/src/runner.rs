@@ -1,0 +1,70 @@
+//! The one seam between deciding and computing.
+
+use crate::cache_spec::ModelCacheSpec;
+use crate::ids::BlockId;
+use crate::kv_layout::KvLayout;
+use crate::step::{Logits, Step};
+
+/// Executes steps against a KV pool that it owns.
+///
+/// The engine drives it from one thread. Two implementations exist: the real one in `model`,
+/// and the scripted one with which engine and scheduler are tested.
+pub trait ModelRunner: Send {
+    /// The model's KV shape.
+    fn cache_spec(&self) -> &ModelCacheSpec;
+
+    /// How blocks are cut out of the pool.
+    fn layout(&self) -> &KvLayout;
+
+    /// Blocks in the pool; ids run from 0 to one less.
+    fn n_blocks(&self) -> usize;
+
+    /// Run one step and leave the wanted logits in `out`, whose old content is dropped.
+    ///
+    /// # Errors
+    /// The step failed as a whole and nothing of it may be used. A row with non-finite logits is not an error:
+    /// the caller looks at the values.
+    fn run(&mut self, step: &Step, out: &mut Logits) -> Result<(), RunError>;
+
+    /// Copy a block's bytes out of the pool; `out` is `layout().block_bytes` long.
+    ///
+    /// # Errors
+    /// The block does not exist or `out` has another length.
+    fn export_block(&mut self, block: BlockId, out: &mut [u8]) -> Result<(), RunError>;
+
+    /// Copy bytes that [`ModelRunner::export_block`] gave back into a block, bit for bit.
+    ///
+    /// # Errors
+    /// The block does not exist or `bytes` has another length.
+    fn import_block(&mut self, block: BlockId, bytes: &[u8]) -> Result<(), RunError>;
+}
+
+/// Why a step or a block transfer did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The step contradicts the pool or the model: a bug in the caller.
+    #[error("invalid step: {0}")]
+    InvalidStep(String),
+    /// A block id outside the pool.
+    #[error("block {block} of {n_blocks}")]
+    NoSuchBlock {
+        /// The id asked for.
+        block: u32,
+        /// Blocks there are.
+        n_blocks: usize,
+    },
+    /// A transfer buffer of the wrong size.
+    #[error("block transfer of {got} bytes where a block has {want}")]
+    BlockSize {
+        /// Bytes given.
+        got: usize,
+        /// Bytes of a block.
+        want: usize,
+    },
+    /// Memory for the step could not be had.
+    #[error("out of memory: {0}")]
+    OutOfMemory(String),
+    /// The device failed.
+    #[error("device: {0}")]
+    Device(String),
+}

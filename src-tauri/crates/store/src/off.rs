@@ -1,0 +1,54 @@
+//! The store that is switched off: nothing is kept and nothing is found.
+
+use crate::block_store::{BlockKey, BlockRecord, BlockStore, FlushReport, MissReason, StoreStats};
+
+/// Keeps nothing. Saving succeeds, because nobody was promised that it would be there again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoreOff;
+
+impl BlockStore for StoreOff {
+    fn is_on(&self) -> bool {
+        false
+    }
+
+    fn save(&self, _record: BlockRecord) -> Result<(), Box<BlockRecord>> {
+        Ok(())
+    }
+
+    fn restore(
+        &self,
+        keys: Vec<BlockKey>,
+        deliver: Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>,
+    ) {
+        deliver(keys.iter().map(|_| Err(MissReason::Absent)).collect());
+    }
+
+    fn flush(&self, done: Box<dyn FnOnce(FlushReport) + Send>) {
+        done(FlushReport::default());
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_store_that_is_off_answers_every_restore_with_absent() {
+        let (sender, receiver) = channel();
+        let keys = vec![BlockKey { hash: [1; 32], group: 0 }, BlockKey { hash: [2; 32], group: 1 }];
+        StoreOff.restore(keys, Box::new(move |found| sender.send(found).unwrap()));
+        assert_eq!(receiver.recv().unwrap(), vec![Err(MissReason::Absent), Err(MissReason::Absent)]);
+    }
+
+    #[test]
+    fn a_flush_of_a_store_that_is_off_ends_at_once() {
+        let (sender, receiver) = channel();
+        StoreOff.flush(Box::new(move |report| sender.send(report).unwrap()));
+        assert_eq!(receiver.recv().unwrap(), FlushReport::default());
+    }
+}

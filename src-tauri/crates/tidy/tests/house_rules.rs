@@ -1,0 +1,52 @@
+//! The house rules, held against this repository.
+
+use tidy::tree::{self, File};
+use tidy::{manifests, prose, sources};
+
+fn files() -> Vec<File> {
+    tree::files(&tree::root()).expect("the repository is a git checkout")
+}
+
+fn none(complaints: Vec<String>) {
+    assert!(complaints.is_empty(), "\n  {}", complaints.join("\n  "));
+}
+
+#[test]
+fn the_tree_is_found() {
+    let files = files();
+    assert!(files.iter().any(|f| f.path == "src-tauri/ARCHITECTURE.md"), "{} files", files.len());
+}
+
+#[test]
+fn the_top_level_is_fixed() {
+    none(prose::top_level_complaints(&tree::top_level(&files())));
+}
+
+#[test]
+fn packages_depend_only_along_the_drawn_edges() {
+    none(manifests::complaints(&files()));
+}
+
+#[test]
+fn sources_keep_the_house_rules() {
+    none(sources::complaints(&files()));
+}
+
+#[test]
+fn documents_name_only_paths_that_exist() {
+    none(prose::path_complaints(&tree::root(), &files()));
+}
+
+#[test]
+fn nothing_names_the_machine_it_was_written_on() {
+    none(prose::machine_complaints(&files()));
+}
+
+#[test]
+fn the_map_names_every_package() {
+    let files = files();
+    let map = files.iter().find(|f| f.path == "src-tauri/ARCHITECTURE.md").expect("there is a map");
+    for (name, _) in manifests::EDGES {
+        assert!(map.text.contains(&format!("`{name}`")), "the map does not name `{name}`");
+    }
+}

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Installs what building and testing need, and names clearly what it cannot install.
+#   setup.sh build   for `make run`
+#   setup.sh test    for `make test`: the same and what the tests need besides
+set -euo pipefail
+
+purpose=${1:?build or test}
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+debian_packages() {
+  echo build-essential pkg-config git python3 python3-venv ca-certificates
+}
+
+# Installed means: dpkg knows it, or the program it is needed for is there by other means.
+missing_debian_packages() {
+  local package
+  for package in $(debian_packages); do
+    case $package in
+      git) command -v git >/dev/null && continue ;;
+      python3) command -v python3 >/dev/null && continue ;;
+      python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null && continue ;;
+    esac
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+  done
+}
+
+setup_debian() {
+  local missing sudo=()
+  missing=$(missing_debian_packages)
+  [ -n "$missing" ] || return 0
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || die "these packages are missing and there is no sudo to install them:" $missing
+    sudo=(sudo)
+  fi
+  say "installing with apt-get:" $missing
+  local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -q -y)
+  "${apt[@]}" update >&2
+  # shellcheck disable=SC2086 # a list of words
+  "${apt[@]}" install --no-install-recommends $missing >&2
+}
+
+setup_macos() {
+  xcode-select -p >/dev/null 2>&1 || die "the Xcode command-line tools are missing: run 'xcode-select --install', then again"
+  command -v python3 >/dev/null || die "python3 is missing: it comes with the Xcode command-line tools"
+}
+
+setup_rust() {
+  command -v cargo >/dev/null || [ ! -x "$HOME/.cargo/bin/cargo" ] || PATH="$HOME/.cargo/bin:$PATH"
+  command -v cargo >/dev/null || die "Rust is missing and is not in the system's packages: install rustup from https://rustup.rs, then again"
+  local want have
+  want=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+  have=$(rustc --version 2>/dev/null | cut -d' ' -f2) || true
+  [ "$have" = "$want" ] || die "Rust $want is needed (rust-toolchain.toml) and rustc says '${have:-nothing}': run 'rustup toolchain install $want'"
+}
+
+case $(uname -s) in
+  Linux)
+    if command -v apt-get >/dev/null; then
+      setup_debian
+    else
+      say "no apt-get here: make sure that these are installed: $(debian_packages)"
+    fi ;;
+  Darwin) setup_macos ;;
+  *) die "Samovar is built on macOS and Linux; this is $(uname -s)" ;;
+esac
+setup_rust
+case $purpose in
+  build | test) ;;
+  *) die "unknown purpose '$purpose'" ;;
+esac
