@@ -1,0 +1,35 @@
+//! A conversation as a chat template sees it.
+
+/// A conversation to be rendered.
+#[derive(Debug, Clone, Default)]
+pub struct Chat {
+    /// The turns, oldest first.
+    pub messages: Vec<ChatMessage>,
+    /// Whether the text ends with the opening of the assistant's next turn.
+    pub add_generation_prompt: bool,
+    /// Whether the last message is the beginning of an answer that the model is to go on with; the text then
+    /// ends with that message's content, and `add_generation_prompt` has no effect.
+    pub continue_final: bool,
+    /// Further variables for the template, `tools` for example.
+    pub extra: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, Default)]
+pub struct ChatMessage {
+    /// `system`, `user`, `assistant`, …
+    pub role: String,
+    /// The text.
+    pub content: String,
+    /// The speaker's name, if the client gave one.
+    pub name: Option<String>,
+    /// Further fields of the message for the template, `tool_calls` for example; they cannot replace the above.
+    pub extra: serde_json::Map<String, serde_json::Value>,
+}
+
+impl ChatMessage {
+    /// A message of text.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> ChatMessage {
+        ChatMessage { role: role.into(), content: content.into(), ..ChatMessage::default() }
+    }
+}

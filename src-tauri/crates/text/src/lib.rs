@@ -1,0 +1,23 @@
+//! Text in and out of tokens: the vocabulary, chat templates, streaming detokenising, stop strings.
+//!
+//! Everything here is pure: it is built once from a model's metadata and then only computes. It knows no
+//! tensors, no requests, no threads, no files and no HTTP.
+//!
+//! Read `model.rs` first: `TextModel` is what callers hold, the other files are its parts.
+
+mod chat;
+mod detokenizer;
+mod error;
+mod metadata;
+mod model;
+mod stop;
+
+pub use chat::{Chat, ChatMessage};
+pub use detokenizer::Detokenizer;
+pub use error::TextError;
+pub use metadata::TextMetadata;
+pub use model::TextModel;
+pub use stop::{StopMatcher, StopOutcome};
+
+/// A token's number in the vocabulary.
+pub type TokenId = u32;
