@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use store::FlushReport;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::event::Event;
+use crate::handle::Permit;
 use crate::lifecycle::{After, IllegalTransition};
 use crate::loader::Loaded;
 use crate::request::Request;
@@ -12,7 +14,7 @@ use crate::stats::DrainReport;
 
 /// One message to the engine thread. `Submit` and `Drain` share the inbox, so their order is total.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Start loading, or load again after a failure.
     Load {
         /// Told at once whether loading began.
@@ -20,6 +22,10 @@ pub enum Command {
     },
     /// The loader thread has ended.
     Loaded(Result<Box<Loaded>, String>),
+    /// The store has made everything durable that was queued before a drain's end.
+    Flushed(FlushReport),
+    /// Look at the clock: a test has moved it.
+    Wake,
     /// A request; its permit drops with its sequence.
     Submit {
         /// The request, parsed and tokenised.
@@ -27,7 +33,7 @@ pub enum Command {
         /// Where its events go; a closed channel cancels it.
         events: mpsc::UnboundedSender<Event>,
         /// One permit = one request in the house.
-        permit: OwnedSemaphorePermit,
+        permit: Permit,
         /// When the handler had read the request.
         received: Instant,
     },

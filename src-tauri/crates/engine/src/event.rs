@@ -48,6 +48,13 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whether nothing follows.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Event::Finished { .. } | Event::Failed { .. })
+    }
+}
+
 /// Why an answer ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FinishReason {
@@ -57,6 +64,17 @@ pub enum FinishReason {
     StopString(String),
     /// `max_tokens`, or the room that the context left.
     Length,
+}
+
+impl FinishReason {
+    /// The name in records.
+    pub fn name(&self) -> &'static str {
+        match self {
+            FinishReason::EndOfTurn => "end_of_turn",
+            FinishReason::StopString(_) => "stop_string",
+            FinishReason::Length => "length",
+        }
+    }
 }
 
 /// A sampled token's log-probability and its best rivals.

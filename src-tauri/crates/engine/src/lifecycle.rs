@@ -39,13 +39,13 @@ pub enum State {
     Stopped,
 }
 
-/// What a drain leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a drain leads to. Of two drains the greater one wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum After {
-    /// Stay up, admit nothing until resumed.
-    Park,
     /// Load another model.
     Swap,
+    /// Stay up, admit nothing until resumed.
+    Park,
     /// End the process.
     Exit,
 }
@@ -86,6 +86,8 @@ pub enum Transition {
     Drained,
     /// Admit again.
     Resume,
+    /// Admit again as soon as the model is there: the drain was cancelled before loading had ended.
+    ResumeLoading,
     /// A load error, a worker panic, a lost device.
     Fail(FailureCause),
 }
@@ -100,6 +102,75 @@ pub struct IllegalTransition {
     pub state: &'static str,
 }
 
+/// Where `transition` leads from `state`.
+///
+/// A drain to exit is legal everywhere, so that quitting never has to wait for anything; parking and swapping need
+/// something to drain. A worker that dies while the engine drains to exit does not keep it from exiting.
+/// The weights may come in while draining or parked: they are kept, and the state stays.
+///
+/// # Errors
+/// The state does not allow the transition.
+pub fn next(state: &State, transition: &Transition) -> Result<State, IllegalTransition> {
+    let next = match (state, transition) {
+        (State::Unloaded | State::Failed { .. }, Transition::Load) => State::Loading,
+
+        (State::Loading, Transition::Loaded) => State::Ready,
+        (State::Draining { .. } | State::Parked, Transition::Loaded) => state.clone(),
+
+        (
+            State::Draining { then, deadline },
+            Transition::Drain { then: new_then, deadline: new_deadline },
+        ) => State::Draining { then: *then.max(new_then), deadline: *deadline.min(new_deadline) },
+        (State::Stopped, Transition::Drain { then: After::Exit, .. }) => State::Stopped,
+        (State::Parked, Transition::Drain { then: After::Park, .. }) => State::Parked,
+        (
+            State::Unloaded | State::Loading | State::Ready | State::Parked | State::Failed { .. },
+            Transition::Drain { then: then @ After::Exit, deadline },
+        )
+        | (
+            State::Loading | State::Ready | State::Parked,
+            Transition::Drain { then: then @ (After::Park | After::Swap), deadline },
+        ) => State::Draining { then: *then, deadline: *deadline },
+
+        (State::Draining { then, .. }, Transition::Drained) => match then {
+            After::Park => State::Parked,
+            After::Swap => State::Loading,
+            After::Exit => State::Stopped,
+        },
+
+        (State::Draining { .. } | State::Parked, Transition::Resume) => State::Ready,
+        (State::Draining { .. } | State::Parked, Transition::ResumeLoading) => State::Loading,
+
+        (State::Draining { then: After::Exit, .. }, Transition::Fail(_)) => state.clone(),
+        (
+            State::Unloaded
+            | State::Loading
+            | State::Ready
+            | State::Draining { .. }
+            | State::Parked
+            | State::Failed { .. },
+            Transition::Fail(cause),
+        ) => State::Failed { cause: cause.clone() },
+
+        _ => return Err(IllegalTransition { what: transition.name(), state: state.name() }),
+    };
+    Ok(next)
+}
+
+impl Transition {
+    /// One lower-case word, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Transition::Load => "load",
+            Transition::Loaded => "take a loaded model",
+            Transition::Drain { .. } => "drain",
+            Transition::Drained => "finish draining",
+            Transition::Resume | Transition::ResumeLoading => "resume",
+            Transition::Fail(_) => "fail",
+        }
+    }
+}
+
 impl State {
     /// One lower-case word: `unloaded`, `loading`, `ready`, `draining`, `parked`, `failed` or `stopped`.
     pub fn name(&self) -> &'static str {
@@ -112,5 +183,72 @@ impl State {
             State::Failed { .. } => "failed",
             State::Stopped => "stopped",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Every state against every transition, one line each; a state or a transition that is added shows up here.
+    #[test]
+    fn every_transition_from_every_state_leads_where_the_table_says() {
+        let t0 = Instant::now();
+        let at = |secs| t0 + Duration::from_secs(secs);
+        let cause = |text: &str| FailureCause::Load(text.to_owned());
+        let states = [
+            State::Unloaded,
+            State::Loading,
+            State::Ready,
+            State::Draining { then: After::Swap, deadline: at(20) },
+            State::Draining { then: After::Park, deadline: at(20) },
+            State::Draining { then: After::Exit, deadline: at(20) },
+            State::Parked,
+            State::Failed { cause: cause("old") },
+            State::Stopped,
+        ];
+        let drain = |then, secs| Transition::Drain { then, deadline: at(secs) };
+        let transitions = [
+            Transition::Load,
+            Transition::Loaded,
+            drain(After::Swap, 10),
+            drain(After::Park, 10),
+            drain(After::Park, 30),
+            drain(After::Exit, 10),
+            drain(After::Exit, 30),
+            Transition::Drained,
+            Transition::Resume,
+            Transition::ResumeLoading,
+            Transition::Fail(cause("new")),
+        ];
+        let show_state = |state: &State| match state {
+            State::Draining { then, deadline } => {
+                format!("draining-{}-{}", format!("{then:?}").to_lowercase(), (*deadline - t0).as_secs())
+            }
+            State::Failed { cause: FailureCause::Load(text) } => format!("failed-{text}"),
+            other => other.name().to_owned(),
+        };
+        let show_transition = |transition: &Transition| match transition {
+            Transition::Drain { then, deadline } => {
+                format!("drain-{}-{}", format!("{then:?}").to_lowercase(), (*deadline - t0).as_secs())
+            }
+            Transition::ResumeLoading => "resume-loading".to_owned(),
+            other => other.name().replace(' ', "-"),
+        };
+        let mut table = String::new();
+        for state in &states {
+            for transition in &transitions {
+                let to = match next(state, transition) {
+                    Ok(state) => show_state(&state),
+                    Err(illegal) => {
+                        assert_eq!((illegal.what, illegal.state), (transition.name(), state.name()));
+                        "-".to_owned()
+                    }
+                };
+                table += &format!("{:<18} {:<20} {to}\n", show_state(state), show_transition(transition));
+            }
+        }
+        assert_eq!(table, include_str!("lifecycle_table.txt"), "the table now reads:\n{table}");
     }
 }

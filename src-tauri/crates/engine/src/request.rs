@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scheduler::TokenId;
+
+use crate::lifecycle::{After, State};
 
 /// The `x-request-id` of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -131,4 +133,34 @@ pub enum Refusal {
         /// An id to look for in the log.
         id: String,
     },
+}
+
+impl Refusal {
+    /// That nothing is admitted in `state`, and when it may be worth asking again.
+    pub fn unavailable(state: &State, now: Instant) -> Refusal {
+        let retry_after = match state {
+            State::Unloaded | State::Failed { .. } | State::Stopped => None,
+            State::Ready | State::Loading => Some(Duration::from_secs(2)),
+            // What comes after an exit is another process's start; after the other two, a person or a load.
+            State::Draining { then: After::Exit, deadline } => {
+                Some(deadline.saturating_duration_since(now) + Duration::from_secs(5))
+            }
+            State::Draining { deadline, .. } => Some(deadline.saturating_duration_since(now)),
+            State::Parked => Some(Duration::from_secs(30)),
+        };
+        Refusal::Unavailable { state: state.name(), retry_after }
+    }
+
+    /// The kind's name in records and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Refusal::Invalid { .. } => "invalid",
+            Refusal::TooLong { .. } => "too_long",
+            Refusal::PoolExhausted { .. } => "pool_exhausted",
+            Refusal::Busy { .. } => "busy",
+            Refusal::Unavailable { .. } => "unavailable",
+            Refusal::Interrupted { .. } => "interrupted",
+            Refusal::Fault { .. } => "fault",
+        }
+    }
 }

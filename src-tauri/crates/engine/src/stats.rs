@@ -23,6 +23,8 @@ pub struct Stats {
     pub step_started: Option<Instant>,
     /// The drain under way.
     pub drain: Option<DrainProgress>,
+    /// How the last drain ended; the process's exit code depends on it.
+    pub last_drain: Option<DrainReport>,
     /// Totals since start.
     pub totals: Totals,
 }
@@ -132,6 +134,7 @@ impl Default for Stats {
             heartbeat: Instant::now(),
             step_started: None,
             drain: None,
+            last_drain: None,
             totals: Totals::default(),
         }
     }

@@ -1,0 +1,172 @@
+//! What everybody but the engine thread holds: a way to ask it, and windows on what it says.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::command::Command;
+use crate::event::{Event, Usage};
+use crate::event_stream::EventStream;
+use crate::histograms::Histograms;
+use crate::lifecycle::{After, IllegalTransition, State};
+use crate::loader::ModelCard;
+use crate::record::{Records, RequestRecord};
+use crate::request::{Refusal, Request};
+use crate::stats::{DrainReport, Stats};
+
+/// One request's place in the house. It travels with the request and is free again when that has ended.
+#[derive(Debug)]
+pub struct Permit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// Asks things of the engine thread and reads what it publishes. Cheap to clone.
+#[derive(Clone)]
+pub struct EngineHandle {
+    pub(crate) inbox: Sender<Command>,
+    pub(crate) state: watch::Receiver<State>,
+    pub(crate) stats: watch::Receiver<Stats>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the engine thread and the handles share besides the channels.
+pub(crate) struct Shared {
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) histograms: Arc<Histograms>,
+    /// Guards the list against readers while the engine thread appends; held for a push or a copy only.
+    pub(crate) records: Mutex<Records>,
+    /// Guards the pointer to the loaded model's card; held for a clone or a store only.
+    pub(crate) card: Mutex<Option<Arc<ModelCard>>>,
+    pub(crate) clock: Clock,
+}
+
+impl Shared {
+    pub(crate) fn set_card(&self, card: Option<Arc<ModelCard>>) {
+        *self.card.lock().unwrap_or_else(PoisonError::into_inner) = card;
+    }
+
+    pub(crate) fn push_record(&self, record: RequestRecord) {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+}
+
+impl EngineHandle {
+    /// What the engine is doing.
+    pub fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// Its state as it changes. The channel closes when the engine thread has ended.
+    pub fn watch_state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Its numbers.
+    pub fn stats(&self) -> Stats {
+        self.stats.borrow().clone()
+    }
+
+    /// Its numbers as they change: at every step and every heartbeat.
+    pub fn watch_stats(&self) -> watch::Receiver<Stats> {
+        self.stats.clone()
+    }
+
+    /// The loaded model, once there is one; it stays while the engine drains, is parked or rebuilds its worker.
+    pub fn card(&self) -> Option<Arc<ModelCard>> {
+        self.shared.card.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its distributions.
+    pub fn histograms(&self) -> Arc<Histograms> {
+        Arc::clone(&self.shared.histograms)
+    }
+
+    /// The last requests that ended, oldest first.
+    pub fn records(&self) -> Vec<RequestRecord> {
+        self.shared.records.lock().unwrap_or_else(PoisonError::into_inner).to_vec()
+    }
+
+    /// Take a place for a request. The look at the state is a fast path: the engine thread decides.
+    ///
+    /// # Errors
+    /// `Unavailable` when the state admits nothing, `Busy` when no place is free.
+    pub fn try_permit(&self) -> Result<Permit, Refusal> {
+        let state = self.state.borrow().clone();
+        if state != State::Ready {
+            return Err(Refusal::unavailable(&state, self.shared.clock.now()));
+        }
+        match Arc::clone(&self.shared.permits).try_acquire_owned() {
+            Ok(permit) => Ok(Permit(permit)),
+            Err(_) => Err(Refusal::Busy { n_waiting: self.stats.borrow().n_waiting }),
+        }
+    }
+
+    /// Hand a request to the engine; `received` is when its handler had read it.
+    pub fn submit(&self, permit: Permit, request: Request, received: Instant) -> EventStream {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let id = request.id.clone();
+        let n_prompt = request.prompt.len();
+        let submit = Command::Submit { request: Box::new(request), events: sender.clone(), permit, received };
+        if self.inbox.send(submit).is_err() {
+            let error = Refusal::unavailable(&State::Stopped, self.shared.clock.now());
+            // The receiver is in our hands, so this cannot fail.
+            let _ = sender.send(Event::Failed { error, usage: Usage { n_prompt, ..Usage::default() } });
+        }
+        EventStream::new(id, n_prompt, receiver)
+    }
+
+    /// Start loading, or load again after a failure. Returns once loading has begun.
+    ///
+    /// # Errors
+    /// The state does not allow it.
+    pub async fn load(&self) -> Result<(), IllegalTransition> {
+        self.ask("load", |reply| Command::Load { reply }).await
+    }
+
+    /// Begin to drain and don't wait: what a signal does.
+    /// While draining, the deadline can only move nearer, and a drain to exit wins.
+    pub fn begin_drain(&self, then: After, timeout: Duration) {
+        let deadline = self.deadline(timeout);
+        // An engine that has ended has nothing left to drain.
+        let _ = self.inbox.send(Command::Drain { then, deadline, reply: None });
+    }
+
+    /// Drain, and wait for the end: stop admitting, refuse what has not started, let running sequences finish,
+    /// end them at the deadline, flush the store.
+    ///
+    /// # Errors
+    /// The state does not allow it, or the drain was cancelled by `resume`.
+    pub async fn drain(&self, then: After, timeout: Duration) -> Result<DrainReport, IllegalTransition> {
+        let deadline = self.deadline(timeout);
+        self.ask("drain", |reply| Command::Drain { then, deadline, reply: Some(reply) }).await
+    }
+
+    /// Admit again, while draining or parked.
+    ///
+    /// # Errors
+    /// The state does not allow it.
+    pub async fn resume(&self) -> Result<(), IllegalTransition> {
+        self.ask("resume", |reply| Command::Resume { reply }).await
+    }
+
+    /// Send a command that answers; an engine that has ended answers that it is stopped.
+    async fn ask<T>(
+        &self,
+        what: &'static str,
+        command: impl FnOnce(oneshot::Sender<Result<T, IllegalTransition>>) -> Command,
+    ) -> Result<T, IllegalTransition> {
+        let stopped = IllegalTransition { what, state: State::Stopped.name() };
+        let (reply, answer) = oneshot::channel();
+        if self.inbox.send(command(reply)).is_err() {
+            return Err(stopped);
+        }
+        answer.await.unwrap_or(Err(stopped))
+    }
+
+    /// Now and `timeout`; a timeout beyond what the clock can hold is a day.
+    fn deadline(&self, timeout: Duration) -> Instant {
+        let now = self.shared.clock.now();
+        now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400))
+    }
+}

@@ -1,0 +1,40 @@
+//! `BatchEngine`: the one thread that turns submitted requests into event streams.
+//!
+//! It owns the runner, the scheduler and the lifecycle; everybody else holds an [`EngineHandle`],
+//! which sends [`Command`]s to one closed inbox and reads [`State`] and [`Stats`] from watch channels.
+//! It knows no candle, no axum and no Tauri.
+//!
+//! Read `lifecycle.rs` first, then `command.rs`, then `batch_engine.rs`.
+
+pub mod lifecycle;
+pub mod readiness;
+
+mod batch_engine;
+mod clock;
+mod command;
+mod config;
+mod engine_thread;
+mod event;
+mod event_stream;
+mod handle;
+mod histograms;
+mod hold_points;
+mod loader;
+mod record;
+mod request;
+mod stats;
+
+pub use batch_engine::BatchEngine;
+pub use clock::Clock;
+pub use config::EngineConfig;
+pub use event::{Event, FinishReason, TokenLogprob, Usage};
+pub use event_stream::EventStream;
+pub use handle::{EngineHandle, Permit};
+pub use histograms::{Histogram, HistogramSnapshot, Histograms};
+pub use hold_points::HoldPoints;
+pub use lifecycle::{After, FailureCause, IllegalTransition, State, Transition};
+pub use loader::{LoadProgress, Loaded, ModelCard, ModelLoader};
+pub use readiness::{NotReady, Readiness, readiness};
+pub use record::{N_RECORDS, RequestRecord};
+pub use request::{Refusal, Request, RequestId, Sampling};
+pub use stats::{DrainProgress, DrainReport, PoolCounts, Stats, Totals};

@@ -1,0 +1,113 @@
+//! Whether the engine is ready, as a pure function of what it says of itself.
+
+use std::time::{Duration, Instant};
+
+use crate::lifecycle::State;
+use crate::stats::Stats;
+
+/// A step that takes longer has hung.
+pub const STEP_LIMIT: Duration = Duration::from_secs(30);
+
+/// An engine thread that is in no step and silent for longer has hung or is gone.
+pub const HEARTBEAT_LIMIT: Duration = Duration::from_secs(2);
+
+/// What `/health/ready` says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Readiness {
+    /// Requests are taken and there is room for them.
+    Ready {
+        /// Percent of the pool's blocks that are held.
+        pool_utilization: f64,
+    },
+    /// Send requests elsewhere.
+    NotReady(NotReady),
+}
+
+/// Why not.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NotReady {
+    /// Nothing is loaded and nothing is loading.
+    NoModel,
+    /// Weights are being read.
+    ModelLoading {
+        /// `0.0..=1.0`.
+        progress: f64,
+    },
+    /// More than 90 % of the pool is held.
+    PoolNearExhaustion {
+        /// Percent of the pool's blocks that are held.
+        pool_utilization: f64,
+    },
+    /// The engine drains.
+    ShuttingDown {
+        /// Sequences still running.
+        n_active: usize,
+        /// Time left to them.
+        deadline: Duration,
+    },
+    /// Drained, and waiting to be resumed.
+    Parked,
+    /// The engine has ended.
+    Stopped,
+    /// Loading failed or the worker died.
+    EngineFailed {
+        /// Why, in words for the user.
+        cause: String,
+    },
+    /// The engine thread gives no sign of life.
+    EngineStalled {
+        /// Since when.
+        silent: Duration,
+    },
+}
+
+impl NotReady {
+    /// The reason in the API.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            NotReady::NoModel => "no_model",
+            NotReady::ModelLoading { .. } => "model_loading",
+            NotReady::PoolNearExhaustion { .. } => "pool_near_exhaustion",
+            NotReady::ShuttingDown { .. } | NotReady::Stopped => "shutting_down",
+            NotReady::Parked => "parked",
+            NotReady::EngineFailed { .. } => "engine_failed",
+            NotReady::EngineStalled { .. } => "engine_stalled",
+        }
+    }
+}
+
+/// Judge `state` and `stats` at `now`.
+///
+/// A hung engine thread is noticed only where it should be taking requests: a drain that waits for it says so by
+/// its deadline, and loading happens elsewhere.
+pub fn readiness(state: &State, stats: &Stats, now: Instant) -> Readiness {
+    let reason = match state {
+        State::Unloaded => NotReady::NoModel,
+        State::Loading => NotReady::ModelLoading { progress: stats.load.fraction() },
+        State::Draining { deadline, .. } => NotReady::ShuttingDown {
+            n_active: stats.n_running,
+            deadline: deadline.saturating_duration_since(now),
+        },
+        State::Parked => NotReady::Parked,
+        State::Stopped => NotReady::Stopped,
+        State::Failed { cause } => NotReady::EngineFailed { cause: cause.to_string() },
+        State::Ready => match silent_for(stats, now) {
+            Some(silent) => NotReady::EngineStalled { silent },
+            None if stats.pool.is_near_exhaustion() => {
+                NotReady::PoolNearExhaustion { pool_utilization: stats.pool.utilization() }
+            }
+            None => return Readiness::Ready { pool_utilization: stats.pool.utilization() },
+        },
+    };
+    Readiness::NotReady(reason)
+}
+
+/// How long the engine thread has given no sign of life, when that is too long.
+fn silent_for(stats: &Stats, now: Instant) -> Option<Duration> {
+    let (since, limit) = match stats.step_started {
+        Some(started) => (started, STEP_LIMIT),
+        None => (stats.heartbeat, HEARTBEAT_LIMIT),
+    };
+    let silent = now.saturating_duration_since(since);
+    (silent > limit).then_some(silent)
+}
