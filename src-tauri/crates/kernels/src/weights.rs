@@ -1,0 +1,166 @@
+//! A weight matrix in the packed form that the kernels stream through.
+//!
+//! 32 output rows make a **tile**; a tile's columns follow each other in memory, then the next tile. The unit
+//! is the **sub-block**, 32 rows × 32 columns (1 column for float types), whose bytes stand in the order in
+//! which a kernel loads them: reading is one forward stream.
+//!
+//! ```text
+//! tile 0: rows 0..32                                       tile 1: rows 32..64
+//! [head][sub k 0..32][sub k 32..64]..[head][sub]..          [head][sub]..
+//!    └ K-quants only, one per 256 columns
+//!
+//! a sub-block of Q5_1, 768 bytes = 32 × the file's 24:
+//! ┌──────────────┬──────────────┬────────────────────┬──────────────────────────────────────────┐
+//! │ d f16 × 32   │ m f16 × 32   │ high bits 2 × 64 B │ nibbles 8 × 64 B                         │
+//! └──────────────┴──────────────┴────────────────────┴──────────────────────────────────────────┘
+//!   nibble line (j, v), j < 4, v < 2: rows 16v..16v+16, 4 bytes each; in byte i of a row's word
+//!        the low nibble is column 4j + i, the high nibble column 16 + 4j + i  ("words" j and j + 4)
+//!   high-bit line v: byte 4r + i belongs to row 16v + r; its bit w is the fifth bit of word w, byte i
+//!   Q6_K: two bits in lines (p, v), p < 2: bits 2(w − 4p) of words 4p..4p + 4
+//!   Q8_0: lines (w, v), w < 8: column 4w + i, stored with the sign bit flipped (q + 128)
+//!   Q4_K, Q5_K: head d f16 × 32, dmin f16 × 32; sub sc u8 × 32, mn u8 × 32 instead of d, m
+//!   Q6_K: head d f16 × 32; sub sc i8 × 32 for columns 0..16, then for 16..32
+//!   F16, BF16, F32: the 32 rows' values of one column
+//! ```
+//!
+//! One line feeds one 512-bit register (two 256-bit, four 128-bit ones), and four bytes of a row are what a
+//! dot product instruction consumes, so all instruction sets share the layout. Rows beyond `n_out` are zero.
+
+mod layout;
+mod pack;
+mod unpack;
+
+use std::fmt;
+
+use crate::aligned::AlignedBuf;
+use crate::ggml::GgmlType;
+use crate::threads::Threads;
+
+pub(crate) use layout::{Layout, TILE_ROWS};
+pub(crate) use unpack::{SubBlock, bias, has_min};
+
+/// A matrix of shape `[n_out, n_in]`, packed. It multiplies rows of `n_in` values to rows of `n_out`.
+pub struct Weights {
+    ty: GgmlType,
+    n_out: usize,
+    n_in: usize,
+    data: AlignedBuf<u8>,
+}
+
+/// Why a tensor cannot be packed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PackError {
+    /// A row does not consist of whole blocks, or a side is zero.
+    Shape {
+        /// The tensor's type.
+        ty: GgmlType,
+        /// Rows asked for.
+        n_out: usize,
+        /// Columns asked for.
+        n_in: usize,
+    },
+    /// The bytes given are not as many as the shape needs.
+    Length {
+        /// Bytes that the shape needs.
+        needed: usize,
+        /// Bytes given.
+        given: usize,
+    },
+    /// There is no memory for the packed copy.
+    Memory {
+        /// Bytes that were asked for.
+        bytes: usize,
+    },
+}
+
+impl fmt::Display for PackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PackError::Shape { ty, n_out, n_in } => {
+                let (name, block) = (ty.name(), ty.block_elems());
+                write!(
+                    f,
+                    "a {name} matrix cannot have shape [{n_out}, {n_in}]: whole blocks of {block} are needed"
+                )
+            }
+            PackError::Length { needed, given } => {
+                write!(f, "the matrix needs {needed} bytes, the file has {given}")
+            }
+            PackError::Memory { bytes } => write!(f, "no memory for {bytes} bytes of weights"),
+        }
+    }
+}
+
+impl std::error::Error for PackError {}
+
+impl Weights {
+    /// Packs `raw`, a matrix of `n_out` rows of `n_in` values of type `ty` as GGUF files store it.
+    ///
+    /// # Errors
+    /// When the shape is not one of whole blocks, when `raw` has another length, or when memory is short.
+    pub fn pack(
+        threads: &Threads,
+        ty: GgmlType,
+        raw: &[u8],
+        n_out: usize,
+        n_in: usize,
+    ) -> Result<Weights, PackError> {
+        let bad_shape = PackError::Shape { ty, n_out, n_in };
+        if n_out == 0 || n_in == 0 {
+            return Err(bad_shape);
+        }
+        let row_bytes = ty.bytes_of(n_in).ok_or(bad_shape.clone())?;
+        let needed = row_bytes.checked_mul(n_out).ok_or(bad_shape.clone())?;
+        if needed != raw.len() {
+            return Err(PackError::Length { needed, given: raw.len() });
+        }
+        let tile_bytes = Layout::of(ty).tile_bytes(n_in);
+        let bytes = n_out.div_ceil(TILE_ROWS).checked_mul(tile_bytes).ok_or(bad_shape)?;
+        let mut data = AlignedBuf::zeroed(bytes).ok_or(PackError::Memory { bytes })?;
+        pack::pack(threads, ty, raw, row_bytes, tile_bytes, &mut data);
+        Ok(Weights { ty, n_out, n_in, data })
+    }
+
+    /// The type that the matrix had in the file.
+    pub fn ty(&self) -> GgmlType {
+        self.ty
+    }
+
+    /// Rows: values that a product has.
+    pub fn n_out(&self) -> usize {
+        self.n_out
+    }
+
+    /// Columns: values that a product takes.
+    pub fn n_in(&self) -> usize {
+        self.n_in
+    }
+
+    /// Bytes of memory that the packed form takes.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Writes the values of row `row` to `out`, exactly as [`crate::ggml::dequantize`] would.
+    ///
+    /// # Panics
+    /// When there is no such row, or `out` is not `n_in` long.
+    pub fn embed(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.n_out, "row {row} of {}", self.n_out);
+        assert_eq!(out.len(), self.n_in, "columns");
+        unpack::row(self.ty, self.tile(row / TILE_ROWS), row % TILE_ROWS, out);
+    }
+
+    pub(crate) fn n_tiles(&self) -> usize {
+        self.n_out.div_ceil(TILE_ROWS)
+    }
+
+    /// The bytes of tile `tile_idx`.
+    pub(crate) fn tile(&self, tile_idx: usize) -> &[u8] {
+        let bytes = Layout::of(self.ty).tile_bytes(self.n_in);
+        &self.data[tile_idx * bytes..(tile_idx + 1) * bytes]
+    }
+}
+
+#[cfg(test)]
+mod tests;

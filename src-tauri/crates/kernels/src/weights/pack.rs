@@ -1,0 +1,133 @@
+//! From the file's blocks, row by row, to packed tiles.
+#![allow(unsafe_code)]
+
+use super::layout::{Layout, TILE_ROWS};
+use crate::ggml::{GgmlType, scale_and_min_k};
+use crate::threads::{SharedMut, Threads};
+
+/// Fills `data`, zeroed, with the tiles of `raw`, whose rows are `row_bytes` long.
+pub(super) fn pack(
+    threads: &Threads,
+    ty: GgmlType,
+    raw: &[u8],
+    row_bytes: usize,
+    tile_bytes: usize,
+    data: &mut [u8],
+) {
+    let n_tiles = data.len() / tile_bytes;
+    let tiles = SharedMut::new(data);
+    threads.for_each(n_tiles, 1, |range| {
+        for tile_idx in range {
+            // SAFETY: each tile is handed out once.
+            let tile = unsafe { tiles.range(tile_idx * tile_bytes..(tile_idx + 1) * tile_bytes) };
+            let first = tile_idx * TILE_ROWS * row_bytes;
+            let rows = &raw[first..raw.len().min(first + TILE_ROWS * row_bytes)];
+            pack_tile(ty, rows, row_bytes, tile);
+        }
+    });
+}
+
+fn pack_tile(ty: GgmlType, rows: &[u8], row_bytes: usize, tile: &mut [u8]) {
+    let layout = Layout::of(ty);
+    for (group_idx, group) in tile.chunks_exact_mut(layout.group_bytes()).enumerate() {
+        for (row, bytes) in rows.chunks_exact(row_bytes).enumerate() {
+            let block = &bytes[group_idx * ty.block_bytes()..][..ty.block_bytes()];
+            match ty {
+                GgmlType::F32 => group[4 * row..][..4].copy_from_slice(block),
+                GgmlType::F16 | GgmlType::BF16 => put_f16(group, 0, row, block),
+                GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1 => {
+                    pack_small(ty, group, row, block);
+                }
+                GgmlType::Q8_0 => {
+                    put_f16(group, 0, row, &block[..2]);
+                    for (word, bytes) in block[2..].chunks_exact(4).enumerate() {
+                        let flipped = [bytes[0] ^ 128, bytes[1] ^ 128, bytes[2] ^ 128, bytes[3] ^ 128];
+                        put_word(&mut group[2 * TILE_ROWS..], word, row, flipped);
+                    }
+                }
+                GgmlType::Q4K | GgmlType::Q5K => pack_q45k(ty, group, row, block),
+                GgmlType::Q6K => pack_q6k(group, row, block),
+            }
+        }
+    }
+}
+
+/// Q4_0, Q4_1, Q5_0, Q5_1: the file's nibbles are already those of the tile.
+fn pack_small(ty: GgmlType, group: &mut [u8], row: usize, block: &[u8]) {
+    let n_scales = if matches!(ty, GgmlType::Q4_1 | GgmlType::Q5_1) { 2 } else { 1 };
+    for (i, scale) in block[..2 * n_scales].chunks_exact(2).enumerate() {
+        put_f16(group, 2 * TILE_ROWS * i, row, scale);
+    }
+    let (mut at, mut from) = (2 * TILE_ROWS * n_scales, 2 * n_scales);
+    if matches!(ty, GgmlType::Q5_0 | GgmlType::Q5_1) {
+        let bits = &block[from..from + 4];
+        let high = u32::from_le_bytes([bits[0], bits[1], bits[2], bits[3]]);
+        put_high_bits(&mut group[at..], row, high);
+        (at, from) = (at + 4 * TILE_ROWS, from + 4);
+    }
+    put_nibbles(&mut group[at..], row, &block[from..]);
+}
+
+fn pack_q45k(ty: GgmlType, group: &mut [u8], row: usize, block: &[u8]) {
+    let layout = Layout::of(ty);
+    let has_fifth_bit = ty == GgmlType::Q5K;
+    put_f16(group, 0, row, &block[..2]);
+    put_f16(group, 2 * TILE_ROWS, row, &block[2..4]);
+    let qs = &block[if has_fifth_bit { 48 } else { 16 }..];
+    for (s, sub) in group[layout.head..].chunks_exact_mut(layout.sub).enumerate() {
+        (sub[row], sub[TILE_ROWS + row]) = scale_and_min_k(&block[4..16], s);
+        let mut at = 2 * TILE_ROWS;
+        if has_fifth_bit {
+            let bits = |i: usize| u32::from(block[16 + i] >> s & 1) << i;
+            put_high_bits(&mut sub[at..], row, (0..32).map(bits).sum());
+            at += 4 * TILE_ROWS;
+        }
+        put_nibbles(&mut sub[at..], row, &pair_nibbles(&qs[s / 2 * 32..][..32], s % 2 == 1));
+    }
+}
+
+fn pack_q6k(group: &mut [u8], row: usize, block: &[u8]) {
+    let layout = Layout::of(GgmlType::Q6K);
+    let (ql, qh, scales, d) = (&block[..128], &block[128..192], &block[192..208], &block[208..]);
+    put_f16(group, 0, row, d);
+    for (s, sub) in group[layout.head..].chunks_exact_mut(layout.sub).enumerate() {
+        (sub[row], sub[TILE_ROWS + row]) = (scales[2 * s], scales[2 * s + 1]);
+        let (half, quarter) = (s / 4, s % 4);
+        let planes = &mut sub[2 * TILE_ROWS..];
+        for (i, byte) in qh[half * 32..][..32].iter().enumerate() {
+            let bits = byte >> (2 * quarter) & 3;
+            let (word, plane) = (i / 4, i / 16);
+            planes[plane * 4 * TILE_ROWS + 4 * row + i % 4] |= bits << (2 * (word % 4));
+        }
+        let nibbles = pair_nibbles(&ql[half * 64 + quarter % 2 * 32..][..32], quarter >= 2);
+        put_nibbles(&mut sub[10 * TILE_ROWS..], row, &nibbles);
+    }
+}
+
+/// The low or the high nibbles of 32 bytes, as 16 bytes of which element i < 16 is the low nibble of byte i.
+fn pair_nibbles(bytes: &[u8], high: bool) -> [u8; 16] {
+    std::array::from_fn(|i| {
+        if high { bytes[i] >> 4 | bytes[i + 16] & 0xf0 } else { bytes[i] & 15 | bytes[i + 16] << 4 }
+    })
+}
+
+fn put_f16(group: &mut [u8], at: usize, row: usize, f16: &[u8]) {
+    group[at + 2 * row..][..2].copy_from_slice(f16);
+}
+
+/// Four bytes of a row into word `word`: the lines of a word are those of rows 0..16 and 16..32.
+fn put_word(lines: &mut [u8], word: usize, row: usize, bytes: [u8; 4]) {
+    lines[word * 4 * TILE_ROWS + 4 * row..][..4].copy_from_slice(&bytes);
+}
+
+fn put_nibbles(lines: &mut [u8], row: usize, nibbles: &[u8]) {
+    for (j, bytes) in nibbles.chunks_exact(4).enumerate() {
+        put_word(lines, j, row, [bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+}
+
+/// Bit i of `high` belongs to column i = 4 word + byte; it goes to bit `word` of that byte.
+fn put_high_bits(lines: &mut [u8], row: usize, high: u32) {
+    let byte = |i: usize| (0..8).map(|word| ((high >> (4 * word + i) & 1) as u8) << word).sum();
+    put_word(lines, 0, row, std::array::from_fn(byte));
+}

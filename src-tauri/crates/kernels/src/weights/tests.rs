@@ -1,0 +1,54 @@
+//! Packing and back.
+
+use super::*;
+use crate::ggml::dequantize;
+use crate::testing::{Rng, random_blocks};
+
+#[test]
+fn embed_equals_the_oracle_for_every_type_and_ragged_row_counts() {
+    let mut rng = Rng::new(1);
+    for ty in GgmlType::ALL {
+        for n_out in [1, 31, 32, 33, 70] {
+            let n_in = 3 * ty.block_elems();
+            let raw = random_blocks(ty, n_out * n_in, &mut rng);
+            let threads = Threads::new(2);
+            let weights = Weights::pack(&threads, ty, &raw, n_out, n_in).unwrap();
+            let mut wanted = vec![0.0; n_out * n_in];
+            dequantize(ty, &raw, &mut wanted);
+            let mut got = vec![0.0; n_in];
+            for (row, wanted) in wanted.chunks(n_in).enumerate() {
+                weights.embed(row, &mut got);
+                assert_eq!(got, wanted, "{} row {row} of {n_out}", ty.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_packed_form_is_about_as_long_as_the_file() {
+    let threads = Threads::new(1);
+    for ty in GgmlType::ALL {
+        let raw = vec![0; ty.bytes_of(64 * 512).unwrap()];
+        let packed = Weights::pack(&threads, ty, &raw, 64, 512).unwrap().bytes();
+        assert!(packed >= raw.len() && packed * 100 <= raw.len() * 103, "{}: {packed}", ty.name());
+    }
+}
+
+#[test]
+fn what_is_not_whole_blocks_is_refused_with_its_cause() {
+    let threads = Threads::new(1);
+    let pack = |ty, bytes, n_out, n_in| {
+        Weights::pack(&threads, ty, &vec![0; bytes], n_out, n_in).err().map(|e| e.to_string())
+    };
+    let shape = |ty, n_out, n_in| Some(PackError::Shape { ty, n_out, n_in }.to_string());
+    assert_eq!(pack(GgmlType::Q4_0, 18, 1, 33), shape(GgmlType::Q4_0, 1, 33));
+    assert_eq!(pack(GgmlType::Q4K, 360, 1, 640), shape(GgmlType::Q4K, 1, 640));
+    assert_eq!(pack(GgmlType::Q8_0, 0, 0, 32), shape(GgmlType::Q8_0, 0, 32));
+    assert_eq!(pack(GgmlType::Q8_0, 0, 1, 0), shape(GgmlType::Q8_0, 1, 0));
+    assert_eq!(
+        pack(GgmlType::Q8_0, 33, 1, 32),
+        Some(PackError::Length { needed: 34, given: 33 }.to_string())
+    );
+    assert_eq!(pack(GgmlType::F16, 2 * 3 * 5, 3, 5), None);
+    assert_eq!(pack(GgmlType::F32, 4, usize::MAX, 2), shape(GgmlType::F32, usize::MAX, 2));
+}
