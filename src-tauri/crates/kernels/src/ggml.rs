@@ -18,7 +18,6 @@ use half::{bf16, f16};
 
 /// A tensor type as GGUF numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(non_camel_case_types, reason = "the names that everyone in the field uses")]
 #[expect(missing_docs, reason = "the table above says what they are")]
 pub enum GgmlType {
     F32,

@@ -12,15 +12,26 @@
 //! ```
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_float;
+mod format;
 mod scalar;
 
 use std::ops::Range;
 
 use crate::activations::Activations;
 use crate::ggml::GgmlType;
-use crate::isa::Isa;
+use crate::isa::{Isa, Kind};
 use crate::threads::{SharedMut, Threads, split};
 use crate::weights::{TILE_ROWS, Weights};
+
+/// The most rows that a kernel takes at once: their results fill half of a first-level cache.
+const MAX_ROWS: usize = 128;
+
+/// Up to so many rows, the workers share out the tiles and nothing else.
+const SPLIT_TILES_ROWS: usize = 32;
 
 /// What happens to a result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,13 +74,38 @@ pub fn matmul(
 /// As [`matmul`].
 pub fn matmul_each(threads: &Threads, isa: Isa, acts: &Activations, products: &mut [Product<'_>]) {
     let shared: Vec<Shared<'_>> = products.iter_mut().map(|product| Shared::new(acts, product)).collect();
-    threads.run(&|worker| {
-        for product in &shared {
-            let tiles = split(product.weights.n_tiles(), threads.n(), worker);
-            // SAFETY: the workers' tiles are disjoint, and so are the outputs of tiles.
-            unsafe { product.run(isa, acts, tiles, 0..acts.n_rows()) };
-        }
-    });
+    let n_rows = acts.n_rows();
+    if n_rows <= SPLIT_TILES_ROWS || threads.n() == 1 {
+        threads.run(&|worker| {
+            for product in &shared {
+                let tiles = split(product.weights.n_tiles(), threads.n(), worker);
+                // SAFETY: the workers' tiles are disjoint, and so are the outputs of tiles.
+                unsafe { product.run(isa, acts, tiles, 0..n_rows) };
+            }
+        });
+        return;
+    }
+    let chunk = chunk_rows(acts.n_in());
+    for product in &shared {
+        let (n_chunks, n_tiles) = (n_rows.div_ceil(chunk), product.weights.n_tiles());
+        let n_parts = (4 * threads.n()).div_ceil(n_chunks).min(n_tiles);
+        threads.for_each(n_chunks * n_parts, 1, |units| {
+            for unit in units {
+                let (i, part) = (unit / n_parts, unit % n_parts);
+                let rows = i * chunk..n_rows.min((i + 1) * chunk);
+                // SAFETY: the units are disjoint in rows or in tiles.
+                unsafe { product.run(isa, acts, split(n_tiles, n_parts, part), rows) };
+            }
+        });
+    }
+}
+
+/// Rows that a kernel takes at once; fewer when that many rows of `n_in` columns would leave the second-level
+/// cache no room.
+fn chunk_rows(n_in: usize) -> usize {
+    const CACHE_BYTES: usize = 512 * 1024;
+    // 32 bytes and 16 of sums and scale for each 32 columns.
+    (CACHE_BYTES * 32 / (48 * n_in) / 16 * 16).clamp(32, MAX_ROWS)
 }
 
 /// A product whose outputs several workers write.
@@ -95,18 +131,39 @@ impl<'a> Shared<'a> {
     /// # Safety
     /// No other worker has the same tile and row at the same time.
     unsafe fn run(&self, isa: Isa, acts: &Activations, tiles: Range<usize>, rows: Range<usize>) {
-        for tile_idx in tiles {
-            let first = tile_idx * TILE_ROWS;
-            let out = Out {
-                // SAFETY: the tile's first output exists.
-                start: unsafe { self.out.as_ptr().add(first) },
-                row_stride: self.weights.n_out(),
-                n_cols: TILE_ROWS.min(self.weights.n_out() - first),
-                epilogue: self.epilogue,
-            };
-            let _ = isa;
-            // SAFETY: the caller's promise.
-            unsafe { scalar::tile(self.weights.ty(), self.weights.tile(tile_idx), acts, rows.clone(), out) };
+        let chunk = chunk_rows(acts.n_in());
+        for first_row in rows.clone().step_by(chunk) {
+            let rows = first_row..rows.end.min(first_row + chunk);
+            for tile_idx in tiles.clone() {
+                // SAFETY: the caller's promise.
+                unsafe { self.run_tile(isa, acts, tile_idx, rows.clone()) };
+            }
+        }
+    }
+
+    /// Computes the outputs of one tile for at most [`MAX_ROWS`] rows.
+    ///
+    /// # Safety
+    /// As for [`Shared::run`].
+    #[inline]
+    unsafe fn run_tile(&self, isa: Isa, acts: &Activations, tile_idx: usize, rows: Range<usize>) {
+        let first = tile_idx * TILE_ROWS;
+        let out = Out {
+            // SAFETY: the tile's first output exists.
+            start: unsafe { self.out.as_ptr().add(first) },
+            row_stride: self.weights.n_out(),
+            n_cols: TILE_ROWS.min(self.weights.n_out() - first),
+            epilogue: self.epilogue,
+        };
+        let (ty, tile) = (self.weights.ty(), self.weights.tile(tile_idx));
+        // SAFETY: `Shared::new` checked shapes and form, an `Isa` exists only where its instructions do, and
+        // for the outputs the caller promises.
+        unsafe {
+            match isa.kind() {
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx512Vnni => avx512::tile(ty, tile, acts, rows, out),
+                _ => scalar::tile(ty, tile, acts, rows, out),
+            }
         }
     }
 }

@@ -1,0 +1,284 @@
+//! The kernel in AVX-512 with VNNI: a line of 16 rows' words is one register, and one instruction multiplies it
+//! with four activations.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use super::format::{Format, with_format};
+use super::{Epilogue, MAX_ROWS, Out};
+use crate::activations::{Activations, Meta};
+use crate::ggml::GgmlType;
+
+/// With up to so many rows the accumulators stay in registers; more of them would spill.
+const FEW_ROWS: usize = 2;
+/// With up to so many rows a sub-block takes less time than its bytes need to arrive, but long enough to lose
+/// sight of the stream: prefetching pays. With one row the hardware's own prefetch is better left alone.
+const PREFETCH_ROWS: usize = 32;
+/// How far ahead, in bytes.
+const PREFETCH_AHEAD: usize = 2560;
+
+/// The results of a row for the tile's outputs 0..16 and 16..32.
+type Pair = [__m512; 2];
+
+/// Computes one tile for `rows`, at most [`MAX_ROWS`].
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW, DQ, VL and VNNI. The tile is one of `acts.n_in()` columns of type `ty`, the rows
+/// exist and are in the form for it. The outputs exist, and no other worker uses them.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn tile(ty: GgmlType, tile: &[u8], acts: &Activations, rows: Range<usize>, out: Out) {
+    // SAFETY: the caller's promises, passed on.
+    unsafe {
+        with_format!(ty, F => match rows.len() {
+            1 => few::<F, 1>(tile.as_ptr(), acts, rows.start, out),
+            FEW_ROWS => few::<F, FEW_ROWS>(tile.as_ptr(), acts, rows.start, out),
+            n if n <= PREFETCH_ROWS => many::<F, true>(tile.as_ptr(), acts, rows, out),
+            _ => many::<F, false>(tile.as_ptr(), acts, rows, out),
+        }, _ => super::avx512_float::tile(ty, tile, acts, rows, out));
+    }
+}
+
+/// A sub-block, unpacked into registers.
+struct Block {
+    /// Words 0..8 of rows 0..16 and 16..32.
+    w: [[__m512i; 2]; 8],
+    /// The scales, of the second 16 columns apart for split types only.
+    scale: [Pair; 2],
+    min: Pair,
+}
+
+#[inline(always)]
+unsafe fn load<F: Format>(head: *const u8, sub: *const u8) -> Block {
+    // SAFETY: reads inside the sub-block and its head, at the places that the layout defines.
+    unsafe {
+        let zero = [_mm512_setzero_ps(); 2];
+        let (scale, min) = match F::TY {
+            GgmlType::Q4_1 | GgmlType::Q5_1 => ([f16s(sub), zero], f16s(sub.add(64))),
+            GgmlType::Q4K | GgmlType::Q5K => {
+                let minus = _mm512_set1_ps(-0.0);
+                let min = times(f16s(head.add(64)), u8s(sub.add(32)));
+                ([times(f16s(head), u8s(sub)), zero], min.map(|min| _mm512_xor_ps(min, minus)))
+            }
+            GgmlType::Q6K => {
+                let d = f16s(head);
+                ([times(d, i8s(sub)), times(d, i8s(sub.add(32)))], zero)
+            }
+            _ => ([f16s(sub), zero], zero),
+        };
+        Block { w: words::<F>(sub.add(F::LINES)), scale, min }
+    }
+}
+
+#[inline(always)]
+unsafe fn words<F: Format>(lines: *const u8) -> [[__m512i; 2]; 8] {
+    // SAFETY: reads the lines of one sub-block.
+    unsafe {
+        let line = |i: usize| _mm512_load_si512(lines.add(64 * i).cast());
+        let mut w = [[_mm512_setzero_si512(); 2]; 8];
+        if F::TY == GgmlType::Q8_0 {
+            for (i, w) in w.as_flattened_mut().iter_mut().enumerate() {
+                *w = line(i);
+            }
+            return w;
+        }
+        let low = _mm512_set1_epi8(15);
+        for i in 0..8 {
+            let bytes = line(F::HIGH_LINES + i);
+            w[i / 2][i % 2] = _mm512_and_si512(bytes, low);
+            w[i / 2 + 4][i % 2] = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low);
+        }
+        // Bits that go to bit 4 upwards: of each line as many as there are words to it.
+        let (n_bits, n_words) = if F::HIGH_LINES == 4 { (2, 4) } else { (1, 8) };
+        let mask = _mm512_set1_epi8(if n_bits == 2 { 0x30 } else { 0x10 });
+        for i in 0..F::HIGH_LINES {
+            let bits = line(i);
+            for j in 0..n_words {
+                let up = 4 - (n_bits * j) as i16;
+                let shifted = if up >= 0 {
+                    _mm512_sllv_epi16(bits, _mm512_set1_epi16(up))
+                } else {
+                    _mm512_srlv_epi16(bits, _mm512_set1_epi16(-up))
+                };
+                let w = &mut w[i / 2 * 4 + j][i % 2];
+                // w | (shifted & mask)
+                *w = _mm512_ternarylogic_epi32::<0xf8>(*w, shifted, mask);
+            }
+        }
+        w
+    }
+}
+
+/// Adds the products of one row with a sub-block to the row's results.
+#[inline(always)]
+unsafe fn accumulate<F: Format>(sums: Pair, block: &Block, x: *const i8, meta: &Meta) -> Pair {
+    // SAFETY: `x` points to 32 bytes.
+    unsafe {
+        let (mut low, mut high) = start::<F>(meta);
+        for j in 0..8 {
+            let x = _mm512_set1_epi32(x.cast::<i32>().add(j).read_unaligned());
+            let to = if F::SPLIT && j >= 4 { &mut high } else { &mut low };
+            for (to, w) in to.iter_mut().zip(block.w[j]) {
+                *to = _mm512_dpbusd_epi32(*to, w, x);
+            }
+        }
+        let x_scale = _mm512_set1_ps(meta.scale);
+        std::array::from_fn(|v| {
+            let dot = _mm512_cvtepi32_ps(low[v]);
+            if F::SPLIT {
+                let high = _mm512_cvtepi32_ps(high[v]);
+                let dot = _mm512_fmadd_ps(high, block.scale[1][v], _mm512_mul_ps(dot, block.scale[0][v]));
+                return _mm512_fmadd_ps(dot, x_scale, sums[v]);
+            }
+            let mut sum = sums[v];
+            if F::HAS_MIN {
+                sum = _mm512_fmadd_ps(block.min[v], _mm512_set1_ps(meta.sum), sum);
+            }
+            _mm512_fmadd_ps(dot, _mm512_mul_ps(block.scale[0][v], x_scale), sum)
+        })
+    }
+}
+
+/// What the integer sums start at: minus what the bias of the weights adds to them.
+#[inline(always)]
+unsafe fn start<F: Format>(meta: &Meta) -> ([__m512i; 2], [__m512i; 2]) {
+    // SAFETY: no memory is touched.
+    unsafe {
+        let Some(shift) = F::BIAS_SHIFT else { return ([_mm512_setzero_si512(); 2], [_mm512_setzero_si512(); 2]) };
+        let times_bias = |sum| _mm512_sllv_epi32(sum, _mm512_set1_epi32(shift.cast_signed()));
+        let all = _mm512_set1_epi32(meta.neg_sum);
+        if !F::SPLIT {
+            return ([times_bias(all); 2], [_mm512_setzero_si512(); 2]);
+        }
+        let low = _mm512_set1_epi32(meta.neg_sum_low);
+        ([times_bias(low); 2], [times_bias(_mm512_sub_epi32(all, low)); 2])
+    }
+}
+
+/// `R` rows with their results in registers.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn few<F: Format, const R: usize>(tile: *const u8, acts: &Activations, first: usize, out: Out) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); 2]; R];
+        let (q, meta, stride) = (acts.q().as_ptr(), acts.meta().as_ptr(), acts.stride());
+        for_sub_blocks::<F>(tile, acts.n_in(), |block_idx, head, sub| {
+            let block = load::<F>(head, sub);
+            let at = block_idx * stride + first;
+            for (r, sums) in sums.iter_mut().enumerate() {
+                *sums = accumulate::<F>(*sums, &block, q.add(32 * (at + r)), &*meta.add(at + r));
+            }
+        });
+        for (r, sums) in sums.iter().enumerate() {
+            put(out, first + r, *sums);
+        }
+    }
+}
+
+/// Any number of rows, their results in the first-level cache.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn many<F: Format, const PREFETCH: bool>(
+    tile: *const u8,
+    acts: &Activations,
+    rows: Range<usize>,
+    out: Out,
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut memory = [MaybeUninit::<Pair>::uninit(); MAX_ROWS];
+        let sums = &mut memory[..rows.len()];
+        let sums: &mut [Pair] = {
+            sums.iter_mut().for_each(|sums| _ = sums.write([_mm512_setzero_ps(); 2]));
+            std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast(), sums.len())
+        };
+        let (q, meta, stride) = (acts.q().as_ptr(), acts.meta().as_ptr(), acts.stride());
+        for_sub_blocks::<F>(tile, acts.n_in(), |block_idx, head, sub| {
+            if PREFETCH {
+                for line in 0..F::LAYOUT.sub / 64 {
+                    _mm_prefetch::<_MM_HINT_T0>(sub.wrapping_add(PREFETCH_AHEAD + 64 * line).cast());
+                }
+            }
+            let block = load::<F>(head, sub);
+            let at = block_idx * stride + rows.start;
+            for (r, sums) in sums.iter_mut().enumerate() {
+                *sums = accumulate::<F>(*sums, &block, q.add(32 * (at + r)), &*meta.add(at + r));
+            }
+        });
+        for (r, sums) in sums.iter().enumerate() {
+            put(out, rows.start + r, *sums);
+        }
+    }
+}
+
+/// Calls `f` with the index, the head and the start of each sub-block of a tile.
+#[inline(always)]
+unsafe fn for_sub_blocks<F: Format>(
+    tile: *const u8,
+    n_in: usize,
+    mut f: impl FnMut(usize, *const u8, *const u8),
+) {
+    let layout = F::LAYOUT;
+    for group in 0..n_in / 32 / layout.n_sub {
+        // SAFETY: inside the tile, which has this many groups.
+        let head = unsafe { tile.add(group * layout.group_bytes()) };
+        for i in 0..layout.n_sub {
+            // SAFETY: as above.
+            f(group * layout.n_sub + i, head, unsafe { head.add(layout.head + i * layout.sub) });
+        }
+    }
+}
+
+/// Writes a row's results.
+#[inline(always)]
+pub(super) unsafe fn put(out: Out, row: usize, results: Pair) {
+    // SAFETY: the caller's promise on the outputs; columns that do not exist are masked.
+    unsafe {
+        let start = out.start.add(row * out.row_stride);
+        for (v, result) in results.into_iter().enumerate() {
+            let n_cols = out.n_cols.saturating_sub(16 * v);
+            let mask = if n_cols >= 16 { 0xffff } else { (1 << n_cols) - 1 };
+            let at = start.wrapping_add(16 * v);
+            let result = match out.epilogue {
+                Epilogue::Store => result,
+                Epilogue::Add => _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), result),
+            };
+            _mm512_mask_storeu_ps(at, mask, result);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn times(a: Pair, b: Pair) -> Pair {
+    // SAFETY: no memory is touched.
+    unsafe { [_mm512_mul_ps(a[0], b[0]), _mm512_mul_ps(a[1], b[1])] }
+}
+
+#[inline(always)]
+unsafe fn f16s(at: *const u8) -> Pair {
+    // SAFETY: 64 bytes of a tile, aligned to a line.
+    unsafe {
+        let half = |i: usize| _mm512_cvtph_ps(_mm256_load_si256(at.add(32 * i).cast()));
+        [half(0), half(1)]
+    }
+}
+
+#[inline(always)]
+unsafe fn u8s(at: *const u8) -> Pair {
+    // SAFETY: 32 bytes of a tile, aligned to half a line.
+    unsafe {
+        let half = |i: usize| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128(at.add(16 * i).cast())));
+        [half(0), half(1)]
+    }
+}
+
+#[inline(always)]
+unsafe fn i8s(at: *const u8) -> Pair {
+    // SAFETY: 32 bytes of a tile, aligned to half a line.
+    unsafe {
+        let half = |i: usize| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128(at.add(16 * i).cast())));
+        [half(0), half(1)]
+    }
+}
