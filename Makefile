@@ -9,6 +9,8 @@ MODELS := $(CACHE)/models
 STARTER := $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 GEMMA := $(MODELS)/gemma-3-270m-q4_k_m.gguf
 CLIENTS := $(CACHE)/clients-$(shell cksum < tests/clients/requirements.txt 2>/dev/null | cut -d' ' -f1)
+PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
+SYNTHETIC := $(MODELS)/synthetic-1b-q4_k_m.gguf
 PORT ?= 8642
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -55,6 +57,28 @@ $(CLIENTS)/ready: tests/clients/requirements.txt | setup
 	python3 -m venv $(CLIENTS)
 	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	touch $@
+
+.PHONY: bench
+bench: setup models-starter ## Print what batching, chunked prefill and the engine itself cost here
+	cargo build --release --locked
+	target/release/samovar bench --model $(STARTER) --json target/bench.json
+
+# llama.cpp is built for this very processor, which takes some ten minutes the first time.
+.PHONY: bench-peers
+bench-peers: setup models $(PEERS)/ready $(SYNTHETIC) ## Measure beside llama.cpp: same file, same threads, in turn
+	cargo build --release --locked -p model --example forward_bench
+	$(PEERS)/bin/python src-tauri/dev/peers/peers.py --ours target/release/examples/forward_bench \
+	  --json target/bench-peers.json $(STARTER) $(GEMMA) $(SYNTHETIC)
+
+$(PEERS)/ready: src-tauri/dev/peers/requirements.txt | setup
+	rm -rf $(PEERS)
+	python3 -m venv $(PEERS)
+	CMAKE_ARGS=-DGGML_NATIVE=ON $(PEERS)/bin/pip install --quiet --disable-pip-version-check --no-binary llama-cpp-python -r $<
+	touch $@
+
+# A billion parameters of noise in the shapes of a small llama: for timing only.
+$(SYNTHETIC): src-tauri/dev/peers/synthetic_gguf.py $(PEERS)/ready
+	$(PEERS)/bin/python $< $@
 
 .PHONY: clean
 clean: ## Remove what was built (not the models)
