@@ -36,5 +36,5 @@ pub use lifecycle::{After, FailureCause, IllegalTransition, State, Transition};
 pub use loader::{LoadProgress, Loaded, ModelCard, ModelLoader};
 pub use readiness::{NotReady, Readiness, readiness};
 pub use record::{N_RECORDS, RequestRecord};
-pub use request::{Refusal, Request, RequestId, Sampling};
+pub use request::{PromptNotes, Refusal, Request, RequestId, Sampling};
 pub use stats::{DrainProgress, DrainReport, PoolCounts, Stats, Totals};

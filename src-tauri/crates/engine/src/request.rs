@@ -25,6 +25,8 @@ pub struct Request {
     pub id: RequestId,
     /// The prompt; never empty.
     pub prompt: Vec<TokenId>,
+    /// What is known of how the prompt was put together; all of it is optional.
+    pub notes: PromptNotes,
     /// Upper bound on sampled tokens; absent = the room that the context leaves.
     pub max_tokens: Option<usize>,
     /// How the next token is chosen.
@@ -37,6 +39,15 @@ pub struct Request {
     pub top_logprobs: Option<usize>,
     /// The conversation's name, where the client gave one; a hint, never a matter of correctness.
     pub agent: Option<String>,
+}
+
+/// What the maker of a prompt knows of it and the tokens alone don't say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PromptNotes {
+    /// Token positions at which messages end: where later requests may branch off.
+    pub message_ends: Vec<usize>,
+    /// Tokens that are ids the model generated, taken instead of what their text would tokenise to.
+    pub n_spliced: usize,
 }
 
 /// How the next token is chosen. Temperature 0 is greedy.
