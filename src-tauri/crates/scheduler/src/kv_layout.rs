@@ -175,7 +175,9 @@ mod tests {
                     let slot = layout.slots[layer];
                     assert_eq!(slot.k_offset, end);
                     assert!(
-                        slot.v_offset > slot.k_offset && slot.k_offset % 64 == 0 && slot.v_offset % 64 == 0
+                        slot.v_offset > slot.k_offset
+                            && slot.k_offset.is_multiple_of(64)
+                            && slot.v_offset.is_multiple_of(64)
                     );
                     end = 2 * slot.v_offset - slot.k_offset;
                 }

@@ -6,18 +6,24 @@
 //! Read `step.rs` first (what one forward pass is asked to do), then `cache_spec.rs` and `kv_layout.rs`
 //! (what a block is), then the pool and the scheduler.
 
+mod admission;
 pub mod answer_index;
 pub mod block_pool;
 pub mod cache_spec;
+pub mod footprint;
 pub mod hash;
 pub mod ids;
 pub mod kv_layout;
 pub mod plan;
+mod planning;
+pub mod prefix_cache;
+pub mod prefix_index;
 pub mod runner;
 pub mod scheduler;
+mod sequence;
 pub mod step;
 
-pub use answer_index::{AnswerIndex, AnswerKey, AnswerToken, SplicedPrompt};
+pub use answer_index::{AnswerIndex, AnswerKey, AnswerToken, Splice, SplicedPrompt};
 pub use block_pool::PoolCounts;
 pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, ModelCacheSpec};
 pub use hash::{BlockKey, ChainHash, ChainHasher};
@@ -30,3 +36,6 @@ pub use plan::{
 pub use runner::{ModelRunner, RunError};
 pub use scheduler::Scheduler;
 pub use step::{BlockCopy, BlockTable, Logits, LogitsWanted, Row, Step};
+
+#[cfg(test)]
+mod tests;

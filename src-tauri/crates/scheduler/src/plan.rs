@@ -195,8 +195,8 @@ pub struct CompletedBlock {
     pub block_idx: usize,
     /// Its tokens; fewer than a block's for a tail, which is completed by `finish` or `cancel`.
     pub tokens: Vec<TokenId>,
-    /// Who computed it.
-    pub seq: SeqId,
+    /// Who computed it; `None` for blocks that were resident when the store was turned on.
+    pub seq: Option<SeqId>,
 }
 
 /// What a commit found.

@@ -18,14 +18,19 @@
 //! let committed = scheduler.commit(&plan.step, &sampled);
 //! ```
 
-use crate::block_pool::PoolCounts;
+use std::collections::{HashMap, HashSet};
+
+use crate::block_pool::{PoolCounts, Retention};
+use crate::footprint::Footprint;
 use crate::hash::{BlockKey, ChainHash};
 use crate::ids::{SeqId, TokenId};
 use crate::kv_layout::KvLayout;
 use crate::plan::{
-    Committed, CompletedBlock, NewSequence, Plan, SchedulerConfig, SchedulerCounts, SeqState, Shortage,
-    StoreMode, SubmitError, Submitted,
+    Committed, CompletedBlock, NewSequence, RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState,
+    Shortage, StoreMode, SubmitError, Submitted,
 };
+use crate::prefix_cache::{PrefixCache, Registered};
+use crate::sequence::{Phase, Sequence, block_at};
 use crate::step::Step;
 
 /// Decides what each step computes and where its KV lies.
@@ -33,19 +38,51 @@ use crate::step::Step;
 /// Between a [`Scheduler::plan`] and its [`Scheduler::commit`] only `submit`, `finish` and `cancel` are legal.
 /// A plan whose step failed as a whole is not committed: the pool's content is void then, and so is the scheduler.
 pub struct Scheduler {
-    layout: KvLayout,
+    pub(crate) config: SchedulerConfig,
+    pub(crate) cache: PrefixCache,
+    pub(crate) seqs: HashMap<SeqId, Sequence>,
+    /// In order of arrival.
+    pub(crate) waiting: Vec<SeqId>,
+    /// In order of arrival.
+    pub(crate) running: Vec<SeqId>,
+    pub(crate) restoring: Vec<SeqId>,
+    completed: Vec<CompletedBlock>,
+    effective_context: usize,
+    n_arrivals: u64,
 }
 
 impl Scheduler {
     /// A scheduler over an empty pool of `n_blocks` blocks.
     pub fn new(layout: &KvLayout, n_blocks: usize, config: SchedulerConfig) -> Scheduler {
-        let _ = (n_blocks, config);
-        Scheduler { layout: layout.clone() }
+        let footprint = Footprint::new(layout);
+        let config = SchedulerConfig {
+            max_rows: config.max_rows.max(1),
+            max_chunk: config.max_chunk.max(1),
+            step_token_budget: config.step_token_budget.max(1),
+            ..config
+        };
+        let effective_context = footprint.longest_alone(n_blocks, config.max_context);
+        Scheduler {
+            cache: PrefixCache::new(footprint, n_blocks, config.salt, config.store),
+            config,
+            seqs: HashMap::new(),
+            waiting: Vec::new(),
+            running: Vec::new(),
+            restoring: Vec::new(),
+            completed: Vec::new(),
+            effective_context,
+            n_arrivals: 0,
+        }
     }
 
     /// Positions that a sequence can have: the smaller of the model's and of what the pool holds for one alone.
     pub fn effective_context(&self) -> usize {
-        self.layout.block_tokens
+        self.effective_context
+    }
+
+    /// How many layer groups each block address exists in.
+    pub fn n_groups(&self) -> usize {
+        self.cache.footprint.n_groups()
     }
 
     /// Queue a request; it is looked at by the next [`Scheduler::plan`]. Legal at any time.
@@ -53,15 +90,24 @@ impl Scheduler {
     /// # Errors
     /// The prompt is empty or does not fit the effective context, or the id is in use.
     pub fn submit(&mut self, new: NewSequence) -> Result<Submitted, SubmitError> {
-        unimplemented!("{new:?}")
-    }
-
-    /// Decide the next step: admit, grow, preempt.
-    ///
-    /// `stored` says whether the store could supply a block; `&|_| false` without a store.
-    pub fn plan(&mut self, stored: &dyn Fn(&BlockKey) -> bool) -> Plan {
-        let _ = stored;
-        unimplemented!()
+        let n_tokens = new.prompt.len();
+        let limit = self.effective_context;
+        if n_tokens == 0 {
+            return Err(SubmitError::EmptyPrompt);
+        }
+        if n_tokens > limit || (n_tokens == limit && new.max_new_tokens > 0) {
+            return Err(SubmitError::TooLong { n_tokens, limit });
+        }
+        if self.seqs.contains_key(&new.id) {
+            return Err(SubmitError::DuplicateId(new.id));
+        }
+        let max_new_tokens = new.max_new_tokens.min(limit - n_tokens);
+        let n_groups = self.cache.footprint.n_groups();
+        let mut seq = Sequence::new(new, self.next_arrival(), n_tokens + max_new_tokens, n_groups);
+        seq.extend_hashes(&self.cache.hasher, self.cache.footprint.block_tokens());
+        self.waiting.push(seq.id);
+        self.seqs.insert(seq.id, seq);
+        Ok(Submitted { max_new_tokens })
     }
 
     /// Book a step that ran: its tokens are computed, `sampled` are appended.
@@ -70,14 +116,41 @@ impl Scheduler {
     /// one sampled token; one without gets no further row until `finish`.
     /// Rows and tokens of sequences that were finished since the plan are ignored.
     pub fn commit(&mut self, step: &Step, sampled: &[(SeqId, TokenId)]) -> Committed {
-        unimplemented!("{step:?} {sampled:?}")
+        let sampled: HashMap<SeqId, TokenId> = sampled.iter().copied().collect();
+        let mut committed = Committed::default();
+        for row in &step.rows {
+            let Some(mut seq) = self.seqs.remove(&row.seq) else { continue };
+            if seq.phase == Phase::Running && seq.n_computed == row.start && !seq.is_done() {
+                seq.n_computed = (row.start + row.tokens.len()).min(seq.tokens.len());
+                if let Some(&token) = sampled.get(&seq.id)
+                    && seq.n_remaining() == 0
+                    && seq.tokens.len() < seq.n_limit
+                {
+                    seq.tokens.push(token);
+                    seq.extend_hashes(&self.cache.hasher, self.cache.footprint.block_tokens());
+                }
+                self.register_whole_blocks(&mut seq);
+                self.slide_windows(&mut seq);
+                if seq.is_done() && seq.tokens.len() >= seq.n_limit {
+                    committed.at_limit.push(seq.id);
+                }
+            }
+            self.seqs.insert(seq.id, seq);
+        }
+        committed
     }
 
     /// End a sequence, in whatever state; its KV stays as cache, a last partial block too.
     ///
     /// Returns false when there is no such sequence (it ended in a plan, or was finished before).
     pub fn finish(&mut self, id: SeqId) -> bool {
-        unimplemented!("{id:?}")
+        let Some(mut seq) = self.seqs.remove(&id) else { return false };
+        for list in [&mut self.waiting, &mut self.running, &mut self.restoring] {
+            list.retain(|other| *other != id);
+        }
+        self.register_tail(&mut seq, TailSaving::Wanted);
+        self.release_all(&mut seq);
+        true
     }
 
     /// End a sequence that nobody listens to any more; does what [`Scheduler::finish`] does.
@@ -87,7 +160,7 @@ impl Scheduler {
 
     /// Change the token budget of a step, from the next plan on. Clamped so that a step can always hold something.
     pub fn set_token_budget(&mut self, n_tokens: usize) {
-        let _ = n_tokens;
+        self.config.step_token_budget = n_tokens.max(1);
     }
 
     /// Start `child` from the KV of `parent`, which decodes, with `next` instead of the parent's last token.
@@ -95,49 +168,129 @@ impl Scheduler {
     /// Blocks are shared; the last one is copied on the first write. Returns false, and does nothing, when the
     /// parent does not decode, the child exists, or no row is left for it.
     pub fn fork(&mut self, parent: SeqId, child: SeqId, next: TokenId, max_new_tokens: usize) -> bool {
-        unimplemented!("{parent:?} {child:?} {next} {max_new_tokens}")
+        let n_busy = self.running.len() + self.restoring.len();
+        let Some(parent) = self.seqs.get(&parent) else { return false };
+        let room = self.effective_context.saturating_sub(parent.tokens.len() - 1);
+        let decodes = parent.phase == Phase::Running && parent.tokens.len() > parent.n_prompt;
+        if !decodes
+            || parent.n_remaining() != 1
+            || self.seqs.contains_key(&child)
+            || n_busy >= self.config.max_rows
+            || max_new_tokens.min(room) == 0
+        {
+            return false;
+        }
+        let mut seq = parent.clone();
+        seq.id = child;
+        seq.agent = None;
+        let n_kept = seq.n_computed;
+        seq.tokens.truncate(n_kept);
+        seq.n_prompt = n_kept;
+        seq.n_limit = n_kept + max_new_tokens.min(room);
+        seq.hashes.truncate(n_kept / self.cache.footprint.block_tokens());
+        seq.tokens.push(next);
+        seq.extend_hashes(&self.cache.hasher, self.cache.footprint.block_tokens());
+        for block in seq.tables.iter().flat_map(|table| &table.blocks) {
+            self.cache.pool.retain(*block);
+        }
+        seq.order = self.next_arrival();
+        self.running.push(child);
+        self.seqs.insert(child, seq);
+        true
     }
 
     /// Where a sequence is in its life; `None` when it is gone.
     pub fn state(&self, id: SeqId) -> Option<SeqState> {
-        unimplemented!("{id:?}")
+        self.seqs.get(&id).map(Sequence::state)
     }
 
     /// What a waiting sequence lacks, for a refusal after its time in the queue is over.
     pub fn shortage(&self, id: SeqId) -> Option<Shortage> {
-        unimplemented!("{id:?}")
+        let seq = self.seqs.get(&id).filter(|seq| seq.phase == Phase::Waiting)?;
+        let hit = self.find_resident(seq);
+        let needed = self.need(seq, &hit).n_new;
+        let counts = self.pool();
+        Some(Shortage { needed, free: counts.n_available(), total: counts.n_total })
     }
 
     /// How many sequences are in which state.
     pub fn counts(&self) -> SchedulerCounts {
-        unimplemented!()
+        let mut counts = SchedulerCounts {
+            n_waiting: self.waiting.len(),
+            n_restoring: self.restoring.len(),
+            ..SchedulerCounts::default()
+        };
+        for id in &self.running {
+            match self.seqs[id].state() {
+                SeqState::Prefilling { .. } => counts.n_prefilling += 1,
+                _ => counts.n_decoding += 1,
+            }
+        }
+        counts
     }
 
     /// How many blocks are in which state.
     pub fn pool(&self) -> PoolCounts {
-        unimplemented!()
+        self.cache.pool.counts()
     }
 
     /// Blocks completed since the last call, parents before children.
     ///
     /// With the store on, each of them must get a [`Scheduler::mark_saved`] at some time.
     pub fn take_completed(&mut self) -> Vec<CompletedBlock> {
-        unimplemented!()
+        std::mem::take(&mut self.completed)
     }
 
     /// The block is in the store, or will never be: its memory may be taken when it is idle.
     pub fn mark_saved(&mut self, key: &BlockKey) {
-        unimplemented!("{key:?}")
+        if let Some(block) = self.cache.pool.lookup(key) {
+            self.cache.pool.mark_saved(block);
+        }
     }
 
     /// Turn write-through on or off; off makes every unsaved block evictable.
     pub fn set_store(&mut self, mode: StoreMode) {
-        unimplemented!("{mode:?}")
+        if mode == self.cache.pool.store() {
+            return;
+        }
+        self.cache.pool.set_store(mode);
+        self.completed.clear();
+        if mode == StoreMode::On {
+            let resident = self.cache.walk();
+            // What no prefix leads to any more would never be asked for.
+            let reached: HashSet<BlockKey> = resident.iter().map(|(key, ..)| *key).collect();
+            let lost: Vec<BlockKey> =
+                self.cache.pool.keys().filter(|key| !reached.contains(key)).copied().collect();
+            lost.iter().for_each(|key| self.mark_saved(key));
+            let unsaved = resident.into_iter().filter(|(_, block, ..)| !self.cache.pool.is_saved(*block));
+            self.completed = unsaved
+                .filter_map(|(key, block, parent, block_idx)| {
+                    let tokens = self.cache.tokens(&key.hash)?.to_vec();
+                    Some(CompletedBlock { block, key, parent, block_idx, tokens, seq: None })
+                })
+                .collect();
+        }
     }
 
     /// The addresses beyond a waiting sequence's hit, in order, that a store would have to hold to extend it.
     pub fn missing_after_hit(&self, id: SeqId) -> Vec<BlockKey> {
-        unimplemented!("{id:?}")
+        let Some(seq) = self.seqs.get(&id) else { return Vec::new() };
+        let footprint = &self.cache.footprint;
+        let n_blocks = seq.n_reusable() / footprint.block_tokens();
+        let n_hit = self.find_resident(seq).n_tokens / footprint.block_tokens();
+        let last_boundary = n_blocks * footprint.block_tokens();
+        let wanted = |block_idx: usize, group_idx: usize| {
+            let key = BlockKey { hash: seq.hashes[block_idx], group_idx };
+            let is_wanted = block_idx >= footprint.first_needed(group_idx, last_boundary)
+                && self.cache.pool.lookup(&key).is_none();
+            is_wanted.then_some(key)
+        };
+        let groups = 0..footprint.n_groups();
+        (0..n_blocks)
+            .flat_map(|block_idx| groups.clone().map(move |group_idx| (block_idx, group_idx)))
+            .filter(|&(block_idx, group_idx)| block_idx >= n_hit || !footprint.is_full(group_idx))
+            .filter_map(|(block_idx, group_idx)| wanted(block_idx, group_idx))
+            .collect()
     }
 
     /// A restore of a [`Plan`] is over; `imported` are the blocks whose bytes are in the pool now.
@@ -146,34 +299,58 @@ impl Scheduler {
     /// Nothing happens when the sequence is gone: its blocks may have another owner, so check
     /// [`Scheduler::state`] is `Restoring` *before* importing bytes that arrive late.
     pub fn finish_restore(&mut self, id: SeqId, imported: &[BlockKey]) {
-        unimplemented!("{id:?} {imported:?}")
+        let Some(mut seq) = self.seqs.remove(&id) else { return };
+        if seq.phase == Phase::Restoring {
+            self.restoring.retain(|other| *other != id);
+            self.keep_imported(&mut seq, imported);
+            seq.phase = Phase::Waiting;
+            seq.may_restore = false;
+            self.enqueue(id, seq.order);
+        }
+        self.seqs.insert(id, seq);
     }
 
     /// The addresses of the whole blocks of `tokens`, in order.
     pub fn block_hashes(&self, tokens: &[TokenId]) -> Vec<ChainHash> {
-        unimplemented!("{tokens:?}")
+        self.cache.hasher.whole_blocks(tokens, self.cache.footprint.block_tokens())
     }
 
     /// Whether the block is in the pool.
     pub fn is_resident(&self, key: &BlockKey) -> bool {
-        unimplemented!("{key:?}")
+        self.cache.pool.lookup(key).is_some()
     }
 
     /// Keep blocks in the pool when they are idle; returns how many of them are pinned now.
     ///
     /// Blocks that are not resident are passed over, and at most half the pool is ever pinned.
     pub fn pin(&mut self, keys: &[BlockKey]) -> usize {
-        unimplemented!("{keys:?}")
+        let pool = &mut self.cache.pool;
+        keys.iter().filter(|key| pool.lookup(key).is_some_and(|block| pool.pin(block))).count()
     }
 
     /// Undo [`Scheduler::pin`].
     pub fn unpin(&mut self, keys: &[BlockKey]) {
-        unimplemented!("{keys:?}")
+        for key in keys {
+            if let Some(block) = self.cache.pool.lookup(key) {
+                self.cache.pool.unpin(block);
+            }
+        }
     }
 
-    /// Drop idle blocks from the pool, last first; returns how many went. Held, unsaved and pinned ones stay.
+    /// Drop idle blocks from the pool, last first; returns how many went.
+    ///
+    /// Held, unsaved and pinned ones stay, and those that others in the pool continue.
     pub fn evict(&mut self, keys: &[BlockKey]) -> usize {
-        unimplemented!("{keys:?}")
+        let mut n_evicted = 0;
+        for key in keys.iter().rev() {
+            if let Some(block) = self.cache.pool.lookup(key)
+                && !self.cache.is_continued(key)
+                && self.cache.evict(block)
+            {
+                n_evicted += 1;
+            }
+        }
+        n_evicted
     }
 
     /// Check every invariant of pool, index and tables; for tests.
@@ -181,6 +358,208 @@ impl Scheduler {
     /// # Errors
     /// Names the first invariant that does not hold.
     pub fn check_integrity(&self) -> Result<(), String> {
-        unimplemented!()
+        let mut holders = vec![0; self.pool().n_total];
+        let mut n_listed = 0;
+        for (list, phase) in [
+            (&self.waiting, Phase::Waiting),
+            (&self.running, Phase::Running),
+            (&self.restoring, Phase::Restoring),
+        ] {
+            n_listed += list.len();
+            for id in list {
+                let seq = self.seqs.get(id).ok_or(format!("{id:?} is listed and gone"))?;
+                if seq.phase != phase {
+                    return Err(format!("{id:?} is {:?} in the list of {phase:?}", seq.phase));
+                }
+                self.check_sequence(seq)?;
+                seq.blocks().for_each(|block| holders[block.idx()] += 1);
+            }
+        }
+        if n_listed != self.seqs.len() {
+            return Err(format!("{n_listed} listed, {} sequences", self.seqs.len()));
+        }
+        self.cache.check_integrity(&holders)
     }
+
+    /// Give every whole computed block its address; one that another sequence computed too is shared from now on.
+    fn register_whole_blocks(&mut self, seq: &mut Sequence) {
+        let block_tokens = self.cache.footprint.block_tokens();
+        while (seq.n_registered + 1) * block_tokens <= seq.n_computed {
+            let block_idx = seq.n_registered;
+            if !self.register(seq, block_idx, seq.hashes[block_idx], TailSaving::Wanted) {
+                return;
+            }
+            seq.n_registered += 1;
+        }
+    }
+
+    /// Give the last, partial block of a sequence that ends its address.
+    pub(crate) fn register_tail(&mut self, seq: &mut Sequence, saving: TailSaving) {
+        let block_tokens = self.cache.footprint.block_tokens();
+        let start = seq.n_computed - seq.n_computed % block_tokens;
+        if start == seq.n_computed || seq.n_registered * block_tokens != start {
+            return;
+        }
+        let parent = seq.parent_of(start, block_tokens, &self.cache.hasher);
+        let hash = self.cache.hasher.child(&parent, &seq.tokens[start..seq.n_computed]);
+        self.register(seq, start / block_tokens, hash, saving);
+    }
+
+    /// Register one block of a sequence in every group; false when the address belongs to other tokens.
+    fn register(
+        &mut self,
+        seq: &mut Sequence,
+        block_idx: usize,
+        hash: ChainHash,
+        saving: TailSaving,
+    ) -> bool {
+        let block_tokens = self.cache.footprint.block_tokens();
+        let start = block_idx * block_tokens;
+        let end = seq.n_computed.min(start + block_tokens);
+        let parent = seq.parent_of(start, block_tokens, &self.cache.hasher);
+        for group_idx in 0..seq.tables.len() {
+            let Some(block) = block_at(&seq.tables[group_idx], block_idx) else { continue };
+            if !self.cache.pool.is_private(block) {
+                continue;
+            }
+            let key = BlockKey { hash, group_idx };
+            let tokens = &seq.tokens[start..end];
+            match self.cache.register(block, key, &parent, tokens, saving == TailSaving::Unwanted) {
+                Registered::Collision => return false,
+                Registered::Taken(other) => {
+                    self.cache.pool.retain(other);
+                    self.cache.pool.release(block, Retention::OutOfReach);
+                    let table = &mut seq.tables[group_idx];
+                    table.blocks[block_idx - table.first_block] = other;
+                }
+                Registered::New
+                    if self.cache.pool.store() == StoreMode::On && saving == TailSaving::Wanted =>
+                {
+                    let tokens = tokens.to_vec();
+                    let seq = Some(seq.id);
+                    self.completed.push(CompletedBlock { block, key, parent, block_idx, tokens, seq });
+                }
+                Registered::New => {}
+            }
+        }
+        true
+    }
+
+    /// Let go of the window blocks that no later query looks into.
+    pub(crate) fn slide_windows(&mut self, seq: &mut Sequence) {
+        let footprint = &self.cache.footprint;
+        for (group_idx, table) in seq.tables.iter_mut().enumerate() {
+            let n_behind =
+                footprint.first_needed(group_idx, seq.n_computed).saturating_sub(table.first_block);
+            for block in table.blocks.drain(..n_behind.min(table.blocks.len())) {
+                let every = self.config.checkpoint_every;
+                let is_kept = footprint.is_checkpoint(group_idx, table.first_block, &seq.checkpoints, every);
+                let retention = if is_kept { Retention::Checkpoint } else { Retention::OutOfReach };
+                self.cache.pool.release(block, retention);
+                table.first_block += 1;
+            }
+        }
+    }
+
+    /// Let go of every block of a sequence, from its tail on, so that its start is evicted last.
+    pub(crate) fn release_all(&mut self, seq: &mut Sequence) {
+        for restoring in seq.restoring.drain(..).rev() {
+            self.cache.pool.release(restoring.wanted.block, Retention::OutOfReach);
+        }
+        self.release_holds(seq);
+        let end = seq.tables.iter().map(|table| table.first_block + table.blocks.len()).max().unwrap_or(0);
+        for block_idx in (0..end).rev() {
+            for table in &seq.tables {
+                if let Some(block) = block_at(table, block_idx) {
+                    self.cache.pool.release(block, Retention::Prefix);
+                }
+            }
+        }
+        seq.tables.fill(Default::default());
+        seq.n_computed = 0;
+        seq.n_registered = 0;
+    }
+
+    /// Let go of the blocks that were kept for an admission.
+    pub(crate) fn release_holds(&mut self, seq: &mut Sequence) {
+        for block in seq.holds.drain(..).rev() {
+            self.cache.pool.release(block, Retention::Prefix);
+        }
+    }
+
+    /// Register the blocks that were imported, as far as their prefixes are there, and free the others.
+    fn keep_imported(&mut self, seq: &mut Sequence, imported: &[BlockKey]) {
+        let mut kept = Vec::new();
+        for restoring in std::mem::take(&mut seq.restoring) {
+            let RestoreBlock { block, key, tokens } = restoring.wanted;
+            let parent = BlockKey { hash: restoring.parent, group_idx: key.group_idx };
+            let has_prefix = !self.cache.footprint.is_full(key.group_idx)
+                || restoring.parent == self.cache.hasher.root()
+                || self.cache.pool.lookup(&parent).is_some();
+            if imported.contains(&key)
+                && has_prefix
+                && self.cache.register(block, key, &restoring.parent, &tokens, true) == Registered::New
+            {
+                kept.push(block);
+            } else {
+                self.cache.pool.release(block, Retention::OutOfReach);
+            }
+        }
+        seq.holds.extend(kept);
+    }
+
+    /// Put a sequence into the queue at its place in the order of arrival.
+    pub(crate) fn enqueue(&mut self, id: SeqId, order: u64) {
+        let place = self.waiting.partition_point(|other| self.seqs[other].order < order);
+        self.waiting.insert(place, id);
+    }
+
+    fn next_arrival(&mut self) -> u64 {
+        self.n_arrivals += 1;
+        self.n_arrivals
+    }
+
+    fn check_sequence(&self, seq: &Sequence) -> Result<(), String> {
+        let footprint = &self.cache.footprint;
+        let block_tokens = footprint.block_tokens();
+        if seq.hashes.len() != seq.tokens.len() / block_tokens || seq.n_computed > seq.tokens.len() {
+            return Err(format!(
+                "{:?}: {} hashes, {} computed of {}",
+                seq.id,
+                seq.hashes.len(),
+                seq.n_computed,
+                seq.tokens.len()
+            ));
+        }
+        for (group_idx, table) in seq.tables.iter().enumerate() {
+            if seq.phase != Phase::Running && !table.blocks.is_empty() {
+                return Err(format!("{:?} does not run and has blocks", seq.id));
+            }
+            let first = footprint.first_needed(group_idx, seq.n_computed);
+            let covered = (table.first_block + table.blocks.len()) * block_tokens;
+            if seq.phase == Phase::Running && (table.first_block > first || covered < seq.n_computed) {
+                return Err(format!("{:?} lacks blocks of group {group_idx}", seq.id));
+            }
+            for block_idx in table.first_block..(seq.n_registered).min(table.first_block + table.blocks.len())
+            {
+                let key = BlockKey { hash: seq.hashes[block_idx], group_idx };
+                if self.cache.pool.lookup(&key) != block_at(table, block_idx) {
+                    return Err(format!(
+                        "{:?}: block {block_idx} of group {group_idx} is not where its address leads",
+                        seq.id
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the store gets a block that ends a sequence's run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TailSaving {
+    /// It is reported as completed.
+    Wanted,
+    /// It is only a leftover in the pool: its sequence goes on later.
+    Unwanted,
 }

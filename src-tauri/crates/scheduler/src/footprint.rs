@@ -1,0 +1,101 @@
+//! How many blocks a sequence needs, from the layout alone.
+
+use crate::cache_spec::AttentionSpan;
+use crate::kv_layout::KvLayout;
+
+/// The block arithmetic of one layout.
+#[derive(Debug, Clone)]
+pub struct Footprint {
+    block_tokens: usize,
+    /// For each layer group its window; `None` where every earlier position is seen.
+    windows: Vec<Option<usize>>,
+}
+
+impl Footprint {
+    /// The arithmetic of `layout`.
+    pub fn new(layout: &KvLayout) -> Footprint {
+        let window = |span| match span {
+            AttentionSpan::Full => None,
+            AttentionSpan::Window { tokens } => Some(tokens),
+        };
+        Footprint {
+            block_tokens: layout.block_tokens,
+            windows: layout.groups.iter().map(|group| window(group.span)).collect(),
+        }
+    }
+
+    /// Tokens of a block.
+    pub fn block_tokens(&self) -> usize {
+        self.block_tokens
+    }
+
+    /// How many layer groups there are.
+    pub fn n_groups(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Whether a group sees every earlier position.
+    pub fn is_full(&self, group_idx: usize) -> bool {
+        self.windows[group_idx].is_none()
+    }
+
+    /// Index of the first block that the query at `position`, or any later one, looks into.
+    pub fn first_needed(&self, group_idx: usize, position: usize) -> usize {
+        self.windows[group_idx].map_or(0, |window| (position + 1).saturating_sub(window) / self.block_tokens)
+    }
+
+    /// Blocks that `n_tokens` tokens fill, the last one perhaps in part.
+    pub fn blocks_of(&self, n_tokens: usize) -> usize {
+        n_tokens.div_ceil(self.block_tokens)
+    }
+
+    /// The most blocks that a group's table holds while positions `from..to` are computed in chunks of `chunk`.
+    pub fn peak(&self, group_idx: usize, from: usize, to: usize, chunk: usize) -> usize {
+        let all = self.blocks_of(to).saturating_sub(self.first_needed(group_idx, from));
+        match self.windows[group_idx] {
+            None => all,
+            // A chunk's queries look into `window + chunk - 1` positions, which may start anywhere in a block.
+            Some(window) => all.min((window + chunk).saturating_sub(2).div_ceil(self.block_tokens) + 1),
+        }
+    }
+
+    /// The most blocks, over all groups, that a sequence of `n_tokens` needs that is alone in the pool.
+    pub fn alone(&self, n_tokens: usize) -> usize {
+        (0..self.n_groups()).map(|group_idx| self.peak(group_idx, 0, n_tokens, self.block_tokens)).sum()
+    }
+
+    /// The longest sequence that fits alone into `n_blocks`, at most `max_tokens`.
+    pub fn longest_alone(&self, n_blocks: usize, max_tokens: usize) -> usize {
+        let (mut fits, mut too_long) = (0, max_tokens + 1);
+        while too_long - fits > 1 {
+            let middle = fits + (too_long - fits) / 2;
+            if self.alone(middle) <= n_blocks {
+                fits = middle;
+            } else {
+                too_long = middle;
+            }
+        }
+        fits
+    }
+
+    /// Whether a group's block is kept for a boundary on purpose: one of `checkpoints` (ascending) or a multiple of
+    /// `every`.
+    ///
+    /// A checkpoint keeps what the whole-block boundaries at and around it need, so that a prompt that differs
+    /// right after it can be taken up from there to the token.
+    pub fn is_checkpoint(
+        &self,
+        group_idx: usize,
+        block_idx: usize,
+        checkpoints: &[usize],
+        every: usize,
+    ) -> bool {
+        let Some(window) = self.windows[group_idx] else { return false };
+        let start = block_idx * self.block_tokens;
+        // The furthest boundary that still looks into this block, and the positions that round down to it.
+        let furthest = (start + self.block_tokens + window).saturating_sub(2);
+        let end = furthest - furthest % self.block_tokens + self.block_tokens;
+        let next = checkpoints.partition_point(|&c| c <= start);
+        checkpoints.get(next).is_some_and(|&c| c < end) || (every > 0 && (start / every + 1) * every < end)
+    }
+}

@@ -1,0 +1,320 @@
+//! The pool as a cache of prefixes: allocation that keeps the index true, and the search for the longest hit.
+//!
+//! ```text
+//!  prompt   [ b0 ][ b1 ][ b2 ][ b3 ][ b4 ][ b5 ]..tail
+//!  full     [ ok ][ ok ][ ok ][ ok ][ ok ]              every block of [0, b)
+//!  window   [ -- ][ -- ][ -- ][ ok ][ ok ]              only the blocks covering [b - window, b)
+//!                                       ^ b; then the common leading slots of one child block, copied on write
+//! ```
+
+use std::collections::HashMap;
+
+use crate::block_pool::BlockPool;
+use crate::footprint::Footprint;
+use crate::hash::{BlockKey, ChainHash, ChainHasher};
+use crate::ids::{BlockId, TokenId};
+use crate::plan::StoreMode;
+use crate::prefix_index::PrefixIndex;
+
+/// Says which blocks a store could supply; `None` asks for what is in the pool only.
+pub type Stored<'a> = Option<&'a dyn Fn(&BlockKey) -> bool>;
+
+/// Where a prompt can be taken up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hit {
+    /// Leading tokens whose KV is there.
+    pub n_tokens: usize,
+    /// The block of which the last `n_tokens % block_tokens` slots' worth is used, when that is not 0.
+    pub tail: Option<Tail>,
+}
+
+/// A block of which the leading slots are used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// Its chain hash.
+    pub hash: ChainHash,
+    /// All its tokens, the unused ones too.
+    pub tokens: Vec<TokenId>,
+}
+
+/// A block that a hit rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HitBlock {
+    /// Its address.
+    pub key: BlockKey,
+    /// Its index in blocks from the sequence's start.
+    pub block_idx: usize,
+}
+
+/// What became of a block that was to be registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// It has the address now.
+    New,
+    /// Another block has it; that one is to be used.
+    Taken(BlockId),
+    /// The address belongs to other tokens: nothing that follows may be registered either.
+    Collision,
+}
+
+/// Pool and index, kept in step.
+#[derive(Debug, Clone)]
+pub struct PrefixCache {
+    /// Which blocks are free, held, cached.
+    pub pool: BlockPool,
+    /// Block arithmetic of the layout.
+    pub footprint: Footprint,
+    /// Addresses under the model's fingerprint.
+    pub hasher: ChainHasher,
+    index: PrefixIndex,
+}
+
+impl PrefixCache {
+    /// An empty cache of `n_blocks` blocks.
+    pub fn new(footprint: Footprint, n_blocks: usize, salt: [u8; 32], store: StoreMode) -> PrefixCache {
+        PrefixCache {
+            pool: BlockPool::new(n_blocks, store),
+            footprint,
+            hasher: ChainHasher::new(salt),
+            index: PrefixIndex::default(),
+        }
+    }
+
+    /// Take a block, evicting the idle one that is worth least when none is free.
+    pub fn alloc(&mut self) -> Option<BlockId> {
+        let (block, evicted) = self.pool.alloc()?;
+        if let Some(key) = evicted {
+            self.index.remove(&key.hash);
+        }
+        Some(block)
+    }
+
+    /// Give a held block its address: the prefix `parent` followed by `tokens`.
+    pub fn register(
+        &mut self,
+        block: BlockId,
+        key: BlockKey,
+        parent: &ChainHash,
+        tokens: &[TokenId],
+        is_saved: bool,
+    ) -> Registered {
+        if !self.index.agrees(&key.hash, parent, tokens) {
+            return Registered::Collision;
+        }
+        if let Some(other) = self.pool.lookup(&key) {
+            return Registered::Taken(other);
+        }
+        if !self.pool.register(block, key, is_saved) {
+            return Registered::Collision;
+        }
+        self.index.add(key.hash, *parent, tokens);
+        self.drop_covered_tails(&key, parent, tokens);
+        Registered::New
+    }
+
+    /// Free an idle block if it is evictable; false if it is not.
+    pub fn evict(&mut self, block: BlockId) -> bool {
+        let key = self.pool.evict(block);
+        if let Some(key) = &key {
+            self.index.remove(&key.hash);
+        }
+        key.is_some()
+    }
+
+    /// Make a block that only the caller holds writable in place, giving up its cached content; false if refused.
+    pub fn take_over(&mut self, block: BlockId) -> bool {
+        let key = self.pool.take_over(block);
+        if let Some(key) = &key {
+            self.index.remove(&key.hash);
+        }
+        key.is_some()
+    }
+
+    /// Whether a block of the same group in the pool continues this one.
+    pub fn is_continued(&self, key: &BlockKey) -> bool {
+        let continues = |hash: &ChainHash| {
+            self.pool.lookup(&BlockKey { hash: *hash, group_idx: key.group_idx }).is_some()
+        };
+        self.index.children(&key.hash).iter().any(continues)
+    }
+
+    /// The longest prefix of `tokens[..limit]` that can be taken up.
+    ///
+    /// `hashes` are the addresses of the whole blocks of `tokens`. Blocks count as there when they are in the pool
+    /// or `stored` says so.
+    pub fn find_hit(
+        &self,
+        tokens: &[TokenId],
+        hashes: &[ChainHash],
+        limit: usize,
+        stored: Stored<'_>,
+    ) -> Hit {
+        let n_whole = self.n_reachable(tokens, hashes, limit, stored);
+        let parent = if n_whole == 0 { self.hasher.root() } else { hashes[n_whole - 1] };
+        let start = n_whole * self.footprint.block_tokens();
+        for (tail, n_slots) in self.tail_candidates(&parent, tokens, hashes, start..limit, stored) {
+            let hit = Hit { n_tokens: start + n_slots, tail: Some(tail) };
+            if self.first_gap(&hit, hashes, stored).is_none() {
+                return hit;
+            }
+        }
+        let mut n_blocks = n_whole;
+        loop {
+            let hit = Hit { n_tokens: n_blocks * self.footprint.block_tokens(), tail: None };
+            match self.first_gap(&hit, hashes, stored) {
+                None => return hit,
+                // Every boundary after the missing block, up to this one, looks into it too.
+                Some(gap) => n_blocks = gap,
+            }
+        }
+    }
+
+    /// The blocks that a hit rests on, by block index, then group.
+    pub fn hit_blocks(&self, hit: &Hit, hashes: &[ChainHash]) -> Vec<HitBlock> {
+        let n_whole = hit.n_tokens / self.footprint.block_tokens();
+        let n_groups = self.footprint.n_groups();
+        let first: Vec<usize> =
+            (0..n_groups).map(|group_idx| self.footprint.first_needed(group_idx, hit.n_tokens)).collect();
+        let lowest = first.iter().copied().min().unwrap_or(0);
+        let whole = hashes[..n_whole].iter().copied();
+        let all = whole.chain(hit.tail.iter().map(|tail| tail.hash)).enumerate().skip(lowest);
+        let mut blocks = Vec::new();
+        for (block_idx, hash) in all {
+            let groups = (0..n_groups).filter(|&group_idx| block_idx >= first[group_idx]);
+            blocks.extend(groups.map(|group_idx| HitBlock { key: BlockKey { hash, group_idx }, block_idx }));
+        }
+        blocks
+    }
+
+    /// The blocks in the pool that a walk from the root reaches, parents before children.
+    pub fn walk(&self) -> Vec<(BlockKey, BlockId, ChainHash, usize)> {
+        let mut found = Vec::new();
+        let mut frontier = vec![(self.hasher.root(), 0)];
+        while let Some((parent, block_idx)) = frontier.pop() {
+            for &hash in self.index.children(&parent) {
+                for group_idx in 0..self.footprint.n_groups() {
+                    let key = BlockKey { hash, group_idx };
+                    found.extend(self.pool.lookup(&key).map(|block| (key, block, parent, block_idx)));
+                }
+                frontier.push((hash, block_idx + 1));
+            }
+        }
+        found
+    }
+
+    /// The tokens of a node in the pool.
+    pub fn tokens(&self, hash: &ChainHash) -> Option<&[TokenId]> {
+        self.index.tokens(hash)
+    }
+
+    /// Check pool and index against each other and against the number of table entries of each block.
+    ///
+    /// # Errors
+    /// Names the first contradiction.
+    pub fn check_integrity(&self, holders: &[u32]) -> Result<(), String> {
+        self.pool.check_integrity(holders)?;
+        let mut n_groups: HashMap<ChainHash, usize> = HashMap::new();
+        for key in self.pool.keys() {
+            *n_groups.entry(key.hash).or_default() += 1;
+        }
+        self.index.check_integrity(&n_groups)
+    }
+
+    /// How many whole blocks match in every full-attention group.
+    fn n_reachable(
+        &self,
+        tokens: &[TokenId],
+        hashes: &[ChainHash],
+        limit: usize,
+        stored: Stored<'_>,
+    ) -> usize {
+        let block_tokens = self.footprint.block_tokens();
+        let full: Vec<usize> =
+            (0..self.footprint.n_groups()).filter(|&g| self.footprint.is_full(g)).collect();
+        let mut parent = self.hasher.root();
+        for (block_idx, hash) in hashes.iter().enumerate().take(limit / block_tokens) {
+            let block = &tokens[block_idx * block_tokens..(block_idx + 1) * block_tokens];
+            let is_there = |&group_idx: &usize| self.is_there(&BlockKey { hash: *hash, group_idx }, stored);
+            if !full.iter().all(is_there) || !self.index.agrees(hash, &parent, block) {
+                return block_idx;
+            }
+            parent = *hash;
+        }
+        hashes.len().min(limit / block_tokens)
+    }
+
+    /// Blocks that could supply the slots of `range`, those with most common tokens first.
+    fn tail_candidates(
+        &self,
+        parent: &ChainHash,
+        tokens: &[TokenId],
+        hashes: &[ChainHash],
+        range: std::ops::Range<usize>,
+        stored: Stored<'_>,
+    ) -> Vec<(Tail, usize)> {
+        let block_tokens = self.footprint.block_tokens();
+        let start = range.start;
+        let end = range.end.min(start + block_tokens - 1);
+        if end <= start {
+            return Vec::new();
+        }
+        let wanted = &tokens[start..end];
+        let resident =
+            self.index.children_sharing(parent, wanted).into_iter().filter_map(|(hash, n_slots)| {
+                Some((Tail { hash, tokens: self.tokens(&hash)?.to_vec() }, n_slots))
+            });
+        let mut candidates: Vec<(Tail, usize)> = resident.collect();
+        // Only exact tokens can be looked for in the store: the whole block, and every leading part of it.
+        let Some(stored) = stored else { return candidates };
+        let probe = |hash: ChainHash| stored(&BlockKey { hash, group_idx: 0 });
+        if let Some(hash) = hashes.get(start / block_tokens).filter(|hash| probe(**hash)) {
+            let tail = Tail { hash: *hash, tokens: tokens[start..start + block_tokens].to_vec() };
+            candidates.push((tail, wanted.len()));
+        }
+        for n_slots in 1..=wanted.len() {
+            let hash = self.hasher.child(parent, &wanted[..n_slots]);
+            if probe(hash) {
+                candidates.push((Tail { hash, tokens: wanted[..n_slots].to_vec() }, n_slots));
+            }
+        }
+        candidates.sort_by_key(|(_, n_slots)| std::cmp::Reverse(*n_slots));
+        candidates
+    }
+
+    /// Block index of the first block that a hit would need and that is not there.
+    fn first_gap(&self, hit: &Hit, hashes: &[ChainHash], stored: Stored<'_>) -> Option<usize> {
+        let n_whole = hit.n_tokens / self.footprint.block_tokens();
+        let groups = 0..self.footprint.n_groups();
+        if let Some(tail) = &hit.tail {
+            let is_there = |group_idx| self.is_there(&BlockKey { hash: tail.hash, group_idx }, stored);
+            if !groups.clone().all(is_there) {
+                return Some(n_whole);
+            }
+        }
+        groups
+            .filter(|&group_idx| !self.footprint.is_full(group_idx))
+            .filter_map(|group_idx| {
+                let first = self.footprint.first_needed(group_idx, hit.n_tokens);
+                (first..n_whole).find(|&i| !self.is_there(&BlockKey { hash: hashes[i], group_idx }, stored))
+            })
+            .min()
+    }
+
+    fn is_there(&self, key: &BlockKey, stored: Stored<'_>) -> bool {
+        self.pool.lookup(key).is_some() || stored.is_some_and(|stored| stored(key))
+    }
+
+    /// Free idle tails that the new block contains: it serves all that they could.
+    fn drop_covered_tails(&mut self, key: &BlockKey, parent: &ChainHash, tokens: &[TokenId]) {
+        let covered: Vec<BlockId> = self
+            .index
+            .children(parent)
+            .iter()
+            .filter(|hash| self.tokens(hash).is_some_and(|t| t.len() < tokens.len() && tokens.starts_with(t)))
+            .filter_map(|hash| self.pool.lookup(&BlockKey { hash: *hash, group_idx: key.group_idx }))
+            .collect();
+        for block in covered {
+            self.evict(block);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of the whole: timelines, random operations, capacity.
+
+mod random_ops;
+mod sim;

@@ -1,0 +1,299 @@
+//! Random operations on the scheduler, with every invariant checked after each and every KV read proved right.
+
+use super::sim::{Sim, layout};
+use crate::{
+    BlockKey, EndReason, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
+    SubmitError, TokenId,
+};
+
+/// SplitMix64: small, seeded, the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`.
+    fn roll(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn pick<T: Copy>(&mut self, items: &[T]) -> Option<T> {
+        if items.is_empty() { None } else { Some(items[self.roll(items.len())]) }
+    }
+}
+
+struct Run {
+    sim: Sim,
+    dice: Dice,
+    alive: Vec<SeqId>,
+    pinned: Vec<BlockKey>,
+    prompts: Vec<Vec<TokenId>>,
+    n_ids: u64,
+    n_ended: usize,
+}
+
+const SHAPES: [&[Option<usize>]; 6] = [
+    &[None],
+    &[None, Some(6)],
+    &[None, Some(5), Some(9)],
+    &[None, None, Some(4), Some(4)],
+    &[Some(7)],
+    &[None, Some(1), Some(2)],
+];
+
+impl Run {
+    fn new(seed: u64) -> Run {
+        let mut dice = Dice(seed.wrapping_mul(0x5851_f42d_4c95_7f2d));
+        let layout = layout(4, SHAPES[dice.roll(SHAPES.len())]);
+        let n_blocks = (6 + dice.roll(40)) * layout.groups.len();
+        let store = if dice.roll(2) == 0 { StoreMode::On } else { StoreMode::Off };
+        let config = SchedulerConfig {
+            step_token_budget: 1 + dice.roll(24),
+            max_rows: 1 + dice.roll(6),
+            max_chunk: 1 + dice.roll(16),
+            max_context: 24 + dice.roll(80),
+            checkpoint_every: [8, 16, 1024][dice.roll(3)],
+            max_passes: dice.roll(4),
+            store,
+            ..SchedulerConfig::new(0, [7; 32])
+        };
+        let scheduler = Scheduler::new(&layout, n_blocks, config);
+        Run {
+            sim: Sim::new(scheduler, &layout, n_blocks, store),
+            dice,
+            alive: Vec::new(),
+            pinned: Vec::new(),
+            prompts: Vec::new(),
+            n_ids: 0,
+            n_ended: 0,
+        }
+    }
+
+    fn check(&self) {
+        self.sim.scheduler.check_integrity().unwrap();
+    }
+
+    fn submit(&mut self) {
+        if self.alive.len() >= 12 {
+            return;
+        }
+        let mut prompt = match self.dice.roll(3) {
+            0 => Vec::new(),
+            _ => {
+                let idx = self.dice.roll(self.prompts.len().max(1));
+                let mut prompt = self.prompts.get(idx).cloned().unwrap_or_default();
+                prompt.truncate(self.dice.roll(prompt.len() + 1));
+                prompt
+            }
+        };
+        for _ in 0..self.dice.roll(24) {
+            prompt.push(self.dice.roll(2) as u32);
+        }
+        self.n_ids += 1;
+        let id = SeqId(self.n_ids);
+        let new = NewSequence {
+            id,
+            agent: if self.dice.roll(2) == 0 { Some(self.dice.roll(3) as u64) } else { None },
+            max_new_tokens: self.dice.roll(12),
+            checkpoints: (0..self.dice.roll(3)).map(|_| self.dice.roll(40)).collect(),
+            prompt_logits: if self.dice.roll(10) == 0 { PromptLogits::All } else { PromptLogits::Last },
+            prompt: prompt.clone(),
+        };
+        match self.sim.scheduler.submit(new) {
+            Ok(_) => {
+                self.sim.tokens.insert(id, prompt);
+                self.alive.push(id);
+            }
+            Err(SubmitError::EmptyPrompt) => assert!(prompt.is_empty()),
+            Err(SubmitError::TooLong { n_tokens, limit }) => {
+                assert!(n_tokens == prompt.len() && n_tokens >= limit);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn end(&mut self, id: SeqId) {
+        self.alive.retain(|other| *other != id);
+        if let Some(tokens) = self.sim.tokens.get(&id).cloned() {
+            let place = self.n_ids as usize % 8;
+            if self.prompts.len() <= place { self.prompts.push(tokens) } else { self.prompts[place] = tokens }
+        }
+        assert!(self.sim.finish(id));
+        self.sim.export_completed();
+    }
+
+    /// One step; returns whether it had rows.
+    fn step(&mut self) -> bool {
+        let stored = std::mem::take(&mut self.sim.stored);
+        let plan = self.sim.scheduler.plan(&|key| stored.contains_key(key));
+        self.sim.stored = stored;
+        self.check();
+        for ended in &plan.ended {
+            let EndReason::PoolExhausted(shortage) = ended.reason;
+            assert!(shortage.needed > shortage.free, "{shortage:?}");
+            self.alive.retain(|id| *id != ended.seq);
+            self.sim.tokens.remove(&ended.seq);
+            self.n_ended += 1;
+        }
+        self.sim.restores.extend(plan.restores.iter().cloned());
+        let sampled = self.sim.run(&plan.step);
+        if self.dice.roll(20) == 0
+            && let Some(id) = self.dice.pick(&self.alive)
+        {
+            self.end(id);
+            self.check();
+        }
+        let at_limit = self.sim.commit(&plan.step, &sampled);
+        self.check();
+        for id in at_limit {
+            self.end(id);
+        }
+        !plan.step.rows.is_empty()
+    }
+
+    fn fork(&mut self) {
+        let Some(parent) = self.dice.pick(&self.alive) else { return };
+        self.n_ids += 1;
+        let child = SeqId(self.n_ids);
+        let next = self.dice.roll(2) as u32;
+        let n_new = 1 + self.dice.roll(8);
+        if self.sim.scheduler.fork(parent, child, next, n_new) {
+            let mut tokens = self.sim.tokens[&parent].clone();
+            tokens.pop();
+            tokens.push(next);
+            self.sim.tokens.insert(child, tokens);
+            self.alive.push(child);
+            if self.sim.scheduler.state(child) == Some(SeqState::AtLimit) {
+                self.end(child);
+            }
+        }
+    }
+
+    fn some_keys(&mut self) -> Vec<BlockKey> {
+        let Some(tokens) = self.prompts.get(self.dice.roll(8)).cloned() else { return Vec::new() };
+        let hashes = self.sim.scheduler.block_hashes(&tokens);
+        let n_groups = self.sim.scheduler.n_groups();
+        hashes
+            .iter()
+            .flat_map(|&hash| (0..n_groups).map(move |group_idx| BlockKey { hash, group_idx }))
+            .collect()
+    }
+
+    fn op(&mut self) {
+        match self.dice.roll(100) {
+            0..45 => {
+                self.step();
+            }
+            45..65 => self.submit(),
+            65..68 => {
+                if let Some(id) = self.dice.pick(&self.alive) {
+                    self.end(id);
+                }
+            }
+            68..71 => self.fork(),
+            71..88 => {
+                self.sim.save_one();
+            }
+            88..93 => {
+                if !self.sim.restores.is_empty() {
+                    let idx = self.dice.roll(self.sim.restores.len());
+                    let bad = self.dice.roll(4);
+                    let dice = &mut self.dice;
+                    self.sim.finish_restore(idx, &mut |_| bad > 0 || dice.roll(4) > 0);
+                }
+            }
+            93 => {
+                let keys = self.some_keys();
+                self.sim.scheduler.pin(&keys);
+                self.pinned.extend(keys);
+            }
+            94 => {
+                let keys = std::mem::take(&mut self.pinned);
+                self.sim.scheduler.unpin(&keys);
+            }
+            95 => {
+                let keys = self.some_keys();
+                self.sim.scheduler.evict(&keys);
+            }
+            96 => {
+                let budget = self.dice.roll(30);
+                self.sim.scheduler.set_token_budget(budget);
+            }
+            97 => {
+                let mode = if self.dice.roll(3) == 0 { StoreMode::Off } else { StoreMode::On };
+                if self.sim.store != mode {
+                    self.sim.store = mode;
+                    self.sim.scheduler.set_store(mode);
+                    self.sim.unsaved.clear();
+                    self.sim.export_completed();
+                }
+            }
+            98 => {
+                // The store loses some records.
+                let n = self.dice.roll(3);
+                let lost: Vec<BlockKey> = self.sim.stored.keys().take(n).copied().collect();
+                lost.iter().for_each(|key| drop(self.sim.stored.remove(key)));
+            }
+            _ => {
+                if let Some(id) = self.dice.pick(&self.alive) {
+                    let shortage = self.sim.scheduler.shortage(id);
+                    assert_eq!(shortage.is_some(), self.sim.scheduler.state(id) == Some(SeqState::Waiting));
+                    self.sim.scheduler.missing_after_hit(id);
+                }
+            }
+        }
+        self.check();
+    }
+
+    /// With nothing standing in the way any more, everybody comes to an end.
+    fn wind_down(&mut self) {
+        let keys = std::mem::take(&mut self.pinned);
+        self.sim.scheduler.unpin(&keys);
+        let mut n_idle = 0;
+        while !self.alive.is_empty() {
+            while self.sim.save_one() {}
+            while !self.sim.restores.is_empty() {
+                self.sim.finish_restore(0, &mut |_| true);
+            }
+            n_idle = if self.step() { 0 } else { n_idle + 1 };
+            assert!(n_idle < 4, "{} sequences hang: {:?}", self.alive.len(), self.sim.scheduler.counts());
+            // Nobody samples for a sequence whose commit was cut off, so nobody but the caller can end it.
+            for id in self.alive.clone() {
+                if self.sim.scheduler.state(id) == Some(SeqState::AtLimit) {
+                    self.end(id);
+                }
+            }
+        }
+        assert_eq!(self.sim.scheduler.pool().n_held, 0);
+        self.check();
+    }
+}
+
+fn hold_for(seeds: std::ops::Range<u64>, n_ops: usize) {
+    for seed in seeds {
+        let result = std::panic::catch_unwind(|| {
+            let mut run = Run::new(seed);
+            for _ in 0..n_ops {
+                run.op();
+            }
+            run.wind_down();
+        });
+        assert!(result.is_ok(), "seed {seed}");
+    }
+}
+
+#[test]
+fn invariants_hold_over_half_a_million_random_operations() {
+    hold_for(0..500, 1000);
+}
+
+#[test]
+fn invariants_hold_over_half_a_million_more_in_longer_runs() {
+    hold_for(10_000..10_050, 10_000);
+}

@@ -1,0 +1,194 @@
+//! A pool whose slots remember which prefix they hold the KV of, so that every reuse can be proved right.
+
+use std::collections::HashMap;
+
+use crate::{
+    AttentionSpan, BlockId, BlockKey, KvDtype, KvLayout, LayerGroup, LogitsWanted, Restore, RestoreBlock,
+    Scheduler, SeqId, Step, StoreMode, TokenId,
+};
+
+/// A layout of one layer for each of `windows`; `None` is full attention.
+pub(super) fn layout(block_tokens: usize, windows: &[Option<usize>]) -> KvLayout {
+    let span = |window: &Option<usize>| match *window {
+        None => AttentionSpan::Full,
+        Some(tokens) => AttentionSpan::Window { tokens },
+    };
+    let groups = windows
+        .iter()
+        .enumerate()
+        .map(|(layer, w)| LayerGroup { span: span(w), layers: vec![layer] })
+        .collect();
+    KvLayout { block_tokens, kv_dtype: KvDtype::F16, block_bytes: 64, groups, slots: Vec::new() }
+}
+
+/// The KV of position `n` of a sequence depends on its tokens up to `n`; this stands for it.
+fn prefix_marks(tokens: &[TokenId]) -> Vec<u64> {
+    let mut mark = 0xcbf2_9ce4_8422_2325_u64;
+    let mut next = |&token: &TokenId| {
+        mark = (mark ^ u64::from(token + 1)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        mark
+    };
+    tokens.iter().map(&mut next).collect()
+}
+
+/// Runs steps and checks that each query finds the KV of its own prefix in every slot that it looks at.
+pub(super) struct FakeRunner {
+    layout: KvLayout,
+    slots: Vec<Vec<u64>>,
+}
+
+impl FakeRunner {
+    pub(super) fn new(layout: &KvLayout, n_blocks: usize) -> FakeRunner {
+        FakeRunner { layout: layout.clone(), slots: vec![vec![0; layout.block_tokens]; n_blocks] }
+    }
+
+    /// Run a step; `tokens_of` tells a sequence's whole tokens.
+    pub(super) fn run(&mut self, step: &Step, tokens_of: &dyn Fn(SeqId) -> Vec<TokenId>) {
+        let block_tokens = self.layout.block_tokens;
+        for copy in &step.copies {
+            self.slots[copy.to.idx()] = self.slots[copy.from.idx()].clone();
+        }
+        let mut written: HashMap<(BlockId, usize), SeqId> = HashMap::new();
+        for row in &step.rows {
+            let tokens = tokens_of(row.seq);
+            let end = row.start + row.tokens.len();
+            assert_eq!(row.tokens, tokens[row.start..end], "{:?} computes its own tokens", row.seq);
+            let marks = prefix_marks(&tokens[..end]);
+            assert_eq!(row.tables.len(), self.layout.groups.len());
+            for table in &row.tables {
+                for (position, mark) in marks.iter().enumerate().skip(row.start) {
+                    let block = table.blocks[position / block_tokens - table.first_block];
+                    self.slots[block.idx()][position % block_tokens] = *mark;
+                    let other = written.insert((block, position % block_tokens), row.seq);
+                    assert_eq!(other, None, "no slot is written twice in a step");
+                }
+            }
+        }
+        for row in &step.rows {
+            let end = row.start + row.tokens.len();
+            let marks = prefix_marks(&tokens_of(row.seq)[..end]);
+            for (group, table) in self.layout.groups.iter().zip(&row.tables) {
+                let first = match group.span {
+                    AttentionSpan::Full => 0,
+                    AttentionSpan::Window { tokens } => (row.start + 1).saturating_sub(tokens),
+                };
+                for (position, mark) in marks.iter().enumerate().skip(first) {
+                    let block = table.blocks[position / block_tokens - table.first_block];
+                    let found = self.slots[block.idx()][position % block_tokens];
+                    assert_eq!(found, *mark, "{:?} at {position} sees its own prefix", row.seq);
+                }
+            }
+        }
+    }
+
+    pub(super) fn export(&self, block: BlockId) -> Vec<u64> {
+        self.slots[block.idx()].clone()
+    }
+
+    pub(super) fn import(&mut self, block: BlockId, slots: &[u64]) {
+        self.slots[block.idx()] = slots.to_vec();
+    }
+}
+
+/// Scheduler, runner and store together, with a model that is a function of the tokens.
+pub(super) struct Sim {
+    pub(super) scheduler: Scheduler,
+    pub(super) runner: FakeRunner,
+    pub(super) tokens: HashMap<SeqId, Vec<TokenId>>,
+    pub(super) stored: HashMap<BlockKey, Vec<u64>>,
+    pub(super) unsaved: Vec<(BlockId, BlockKey)>,
+    pub(super) restores: Vec<Restore>,
+    pub(super) n_vocab: u32,
+    pub(super) store: StoreMode,
+}
+
+impl Sim {
+    pub(super) fn new(scheduler: Scheduler, layout: &KvLayout, n_blocks: usize, store: StoreMode) -> Sim {
+        Sim {
+            scheduler,
+            runner: FakeRunner::new(layout, n_blocks),
+            tokens: HashMap::new(),
+            stored: HashMap::new(),
+            unsaved: Vec::new(),
+            restores: Vec::new(),
+            n_vocab: 2,
+            store,
+        }
+    }
+
+    /// The next token after `tokens`: deterministic, so that a repeated prompt gets a repeated answer.
+    pub(super) fn next_token(&self, tokens: &[TokenId]) -> TokenId {
+        let mark = prefix_marks(tokens).pop().unwrap_or(0);
+        (mark >> 17) as u32 % self.n_vocab
+    }
+
+    /// Execute a plan's step and sample; the caller commits.
+    pub(super) fn run(&mut self, step: &Step) -> Vec<(SeqId, TokenId)> {
+        let tokens = &self.tokens;
+        self.runner.run(step, &|id| tokens[&id].clone());
+        let mut sampled = Vec::new();
+        for row in &step.rows {
+            let reaches_end = row.start + row.tokens.len() == self.tokens[&row.seq].len();
+            assert!(
+                !reaches_end || row.logits != LogitsWanted::None,
+                "the last token's logits are asked for"
+            );
+            if reaches_end {
+                sampled.push((row.seq, self.next_token(&self.tokens[&row.seq])));
+            }
+        }
+        sampled
+    }
+
+    /// Commit and take over what was completed.
+    pub(super) fn commit(&mut self, step: &Step, sampled: &[(SeqId, TokenId)]) -> Vec<SeqId> {
+        let at_limit = self.scheduler.commit(step, sampled).at_limit;
+        for (id, token) in sampled {
+            if let Some(tokens) = self.tokens.get_mut(id) {
+                tokens.push(*token);
+            }
+        }
+        self.export_completed();
+        at_limit
+    }
+
+    /// Copy out what was completed, as the engine does between steps.
+    pub(super) fn export_completed(&mut self) {
+        for completed in self.scheduler.take_completed() {
+            self.unsaved.push((completed.block, completed.key));
+        }
+    }
+
+    /// Save one completed block.
+    pub(super) fn save_one(&mut self) -> bool {
+        if self.unsaved.is_empty() {
+            return false;
+        }
+        let (block, key) = self.unsaved.remove(0);
+        if self.scheduler.is_resident(&key) {
+            self.stored.insert(key, self.runner.export(block));
+        }
+        self.scheduler.mark_saved(&key);
+        true
+    }
+
+    /// Import one restore; blocks of which `is_good` is false count as corrupt.
+    pub(super) fn finish_restore(&mut self, idx: usize, is_good: &mut dyn FnMut(&RestoreBlock) -> bool) {
+        let restore = self.restores.swap_remove(idx);
+        if self.scheduler.state(restore.seq) != Some(crate::SeqState::Restoring) {
+            return;
+        }
+        let mut imported = Vec::new();
+        for wanted in &restore.blocks {
+            let Some(bytes) = self.stored.get(&wanted.key).filter(|_| is_good(wanted)) else { continue };
+            self.runner.import(wanted.block, bytes);
+            imported.push(wanted.key);
+        }
+        self.scheduler.finish_restore(restore.seq, &imported);
+    }
+
+    pub(super) fn finish(&mut self, id: SeqId) -> bool {
+        self.tokens.remove(&id);
+        self.scheduler.finish(id)
+    }
+}
