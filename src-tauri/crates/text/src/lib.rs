@@ -5,12 +5,26 @@
 //!
 //! Read `model.rs` first: `TextModel` is what callers hold, the other files are its parts.
 
-mod chat;
-mod detokenizer;
-mod error;
-mod metadata;
 mod model;
+
+mod metadata;
+mod vocabulary;
+
+mod byte_pair;
+mod merge;
+mod sentence_piece;
+mod special;
+mod words;
+
+mod chat;
+mod json;
+mod marks;
+mod template;
+
+mod detokenizer;
 mod stop;
+
+mod error;
 
 pub use chat::{Chat, ChatMessage};
 pub use detokenizer::Detokenizer;

@@ -1,10 +1,43 @@
 //! The text side of one model: what engine and server hold.
 
+use std::time::SystemTime;
+
+use crate::byte_pair::BytePair;
+use crate::marks::StructuralTexts;
+use crate::merge::Merger;
+use crate::sentence_piece::SentencePiece;
+use crate::special::{Part, SpecialTokens};
+use crate::template::{Rendering, Template, TokenTexts};
+use crate::vocabulary::{TextForm, Vocabulary};
 use crate::{Chat, Detokenizer, TextError, TextMetadata, TokenId};
 
 /// Vocabulary and chat template of one model; built once, shared by all threads.
 #[derive(Debug)]
-pub struct TextModel {}
+pub struct TextModel {
+    vocabulary: Vocabulary,
+    merging: Merging,
+    /// Control and user-defined tokens: what a template or a raw prompt may contain as text.
+    all_special: SpecialTokens,
+    /// User-defined tokens only: what any text may contain.
+    user_defined: SpecialTokens,
+    /// Texts that must not come from a client's values.
+    structural_texts: StructuralTexts,
+    add_bos: bool,
+    template: Option<Template>,
+}
+
+#[derive(Debug)]
+enum Merging {
+    BytePair(Box<BytePair>),
+    SentencePiece(Box<SentencePiece>),
+}
+
+/// State of encoding one text that goes on over special tokens.
+struct Encoding {
+    merger: Merger,
+    after_special: bool,
+    ids: Vec<TokenId>,
+}
 
 impl TextModel {
     /// Builds the vocabulary and compiles the chat template.
@@ -12,39 +45,101 @@ impl TextModel {
     /// # Errors
     /// When the vocabulary is broken or of a kind that is not supported, or the template does not compile.
     pub fn new(meta: TextMetadata) -> Result<TextModel, TextError> {
-        let _ = meta;
-        todo!()
+        let (vocabulary, merging, bos_by_default) = match meta.tokenizer_model.as_str() {
+            "gpt2" => {
+                let vocabulary = Vocabulary::new(&meta, TextForm::ByteLevel)?;
+                let byte_pair = BytePair::new(&meta, &vocabulary)?;
+                let adds_bos = byte_pair.adds_bos_by_default();
+                (vocabulary, Merging::BytePair(Box::new(byte_pair)), adds_bos)
+            }
+            "llama" => {
+                let vocabulary = Vocabulary::new(&meta, TextForm::SentencePiece)?;
+                let sentence_piece = SentencePiece::new(&meta, &vocabulary)?;
+                (vocabulary, Merging::SentencePiece(Box::new(sentence_piece)), true)
+            }
+            other => {
+                return Err(TextError::Unsupported(format!(
+                    "its kind {other:?} (tokenizer.ggml.model) is neither \"gpt2\" nor \"llama\""
+                )));
+            }
+        };
+        let structural = vocabulary.structural();
+        let user_defined = vocabulary.user_defined();
+        let text_of = |id: Option<TokenId>| id.map(|id| meta.tokens[id as usize].clone());
+        let token_texts = TokenTexts {
+            bos: text_of(vocabulary.bos),
+            eos: text_of(vocabulary.eos),
+            unk: text_of(vocabulary.unk),
+            pad: text_of(vocabulary.pad),
+        };
+        Ok(TextModel {
+            all_special: SpecialTokens::new(&meta.tokens, [structural, user_defined].concat())?,
+            user_defined: SpecialTokens::new(&meta.tokens, user_defined.to_vec())?,
+            structural_texts: StructuralTexts::new(
+                structural.iter().map(|&id| meta.tokens[id as usize].clone()).collect(),
+            )?,
+            add_bos: meta.add_bos.unwrap_or(bos_by_default),
+            template: meta.chat_template.map(|source| Template::new(source, token_texts)).transpose()?,
+            vocabulary,
+            merging,
+        })
+    }
+
+    /// The same with another clock than the system's for templates that write the date.
+    #[must_use]
+    pub fn with_clock(mut self, clock: fn() -> SystemTime) -> TextModel {
+        self.template = self.template.map(|template| template.with_clock(clock));
+        self
     }
 
     /// Number of tokens in the vocabulary.
     pub fn n_vocab(&self) -> usize {
-        todo!()
+        self.vocabulary.n_tokens()
     }
 
     /// A raw prompt: BOS as the model wants it, special tokens written in the text are taken as such.
+    /// A BOS that the text already starts with is not doubled, and an EOS is never added.
     pub fn encode_raw(&self, text: &str) -> Vec<TokenId> {
-        let _ = text;
-        todo!()
+        let mut encoding = Encoding::new();
+        self.encode_parts(text, &self.all_special, &mut encoding);
+        self.with_bos(encoding.ids)
     }
 
     /// Plain text: no BOS, no control token whatever the text says.
     pub fn encode_plain(&self, text: &str) -> Vec<TokenId> {
-        let _ = text;
-        todo!()
+        let mut encoding = Encoding::new();
+        self.encode_parts(text, &self.user_defined, &mut encoding);
+        encoding.ids
     }
 
     /// Whether the model can chat.
     pub fn has_chat_template(&self) -> bool {
-        todo!()
+        self.template.is_some()
     }
 
-    /// Renders the chat and encodes it; special tokens written in the client's values stay plain text.
+    /// Renders the chat and encodes it.
+    ///
+    /// Special tokens written in the client's values stay plain text. A chat without such text gives exactly
+    /// the tokens of the rendered string.
     ///
     /// # Errors
     /// As [`TextModel::render_chat`].
     pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, TextError> {
-        let _ = chat;
-        todo!()
+        let rendering = self.render(chat)?;
+        let mut encoding = Encoding::new();
+        let Some(mark) = rendering.mark else {
+            self.encode_parts(&rendering.text, &self.all_special, &mut encoding);
+            return Ok(self.with_bos(encoding.ids));
+        };
+        for part in self.all_special.parts(&rendering.text) {
+            match part {
+                Part::Token(id) => encoding.push_special(id),
+                Part::Text(text) => {
+                    self.encode_parts(&text.replace(mark, ""), &self.user_defined, &mut encoding);
+                }
+            }
+        }
+        Ok(self.with_bos(encoding.ids))
     }
 
     /// The chat as the template writes it, for inspection.
@@ -52,25 +147,78 @@ impl TextModel {
     /// # Errors
     /// When there is no template, when it refuses the messages, fails, or goes over its limits.
     pub fn render_chat(&self, chat: &Chat) -> Result<String, TextError> {
-        let _ = chat;
-        todo!()
+        let Rendering { text, mark } = self.render(chat)?;
+        Ok(mark.map_or_else(|| text.clone(), |mark| text.replace(mark, "")))
     }
 
     /// Whether this token ends an answer.
     pub fn is_end_of_generation(&self, id: TokenId) -> bool {
-        let _ = id;
-        todo!()
+        self.vocabulary.is_end_of_generation(id)
     }
 
     /// The bytes that a token stands for in text; none for control tokens and ids out of range.
     pub fn token_bytes(&self, id: TokenId) -> &[u8] {
-        let _ = id;
-        todo!()
+        self.vocabulary.pieces.get(id)
     }
 
     /// A fresh detokenizer for text that follows `prompt_tail`.
     pub fn detokenizer(&self, prompt_tail: &[TokenId]) -> Detokenizer {
-        let _ = prompt_tail;
-        todo!()
+        Detokenizer::new(self.vocabulary.pieces.clone(), prompt_tail)
+    }
+
+    /// Renders with the client's special tokens marked wherever that makes a difference.
+    fn render(&self, chat: &Chat) -> Result<Rendering, TextError> {
+        let template = self.template.as_ref().ok_or(TextError::NoChatTemplate)?;
+        let plain = template.render(chat, None)?;
+        let Some((marked, mark)) = self.structural_texts.mark(chat, template.source())? else {
+            return Ok(plain);
+        };
+        let marked = template.render(&marked, Some(mark))?;
+        // A mark can change what a template's own comparisons see. Where the client's text left no structure
+        // behind anyway (a template that cuts reasoning out, say), the unmarked text is both safe and exact.
+        let structure = |text: &str| -> Vec<TokenId> {
+            let tokens = self.all_special.parts(text).filter_map(|part| match part {
+                Part::Token(id) => Some(id),
+                Part::Text(_) => None,
+            });
+            tokens.filter(|id| self.vocabulary.structural().binary_search(id).is_ok()).collect()
+        };
+        Ok(if structure(&plain.text) == structure(&marked.text) { plain } else { marked })
+    }
+
+    fn with_bos(&self, mut ids: Vec<TokenId>) -> Vec<TokenId> {
+        if let (true, Some(bos)) = (self.add_bos, self.vocabulary.bos)
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        ids
+    }
+
+    fn encode_parts(&self, text: &str, special: &SpecialTokens, encoding: &mut Encoding) {
+        for part in special.parts(text) {
+            match part {
+                Part::Token(id) => encoding.push_special(id),
+                Part::Text(text) => {
+                    let Encoding { merger, after_special, ids } = encoding;
+                    match &self.merging {
+                        Merging::BytePair(byte_pair) => byte_pair.encode(text, merger, ids),
+                        Merging::SentencePiece(pieces) => pieces.encode(text, *after_special, merger, ids),
+                    }
+                    *after_special = false;
+                }
+            }
+        }
+    }
+}
+
+impl Encoding {
+    fn new() -> Encoding {
+        Encoding { merger: Merger::default(), after_special: true, ids: Vec::new() }
+    }
+
+    fn push_special(&mut self, id: TokenId) {
+        self.ids.push(id);
+        self.after_special = true;
     }
 }

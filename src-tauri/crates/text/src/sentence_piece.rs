@@ -1,0 +1,109 @@
+//! The `llama` kind of vocabulary: characters merged by the scores of the tokens they form.
+
+use std::collections::HashMap;
+
+use crate::merge::Merger;
+use crate::vocabulary::{Vocabulary, byte_of_name};
+use crate::{TextError, TextMetadata, TokenId};
+
+/// A SentencePiece vocabulary, ready to encode.
+#[derive(Debug)]
+pub(crate) struct SentencePiece {
+    /// Token text to (rank, id); a better score is a lower rank, equal scores are one rank.
+    tokens: HashMap<Box<str>, (u32, TokenId)>,
+    max_token_len: usize,
+    bytes: Box<[Option<TokenId>; 256]>,
+    unk: Option<TokenId>,
+    add_space_prefix: bool,
+}
+
+impl SentencePiece {
+    pub(crate) fn new(meta: &TextMetadata, vocabulary: &Vocabulary) -> Result<SentencePiece, TextError> {
+        let n = vocabulary.n_tokens();
+        if meta.scores.len() < n {
+            return Err(TextError::Vocabulary(format!("{} scores for {n} tokens", meta.scores.len())));
+        }
+        let ranks = ranks(&meta.scores[..n]);
+        let mut this = SentencePiece {
+            tokens: HashMap::with_capacity(n),
+            max_token_len: 0,
+            bytes: Box::new([None; 256]),
+            unk: vocabulary.unk,
+            add_space_prefix: meta.add_space_prefix.unwrap_or(true),
+        };
+        for (id, text) in (0..).zip(&meta.tokens) {
+            if text.is_empty() || !vocabulary.is_reachable_by_merging(id) {
+                continue;
+            }
+            if let Some(byte) = byte_of_name(text) {
+                this.bytes[usize::from(byte)] = Some(id);
+            }
+            this.max_token_len = this.max_token_len.max(text.len());
+            this.tokens.insert(text.as_str().into(), (ranks[id as usize], id));
+        }
+        for byte in 0..128u8 {
+            let as_text = char::from(byte).to_string();
+            let of_byte = &mut this.bytes[usize::from(byte)];
+            *of_byte = of_byte.or(this.tokens.get(as_text.as_str()).map(|&(_, id)| id));
+        }
+        Ok(this)
+    }
+
+    /// Encodes one stretch of text without special tokens.
+    pub(crate) fn encode(
+        &self,
+        text: &str,
+        after_special: bool,
+        merger: &mut Merger,
+        out: &mut Vec<TokenId>,
+    ) {
+        let prefix = if self.add_space_prefix && after_special { "\u{2581}" } else { "" };
+        let text = format!("{prefix}{}", text.replace(' ', "\u{2581}"));
+        merger.clear();
+        for c in text.chars() {
+            let id = self.tokens.get(c.encode_utf8(&mut [0; 4]) as &str).map(|&(_, id)| id);
+            merger.push(c.len_utf8(), id);
+        }
+        merger.run(|left, right| {
+            let len = left.len + right.len;
+            if len > self.max_token_len {
+                return None;
+            }
+            self.tokens.get(&text[left.start..left.start + len]).copied()
+        });
+        for symbol in merger.symbols() {
+            match symbol.id {
+                Some(id) => out.push(id),
+                None => out.extend(
+                    text.as_bytes()[symbol.start..symbol.start + symbol.len]
+                        .iter()
+                        .filter_map(|&byte| self.bytes[usize::from(byte)].or(self.unk)),
+                ),
+            }
+        }
+    }
+}
+
+/// The place of each score among the different scores, best first.
+fn ranks(scores: &[f32]) -> Vec<u32> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    let mut ranks = vec![0; scores.len()];
+    let mut rank = 0;
+    for pair in order.windows(2) {
+        rank += u32::from(scores[pair[0]] != scores[pair[1]]);
+        ranks[pair[1]] = rank;
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranks;
+
+    #[test]
+    fn better_scores_rank_first_and_equal_scores_share_a_rank() {
+        assert_eq!(ranks(&[-3.0, 0.0, -1.0, -0.0, -3.0]), [2, 0, 1, 0, 2]);
+        assert_eq!(ranks(&[]), [0u32; 0]);
+    }
+}

@@ -1,0 +1,45 @@
+//! Special tokens are found in a text before anything else is done to it.
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use crate::{TextError, TokenId};
+
+/// A set of tokens that are looked for as text.
+#[derive(Debug)]
+pub(crate) struct SpecialTokens {
+    finder: Option<AhoCorasick>,
+    ids: Vec<TokenId>,
+}
+
+/// One part of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    Token(TokenId),
+    Text(&'a str),
+}
+
+impl SpecialTokens {
+    /// `ids` must be ids of `tokens` with text.
+    pub(crate) fn new(tokens: &[String], ids: Vec<TokenId>) -> Result<SpecialTokens, TextError> {
+        let finder = if ids.is_empty() {
+            None
+        } else {
+            let texts = ids.iter().map(|&id| &tokens[id as usize]);
+            let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts);
+            Some(finder.map_err(|e| TextError::Vocabulary(format!("too many special tokens: {e}")))?)
+        };
+        Ok(SpecialTokens { finder, ids })
+    }
+
+    /// Cuts the text at these tokens; where two overlap the first wins, of two that start together the longer.
+    pub(crate) fn parts<'a>(&self, text: &'a str) -> impl Iterator<Item = Part<'a>> {
+        let found = self.finder.iter().flat_map(move |finder| finder.find_iter(text));
+        let matches = found.map(|m| (m.start(), m.end(), Some(self.ids[m.pattern()])));
+        let mut from = 0;
+        matches.chain([(text.len(), text.len(), None)]).flat_map(move |(start, end, id)| {
+            let before = &text[from..start];
+            from = end;
+            [(!before.is_empty()).then_some(Part::Text(before)), id.map(Part::Token)].into_iter().flatten()
+        })
+    }
+}

@@ -1,0 +1,223 @@
+//! Chat templates: the model's own Jinja source, run in a box.
+//!
+//! A template comes with the model file and is not trusted: it reads no files, loads no other templates, and
+//! its steps, its depth and the size of its output are limited.
+
+use std::fmt;
+use std::io;
+use std::time::SystemTime;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
+use minijinja_contrib::pycompat;
+use regex::Regex;
+use serde_json::Map;
+
+use crate::json::tojson;
+use crate::marks::unused_mark;
+use crate::{Chat, ChatMessage, TextError};
+
+const NAME: &str = "chat_template";
+const MAX_SOURCE_BYTES: usize = 1 << 20;
+const MAX_OUTPUT_BYTES: usize = 64 << 20;
+const MAX_DEPTH: usize = 100;
+/// Steps that a template may take for itself and for each value in the chat.
+const FUEL_BASE: u64 = 200_000;
+const FUEL_PER_VALUE: u64 = 10_000;
+const FUEL_MAX: u64 = 50_000_000;
+
+/// Texts of the tokens that templates know by name.
+#[derive(Debug, Default)]
+pub(crate) struct TokenTexts {
+    pub(crate) bos: Option<String>,
+    pub(crate) eos: Option<String>,
+    pub(crate) unk: Option<String>,
+    pub(crate) pad: Option<String>,
+}
+
+/// A compiled chat template.
+pub(crate) struct Template {
+    environment: Environment<'static>,
+    source: String,
+}
+
+/// A rendered chat.
+#[derive(Debug)]
+pub(crate) struct Rendering {
+    pub(crate) text: String,
+    /// The character that marks the client's control-token texts, if there are any.
+    pub(crate) mark: Option<char>,
+}
+
+impl Template {
+    pub(crate) fn new(source: String, tokens: TokenTexts) -> Result<Template, TextError> {
+        if source.len() > MAX_SOURCE_BYTES {
+            return Err(TextError::Template(format!("{} bytes of source", source.len())));
+        }
+        let mut environment = Environment::new();
+        environment.set_syntax(syntax()?);
+        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_recursion_limit(MAX_DEPTH);
+        environment.set_unknown_method_callback(pycompat::unknown_method_callback);
+        environment.add_filter("tojson", tojson);
+        environment.add_function("raise_exception", raise_exception);
+        add_clock(&mut environment, SystemTime::now);
+        for (name, text) in [
+            ("bos_token", tokens.bos),
+            ("eos_token", tokens.eos),
+            ("unk_token", tokens.unk),
+            ("pad_token", tokens.pad),
+        ] {
+            environment.add_global(name, text.unwrap_or_default());
+        }
+        let compiled = environment.add_template_owned(NAME, without_generation_tags(&source));
+        compiled.map_err(|e| TextError::Template(format!("it does not compile: {e}")))?;
+        Ok(Template { environment, source })
+    }
+
+    pub(crate) fn with_clock(mut self, clock: fn() -> SystemTime) -> Template {
+        add_clock(&mut self.environment, clock);
+        self
+    }
+
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Renders the chat, whose control-token texts carry `mark` if there is one.
+    pub(crate) fn render(&self, chat: &Chat, mark: Option<char>) -> Result<Rendering, TextError> {
+        let end = if chat.continue_final { Some(unused_mark(chat, &self.source, mark)?) } else { None };
+        let mut messages: Vec<Map<String, serde_json::Value>> =
+            chat.messages.iter().map(message_object).collect();
+        if let Some(end) = end {
+            let Some(last) = messages.last_mut() else {
+                return Err(TextError::Refused("there is no message to continue".into()));
+            };
+            let content = chat.messages.last().map_or("", |message| &message.content);
+            last.insert("content".into(), format!("{content}{end}").into());
+        }
+        let mut text = self.run(chat, &messages, chat.add_generation_prompt && end.is_none())?;
+        if let Some(end) = end {
+            let Some(at) = text.rfind(end) else {
+                return Err(TextError::Refused("the template does not write the message to continue".into()));
+            };
+            text.truncate(at);
+            text = text.replace(end, "");
+        }
+        Ok(Rendering { text, mark })
+    }
+
+    fn run(
+        &self,
+        chat: &Chat,
+        messages: &[Map<String, serde_json::Value>],
+        add_generation_prompt: bool,
+    ) -> Result<String, TextError> {
+        let n_values = chat.messages.len()
+            + messages.iter().chain([&chat.extra]).map(|object| n_values(object.values())).sum::<usize>();
+        let fuel = FUEL_BASE.saturating_add(FUEL_PER_VALUE.saturating_mul(n_values as u64)).min(FUEL_MAX);
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel));
+        let template = environment.get_template(NAME).map_err(failure)?;
+
+        // What transformers passes even when there is none of it, then what the client asked for.
+        let defaults = context! { tools => (), documents => () };
+        let fixed = context! {
+            messages => Value::from(Serde(messages)),
+            add_generation_prompt => add_generation_prompt,
+        };
+        let context = context! { ..fixed, ..Value::from(Serde(&chat.extra)), ..defaults };
+        let mut output = Limited { bytes: Vec::new() };
+        template.render_captured_to(context, &mut output).map_err(failure)?;
+        String::from_utf8(output.bytes).map_err(|e| TextError::Template(e.to_string()))
+    }
+}
+
+/// White space around blocks as transformers sets it.
+fn syntax() -> Result<SyntaxConfig, TextError> {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    syntax.map_err(|e| TextError::Template(e.to_string()))
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+/// Output with a limit.
+struct Limited {
+    bytes: Vec<u8>,
+}
+
+impl io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > MAX_OUTPUT_BYTES {
+            return Err(io::Error::other(format!("more than {MAX_OUTPUT_BYTES} bytes of output")));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a template says about a chat that it does not take.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Refusal(message)))
+}
+
+fn failure(error: Error) -> TextError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(this) = cause {
+        if let Some(Refusal(message)) = this.downcast_ref() {
+            return TextError::Refused(message.clone());
+        }
+        cause = this.source();
+    }
+    TextError::Template(error.to_string())
+}
+
+/// `strftime_now(format)`, in UTC.
+fn add_clock(environment: &mut Environment<'static>, clock: fn() -> SystemTime) {
+    environment.add_function("strftime_now", move |format: &str| {
+        let failed = |e: jiff::Error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {e}"));
+        let now = jiff::Timestamp::try_from(clock()).map_err(failed)?;
+        jiff::fmt::strtime::format(format, &now.to_zoned(jiff::tz::TimeZone::UTC)).map_err(failed)
+    });
+}
+
+/// Takes out the tags that mark an answer for training and mean nothing here.
+fn without_generation_tags(source: &str) -> String {
+    let tag = Regex::new(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}").expect("the pattern is a constant");
+    // An `if` keeps what the tag says about the white space around it.
+    tag.replace_all(source, "{%$1 if false $2%}{%$1 endif $2%}").into_owned()
+}
+
+fn message_object(message: &ChatMessage) -> Map<String, serde_json::Value> {
+    let mut object = message.extra.clone();
+    object.insert("role".into(), message.role.clone().into());
+    object.insert("content".into(), message.content.clone().into());
+    if let Some(name) = &message.name {
+        object.insert("name".into(), name.clone().into());
+    }
+    object
+}
+
+fn n_values<'a>(values: impl Iterator<Item = &'a serde_json::Value>) -> usize {
+    values
+        .map(|value| match value {
+            serde_json::Value::Array(values) => 1 + n_values(values.iter()),
+            serde_json::Value::Object(object) => 1 + n_values(object.values()),
+            _ => 1,
+        })
+        .sum()
+}
