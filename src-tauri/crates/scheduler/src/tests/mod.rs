@@ -2,3 +2,4 @@
 
 mod random_ops;
 mod sim;
+mod timeline;

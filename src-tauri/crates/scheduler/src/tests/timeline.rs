@@ -1,0 +1,310 @@
+//! Golden timelines: a script of a few lines in, what the scheduler did out.
+//!
+//! Each file in `timelines/` is a script, a line of dashes, and the expected timeline. After a change of behaviour,
+//! write them anew with `cargo test -p scheduler --features bless timeline` and read the diff.
+//!
+//! A prompt is written as pieces of named texts, `sys:8 a:3` for the first 8 tokens of `sys`, then 3 of `a`;
+//! `a+` stands for all tokens of sequence `a` so far. In the timeline `a[0..8]` is a prefill chunk of those
+//! positions, `a@8` a decode.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::sim::{Sim, layout};
+use crate::{
+    EndReason, LogitsWanted, NewSequence, Plan, PromptLogits, Row, Scheduler, SchedulerConfig, SeqId,
+    SeqState, StoreMode, TokenId,
+};
+
+/// What a script has set up and done so far.
+struct Stage {
+    sim: Sim,
+    ids: BTreeMap<String, SeqId>,
+    /// All tokens of every sequence, those of gone ones too.
+    texts: BTreeMap<String, Vec<TokenId>>,
+    n_steps: usize,
+    out: String,
+}
+
+fn value<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+}
+
+fn number(words: &[&str], key: &str, default: usize) -> usize {
+    value(words, key).map_or(default, |n| n.parse().unwrap())
+}
+
+/// The first `n` tokens of a named text.
+fn text(name: &str, n: usize) -> Vec<TokenId> {
+    let base = name.bytes().fold(7_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b))) % 1000;
+    (0..n as u32).map(|i| base * 1000 + i).collect()
+}
+
+impl Stage {
+    /// The first line of a script: `pool blocks=12 tokens=4 groups=full,6 rows=4 budget=16 chunk=8 …`.
+    fn new(words: &[&str]) -> Stage {
+        let groups: Vec<Option<usize>> =
+            value(words, "groups").unwrap_or("full").split(',').map(|g| g.parse().ok()).collect();
+        let layout = layout(number(words, "tokens", 4), &groups);
+        let n_blocks = number(words, "blocks", 16);
+        let store = if value(words, "store") == Some("on") { StoreMode::On } else { StoreMode::Off };
+        let config = SchedulerConfig {
+            step_token_budget: number(words, "budget", 16),
+            max_rows: number(words, "rows", 8),
+            max_chunk: number(words, "chunk", 16),
+            max_passes: number(words, "passes", 16),
+            checkpoint_every: number(words, "every", 1024),
+            store,
+            ..SchedulerConfig::new(number(words, "context", 1000), [1; 32])
+        };
+        let scheduler = Scheduler::new(&layout, n_blocks, config);
+        let mut sim = Sim::new(scheduler, &layout, n_blocks, store);
+        sim.n_vocab = 97;
+        Stage { sim, ids: BTreeMap::new(), texts: BTreeMap::new(), n_steps: 0, out: String::new() }
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.out, "{line}").unwrap();
+    }
+
+    fn name(&self, id: SeqId) -> String {
+        self.ids.iter().find(|(_, other)| **other == id).map(|(name, _)| name.clone()).unwrap()
+    }
+
+    fn names(&self, ids: &[SeqId]) -> String {
+        ids.iter().map(|&id| self.name(id)).collect::<Vec<_>>().join(" ")
+    }
+
+    fn prompt(&self, words: &[&str]) -> Vec<TokenId> {
+        let mut prompt = Vec::new();
+        for word in words {
+            if let Some((name, n)) = word.split_once(':') {
+                prompt.extend(text(name, n.parse().unwrap()));
+            } else if let Some(name) = word.strip_suffix('+') {
+                prompt.extend(&self.texts[name]);
+            }
+        }
+        prompt
+    }
+
+    fn new_id(&mut self, name: &str) -> SeqId {
+        let id = SeqId(self.ids.len() as u64);
+        assert!(self.ids.insert(name.to_owned(), id).is_none(), "{name} is new");
+        id
+    }
+
+    fn command(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if !matches!(words[0], "step" | "run") {
+            self.say(&format!("> {line}"));
+        }
+        match words[..] {
+            ["submit", name, ..] => self.submit(name, &words[2..]),
+            ["step"] => _ = self.step(),
+            ["step", n] => (0..n.parse().unwrap()).for_each(|_: usize| _ = self.step()),
+            ["run"] => while self.step() {},
+            ["finish" | "cancel", name] => {
+                let done = self.sim.scheduler.cancel(self.ids[name]);
+                self.sim.export_completed();
+                if !done {
+                    self.say("       gone already");
+                }
+            }
+            ["fork", parent, child, ..] => self.fork(parent, child, number(&words, "new", 4)),
+            ["save"] => {
+                let n = self.sim.unsaved.len();
+                while self.sim.save_one() {}
+                self.say(&format!("       saved {n}"));
+            }
+            ["restored"] => {
+                while !self.sim.restores.is_empty() {
+                    self.sim.finish_restore(0, &mut |_| true);
+                }
+            }
+            ["lost", n] => {
+                let mut left: usize = n.parse().unwrap();
+                while !self.sim.restores.is_empty() {
+                    self.sim.finish_restore(0, &mut |_| {
+                        let is_good = left == 0;
+                        left = left.saturating_sub(1);
+                        is_good
+                    });
+                }
+            }
+            ["store", "off"] => self.sim.scheduler.set_store(StoreMode::Off),
+            ["pin", name] => {
+                let hashes = self.sim.scheduler.block_hashes(&self.texts[name]);
+                let n_groups = self.sim.scheduler.n_groups();
+                let keys: Vec<_> = hashes
+                    .iter()
+                    .flat_map(|&hash| (0..n_groups).map(move |group_idx| crate::BlockKey { hash, group_idx }))
+                    .collect();
+                let n = self.sim.scheduler.pin(&keys);
+                self.say(&format!("       pinned {n}"));
+            }
+            ["budget", n] => self.sim.scheduler.set_token_budget(n.parse().unwrap()),
+            ["state", name] => {
+                let state = self.sim.scheduler.state(self.ids[name]);
+                self.say(&format!("       {name}: {state:?}"));
+            }
+            _ => panic!("no such command: {line}"),
+        }
+        self.sim.scheduler.check_integrity().unwrap();
+    }
+
+    fn submit(&mut self, name: &str, words: &[&str]) {
+        let prompt = self.prompt(words);
+        let id = self.new_id(name);
+        let checkpoints =
+            value(words, "checkpoints").map(|c| c.split(',').map(|c| c.parse().unwrap()).collect());
+        let new = NewSequence {
+            id,
+            agent: value(words, "agent").map(|agent| agent.parse().unwrap()),
+            prompt: prompt.clone(),
+            max_new_tokens: number(words, "new", 1),
+            checkpoints: checkpoints.unwrap_or_default(),
+            prompt_logits: if words.contains(&"logits") { PromptLogits::All } else { PromptLogits::Last },
+        };
+        let wanted = new.max_new_tokens;
+        match self.sim.scheduler.submit(new) {
+            Ok(submitted) => {
+                self.sim.tokens.insert(id, prompt.clone());
+                self.texts.insert(name.to_owned(), prompt);
+                if submitted.max_new_tokens < wanted {
+                    self.say(&format!("       {name} may generate {}", submitted.max_new_tokens));
+                }
+            }
+            Err(error) => self.say(&format!("       {name} refused: {error}")),
+        }
+    }
+
+    fn fork(&mut self, parent: &str, child: &str, n_new: usize) {
+        let parent_id = self.ids[parent];
+        let id = self.new_id(child);
+        let mut tokens = self.sim.tokens[&parent_id].clone();
+        let next = 5000;
+        let done = self.sim.scheduler.fork(parent_id, id, next, n_new);
+        if !done {
+            self.say("       refused");
+        } else {
+            tokens.pop();
+            tokens.push(next);
+            self.texts.insert(child.to_owned(), tokens.clone());
+            self.sim.tokens.insert(id, tokens);
+        }
+    }
+
+    /// One turn of the loop; false when there was nothing to run.
+    fn step(&mut self) -> bool {
+        let stored = std::mem::take(&mut self.sim.stored);
+        let plan = self.sim.scheduler.plan(&|key| stored.contains_key(key));
+        self.sim.stored = stored;
+        self.tell(&plan);
+        self.sim.restores.extend(plan.restores.iter().cloned());
+        let sampled = self.sim.run(&plan.step);
+        let at_limit = self.sim.commit(&plan.step, &sampled);
+        for (id, token) in sampled {
+            let name = self.name(id);
+            self.texts.get_mut(&name).unwrap().push(token);
+        }
+        for id in at_limit {
+            self.sim.finish(id);
+            self.sim.export_completed();
+            let line = format!("       done {}", self.name(id));
+            self.say(&line);
+        }
+        !plan.step.rows.is_empty()
+    }
+
+    fn tell(&mut self, plan: &Plan) {
+        for ended in &plan.ended {
+            let EndReason::PoolExhausted(s) = ended.reason;
+            let name = self.name(ended.seq);
+            self.say(&format!("       end {name}: needs {}, free {} of {}", s.needed, s.free, s.total));
+        }
+        if !plan.preempted.is_empty() {
+            let line = format!("       preempt {}", self.names(&plan.preempted));
+            self.say(&line);
+        }
+        for admitted in &plan.admitted {
+            let mut line = format!("       admit {}: reuses {}", self.name(admitted.seq), admitted.n_reused);
+            if admitted.n_restored > 0 {
+                write!(line, " ({} restored)", admitted.n_restored).unwrap();
+            }
+            write!(line, ", computes {}", admitted.n_to_compute).unwrap();
+            self.say(&line);
+        }
+        for restore in &plan.restores {
+            let line = format!("       restore {}: {} blocks", self.name(restore.seq), restore.blocks.len());
+            self.say(&line);
+        }
+        if !plan.stalled.is_empty() {
+            let line = format!("       stalled {}", self.names(&plan.stalled));
+            self.say(&line);
+        }
+        if plan.step.rows.is_empty() {
+            return self.say("       nothing to run");
+        }
+        self.n_steps += 1;
+        let mut rows: Vec<String> = plan.step.rows.iter().map(|row| self.row(row)).collect();
+        if !plan.step.copies.is_empty() {
+            rows.insert(0, format!("copy {}", plan.step.copies.len()));
+        }
+        let pool = self.sim.scheduler.pool();
+        let rows = rows.join("  ");
+        let (held, cached, free) = (pool.n_held, pool.n_cached, pool.n_free);
+        self.say(&format!("{:4}   {rows:44} held {held:2}  cached {cached:2}  free {free:2}", self.n_steps));
+    }
+
+    fn row(&self, row: &Row) -> String {
+        let (name, start, end) = (self.name(row.seq), row.start, row.start + row.tokens.len());
+        let is_decode = matches!(self.sim.scheduler.state(row.seq), Some(SeqState::Decoding { .. }));
+        let logits = if row.logits == LogitsWanted::All { " all logits" } else { "" };
+        if is_decode { format!("{name}@{start}") } else { format!("{name}[{start}..{end}]{logits}") }
+    }
+}
+
+fn timeline_of(script: &str) -> String {
+    let mut lines = script.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    let setup: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
+    let mut stage = Stage::new(&setup);
+    lines.for_each(|line| stage.command(line));
+    stage.out
+}
+
+fn check(name: &str) {
+    let path = format!("{}/src/tests/timelines/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    let file = std::fs::read_to_string(&path).unwrap();
+    let (script, expected) = file.split_once("----\n").unwrap();
+    let actual = timeline_of(script);
+    if cfg!(feature = "bless") {
+        std::fs::write(&path, format!("{script}----\n{actual}")).unwrap();
+        return;
+    }
+    assert!(actual == expected, "{name}: expected\n{expected}\ngot\n{actual}");
+}
+
+macro_rules! timelines {
+    ($($name:ident)*) => { $(#[test] fn $name() { check(stringify!($name)); })* };
+}
+
+timelines! {
+    a_request_is_admitted_while_another_decodes
+    a_long_prompt_goes_in_chunks_behind_the_decodes
+    a_big_request_is_not_starved_by_small_ones
+    a_long_prompt_does_not_hold_up_short_ones_nor_they_it
+    requests_of_one_agent_run_in_order
+    the_youngest_is_preempted_and_resumes_where_it_was
+    cancelled_in_every_phase
+    two_agents_share_a_prefix
+    a_fork_shares_all_but_what_it_writes
+    a_tail_is_reused_to_the_token
+    windows_drop_what_they_have_left_behind
+    an_edit_goes_back_to_a_checkpoint
+    a_sequence_alone_ends_with_a_reason_when_pins_leave_no_room
+    what_cannot_ever_fit_is_refused
+    unsaved_blocks_hold_up_growth_until_they_are_saved
+    blocks_come_back_from_the_store_while_others_run
+    a_corrupt_block_costs_time_only
+    prompt_logits_compute_the_whole_prompt
+}
