@@ -1,5 +1,5 @@
 //! Tokens per second that the linear layers of a model allow, in the shapes of the starter models and of a
-//! llama of 1B parameters: `cargo run --release -p kernels --example matmul_bench -- [threads] [isa] [model]`.
+//! llama of 1B parameters: `cargo run --release -p kernels --example matmul_bench -- [threads] [isa] [model] [rows]`.
 //!
 //! Norms and gates on the way are included, attention and rope are not: it is a ceiling. Each figure is the best
 //! and the median of several runs; decode includes the head, prefill does not.
@@ -138,33 +138,45 @@ impl Bench<'_> {
             norm: vec![1.0; m.hidden],
         };
         let n_runs = if n_rows > 16 { 7 } else { 40 };
-        let mut times: Vec<f64> = (0..=n_runs)
+        self.step(&mut buffers, with_head);
+        let cpu_before = on_cpu_seconds();
+        let mut times: Vec<f64> = (0..n_runs)
             .map(|_| {
                 let start = Instant::now();
                 self.step(&mut buffers, with_head);
                 start.elapsed().as_secs_f64()
             })
-            .skip(1)
             .collect();
+        let cpu = (on_cpu_seconds() - cpu_before) / n_runs as f64;
         times.sort_by(f64::total_cmp);
         let rate = |time: f64| n_rows as f64 / time;
         println!(
-            "{} {} {} threads, {n_rows} rows{}: {:.0} tokens/s best, {:.0} median",
+            "{} {} {} threads, {n_rows} rows{}: {:.0} tokens/s best, {:.0} median, {:.0} by the caller's time on the CPU",
             m.name,
             self.isa.name(),
             self.threads.n(),
             if with_head { " with head" } else { "" },
             rate(times[0]),
-            rate(times[n_runs / 2])
+            rate(times[n_runs / 2]),
+            rate(cpu)
         );
     }
+}
+
+/// Time that the calling thread has spent on a CPU: what counts with one thread on a busy machine. NaN where
+/// the system does not say.
+fn on_cpu_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).map_or(f64::NAN, |ns| ns / 1e9)
 }
 
 fn main() {
     let mut args = std::env::args().skip(1);
     let n_threads = args.next().and_then(|n| n.parse().ok()).unwrap_or(2);
-    let isa = args.next().map_or(Ok(Isa::detect()), |name| Isa::from_name(&name)).expect("an instruction set");
+    let isa =
+        args.next().map_or(Ok(Isa::detect()), |name| Isa::from_name(&name)).expect("an instruction set");
     let only = args.next();
+    let n_rows: Option<usize> = args.next().and_then(|n| n.parse().ok());
     let threads = Threads::new(n_threads);
     for model in MODELS.iter().filter(|model| only.as_deref().is_none_or(|only| only == model.name)) {
         let mut seed = 0x1234_5678_9abc_def1;
@@ -190,7 +202,8 @@ fn main() {
         let head = pack(types[7], model.vocab, hidden);
         println!("{}: packed in {packing:.2} s", model.name);
         let bench = Bench { threads: &threads, isa, model, layers, head };
-        bench.measure(512, false);
-        [1, 2, 4, 8, 16].into_iter().for_each(|n_rows| bench.measure(n_rows, true));
+        for n in n_rows.map_or(vec![512, 1, 2, 4, 8, 16], |n| vec![n]) {
+            bench.measure(n, n <= 16);
+        }
     }
 }

@@ -27,14 +27,16 @@
 //! dot product instruction consumes, so all instruction sets share the layout. Rows beyond `n_out` are zero.
 
 mod layout;
+mod memory;
 mod pack;
 mod unpack;
 
 use std::fmt;
 
-use crate::aligned::AlignedBuf;
 use crate::ggml::GgmlType;
 use crate::threads::Threads;
+
+use memory::WeightBytes;
 
 pub(crate) use layout::{Layout, TILE_ROWS};
 pub(crate) use unpack::{SubBlock, bias, has_min};
@@ -44,7 +46,7 @@ pub struct Weights {
     ty: GgmlType,
     n_out: usize,
     n_in: usize,
-    data: AlignedBuf<u8>,
+    data: WeightBytes,
 }
 
 /// Why a tensor cannot be packed.
@@ -116,7 +118,7 @@ impl Weights {
         }
         let tile_bytes = Layout::of(ty).tile_bytes(n_in);
         let bytes = n_out.div_ceil(TILE_ROWS).checked_mul(tile_bytes).ok_or(bad_shape)?;
-        let mut data = AlignedBuf::zeroed(bytes).ok_or(PackError::Memory { bytes })?;
+        let mut data = WeightBytes::zeroed(bytes).ok_or(PackError::Memory { bytes })?;
         pack::pack(threads, ty, raw, row_bytes, tile_bytes, &mut data);
         Ok(Weights { ty, n_out, n_in, data })
     }

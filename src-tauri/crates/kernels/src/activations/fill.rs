@@ -6,7 +6,10 @@ use super::quantize::quantize_row;
 use super::{Activations, Form, Meta};
 use crate::aligned::{AlignedBuf, Zeroable};
 use crate::isa::Isa;
+use crate::ops::norm::norm_in_place;
+use crate::simd::{LANES, Simd, simd_dispatch};
 use crate::threads::{SharedMut, Threads};
+use crate::vmath;
 
 /// Values from which a split over workers pays.
 const MIN_SPLIT: usize = 8 * 1024;
@@ -37,31 +40,81 @@ pub(super) enum Source<'a> {
     GeluTanhMul(GateUp<'a>),
 }
 
-impl Source<'_> {
-    /// Writes the values of row `row`.
-    fn write(&self, isa: Isa, row: usize, out: &mut [f32]) {
-        let range = row * out.len()..(row + 1) * out.len();
-        let _ = isa;
-        match self {
-            Source::Copy { x } => out.copy_from_slice(&x[range]),
+impl<'a> Source<'a> {
+    /// The values of row `row`, put into `room` if they have to be worked out.
+    fn row<'b>(&self, isa: Isa, row: usize, room: &'b mut [f32]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        let range = row * room.len()..(row + 1) * room.len();
+        match *self {
+            Source::Copy { x } => return &x[range],
             Source::RmsNorm { x, norm } => {
-                let x = &x[range];
-                let mean = x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32;
-                let scale = 1.0 / (mean + norm.eps).sqrt();
-                out.iter_mut().zip(x).zip(norm.weight).for_each(|((y, x), w)| *y = x * scale * w);
+                room.copy_from_slice(&x[range]);
+                // SAFETY: `resize` took the row's length from the weights'.
+                unsafe { norm_row(isa, room, norm) }
             }
             Source::SiluMul(GateUp { gate, up }) => {
-                let rows = out.iter_mut().zip(&gate[range.clone()]).zip(&up[range]);
-                rows.for_each(|((y, g), u)| *y = g / (1.0 + (-g).exp()) * u);
+                // SAFETY: three slices of one length.
+                unsafe { gate_row(isa, Gate::Silu, &gate[range.clone()], &up[range], room) }
             }
             Source::GeluTanhMul(GateUp { gate, up }) => {
-                let rows = out.iter_mut().zip(&gate[range.clone()]).zip(&up[range]);
-                rows.for_each(|((y, g), u)| {
-                    let inner = 0.797_884_6 * (g + 0.044_715 * g * g * g);
-                    *y = 0.5 * g * (1.0 + inner.tanh()) * u;
-                });
+                // SAFETY: three slices of one length.
+                unsafe { gate_row(isa, Gate::GeluTanh, &gate[range.clone()], &up[range], room) }
             }
         }
+        room
+    }
+}
+
+/// The activation function of a gated layer.
+#[derive(Clone, Copy)]
+enum Gate {
+    Silu,
+    GeluTanh,
+}
+
+simd_dispatch! { unsafe fn norm_row(x: &mut [f32], norm: RmsNorm<'_>) = norm_row_on }
+simd_dispatch! { unsafe fn gate_row(function: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) = gate_row_on }
+
+#[inline(always)]
+unsafe fn norm_row_on<S: Simd>(x: &mut [f32], norm: RmsNorm<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe { norm_in_place::<S>(x, norm.weight, norm.eps) }
+}
+
+/// `out = function(gate) · up`, lanes at a time; the rest of a row goes through padded copies, so it is computed
+/// alike.
+#[inline(always)]
+unsafe fn gate_row_on<S: Simd>(function: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    let whole = out.len() / LANES * LANES;
+    // SAFETY: the slices are equally long, and the padded copies are one group of lanes.
+    unsafe {
+        for i in (0..whole).step_by(LANES) {
+            let (gate, up) = (S::load(gate.as_ptr().add(i)), S::load(up.as_ptr().add(i)));
+            S::store(out.as_mut_ptr().add(i), gate_lanes::<S>(function, gate, up));
+        }
+        let rest = out.len() - whole;
+        if rest > 0 {
+            let mut padded = [[0.0; LANES]; 3];
+            padded[0][..rest].copy_from_slice(&gate[whole..]);
+            padded[1][..rest].copy_from_slice(&up[whole..]);
+            let (gate, up) = (S::load(padded[0].as_ptr()), S::load(padded[1].as_ptr()));
+            S::store(padded[2].as_mut_ptr(), gate_lanes::<S>(function, gate, up));
+            out[whole..].copy_from_slice(&padded[2][..rest]);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn gate_lanes<S: Simd>(function: Gate, gate: S::V, up: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let gate = match function {
+            Gate::Silu => vmath::silu::<S>(gate),
+            Gate::GeluTanh => vmath::gelu_tanh::<S>(gate),
+        };
+        S::mul(gate, up)
     }
 }
 
@@ -91,18 +144,18 @@ impl Activations {
         let kept = SharedMut::new(&mut self.x);
         let grain = if n_rows * n_in < MIN_SPLIT { n_rows } else { n_rows.div_ceil(4 * threads.n()).min(16) };
         threads.for_each(n_rows, grain, |rows| {
-            let mut values = vec![0.0; n_in];
+            let mut room = vec![0.0; n_in];
             for row in rows {
-                source.write(isa, row, &mut values);
+                let values = source.row(isa, row, &mut room);
                 if form.has_f32() {
                     // SAFETY: each row is handed out once.
-                    unsafe { kept.range(row * n_in..(row + 1) * n_in) }.copy_from_slice(&values);
+                    unsafe { kept.range(row * n_in..(row + 1) * n_in) }.copy_from_slice(values);
                 }
                 if form.has_int8() {
                     // SAFETY: each row is handed out once; a row's blocks are its own, `stride` rows apart, and
                     // `resize` made room for all of them.
                     unsafe {
-                        quantize_row(isa, &values, q.as_ptr().add(32 * row), meta.as_ptr().add(row), stride)
+                        quantize_row(isa, values, q.as_ptr().add(32 * row), meta.as_ptr().add(row), stride)
                     }
                 }
             }

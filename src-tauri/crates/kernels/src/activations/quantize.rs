@@ -75,6 +75,9 @@ fn quantize_block(values: &[f32; 32]) -> ([i8; 32], Meta) {
     }
     let low: i32 = ints[..16].iter().sum();
     let sum: i32 = ints[16..].iter().fold(low, |a, b| a + b);
-    let bytes = ints.map(|int| int as i8);
+    let mut bytes = [0i8; 32];
+    for (byte, int) in bytes.iter_mut().zip(ints) {
+        *byte = int as i8;
+    }
     (bytes, Meta { scale, sum: scale * sum as f32, neg_sum: -sum, neg_sum_low: -low })
 }

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::format::{Format, with_format};
+use super::format::{Format, sub_blocks, with_format};
 use super::{Epilogue, MAX_ROWS, Out};
 use crate::activations::{Activations, Meta};
 use crate::ggml::GgmlType;
@@ -59,7 +59,10 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8) -> Block {
             GgmlType::Q4K | GgmlType::Q5K => {
                 let minus = _mm512_set1_ps(-0.0);
                 let min = times(f16s(head.add(64)), u8s(sub.add(32)));
-                ([times(f16s(head), u8s(sub)), zero], min.map(|min| _mm512_xor_ps(min, minus)))
+                (
+                    [times(f16s(head), u8s(sub)), zero],
+                    [_mm512_xor_ps(min[0], minus), _mm512_xor_ps(min[1], minus)],
+                )
             }
             GgmlType::Q6K => {
                 let d = f16s(head);
@@ -72,20 +75,25 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8) -> Block {
 }
 
 #[inline(always)]
+unsafe fn line(lines: *const u8, i: usize) -> __m512i {
+    // SAFETY: the caller's promise that there is such a line; tiles are aligned to lines.
+    unsafe { _mm512_load_si512(lines.add(64 * i).cast()) }
+}
+
+#[inline(always)]
 unsafe fn words<F: Format>(lines: *const u8) -> [[__m512i; 2]; 8] {
     // SAFETY: reads the lines of one sub-block.
     unsafe {
-        let line = |i: usize| _mm512_load_si512(lines.add(64 * i).cast());
         let mut w = [[_mm512_setzero_si512(); 2]; 8];
         if F::TY == GgmlType::Q8_0 {
             for (i, w) in w.as_flattened_mut().iter_mut().enumerate() {
-                *w = line(i);
+                *w = line(lines, i);
             }
             return w;
         }
         let low = _mm512_set1_epi8(15);
         for i in 0..8 {
-            let bytes = line(F::HIGH_LINES + i);
+            let bytes = line(lines, F::HIGH_LINES + i);
             w[i / 2][i % 2] = _mm512_and_si512(bytes, low);
             w[i / 2 + 4][i % 2] = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low);
         }
@@ -93,7 +101,7 @@ unsafe fn words<F: Format>(lines: *const u8) -> [[__m512i; 2]; 8] {
         let (n_bits, n_words) = if F::HIGH_LINES == 4 { (2, 4) } else { (1, 8) };
         let mask = _mm512_set1_epi8(if n_bits == 2 { 0x30 } else { 0x10 });
         for i in 0..F::HIGH_LINES {
-            let bits = line(i);
+            let bits = line(lines, i);
             for j in 0..n_words {
                 let up = 4 - (n_bits * j) as i16;
                 let shifted = if up >= 0 {
@@ -112,7 +120,7 @@ unsafe fn words<F: Format>(lines: *const u8) -> [[__m512i; 2]; 8] {
 
 /// Adds the products of one row with a sub-block to the row's results.
 #[inline(always)]
-unsafe fn accumulate<F: Format>(sums: Pair, block: &Block, x: *const i8, meta: &Meta) -> Pair {
+unsafe fn accumulate<F: Format>(mut sums: Pair, block: &Block, x: *const i8, meta: &Meta) -> Pair {
     // SAFETY: `x` points to 32 bytes.
     unsafe {
         let (mut low, mut high) = start::<F>(meta);
@@ -124,19 +132,20 @@ unsafe fn accumulate<F: Format>(sums: Pair, block: &Block, x: *const i8, meta: &
             }
         }
         let x_scale = _mm512_set1_ps(meta.scale);
-        std::array::from_fn(|v| {
+        for v in 0..2 {
             let dot = _mm512_cvtepi32_ps(low[v]);
             if F::SPLIT {
                 let high = _mm512_cvtepi32_ps(high[v]);
                 let dot = _mm512_fmadd_ps(high, block.scale[1][v], _mm512_mul_ps(dot, block.scale[0][v]));
-                return _mm512_fmadd_ps(dot, x_scale, sums[v]);
+                sums[v] = _mm512_fmadd_ps(dot, x_scale, sums[v]);
+                continue;
             }
-            let mut sum = sums[v];
             if F::HAS_MIN {
-                sum = _mm512_fmadd_ps(block.min[v], _mm512_set1_ps(meta.sum), sum);
+                sums[v] = _mm512_fmadd_ps(block.min[v], _mm512_set1_ps(meta.sum), sums[v]);
             }
-            _mm512_fmadd_ps(dot, _mm512_mul_ps(block.scale[0][v], x_scale), sum)
-        })
+            sums[v] = _mm512_fmadd_ps(dot, _mm512_mul_ps(block.scale[0][v], x_scale), sums[v]);
+        }
+        sums
     }
 }
 
@@ -145,14 +154,16 @@ unsafe fn accumulate<F: Format>(sums: Pair, block: &Block, x: *const i8, meta: &
 unsafe fn start<F: Format>(meta: &Meta) -> ([__m512i; 2], [__m512i; 2]) {
     // SAFETY: no memory is touched.
     unsafe {
-        let Some(shift) = F::BIAS_SHIFT else { return ([_mm512_setzero_si512(); 2], [_mm512_setzero_si512(); 2]) };
-        let times_bias = |sum| _mm512_sllv_epi32(sum, _mm512_set1_epi32(shift.cast_signed()));
-        let all = _mm512_set1_epi32(meta.neg_sum);
+        let Some(shift) = F::BIAS_SHIFT else {
+            return ([_mm512_setzero_si512(); 2], [_mm512_setzero_si512(); 2]);
+        };
+        let shift = _mm512_set1_epi32(shift.cast_signed());
+        let all = _mm512_sllv_epi32(_mm512_set1_epi32(meta.neg_sum), shift);
         if !F::SPLIT {
-            return ([times_bias(all); 2], [_mm512_setzero_si512(); 2]);
+            return ([all; 2], [_mm512_setzero_si512(); 2]);
         }
-        let low = _mm512_set1_epi32(meta.neg_sum_low);
-        ([times_bias(low); 2], [times_bias(_mm512_sub_epi32(all, low)); 2])
+        let low = _mm512_sllv_epi32(_mm512_set1_epi32(meta.neg_sum_low), shift);
+        ([low; 2], [_mm512_sub_epi32(all, low); 2])
     }
 }
 
@@ -164,13 +175,13 @@ unsafe fn few<F: Format, const R: usize>(tile: *const u8, acts: &Activations, fi
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
         let (q, meta, stride) = (acts.q().as_ptr(), acts.meta().as_ptr(), acts.stride());
-        for_sub_blocks::<F>(tile, acts.n_in(), |block_idx, head, sub| {
+        for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
             let block = load::<F>(head, sub);
             let at = block_idx * stride + first;
             for (r, sums) in sums.iter_mut().enumerate() {
                 *sums = accumulate::<F>(*sums, &block, q.add(32 * (at + r)), &*meta.add(at + r));
             }
-        });
+        }
         for (r, sums) in sums.iter().enumerate() {
             put(out, first + r, *sums);
         }
@@ -195,7 +206,7 @@ unsafe fn many<F: Format, const PREFETCH: bool>(
             std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast(), sums.len())
         };
         let (q, meta, stride) = (acts.q().as_ptr(), acts.meta().as_ptr(), acts.stride());
-        for_sub_blocks::<F>(tile, acts.n_in(), |block_idx, head, sub| {
+        for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
             if PREFETCH {
                 for line in 0..F::LAYOUT.sub / 64 {
                     _mm_prefetch::<_MM_HINT_T0>(sub.wrapping_add(PREFETCH_AHEAD + 64 * line).cast());
@@ -206,27 +217,9 @@ unsafe fn many<F: Format, const PREFETCH: bool>(
             for (r, sums) in sums.iter_mut().enumerate() {
                 *sums = accumulate::<F>(*sums, &block, q.add(32 * (at + r)), &*meta.add(at + r));
             }
-        });
+        }
         for (r, sums) in sums.iter().enumerate() {
             put(out, rows.start + r, *sums);
-        }
-    }
-}
-
-/// Calls `f` with the index, the head and the start of each sub-block of a tile.
-#[inline(always)]
-unsafe fn for_sub_blocks<F: Format>(
-    tile: *const u8,
-    n_in: usize,
-    mut f: impl FnMut(usize, *const u8, *const u8),
-) {
-    let layout = F::LAYOUT;
-    for group in 0..n_in / 32 / layout.n_sub {
-        // SAFETY: inside the tile, which has this many groups.
-        let head = unsafe { tile.add(group * layout.group_bytes()) };
-        for i in 0..layout.n_sub {
-            // SAFETY: as above.
-            f(group * layout.n_sub + i, head, unsafe { head.add(layout.head + i * layout.sub) });
         }
     }
 }
@@ -260,8 +253,7 @@ unsafe fn times(a: Pair, b: Pair) -> Pair {
 unsafe fn f16s(at: *const u8) -> Pair {
     // SAFETY: 64 bytes of a tile, aligned to a line.
     unsafe {
-        let half = |i: usize| _mm512_cvtph_ps(_mm256_load_si256(at.add(32 * i).cast()));
-        [half(0), half(1)]
+        [_mm512_cvtph_ps(_mm256_load_si256(at.cast())), _mm512_cvtph_ps(_mm256_load_si256(at.add(32).cast()))]
     }
 }
 
@@ -269,8 +261,10 @@ unsafe fn f16s(at: *const u8) -> Pair {
 unsafe fn u8s(at: *const u8) -> Pair {
     // SAFETY: 32 bytes of a tile, aligned to half a line.
     unsafe {
-        let half = |i: usize| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128(at.add(16 * i).cast())));
-        [half(0), half(1)]
+        [
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128(at.cast()))),
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128(at.add(16).cast()))),
+        ]
     }
 }
 
@@ -278,7 +272,9 @@ unsafe fn u8s(at: *const u8) -> Pair {
 unsafe fn i8s(at: *const u8) -> Pair {
     // SAFETY: 32 bytes of a tile, aligned to half a line.
     unsafe {
-        let half = |i: usize| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128(at.add(16 * i).cast())));
-        [half(0), half(1)]
+        [
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128(at.cast()))),
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128(at.add(16).cast()))),
+        ]
     }
 }

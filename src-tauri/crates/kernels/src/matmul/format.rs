@@ -43,6 +43,19 @@ macro_rules! formats {
 
 formats! { Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4K Q5K Q6K }
 
+/// Index, head and start of each sub-block of a tile of `n_in` columns.
+#[inline(always)]
+pub(super) fn sub_blocks<F: Format>(
+    tile: *const u8,
+    n_in: usize,
+) -> impl Iterator<Item = (usize, *const u8, *const u8)> {
+    let layout = F::LAYOUT;
+    (0..n_in / 32).map(move |i| {
+        let head = tile.wrapping_add(i / layout.n_sub * layout.group_bytes());
+        (i, head, head.wrapping_add(layout.head + i % layout.n_sub * layout.sub))
+    })
+}
+
 /// Evaluates `$body` with `$format` standing for the [`Format`] of `$ty`; `$float` for float types.
 macro_rules! with_format {
     ($ty:expr, $format:ident => $body:expr, _ => $float:expr) => {{
