@@ -19,6 +19,8 @@ pub mod weights;
 pub mod activations;
 pub mod matmul;
 
+pub mod attention;
+pub mod kv;
 pub mod ops;
 
 mod aligned;

@@ -13,9 +13,10 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512_float;
+mod avx512;
+mod float;
 mod format;
 mod scalar;
 
@@ -108,6 +109,11 @@ fn chunk_rows(n_in: usize) -> usize {
     (CACHE_BYTES * 32 / (48 * n_in) / 16 * 16).clamp(32, MAX_ROWS)
 }
 
+/// Whether products with a type read the rows as they are.
+const fn is_float(ty: GgmlType) -> bool {
+    matches!(ty, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16)
+}
+
 /// A product whose outputs several workers write.
 struct Shared<'a> {
     weights: &'a Weights,
@@ -120,8 +126,7 @@ impl<'a> Shared<'a> {
         let Product { weights, out, epilogue } = product;
         assert_eq!(acts.n_in(), weights.n_in(), "columns of the rows and of the weights");
         assert_eq!(out.len(), acts.n_rows() * weights.n_out(), "outputs of {} rows", acts.n_rows());
-        let is_float = matches!(weights.ty(), GgmlType::F32 | GgmlType::F16 | GgmlType::BF16);
-        let has_form = if is_float { acts.form().has_f32() } else { acts.form().has_int8() };
+        let has_form = if is_float(weights.ty()) { acts.form().has_f32() } else { acts.form().has_int8() };
         assert!(has_form, "rows in form {:?} for {} weights", acts.form(), weights.ty().name());
         Shared { weights, out: SharedMut::new(out), epilogue: *epilogue }
     }
@@ -160,6 +165,9 @@ impl<'a> Shared<'a> {
         // for the outputs the caller promises.
         unsafe {
             match isa.kind() {
+                _ if is_float(ty) => float::tile(isa, ty, tile, acts, rows, out),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx2 => avx2::tile(ty, tile, acts, rows, out),
                 #[cfg(target_arch = "x86_64")]
                 Kind::Avx512Vnni => avx512::tile(ty, tile, acts, rows, out),
                 _ => scalar::tile(ty, tile, acts, rows, out),

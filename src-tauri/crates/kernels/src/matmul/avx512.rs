@@ -22,7 +22,7 @@ const PREFETCH_AHEAD: usize = 2560;
 /// The results of a row for the tile's outputs 0..16 and 16..32.
 type Pair = [__m512; 2];
 
-/// Computes one tile for `rows`, at most [`MAX_ROWS`].
+/// Computes one tile of a quantised type for `rows`, at most [`MAX_ROWS`].
 ///
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ, VL and VNNI. The tile is one of `acts.n_in()` columns of type `ty`, the rows
@@ -36,7 +36,7 @@ pub(super) unsafe fn tile(ty: GgmlType, tile: &[u8], acts: &Activations, rows: R
             FEW_ROWS => few::<F, FEW_ROWS>(tile.as_ptr(), acts, rows.start, out),
             n if n <= PREFETCH_ROWS => many::<F, true>(tile.as_ptr(), acts, rows, out),
             _ => many::<F, false>(tile.as_ptr(), acts, rows, out),
-        }, _ => super::avx512_float::tile(ty, tile, acts, rows, out));
+        }, _ => unreachable!("float types have their own kernel"));
     }
 }
 
@@ -226,7 +226,7 @@ unsafe fn many<F: Format, const PREFETCH: bool>(
 
 /// Writes a row's results.
 #[inline(always)]
-pub(super) unsafe fn put(out: Out, row: usize, results: Pair) {
+unsafe fn put(out: Out, row: usize, results: Pair) {
     // SAFETY: the caller's promise on the outputs; columns that do not exist are masked.
     unsafe {
         let start = out.start.add(row * out.row_stride);

@@ -3,29 +3,24 @@
 
 use std::ops::Range;
 
-use half::{bf16, f16};
-
 use super::Out;
 use crate::activations::Activations;
 use crate::ggml::GgmlType;
 use crate::weights::{SubBlock, TILE_ROWS, bias, has_min};
 
-/// Computes one tile for `rows`.
+/// Computes one tile of a quantised type for `rows`.
 ///
 /// # Safety
 /// The outputs exist, and no other worker uses them.
 pub(super) unsafe fn tile(ty: GgmlType, tile: &[u8], acts: &Activations, rows: Range<usize>, out: Out) {
     for row in rows {
-        let results = match ty {
-            GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => float_row(ty, tile, acts, row),
-            _ => quantised_row(ty, tile, acts, row),
-        };
+        let results = row_of_tile(ty, tile, acts, row);
         // SAFETY: the caller's promise.
         unsafe { out.put(row, &results) };
     }
 }
 
-fn quantised_row(ty: GgmlType, tile: &[u8], acts: &Activations, row: usize) -> [f32; TILE_ROWS] {
+fn row_of_tile(ty: GgmlType, tile: &[u8], acts: &Activations, row: usize) -> [f32; TILE_ROWS] {
     let mut results = [0.0f32; TILE_ROWS];
     for block in 0..acts.n_in() / 32 {
         let at = block * acts.stride() + row;
@@ -45,25 +40,6 @@ fn quantised_row(ty: GgmlType, tile: &[u8], acts: &Activations, row: usize) -> [
                 let with_min = if has_min(ty) { w.min.mul_add(meta.sum, *result) } else { *result };
                 ((low + high) as f32).mul_add(w.scale[0] * meta.scale, with_min)
             };
-        }
-    }
-    results
-}
-
-fn float_row(ty: GgmlType, tile: &[u8], acts: &Activations, row: usize) -> [f32; TILE_ROWS] {
-    let mut results = [0.0f32; TILE_ROWS];
-    let x = &acts.x()[row * acts.n_in()..][..acts.n_in()];
-    let columns = tile.chunks_exact(tile.len() / acts.n_in());
-    for (x, column) in x.iter().zip(columns) {
-        for (col, result) in results.iter_mut().enumerate() {
-            let at = column.len() / TILE_ROWS * col;
-            let bytes = [column[at], column[at + 1]];
-            let w = match ty {
-                GgmlType::F16 => f16::from_le_bytes(bytes).to_f32(),
-                GgmlType::BF16 => bf16::from_le_bytes(bytes).to_f32(),
-                _ => f32::from_le_bytes([bytes[0], bytes[1], column[at + 2], column[at + 3]]),
-            };
-            *result = w.mul_add(*x, *result);
         }
     }
     results

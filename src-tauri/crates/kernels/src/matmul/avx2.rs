@@ -1,0 +1,264 @@
+//! The kernel in AVX2: half a line, the words of 8 rows, is one register. There is no dot product instruction:
+//! pairs of products are added in 16 bits, as many of them as surely fit, then widened.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use super::format::{Format, sub_blocks, with_format};
+use super::{Epilogue, MAX_ROWS, Out};
+use crate::activations::{Activations, Meta};
+use crate::ggml::GgmlType;
+use crate::weights::TILE_ROWS;
+
+/// Registers that hold a value for each row of a tile.
+const COLS: usize = 4;
+
+/// The results of a row.
+type Sums = [__m256; COLS];
+
+/// Computes one tile of a quantised type for `rows`, at most [`MAX_ROWS`].
+///
+/// # Safety
+/// The CPU has AVX2, FMA and F16C. The tile is one of `acts.n_in()` columns of type `ty`, the rows exist and are
+/// in the form for it. The outputs exist, and no other worker uses them.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn tile(ty: GgmlType, tile: &[u8], acts: &Activations, rows: Range<usize>, out: Out) {
+    // SAFETY: the caller's promises, passed on.
+    unsafe {
+        with_format!(ty, F => match rows.len() {
+            1 => one::<F>(tile.as_ptr(), acts, rows.start, out),
+            _ => many::<F>(tile.as_ptr(), acts, rows, out),
+        }, _ => unreachable!("float types have their own kernel"));
+    }
+}
+
+/// One row, its results in registers.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn one<F: Format>(tile: *const u8, acts: &Activations, row: usize, out: Out) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut sums = [_mm256_setzero_ps(); COLS];
+        let (q, meta, stride) = (acts.q().as_ptr(), acts.meta().as_ptr(), acts.stride());
+        for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
+            let at = block_idx * stride + row;
+            for (col, sum) in sums.iter_mut().enumerate() {
+                let block = load::<F>(head, sub, col);
+                *sum = accumulate::<F>(*sum, &block, q.add(32 * at), &*meta.add(at));
+            }
+        }
+        put(out, row, sums);
+    }
+}
+
+/// Any number of rows, their results in the first-level cache.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn many<F: Format>(tile: *const u8, acts: &Activations, rows: Range<usize>, out: Out) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut memory = [MaybeUninit::<Sums>::uninit(); MAX_ROWS];
+        for sums in &mut memory[..rows.len()] {
+            sums.write([_mm256_setzero_ps(); COLS]);
+        }
+        let sums: &mut [Sums] = std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), rows.len());
+        let (q, meta, stride) = (acts.q().as_ptr(), acts.meta().as_ptr(), acts.stride());
+        for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
+            let at = block_idx * stride + rows.start;
+            for col in 0..COLS {
+                let block = load::<F>(head, sub, col);
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let (q, meta) = (q.add(32 * (at + r)), &*meta.add(at + r));
+                    sums[col] = accumulate::<F>(sums[col], &block, q, meta);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            put(out, rows.start + r, *sums);
+        }
+    }
+}
+
+/// 8 rows of a sub-block, unpacked into registers.
+struct Block {
+    w: [__m256i; 8],
+    /// The scales, of the second 16 columns apart for split types only.
+    scale: [__m256; 2],
+    min: __m256,
+}
+
+/// Rows `8 col..` of a sub-block.
+#[inline(always)]
+unsafe fn load<F: Format>(head: *const u8, sub: *const u8, col: usize) -> Block {
+    // SAFETY: reads inside the sub-block and its head, at the places that the layout defines.
+    unsafe {
+        let zero = _mm256_setzero_ps();
+        let (scale, min) = match F::TY {
+            GgmlType::Q4_1 | GgmlType::Q5_1 => ([f16s(sub, col), zero], f16s(sub.add(64), col)),
+            GgmlType::Q4K | GgmlType::Q5K => {
+                let min = _mm256_mul_ps(f16s(head.add(64), col), u8s(sub.add(32), col));
+                let min = _mm256_xor_ps(min, _mm256_set1_ps(-0.0));
+                ([_mm256_mul_ps(f16s(head, col), u8s(sub, col)), zero], min)
+            }
+            GgmlType::Q6K => {
+                let d = f16s(head, col);
+                let (low, high) = (i8s(sub, col), i8s(sub.add(32), col));
+                ([_mm256_mul_ps(d, low), _mm256_mul_ps(d, high)], zero)
+            }
+            _ => ([f16s(sub, col), zero], zero),
+        };
+        Block { w: words::<F>(sub.add(F::LINES + 32 * col)), scale, min }
+    }
+}
+
+/// The words at the same half of the same kind of lines; `lines` points to the first half.
+#[inline(always)]
+unsafe fn words<F: Format>(lines: *const u8) -> [__m256i; 8] {
+    // SAFETY: reads the lines of one sub-block.
+    unsafe {
+        let mut w = [_mm256_setzero_si256(); 8];
+        if F::TY == GgmlType::Q8_0 {
+            let sign = _mm256_set1_epi8(-128);
+            for (j, w) in w.iter_mut().enumerate() {
+                *w = _mm256_xor_si256(half_line(lines, 2 * j), sign);
+            }
+            return w;
+        }
+        let low = _mm256_set1_epi8(15);
+        for j in 0..4 {
+            let bytes = half_line(lines, F::HIGH_LINES + 2 * j);
+            w[j] = _mm256_and_si256(bytes, low);
+            w[j + 4] = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low);
+        }
+        // Bits that go to bit 4 upwards: of each line as many as there are words to it.
+        let (n_bits, n_words) = if F::HIGH_LINES == 4 { (2, 4) } else { (1, 8) };
+        let mask = _mm256_set1_epi8(if n_bits == 2 { 0x30 } else { 0x10 });
+        for i in 0..F::HIGH_LINES / 2 {
+            let bits = half_line(lines, 2 * i);
+            for j in 0..n_words {
+                let up = 4 - n_bits * j as i32;
+                let shifted = if up >= 0 {
+                    _mm256_sllv_epi32(bits, _mm256_set1_epi32(up))
+                } else {
+                    _mm256_srlv_epi32(bits, _mm256_set1_epi32(-up))
+                };
+                let w = &mut w[4 * i + j];
+                *w = _mm256_or_si256(*w, _mm256_and_si256(shifted, mask));
+            }
+        }
+        w
+    }
+}
+
+#[inline(always)]
+unsafe fn half_line(lines: *const u8, i: usize) -> __m256i {
+    // SAFETY: the caller's promise that there is such a line; tiles are aligned to lines.
+    unsafe { _mm256_load_si256(lines.add(64 * i).cast()) }
+}
+
+/// How many products of pairs fit in 16 bits together: activations are at most 127, weights as below.
+const fn n_pairs<F: Format>() -> usize {
+    let largest = match F::TY {
+        GgmlType::Q8_0 => 128,
+        GgmlType::Q6K => 63,
+        _ if F::HIGH_LINES > 0 => 31,
+        _ => 15,
+    };
+    i16::MAX as usize / (2 * 127 * largest)
+}
+
+/// Adds the products of one row with 8 rows of a sub-block to the row's results.
+#[inline(always)]
+unsafe fn accumulate<F: Format>(mut sum: __m256, block: &Block, x: *const i8, meta: &Meta) -> __m256 {
+    // SAFETY: `x` points to 32 bytes.
+    unsafe {
+        let x_scale = _mm256_set1_ps(meta.scale);
+        if F::SPLIT {
+            let (low, high) = (dot::<F>(block, x, 0, 4), dot::<F>(block, x, 4, 8));
+            let neg_high = meta.neg_sum - meta.neg_sum_low;
+            let low = _mm256_cvtepi32_ps(_mm256_add_epi32(low, _mm256_set1_epi32(32 * meta.neg_sum_low)));
+            let high = _mm256_cvtepi32_ps(_mm256_add_epi32(high, _mm256_set1_epi32(32 * neg_high)));
+            let dot = _mm256_fmadd_ps(high, block.scale[1], _mm256_mul_ps(low, block.scale[0]));
+            return _mm256_fmadd_ps(dot, x_scale, sum);
+        }
+        let mut dot = dot::<F>(block, x, 0, 8);
+        // The words of Q8_0 are signed here, so nothing is too large.
+        if let (Some(shift), true) = (F::BIAS_SHIFT, F::TY != GgmlType::Q8_0) {
+            dot = _mm256_add_epi32(dot, _mm256_set1_epi32(meta.neg_sum << shift));
+        }
+        if F::HAS_MIN {
+            sum = _mm256_fmadd_ps(block.min, _mm256_set1_ps(meta.sum), sum);
+        }
+        _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(block.scale[0], x_scale), sum)
+    }
+}
+
+/// The integer products of words `from..to`.
+#[inline(always)]
+unsafe fn dot<F: Format>(block: &Block, x: *const i8, from: usize, to: usize) -> __m256i {
+    // SAFETY: `x` points to 32 bytes.
+    unsafe {
+        let ones = _mm256_set1_epi16(1);
+        let mut sum = _mm256_setzero_si256();
+        for first in (from..to).step_by(n_pairs::<F>()) {
+            let mut pairs = _mm256_setzero_si256();
+            for j in first..to.min(first + n_pairs::<F>()) {
+                let x = _mm256_set1_epi32(x.cast::<i32>().add(j).read_unaligned());
+                let w = block.w[j];
+                let products = if F::TY == GgmlType::Q8_0 {
+                    // |w| · (sign(w) x): one operand has to be unsigned.
+                    _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+                } else {
+                    _mm256_maddubs_epi16(w, x)
+                };
+                pairs = _mm256_add_epi16(pairs, products);
+            }
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+        }
+        sum
+    }
+}
+
+/// Writes a row's results.
+#[inline(always)]
+unsafe fn put(out: Out, row: usize, sums: Sums) {
+    // SAFETY: the row's outputs exist.
+    unsafe {
+        if out.n_cols < TILE_ROWS {
+            let mut results = [0.0; TILE_ROWS];
+            for (col, sum) in sums.into_iter().enumerate() {
+                _mm256_storeu_ps(results.as_mut_ptr().add(8 * col), sum);
+            }
+            out.put(row, &results);
+            return;
+        }
+        for (col, sum) in sums.into_iter().enumerate() {
+            let at = out.start.add(row * out.row_stride + 8 * col);
+            let sum = match out.epilogue {
+                Epilogue::Store => sum,
+                Epilogue::Add => _mm256_add_ps(_mm256_loadu_ps(at), sum),
+            };
+            _mm256_storeu_ps(at, sum);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn f16s(at: *const u8, col: usize) -> __m256 {
+    // SAFETY: 64 bytes of a tile.
+    unsafe { _mm256_cvtph_ps(_mm_load_si128(at.add(16 * col).cast())) }
+}
+
+#[inline(always)]
+unsafe fn u8s(at: *const u8, col: usize) -> __m256 {
+    // SAFETY: 32 bytes of a tile.
+    unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(at.add(8 * col).cast()))) }
+}
+
+#[inline(always)]
+unsafe fn i8s(at: *const u8, col: usize) -> __m256 {
+    // SAFETY: 32 bytes of a tile.
+    unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(at.add(8 * col).cast()))) }
+}
