@@ -86,8 +86,9 @@ impl Scheduler {
     fn start(&mut self, seq: &mut Sequence, hit: Hit, plan: &mut Plan) -> bool {
         let mut hit = hit;
         if !self.fits(seq, &hit) {
-            // Blocks kept for others in the queue must not lock everybody out.
-            if self.is_alone() && self.drop_a_hold() {
+            // Blocks kept for admissions must not lock everybody out, whoever they are kept for.
+            if self.is_alone() && (self.drop_a_hold() || !seq.holds.is_empty()) {
+                self.release_holds(seq);
                 return self.start(seq, hit, plan);
             }
             // Alone, a sequence must fit; the copy of its tail may be what is too much.

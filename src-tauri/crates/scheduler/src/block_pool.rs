@@ -360,6 +360,13 @@ impl BlockPool {
         Ok(())
     }
 
+    /// When a cached block became idle, in releases.
+    #[cfg(test)]
+    pub(crate) fn idle_since(&self, id: BlockId) -> Option<u64> {
+        let block = &self.blocks[id.idx()];
+        (block.n_refs == 0 && block.key.is_some()).then_some(block.idle_since)
+    }
+
     fn is_kept(&self, block: &Block) -> bool {
         block.is_pinned || (self.store == StoreMode::On && !block.is_saved)
     }

@@ -9,6 +9,7 @@
 mod admission;
 pub mod answer_index;
 pub mod block_pool;
+mod booking;
 pub mod cache_spec;
 pub mod capacity;
 pub mod footprint;

@@ -1,10 +1,11 @@
 //! What the next step holds: decodes first, then prefill chunks; and who gives way when blocks run out.
 
 use crate::block_pool::Retention;
+use crate::booking::TailSaving;
 use crate::hash::BlockKey;
 use crate::ids::SeqId;
 use crate::plan::{EndReason, Ended, Plan, Shortage};
-use crate::scheduler::{Scheduler, TailSaving};
+use crate::scheduler::Scheduler;
 use crate::sequence::{Phase, Sequence, block_at};
 use crate::step::{BlockCopy, BlockTable, Row, Step};
 

@@ -220,6 +220,27 @@ impl PrefixCache {
         self.index.check_integrity(&n_groups)
     }
 
+    /// Check that every block of a full-attention group still has the block before it, and that of two idle ones
+    /// the one before goes later. Unsaved and pinned blocks may outlive their prefix.
+    #[cfg(test)]
+    pub(crate) fn check_prefixes_outlive(&self) -> Result<(), String> {
+        for key in self.pool.keys().filter(|key| self.footprint.is_full(key.group_idx)) {
+            let parent = self.index.parent(&key.hash).ok_or("an address without a node")?;
+            if parent == self.hasher.root() {
+                continue;
+            }
+            let parent = self.pool.lookup(&BlockKey { hash: parent, group_idx: key.group_idx });
+            let parent = parent.ok_or(format!("{key:?} has lost its prefix"))?;
+            let block = self.pool.lookup(key).ok_or("an address without a block")?;
+            if let (Some(a), Some(b)) = (self.pool.idle_since(parent), self.pool.idle_since(block))
+                && a < b
+            {
+                return Err(format!("{parent:?} would be evicted before {block:?}, which follows it"));
+            }
+        }
+        Ok(())
+    }
+
     /// How many whole blocks match in every full-attention group.
     fn n_reachable(
         &self,

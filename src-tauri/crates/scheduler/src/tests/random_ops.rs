@@ -1,5 +1,7 @@
 //! Random operations on the scheduler, with every invariant checked after each and every KV read proved right.
 
+use std::collections::HashSet;
+
 use super::sim::{Sim, layout};
 use crate::{
     BlockKey, EndReason, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
@@ -33,10 +35,30 @@ struct Run {
     dice: Dice,
     alive: Vec<SeqId>,
     pinned: Vec<BlockKey>,
+    preempted: HashSet<SeqId>,
     prompts: Vec<Vec<TokenId>>,
     n_ids: u64,
-    n_ended: usize,
+    happened: Happened,
+    /// Whether blocks were ever kept from eviction; else what follows a prefix must always go before it.
+    is_constrained: bool,
 }
+
+/// How often each thing happened that the invariants must survive; a run in which one never did proves nothing.
+#[derive(Debug, Default)]
+struct Happened {
+    n_ops: usize,
+    n_reused: usize,
+    n_restored: usize,
+    n_copied: usize,
+    n_forked: usize,
+    n_preempted: usize,
+    n_resumed_by_restore: usize,
+    n_stalled: usize,
+    n_ended: usize,
+    n_evicted: u64,
+}
+
+const MODES: [StoreMode; 2] = [StoreMode::On, StoreMode::Off];
 
 const SHAPES: [&[Option<usize>]; 6] = [
     &[None],
@@ -51,11 +73,12 @@ impl Run {
     fn new(seed: u64) -> Run {
         let mut dice = Dice(seed.wrapping_mul(0x5851_f42d_4c95_7f2d));
         let layout = layout(4, SHAPES[dice.roll(SHAPES.len())]);
-        let n_blocks = (6 + dice.roll(40)) * layout.groups.len();
-        let store = if dice.roll(2) == 0 { StoreMode::On } else { StoreMode::Off };
+        let n_blocks = (5 + dice.roll(20)) * layout.groups.len();
+        let is_constrained = dice.roll(4) > 0;
+        let store = if is_constrained && dice.roll(2) == 0 { StoreMode::On } else { StoreMode::Off };
         let config = SchedulerConfig {
             step_token_budget: 1 + dice.roll(24),
-            max_rows: 1 + dice.roll(6),
+            max_rows: 1 + dice.roll(8),
             max_chunk: 1 + dice.roll(16),
             max_context: 24 + dice.roll(80),
             checkpoint_every: [8, 16, 1024][dice.roll(3)],
@@ -69,14 +92,19 @@ impl Run {
             dice,
             alive: Vec::new(),
             pinned: Vec::new(),
+            preempted: HashSet::new(),
             prompts: Vec::new(),
             n_ids: 0,
-            n_ended: 0,
+            happened: Happened::default(),
+            is_constrained,
         }
     }
 
     fn check(&self) {
         self.sim.scheduler.check_integrity().unwrap();
+        if !self.is_constrained {
+            self.sim.scheduler.cache.check_prefixes_outlive().unwrap();
+        }
     }
 
     fn submit(&mut self) {
@@ -92,7 +120,7 @@ impl Run {
                 prompt
             }
         };
-        for _ in 0..self.dice.roll(24) {
+        for _ in 0..self.dice.roll(16) {
             prompt.push(self.dice.roll(2) as u32);
         }
         self.n_ids += 1;
@@ -100,7 +128,7 @@ impl Run {
         let new = NewSequence {
             id,
             agent: if self.dice.roll(2) == 0 { Some(self.dice.roll(3) as u64) } else { None },
-            max_new_tokens: self.dice.roll(12),
+            max_new_tokens: self.dice.roll(40),
             checkpoints: (0..self.dice.roll(3)).map(|_| self.dice.roll(40)).collect(),
             prompt_logits: if self.dice.roll(10) == 0 { PromptLogits::All } else { PromptLogits::Last },
             prompt: prompt.clone(),
@@ -137,10 +165,24 @@ impl Run {
         for ended in &plan.ended {
             let EndReason::PoolExhausted(shortage) = ended.reason;
             assert!(shortage.needed > shortage.free, "{shortage:?}");
+            assert!(
+                self.sim.scheduler.pool().n_pinned > 0,
+                "only pins can leave a lone sequence without room"
+            );
             self.alive.retain(|id| *id != ended.seq);
             self.sim.tokens.remove(&ended.seq);
-            self.n_ended += 1;
+            self.happened.n_ended += 1;
         }
+        for admitted in &plan.admitted {
+            let is_resumed = self.preempted.contains(&admitted.seq);
+            self.happened.n_reused += usize::from(admitted.n_reused > 0);
+            self.happened.n_restored += usize::from(admitted.n_restored > 0);
+            self.happened.n_resumed_by_restore += usize::from(is_resumed && admitted.n_restored > 0);
+        }
+        self.preempted.extend(&plan.preempted);
+        self.happened.n_preempted += plan.preempted.len();
+        self.happened.n_copied += plan.step.copies.len();
+        self.happened.n_stalled += plan.stalled.len();
         self.sim.restores.extend(plan.restores.iter().cloned());
         let sampled = self.sim.run(&plan.step);
         if self.dice.roll(20) == 0
@@ -169,6 +211,7 @@ impl Run {
             tokens.push(next);
             self.sim.tokens.insert(child, tokens);
             self.alive.push(child);
+            self.happened.n_forked += 1;
             if self.sim.scheduler.state(child) == Some(SeqState::AtLimit) {
                 self.end(child);
             }
@@ -186,6 +229,7 @@ impl Run {
     }
 
     fn op(&mut self) {
+        self.happened.n_ops += 1;
         match self.dice.roll(100) {
             0..45 => {
                 self.step();
@@ -198,7 +242,9 @@ impl Run {
             }
             68..71 => self.fork(),
             71..88 => {
-                self.sim.save_one();
+                for _ in 0..self.dice.roll(16) {
+                    self.sim.save_one();
+                }
             }
             88..93 => {
                 if !self.sim.restores.is_empty() {
@@ -208,7 +254,7 @@ impl Run {
                     self.sim.finish_restore(idx, &mut |_| bad > 0 || dice.roll(4) > 0);
                 }
             }
-            93 => {
+            93 if self.is_constrained => {
                 let keys = self.some_keys();
                 self.sim.scheduler.pin(&keys);
                 self.pinned.extend(keys);
@@ -225,8 +271,9 @@ impl Run {
                 let budget = self.dice.roll(30);
                 self.sim.scheduler.set_token_budget(budget);
             }
-            97 => {
-                let mode = if self.dice.roll(3) == 0 { StoreMode::Off } else { StoreMode::On };
+            97 if self.is_constrained => {
+                let mode =
+                    if self.dice.roll(8) > 0 { self.sim.store } else { self.dice.pick(&MODES).unwrap() };
                 if self.sim.store != mode {
                     self.sim.store = mode;
                     self.sim.scheduler.set_store(mode);
@@ -262,7 +309,8 @@ impl Run {
                 self.sim.finish_restore(0, &mut |_| true);
             }
             n_idle = if self.step() { 0 } else { n_idle + 1 };
-            assert!(n_idle < 4, "{} sequences hang: {:?}", self.alive.len(), self.sim.scheduler.counts());
+            let states: Vec<_> = self.alive.iter().map(|id| (*id, self.sim.scheduler.state(*id))).collect();
+            assert!(n_idle < 4, "hang: {states:?} {:?}", self.sim.scheduler.pool());
             // Nobody samples for a sequence whose commit was cut off, so nobody but the caller can end it.
             for id in self.alive.clone() {
                 if self.sim.scheduler.state(id) == Some(SeqState::AtLimit) {
@@ -276,6 +324,7 @@ impl Run {
 }
 
 fn hold_for(seeds: std::ops::Range<u64>, n_ops: usize) {
+    let mut all = Happened::default();
     for seed in seeds {
         let result = std::panic::catch_unwind(|| {
             let mut run = Run::new(seed);
@@ -283,9 +332,26 @@ fn hold_for(seeds: std::ops::Range<u64>, n_ops: usize) {
                 run.op();
             }
             run.wind_down();
+            run.happened.n_evicted = run.sim.scheduler.pool().n_evictions;
+            run.happened
         });
-        assert!(result.is_ok(), "seed {seed}");
+        let Ok(run) = result else { panic!("seed {seed}") };
+        all.n_ops += run.n_ops;
+        all.n_reused += run.n_reused;
+        all.n_restored += run.n_restored;
+        all.n_copied += run.n_copied;
+        all.n_forked += run.n_forked;
+        all.n_preempted += run.n_preempted;
+        all.n_resumed_by_restore += run.n_resumed_by_restore;
+        all.n_stalled += run.n_stalled;
+        all.n_ended += run.n_ended;
+        all.n_evicted += run.n_evicted;
     }
+    println!("{all:?}");
+    assert!(all.n_ops >= 500_000);
+    let often = [all.n_reused, all.n_restored, all.n_copied, all.n_forked, all.n_preempted, all.n_stalled];
+    assert!(often.iter().all(|&n| n >= 1000) && all.n_evicted >= 1000, "{all:?}");
+    assert!(all.n_resumed_by_restore >= 10 && all.n_ended >= 10, "{all:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A pool whose slots remember which prefix they hold the KV of, so that every reuse can be proved right.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     AttentionSpan, BlockId, BlockKey, KvDtype, KvLayout, LayerGroup, LogitsWanted, Restore, RestoreBlock,
@@ -95,7 +95,7 @@ pub(super) struct Sim {
     pub(super) scheduler: Scheduler,
     pub(super) runner: FakeRunner,
     pub(super) tokens: HashMap<SeqId, Vec<TokenId>>,
-    pub(super) stored: HashMap<BlockKey, Vec<u64>>,
+    pub(super) stored: BTreeMap<BlockKey, Vec<u64>>,
     pub(super) unsaved: Vec<(BlockId, BlockKey)>,
     pub(super) restores: Vec<Restore>,
     pub(super) n_vocab: u32,
@@ -108,7 +108,7 @@ impl Sim {
             scheduler,
             runner: FakeRunner::new(layout, n_blocks),
             tokens: HashMap::new(),
-            stored: HashMap::new(),
+            stored: BTreeMap::new(),
             unsaved: Vec::new(),
             restores: Vec::new(),
             n_vocab: 2,
