@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Error, ErrorKind};
 use serde::Serialize;
-use serde_json::ser::{CompactFormatter, Formatter};
+use serde_json::ser::Formatter;
 
 use crate::marks;
 
@@ -139,23 +139,14 @@ impl Formatter for PythonStyle {
         Ok(())
     }
 
-    /// Python writes exponents with a sign and two digits.
+    /// As Python's `repr`: an exponent, with its sign and two digits, below 1e-4 and from 1e16 on.
     fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        let mut text = Vec::new();
-        CompactFormatter.write_f64(&mut text, value)?;
-        let Some(e) = text.iter().position(|&b| b == b'e') else { return writer.write_all(&text) };
-        let (mantissa, exponent) = (&text[..e], &text[e + 1..]);
-        let (sign, digits) = match exponent.strip_prefix(b"-") {
-            Some(digits) => (b"-", digits),
-            None => (b"+", exponent),
-        };
-        writer.write_all(mantissa)?;
-        writer.write_all(b"e")?;
-        writer.write_all(sign)?;
-        if digits.len() < 2 {
-            writer.write_all(b"0")?;
+        let scientific = format!("{value:e}");
+        let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+        match exponent.parse::<i32>() {
+            Ok(exponent) if exponent < -4 || exponent >= 16 => write!(writer, "{mantissa}e{exponent:+03}"),
+            _ => write!(writer, "{value:?}"),
         }
-        writer.write_all(digits)
     }
 
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {

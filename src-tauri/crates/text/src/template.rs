@@ -62,6 +62,8 @@ impl Template {
         environment.set_recursion_limit(MAX_DEPTH);
         environment.set_unknown_method_callback(pycompat::unknown_method_callback);
         environment.add_filter("tojson", tojson);
+        // As in Python, where `tools is iterable` is how templates find out that there are none.
+        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_function("raise_exception", raise_exception);
         add_clock(&mut environment, SystemTime::now);
         for (name, text) in [
