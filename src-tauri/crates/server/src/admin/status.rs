@@ -1,0 +1,86 @@
+//! `GET /admin/status`, and the view of the engine that the events share with it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use engine::{EngineHandle, Readiness, State as EngineState, Stats, readiness};
+use serde_json::{Value, json};
+
+use super::lifecycle::seconds;
+use crate::health::one_decimal;
+use crate::router::App;
+
+pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
+    let now = Instant::now();
+    let stats = app.engine.stats();
+    let mut status = view(&app.engine, &stats, now);
+    status["version"] = json!(app.config.version);
+    status["address"] = json!(format!("http://{}", app.address));
+    status["uptime_s"] = json!(seconds(app.started.elapsed()));
+    status["drain_timeout_s"] = json!(seconds(app.config.drain_timeout));
+    status["totals"] = totals(&stats);
+    Json(status)
+}
+
+/// What changes while the engine works: state, load progress, model, pool, queue, drain.
+pub(super) fn view(engine: &EngineHandle, stats: &Stats, now: Instant) -> Value {
+    let state = engine.state();
+    let mut view = json!({"state": state.name()});
+    match &state {
+        EngineState::Failed { cause } => view["cause"] = json!(cause.to_string()),
+        EngineState::Draining { then, .. } => view["then"] = json!(format!("{then:?}").to_lowercase()),
+        _ => {}
+    }
+    match readiness(&state, stats, now) {
+        Readiness::Ready { .. } => view["ready"] = json!(true),
+        Readiness::NotReady(reason) => {
+            view["ready"] = json!(false);
+            view["reason"] = json!(reason.reason());
+        }
+    }
+    view["load"] = json!({
+        "progress": (stats.load.fraction() * 1000.0).round() / 1000.0,
+        "bytes_done": stats.load.bytes_done,
+        "bytes_total": stats.load.bytes_total,
+    });
+    view["model"] = engine.card().map_or(Value::Null, |card| {
+        json!({"id": card.name, "context_length": card.effective_context, "file_bytes": card.file_bytes})
+    });
+    let pool = stats.pool;
+    view["pool"] = json!({
+        "utilization": one_decimal(pool.utilization()),
+        "blocks": {"free": pool.free, "held": pool.held, "cached": pool.cached, "total": pool.total},
+        "block_bytes": pool.block_bytes,
+        "block_tokens": pool.block_tokens,
+    });
+    view["running"] = json!(stats.n_running);
+    view["waiting"] = json!(stats.n_waiting);
+    view["drain"] = stats.drain.map_or(Value::Null, |drain| {
+        json!({
+            "active": drain.n_active,
+            "unsaved_bytes": drain.unsaved_bytes,
+            "deadline_s": seconds(drain.deadline.saturating_duration_since(now)),
+        })
+    });
+    view
+}
+
+fn totals(stats: &Stats) -> Value {
+    let totals = &stats.totals;
+    json!({
+        "requests": totals.requests,
+        "prefilled_tokens": totals.prefilled_tokens,
+        "reused_tokens": totals.reused_tokens,
+        "generated_tokens": totals.generated_tokens,
+        "steps": totals.steps,
+        "preemptions": totals.preemptions,
+        "evictions": totals.evictions,
+        "cancelled": totals.cancelled,
+        "worker_failures": totals.worker_failures,
+        "drains": totals.drains,
+        "drain_timeouts": totals.drain_timeouts,
+        "last_drain_s": totals.last_drain.map(|took| (took.as_secs_f64() * 1000.0).round() / 1000.0),
+    })
+}

@@ -1,0 +1,177 @@
+//! What the server is told once, at its start, and which of it cannot be.
+
+use std::fmt;
+use std::time::Duration;
+
+use engine::Sampling;
+
+/// Address, guard and bounds of a server. `Default` is a loopback server on port 8642 without a key.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Name or address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 picks a free one.
+    pub port: u16,
+    /// Names allowed in the Host header besides the loopback ones: `name` (any port) or `name:port`.
+    pub allowed_hosts: Vec<String>,
+    /// Origins allowed besides the app's own, `scheme://host[:port]`.
+    pub allowed_origins: Vec<String>,
+    /// What clients must show; absent = nobody is asked.
+    pub api_key: Option<ApiKey>,
+    /// Bounds on what a client may send.
+    pub limits: HttpLimits,
+    /// How long a drain lasts that `/admin/drain` or `/admin/stop` begins without saying.
+    pub drain_timeout: Duration,
+    /// The program's version, for `/admin/status` and the metrics.
+    pub version: String,
+    /// Names in a request's `model` that mean the loaded model besides its id, for example its file's name.
+    pub model_aliases: Vec<String>,
+    /// How tokens are chosen where a request does not say.
+    pub sampling: Sampling,
+}
+
+/// Bounds on what a client may send; each has an answer of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Bytes of a body; more is a 413.
+    pub body_bytes: usize,
+    /// Bytes of all bodies in memory together; a body waits for its share.
+    pub all_bodies_bytes: usize,
+    /// How long a body may take; longer is a 408.
+    pub body_timeout: Duration,
+    /// Header fields of a request; more is a 431.
+    pub headers: usize,
+    /// Bytes of all header fields; more is a 431.
+    pub header_bytes: usize,
+    /// Bytes of a request's target; more is a 414.
+    pub target_bytes: usize,
+    /// How long a head may take, and how long a connection may be idle between two; then it is closed.
+    pub header_timeout: Duration,
+    /// Connections at a time; more wait to be accepted.
+    pub connections: usize,
+}
+
+impl Default for HttpLimits {
+    fn default() -> HttpLimits {
+        HttpLimits {
+            body_bytes: 16 << 20,
+            all_bodies_bytes: 256 << 20,
+            body_timeout: Duration::from_secs(60),
+            headers: 100,
+            header_bytes: 32 << 10,
+            target_bytes: 8 << 10,
+            header_timeout: Duration::from_secs(30),
+            connections: 512,
+        }
+    }
+}
+
+impl Default for ServerConfig {
+    fn default() -> ServerConfig {
+        ServerConfig {
+            host: "127.0.0.1".to_owned(),
+            port: 8642,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            api_key: None,
+            limits: HttpLimits::default(),
+            drain_timeout: Duration::from_secs(30),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model_aliases: Vec::new(),
+            sampling: Sampling::default(),
+        }
+    }
+}
+
+/// A setting that cannot be; the message names it and says what could.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// An entry of `allowed_hosts`.
+    #[error("allowed host `{0}` is neither `name` nor `name:port`")]
+    AllowedHost(String),
+    /// An entry of `allowed_origins`.
+    #[error("allowed origin `{0}` is not of the form `scheme://host[:port]`")]
+    AllowedOrigin(String),
+    /// An API key.
+    #[error("an API key must have 1 to 512 visible ASCII characters and no spaces")]
+    ApiKey,
+    /// An address that others can reach, without a key.
+    #[error("listening on {0} would let the network in: set an API key, or listen on 127.0.0.1")]
+    OpenToTheNetwork(String),
+    /// A bound that nothing could pass.
+    #[error("the limit `{0}` must be above 0")]
+    ZeroLimit(&'static str),
+}
+
+/// An API key, kept as a digest only, so that neither logs nor a core dump show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(blake3::Hash);
+
+impl ApiKey {
+    /// Take a key as the user wrote it.
+    ///
+    /// # Errors
+    /// It is empty, too long, or has characters that do not fit a header.
+    pub fn new(key: &str) -> Result<ApiKey, ConfigError> {
+        let fits = !key.is_empty() && key.len() <= 512 && key.bytes().all(|b| b.is_ascii_graphic());
+        if fits { Ok(ApiKey(blake3::hash(key.as_bytes()))) } else { Err(ConfigError::ApiKey) }
+    }
+
+    /// Whether `candidate` is this key. The digests are compared, in constant time.
+    pub(crate) fn matches(&self, candidate: &[u8]) -> bool {
+        // `blake3::Hash` documents its equality as constant-time.
+        self.0 == blake3::hash(candidate)
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+impl HttpLimits {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let bounds = [
+            ("body_bytes", self.body_bytes),
+            ("all_bodies_bytes", self.all_bodies_bytes),
+            ("headers", self.headers),
+            ("header_bytes", self.header_bytes),
+            ("target_bytes", self.target_bytes),
+            ("connections", self.connections),
+        ];
+        match bounds.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(ConfigError::ZeroLimit(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_matches_itself_only_and_is_never_shown() {
+        let key = ApiKey::new("sk-local-1").unwrap();
+        assert!(key.matches(b"sk-local-1"));
+        for other in ["sk-local-", "sk-local-11", "", "SK-LOCAL-1"] {
+            assert!(!key.matches(other.as_bytes()), "{other}");
+        }
+        assert!(!format!("{key:?}").contains("sk-local"));
+    }
+
+    #[test]
+    fn a_key_that_no_header_can_carry_is_refused() {
+        for key in ["", "two words", "tab\t", "ü", &"x".repeat(513)] {
+            assert_eq!(ApiKey::new(key), Err(ConfigError::ApiKey), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_refused_by_name() {
+        let limits = HttpLimits { headers: 0, ..HttpLimits::default() };
+        assert_eq!(limits.check(), Err(ConfigError::ZeroLimit("headers")));
+        assert_eq!(HttpLimits::default().check(), Ok(()));
+    }
+}

@@ -1,0 +1,35 @@
+//! Speaks HTTP: OpenAI's API, health, metrics and admin, in front of an [`engine::EngineHandle`].
+//!
+//! It parses untrusted bytes into valid requests, tokenises them, hands them to the engine and writes the
+//! engine's events in the dialect of the API. It executes no model, knows no blocks, no candle and no Tauri,
+//! and holds no state of a request beyond its connection.
+//!
+//! Read `bound.rs` first (what the app calls), then `router.rs` (which path leads where), `edge.rs` (what every
+//! request passes), and `openai/generate.rs` (the way of a generation call). `errors.rs` is the only place
+//! that maps kinds of errors to status codes.
+
+mod access_log;
+mod admin;
+mod agent_name;
+mod body;
+mod bound;
+mod config;
+mod edge;
+mod errors;
+mod fields;
+mod guard;
+mod health;
+mod http_counts;
+mod metrics;
+mod openai;
+mod port_holder;
+mod prometheus;
+mod request_id;
+mod router;
+mod sse;
+
+#[cfg(test)]
+mod tests;
+
+pub use bound::{BindError, Bound, Server};
+pub use config::{ApiKey, ConfigError, HttpLimits, ServerConfig};

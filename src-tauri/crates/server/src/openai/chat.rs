@@ -1,0 +1,230 @@
+//! `POST /v1/chat/completions`.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use engine::{FinishReason, Sampling};
+use serde_json::{Value, json};
+use text::{Chat, TextModel};
+
+use super::answer::{Dialect, Piece, finish_reason};
+use super::generate::{Call, generate};
+use super::logprobs;
+use super::messages::take_messages;
+use super::parameters::{Parameters, take_count};
+use super::prompt::Prompt;
+use crate::errors::ApiError;
+use crate::fields::Fields;
+use crate::router::App;
+
+/// Most rivals that log-probabilities are reported with.
+const MAX_TOP_LOGPROBS: usize = 20;
+
+pub(super) async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Response {
+    generate(app, request, parse).await
+}
+
+/// A body as a call.
+fn parse(body: &[u8], defaults: &Sampling) -> Result<Call<ChatDialect>, ApiError> {
+    let mut fields = Fields::of_body(body)?;
+    let messages = take_messages(&mut fields)?;
+    let mut parameters = Parameters::take(&mut fields, defaults)?;
+    if let Some(most) = take_count(&mut fields, "max_completion_tokens")? {
+        if parameters.max_tokens.is_some_and(|other| other != most) {
+            let message = "'max_tokens' and 'max_completion_tokens' differ; give one of them";
+            return Err(ApiError::invalid("max_completion_tokens", message));
+        }
+        parameters.max_tokens = Some(most);
+    }
+    let top_logprobs = take_logprobs(&mut fields)?;
+
+    let continue_final = fields.take("continue_final_message")?.unwrap_or(false);
+    let add_generation_prompt = fields.take::<bool>("add_generation_prompt")?;
+    if continue_final && add_generation_prompt == Some(true) {
+        let message = "cannot be true together with 'continue_final_message'";
+        return Err(ApiError::invalid("add_generation_prompt", message));
+    }
+
+    refuse_the_rest(&mut fields)?;
+    fields.finish()?;
+    let chat = Chat {
+        messages,
+        add_generation_prompt: add_generation_prompt.unwrap_or(!continue_final),
+        continue_final,
+        ..Chat::default()
+    };
+    let dialect = ChatDialect { with_logprobs: top_logprobs.is_some() };
+    Ok(Call { parameters, prompt: Prompt::Chat(chat), top_logprobs, dialect })
+}
+
+/// How many rivals to report, where `logprobs` asks for log-probabilities at all.
+fn take_logprobs(fields: &mut Fields<'_>) -> Result<Option<usize>, ApiError> {
+    let wanted = fields.take::<bool>("logprobs")?.unwrap_or(false);
+    match fields.take::<usize>("top_logprobs")? {
+        Some(n) if n > MAX_TOP_LOGPROBS => {
+            Err(ApiError::invalid("top_logprobs", format!("{n} where {MAX_TOP_LOGPROBS} are the most")))
+        }
+        Some(n) if n > 0 && !wanted => {
+            Err(ApiError::invalid("top_logprobs", "only allowed when 'logprobs' is true"))
+        }
+        n => Ok(wanted.then(|| n.unwrap_or(0))),
+    }
+}
+
+/// What OpenAI's API has and this server does not do yet, or never; each is refused by name, and values that ask
+/// for what happens anyway pass.
+fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), ApiError> {
+    refuse_constraints(fields)?;
+    fields.refuse("tools", &["[]"])?;
+    fields.refuse("tool_choice", &["\"none\"", "\"auto\""])?;
+    fields.refuse("parallel_tool_calls", &[])?;
+    fields.refuse("functions", &["[]"])?;
+    fields.refuse("function_call", &["\"none\"", "\"auto\""])?;
+    fields.refuse("modalities", &["[\"text\"]"])?;
+    fields.refuse("audio", &[])?;
+    fields.refuse("prediction", &[])?;
+    fields.refuse("web_search_options", &[])?;
+    fields.refuse("reasoning_effort", &["\"none\""])?;
+    fields.refuse("verbosity", &["\"medium\""])?;
+    fields.refuse("store", &["false"])?;
+    fields.refuse("service_tier", &["\"auto\"", "\"default\""])?;
+    fields.refuse("prompt_cache_retention", &["\"in_memory\"", "\"in-memory\""])
+}
+
+/// `response_format`: only plain text for now.
+fn refuse_constraints(fields: &mut Fields<'_>) -> Result<(), ApiError> {
+    let Some(format) = fields.take::<&serde_json::value::RawValue>("response_format")? else { return Ok(()) };
+    let mut format = Fields::of_value("response_format", format)?;
+    match format.need::<String>("type")?.as_str() {
+        "text" => format.finish(),
+        "json_object" | "json_schema" => {
+            Err(ApiError::unsupported("response_format", "constrained output is not supported yet"))
+        }
+        _ => Err(ApiError::invalid("response_format.type", "none of text, json_object or json_schema")),
+    }
+}
+
+/// How a chat writes choices.
+#[derive(Debug)]
+pub(super) struct ChatDialect {
+    with_logprobs: bool,
+}
+
+impl ChatDialect {
+    fn logprobs(&self, model: &TextModel, piece: &Piece) -> Value {
+        if self.with_logprobs { logprobs::of_chat(model, &piece.logprobs) } else { Value::Null }
+    }
+}
+
+impl Dialect for ChatDialect {
+    const ID_PREFIX: &'static str = "chatcmpl";
+    const WHOLE: &'static str = "chat.completion";
+    const CHUNK: &'static str = "chat.completion.chunk";
+
+    fn opening(&mut self) -> Option<Value> {
+        Some(json!({
+            "index": 0,
+            "delta": {"role": "assistant", "content": ""},
+            "logprobs": null,
+            "finish_reason": null,
+        }))
+    }
+
+    fn delta(&mut self, model: &TextModel, piece: &Piece) -> Option<Value> {
+        let something = !piece.text.is_empty() || (self.with_logprobs && !piece.logprobs.is_empty());
+        something.then(|| {
+            json!({
+                "index": 0,
+                "delta": {"content": piece.text},
+                "logprobs": self.logprobs(model, piece),
+                "finish_reason": null,
+            })
+        })
+    }
+
+    fn last(&mut self, reason: &FinishReason) -> Value {
+        json!({"index": 0, "delta": {}, "logprobs": null, "finish_reason": finish_reason(reason)})
+    }
+
+    fn whole(&mut self, model: &TextModel, all: &Piece, reason: &FinishReason) -> Value {
+        json!({
+            "index": 0,
+            "message": {"role": "assistant", "content": all.text, "refusal": null, "annotations": []},
+            "logprobs": self.logprobs(model, all),
+            "finish_reason": finish_reason(reason),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body with a message and `more` fields.
+    fn call(more: &str) -> Result<Call<ChatDialect>, ApiError> {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
+        parse(body.as_bytes(), &Sampling::default())
+    }
+
+    #[test]
+    fn logprobs_are_asked_for_by_two_fields() {
+        let top = |more: &str| call(more).unwrap().top_logprobs;
+        assert_eq!(top(""), None);
+        assert_eq!(top(r#","logprobs":false,"top_logprobs":0"#), None);
+        assert_eq!(top(r#","logprobs":true"#), Some(0));
+        assert_eq!(top(r#","logprobs":true,"top_logprobs":20"#), Some(20));
+    }
+
+    #[test]
+    fn both_names_of_the_token_limit_mean_the_same() {
+        let most = |more: &str| call(more).unwrap().parameters.max_tokens;
+        assert_eq!(most(r#","max_completion_tokens":5"#), Some(5));
+        assert_eq!(most(r#","max_tokens":6"#), Some(6));
+        assert_eq!(most(r#","max_tokens":6,"max_completion_tokens":6"#), Some(6));
+    }
+
+    #[test]
+    fn a_final_message_is_continued_on_request() {
+        let flags = |more: &str| {
+            let Prompt::Chat(chat) = call(more).unwrap().prompt else { panic!("a chat") };
+            (chat.add_generation_prompt, chat.continue_final)
+        };
+        assert_eq!(flags(""), (true, false));
+        assert_eq!(flags(r#","add_generation_prompt":false"#), (false, false));
+        assert_eq!(flags(r#","continue_final_message":true"#), (false, true));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        for (more, param) in [
+            (r#","tools":[{"type":"function"}]"#, "tools"),
+            (r#","tool_choice":"required""#, "tool_choice"),
+            (r#","parallel_tool_calls":true"#, "parallel_tool_calls"),
+            (r#","functions":[{}]"#, "functions"),
+            (r#","response_format":{"type":"json_object"}"#, "response_format"),
+            (r#","response_format":{"type":"json_schema","json_schema":{}}"#, "response_format"),
+            (r#","response_format":{"type":"xml"}"#, "response_format.type"),
+            (r#","modalities":["text","audio"]"#, "modalities"),
+            (r#","reasoning_effort":"high""#, "reasoning_effort"),
+            (r#","store":true"#, "store"),
+            (r#","service_tier":"priority""#, "service_tier"),
+            (r#","top_logprobs":3"#, "top_logprobs"),
+            (r#","logprobs":true,"top_logprobs":21"#, "top_logprobs"),
+            (r#","max_tokens":5,"max_completion_tokens":6"#, "max_completion_tokens"),
+            (r#","continue_final_message":true,"add_generation_prompt":true"#, "add_generation_prompt"),
+            (r#","prompt":"x""#, "prompt"),
+            (r#","chat_template":"{{ x }}""#, "chat_template"),
+        ] {
+            let error = call(more).unwrap_err();
+            assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(param)), "{more}");
+        }
+    }
+
+    #[test]
+    fn values_that_ask_for_what_happens_anyway_pass() {
+        let more = r#","n":1,"tools":[],"tool_choice":"auto","response_format":{"type":"text"},"store":false,
+            "service_tier":"auto","modalities":["text"],"metadata":{"a":"b"},"user":"u""#;
+        assert!(call(more).is_ok());
+    }
+}

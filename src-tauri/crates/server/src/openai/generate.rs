@@ -1,0 +1,180 @@
+//! The way of a generation call: gate, body, parse, model, tokens, permit, engine, answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use engine::{Event, EventStream, ModelCard, PromptNotes, Refusal, RequestId, Sampling, State};
+use futures_util::stream;
+
+use super::answer::{Dialect, Envelope, Piece, usage};
+use super::models::is_name_of;
+use super::parameters::{Delivery, Parameters};
+use super::prompt::{Prompt, tokenize};
+use super::stream::Streaming;
+use crate::access_log::AccessEntry;
+use crate::agent_name::session_header;
+use crate::body::{self, discard};
+use crate::errors::ApiError;
+use crate::router::App;
+use crate::sse;
+
+/// A call as its dialect has parsed it.
+#[derive(Debug)]
+pub(super) struct Call<D> {
+    pub(super) parameters: Parameters,
+    pub(super) prompt: Prompt,
+    /// Report log-probabilities with this many rivals.
+    pub(super) top_logprobs: Option<usize>,
+    pub(super) dialect: D,
+}
+
+/// Takes a body apart; the sampling is what absent parameters mean.
+type Parse<D> = fn(&[u8], &Sampling) -> Result<Call<D>, ApiError>;
+
+/// Answer a call.
+pub(super) async fn generate<D: Dialect>(app: Arc<App>, request: Request, parse: Parse<D>) -> Response {
+    match begin(&app, request, parse).await {
+        Ok(begun) => begun.answer().await.unwrap_or_else(IntoResponse::into_response),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// A call that the engine has taken.
+struct Begun<D> {
+    events: EventStream,
+    envelope: Envelope,
+    dialect: D,
+    delivery: Delivery,
+    /// What a complaint about the prompt names.
+    param: &'static str,
+    entry: Arc<AccessEntry>,
+}
+
+async fn begin<D: Dialect>(app: &App, request: Request, parse: Parse<D>) -> Result<Begun<D>, ApiError> {
+    let (head, body) = request.into_parts();
+    // The edge gives every request both.
+    let id = head.extensions.get::<RequestId>().cloned().unwrap_or_else(|| RequestId("unnamed".into()));
+    let entry = head.extensions.get::<Arc<AccessEntry>>().cloned();
+    let entry = entry.unwrap_or_else(|| AccessEntry::new(id.clone(), &head.method, String::new(), true));
+
+    let state = app.engine.state();
+    let admitted = match session_header(&head.headers) {
+        Ok(session) if state == State::Ready => Ok(session),
+        Ok(_) => Err(Refusal::unavailable(&state, Instant::now()).into()),
+        Err(error) => Err(error),
+    };
+    let session = match admitted {
+        Ok(session) => session,
+        Err(error) => {
+            discard(body, &app.config.limits).await;
+            return Err(error);
+        }
+    };
+
+    let body = body::read(body, &app.config.limits, &app.body_budget).await?;
+    let received = Instant::now();
+    let Call { parameters, prompt, top_logprobs, dialect } = parse(&body.bytes, &app.config.sampling)?;
+    let card = loaded_model(app, parameters.model.as_deref())?;
+    check_logit_bias(&parameters.sampling, &card)?;
+
+    let param = prompt.param();
+    let tokens = tokenize(app, &card, prompt, &id).await?;
+    drop(body);
+    let permit = app.engine.try_permit()?;
+    let request = engine::Request {
+        id,
+        prompt: tokens,
+        notes: PromptNotes::default(),
+        max_tokens: parameters.max_tokens,
+        sampling: parameters.sampling,
+        stop: parameters.stop,
+        ignore_end_of_turn: parameters.ignore_end_of_turn,
+        top_logprobs,
+        agent: session.or(parameters.agent),
+    };
+    let events = app.engine.submit(permit, request, received);
+    let envelope = Envelope::new::<D>(card);
+    Ok(Begun { events, envelope, dialect, delivery: parameters.delivery, param, entry })
+}
+
+/// The loaded model, if that is the one that is meant; an absent or empty name means whichever there is.
+fn loaded_model(app: &App, name: Option<&str>) -> Result<Arc<ModelCard>, ApiError> {
+    let card = app.engine.card().ok_or_else(|| Refusal::unavailable(&app.engine.state(), Instant::now()))?;
+    match name {
+        Some(name) if !name.is_empty() && !is_name_of(app, &card, name) => Err(ApiError::unknown_model(name)),
+        _ => Ok(card),
+    }
+}
+
+fn check_logit_bias(sampling: &Sampling, card: &ModelCard) -> Result<(), ApiError> {
+    let n_vocab = card.text.n_vocab();
+    match sampling.logit_bias.iter().find(|(token, _)| *token as usize >= n_vocab) {
+        Some((token, _)) => {
+            let message = format!("token {token} is not in the vocabulary of {n_vocab}");
+            Err(ApiError::invalid("logit_bias", message))
+        }
+        None => Ok(()),
+    }
+}
+
+impl<D: Dialect> Begun<D> {
+    async fn answer(self) -> Result<Response, ApiError> {
+        match self.delivery {
+            Delivery::Whole => self.whole().await,
+            Delivery::Streamed { include_usage } => self.streamed(include_usage).await,
+        }
+    }
+
+    /// The answer in one piece.
+    async fn whole(mut self) -> Result<Response, ApiError> {
+        let mut all = Piece::default();
+        while let Some(event) = self.events.recv().await {
+            match event {
+                Event::Text { text, logprobs, .. } => {
+                    all.text.push_str(&text);
+                    all.logprobs.extend(logprobs);
+                }
+                Event::Finished { reason, usage: took } => {
+                    let choice = self.dialect.whole(self.envelope.text(), &all, &reason);
+                    let mut answer = self.envelope.wrap(D::WHOLE, vec![choice]);
+                    answer["usage"] = usage(&took);
+                    self.entry.set_usage(took);
+                    return Ok(Json(answer).into_response());
+                }
+                Event::Failed { error, usage } => {
+                    self.entry.set_usage(usage);
+                    return Err(self.refused(error));
+                }
+                Event::Admitted { .. } | Event::Prefilled { .. } => {}
+            }
+        }
+        // The engine promises a terminal event.
+        Err(ApiError::fault("the engine's stream"))
+    }
+
+    /// The answer as a stream, once the engine has admitted it: until then a refusal is a status of its own,
+    /// which clients know how to wait and retry on.
+    async fn streamed(mut self, include_usage: bool) -> Result<Response, ApiError> {
+        let first = match self.events.recv().await {
+            Some(Event::Failed { error, usage }) => {
+                self.entry.set_usage(usage);
+                return Err(self.refused(error));
+            }
+            Some(event) => event,
+            None => return Err(ApiError::fault("the engine's stream")),
+        };
+        let streaming =
+            Streaming::new(self.events, first, self.envelope, self.dialect, include_usage, self.entry);
+        Ok(sse::response(stream::unfold(streaming, Streaming::next)))
+    }
+
+    fn refused(&self, refusal: Refusal) -> ApiError {
+        let about_the_prompt =
+            matches!(refusal, Refusal::TooLong { .. } | Refusal::Invalid { param: "prompt", .. });
+        let error = ApiError::from(refusal);
+        if about_the_prompt { error.with_param(self.param) } else { error }
+    }
+}

@@ -1,0 +1,91 @@
+//! Which path leads where, and what all handlers share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use engine::EngineHandle;
+use tokio::sync::Semaphore;
+
+use crate::body::{BodyBudget, discard};
+use crate::config::{ConfigError, ServerConfig};
+use crate::edge::edge;
+use crate::errors::ApiError;
+use crate::guard::Guard;
+use crate::http_counts::HttpCounts;
+use crate::{admin, health, metrics, openai};
+
+/// What all handlers share.
+pub(crate) struct App {
+    pub(crate) config: ServerConfig,
+    pub(crate) address: SocketAddr,
+    pub(crate) guard: Guard,
+    pub(crate) engine: EngineHandle,
+    pub(crate) http_counts: HttpCounts,
+    pub(crate) body_budget: BodyBudget,
+    /// Prompts being rendered and tokenised at a time; the engine needs the other cores.
+    pub(crate) tokenizing: Arc<Semaphore>,
+    pub(crate) started: Instant,
+}
+
+impl App {
+    /// # Errors
+    /// The configuration has a list entry without its form.
+    pub(crate) fn new(
+        config: ServerConfig,
+        address: SocketAddr,
+        engine: EngineHandle,
+        started: Instant,
+    ) -> Result<App, ConfigError> {
+        let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(App {
+            guard: Guard::new(&config, address)?,
+            body_budget: BodyBudget::new(&config.limits),
+            tokenizing: Arc::new(Semaphore::new(n_cores)),
+            http_counts: HttpCounts::default(),
+            config,
+            address,
+            engine,
+            started,
+        })
+    }
+}
+
+/// All routes, behind the edge that every request passes.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(about))
+        .merge(health::routes())
+        .merge(openai::routes())
+        .merge(admin::routes())
+        .route("/metrics", get(metrics::metrics))
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&app), edge))
+        .with_state(app)
+}
+
+/// What this is, for a person who opens the address in a browser.
+async fn about(State(app): State<Arc<App>>) -> String {
+    format!(
+        "samovar {}: an LLM server that speaks OpenAI's API at /v1; see /health/ready and /admin/status\n",
+        app.config.version
+    )
+}
+
+async fn no_route(State(app): State<Arc<App>>, request: Request) -> Response {
+    let error = ApiError::no_route(request.method().as_str(), request.uri().path());
+    discard(request.into_body(), &app.config.limits).await;
+    error.into_response()
+}
+
+async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response {
+    let error = ApiError::wrong_method(request.method().as_str(), request.uri().path());
+    discard(request.into_body(), &app.config.limits).await;
+    error.into_response()
+}
