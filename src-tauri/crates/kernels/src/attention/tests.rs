@@ -1,0 +1,480 @@
+//! Attention against its definition in f64, and the rule that a query's bits are its own.
+
+use super::{AttentionParams, AttentionRow, attention};
+use crate::isa::Isa;
+use crate::kv::{GROUP, KvArena, KvFormat, KvLayer, TILE, store_kv};
+use crate::threads::Threads;
+use half::f16;
+
+const FORMATS: [KvFormat; 3] = [KvFormat::F16, KvFormat::Q8, KvFormat::Q4];
+
+/// How test vectors are made.
+#[derive(Clone, Copy, Debug)]
+enum Data {
+    /// Uniform in ±1.
+    Noise,
+    /// Scores in the thousands.
+    Large,
+    /// Every key alike: all scores equal.
+    Equal,
+    /// A few channels far above the rest, as real keys have them.
+    Outliers,
+}
+
+fn layer(dtype: KvFormat, n_kv_heads: usize, (k_dim, v_dim): (usize, usize), block_tokens: usize) -> KvLayer {
+    // Offsets as the second layer of a block would have them.
+    let mut layer =
+        KvLayer { n_kv_heads, k_dim, v_dim, block_tokens, block_bytes: 0, k_offset: 192, v_offset: 0, dtype };
+    layer.v_offset = (layer.k_offset + layer.k_bytes()).next_multiple_of(64);
+    layer.block_bytes = layer.v_offset + layer.v_bytes() + 40;
+    layer
+}
+
+fn noise(seed: usize) -> f32 {
+    let mut x = (seed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x1234_5678;
+    x = (x ^ (x >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 29)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (x >> 40) as f32 / 8_388_608.0 - 1.0
+}
+
+/// Vectors of `width` values for positions `0..n` of sequence `seq`; `kind` tells q, k and v apart.
+fn vectors(data: Data, seq: usize, kind: usize, n: usize, width: usize) -> Vec<f32> {
+    let make = |i: usize| {
+        let x = noise(((seq * 8 + kind) << 32) + i);
+        match data {
+            Data::Noise => x,
+            Data::Large => x * if kind < 2 { 60.0 } else { 1e4 },
+            Data::Equal if kind == 1 => noise(i % width),
+            Data::Equal => x,
+            Data::Outliers if kind == 1 && i % 16 == 5 => x * 0.1 + 12.0,
+            Data::Outliers => x,
+        }
+    };
+    (0..n * width).map(make).collect()
+}
+
+/// Sequences in one pool, their blocks mixed up, in memory that was full of NaN before.
+struct Pool {
+    isa: Isa,
+    layer: KvLayer,
+    params: AttentionParams,
+    arena: KvArena,
+    tables: Vec<Vec<u32>>,
+    q: Vec<Vec<f32>>,
+    k: Vec<Vec<f32>>,
+    v: Vec<Vec<f32>>,
+}
+
+impl Pool {
+    fn new(
+        isa: Isa,
+        layer: KvLayer,
+        params: AttentionParams,
+        data: Data,
+        lens: &[usize],
+        placement: usize,
+    ) -> Pool {
+        let n_blocks: usize = lens.iter().map(|len| len.div_ceil(layer.block_tokens)).sum();
+        let mut ids: Vec<u32> = (0..n_blocks as u32).collect();
+        ids.sort_by_key(|id| noise(*id as usize * 31 + placement * 1009).to_bits());
+        let mut arena = KvArena::new(n_blocks, layer.block_bytes).unwrap();
+        (0..n_blocks).for_each(|i| arena.block_mut(i).fill(0xFF));
+        let tables = lens.iter().map(|len| ids.drain(..len.div_ceil(layer.block_tokens)).collect()).collect();
+        let make = |kind: usize, width: usize| -> Vec<Vec<f32>> {
+            lens.iter().enumerate().map(|(seq, len)| vectors(data, seq, kind, *len, width)).collect()
+        };
+        let q = make(0, params.n_heads * layer.k_dim);
+        let (k, v) = (make(1, layer.n_kv_heads * layer.k_dim), make(2, layer.n_kv_heads * layer.v_dim));
+        Pool { isa, layer, params, arena, tables, q, k, v }
+    }
+
+    /// Stores and attends the given pieces in one step and returns their outputs one after the other.
+    fn step(&mut self, threads: &Threads, pieces: &[(usize, usize, usize)]) -> Vec<f32> {
+        let gather = |of: &[Vec<f32>], width: usize| -> Vec<f32> {
+            let piece = |&(seq, start, n): &(usize, usize, usize)| {
+                of[seq][start * width..(start + n) * width].to_vec()
+            };
+            pieces.iter().flat_map(piece).collect()
+        };
+        let layer = self.layer;
+        let q = gather(&self.q, self.params.n_heads * layer.k_dim);
+        let k = gather(&self.k, layer.n_kv_heads * layer.k_dim);
+        let v = gather(&self.v, layer.n_kv_heads * layer.v_dim);
+        let rows: Vec<AttentionRow<'_>> = pieces
+            .iter()
+            .map(|&(seq, start, n_tokens)| {
+                // A window's table starts with the first block that is still seen.
+                let first_block = self.params.first_seen(start) / layer.block_tokens;
+                let last_block = (start + n_tokens).div_ceil(layer.block_tokens);
+                let blocks = &self.tables[seq][first_block..last_block];
+                AttentionRow { blocks, first_block, start, n_tokens }
+            })
+            .collect();
+        store_kv(threads, self.isa, &mut self.arena, &layer, &rows, &k[..], &v);
+        let n_tokens: usize = pieces.iter().map(|piece| piece.2).sum();
+        let mut out = vec![f32::NAN; n_tokens * self.params.n_heads * layer.v_dim];
+        attention(threads, self.isa, &self.arena, &layer, &self.params, &rows, &q, &mut out);
+        out
+    }
+
+    /// Key `position` of a head as the block's bytes say, by the drawing in `kv`.
+    fn stored(&self, seq: usize, position: usize, head: usize, keys: bool) -> Vec<f64> {
+        let (layer, bt) = (&self.layer, self.layer.block_tokens);
+        let block = self.arena.block(self.tables[seq][position / bt] as usize);
+        let (offset, dim) = if keys { (layer.k_offset, layer.k_dim) } else { (layer.v_offset, layer.v_dim) };
+        let part = &block[offset + head * layer.head_bytes(dim)..][..layer.head_bytes(dim)];
+        let slot = position % bt;
+        let half = |at: usize| f64::from(f16::from_le_bytes([part[at], part[at + 1]]).to_f32());
+        let n_groups = dim.div_ceil(GROUP);
+        (0..dim)
+            .map(|d| {
+                let value_at = |d: usize, per_token: usize| {
+                    if keys {
+                        (slot / TILE * per_token + d) * TILE + slot % TILE
+                    } else {
+                        slot * per_token + d
+                    }
+                };
+                let scale = |data: usize| half(bt * data + 2 * value_at(d / GROUP, n_groups));
+                match layer.dtype {
+                    KvFormat::F16 => half(2 * value_at(d, dim)),
+                    KvFormat::Q8 => f64::from(part[value_at(d, dim)] as i8) * scale(dim),
+                    KvFormat::Q4 => {
+                        let byte = part[value_at(d / 2, dim.div_ceil(2))];
+                        (f64::from((byte >> (4 * (d % 2))) & 15) - 8.0) * scale(dim.div_ceil(2))
+                    }
+                }
+            })
+            .collect()
+    }
+
+    /// The definition, in f64, over what is stored; with the largest error that f32 arithmetic may make.
+    fn expected(&self, seq: usize, position: usize, head: usize) -> (Vec<f64>, f64) {
+        let (layer, params) = (&self.layer, &self.params);
+        let kv_head = head / (params.n_heads / layer.n_kv_heads);
+        let mut q: Vec<f64> = self.q[seq][(position * params.n_heads + head) * layer.k_dim..][..layer.k_dim]
+            .iter()
+            .map(|q| f64::from(*q) * f64::from(params.scale))
+            .collect();
+        if layer.dtype == KvFormat::Q4 {
+            q = hadamard(&q);
+        }
+        let first = params.first_seen(position);
+        let mut size = 0f64;
+        let scores: Vec<f64> = (first..=position)
+            .map(|j| {
+                let k = self.stored(seq, j, kv_head, true);
+                size = size.max(q.iter().zip(&k).map(|(q, k)| (q * k).abs()).sum());
+                let s: f64 = q.iter().zip(&k).map(|(q, k)| q * k).sum();
+                params.softcap.map_or(s, |cap| f64::from(cap) * (s / f64::from(cap)).tanh())
+            })
+            .collect();
+        let highest = scores.iter().copied().fold(f64::MIN, f64::max);
+        let (mut sum, mut out, mut largest) = (0.0, vec![0.0; layer.v_dim], 0f64);
+        for (j, s) in scores.iter().enumerate() {
+            let p = (s - highest).exp();
+            sum += p;
+            for (out, v) in out.iter_mut().zip(self.stored(seq, first + j, kv_head, false)) {
+                *out += p * v;
+                largest = largest.max(v.abs());
+            }
+        }
+        out.iter_mut().for_each(|x| *x /= sum);
+        (out, largest * (2e-6 + 4e-7 * size))
+    }
+
+    /// Holds the outputs of a step against the definition.
+    fn check(&self, pieces: &[(usize, usize, usize)], out: &[f32], what: &str) {
+        let (n_heads, v_dim) = (self.params.n_heads, self.layer.v_dim);
+        let mut token = 0;
+        for &(seq, start, n) in pieces {
+            // All of a short piece, a sample of a long one.
+            for i in (0..n).filter(|i| n < 12 || i % 29 == 0 || i + 1 == n) {
+                for head in 0..n_heads {
+                    let got = &out[((token + i) * n_heads + head) * v_dim..][..v_dim];
+                    let (want, bound) = self.expected(seq, start + i, head);
+                    for (got, want) in got.iter().zip(&want) {
+                        let error = (f64::from(*got) - want).abs();
+                        assert!(
+                            error <= bound,
+                            "{what}: {} sequence {seq} position {} head {head}: {got} for {want}, bound {bound}",
+                            self.isa.name(),
+                            start + i
+                        );
+                    }
+                }
+            }
+            token += n;
+        }
+    }
+}
+
+/// The rotation of keys by its definition: signs by the parity of common bits.
+fn hadamard(x: &[f64]) -> Vec<f64> {
+    let n = 1 << x.len().trailing_zeros();
+    let sign = |i: usize, j: usize| if (i & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
+    x.chunks(n)
+        .flat_map(|run| {
+            (0..n).map(move |i| {
+                run.iter().enumerate().map(|(j, x)| sign(i, j) * x).sum::<f64>() / (n as f64).sqrt()
+            })
+        })
+        .collect()
+}
+
+fn params(n_heads: usize, k_dim: usize, window: Option<usize>, softcap: Option<f32>) -> AttentionParams {
+    AttentionParams { n_heads, scale: 1.0 / (k_dim as f32).sqrt(), window, softcap }
+}
+
+/// A prompt in two chunks beside others, then a decode of every sequence, on every instruction set.
+fn check_definition(layer: KvLayer, params: AttentionParams, data: Data) {
+    let threads = Threads::new(2);
+    for isa in Isa::available() {
+        let mut pool = Pool::new(isa, layer, params, data, &[301, 18, 140, 1], 1);
+        let what = format!("{layer:?} {params:?} {data:?}");
+        for pieces in [
+            vec![(0, 0, 41), (2, 0, 139)],
+            vec![(1, 0, 17), (0, 41, 259)],
+            vec![(0, 300, 1), (1, 17, 1), (2, 139, 1), (3, 0, 1)],
+        ] {
+            let out = pool.step(&threads, &pieces);
+            pool.check(&pieces, &out, &what);
+        }
+    }
+}
+
+#[test]
+fn every_format_and_head_size_attends_as_defined() {
+    for dtype in FORMATS {
+        for (n_heads, n_kv_heads, dims) in
+            [(9, 3, (64, 64)), (4, 1, (256, 256)), (2, 2, (128, 128)), (16, 1, (48, 80)), (7, 1, (96, 32))]
+        {
+            check_definition(
+                layer(dtype, n_kv_heads, dims, 32),
+                params(n_heads, dims.0, None, None),
+                Data::Noise,
+            );
+        }
+    }
+}
+
+#[test]
+fn head_sizes_that_fill_no_register_attend_as_defined() {
+    for dtype in FORMATS {
+        for dims in [(20, 64), (64, 33), (7, 5), (1, 1), (100, 36)] {
+            check_definition(layer(dtype, 2, dims, 16), params(4, dims.0, None, None), Data::Noise);
+        }
+    }
+}
+
+#[test]
+fn windows_hide_what_lies_before_them() {
+    // Narrower and wider than blocks, partitions and context, and with edges on their borders.
+    for window in [1, 2, 15, 16, 17, 32, 100, 127, 128, 129, 160, 256, 300, 512] {
+        check_definition(
+            layer(KvFormat::F16, 1, (32, 32), 32),
+            params(2, 32, Some(window), None),
+            Data::Noise,
+        );
+    }
+    for dtype in FORMATS {
+        check_definition(layer(dtype, 1, (32, 32), 16), params(4, 32, Some(33), None), Data::Outliers);
+    }
+}
+
+#[test]
+fn soft_caps_bound_the_scores() {
+    for dtype in FORMATS {
+        for data in [Data::Noise, Data::Large] {
+            check_definition(layer(dtype, 1, (64, 64), 64), params(3, 64, Some(70), Some(30.0)), data);
+            check_definition(layer(dtype, 1, (64, 64), 64), params(3, 64, None, Some(0.5)), data);
+        }
+    }
+}
+
+#[test]
+fn adversarial_scores_stay_within_rounding() {
+    for dtype in FORMATS {
+        for data in [Data::Large, Data::Equal, Data::Outliers] {
+            for block_tokens in [16, 256] {
+                check_definition(layer(dtype, 3, (64, 64), block_tokens), params(9, 64, None, None), data);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_query_s_bits_are_its_own() {
+    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+    for isa in Isa::available() {
+        for (dtype, dims, heads, window, softcap) in [
+            (KvFormat::F16, (64, 64), (9, 3), None, None),
+            (KvFormat::F16, (256, 256), (4, 1), Some(130), None),
+            (KvFormat::F16, (20, 12), (4, 2), Some(50), Some(5.0)),
+            (KvFormat::Q8, (64, 128), (7, 1), None, Some(20.0)),
+            (KvFormat::Q8, (48, 32), (2, 2), Some(16), None),
+            (KvFormat::Q4, (128, 64), (3, 1), None, None),
+            (KvFormat::Q4, (40, 64), (8, 2), Some(257), None),
+        ] {
+            let params = params(heads.0, dims.0, window, softcap);
+            let width = heads.0 * dims.1;
+            let pool = |block_tokens: usize, placement: usize| {
+                let layer = layer(dtype, heads.1, dims, block_tokens);
+                Pool::new(isa, layer, params, Data::Outliers, &[403, 77, 1], placement)
+            };
+            let what = format!("{} {dtype:?} {dims:?} {heads:?} {window:?}", isa.name());
+            let whole = pool(32, 1).step(&Threads::new(1), &[(0, 0, 403)]);
+            let other = pool(32, 1).step(&Threads::new(1), &[(1, 0, 77)]);
+            let want = bits(&whole);
+
+            for n_threads in [2, 3, 5] {
+                let threads = Threads::new(n_threads);
+                let got = pool(32, n_threads).step(&threads, &[(1, 0, 77), (0, 0, 403), (2, 0, 1)]);
+                assert!(
+                    bits(&got[77 * width..480 * width]) == want,
+                    "{what}: among others, {n_threads} threads"
+                );
+                assert!(bits(&got[..77 * width]) == bits(&other), "{what}: beside a long row");
+
+                // Chunks of every size, some as small as a decode, with other rows beside them.
+                let (mut chunked, mut chunks) = (Vec::new(), pool(16 << (n_threads % 3), 7));
+                let (mut start, mut sizes) = (0, [1, 2, 31, 5, 64, 1, 130, 3].into_iter().cycle());
+                while start < 403 {
+                    let n = sizes.next().unwrap().min(403 - start);
+                    let beside = (1, start % 70, 7);
+                    let out = chunks.step(&threads, &[(0, start, n), beside]);
+                    chunked.extend_from_slice(&out[..n * width]);
+                    start += n;
+                }
+                assert!(bits(&chunked) == want, "{what}: in chunks, {n_threads} threads");
+
+                // Each of the last tokens alone, as when decoding.
+                for p in [0, 15, 16, 127, 128, 255, 256, 300, 402] {
+                    let out = chunks.step(&threads, &[(0, p, 1)]);
+                    assert!(bits(&out) == want[p * width..(p + 1) * width], "{what}: alone at {p}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn stored_values_are_the_nearest_that_the_format_has() {
+    for isa in Isa::available() {
+        for dtype in FORMATS {
+            for dims in [(64, 64), (48, 20), (5, 256)] {
+                let layer = layer(dtype, 2, dims, 16);
+                let mut pool = Pool::new(isa, layer, params(2, dims.0, None, None), Data::Noise, &[50], 3);
+                pool.step(&Threads::new(2), &[(0, 0, 50)]);
+                let bound = match dtype {
+                    KvFormat::F16 => 2.5e-4,
+                    KvFormat::Q8 => 0.0041,
+                    KvFormat::Q4 => 0.2,
+                };
+                for (p, head) in (0..50).flat_map(|p| [(p, 0), (p, 1)]) {
+                    let given = |of: &[f32], dim: usize| -> Vec<f64> {
+                        of[(p * 2 + head) * dim..][..dim].iter().map(|x| f64::from(*x)).collect()
+                    };
+                    let mut key = given(&pool.k[0], dims.0);
+                    if dtype == KvFormat::Q4 {
+                        key = hadamard(&key);
+                    }
+                    let near = |a: &[f64], b: &[f64], bound: f64| {
+                        a.iter().zip(b).all(|(a, b)| (a - b).abs() <= bound)
+                    };
+                    // A rotated key has larger values than the key, in ±√dim at most.
+                    let k_bound = if dtype == KvFormat::Q4 { 2.0 * bound } else { bound };
+                    assert!(near(&key, &pool.stored(0, p, head, true), k_bound), "{dtype:?} {dims:?}");
+                    assert!(
+                        near(&given(&pool.v[0], dims.1), &pool.stored(0, p, head, false), bound),
+                        "{dtype:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_and_thread_count_stores_the_same_bytes() {
+    for dtype in FORMATS {
+        for dims in [(64, 64), (40, 24)] {
+            let bytes = |isa: Isa, n_threads: usize| {
+                let layer = layer(dtype, 3, dims, 32);
+                let mut pool =
+                    Pool::new(isa, layer, params(3, dims.0, None, None), Data::Outliers, &[90, 33], 5);
+                pool.step(&Threads::new(n_threads), &[(0, 0, 90), (1, 0, 33)]);
+                (0..pool.arena.n_blocks()).map(|i| pool.arena.block(i).to_vec()).collect::<Vec<_>>()
+            };
+            let want = bytes(Isa::SCALAR, 1);
+            for isa in Isa::available() {
+                assert!(bytes(isa, 1) == want && bytes(isa, 3) == want, "{dtype:?} {}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_faulty_token_spoils_only_what_sees_it() {
+    for isa in Isa::available() {
+        for dtype in FORMATS {
+            let layer = layer(dtype, 1, (64, 64), 32);
+            let mut pool = Pool::new(isa, layer, params(2, 64, None, None), Data::Noise, &[40, 40], 2);
+            pool.k[0][20 * 64 + 3] = f32::INFINITY;
+            for (seq, p) in (0..40).flat_map(|p| [(0, p), (1, p)]) {
+                let out = pool.step(&Threads::new(1), &[(seq, p, 1)]);
+                assert_eq!(
+                    out.iter().any(|x| x.is_nan()),
+                    seq == 0 && p >= 20,
+                    "sequence {seq} position {p}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn copied_blocks_attend_like_their_originals() {
+    for dtype in FORMATS {
+        let isa = Isa::detect();
+        let layer = layer(dtype, 2, (64, 64), 32);
+        let threads = Threads::new(2);
+        let mut pool = Pool::new(isa, layer, params(4, 64, None, None), Data::Noise, &[40, 40], 2);
+        pool.q[1] = pool.q[0].clone();
+        (pool.k[1], pool.v[1]) = (pool.k[0].clone(), pool.v[0].clone());
+        pool.step(&threads, &[(0, 0, 39)]);
+        for i in 0..2 {
+            pool.arena.copy_block(pool.tables[0][i] as usize, pool.tables[1][i] as usize);
+        }
+        let want = pool.step(&threads, &[(0, 39, 1)]);
+        assert_eq!(pool.step(&threads, &[(1, 39, 1)]), want);
+    }
+}
+
+#[test]
+#[should_panic(expected = "positions 0..33 need blocks 0..=1; the table has 1 from 0")]
+fn a_table_that_is_too_short_is_refused() {
+    let layer = layer(KvFormat::F16, 1, (16, 16), 32);
+    let arena = KvArena::new(1, layer.block_bytes).unwrap();
+    let row = AttentionRow { blocks: &[0], first_block: 0, start: 32, n_tokens: 1 };
+    let (q, mut out) = ([0f32; 16], [0f32; 16]);
+    attention(
+        &Threads::new(1),
+        Isa::SCALAR,
+        &arena,
+        &layer,
+        &params(1, 16, None, None),
+        &[row],
+        &q,
+        &mut out,
+    );
+}
+
+#[test]
+#[should_panic(expected = "block 7 of 1")]
+fn a_block_outside_the_pool_is_refused() {
+    let layer = layer(KvFormat::F16, 1, (16, 16), 32);
+    let mut arena = KvArena::new(1, layer.block_bytes).unwrap();
+    let row = AttentionRow { blocks: &[7], first_block: 0, start: 0, n_tokens: 1 };
+    store_kv(&Threads::new(1), Isa::SCALAR, &mut arena, &layer, &[row], &[0f32; 16][..], &[0f32; 16]);
+}

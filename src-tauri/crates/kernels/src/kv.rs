@@ -1,0 +1,176 @@
+//! Keys and values in paged memory: the formats, where each value lies in a block, and storing them.
+//!
+//! ```text
+//! block    … │ K of this layer              │ V of this layer              │ …     k_offset, v_offset
+//! K, V       │ head 0 │ head 1 │ …          │ head 0 │ head 1 │ …          │       block_tokens × vector_bytes each
+//!
+//! K of a head: tiles of 16 tokens, dimension by dimension, so that one register holds one dimension of 16 keys
+//!   f16   [token / 16][dim][16] f16
+//!   q8    [token / 16][dim][16] i8             then scales [token / 16][dim / 32][16] f16
+//!   q4    [token / 16][dim / 2][16] u8         then scales [token / 16][dim / 32][16] f16
+//!            low nibble: even dim, high nibble: odd dim, both offset by 8
+//!
+//! V of a head: token by token
+//!   f16   [token][dim] f16
+//!   q8    [token][dim] i8                      then scales [token][dim / 32] f16
+//!   q4    [token][dim / 2] u8 (as in K)        then scales [token][dim / 32] f16
+//! ```
+//!
+//! A value is its integer times its scale, which is exact in f32, so every instruction set reads the same.
+//! `dim / 2` and `dim / 32` are rounded up. Copying a block's bytes copies all there is.
+//!
+//! In q4 a key is rotated before it is rounded, and queries are rotated alike before they meet it: a Hadamard
+//! matrix spreads the few large channels that keys have over all channels and leaves every product as it was.
+//! Callers see nothing of it.
+
+pub use arena::{ArenaError, KvArena};
+pub use store::{KeyInput, store_kv};
+
+pub mod arena;
+pub(crate) mod quantise;
+pub(crate) mod store;
+
+/// Tokens in a K tile.
+pub(crate) const TILE: usize = 16;
+
+/// Values that share a scale in the quantised formats.
+pub(crate) const GROUP: usize = 32;
+
+/// The widest head that the kernels take.
+pub const MAX_HEAD_DIM: usize = 1024;
+
+/// How K and V are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KvFormat {
+    /// Half precision.
+    F16,
+    /// 8-bit integers with one f16 scale for every 32 values of a head's vector.
+    Q8,
+    /// 4-bit integers with one f16 scale for every 32 values of a head's vector; keys are rotated first.
+    Q4,
+}
+
+impl KvFormat {
+    /// Bytes of one head's vector of `dim` values.
+    pub fn vector_bytes(self, dim: usize) -> usize {
+        self.data_bytes(dim) + self.n_scales(dim) * 2
+    }
+
+    /// Bytes of its values alone.
+    pub(crate) fn data_bytes(self, dim: usize) -> usize {
+        match self {
+            KvFormat::F16 => 2 * dim,
+            KvFormat::Q8 => dim,
+            KvFormat::Q4 => dim.div_ceil(2),
+        }
+    }
+
+    /// Its scales.
+    pub(crate) fn n_scales(self, dim: usize) -> usize {
+        match self {
+            KvFormat::F16 => 0,
+            KvFormat::Q8 | KvFormat::Q4 => dim.div_ceil(GROUP),
+        }
+    }
+}
+
+/// Where and how one layer's K and V lie in the blocks of a [`KvArena`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvLayer {
+    /// KV heads.
+    pub n_kv_heads: usize,
+    /// Values in one head's key, at most [`MAX_HEAD_DIM`].
+    pub k_dim: usize,
+    /// Values in one head's value, at most [`MAX_HEAD_DIM`].
+    pub v_dim: usize,
+    /// Tokens a block holds: a power of two from 16 to 256.
+    pub block_tokens: usize,
+    /// Bytes of a block.
+    pub block_bytes: usize,
+    /// Byte offset of this layer's K in a block, a multiple of 64.
+    pub k_offset: usize,
+    /// Byte offset of this layer's V in a block, a multiple of 64.
+    pub v_offset: usize,
+    /// How values are stored.
+    pub dtype: KvFormat,
+}
+
+impl KvLayer {
+    /// Bytes of this layer's K in a block.
+    pub fn k_bytes(&self) -> usize {
+        self.n_kv_heads * self.head_bytes(self.k_dim)
+    }
+
+    /// Bytes of this layer's V in a block.
+    pub fn v_bytes(&self) -> usize {
+        self.n_kv_heads * self.head_bytes(self.v_dim)
+    }
+
+    pub(crate) fn head_bytes(&self, dim: usize) -> usize {
+        self.block_tokens * self.dtype.vector_bytes(dim)
+    }
+
+    /// The safety of the kernels rests on this.
+    pub(crate) fn check(&self, arena: &KvArena) {
+        let bt = self.block_tokens;
+        assert!(bt.is_power_of_two() && (16..=256).contains(&bt), "{bt} tokens in a block");
+        assert!(self.n_kv_heads > 0, "a layer without KV heads");
+        for dim in [self.k_dim, self.v_dim] {
+            assert!((1..=MAX_HEAD_DIM).contains(&dim), "a head of {dim} values");
+        }
+        assert_eq!(self.block_bytes, arena.block_bytes(), "block bytes of layer and arena");
+        let parts = [(self.k_offset, self.k_bytes()), (self.v_offset, self.v_bytes())];
+        for (offset, bytes) in parts {
+            let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.block_bytes);
+            assert!(
+                offset % 64 == 0 && inside,
+                "{bytes} bytes at {offset} in a block of {}",
+                self.block_bytes
+            );
+        }
+        let (k, v) = (parts[0], parts[1]);
+        assert!(k.0 + k.1 <= v.0 || v.0 + v.1 <= k.0, "K at {k:?} overlaps V at {v:?}");
+    }
+}
+
+/// A piece of one sequence in an operation: its tokens `start..start + n_tokens`.
+///
+/// The vectors of several rows are packed one row after the other. Position `p` lies in block
+/// `blocks[p / block_tokens - first_block]`, slot `p % block_tokens`.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionRow<'a> {
+    /// The sequence's blocks in this layer's group, in token order.
+    pub blocks: &'a [u32],
+    /// Index, in blocks from the sequence's start, of `blocks[0]`.
+    pub first_block: usize,
+    /// Absolute position of the first token.
+    pub start: usize,
+    /// Tokens in the piece.
+    pub n_tokens: usize,
+}
+
+impl AttentionRow<'_> {
+    /// Holds that positions `from..start + n_tokens` lie in blocks that exist.
+    pub(crate) fn check(&self, layer: &KvLayer, arena: &KvArena, from: usize) {
+        if self.n_tokens == 0 {
+            return;
+        }
+        let end = self.start.checked_add(self.n_tokens).expect("positions are far below usize::MAX");
+        let (first, last) = (from / layer.block_tokens, (end - 1) / layer.block_tokens);
+        assert!(
+            first >= self.first_block && last - self.first_block < self.blocks.len(),
+            "positions {from}..{end} need blocks {first}..={last}; the table has {} from {}",
+            self.blocks.len(),
+            self.first_block
+        );
+        let used = &self.blocks[first - self.first_block..=last - self.first_block];
+        if let Some(bad) = used.iter().find(|block| **block as usize >= arena.n_blocks()) {
+            panic!("block {bad} of {}", arena.n_blocks());
+        }
+    }
+
+    /// The block of position `p`.
+    pub(crate) fn block_of(&self, p: usize, block_tokens: usize) -> usize {
+        self.blocks[p / block_tokens - self.first_block] as usize
+    }
+}

@@ -1,0 +1,165 @@
+//! The memory of the KV pool: blocks of equal size, zero until written.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::ptr::NonNull;
+
+/// `n_blocks` blocks of `block_bytes` bytes, 64-byte aligned and zero at first.
+///
+/// The system gives each page when it is first written, so a large pool costs what of it is used.
+pub struct KvArena {
+    start: NonNull<u8>,
+    mapped_bytes: usize,
+    n_blocks: usize,
+    block_bytes: usize,
+    /// Distance of two blocks: `block_bytes` rounded up to whole cache lines.
+    stride: usize,
+}
+
+// SAFETY: it owns its memory as a `Vec<u8>` would.
+unsafe impl Send for KvArena {}
+// SAFETY: as above; `&KvArena` gives only `&[u8]`.
+unsafe impl Sync for KvArena {}
+
+/// The memory of a pool could not be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArenaError {
+    /// Blocks asked for.
+    pub n_blocks: usize,
+    /// Bytes of each.
+    pub block_bytes: usize,
+    /// What the system said.
+    pub cause: String,
+}
+
+impl fmt::Display for ArenaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no memory for {} KV blocks of {} bytes: {}", self.n_blocks, self.block_bytes, self.cause)
+    }
+}
+
+impl std::error::Error for ArenaError {}
+
+impl KvArena {
+    /// Reserves the blocks.
+    ///
+    /// # Errors
+    /// The system refuses so much address space, or the size overflows.
+    pub fn new(n_blocks: usize, block_bytes: usize) -> Result<KvArena, ArenaError> {
+        let error = |cause: String| ArenaError { n_blocks, block_bytes, cause };
+        let stride = block_bytes.checked_next_multiple_of(64).ok_or_else(|| error("too large".into()))?;
+        let mapped_bytes = stride
+            .checked_mul(n_blocks)
+            .filter(|bytes| *bytes <= isize::MAX as usize)
+            .ok_or_else(|| error("too large".into()))?
+            .max(1);
+        // SAFETY: a fresh anonymous mapping has no preconditions; the result is checked.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                mapped_bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(error(std::io::Error::last_os_error().to_string()));
+        }
+        // A layer's part of a block is a few pages of 4 KiB far from the next: with small pages, decoding
+        // would wait for the address translation of nearly each of them. Where refused, it is only slower.
+        #[cfg(target_os = "linux")]
+        // SAFETY: advice on the mapping just made.
+        let _ = unsafe { libc::madvise(start, mapped_bytes, libc::MADV_HUGEPAGE) };
+        let start = NonNull::new(start.cast()).ok_or_else(|| error("mapped at address 0".into()))?;
+        Ok(KvArena { start, mapped_bytes, n_blocks, block_bytes, stride })
+    }
+
+    /// How many blocks there are.
+    pub fn n_blocks(&self) -> usize {
+        self.n_blocks
+    }
+
+    /// Bytes of a block.
+    pub fn block_bytes(&self) -> usize {
+        self.block_bytes
+    }
+
+    /// The bytes of block `i`.
+    ///
+    /// # Panics
+    /// When there is no block `i`.
+    pub fn block(&self, i: usize) -> &[u8] {
+        // SAFETY: initialised (zero pages) memory of this arena, shared for as long as `self` is.
+        unsafe { std::slice::from_raw_parts(self.block_ptr(i), self.block_bytes) }
+    }
+
+    /// The bytes of block `i`, to write.
+    ///
+    /// # Panics
+    /// When there is no block `i`.
+    pub fn block_mut(&mut self, i: usize) -> &mut [u8] {
+        // SAFETY: as in `block`, and `self` is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.block_ptr(i), self.block_bytes) }
+    }
+
+    /// Copies the bytes of one block over another.
+    ///
+    /// # Panics
+    /// When one of them does not exist.
+    pub fn copy_block(&mut self, from: usize, to: usize) {
+        let (source, target) = (self.block_ptr(from), self.block_ptr(to));
+        // SAFETY: both are whole blocks of this arena, which is borrowed exclusively; `copy` allows `from == to`.
+        unsafe { std::ptr::copy(source, target, self.block_bytes) };
+    }
+
+    /// The address of block `i`; what may be done with it follows from how `self` is borrowed.
+    ///
+    /// # Panics
+    /// When there is no block `i`.
+    pub(crate) fn block_ptr(&self, i: usize) -> *mut u8 {
+        assert!(i < self.n_blocks, "block {i} of {}", self.n_blocks);
+        // SAFETY: inside the mapping by the assertion.
+        unsafe { self.start.as_ptr().add(i * self.stride) }
+    }
+}
+
+impl Drop for KvArena {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `new`, unmapped once. Nothing useful can be done about a failure.
+        let _ = unsafe { libc::munmap(self.start.as_ptr().cast(), self.mapped_bytes) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_aligned_zero_and_apart() {
+        let mut arena = KvArena::new(5, 100).unwrap();
+        for i in 0..5 {
+            assert_eq!(arena.block(i), [0; 100]);
+            assert_eq!(arena.block(i).as_ptr() as usize % 64, 0);
+            arena.block_mut(i).fill(i as u8 + 1);
+        }
+        arena.copy_block(3, 1);
+        arena.copy_block(2, 2);
+        let firsts: Vec<u8> = (0..5).map(|i| arena.block(i)[99]).collect();
+        assert_eq!(firsts, [1, 4, 3, 4, 5]);
+    }
+
+    #[test]
+    fn memory_that_cannot_be_had_is_an_error() {
+        assert!(KvArena::new(usize::MAX, 64).is_err());
+        let error = KvArena::new(1 << 40, 1 << 20).err().unwrap();
+        assert!(error.to_string().starts_with("no memory for 1099511627776 KV blocks of 1048576 bytes: "));
+    }
+
+    #[test]
+    #[should_panic(expected = "block 2 of 2")]
+    fn a_block_that_does_not_exist_is_refused() {
+        KvArena::new(2, 64).unwrap().block(2);
+    }
+}

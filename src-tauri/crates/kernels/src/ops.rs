@@ -1,0 +1,25 @@
+//! The small operations of a transformer on rows of f32: norms, rotary embedding, activations, sums.
+//!
+//! Each takes whole matrices, splits their rows over the workers when that pays, and computes a row from that
+//! row alone.
+
+pub mod activation;
+pub mod heads;
+pub mod norm;
+pub mod rope;
+
+pub use activation::{add, gelu_tanh_mul, scale, silu_mul, softcap};
+pub use heads::{HeadNorm, HeadPrep, prepare_heads};
+pub use norm::{add_rms_norm, rms_norm};
+pub use rope::{Rope, RopePairs, RopeTable};
+
+use crate::threads::Threads;
+use std::ops::Range;
+
+/// Values that one worker should get at least, so that waking it pays.
+const MIN_SHARE: usize = 8192;
+
+/// Runs `f` over ranges of the `n_rows` rows of `width` values, on as many workers as pay.
+fn over_rows(threads: &Threads, n_rows: usize, width: usize, f: impl Fn(Range<usize>) + Sync) {
+    threads.for_each(n_rows, MIN_SHARE.div_ceil(width.max(1)).max(n_rows.div_ceil(4 * threads.n())), f);
+}

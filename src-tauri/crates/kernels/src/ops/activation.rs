@@ -1,0 +1,181 @@
+//! Activations and other element-by-element operations.
+#![allow(unsafe_code)]
+
+use super::MIN_SHARE;
+use crate::isa::Isa;
+use crate::simd::{LANES, Simd, simd_dispatch};
+use crate::threads::{SharedMut, Threads};
+use crate::vmath;
+
+/// `gate = silu(gate) · up`.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn silu_mul(threads: &Threads, isa: Isa, gate: &mut [f32], up: &[f32]) {
+    binary(threads, isa, Binary::SiluMul, gate, up);
+}
+
+/// `gate = gelu(gate) · up` with the tanh form of gelu.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn gelu_tanh_mul(threads: &Threads, isa: Isa, gate: &mut [f32], up: &[f32]) {
+    binary(threads, isa, Binary::GeluTanhMul, gate, up);
+}
+
+/// `x += y`.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn add(threads: &Threads, isa: Isa, x: &mut [f32], y: &[f32]) {
+    binary(threads, isa, Binary::Add, x, y);
+}
+
+/// `x *= factor`.
+pub fn scale(threads: &Threads, isa: Isa, x: &mut [f32], factor: f32) {
+    unary(threads, isa, Unary::Scale(factor), x);
+}
+
+/// `x = cap · tanh(x / cap)`.
+pub fn softcap(threads: &Threads, isa: Isa, x: &mut [f32], cap: f32) {
+    unary(threads, isa, Unary::Softcap(cap), x);
+}
+
+#[derive(Clone, Copy)]
+enum Binary {
+    SiluMul,
+    GeluTanhMul,
+    Add,
+}
+
+#[derive(Clone, Copy)]
+enum Unary {
+    Scale(f32),
+    Softcap(f32),
+}
+
+fn binary(threads: &Threads, isa: Isa, op: Binary, x: &mut [f32], y: &[f32]) {
+    assert_eq!(x.len(), y.len(), "lengths of both operands");
+    let shared = SharedMut::new(x);
+    // Whole groups of lanes, so that a value is computed alike wherever a range starts.
+    threads.for_each(shared.len().div_ceil(LANES), MIN_SHARE / LANES, |groups| {
+        let values = groups.start * LANES..shared.len().min(groups.end * LANES);
+        // SAFETY: ranges do not overlap; both slices have one length.
+        unsafe { binary_on_isa(isa, op, shared.range(values.clone()), &y[values]) };
+    });
+}
+
+fn unary(threads: &Threads, isa: Isa, op: Unary, x: &mut [f32]) {
+    let shared = SharedMut::new(x);
+    threads.for_each(shared.len().div_ceil(LANES), MIN_SHARE / LANES, |groups| {
+        let values = groups.start * LANES..shared.len().min(groups.end * LANES);
+        // SAFETY: ranges do not overlap.
+        unsafe { unary_on_isa(isa, op, shared.range(values)) };
+    });
+}
+
+/// `x += y` on the calling thread.
+///
+/// # Safety
+/// None beyond equal lengths.
+pub(super) unsafe fn add_to(isa: Isa, x: &mut [f32], y: &[f32]) {
+    // SAFETY: the caller's promise.
+    unsafe { binary_on_isa(isa, Binary::Add, x, y) };
+}
+
+simd_dispatch! { unsafe fn binary_on_isa(op: Binary, x: &mut [f32], y: &[f32]) = binary_on }
+simd_dispatch! { unsafe fn unary_on_isa(op: Unary, x: &mut [f32]) = unary_on }
+
+#[inline(always)]
+unsafe fn binary_on<S: Simd>(op: Binary, x: &mut [f32], y: &[f32]) {
+    // SAFETY: `in_lanes` hands over whole groups of lanes; the instruction set by the caller.
+    unsafe {
+        match op {
+            Binary::SiluMul => in_lanes::<S>(x, y, |x, y| S::mul(vmath::silu::<S>(x), y)),
+            Binary::GeluTanhMul => in_lanes::<S>(x, y, |x, y| S::mul(vmath::gelu_tanh::<S>(x), y)),
+            Binary::Add => in_lanes::<S>(x, y, |x, y| S::add(x, y)),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn unary_on<S: Simd>(op: Unary, x: &mut [f32]) {
+    let y = x.as_ptr();
+    // SAFETY: as in `binary_on`; the second operand is not looked at and may be the first.
+    unsafe {
+        let same = std::slice::from_raw_parts(y, 0);
+        match op {
+            Unary::Scale(factor) => in_lanes::<S>(x, same, |x, _| S::mul(x, S::splat(factor))),
+            Unary::Softcap(cap) => in_lanes::<S>(x, same, |x, _| {
+                S::mul(S::splat(cap), vmath::tanh::<S>(S::div(x, S::splat(cap))))
+            }),
+        }
+    }
+}
+
+/// `x = f(x, y)`, the end of the slices in padded lanes; an empty `y` reads as zeros.
+///
+/// # Safety
+/// The instruction set of `S`; `y` is empty or as long as `x`.
+#[inline(always)]
+unsafe fn in_lanes<S: Simd>(x: &mut [f32], y: &[f32], f: impl Fn(S::V, S::V) -> S::V) {
+    let whole = x.len() / LANES * LANES;
+    // SAFETY: indices below the length, or padded copies.
+    unsafe {
+        for i in (0..whole).step_by(LANES) {
+            let b = if y.is_empty() { S::zero() } else { S::load(y.as_ptr().add(i)) };
+            let v = f(S::load(x.as_ptr().add(i)), b);
+            S::store(x.as_mut_ptr().add(i), v);
+        }
+        let n = x.len() - whole;
+        if n > 0 {
+            let (mut a, mut b) = ([0f32; LANES], [0f32; LANES]);
+            a[..n].copy_from_slice(&x[whole..]);
+            if !y.is_empty() {
+                b[..n].copy_from_slice(&y[whole..]);
+            }
+            let v = f(S::load(a.as_ptr()), S::load(b.as_ptr()));
+            S::store(a.as_mut_ptr(), v);
+            x[whole..].copy_from_slice(&a[..n]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 4001) as f32 / 300.0 - 6.6).collect()
+    }
+
+    /// Holds `run` against `exact` on every instruction set, and its bits against those of single values.
+    fn check(run: impl Fn(&Threads, Isa, &mut [f32], &[f32]), exact: impl Fn(f64, f64) -> f64) {
+        for isa in Isa::available() {
+            for n in [0, 1, 15, 16, 17, 100, 40_000] {
+                let (x, y) = (values(n, 1), values(n, 2));
+                let mut got = x.clone();
+                run(&Threads::new(2), isa, &mut got, &y);
+                for i in 0..n {
+                    let want = exact(f64::from(x[i]), f64::from(y[i]));
+                    assert!((f64::from(got[i]) - want).abs() <= 1e-6 * want.abs().max(0.1), "{}", isa.name());
+                }
+                for i in (0..n).step_by(997) {
+                    let mut alone = [x[i]];
+                    run(&Threads::new(1), isa, &mut alone, &y[i..=i]);
+                    assert_eq!(alone[0].to_bits(), got[i].to_bits());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn activations_are_as_defined_and_a_value_s_bits_are_its_own() {
+        check(silu_mul, |x, y| x / (1.0 + (-x).exp()) * y);
+        let root = (2.0 / std::f64::consts::PI).sqrt();
+        check(gelu_tanh_mul, |x, y| 0.5 * x * (1.0 + (root * (x + 0.044_715 * x * x * x)).tanh()) * y);
+        check(add, |x, y| x + y);
+        check(|t, isa, x, _| scale(t, isa, x, 0.3), |x, _| x * f64::from(0.3f32));
+        check(|t, isa, x, _| softcap(t, isa, x, 5.0), |x, _| 5.0 * (x / 5.0).tanh());
+    }
+}
