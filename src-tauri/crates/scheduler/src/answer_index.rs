@@ -180,7 +180,7 @@ impl AnswerIndex {
     /// `answer_starts` are the byte offsets in `text` at which the assistant's answers start, ascending: exactly
     /// where the generation prompt ended when they were generated. An offset out of order, out of range, off a
     /// character boundary or within an earlier answer is passed over. `encode(piece, is_start)` tokenises a piece
-    /// of text; `is_start` is true for the piece at the prompt's beginning, the only one that may get a BOS token.
+    /// of text; `is_start` is true for the first piece, the only one that may get a BOS token; it is empty if an answer starts the text.
     ///
     /// The text is split at every start that is used: that is how it was tokenised when the answer was generated,
     /// so the earlier prompt stays a prefix of this one whatever the tokeniser would merge across the border.
@@ -192,13 +192,13 @@ impl AnswerIndex {
     ) -> SplicedPrompt {
         let mut prompt = SplicedPrompt::default();
         let mut before = blake3::Hasher::new_keyed(&self.salt);
-        let mut done = 0;
+        let (mut done, mut is_start) = (0, true);
         for &start in answer_starts {
             if start < done || !text.is_char_boundary(start) {
                 continue;
             }
-            if start > done {
-                let piece = encode(&text[done..start], done == 0);
+            if start > done || is_start {
+                let piece = encode(&text[done..start], std::mem::take(&mut is_start));
                 before = hash_tokens(before, &piece);
                 prompt.tokens.extend(piece);
                 done = start;
@@ -212,8 +212,8 @@ impl AnswerIndex {
                 done = start + splice.n_bytes;
             }
         }
-        if done < text.len() || done == 0 {
-            prompt.tokens.extend(encode(&text[done..], done == 0));
+        if done < text.len() || is_start {
+            prompt.tokens.extend(encode(&text[done..], is_start));
         }
         prompt
     }

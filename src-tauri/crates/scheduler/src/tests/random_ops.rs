@@ -9,9 +9,13 @@ use crate::{
 };
 
 /// SplitMix64: small, seeded, the same everywhere.
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
+    pub(super) fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x5851_f42d_4c95_7f2d))
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -21,7 +25,7 @@ impl Dice {
     }
 
     /// A number below `n`.
-    fn roll(&mut self, n: usize) -> usize {
+    pub(super) fn roll(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 
@@ -71,7 +75,7 @@ const SHAPES: [&[Option<usize>]; 6] = [
 
 impl Run {
     fn new(seed: u64) -> Run {
-        let mut dice = Dice(seed.wrapping_mul(0x5851_f42d_4c95_7f2d));
+        let mut dice = Dice::new(seed);
         let layout = layout(4, SHAPES[dice.roll(SHAPES.len())]);
         let n_blocks = (5 + dice.roll(20)) * layout.groups.len();
         let is_constrained = dice.roll(4) > 0;

@@ -1,0 +1,262 @@
+//! Generated ids come back where their text does: sampled splits, stop strings, trimming templates.
+
+use super::random_ops::Dice;
+use super::sim::layout;
+use crate::{
+    AnswerIndex, AnswerToken, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, TokenId,
+};
+
+/// Every string of one to three of these characters is a token: text has many spellings.
+const ALPHABET: [char; 8] = ['a', 'b', 'c', ' ', '\n', 'é', '<', '>'];
+const BOS: TokenId = 100_000;
+
+fn token(piece: &str) -> TokenId {
+    let digit = |c| ALPHABET.iter().position(|&other| other == c).unwrap() as TokenId + 1;
+    piece.chars().fold(0, |id, c| id * 9 + digit(c))
+}
+
+fn piece(token: TokenId) -> String {
+    if token == BOS {
+        return String::new();
+    }
+    let digits = [token / 81, token / 9 % 9, token % 9];
+    digits.iter().filter(|&&d| d > 0).map(|&d| ALPHABET[d as usize - 1]).collect()
+}
+
+fn spell(tokens: &[TokenId]) -> String {
+    tokens.iter().map(|&t| piece(t)).collect()
+}
+
+/// The canonical tokens: three characters at a time, as far as they go.
+fn encode(text: &str, is_start: bool) -> Vec<TokenId> {
+    let chars: Vec<char> = text.chars().collect();
+    let pieces = chars.chunks(3).map(|chunk| token(&chunk.iter().collect::<String>()));
+    is_start.then_some(BOS).into_iter().chain(pieces).collect()
+}
+
+/// Tokens of `text` as a model at temperature 1 might spell it.
+fn sampled(text: &str, dice: &mut Dice) -> Vec<TokenId> {
+    let chars: Vec<char> = text.chars().collect();
+    let mut tokens = Vec::new();
+    let mut start = 0;
+    while start < chars.len() {
+        let end = (start + 1 + dice.roll(3)).min(chars.len());
+        tokens.push(token(&chars[start..end].iter().collect::<String>()));
+        start = end;
+    }
+    tokens
+}
+
+fn answer(tokens: &[TokenId]) -> Vec<AnswerToken> {
+    tokens.iter().map(|&id| AnswerToken { id, bytes: piece(id).into_bytes() }).collect()
+}
+
+/// A template: each message between `<` and `>`, trimmed if asked; also where answers start.
+fn render(turns: &[(String, String)], question: &str, trim: fn(&str) -> &str) -> (String, Vec<usize>) {
+    let (mut text, mut starts) = (String::new(), Vec::new());
+    for (user, assistant) in turns {
+        text += &format!("<{user}><");
+        starts.push(text.len());
+        text += &format!("{}>", trim(assistant));
+    }
+    text += &format!("<{question}><");
+    (text, starts)
+}
+
+fn keep(text: &str) -> &str {
+    text
+}
+
+fn index() -> AnswerIndex {
+    AnswerIndex::new([3; 32], 1 << 20)
+}
+
+#[test]
+fn an_answer_that_was_sampled_oddly_is_put_back_as_it_was_generated() {
+    let mut index = index();
+    let prompt = encode("<abc><", true);
+    let generated: Vec<TokenId> = ["a", "ab", "c", "c b"].map(token).to_vec();
+    index.record(&prompt, &answer(&generated));
+    let (text, starts) = render(&[("abc".into(), "aabcc b".into())], "b", keep);
+    let spliced = index.splice_prompt(&text, &starts, &mut encode);
+    assert_eq!(spliced.tokens, [prompt, generated.clone(), encode("><b><", false)].concat());
+    assert_eq!((spliced.n_spliced, spliced.answer_positions), (4, vec![3]));
+    assert_ne!(encode("aabcc b", false), generated, "else the test shows nothing");
+}
+
+#[test]
+fn a_token_that_a_stop_string_cut_is_spelt_anew() {
+    let mut index = index();
+    let prompt = encode("<a><", true);
+    // The stop string is "\n<": the client saw "ab c" only, which ends within the third token.
+    index.record(&prompt, &answer(&["a", "b ", "c\n<"].map(token)));
+    let (text, starts) = render(&[("a".into(), "ab c".into())], "b", keep);
+    let spliced = index.splice_prompt(&text, &starts, &mut encode);
+    assert_eq!(spliced.tokens, [prompt, vec![token("a"), token("b ")], encode("c><b><", false)].concat());
+    assert_eq!(spliced.n_spliced, 2);
+}
+
+#[test]
+fn a_template_that_trims_keeps_what_it_leaves_of_the_end_but_cannot_shift_the_start() {
+    let mut index = index();
+    let prompt = encode("<a><", true);
+    index.record(&prompt, &answer(&["ab", "c ", "\n"].map(token)));
+    let (text, starts) = render(&[("a".into(), "abc \n".into())], "b", str::trim);
+    let spliced = index.splice_prompt(&text, &starts, &mut encode);
+    assert_eq!(spliced.n_spliced, 1);
+    assert_eq!(spell(&spliced.tokens), text);
+
+    index.record(&prompt, &answer(&[" a", "b"].map(token)));
+    let (text, starts) = render(&[("a".into(), " cb".into())], "b", str::trim);
+    let spliced = index.splice_prompt(&text, &starts, &mut encode);
+    assert_eq!(spliced.n_spliced, 0);
+    assert_eq!(spell(&spliced.tokens), text);
+}
+
+#[test]
+fn an_edited_answer_is_kept_up_to_the_edit() {
+    let mut index = index();
+    let prompt = encode("<a><", true);
+    index.record(&prompt, &answer(&["ab", "ca", "b", "aaa"].map(token)));
+    let splice = index.splice(&index.key(&prompt), b"abcacc>").unwrap();
+    assert_eq!((splice.tokens, splice.n_bytes), (vec![token("ab"), token("ca")], 4));
+}
+
+#[test]
+fn another_prompt_another_model_or_another_text_gets_nothing() {
+    let mut index = index();
+    let prompt = encode("<a><", true);
+    index.record(&prompt, &answer(&[token("abc")]));
+    let key = index.key(&prompt);
+    assert_eq!(index.splice(&key, b"ab"), None);
+    assert_eq!(index.splice(&key, b""), None);
+    let other = index.key(&encode("<b><", true));
+    assert_eq!(index.splice(&other, b"abc"), None);
+    assert_ne!(AnswerIndex::new([4; 32], 1000).key(&prompt), key);
+}
+
+#[test]
+fn a_splice_never_ends_within_a_character() {
+    let mut index = index();
+    let [first, second] = [0, 1].map(|i| AnswerToken { id: 7 + i as u32, bytes: vec!["é".as_bytes()[i]] });
+    index.record(&[1], &[AnswerToken { id: 6, bytes: b"x".to_vec() }, first.clone(), second.clone()]);
+    let key = index.key(&[1]);
+    assert_eq!(index.splice(&key, "xé!".as_bytes()).unwrap().tokens, [6, 7, 8]);
+    // "è" shares its first byte with "é".
+    assert_eq!(index.splice(&key, "xè!".as_bytes()).unwrap().tokens, [6]);
+    let spliced = index.splice_prompt("xèxé", &[1, 2], &mut |text, _| vec![text.len() as u32]);
+    assert_eq!(spliced.tokens, [1, 5], "2 is within è");
+}
+
+#[test]
+fn of_several_answers_the_one_that_covers_most_wins() {
+    let mut index = index();
+    for pieces in [["a", "b"], ["a", "bc"], ["ab", "cc"]] {
+        index.record(&[1], &answer(&pieces.map(token)));
+    }
+    let key = index.key(&[1]);
+    assert_eq!(index.splice(&key, b"abcb").unwrap().tokens, ["a", "bc"].map(token));
+    assert_eq!(index.splice(&key, b"abcc").unwrap().tokens, ["ab", "cc"].map(token));
+}
+
+#[test]
+fn any_conversation_keeps_its_earlier_prompts_and_answers_as_a_prefix() {
+    let mut dice = Dice::new(11);
+    let words =
+        |dice: &mut Dice, n| -> String { (0..1 + dice.roll(n)).map(|_| ALPHABET[dice.roll(6)]).collect() };
+    for round in 0..300 {
+        let mut index = index();
+        let trim: fn(&str) -> &str = if round % 2 == 0 { keep } else { str::trim_end };
+        let mut turns: Vec<(String, String)> = Vec::new();
+        let mut earlier: Vec<TokenId> = Vec::new();
+        for _ in 0..5 {
+            let question = words(&mut dice, 12);
+            let (text, starts) = render(&turns, &question, trim);
+            let spliced = index.splice_prompt(&text, &starts, &mut encode);
+            assert_eq!(spell(&spliced.tokens), text, "what is put in place spells what was sent");
+            assert!(spliced.tokens.starts_with(&earlier), "the last turn is a prefix of this one");
+            let text = words(&mut dice, 20);
+            let generated = sampled(&text, &mut dice);
+            index.record(&spliced.tokens, &answer(&generated));
+            // What the template trims away is not there to be reused.
+            let n_kept = trim(&text).len();
+            let mut n_bytes = 0;
+            let is_kept = |id: &&TokenId| {
+                n_bytes += piece(**id).len();
+                n_bytes <= n_kept
+            };
+            earlier = spliced.tokens;
+            earlier.extend(generated.iter().take_while(is_kept));
+            turns.push((question, text));
+        }
+    }
+}
+
+#[test]
+fn the_next_turn_of_a_sampled_answer_computes_only_what_is_new() {
+    let mut scheduler = Scheduler::new(&layout(8, &[None]), 64, SchedulerConfig::new(1000, [3; 32]));
+    let mut index = index();
+    let prompt = encode("<abc abc abc><", true);
+    let generated: Vec<TokenId> = ["b", "b", "ca", "\n", "b"].map(token).to_vec();
+    let new = |id, prompt: &[TokenId]| NewSequence {
+        id: SeqId(id),
+        agent: None,
+        prompt: prompt.to_vec(),
+        max_new_tokens: generated.len(),
+        checkpoints: Vec::new(),
+        prompt_logits: PromptLogits::Last,
+    };
+    scheduler.submit(new(1, &prompt)).unwrap();
+    for &next in &generated {
+        let plan = scheduler.plan(&|_| false);
+        scheduler.commit(&plan.step, &[(SeqId(1), next)]);
+    }
+    scheduler.finish(SeqId(1));
+    index.record(&prompt, &answer(&generated));
+
+    let (text, starts) = render(&[("abc abc abc".into(), "bbca\nb".into())], "c", keep);
+    let spliced = index.splice_prompt(&text, &starts, &mut encode);
+    scheduler.submit(new(2, &spliced.tokens)).unwrap();
+    let admitted = scheduler.plan(&|_| false).admitted[0];
+    // The last generated token was sampled and never computed.
+    assert_eq!(admitted.n_reused, prompt.len() + generated.len() - 1);
+    assert_eq!(admitted.n_to_compute, 1 + encode("><c><", false).len());
+}
+
+#[test]
+fn offsets_that_make_no_sense_are_passed_over() {
+    let mut index = index();
+    index.record(&encode("é<", true), &answer(&[token("abc")]));
+    let spliced = index.splice_prompt("é<abcé", &[1, 3, 0, 4, 99, 7], &mut encode);
+    assert_eq!((spliced.n_spliced, spell(&spliced.tokens)), (1, "é<abcé".to_owned()));
+    index.record(&[BOS], &answer(&[token("abc")]));
+    assert_eq!(index.splice_prompt("abcé", &[0], &mut encode).tokens, [BOS, token("abc"), token("é")]);
+    let empty = index.splice_prompt("", &[0, 1], &mut encode);
+    assert_eq!((empty.tokens, empty.n_spliced), (vec![BOS], 0));
+}
+
+#[test]
+fn the_bound_holds_over_random_answers_and_the_least_recently_used_go() {
+    let mut dice = Dice::new(5);
+    let mut index = AnswerIndex::new([0; 32], 4000);
+    for n in 0..3000 {
+        let before = [dice.roll(12) as TokenId];
+        if dice.roll(3) == 0 {
+            let key = index.key(&before);
+            index.splice(&key, b"abcabc");
+        } else {
+            let text: String = (0..dice.roll(60)).map(|_| ALPHABET[dice.roll(3)]).collect();
+            index.record(&before, &answer(&sampled(&text, &mut dice)));
+        }
+        index.check_integrity().unwrap();
+        if n % 100 == 0 {
+            index.record(&[77], &answer(&[token("abc"), token("bca")]));
+        }
+        let kept = index.key(&[77]);
+        assert!(index.splice(&kept, b"abcbca").is_some(), "what is used stays");
+    }
+    let huge = answer(&vec![token("abc"); 1000]);
+    index.record(&[1], &huge);
+    index.check_integrity().unwrap();
+    assert!(index.n_bytes() > 2000);
+}
