@@ -1,16 +1,21 @@
-//! The engine's closed inbox: everything that can be asked of the engine thread.
+//! The engine's closed inbox: everything that can be asked of the engine thread, and everything that comes back
+//! to it from the threads of loader and store.
 
 use std::time::Instant;
 
-use store::FlushReport;
+use scheduler::SeqId;
+use store::{BlockRecord, MissReason};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::event::Event;
+use crate::event::{Event, Usage};
 use crate::handle::Permit;
 use crate::lifecycle::{After, IllegalTransition};
-use crate::loader::Loaded;
-use crate::request::Request;
+use crate::loader::{LoadProgress, Loaded};
+use crate::request::{Refusal, Request};
 use crate::stats::DrainReport;
+
+/// Where the answer to an admin command goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, IllegalTransition>>;
 
 /// One message to the engine thread. `Submit` and `Drain` share the inbox, so their order is total.
 #[derive(Debug)]
@@ -18,24 +23,35 @@ pub(crate) enum Command {
     /// Start loading, or load again after a failure.
     Load {
         /// Told at once whether loading began.
-        reply: oneshot::Sender<Result<(), IllegalTransition>>,
+        reply: Reply<()>,
     },
-    /// The loader thread has ended.
-    Loaded(Result<Box<Loaded>, String>),
-    /// The store has made everything durable that was queued before a drain's end.
-    Flushed(FlushReport),
-    /// Look at the clock: a test has moved it.
-    Wake,
+    /// The loader's thread is under way.
+    Progress {
+        /// Which load; another than the last one is out of date.
+        ticket: u64,
+        /// How far it is.
+        progress: LoadProgress,
+    },
+    /// The loader's thread has ended.
+    Loaded {
+        /// Which load; another than the last one is out of date.
+        ticket: u64,
+        /// The model, or a line for the user.
+        result: Result<Box<Loaded>, String>,
+    },
     /// A request; its permit drops with its sequence.
-    Submit {
-        /// The request, parsed and tokenised.
-        request: Box<Request>,
-        /// Where its events go; a closed channel cancels it.
-        events: mpsc::UnboundedSender<Event>,
-        /// One permit = one request in the house.
-        permit: Permit,
-        /// When the handler had read the request.
-        received: Instant,
+    Submit(Submission),
+    /// The store has read what a sequence waits for.
+    Restored {
+        /// Who waits.
+        seq: SeqId,
+        /// One result for each block asked for, in that order.
+        blocks: Vec<Result<BlockRecord, MissReason>>,
+    },
+    /// The store has made everything durable that was queued before a drain's end.
+    Flushed {
+        /// Which flush; another than the last one is out of date.
+        ticket: u64,
     },
     /// Stop admitting, finish what runs, then park or exit. A second one may only move the deadline nearer.
     Drain {
@@ -44,11 +60,38 @@ pub(crate) enum Command {
         /// When sequences still running are ended with `Interrupted`.
         deadline: Instant,
         /// Told when the drain is over.
-        reply: Option<oneshot::Sender<Result<DrainReport, IllegalTransition>>>,
+        reply: Option<Reply<DrainReport>>,
     },
     /// Admit again.
     Resume {
         /// Told whether that was legal.
-        reply: oneshot::Sender<Result<(), IllegalTransition>>,
+        reply: Reply<()>,
     },
+    /// Look at the clock: a test has moved it.
+    #[cfg(any(test, feature = "testing"))]
+    Wake,
+}
+
+/// A request on its way into the house.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    /// The request, parsed and tokenised.
+    pub(crate) request: Box<Request>,
+    /// Where its events go; a closed channel cancels it.
+    pub(crate) events: mpsc::UnboundedSender<Event>,
+    /// One permit = one request in the house.
+    pub(crate) permit: Permit,
+    /// When the handler had read the request.
+    pub(crate) received: Instant,
+}
+
+impl Submission {
+    /// Answer without having begun.
+    pub(crate) fn refuse(self, error: Refusal) {
+        let Submission { request, events, permit, .. } = self;
+        let usage = Usage { n_prompt: request.prompt.len(), ..Usage::default() };
+        drop(permit);
+        // A client that is gone needs no answer.
+        let _ = events.send(Event::Failed { error, usage });
+    }
 }

@@ -1,13 +1,508 @@
-//! The engine thread.
+//! The engine thread: it owns everything mutable, reads one inbox, and steps.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use scheduler::RunError;
+use tokio::sync::{Semaphore, watch};
+
+use crate::command::{Command, Reply, Submission};
 use crate::config::EngineConfig;
-use crate::handle::EngineHandle;
-use crate::loader::ModelLoader;
+use crate::drain::{Drain, Flush};
+use crate::handle::{EngineHandle, Shared};
+use crate::histograms::Histograms;
+use crate::ledger::Ledger;
+use crate::lifecycle::{After, FailureCause, IllegalTransition, State, Transition, next};
+use crate::load::spawn_load;
+use crate::loader::{Loaded, ModelLoader};
+use crate::rebuilds::Rebuilds;
+use crate::record::Records;
+use crate::request::Refusal;
+use crate::serving::Serving;
+use crate::stats::{DrainProgress, DrainReport, Stats};
+
+/// How often an idle engine thread gives a sign of life.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// How often it looks at sequences that wait for something that sends no message: a client that goes away.
+const WATCH: Duration = Duration::from_millis(100);
+
+/// How often it looks whether a test has released it, or a store with a full queue has room again.
+const POLL: Duration = Duration::from_millis(5);
 
 /// Start the thread.
-pub(crate) fn spawn(_config: EngineConfig, _loader: Arc<dyn ModelLoader>) -> (EngineHandle, JoinHandle<()>) {
-    todo!()
+pub(crate) fn spawn(config: EngineConfig, loader: Arc<dyn ModelLoader>) -> (EngineHandle, JoinHandle<()>) {
+    let (inbox_sender, inbox) = channel();
+    let (state_sender, state_receiver) = watch::channel(State::Unloaded);
+    let first_stats = Stats { heartbeat: config.clock.now(), ..Stats::default() };
+    let (stats_sender, stats_receiver) = watch::channel(first_stats.clone());
+    let shared = Arc::new(Shared {
+        permits: Arc::new(Semaphore::new(config.max_requests)),
+        histograms: Arc::new(Histograms::default()),
+        records: Mutex::new(Records::default()),
+        card: Mutex::new(None),
+        clock: config.clock.clone(),
+    });
+    let handle = EngineHandle {
+        inbox: inbox_sender.clone(),
+        state: state_receiver,
+        stats: stats_receiver,
+        shared: Arc::clone(&shared),
+    };
+    let engine = EngineThread {
+        inbox,
+        to_self: inbox_sender,
+        loader,
+        windows: Windows { state: State::Unloaded, state_sender, stats: first_stats, stats_sender },
+        serving: None,
+        drain: None,
+        load: None,
+        failed: None,
+        rebuilds: Rebuilds::default(),
+        ledger: Ledger::new(shared),
+        n_tickets: 0,
+        is_busy: false,
+        is_held: false,
+        config,
+    };
+    let thread = std::thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || engine.run())
+        .expect("the system gives a process that starts a thread");
+    (handle, thread)
+}
+
+/// What the thread publishes. Only its owner writes the state, and only through `next`.
+struct Windows {
+    state: State,
+    state_sender: watch::Sender<State>,
+    stats: Stats,
+    stats_sender: watch::Sender<Stats>,
+}
+
+/// A thread that ends without a drain is seen to have ended.
+impl Drop for Windows {
+    fn drop(&mut self) {
+        self.state_sender.send_replace(State::Stopped);
+    }
+}
+
+/// Owns runner, scheduler, sequences and lifecycle.
+struct EngineThread {
+    config: EngineConfig,
+    inbox: Receiver<Command>,
+    /// For what loader and store send back.
+    to_self: Sender<Command>,
+    loader: Arc<dyn ModelLoader>,
+    windows: Windows,
+    serving: Option<Serving>,
+    drain: Option<Drain>,
+    /// The ticket of the load under way.
+    load: Option<u64>,
+    /// What failed while draining, to be dealt with afterwards.
+    failed: Option<FailureCause>,
+    rebuilds: Rebuilds,
+    ledger: Ledger,
+    n_tickets: u64,
+    /// Whether the last step computed something, so that the next one may.
+    is_busy: bool,
+    /// Whether a test holds the next step or flush.
+    is_held: bool,
+}
+
+impl EngineThread {
+    fn run(mut self) {
+        self.begin_load().expect("a fresh engine is unloaded, and that allows to load");
+        while self.windows.state != State::Stopped {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                // Unwinding leaves the sequences of a step half done. All of that is in `serving`, which goes.
+                if self.serving.is_none() {
+                    tracing::error!(
+                        "the engine thread panicked outside a step: {}",
+                        panic_text(panic.as_ref())
+                    );
+                    resume_unwind(panic);
+                }
+                self.worker_failed(panic_text(panic.as_ref()));
+            }
+        }
+        self.say_goodbye();
+    }
+
+    fn turn(&mut self) {
+        self.read_inbox();
+        if let Err(error) = self.step() {
+            self.worker_failed(error.to_string());
+        }
+        self.advance_drain();
+        self.publish();
+    }
+
+    /// Compute something for every sequence that can go on.
+    fn step(&mut self) -> Result<(), RunError> {
+        self.is_busy = false;
+        self.is_held = false;
+        let EngineThread { config, serving: Some(serving), ledger, windows, .. } = self else {
+            return Ok(());
+        };
+        serving.sweep(config.clock.now(), ledger);
+        if serving.saving.is_behind() {
+            serving.save(store::SaveReason::Tail);
+        }
+        if serving.is_empty() {
+            return Ok(());
+        }
+        if config.holds.is_held("step") {
+            self.is_held = true;
+            return Ok(());
+        }
+        let began = config.clock.now();
+        let step = serving.plan(began, ledger);
+        if step.rows.is_empty() {
+            return Ok(());
+        }
+        windows.step_begins(began, serving);
+        serving.run(&step)?;
+        let now = config.clock.now();
+        let sampled = serving.sample(&step, now.saturating_duration_since(began), now, ledger);
+        serving.commit(&step, sampled, now, ledger);
+        self.is_busy = true;
+        Ok(())
+    }
+
+    /// Busy: empty the inbox without waiting. Idle: wait for it, until the next thing is due.
+    fn read_inbox(&mut self) {
+        let mut wait = self.wait();
+        loop {
+            let command = if wait.is_zero() {
+                self.inbox.try_recv().map_err(|_| RecvTimeoutError::Timeout)
+            } else {
+                self.inbox.recv_timeout(wait)
+            };
+            // It cannot disconnect: we hold a sender ourselves.
+            let Ok(command) = command else { return };
+            self.obey(command);
+            wait = Duration::ZERO;
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let is_behind = self.serving.as_ref().is_some_and(|s| s.saving.is_behind());
+        let n_sequences = self.serving.as_ref().map_or(0, |s| s.n_running() + s.n_waiting());
+        let most = match () {
+            () if self.is_busy => return Duration::ZERO,
+            () if self.is_held || is_behind => POLL,
+            () if n_sequences > 0 => WATCH,
+            () => HEARTBEAT,
+        };
+        let drain_deadline = match self.windows.state {
+            State::Draining { deadline, .. } if n_sequences > 0 => Some(deadline),
+            _ => None,
+        };
+        let due = [self.serving.as_ref().and_then(Serving::next_deadline), drain_deadline];
+        let now = self.config.clock.now();
+        due.into_iter().flatten().map(|at| at.saturating_duration_since(now)).fold(most, Duration::min)
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Load { reply } => {
+                self.rebuilds.forget();
+                // Whoever asked may have gone; so with every reply.
+                let _ = reply.send(self.begin_load());
+            }
+            Command::Progress { ticket, progress } if self.load == Some(ticket) => {
+                self.windows.stats.load = progress;
+            }
+            Command::Loaded { ticket, result } if self.load == Some(ticket) => self.loaded(result),
+            Command::Flushed { ticket } => {
+                if let Some(drain) = &mut self.drain
+                    && drain.flush == Flush::UnderWay(ticket)
+                {
+                    drain.flush = Flush::Done;
+                }
+            }
+            Command::Submit(submission) => self.submit(submission),
+            Command::Drain { then, deadline, reply } => self.begin_drain(then, deadline, reply),
+            Command::Resume { reply } => {
+                let _ = reply.send(self.resume());
+            }
+            Command::Restored { .. } | Command::Progress { .. } | Command::Loaded { .. } => {}
+            #[cfg(any(test, feature = "testing"))]
+            Command::Wake => {}
+        }
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        match (&self.windows.state, &mut self.serving) {
+            (State::Ready, Some(serving)) => serving.submit(submission, &mut self.ledger),
+            (state, _) => submission.refuse(Refusal::unavailable(state, self.config.clock.now())),
+        }
+    }
+
+    fn begin_load(&mut self) -> Result<(), IllegalTransition> {
+        self.transition(&Transition::Load)?;
+        self.spawn_load();
+        Ok(())
+    }
+
+    /// Load on a thread of its own; the state is the caller's matter.
+    fn spawn_load(&mut self) {
+        self.n_tickets += 1;
+        self.load = Some(self.n_tickets);
+        self.windows.stats.load = Default::default();
+        spawn_load(self.n_tickets, Arc::clone(&self.loader), self.config.holds.clone(), self.to_self.clone());
+        self.publish();
+    }
+
+    fn loaded(&mut self, result: Result<Box<Loaded>, String>) {
+        self.load = None;
+        match result {
+            Ok(loaded) => {
+                let serving = Serving::new(*loaded, &self.config);
+                self.ledger.shared.set_card(Some(Arc::clone(&serving.card)));
+                self.serving = Some(serving);
+                self.failed = None;
+                self.windows.stats.started = true;
+                self.publish();
+                if let Err(error) = self.transition(&Transition::Loaded) {
+                    tracing::error!(%error, "a model came in that nobody waited for");
+                }
+            }
+            Err(text) => {
+                tracing::error!("the model could not be loaded: {text}");
+                self.fail(FailureCause::Load(text));
+            }
+        }
+    }
+
+    /// The pool is void and the runner not to be trusted: end everybody, and build a new one.
+    fn worker_failed(&mut self, text: String) {
+        let now = self.config.clock.now();
+        self.ledger.totals.worker_failures += 1;
+        self.is_busy = false;
+        let n_lost = self.serving.as_ref().map_or(0, |s| s.n_running() + s.n_waiting());
+        tracing::error!(n_lost, "the model's worker failed: {text}");
+        let cause = FailureCause::Worker(text);
+        let failed = State::Failed { cause: cause.clone() };
+        if let Some(serving) = self.serving.take() {
+            let ledger = &mut self.ledger;
+            // A runner that broke may break again when it is dropped.
+            let dropped = catch_unwind(AssertUnwindSafe(|| {
+                serving.abandon(now, ledger, |sequence| match sequence.has_begun() {
+                    true => Refusal::Fault { id: sequence.request_id.to_string() },
+                    false => Refusal::unavailable(&failed, now),
+                });
+            }));
+            if let Err(panic) = dropped {
+                tracing::error!(
+                    "the model's worker panicked while it was dropped: {}",
+                    panic_text(panic.as_ref())
+                );
+            }
+        }
+        let may_rebuild = self.rebuilds.after_failure(now);
+        self.fail(cause);
+        match (&self.windows.state, may_rebuild) {
+            (State::Failed { .. }, true) => {
+                if let Err(error) = self.begin_load() {
+                    tracing::error!(%error, "a failed worker is not rebuilt");
+                }
+            }
+            (State::Draining { then: After::Park, .. }, true) => self.spawn_load(),
+            _ => {}
+        }
+        self.publish();
+    }
+
+    fn fail(&mut self, cause: FailureCause) {
+        if let State::Draining { .. } = self.windows.state {
+            self.failed = Some(cause.clone());
+        }
+        if let Err(error) = self.transition(&Transition::Fail(cause)) {
+            tracing::error!(%error, "a failure that the state does not allow");
+        }
+    }
+
+    fn begin_drain(&mut self, then: After, deadline: Instant, reply: Option<Reply<DrainReport>>) {
+        let was_draining = self.drain.is_some();
+        if let Err(error) = self.transition(&Transition::Drain { then, deadline }) {
+            tracing::debug!(%error, "a drain was asked for");
+            if let Some(reply) = reply {
+                let _ = reply.send(Err(error));
+            }
+            return;
+        }
+        let State::Draining { .. } = self.windows.state else {
+            if let Some(reply) = reply {
+                let _ = reply.send(Ok(DrainReport::default()));
+            }
+            return;
+        };
+        let now = self.config.clock.now();
+        let drain = self.drain.get_or_insert_with(|| Drain::begin(now, &mut self.ledger));
+        drain.tell(reply);
+        if !was_draining && let Some(serving) = &mut self.serving {
+            let refusal = Refusal::unavailable(&self.windows.state, now);
+            let queued = |s: &crate::sequence::Sequence| (!s.has_begun()).then(|| refusal.clone());
+            drain.n_refused = serving.end_where(queued, now, &mut self.ledger);
+        }
+        tracing::info!(?then, was_draining, "draining");
+    }
+
+    /// End what has no more time; flush the store once nobody runs; then move on.
+    fn advance_drain(&mut self) {
+        let State::Draining { then, deadline } = self.windows.state else { return };
+        let Some(drain) = &mut self.drain else { return };
+        let now = self.config.clock.now();
+        if let Some(serving) = &mut self.serving {
+            if now >= deadline {
+                let interrupted = |_: &crate::sequence::Sequence| {
+                    Some(Refusal::Interrupted { why: "the server shut down before the answer was complete" })
+                };
+                serving.end_where(interrupted, now, &mut self.ledger);
+            }
+            serving.save(store::SaveReason::Drain);
+            if !serving.is_empty() || serving.saving.is_behind() {
+                return;
+            }
+        }
+        match drain.flush {
+            Flush::NotBegun if self.config.holds.is_held("flush") => self.is_held = true,
+            Flush::NotBegun => {
+                self.n_tickets += 1;
+                let ticket = self.n_tickets;
+                drain.flush = Flush::UnderWay(ticket);
+                let to_self = self.to_self.clone();
+                self.config.store.flush(Box::new(move |report| {
+                    if report.n_failed > 0 {
+                        tracing::warn!(report.n_failed, "blocks could not be saved");
+                    }
+                    // An engine that has ended waits for nothing.
+                    let _ = to_self.send(Command::Flushed { ticket });
+                }));
+            }
+            Flush::UnderWay(_) => {}
+            Flush::Done => self.end_drain(then),
+        }
+    }
+
+    fn end_drain(&mut self, then: After) {
+        let now = self.config.clock.now();
+        let Some(drain) = self.drain.take() else { return };
+        if then == After::Swap {
+            self.serving = None;
+            self.load = None;
+            self.ledger.shared.set_card(None);
+        }
+        let report = drain.report(now, &self.ledger);
+        self.windows.stats.last_drain = Some(report);
+        self.ledger.drained(&report);
+        self.publish();
+        if let Err(error) = self.transition(&Transition::Drained) {
+            tracing::error!(%error, "a drain ended that nobody began");
+        }
+        drain.answer(report);
+        tracing::info!(report.n_drained, report.n_interrupted, report.n_refused, took = ?report.took, "drained");
+        match self.windows.state {
+            State::Loading => self.spawn_load(),
+            State::Parked if self.serving.is_none() && self.load.is_none() => {
+                let lost = || FailureCause::Worker("it was lost during the drain".to_owned());
+                let cause = self.failed.take().unwrap_or_else(lost);
+                self.fail(cause);
+            }
+            _ => {}
+        }
+    }
+
+    fn resume(&mut self) -> Result<(), IllegalTransition> {
+        let transition = match (&self.serving, self.load) {
+            (Some(_), _) => Transition::Resume,
+            (None, Some(_)) => Transition::ResumeLoading,
+            (None, None) => {
+                return Err(IllegalTransition { what: "resume", state: self.windows.state.name() });
+            }
+        };
+        self.transition(&transition)?;
+        if let Some(drain) = self.drain.take() {
+            drain.cancel(self.config.clock.now(), self.windows.state.name(), &mut self.ledger);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn transition(&mut self, transition: &Transition) -> Result<(), IllegalTransition> {
+        let state = next(&self.windows.state, transition)?;
+        if state != self.windows.state {
+            tracing::info!(from = self.windows.state.name(), to = state.name(), "engine");
+            self.windows.state = state.clone();
+            self.windows.state_sender.send_replace(state);
+        }
+        Ok(())
+    }
+
+    /// Show the numbers, and that we are alive.
+    fn publish(&mut self) {
+        let stats = &mut self.windows.stats;
+        stats.heartbeat = self.config.clock.now();
+        stats.step_started = None;
+        stats.totals = self.ledger.totals.clone();
+        let serving = self.serving.as_ref();
+        self.windows.show(serving);
+        let stats = &mut self.windows.stats;
+        stats.drain = match (&self.drain, &self.windows.state) {
+            (Some(drain), State::Draining { deadline, .. }) => Some(DrainProgress {
+                n_active: stats.n_running,
+                unsaved_bytes: serving.map_or(0, |s| s.saving.waiting_bytes())
+                    + self.config.store.stats().queued_bytes,
+                since: drain.since,
+                deadline: *deadline,
+            }),
+            _ => None,
+        };
+        self.windows.stats_sender.send_replace(self.windows.stats.clone());
+    }
+
+    /// Nobody reads the inbox any more: answer what is in it.
+    fn say_goodbye(&mut self) {
+        self.serving = None;
+        self.publish();
+        let now = self.config.clock.now();
+        while let Ok(command) = self.inbox.try_recv() {
+            match command {
+                Command::Submit(submission) => submission.refuse(Refusal::unavailable(&State::Stopped, now)),
+                Command::Drain { reply: Some(reply), .. } => {
+                    let _ = reply.send(Ok(DrainReport::default()));
+                }
+                // A dropped reply is answered by the handle: the engine is stopped.
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Windows {
+    fn show(&mut self, serving: Option<&Serving>) {
+        self.stats.n_running = serving.map_or(0, Serving::n_running);
+        self.stats.n_waiting = serving.map_or(0, Serving::n_waiting);
+        self.stats.pool = serving.map(Serving::pool).unwrap_or_default();
+    }
+
+    /// A step is under way: it may take long.
+    fn step_begins(&mut self, now: Instant, serving: &Serving) {
+        self.stats.heartbeat = now;
+        self.show(Some(serving));
+        self.stats.step_started = Some(now);
+        self.stats_sender.send_replace(self.stats.clone());
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
 }

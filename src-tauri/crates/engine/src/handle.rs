@@ -1,14 +1,13 @@
 //! What everybody but the engine thread holds: a way to ask it, and windows on what it says.
 
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SendError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::command::Command;
-use crate::event::{Event, Usage};
+use crate::command::{Command, Submission};
 use crate::event_stream::EventStream;
 use crate::histograms::Histograms;
 use crate::lifecycle::{After, IllegalTransition, State};
@@ -107,11 +106,9 @@ impl EngineHandle {
         let (sender, receiver) = mpsc::unbounded_channel();
         let id = request.id.clone();
         let n_prompt = request.prompt.len();
-        let submit = Command::Submit { request: Box::new(request), events: sender.clone(), permit, received };
-        if self.inbox.send(submit).is_err() {
-            let error = Refusal::unavailable(&State::Stopped, self.shared.clock.now());
-            // The receiver is in our hands, so this cannot fail.
-            let _ = sender.send(Event::Failed { error, usage: Usage { n_prompt, ..Usage::default() } });
+        let submission = Submission { request: Box::new(request), events: sender, permit, received };
+        if let Err(SendError(Command::Submit(submission))) = self.inbox.send(Command::Submit(submission)) {
+            submission.refuse(Refusal::unavailable(&State::Stopped, self.shared.clock.now()));
         }
         EventStream::new(id, n_prompt, receiver)
     }
@@ -148,6 +145,12 @@ impl EngineHandle {
     /// The state does not allow it.
     pub async fn resume(&self) -> Result<(), IllegalTransition> {
         self.ask("resume", |reply| Command::Resume { reply }).await
+    }
+
+    /// Make the engine thread look at its clock, which the test has moved.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn wake(&self) {
+        let _ = self.inbox.send(Command::Wake);
     }
 
     /// Send a command that answers; an engine that has ended answers that it is stopped.

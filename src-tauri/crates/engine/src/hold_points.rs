@@ -15,7 +15,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// How often a held thread looks whether it is released.
 #[cfg(debug_assertions)]
-pub(crate) const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(5);
 
 /// Where tests hold the engine, if anywhere.
 #[derive(Debug, Clone, Default)]

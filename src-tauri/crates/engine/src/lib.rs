@@ -8,21 +8,32 @@
 
 pub mod lifecycle;
 pub mod readiness;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 mod batch_engine;
 mod clock;
 mod command;
 mod config;
+mod drain;
 mod engine_thread;
 mod event;
 mod event_stream;
 mod handle;
 mod histograms;
 mod hold_points;
+mod ledger;
+mod load;
 mod loader;
+mod rebuilds;
 mod record;
 mod request;
+mod sampling;
+mod saving;
+mod sequence;
+mod serving;
 mod stats;
+mod step_budget;
 
 pub use batch_engine::BatchEngine;
 pub use clock::Clock;
@@ -38,3 +49,6 @@ pub use readiness::{NotReady, Readiness, readiness};
 pub use record::{N_RECORDS, RequestRecord};
 pub use request::{PromptNotes, Refusal, Request, RequestId, Sampling};
 pub use stats::{DrainProgress, DrainReport, PoolCounts, Stats, Totals};
+
+#[cfg(test)]
+mod tests;

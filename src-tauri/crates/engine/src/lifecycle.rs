@@ -105,7 +105,7 @@ pub struct IllegalTransition {
 /// Where `transition` leads from `state`.
 ///
 /// A drain to exit is legal everywhere, so that quitting never has to wait for anything; parking and swapping need
-/// something to drain. A worker that dies while the engine drains to exit does not keep it from exiting.
+/// something to drain. What fails while the engine drains does not end the drain; it is dealt with afterwards.
 /// The weights may come in while draining or parked: they are kept, and the state stays.
 ///
 /// # Errors
@@ -141,14 +141,9 @@ pub fn next(state: &State, transition: &Transition) -> Result<State, IllegalTran
         (State::Draining { .. } | State::Parked, Transition::Resume) => State::Ready,
         (State::Draining { .. } | State::Parked, Transition::ResumeLoading) => State::Loading,
 
-        (State::Draining { then: After::Exit, .. }, Transition::Fail(_)) => state.clone(),
+        (State::Draining { .. }, Transition::Fail(_)) => state.clone(),
         (
-            State::Unloaded
-            | State::Loading
-            | State::Ready
-            | State::Draining { .. }
-            | State::Parked
-            | State::Failed { .. },
+            State::Unloaded | State::Loading | State::Ready | State::Parked | State::Failed { .. },
             Transition::Fail(cause),
         ) => State::Failed { cause: cause.clone() },
 

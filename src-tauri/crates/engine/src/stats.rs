@@ -72,7 +72,7 @@ pub struct DrainProgress {
 }
 
 /// A finished drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DrainReport {
     /// Sequences that ran to their own end.
     pub n_drained: usize,

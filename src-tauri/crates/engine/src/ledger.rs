@@ -1,0 +1,79 @@
+//! What the engine thread counts and writes down as requests come and go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use scheduler::SeqId;
+
+use crate::handle::Shared;
+use crate::record::RequestRecord;
+use crate::stats::{DrainReport, Totals};
+
+/// Totals since the start, and the way to the histograms and records that the handles read.
+pub(crate) struct Ledger {
+    pub(crate) totals: Totals,
+    /// Sequences that ran to their own end.
+    pub(crate) n_finished: u64,
+    /// Sequences that had begun and were ended by the engine: at a deadline, by a fault, for want of room.
+    pub(crate) n_interrupted: u64,
+    pub(crate) shared: Arc<Shared>,
+    n_sequences: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new(shared: Arc<Shared>) -> Ledger {
+        Ledger { totals: Totals::default(), n_finished: 0, n_interrupted: 0, shared, n_sequences: 0 }
+    }
+
+    /// A fresh id, unique in the process also when the worker is rebuilt.
+    pub(crate) fn next_seq(&mut self) -> SeqId {
+        self.n_sequences += 1;
+        self.totals.requests += 1;
+        SeqId(self.n_sequences)
+    }
+
+    /// A sequence was admitted after waiting for `queued`.
+    pub(crate) fn admitted(&mut self, queued: Duration, n_reused: usize) {
+        self.totals.reused_tokens += n_reused as u64;
+        self.shared.histograms.queue_time.observe(queued.as_secs_f64());
+    }
+
+    /// A sequence's first token came `after` its receipt.
+    pub(crate) fn first_token(&mut self, after: Duration) {
+        self.totals.generated_tokens += 1;
+        self.shared.histograms.time_to_first_token.observe(after.as_secs_f64());
+    }
+
+    /// Another token came `gap` after the one before.
+    pub(crate) fn next_token(&mut self, gap: Duration) {
+        self.totals.generated_tokens += 1;
+        self.shared.histograms.inter_token.observe(gap.as_secs_f64());
+    }
+
+    /// A step of so many rows and tokens ran, `n_prompt_tokens` of them of prompts.
+    pub(crate) fn step(&mut self, n_rows: usize, n_tokens: usize, n_prompt_tokens: usize, took: Duration) {
+        self.totals.steps += 1;
+        self.totals.rows += n_rows as u64;
+        self.totals.step_tokens += n_tokens as u64;
+        self.totals.prefilled_tokens += n_prompt_tokens as u64;
+        let histograms = &self.shared.histograms;
+        histograms.step_rows.observe(n_rows as f64);
+        histograms.step_tokens.observe(n_tokens as f64);
+        histograms.step_time.observe(took.as_secs_f64());
+    }
+
+    /// A drain came to its end.
+    pub(crate) fn drained(&mut self, report: &DrainReport) {
+        let totals = &mut self.totals;
+        totals.drained_sequences += report.n_drained as u64;
+        totals.interrupted_sequences += report.n_interrupted as u64;
+        totals.drain_timeouts += u64::from(report.n_interrupted > 0);
+        totals.last_drain = Some(report.took);
+        totals.drain_seconds += report.took.as_secs_f64();
+    }
+
+    /// Write down a request that has ended.
+    pub(crate) fn ended(&mut self, record: RequestRecord) {
+        self.shared.push_record(record);
+    }
+}

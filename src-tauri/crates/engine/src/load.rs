@@ -1,0 +1,41 @@
+//! Loading on a thread of its own, so that the engine thread stays alive meanwhile.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use crate::command::Command;
+use crate::engine_thread::panic_text;
+use crate::hold_points::HoldPoints;
+use crate::loader::{LoadProgress, ModelLoader};
+
+/// Parts of the whole that progress is reported in, so that a loader may report as often as it likes.
+const N_PARTS: f64 = 200.0;
+
+/// Run `loader`; what it reports and returns comes to the inbox under `ticket`.
+pub(crate) fn spawn_load(
+    ticket: u64,
+    loader: Arc<dyn ModelLoader>,
+    holds: HoldPoints,
+    inbox: Sender<Command>,
+) {
+    let to_inbox = inbox.clone();
+    let load = move || {
+        holds.wait("load");
+        let last_part = Cell::new(-1.0);
+        let progress = |progress: LoadProgress| {
+            let part = (progress.fraction() * N_PARTS).floor();
+            if part > last_part.replace(part.max(last_part.get())) {
+                // An engine that has ended needs no model; so below.
+                let _ = to_inbox.send(Command::Progress { ticket, progress });
+            }
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| loader.load(&progress)))
+            .unwrap_or_else(|panic| Err(format!("the loader panicked: {}", panic_text(panic.as_ref()))));
+        let _ = to_inbox.send(Command::Loaded { ticket, result: result.map(Box::new) });
+    };
+    if let Err(error) = std::thread::Builder::new().name("model-load".to_owned()).spawn(load) {
+        let _ = inbox.send(Command::Loaded { ticket, result: Err(format!("no thread to load on: {error}")) });
+    }
+}

@@ -1,0 +1,205 @@
+//! The choice of the next token from a row of logits.
+//!
+//! The order is: logit bias, penalties, temperature, top-k, top-p, min-p, draw. Nothing here sorts a vocabulary:
+//! one pass finds the maxima of blocks of tokens, and only blocks that can matter are looked into.
+//! The random number of a token depends on the request's seed and the token's place in its answer only,
+//! so the same seed gives the same answer in any batch.
+
+mod candidates;
+mod exp;
+mod random;
+
+use std::collections::BTreeMap;
+
+use scheduler::TokenId;
+
+use crate::event::TokenLogprob;
+use crate::request::Sampling;
+use candidates::{Candidate, Survey};
+use exp::exp_sum;
+
+pub(crate) use random::fresh_seed;
+
+/// A row of logits with a value that is not finite: the row's sequence cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a logit that is not finite")]
+pub(crate) struct NotFinite;
+
+/// Buffers that all rows of a step use in turn, so that sampling does not allocate.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    adjusted: Vec<f32>,
+    survey: Survey,
+    candidates: Vec<Candidate>,
+}
+
+/// Chooses one request's tokens.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    sampling: Sampling,
+    seed: u64,
+    /// Tokens that a penalty touches: whether the prompt has them, and how often they were generated.
+    /// Ordered, so that sums come out the same in every run.
+    seen: BTreeMap<TokenId, u32>,
+    n_sampled: u64,
+}
+
+impl Sampler {
+    /// A sampler for a request with this prompt; `fresh_seed` serves a request that fixes none.
+    pub(crate) fn new(sampling: Sampling, prompt: &[TokenId], fresh_seed: u64) -> Sampler {
+        let seed = sampling.seed.unwrap_or(fresh_seed);
+        let mut seen = BTreeMap::new();
+        if sampling.repetition_penalty != 1.0 {
+            seen.extend(prompt.iter().map(|&token| (token, 0)));
+        }
+        Sampler { sampling, seed, seen, n_sampled: 0 }
+    }
+
+    /// The next token for `logits`, one for each token of the vocabulary.
+    ///
+    /// # Errors
+    /// A logit is not finite.
+    pub(crate) fn sample(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<TokenId, NotFinite> {
+        let Scratch { adjusted, survey, candidates } = scratch;
+        survey.take(logits)?;
+        let values = if self.adjusts() {
+            adjusted.clear();
+            adjusted.extend_from_slice(logits);
+            self.adjust(adjusted);
+            // A bias cannot make a finite logit more than huge, and a survey of huge ones is still sound.
+            survey.take(adjusted)?;
+            &adjusted[..]
+        } else {
+            logits
+        };
+        let token = if self.sampling.temperature <= 0.0 {
+            survey.argmax(values)
+        } else {
+            let draw = random::uniform(self.seed, self.n_sampled);
+            draw_token(&self.sampling, values, survey, candidates, draw)
+        };
+        self.n_sampled += 1;
+        if self.counts() {
+            *self.seen.entry(token).or_insert(0) += 1;
+        }
+        Ok(token)
+    }
+
+    /// Whether generated tokens change later logits.
+    fn counts(&self) -> bool {
+        let s = &self.sampling;
+        s.frequency_penalty != 0.0 || s.presence_penalty != 0.0 || s.repetition_penalty != 1.0
+    }
+
+    fn adjusts(&self) -> bool {
+        !self.sampling.logit_bias.is_empty() || (self.counts() && !self.seen.is_empty())
+    }
+
+    fn adjust(&self, logits: &mut [f32]) {
+        let s = &self.sampling;
+        for &(token, bias) in &s.logit_bias {
+            if let Some(logit) = logits.get_mut(token as usize) {
+                *logit = (*logit + bias).clamp(f32::MIN, f32::MAX);
+            }
+        }
+        for (&token, &n_generated) in &self.seen {
+            let Some(logit) = logits.get_mut(token as usize) else { continue };
+            let mut value = *logit;
+            if s.repetition_penalty != 1.0 {
+                value = if value > 0.0 { value / s.repetition_penalty } else { value * s.repetition_penalty };
+            }
+            if n_generated > 0 {
+                value -= s.presence_penalty + s.frequency_penalty * n_generated as f32;
+            }
+            *logit = value.clamp(f32::MIN, f32::MAX);
+        }
+    }
+}
+
+/// Draw from the distribution that the filters leave; `draw` is in `0.0..1.0`.
+fn draw_token(
+    sampling: &Sampling,
+    values: &[f32],
+    survey: &mut Survey,
+    candidates: &mut Vec<Candidate>,
+    draw: f64,
+) -> TokenId {
+    let max = survey.max();
+    let scale = 1.0 / sampling.temperature;
+    let is_cut = sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0;
+    if !is_cut {
+        return survey.draw_from_all(values, scale, draw);
+    }
+    // A token at least `min_p` as likely as the best one has at least this logit.
+    let floor = if sampling.min_p > 0.0 { max + sampling.min_p.ln() / scale } else { f32::NEG_INFINITY };
+    if sampling.top_k > 0 {
+        survey.top(values, sampling.top_k, candidates);
+        let total: f64 = candidates.iter().map(|c| weight(c.logit, max, scale)).sum();
+        keep_nucleus(candidates, max, scale, f64::from(sampling.top_p) * total);
+    } else if sampling.top_p < 1.0 {
+        let total = exp_sum(values, max, scale);
+        survey.nucleus(values, candidates, max, scale, f64::from(sampling.top_p) * total);
+    } else {
+        survey.at_least(values, floor, candidates);
+    }
+    if sampling.min_p > 0.0 {
+        // The best token always stays.
+        candidates.retain(|c| c.logit >= floor || c.logit == max);
+    }
+    let total: f64 = candidates.iter().map(|c| weight(c.logit, max, scale)).sum();
+    let mut left = draw * total;
+    for candidate in candidates.iter() {
+        left -= weight(candidate.logit, max, scale);
+        if left < 0.0 {
+            return candidate.token;
+        }
+    }
+    candidates.last().map_or(0, |c| c.token)
+}
+
+/// A token's probability up to a common factor.
+fn weight(logit: f32, max: f32, scale: f32) -> f64 {
+    f64::from(exp::exp((logit - max) * scale))
+}
+
+/// Cut a sorted list after the token with which its weight reaches `wanted`; whether it was reached.
+fn keep_nucleus(candidates: &mut Vec<Candidate>, max: f32, scale: f32, wanted: f64) -> bool {
+    let mut sum = 0.0;
+    for (i, candidate) in candidates.iter().enumerate() {
+        sum += weight(candidate.logit, max, scale);
+        if sum >= wanted {
+            candidates.truncate(i + 1);
+            return true;
+        }
+    }
+    false
+}
+
+/// The log-probability of `token` under the unmodified distribution, with the `n_top` likeliest tokens.
+///
+/// # Errors
+/// A logit is not finite.
+pub(crate) fn logprob(
+    logits: &[f32],
+    token: TokenId,
+    n_top: usize,
+    scratch: &mut Scratch,
+) -> Result<TokenLogprob, NotFinite> {
+    let Scratch { survey, candidates, .. } = scratch;
+    survey.take(logits)?;
+    let max = survey.max();
+    let log_sum = exp_sum(logits, max, 1.0).ln() as f32 + max;
+    candidates.clear();
+    if n_top > 0 {
+        survey.top(logits, n_top, candidates);
+    }
+    let own = logits.get(token as usize).copied().unwrap_or(f32::MIN);
+    Ok(TokenLogprob {
+        token,
+        logprob: own - log_sum,
+        top: candidates.iter().map(|c| (c.token, c.logit - log_sum)).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

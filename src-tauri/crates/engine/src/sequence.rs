@@ -1,0 +1,306 @@
+//! The engine's life of one request: what it is given, what it has sampled, and the words it sends.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use scheduler::{Admitted, NewSequence, PromptLogits, Row, SeqId, TokenId};
+use text::{Detokenizer, StopMatcher, TextModel};
+use tokio::sync::mpsc;
+
+use crate::command::Submission;
+use crate::event::{Event, FinishReason, TokenLogprob, Usage};
+use crate::handle::Permit;
+use crate::ledger::Ledger;
+use crate::record::RequestRecord;
+use crate::request::{Refusal, RequestId};
+use crate::sampling::{NotFinite, Sampler, Scratch, fresh_seed, logprob};
+
+/// Tokens of the prompt that the detokenizer looks at: a character may span the border of prompt and answer.
+const PROMPT_TAIL: usize = 8;
+
+/// For a queue timeout beyond what the clock can hold.
+const A_DAY: Duration = Duration::from_secs(86_400);
+
+/// A request in the house. It always ends through one of the methods that consume it, each of which sends the
+/// terminal event; the permit goes with it.
+pub(crate) struct Sequence {
+    pub(crate) request_id: RequestId,
+    /// Prompt and answer.
+    pub(crate) tokens: Vec<TokenId>,
+    /// Tokens whose KV has been computed or reused.
+    pub(crate) n_computed: usize,
+    /// When it has waited long enough for its admission.
+    pub(crate) queue_deadline: Instant,
+    /// Whether it was ever admitted: only then has it begun.
+    pub(crate) admitted_at: Option<Instant>,
+    agent: Option<String>,
+    n_prompt: usize,
+    max_tokens: usize,
+    received: Instant,
+    first_token_at: Option<Instant>,
+    last_token_at: Option<Instant>,
+    n_reused: usize,
+    n_restored: usize,
+    n_spliced: usize,
+    n_prefilled: usize,
+    n_preempted: usize,
+    sampler: Sampler,
+    detokenizer: Detokenizer,
+    stop: Vec<String>,
+    stop_matcher: StopMatcher,
+    ignore_end_of_turn: bool,
+    top_logprobs: Option<usize>,
+    events: mpsc::UnboundedSender<Event>,
+    permit: Permit,
+}
+
+/// What became of a sampled token.
+pub(crate) enum Taken {
+    /// The sequence goes on.
+    More(TokenId),
+    /// The sequence is complete. The token belongs to its text when it is given.
+    Last(Option<TokenId>, FinishReason),
+}
+
+impl Sequence {
+    /// Take a request in; the other half of it is for the scheduler.
+    pub(crate) fn new(
+        id: SeqId,
+        submission: Submission,
+        text: &TextModel,
+        queue_timeout: Duration,
+    ) -> (Sequence, NewSequence) {
+        let Submission { request, events, permit, received } = submission;
+        let request = *request;
+        let tail = &request.prompt[request.prompt.len().saturating_sub(PROMPT_TAIL)..];
+        let stop: Vec<String> = request.stop.into_iter().filter(|s| !s.is_empty()).collect();
+        let new = NewSequence {
+            id,
+            agent: request.agent.as_deref().map(agent_number),
+            prompt: request.prompt.clone(),
+            max_new_tokens: request.max_tokens.unwrap_or(usize::MAX),
+            checkpoints: request.notes.message_ends,
+            prompt_logits: PromptLogits::Last,
+        };
+        let sequence = Sequence {
+            request_id: request.id,
+            n_computed: 0,
+            queue_deadline: received.checked_add(queue_timeout).unwrap_or(received + A_DAY),
+            admitted_at: None,
+            agent: request.agent,
+            n_prompt: request.prompt.len(),
+            max_tokens: usize::MAX,
+            received,
+            first_token_at: None,
+            last_token_at: None,
+            n_reused: 0,
+            n_restored: 0,
+            n_spliced: request.notes.n_spliced,
+            n_prefilled: 0,
+            n_preempted: 0,
+            sampler: Sampler::new(request.sampling, &request.prompt, fresh_seed(id.0)),
+            detokenizer: text.detokenizer(tail),
+            stop_matcher: StopMatcher::new(stop.clone()),
+            stop,
+            ignore_end_of_turn: request.ignore_end_of_turn,
+            top_logprobs: request.top_logprobs,
+            tokens: request.prompt,
+            events,
+            permit,
+        };
+        (sequence, new)
+    }
+
+    /// The scheduler has clamped the answer to the room that the context leaves.
+    pub(crate) fn set_max_tokens(&mut self, max_tokens: usize) {
+        self.max_tokens = max_tokens;
+    }
+
+    /// Whether nobody listens any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// Whether it has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.admitted_at.is_some()
+    }
+
+    /// The scheduler admitted it, for the first time or again.
+    pub(crate) fn admitted(&mut self, admitted: &Admitted, now: Instant, ledger: &mut Ledger) {
+        self.n_computed = admitted.n_reused;
+        if self.admitted_at.is_some() {
+            return;
+        }
+        self.admitted_at = Some(now);
+        self.n_reused = admitted.n_reused;
+        self.n_restored = admitted.n_restored;
+        ledger.admitted(now.saturating_duration_since(self.received), self.n_reused);
+        self.send(Event::Admitted { n_prompt: self.n_prompt, n_reused: self.n_reused });
+    }
+
+    /// Its blocks were taken from it; it will be computed again.
+    pub(crate) fn preempted(&mut self) {
+        self.n_preempted += 1;
+        self.n_computed = 0;
+    }
+
+    /// A row of it ran. Returns how many tokens of its prompt that computed.
+    pub(crate) fn computed(&mut self, row: &Row) -> usize {
+        self.n_computed = row.start + row.tokens.len();
+        let n_prompt_tokens = self.n_computed.min(self.n_prompt).saturating_sub(row.start);
+        self.n_prefilled += n_prompt_tokens;
+        if n_prompt_tokens > 0 && self.first_token_at.is_none() {
+            self.send(Event::Prefilled { done: self.n_computed.min(self.n_prompt), total: self.n_prompt });
+        }
+        n_prompt_tokens
+    }
+
+    /// Sample the next token from its logits and send what it adds to the text.
+    ///
+    /// # Errors
+    /// The logits are not finite.
+    pub(crate) fn sample(
+        &mut self,
+        logits: &[f32],
+        scratch: &mut Scratch,
+        text: &TextModel,
+        now: Instant,
+        ledger: &mut Ledger,
+    ) -> Result<Taken, NotFinite> {
+        if self.n_generated() >= self.max_tokens {
+            return Ok(Taken::Last(None, self.last_words(FinishReason::Length)));
+        }
+        let token = self.sampler.sample(logits, scratch)?;
+        let logprobs = match self.top_logprobs {
+            Some(n_top) => vec![logprob(logits, token, n_top, scratch)?],
+            None => Vec::new(),
+        };
+        match self.last_token_at.replace(now) {
+            Some(before) => ledger.next_token(now.saturating_duration_since(before)),
+            None => {
+                self.first_token_at = Some(now);
+                ledger.first_token(now.saturating_duration_since(self.received));
+            }
+        }
+        self.tokens.push(token);
+        Ok(self.say(token, logprobs, text))
+    }
+
+    fn say(&mut self, token: TokenId, logprobs: Vec<TokenLogprob>, text: &TextModel) -> Taken {
+        if !self.ignore_end_of_turn && text.is_end_of_generation(token) {
+            return Taken::Last(None, self.last_words(FinishReason::EndOfTurn));
+        }
+        let said = self.stop_matcher.push(&self.detokenizer.push(token));
+        self.send(Event::Text { text: said.emit, tokens: vec![token], logprobs });
+        match said.stopped {
+            Some(idx) => Taken::Last(Some(token), FinishReason::StopString(self.stop[idx].clone())),
+            None if self.n_generated() >= self.max_tokens => {
+                Taken::Last(Some(token), self.last_words(FinishReason::Length))
+            }
+            None => Taken::More(token),
+        }
+    }
+
+    /// Send what was held back; it may yet complete a stop string.
+    fn last_words(&mut self, reason: FinishReason) -> FinishReason {
+        let said = self.stop_matcher.push(&self.detokenizer.finish());
+        let (rest, reason) = match said.stopped {
+            Some(idx) => (said.emit, FinishReason::StopString(self.stop[idx].clone())),
+            None => (said.emit + &self.stop_matcher.flush(), reason),
+        };
+        if !rest.is_empty() {
+            self.send(Event::Text { text: rest, tokens: Vec::new(), logprobs: Vec::new() });
+        }
+        reason
+    }
+
+    /// The answer is complete.
+    pub(crate) fn finish(self, reason: FinishReason, now: Instant, ledger: &mut Ledger) {
+        ledger.n_finished += 1;
+        let usage = self.usage(now);
+        ledger.ended(self.record(reason.name(), &usage));
+        self.end(Event::Finished { reason, usage });
+    }
+
+    /// There is no (further) answer.
+    pub(crate) fn fail(mut self, error: Refusal, now: Instant, ledger: &mut Ledger) {
+        if self.has_begun() {
+            ledger.n_interrupted += 1;
+            // What a stop string might have swallowed is part of the answer so far.
+            let rest = self.stop_matcher.flush();
+            if !rest.is_empty() {
+                self.send(Event::Text { text: rest, tokens: Vec::new(), logprobs: Vec::new() });
+            }
+        }
+        let usage = self.usage(now);
+        ledger.ended(self.record(error.kind(), &usage));
+        self.end(Event::Failed { error, usage });
+    }
+
+    /// Nobody listens any more.
+    pub(crate) fn cancel(self, now: Instant, ledger: &mut Ledger) {
+        ledger.totals.cancelled += 1;
+        ledger.ended(self.record("cancelled", &self.usage(now)));
+    }
+
+    fn n_generated(&self) -> usize {
+        self.tokens.len() - self.n_prompt
+    }
+
+    fn usage(&self, now: Instant) -> Usage {
+        let since_receipt = |at: Instant| at.saturating_duration_since(self.received);
+        let decoding = match (self.first_token_at, self.last_token_at) {
+            (Some(first), Some(last)) => last.saturating_duration_since(first),
+            _ => Duration::ZERO,
+        };
+        Usage {
+            n_prompt: self.n_prompt,
+            n_reused: self.n_reused,
+            n_generated: self.n_generated(),
+            queued: since_receipt(self.admitted_at.unwrap_or(now)),
+            time_to_first_token: self.first_token_at.map(since_receipt),
+            decoding,
+        }
+    }
+
+    fn record(&self, outcome: &'static str, usage: &Usage) -> RequestRecord {
+        RequestRecord {
+            id: self.request_id.clone(),
+            agent: self.agent.clone(),
+            ended_at: SystemTime::now(),
+            outcome,
+            n_prompt: usage.n_prompt,
+            n_prefilled: self.n_prefilled,
+            n_reused: usage.n_reused,
+            n_restored: self.n_restored,
+            n_spliced: self.n_spliced,
+            first_difference: (self.has_begun() && self.n_reused + 1 < self.n_prompt)
+                .then_some(self.n_reused),
+            n_generated: usage.n_generated,
+            n_preempted: self.n_preempted,
+            queued: usage.queued,
+            time_to_first_token: usage.time_to_first_token,
+            decoding: usage.decoding,
+        }
+    }
+
+    /// Send the terminal event. The place is free before the client can know that it is.
+    fn end(self, event: Event) {
+        let Sequence { events, permit, .. } = self;
+        drop(permit);
+        let _ = events.send(event);
+    }
+
+    /// Send an event. A client that is gone is found by [`Sequence::is_gone`] before the next step.
+    fn send(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}
+
+/// The scheduler knows agents by number. Two names of one number only wait for each other.
+fn agent_number(name: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,338 @@
+//! A loaded model at work: `plan → run → sample → commit` over its sequences.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use scheduler::{
+    BlockKey, ChainHasher, EndReason, Logits, ModelRunner, Plan, RunError, Scheduler, SchedulerConfig, SeqId,
+    Step, StoreMode, SubmitError, TokenId,
+};
+
+use crate::command::Submission;
+use crate::config::EngineConfig;
+use crate::event::FinishReason;
+use crate::hold_points::Fault;
+use crate::ledger::Ledger;
+use crate::loader::{Loaded, ModelCard};
+use crate::request::Refusal;
+use crate::sampling::Scratch;
+use crate::saving::Saving;
+use crate::sequence::{Sequence, Taken};
+use crate::stats::PoolCounts;
+use crate::step_budget::StepBudget;
+
+/// Everything that is void when its worker dies: the runner with its pool, and the books about it.
+pub(crate) struct Serving {
+    pub(crate) card: Arc<ModelCard>,
+    pub(crate) saving: Saving,
+    runner: Box<dyn ModelRunner>,
+    scheduler: Scheduler,
+    /// In the order in which they came.
+    sequences: BTreeMap<SeqId, Sequence>,
+    logits: Logits,
+    scratch: Scratch,
+    budget: StepBudget,
+    config: EngineConfig,
+}
+
+/// What sampling made of a step.
+#[derive(Default)]
+pub(crate) struct Sampled {
+    tokens: Vec<(SeqId, TokenId)>,
+    finished: Vec<(SeqId, FinishReason)>,
+    /// Sequences whose logits cannot be sampled from, with the tokens that they had computed before this step.
+    broken: Vec<(SeqId, usize)>,
+}
+
+impl Serving {
+    pub(crate) fn new(loaded: Loaded, config: &EngineConfig) -> Serving {
+        let Loaded { runner, card } = loaded;
+        let scheduler = new_scheduler(runner.as_ref(), &card, config);
+        Serving {
+            saving: Saving::new(Arc::clone(&config.store), card.fingerprint, runner.layout().block_bytes),
+            card,
+            runner,
+            scheduler,
+            sequences: BTreeMap::new(),
+            logits: Logits::default(),
+            scratch: Scratch::default(),
+            budget: StepBudget::new(config.step_token_budget, config.step_target),
+            config: config.clone(),
+        }
+    }
+
+    /// Take a request into the queue, or refuse it at once.
+    pub(crate) fn submit(&mut self, submission: Submission, ledger: &mut Ledger) {
+        if let Err(refusal) = self.check(&submission) {
+            return submission.refuse(refusal);
+        }
+        let id = ledger.next_seq();
+        let (mut sequence, new) = Sequence::new(id, submission, &self.card.text, self.config.queue_timeout);
+        let refusal = match self.scheduler.submit(new) {
+            Ok(submitted) => {
+                sequence.set_max_tokens(submitted.max_new_tokens);
+                self.sequences.insert(id, sequence);
+                return;
+            }
+            Err(SubmitError::TooLong { n_tokens, limit }) => Refusal::TooLong { n_tokens, limit },
+            Err(SubmitError::EmptyPrompt) => {
+                Refusal::Invalid { param: "prompt", message: "the prompt is empty".to_owned() }
+            }
+            Err(error @ SubmitError::DuplicateId(_)) => {
+                tracing::error!(request = %sequence.request_id, %error, "the scheduler refused a fresh id");
+                Refusal::Fault { id: sequence.request_id.to_string() }
+            }
+        };
+        sequence.fail(refusal, self.config.clock.now(), ledger);
+    }
+
+    /// What would make the runner fail must not reach it.
+    fn check(&self, submission: &Submission) -> Result<(), Refusal> {
+        let n_vocab = self.runner.cache_spec().n_vocab;
+        match submission.request.prompt.iter().find(|&&token| token as usize >= n_vocab) {
+            None => Ok(()),
+            Some(token) => Err(Refusal::Invalid {
+                param: "prompt",
+                message: format!("token {token} of a vocabulary of {n_vocab}"),
+            }),
+        }
+    }
+
+    /// End sequences that nobody listens to, and refuse those that have waited too long.
+    pub(crate) fn sweep(&mut self, now: Instant, ledger: &mut Ledger) {
+        let gone: Vec<SeqId> = self.ids(Sequence::is_gone);
+        for id in gone {
+            self.scheduler.cancel(id);
+            self.take(id, |sequence| sequence.cancel(now, ledger));
+        }
+        let late: Vec<SeqId> = self.ids(|s| !s.has_begun() && s.queue_deadline <= now);
+        for id in late {
+            // A sequence whose blocks are being restored has its room already.
+            let Some(shortage) = self.scheduler.shortage(id) else { continue };
+            let refusal = if shortage.needed > shortage.free {
+                Refusal::PoolExhausted { needed: shortage.needed, free: shortage.free, total: shortage.total }
+            } else {
+                Refusal::Busy { n_waiting: self.n_waiting() }
+            };
+            self.end(id, refusal, now, ledger);
+        }
+    }
+
+    /// Decide the next step and tell the sequences what that means for them.
+    pub(crate) fn plan(&mut self, now: Instant, ledger: &mut Ledger) -> Step {
+        self.scheduler.set_token_budget(self.budget.n_tokens());
+        let Plan { step, admitted, preempted, ended, .. } = self.scheduler.plan(&|_| false);
+        for id in preempted {
+            ledger.totals.preemptions += 1;
+            self.sequences.entry(id).and_modify(Sequence::preempted);
+        }
+        for admitted in &admitted {
+            if let Some(sequence) = self.sequences.get_mut(&admitted.seq) {
+                sequence.admitted(admitted, now, ledger);
+            }
+        }
+        for ended in ended {
+            let EndReason::PoolExhausted(shortage) = ended.reason;
+            self.take(ended.seq, |sequence| {
+                let refusal = if sequence.has_begun() {
+                    Refusal::Interrupted { why: "the memory for contexts has no room left" }
+                } else {
+                    Refusal::PoolExhausted {
+                        needed: shortage.needed,
+                        free: shortage.free,
+                        total: shortage.total,
+                    }
+                };
+                sequence.fail(refusal, now, ledger);
+            });
+        }
+        step
+    }
+
+    /// Compute the step. An error voids the pool, and with it everything here.
+    pub(crate) fn run(&mut self, step: &Step) -> Result<(), RunError> {
+        self.config.holds.wait("forward");
+        match self.config.holds.take_fault() {
+            Some(Fault::Panic) => panic!("a panic that the switch step.panic asked for"),
+            Some(Fault::Error) => {
+                Err(RunError::Device("an error that the switch step.error asked for".to_owned()))
+            }
+            None => self.runner.run(step, &mut self.logits),
+        }
+    }
+
+    /// Choose a token for every row that came to its end, and send it.
+    pub(crate) fn sample(
+        &mut self,
+        step: &Step,
+        took: Duration,
+        now: Instant,
+        ledger: &mut Ledger,
+    ) -> Sampled {
+        let n_tokens: usize = step.rows.iter().map(|row| row.tokens.len()).sum();
+        self.budget.observe(n_tokens, took);
+        let mut n_prompt_tokens = 0;
+        for row in &step.rows {
+            if let Some(sequence) = self.sequences.get_mut(&row.seq) {
+                n_prompt_tokens += sequence.computed(row);
+            }
+        }
+        ledger.step(step.rows.len(), n_tokens, n_prompt_tokens, took);
+
+        let mut logit_rows = self.logits.origin.iter().enumerate().peekable();
+        let mut sampled = Sampled::default();
+        for (row_idx, row) in step.rows.iter().enumerate() {
+            if row.logits == scheduler::LogitsWanted::None {
+                continue;
+            }
+            let mut last = None;
+            while let Some((logit_idx, _)) = logit_rows.next_if(|(_, (origin, _))| *origin <= row_idx) {
+                last = Some(logit_idx);
+            }
+            let Some(sequence) = self.sequences.get_mut(&row.seq) else { continue };
+            let values = last.map_or(&[][..], |logit_idx| self.logits.row(logit_idx));
+            match sequence.sample(values, &mut self.scratch, &self.card.text, now, ledger) {
+                Ok(Taken::More(token)) => sampled.tokens.push((row.seq, token)),
+                Ok(Taken::Last(token, reason)) => {
+                    sampled.tokens.extend(token.map(|token| (row.seq, token)));
+                    sampled.finished.push((row.seq, reason));
+                }
+                Err(error) => {
+                    tracing::error!(request = %sequence.request_id, %error, "the model's output cannot be used");
+                    sampled.broken.push((row.seq, row.start));
+                }
+            }
+        }
+        sampled
+    }
+
+    /// Book the step and end what is complete.
+    pub(crate) fn commit(&mut self, step: &Step, sampled: Sampled, now: Instant, ledger: &mut Ledger) {
+        // Before the commit, so that what this step wrote for them never becomes cache.
+        for (id, n_computed) in sampled.broken {
+            self.end_broken(id, n_computed, now, ledger);
+        }
+        let committed = self.scheduler.commit(step, &sampled.tokens);
+        for (id, reason) in sampled.finished {
+            self.scheduler.finish(id);
+            self.take(id, |sequence| sequence.finish(reason, now, ledger));
+        }
+        // Those that just finished are among them; what remains wanted its prompt computed and nothing more.
+        for id in committed.at_limit {
+            self.scheduler.finish(id);
+            self.take(id, |sequence| sequence.finish(FinishReason::Length, now, ledger));
+        }
+        ledger.totals.evictions = self.scheduler.pool().n_evictions;
+        self.save(store::SaveReason::BlockFull);
+    }
+
+    /// Offer what was completed to the store; `tail_reason` is why partial blocks are among it.
+    pub(crate) fn save(&mut self, tail_reason: store::SaveReason) {
+        self.saving.offer(&mut self.scheduler, self.runner.as_mut(), tail_reason);
+    }
+
+    /// A sequence whose KV may be poisoned: nobody may reuse it.
+    fn end_broken(&mut self, id: SeqId, n_computed: usize, now: Instant, ledger: &mut Ledger) {
+        let Some(sequence) = self.sequences.get(&id) else { return };
+        let tokens = sequence.tokens[..n_computed.min(sequence.tokens.len())].to_vec();
+        let refusal = Refusal::Fault { id: sequence.request_id.to_string() };
+        self.end(id, refusal, now, ledger);
+
+        let hasher = ChainHasher::new(self.card.fingerprint);
+        let block_tokens = self.runner.layout().block_tokens;
+        let mut hashes = hasher.whole_blocks(&tokens, block_tokens);
+        let tail = &tokens[hashes.len() * block_tokens..];
+        if !tail.is_empty() {
+            hashes.push(hasher.child(hashes.last().unwrap_or(&hasher.root()), tail));
+        }
+        let n_groups = self.scheduler.n_groups();
+        let keys: Vec<BlockKey> = hashes
+            .into_iter()
+            .flat_map(|hash| (0..n_groups).map(move |group_idx| BlockKey { hash, group_idx }))
+            .collect();
+        self.scheduler.evict(&keys);
+    }
+
+    /// End a sequence with an error.
+    pub(crate) fn end(&mut self, id: SeqId, refusal: Refusal, now: Instant, ledger: &mut Ledger) {
+        self.scheduler.finish(id);
+        self.take(id, |sequence| sequence.fail(refusal, now, ledger));
+    }
+
+    /// End every sequence for which `refuse` has an error.
+    pub(crate) fn end_where(
+        &mut self,
+        refuse: impl Fn(&Sequence) -> Option<Refusal>,
+        now: Instant,
+        ledger: &mut Ledger,
+    ) -> usize {
+        let refusals: Vec<_> = self.sequences.iter().filter_map(|(id, s)| Some((*id, refuse(s)?))).collect();
+        let n = refusals.len();
+        for (id, refusal) in refusals {
+            self.end(id, refusal, now, ledger);
+        }
+        n
+    }
+
+    /// The worker is lost: every sequence ends, without a word to the scheduler, which may be the one that broke.
+    pub(crate) fn abandon(self, now: Instant, ledger: &mut Ledger, refuse: impl Fn(&Sequence) -> Refusal) {
+        for sequence in self.sequences.into_values() {
+            let refusal = refuse(&sequence);
+            sequence.fail(refusal, now, ledger);
+        }
+    }
+
+    /// Sequences that have begun.
+    pub(crate) fn n_running(&self) -> usize {
+        self.sequences.values().filter(|s| s.has_begun()).count()
+    }
+
+    /// Sequences that have not.
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.sequences.len() - self.n_running()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    /// When the next sequence will have waited too long.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.sequences.values().filter(|s| !s.has_begun()).map(|s| s.queue_deadline).min()
+    }
+
+    pub(crate) fn pool(&self) -> PoolCounts {
+        let counts = self.scheduler.pool();
+        PoolCounts {
+            free: counts.n_free,
+            held: counts.n_unavailable(),
+            cached: counts.n_evictable,
+            total: counts.n_total,
+            block_bytes: self.runner.layout().block_bytes,
+            block_tokens: self.runner.layout().block_tokens,
+        }
+    }
+
+    fn ids(&self, which: impl Fn(&Sequence) -> bool) -> Vec<SeqId> {
+        self.sequences.iter().filter(|(_, s)| which(s)).map(|(id, _)| *id).collect()
+    }
+
+    fn take(&mut self, id: SeqId, end: impl FnOnce(Sequence)) {
+        if let Some(sequence) = self.sequences.remove(&id) {
+            end(sequence);
+        }
+    }
+}
+
+fn new_scheduler(runner: &dyn ModelRunner, card: &ModelCard, config: &EngineConfig) -> Scheduler {
+    let max_context = runner.cache_spec().max_context.min(card.effective_context);
+    let scheduler_config = SchedulerConfig {
+        step_token_budget: config.step_token_budget,
+        max_rows: config.max_batch,
+        max_chunk: config.prefill_chunk,
+        store: if config.store.is_on() { StoreMode::On } else { StoreMode::Off },
+        ..SchedulerConfig::new(max_context, card.fingerprint)
+    };
+    Scheduler::new(runner.layout(), runner.n_blocks(), scheduler_config)
+}

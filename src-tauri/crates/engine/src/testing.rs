@@ -1,0 +1,16 @@
+//! An engine without a model: a scripted runner over a fake pool, steered step by step, and a tiny vocabulary.
+//!
+//! The runner's next token is a function of *all* the tokens that it reads back from its pool through the block
+//! tables, so a wrong table, a stale block or a lost copy gives a wrong answer.
+
+mod memory_store;
+mod scripted_loader;
+mod scripted_runner;
+mod steering;
+mod tiny_text;
+
+pub use memory_store::MemoryStore;
+pub use scripted_loader::{ScriptedLoader, ScriptedModel};
+pub use scripted_runner::{Script, ScriptedRunner};
+pub use steering::{Outcome, Steering};
+pub use tiny_text::{END_OF_TURN, N_VOCAB, tiny_text};

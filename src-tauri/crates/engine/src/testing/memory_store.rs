@@ -1,0 +1,117 @@
+//! A store in memory, whose flushes a test holds.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use store::{BlockKey, BlockRecord, BlockStore, FlushReport, MissReason, StoreStats};
+
+type Done = Box<dyn FnOnce(FlushReport) + Send>;
+
+/// Keeps every record; it is on, and it never runs out of room unless told so.
+#[derive(Default)]
+pub struct MemoryStore {
+    /// Guards everything; held for a look or a change only.
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    records: BTreeMap<BlockKey, BlockRecord>,
+    is_full: bool,
+    holds_flushes: bool,
+    flushes: Vec<Done>,
+    n_flushes: usize,
+}
+
+impl MemoryStore {
+    /// The records, by key.
+    pub fn records(&self) -> Vec<BlockRecord> {
+        self.inner().records.values().cloned().collect()
+    }
+
+    /// Whether the queue takes anything.
+    pub fn set_full(&self, is_full: bool) {
+        self.inner().is_full = is_full;
+    }
+
+    /// From now on a flush ends only with [`MemoryStore::end_flush`].
+    pub fn hold_flushes(&self) {
+        self.inner().holds_flushes = true;
+    }
+
+    /// Wait until a flush was asked for.
+    pub fn held_flush(&self) {
+        let mut inner = self.inner();
+        while inner.flushes.is_empty() {
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Let every flush end, and the later ones too.
+    pub fn end_flush(&self) {
+        let flushes = {
+            let mut inner = self.inner();
+            inner.holds_flushes = false;
+            std::mem::take(&mut inner.flushes)
+        };
+        flushes.into_iter().for_each(|done| done(FlushReport::default()));
+    }
+
+    /// How many flushes were asked for.
+    pub fn n_flushes(&self) -> usize {
+        self.inner().n_flushes
+    }
+
+    /// Change a record, as a disk that goes bad does.
+    pub fn damage(&self, change: impl Fn(&mut BlockRecord)) {
+        self.inner().records.values_mut().for_each(change);
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BlockStore for MemoryStore {
+    fn is_on(&self) -> bool {
+        true
+    }
+
+    fn save(&self, record: BlockRecord) -> Result<(), Box<BlockRecord>> {
+        let mut inner = self.inner();
+        if inner.is_full {
+            return Err(Box::new(record));
+        }
+        inner.records.insert(record.key, record);
+        Ok(())
+    }
+
+    fn restore(
+        &self,
+        keys: Vec<BlockKey>,
+        deliver: Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>,
+    ) {
+        let found = {
+            let inner = self.inner();
+            keys.iter().map(|key| inner.records.get(key).cloned().ok_or(MissReason::Absent)).collect()
+        };
+        deliver(found);
+    }
+
+    fn flush(&self, done: Done) {
+        let mut inner = self.inner();
+        inner.n_flushes += 1;
+        if inner.holds_flushes {
+            inner.flushes.push(done);
+            self.changed.notify_all();
+            return;
+        }
+        drop(inner);
+        done(FlushReport::default());
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats::default()
+    }
+}

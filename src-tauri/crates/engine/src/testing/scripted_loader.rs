@@ -1,0 +1,69 @@
+//! A loader of scripted models.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use scheduler::{AttentionSpan, KvDtype, KvLayout, LayerCache, ModelCacheSpec};
+
+use super::scripted_runner::{Script, ScriptedRunner};
+use super::steering::Steering;
+use super::tiny_text::{N_VOCAB, tiny_text};
+use crate::loader::{LoadProgress, Loaded, ModelCard, ModelLoader};
+
+/// What a scripted model is like.
+#[derive(Debug, Clone)]
+pub struct ScriptedModel {
+    /// What it says.
+    pub script: Script,
+    /// Blocks of its pool, of 16 tokens each.
+    pub n_blocks: usize,
+    /// Positions that it was trained for.
+    pub max_context: usize,
+    /// Width of a second layer group's window, if it has one.
+    pub window: Option<usize>,
+}
+
+impl Default for ScriptedModel {
+    fn default() -> ScriptedModel {
+        ScriptedModel { script: Script::Hash, n_blocks: 256, max_context: 2048, window: None }
+    }
+}
+
+/// Gives out runners of one model under one steering.
+pub struct ScriptedLoader {
+    model: ScriptedModel,
+    steering: Steering,
+}
+
+impl ScriptedLoader {
+    /// A loader of `model`.
+    pub fn new(model: ScriptedModel, steering: Steering) -> ScriptedLoader {
+        ScriptedLoader { model, steering }
+    }
+}
+
+impl ModelLoader for ScriptedLoader {
+    fn load(&self, progress: &dyn Fn(LoadProgress)) -> Result<Loaded, String> {
+        progress(LoadProgress { bytes_done: 50, bytes_total: 100 });
+        self.steering.at_load()?;
+        progress(LoadProgress { bytes_done: 100, bytes_total: 100 });
+        let ScriptedModel { script, n_blocks, max_context, window } = self.model.clone();
+        let full = LayerCache { n_kv_heads: 1, k_dim: 2, v_dim: 2, span: AttentionSpan::Full };
+        let windowed = window.map(|tokens| LayerCache { span: AttentionSpan::Window { tokens }, ..full });
+        let layers = std::iter::once(full).chain(windowed).collect();
+        let spec = ModelCacheSpec { layers, max_context, n_vocab: N_VOCAB };
+        let layout = KvLayout::new(&spec, 16, KvDtype::F16).map_err(|error| error.to_string())?;
+        let effective_context = max_context.min(n_blocks * 16);
+        let runner = ScriptedRunner::new(spec, layout, n_blocks, script, self.steering.clone());
+        let card = ModelCard {
+            name: "scripted".to_owned(),
+            text: Arc::new(tiny_text()),
+            trained_context: max_context,
+            effective_context,
+            fingerprint: [7; 32],
+            file_bytes: 100,
+            loaded_at: SystemTime::UNIX_EPOCH,
+        };
+        Ok(Loaded { runner: Box::new(runner), card: Arc::new(card) })
+    }
+}

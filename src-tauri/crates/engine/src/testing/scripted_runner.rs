@@ -1,0 +1,223 @@
+//! A runner that computes nothing and checks everything.
+
+use scheduler::{
+    AttentionSpan, BlockId, BlockTable, KvLayout, Logits, LogitsWanted, ModelCacheSpec, ModelRunner, Row,
+    RunError, Step, TokenId,
+};
+
+use super::steering::{Outcome, Steering};
+use super::tiny_text::{END_OF_TURN, N_VOCAB};
+
+/// Bytes of a token in the fake pool: its id with the layer group, and its position.
+const ENTRY: usize = 8;
+
+/// What the runner says next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Script {
+    /// A letter that depends on every token so far.
+    Hash,
+    /// This text, wherever the answer begins, and then the end of the turn.
+    Says(String),
+}
+
+impl Script {
+    /// The greedy answer to `prompt`, worked out without a pool: `n_tokens` at most.
+    pub fn answer(&self, prompt: &[TokenId], n_tokens: usize) -> Vec<TokenId> {
+        let mut tokens = prompt.to_vec();
+        while tokens.len() < prompt.len() + n_tokens && tokens.last() != Some(&END_OF_TURN) {
+            tokens.push(self.next(&tokens));
+        }
+        tokens.split_off(prompt.len())
+    }
+
+    fn next(&self, tokens: &[TokenId]) -> TokenId {
+        match self {
+            Script::Hash => 97 + (hash(tokens) % 26) as TokenId,
+            Script::Says(text) => {
+                let text: Vec<TokenId> = text.bytes().map(TokenId::from).collect();
+                let n_said = (0..=text.len()).rev().find(|&n| tokens.ends_with(&text[..n])).unwrap_or(0);
+                text.get(n_said).copied().unwrap_or(END_OF_TURN)
+            }
+        }
+    }
+}
+
+/// Stores token ids and positions where a model stores keys and values.
+pub struct ScriptedRunner {
+    spec: ModelCacheSpec,
+    layout: KvLayout,
+    pool: Vec<u8>,
+    script: Script,
+    steering: Steering,
+}
+
+impl ScriptedRunner {
+    /// A runner over a pool of `n_blocks` blocks of nothing.
+    ///
+    /// # Panics
+    /// When a block has no room for its tokens' entries.
+    pub fn new(
+        spec: ModelCacheSpec,
+        layout: KvLayout,
+        n_blocks: usize,
+        script: Script,
+        steering: Steering,
+    ) -> Self {
+        assert!(layout.block_bytes >= layout.block_tokens * ENTRY, "a block of {} bytes", layout.block_bytes);
+        let pool = vec![0xEE; n_blocks * layout.block_bytes];
+        ScriptedRunner { spec, layout, pool, script, steering }
+    }
+
+    fn block(&self, block: BlockId) -> Result<std::ops::Range<usize>, RunError> {
+        if block.idx() >= self.n_blocks() {
+            return Err(RunError::NoSuchBlock { block: block.0, n_blocks: self.n_blocks() });
+        }
+        let start = block.idx() * self.layout.block_bytes;
+        Ok(start..start + self.layout.block_bytes)
+    }
+
+    /// Where a position's entry lies.
+    fn entry(&self, table: &BlockTable, position: usize) -> Result<std::ops::Range<usize>, RunError> {
+        let block_idx = position / self.layout.block_tokens;
+        let block = block_idx
+            .checked_sub(table.first_block)
+            .and_then(|idx| table.blocks.get(idx))
+            .ok_or_else(|| RunError::InvalidStep(format!("position {position} has no block")))?;
+        let start = self.block(*block)?.start + position % self.layout.block_tokens * ENTRY;
+        Ok(start..start + ENTRY)
+    }
+
+    fn write(&mut self, row: &Row) -> Result<(), RunError> {
+        if row.tokens.is_empty() || row.tables.len() != self.layout.groups.len() {
+            return Err(RunError::InvalidStep(format!(
+                "{} tokens, {} tables",
+                row.tokens.len(),
+                row.tables.len()
+            )));
+        }
+        for (group_idx, table) in row.tables.iter().enumerate() {
+            for (position, token) in (row.start..).zip(&row.tokens) {
+                let range = self.entry(table, position)?;
+                self.pool[range].copy_from_slice(&entry_bytes(*token, group_idx, position));
+            }
+        }
+        Ok(())
+    }
+
+    /// The tokens up to `end` as the pool has them; `None` when any entry that a layer group looks at is wrong.
+    fn read(&self, row: &Row, end: usize) -> Result<Option<Vec<TokenId>>, RunError> {
+        let mut tokens = vec![None; end];
+        for (group_idx, (table, group)) in row.tables.iter().zip(&self.layout.groups).enumerate() {
+            let first = match group.span {
+                AttentionSpan::Full => 0,
+                AttentionSpan::Window { tokens } => end.saturating_sub(tokens),
+            };
+            for position in first..end {
+                let range = self.entry(table, position)?;
+                let bytes = &self.pool[range];
+                let found = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
+                let is_right = bytes == entry_bytes(found, group_idx, position).as_slice();
+                if !is_right || tokens[position].is_some_and(|other| other != found) {
+                    return Ok(None);
+                }
+                tokens[position] = Some(found);
+            }
+        }
+        Ok(tokens.into_iter().collect())
+    }
+}
+
+impl ModelRunner for ScriptedRunner {
+    fn cache_spec(&self) -> &ModelCacheSpec {
+        &self.spec
+    }
+
+    fn layout(&self) -> &KvLayout {
+        &self.layout
+    }
+
+    fn n_blocks(&self) -> usize {
+        self.pool.len() / self.layout.block_bytes
+    }
+
+    fn run(&mut self, step: &Step, out: &mut Logits) -> Result<(), RunError> {
+        let outcome = self.steering.at_step(step);
+        match outcome {
+            Outcome::Run | Outcome::NotFinite(_) => {}
+            Outcome::Error => return Err(RunError::Device("the script says so".to_owned())),
+            Outcome::OutOfMemory => return Err(RunError::OutOfMemory("the script says so".to_owned())),
+            Outcome::Panic => panic!("the script says so"),
+        }
+        for copy in &step.copies {
+            let (from, to) = (self.block(copy.from)?, self.block(copy.to)?);
+            self.pool.copy_within(from, to.start);
+        }
+        // Everything is written before anything is read, so that a row that writes where it must not is found.
+        for row in &step.rows {
+            self.write(row)?;
+        }
+        *out = Logits { n_vocab: N_VOCAB, ..Logits::default() };
+        for (row_idx, row) in step.rows.iter().enumerate() {
+            let n = row.tokens.len();
+            let wanted = match row.logits {
+                LogitsWanted::None => n..n,
+                LogitsWanted::Last => n - 1..n,
+                LogitsWanted::All => 0..n,
+            };
+            for token_idx in wanted {
+                let tokens = self.read(row, row.start + token_idx + 1)?;
+                out.origin.push((row_idx, token_idx));
+                match outcome {
+                    Outcome::NotFinite(bad) if bad == row_idx => out.values.extend([f32::NAN; N_VOCAB]),
+                    _ => out.values.extend(logits(&self.script, tokens.as_deref())),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn export_block(&mut self, block: BlockId, out: &mut [u8]) -> Result<(), RunError> {
+        let range = self.block(block)?;
+        if out.len() != range.len() {
+            return Err(RunError::BlockSize { got: out.len(), want: range.len() });
+        }
+        out.copy_from_slice(&self.pool[range]);
+        Ok(())
+    }
+
+    fn import_block(&mut self, block: BlockId, bytes: &[u8]) -> Result<(), RunError> {
+        let range = self.block(block)?;
+        if bytes.len() != range.len() {
+            return Err(RunError::BlockSize { got: bytes.len(), want: range.len() });
+        }
+        self.pool[range].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+fn entry_bytes(token: TokenId, group_idx: usize, position: usize) -> [u8; ENTRY] {
+    let [a, b, c, _] = token.to_le_bytes();
+    let [d, e, f, g] = (position as u32).to_le_bytes();
+    [a, b, c, group_idx as u8, d, e, f, g]
+}
+
+/// The script's token is the likeliest; other letters follow, by a hash. A pool that is wrong says `#`.
+fn logits(script: &Script, tokens: Option<&[TokenId]>) -> Vec<f32> {
+    let mut values = vec![-20.0; N_VOCAB];
+    let Some(tokens) = tokens else {
+        values[usize::from(b'#')] = 6.0;
+        return values;
+    };
+    let mut state = hash(tokens);
+    for value in &mut values[97..123] {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *value = (state >> 40) as f32 / (1u64 << 24) as f32 * 3.0;
+    }
+    values[script.next(tokens) as usize] = 4.0;
+    values
+}
+
+/// FNV-1a.
+fn hash(tokens: &[TokenId]) -> u64 {
+    tokens.iter().fold(0xCBF2_9CE4_8422_2325, |h, &t| (h ^ u64::from(t)).wrapping_mul(0x100_0000_01B3)) >> 7
+}

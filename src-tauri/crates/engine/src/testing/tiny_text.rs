@@ -1,0 +1,57 @@
+//! A vocabulary of the 256 bytes, built the way a model's own is built.
+
+use scheduler::TokenId;
+use text::{TextMetadata, TextModel};
+
+/// The token that ends an answer.
+pub const END_OF_TURN: TokenId = 257;
+
+/// Tokens of the vocabulary: the bytes, `th`, and two control tokens.
+pub const N_VOCAB: usize = 259;
+
+/// Token `b` is the byte `b`; `th` is token 256. The chat template writes one line a message.
+pub fn tiny_text() -> TextModel {
+    let mut tokens: Vec<String> = (0..=255u8).map(|byte| byte_char(byte).to_string()).collect();
+    tokens.extend(["th", "<|end|>", "<|start|>"].map(str::to_owned));
+    let mut token_types = vec![1; 257];
+    token_types.extend([3, 3]);
+    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>\n{% endfor %}\
+                    {% if add_generation_prompt %}assistant:{% endif %}";
+    TextModel::new(TextMetadata {
+        tokenizer_model: "gpt2".to_owned(),
+        tokens,
+        token_types,
+        merges: vec!["t h".to_owned()],
+        eos: Some(END_OF_TURN),
+        add_bos: Some(false),
+        chat_template: Some(template.to_owned()),
+        ..TextMetadata::default()
+    })
+    .expect("the tiny vocabulary is sound")
+}
+
+/// How byte-level vocabularies write a byte: printable ones as themselves, the others as characters from 256 on.
+fn byte_char(byte: u8) -> char {
+    let is_printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    if is_printable(byte) {
+        return char::from(byte);
+    }
+    let n_before = (0..byte).filter(|&b| !is_printable(b)).count();
+    char::from_u32(256 + n_before as u32).expect("68 characters from 256 on exist")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_its_own_token_and_text_comes_back() {
+        let text = tiny_text();
+        assert_eq!(text.n_vocab(), N_VOCAB);
+        for byte in 0..=255u8 {
+            assert_eq!(text.token_bytes(TokenId::from(byte)), [byte]);
+        }
+        assert!(text.is_end_of_generation(END_OF_TURN));
+        assert_eq!(text.encode_plain("the é"), [256, 101, 32, 0xC3, 0xA9]);
+    }
+}

@@ -1,0 +1,5 @@
+//! The engine's promises, held against the scripted runner. No test sleeps: steps, loads and flushes are held and
+//! released, and time is moved by hand.
+
+mod answers;
+mod house;
