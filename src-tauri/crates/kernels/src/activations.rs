@@ -172,3 +172,6 @@ impl Activations {
         self.fill(threads, isa, fill::Source::GeluTanhMul(gate_up));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,44 +3,51 @@
 
 use std::ops::Range;
 
-use super::Out;
-use crate::activations::Activations;
+use super::{MAX_ROWS, Out};
+use crate::activations::{Activations, Meta};
 use crate::ggml::GgmlType;
 use crate::weights::{SubBlock, TILE_ROWS, bias, has_min};
 
-/// Computes one tile of a quantised type for `rows`.
+/// Computes one tile of a quantised type for `rows`, at most [`MAX_ROWS`].
 ///
 /// # Safety
 /// The outputs exist, and no other worker uses them.
 pub(super) unsafe fn tile(ty: GgmlType, tile: &[u8], acts: &Activations, rows: Range<usize>, out: Out) {
-    for row in rows {
-        let results = row_of_tile(ty, tile, acts, row);
+    let mut memory = [[0.0f32; TILE_ROWS]; MAX_ROWS];
+    let sums = &mut memory[..rows.len()];
+    for block_idx in 0..acts.n_in() / 32 {
+        let block: [SubBlock; TILE_ROWS] =
+            std::array::from_fn(|col| SubBlock::read(ty, tile, block_idx, col));
+        let first = block_idx * acts.stride() + rows.start;
+        let (x, _) = acts.q()[32 * first..].as_chunks::<32>();
+        for ((sums, x), meta) in sums.iter_mut().zip(x).zip(&acts.meta()[first..]) {
+            for (sum, w) in sums.iter_mut().zip(&block) {
+                *sum = accumulate(ty, *sum, w, x, meta);
+            }
+        }
+    }
+    for (r, sums) in sums.iter().enumerate() {
         // SAFETY: the caller's promise.
-        unsafe { out.put(row, &results) };
+        unsafe { out.put(rows.start + r, sums) };
     }
 }
 
-fn row_of_tile(ty: GgmlType, tile: &[u8], acts: &Activations, row: usize) -> [f32; TILE_ROWS] {
-    let mut results = [0.0f32; TILE_ROWS];
-    for block in 0..acts.n_in() / 32 {
-        let at = block * acts.stride() + row;
-        let (x, meta) = (&acts.q()[32 * at..][..32], acts.meta()[at]);
-        let offsets = [bias(ty) * meta.neg_sum_low, bias(ty) * (meta.neg_sum - meta.neg_sum_low)];
-        for (col, result) in results.iter_mut().enumerate() {
-            let w = SubBlock::read(ty, tile, block, col);
-            let dot = |half: usize| {
-                let pairs = w.q[16 * half..].iter().zip(&x[16 * half..]).take(16);
-                offsets[half] + pairs.map(|(w, x)| i32::from(*w) * i32::from(*x)).sum::<i32>()
-            };
-            let (low, high) = (dot(0), dot(1));
-            *result = if ty == GgmlType::Q6K {
-                let sum = (high as f32).mul_add(w.scale[1], low as f32 * w.scale[0]);
-                sum.mul_add(meta.scale, *result)
-            } else {
-                let with_min = if has_min(ty) { w.min.mul_add(meta.sum, *result) } else { *result };
-                ((low + high) as f32).mul_add(w.scale[0] * meta.scale, with_min)
-            };
+/// Adds the products of 32 columns to a result. The fused operations are those of the vector kernels, though a
+/// CPU without them has to emulate them: the same bits everywhere are worth more than the speed of such a CPU.
+#[inline(always)]
+fn accumulate(ty: GgmlType, sum: f32, w: &SubBlock, x: &[i8; 32], meta: &Meta) -> f32 {
+    let neg_sums = [meta.neg_sum_low, meta.neg_sum - meta.neg_sum_low];
+    let mut dots = [0; 2];
+    for half in 0..2 {
+        dots[half] = bias(ty) * neg_sums[half];
+        for k in 16 * half..16 * half + 16 {
+            dots[half] += i32::from(w.q[k]) * i32::from(x[k]);
         }
     }
-    results
+    if ty == GgmlType::Q6K {
+        let dot = (dots[1] as f32).mul_add(w.scale[1], dots[0] as f32 * w.scale[0]);
+        return dot.mul_add(meta.scale, sum);
+    }
+    let sum = if has_min(ty) { w.min.mul_add(meta.sum, sum) } else { sum };
+    ((dots[0] + dots[1]) as f32).mul_add(w.scale[0] * meta.scale, sum)
 }
