@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::merge::Merger;
 use crate::vocabulary::{Vocabulary, byte_level};
 use crate::words::WordSplitter;
@@ -13,7 +15,7 @@ pub(crate) struct BytePair {
     splitter: WordSplitter,
     bytes: Box<[Option<TokenId>; 256]>,
     /// A pair of tokens to (rank, the token they form).
-    merges: HashMap<(TokenId, TokenId), (u32, TokenId)>,
+    merges: HashMap<(TokenId, TokenId), (u32, TokenId), RandomState>,
     /// Bytes of a token to its id; filled only where a word that is a token is taken whole.
     whole_words: HashMap<Box<[u8]>, TokenId>,
 }
@@ -35,7 +37,7 @@ impl BytePair {
             let c = byte_level::char_of(byte);
             bytes[usize::from(byte)] = ids.get(c.encode_utf8(&mut [0; 4]) as &str).copied();
         }
-        let mut merges = HashMap::with_capacity(meta.merges.len());
+        let mut merges = HashMap::with_capacity_and_hasher(meta.merges.len(), RandomState::default());
         for (rank, merge) in (0..).zip(&meta.merges) {
             let (left, right) = split_merge(merge)
                 .ok_or_else(|| TextError::Vocabulary(format!("merge {rank} is not a pair: {merge:?}")))?;

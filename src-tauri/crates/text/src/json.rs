@@ -144,7 +144,7 @@ impl Formatter for PythonStyle {
         let scientific = format!("{value:e}");
         let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
         match exponent.parse::<i32>() {
-            Ok(exponent) if exponent < -4 || exponent >= 16 => write!(writer, "{mantissa}e{exponent:+03}"),
+            Ok(exponent) if !(-4..16).contains(&exponent) => write!(writer, "{mantissa}e{exponent:+03}"),
             _ => write!(writer, "{value:?}"),
         }
     }

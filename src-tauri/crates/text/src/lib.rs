@@ -1,4 +1,5 @@
-//! Text in and out of tokens: the vocabulary, chat templates, streaming detokenising, stop strings.
+//! Text in and out of tokens: the vocabulary, chat templates, streaming detokenising, stop strings,
+//! and answers held to a JSON schema.
 //!
 //! Everything here is pure: it is built once from a model's metadata and then only computes. It knows no
 //! tensors, no requests, no threads, no files and no HTTP.
@@ -21,12 +22,14 @@ mod json;
 mod marks;
 mod template;
 
+mod constraint;
 mod detokenizer;
 mod stop;
 
 mod error;
 
 pub use chat::{Chat, ChatMessage};
+pub use constraint::{Constraint, ConstraintError, OutputFormat, TokenMask};
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use metadata::TextMetadata;

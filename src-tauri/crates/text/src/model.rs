@@ -3,13 +3,14 @@
 use std::time::SystemTime;
 
 use crate::byte_pair::BytePair;
+use crate::constraint::ConstraintFactory;
 use crate::marks::StructuralTexts;
 use crate::merge::Merger;
 use crate::sentence_piece::SentencePiece;
 use crate::special::{Part, SpecialTokens};
 use crate::template::{Rendering, Template, TokenTexts};
 use crate::vocabulary::{TextForm, Vocabulary};
-use crate::{Chat, Detokenizer, TextError, TextMetadata, TokenId};
+use crate::{Chat, Constraint, ConstraintError, Detokenizer, OutputFormat, TextError, TextMetadata, TokenId};
 
 /// Vocabulary and chat template of one model; built once, shared by all threads.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub struct TextModel {
     structural_texts: StructuralTexts,
     add_bos: bool,
     template: Option<Template>,
+    constraints: ConstraintFactory,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl TextModel {
             )?,
             add_bos: meta.add_bos.unwrap_or(bos_by_default),
             template: meta.chat_template.map(|source| Template::new(source, token_texts)).transpose()?,
+            constraints: ConstraintFactory::default(),
             vocabulary,
             merging,
         })
@@ -164,6 +167,15 @@ impl TextModel {
     /// A fresh detokenizer for text that follows `prompt_tail`.
     pub fn detokenizer(&self, prompt_tail: &[TokenId]) -> Detokenizer {
         Detokenizer::new(self.vocabulary.pieces.clone(), prompt_tail)
+    }
+
+    /// What holds one answer to a format. The first call takes some hundred milliseconds, for it sorts the
+    /// vocabulary; call it off the engine's thread.
+    ///
+    /// # Errors
+    /// When the schema is wrong, too large or uses something that is not supported.
+    pub fn constraint(&self, format: &OutputFormat) -> Result<Constraint, ConstraintError> {
+        self.constraints.constraint(format, &self.vocabulary)
     }
 
     /// Renders with the client's special tokens marked wherever that makes a difference.

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::merge::Merger;
 use crate::vocabulary::{Vocabulary, byte_of_name};
 use crate::{TextError, TextMetadata, TokenId};
@@ -10,7 +12,7 @@ use crate::{TextError, TextMetadata, TokenId};
 #[derive(Debug)]
 pub(crate) struct SentencePiece {
     /// Token text to (rank, id); a better score is a lower rank, equal scores are one rank.
-    tokens: HashMap<Box<str>, (u32, TokenId)>,
+    tokens: HashMap<Box<str>, (u32, TokenId), RandomState>,
     max_token_len: usize,
     bytes: Box<[Option<TokenId>; 256]>,
     unk: Option<TokenId>,
@@ -25,7 +27,7 @@ impl SentencePiece {
         }
         let ranks = ranks(&meta.scores[..n]);
         let mut this = SentencePiece {
-            tokens: HashMap::with_capacity(n),
+            tokens: HashMap::with_capacity_and_hasher(n, RandomState::default()),
             max_token_len: 0,
             bytes: Box::new([None; 256]),
             unk: vocabulary.unk,

@@ -178,6 +178,10 @@ impl Vocabulary {
         self.end_of_generation.contains(&id)
     }
 
+    pub(crate) fn end_of_generation(&self) -> impl Iterator<Item = TokenId> {
+        self.end_of_generation.iter().copied()
+    }
+
     /// Tokens that client text must never become, ascending.
     pub(crate) fn structural(&self) -> &[TokenId] {
         &self.structural

@@ -1,5 +1,7 @@
 //! What a client writes in a message never becomes structure.
 
+#![allow(clippy::unwrap_used, reason = "the lint knows tests by their attribute, not their helpers")]
+
 mod support;
 
 use std::sync::OnceLock;
