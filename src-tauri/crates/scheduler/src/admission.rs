@@ -20,7 +20,7 @@ pub(crate) struct Need {
 }
 
 impl Need {
-    fn total(self) -> usize {
+    pub(crate) fn total(self) -> usize {
         self.n_new + self.n_idle_hits
     }
 }
@@ -112,6 +112,7 @@ impl Scheduler {
         }
         self.release_holds(seq);
         seq.n_computed = hit.n_tokens;
+        seq.n_trusted = seq.n_trusted.min(hit.n_tokens);
         seq.n_registered = hit.n_tokens / self.cache.footprint.block_tokens();
         seq.phase = Phase::Running;
         seq.n_promised = 0;
@@ -203,7 +204,7 @@ impl Scheduler {
     }
 
     /// Blocks that admitted sequences will still take: the rest of their prompts, and one more block for each.
-    fn n_spoken_for(&self) -> usize {
+    pub(crate) fn n_spoken_for(&self) -> usize {
         let n_groups = self.cache.footprint.n_groups();
         let prompts: usize = self.running.iter().map(|id| self.n_promised(&self.seqs[id])).sum();
         let restores: usize = self.restoring.iter().map(|id| self.seqs[id].n_promised).sum();

@@ -257,6 +257,17 @@ impl BlockPool {
         self.drop_content(id)
     }
 
+    /// Take the address off a block whose content is wrong, kept or not; an idle one is free then.
+    ///
+    /// Refused when somebody holds it, except for the caller himself, who says so with `is_own`.
+    pub fn forget(&mut self, id: BlockId, is_own: bool) -> bool {
+        match self.blocks[id.idx()].n_refs {
+            0 => self.drop_content(id).is_some(),
+            1 if is_own => self.forget_key(id).is_some(),
+            _ => false,
+        }
+    }
+
     /// The block is saved, or need not be.
     pub fn mark_saved(&mut self, id: BlockId) {
         self.change(id, |block| block.is_saved = true);

@@ -7,7 +7,7 @@
 //!                                       ^ b; then the common leading slots of one child block, copied on write
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::block_pool::BlockPool;
 use crate::footprint::Footprint;
@@ -128,6 +128,25 @@ impl PrefixCache {
             self.index.remove(&key.hash);
         }
         key.is_some()
+    }
+
+    /// Drop a node and all that continues it, saved and pinned or not, except for blocks that somebody holds; those
+    /// of `own` go too when nobody else holds them. Returns the addresses that are gone.
+    pub fn forget_from(&mut self, hash: ChainHash, own: &HashSet<BlockId>) -> Vec<BlockKey> {
+        let mut gone = Vec::new();
+        let mut frontier = vec![hash];
+        while let Some(hash) = frontier.pop() {
+            frontier.extend(self.index.children(&hash));
+            for group_idx in 0..self.footprint.n_groups() {
+                let key = BlockKey { hash, group_idx };
+                let Some(block) = self.pool.lookup(&key) else { continue };
+                if self.pool.forget(block, own.contains(&block)) {
+                    self.index.remove(&hash);
+                    gone.push(key);
+                }
+            }
+        }
+        gone
     }
 
     /// Whether a block of the same group in the pool continues this one.

@@ -24,7 +24,7 @@ use crate::block_pool::PoolCounts;
 use crate::booking::TailSaving;
 use crate::footprint::Footprint;
 use crate::hash::{BlockKey, ChainHash};
-use crate::ids::{SeqId, TokenId};
+use crate::ids::{BlockId, SeqId, TokenId};
 use crate::kv_layout::KvLayout;
 use crate::plan::{
     Committed, CompletedBlock, NewSequence, SchedulerConfig, SchedulerCounts, SeqState, Shortage, StoreMode,
@@ -159,6 +159,27 @@ impl Scheduler {
         self.finish(id)
     }
 
+    /// End a sequence whose KV cannot be trusted, before or after the commit of its last step.
+    ///
+    /// Nothing that it computed itself stays as cache, nor what others left behind on top of that; only blocks that
+    /// another running sequence holds as well stay with it. Returns the addresses that are gone: records of them
+    /// from [`Scheduler::take_completed`] that were not exported yet must be dropped.
+    pub fn discard(&mut self, id: SeqId) -> Vec<BlockKey> {
+        let Some(mut seq) = self.seqs.remove(&id) else { return Vec::new() };
+        for list in [&mut self.waiting, &mut self.running, &mut self.restoring] {
+            list.retain(|other| *other != id);
+        }
+        let first_own = seq.n_trusted.min(seq.tokens.len()) / self.cache.footprint.block_tokens();
+        let own: HashSet<BlockId> = seq.blocks().collect();
+        let gone = match seq.hashes.get(first_own) {
+            Some(hash) => self.cache.forget_from(*hash, &own),
+            None => Vec::new(),
+        };
+        self.completed.retain(|completed| !gone.contains(&completed.key));
+        self.release_all(&mut seq);
+        gone
+    }
+
     /// Change the token budget of a step, from the next plan on. Clamped so that a step can always hold something.
     pub fn set_token_budget(&mut self, n_tokens: usize) {
         self.config.step_token_budget = n_tokens.max(1);
@@ -209,9 +230,10 @@ impl Scheduler {
     pub fn shortage(&self, id: SeqId) -> Option<Shortage> {
         let seq = self.seqs.get(&id).filter(|seq| seq.phase == Phase::Waiting)?;
         let hit = self.find_resident(seq);
-        let needed = self.need(seq, &hit).n_new;
+        let needed = self.need(seq, &hit).total();
         let counts = self.pool();
-        Some(Shortage { needed, free: counts.n_available(), total: counts.n_total })
+        let free = counts.n_available().saturating_sub(self.n_spoken_for());
+        Some(Shortage { needed, free, total: counts.n_total })
     }
 
     /// How many sequences are in which state.

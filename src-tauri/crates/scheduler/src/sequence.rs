@@ -34,6 +34,8 @@ pub(crate) struct Sequence {
     pub(crate) n_limit: usize,
     /// Tokens whose KV is in the blocks.
     pub(crate) n_computed: usize,
+    /// Leading tokens that it never computed itself; at most what it found at any admission.
+    pub(crate) n_trusted: usize,
     /// Addresses of the whole blocks of `tokens`.
     pub(crate) hashes: Vec<ChainHash>,
     /// Leading blocks that have their address in the pool.
@@ -74,6 +76,7 @@ impl Sequence {
             n_prompt,
             n_limit,
             n_computed: 0,
+            n_trusted: usize::MAX,
             hashes: Vec::new(),
             n_registered: 0,
             tables: vec![BlockTable::default(); n_groups],

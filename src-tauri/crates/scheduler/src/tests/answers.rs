@@ -1,6 +1,6 @@
 //! Generated ids come back where their text does: sampled splits, stop strings, trimming templates.
 
-use super::random_ops::Dice;
+use super::dice::Dice;
 use super::sim::layout;
 use crate::{
     AnswerIndex, AnswerToken, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, TokenId,

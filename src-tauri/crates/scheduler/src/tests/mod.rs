@@ -1,6 +1,8 @@
-//! Tests of the whole: timelines, random operations, capacity.
+//! Tests of the whole: timelines, random operations, answers put back, the arithmetic against brute force.
 
 mod answers;
+mod arithmetic;
+mod dice;
 mod random_ops;
 mod sim;
 mod timeline;

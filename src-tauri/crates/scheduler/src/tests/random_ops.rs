@@ -2,37 +2,12 @@
 
 use std::collections::HashSet;
 
+use super::dice::Dice;
 use super::sim::{Sim, layout};
 use crate::{
     BlockKey, EndReason, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
     SubmitError, TokenId,
 };
-
-/// SplitMix64: small, seeded, the same everywhere.
-pub(super) struct Dice(u64);
-
-impl Dice {
-    pub(super) fn new(seed: u64) -> Dice {
-        Dice(seed.wrapping_mul(0x5851_f42d_4c95_7f2d))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `n`.
-    pub(super) fn roll(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    fn pick<T: Copy>(&mut self, items: &[T]) -> Option<T> {
-        if items.is_empty() { None } else { Some(items[self.roll(items.len())]) }
-    }
-}
 
 struct Run {
     sim: Sim,
@@ -55,6 +30,7 @@ struct Happened {
     n_restored: usize,
     n_copied: usize,
     n_forked: usize,
+    n_discarded: usize,
     n_preempted: usize,
     n_resumed_by_restore: usize,
     n_stalled: usize,
@@ -250,7 +226,7 @@ impl Run {
                     self.sim.save_one();
                 }
             }
-            88..93 => {
+            88..92 => {
                 if !self.sim.restores.is_empty() {
                     let idx = self.dice.roll(self.sim.restores.len());
                     let bad = self.dice.roll(4);
@@ -283,6 +259,15 @@ impl Run {
                     self.sim.scheduler.set_store(mode);
                     self.sim.unsaved.clear();
                     self.sim.export_completed();
+                }
+            }
+            92 => {
+                if let Some(id) = self.dice.pick(&self.alive) {
+                    self.alive.retain(|other| *other != id);
+                    self.sim.tokens.remove(&id);
+                    let gone = self.sim.scheduler.discard(id);
+                    self.sim.unsaved.retain(|(_, key)| !gone.contains(key));
+                    self.happened.n_discarded += gone.len();
                 }
             }
             98 => {
@@ -345,6 +330,7 @@ fn hold_for(seeds: std::ops::Range<u64>, n_ops: usize) {
         all.n_restored += run.n_restored;
         all.n_copied += run.n_copied;
         all.n_forked += run.n_forked;
+        all.n_discarded += run.n_discarded;
         all.n_preempted += run.n_preempted;
         all.n_resumed_by_restore += run.n_resumed_by_restore;
         all.n_stalled += run.n_stalled;
@@ -355,7 +341,7 @@ fn hold_for(seeds: std::ops::Range<u64>, n_ops: usize) {
     assert!(all.n_ops >= 500_000);
     let often = [all.n_reused, all.n_restored, all.n_copied, all.n_forked, all.n_preempted, all.n_stalled];
     assert!(often.iter().all(|&n| n >= 1000) && all.n_evicted >= 1000, "{all:?}");
-    assert!(all.n_resumed_by_restore >= 10 && all.n_ended >= 10, "{all:?}");
+    assert!(all.n_resumed_by_restore >= 10 && all.n_ended >= 10 && all.n_discarded >= 1000, "{all:?}");
 }
 
 #[test]

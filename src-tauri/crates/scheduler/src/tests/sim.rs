@@ -165,9 +165,8 @@ impl Sim {
             return false;
         }
         let (block, key) = self.unsaved.remove(0);
-        if self.scheduler.is_resident(&key) {
-            self.stored.insert(key, self.runner.export(block));
-        }
+        assert!(self.scheduler.is_resident(&key), "what is not saved yet stays");
+        self.stored.insert(key, self.runner.export(block));
         self.scheduler.mark_saved(&key);
         true
     }

@@ -110,6 +110,10 @@ impl Stage {
                     self.say("       gone already");
                 }
             }
+            ["discard", name] => {
+                let n = self.sim.scheduler.discard(self.ids[name]).len();
+                self.say(&format!("       {n} blocks forgotten"));
+            }
             ["fork", parent, child, ..] => self.fork(parent, child, number(&words, "new", 4)),
             ["save"] => {
                 let n = self.sim.unsaved.len();
@@ -295,7 +299,9 @@ timelines! {
     a_long_prompt_does_not_hold_up_short_ones_nor_they_it
     requests_of_one_agent_run_in_order
     the_youngest_is_preempted_and_resumes_where_it_was
+    the_youngest_gives_way_also_when_it_is_the_one_that_lacks
     cancelled_in_every_phase
+    what_cannot_be_trusted_is_discarded
     two_agents_share_a_prefix
     a_fork_shares_all_but_what_it_writes
     a_tail_is_reused_to_the_token

@@ -1,0 +1,168 @@
+//! Block arithmetic against brute force, and the counts that others decide by.
+
+use super::sim::layout;
+use crate::footprint::Footprint;
+use crate::{
+    NewSequence, PoolCounts, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
+    SubmitError,
+};
+
+/// Blocks of `tokens` tokens that the queries at `positions` look into or write.
+fn looked_into(tokens: usize, window: usize, positions: std::ops::Range<usize>) -> Vec<usize> {
+    let mut blocks: Vec<usize> = positions
+        .flat_map(|i| (i + 1).saturating_sub(window)..=i)
+        .map(|position| position / tokens)
+        .collect();
+    blocks.sort_unstable();
+    blocks.dedup();
+    blocks
+}
+
+#[test]
+fn a_window_needs_exactly_the_blocks_that_its_queries_look_into() {
+    for window in [1, 2, 3, 4, 5, 7, 8, 9, 16] {
+        let footprint = Footprint::new(&layout(4, &[Some(window)]));
+        for position in 0..60 {
+            let first = looked_into(4, window, position..position + 1)[0];
+            assert_eq!(footprint.first_needed(0, position), first, "window {window} at {position}");
+        }
+    }
+}
+
+#[test]
+fn no_chunking_ever_needs_more_blocks_than_the_peak() {
+    for window in [1, 2, 5, 8, 9, 16] {
+        let footprint = Footprint::new(&layout(4, &[Some(window)]));
+        for chunk in [1, 3, 4, 8, 11] {
+            for from in 0..12 {
+                for to in from + 1..50 {
+                    let peak = footprint.peak(0, from, to, chunk);
+                    let mut most = 0;
+                    for start in (from..to).step_by(chunk) {
+                        most = most.max(looked_into(4, window, start..(start + chunk).min(to)).len());
+                    }
+                    assert!(most <= peak, "window {window}, {from}..{to} by {chunk}: {most} > {peak}");
+                    assert!(peak <= most + 2, "window {window}, {from}..{to} by {chunk}: {most} << {peak}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_keeps_what_every_boundary_at_its_block_needs() {
+    for window in [1, 3, 4, 6, 8, 13] {
+        let footprint = Footprint::new(&layout(4, &[None, Some(window)]));
+        for checkpoint in 1..60_usize {
+            let floor = checkpoint - checkpoint % 4;
+            let needed = (floor + 1).saturating_sub(window) / 4..checkpoint.div_ceil(4);
+            for block_idx in 0..20 {
+                let is_kept = footprint.is_checkpoint(1, block_idx, &[checkpoint], 0);
+                assert_eq!(is_kept, needed.contains(&block_idx), "{window} {checkpoint} {block_idx}");
+                let by_distance = footprint.is_checkpoint(1, block_idx, &[], checkpoint);
+                assert!(by_distance || !is_kept, "multiples of {checkpoint} keep block {block_idx}");
+                assert!(!footprint.is_checkpoint(0, block_idx, &[checkpoint], 8), "full groups have none");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_longest_sequence_that_fits_alone_is_the_longest() {
+    let footprint = Footprint::new(&layout(4, &[None, Some(8), Some(8)]));
+    for n_blocks in 0..60 {
+        let longest = footprint.longest_alone(n_blocks, 100);
+        assert!(footprint.alone(longest) <= n_blocks && longest <= 100);
+        assert!(longest == 100 || footprint.alone(longest + 1) > n_blocks);
+    }
+}
+
+#[test]
+fn exactly_nine_tenths_are_not_near_exhaustion() {
+    let counts = |n_unavailable: usize| PoolCounts {
+        n_total: 1000,
+        n_free: 0,
+        n_evictable: 1000 - n_unavailable,
+        ..PoolCounts::default()
+    };
+    assert!(!counts(900).is_near_exhaustion() && counts(901).is_near_exhaustion());
+    assert_eq!(counts(412).utilization_permille(), 412);
+    assert!(!PoolCounts::default().is_near_exhaustion());
+    assert_eq!(PoolCounts::default().utilization_permille(), 0);
+}
+
+fn request(id: u64, n_prompt: u32, max_new_tokens: usize) -> NewSequence {
+    NewSequence {
+        id: SeqId(id),
+        agent: None,
+        prompt: (0..n_prompt).collect(),
+        max_new_tokens,
+        checkpoints: Vec::new(),
+        prompt_logits: PromptLogits::Last,
+    }
+}
+
+#[test]
+fn unsaved_and_pinned_blocks_count_as_used_until_they_can_be_had() {
+    let config = SchedulerConfig { store: StoreMode::On, ..SchedulerConfig::new(100, [0; 32]) };
+    let mut scheduler = Scheduler::new(&layout(4, &[None]), 10, config);
+    scheduler.submit(request(1, 8, 1)).unwrap();
+    let step = scheduler.plan(&|_| false).step;
+    assert_eq!(scheduler.commit(&step, &[(SeqId(1), 9)]).at_limit, [SeqId(1)]);
+    scheduler.finish(SeqId(1));
+    assert_eq!((scheduler.pool().n_cached, scheduler.pool().n_unavailable()), (2, 2));
+    let completed = scheduler.take_completed();
+    completed.iter().for_each(|block| scheduler.mark_saved(&block.key));
+    assert_eq!(scheduler.pool().n_unavailable(), 0);
+    let keys: Vec<_> = completed.iter().map(|block| block.key).collect();
+    assert_eq!(scheduler.pin(&keys), 2);
+    assert_eq!((scheduler.pool().n_pinned, scheduler.pool().n_unavailable()), (2, 2));
+    scheduler.unpin(&keys);
+    assert_eq!(scheduler.evict(&keys), 2);
+    assert_eq!(scheduler.pool().n_free, 10);
+}
+
+#[test]
+fn at_most_half_the_pool_is_ever_pinned() {
+    let mut scheduler = Scheduler::new(&layout(4, &[None]), 9, SchedulerConfig::new(100, [0; 32]));
+    scheduler.submit(request(1, 32, 1)).unwrap();
+    let step = scheduler.plan(&|_| false).step;
+    scheduler.commit(&step, &[(SeqId(1), 9)]);
+    scheduler.finish(SeqId(1));
+    let prompt: Vec<u32> = (0..32).collect();
+    let hashes = scheduler.block_hashes(&prompt);
+    let keys: Vec<_> = hashes.iter().map(|&hash| crate::BlockKey { hash, group_idx: 0 }).collect();
+    assert_eq!(scheduler.pin(&keys), 4);
+    assert_eq!(scheduler.pin(&keys), 4, "pinning again changes nothing");
+}
+
+#[test]
+fn a_step_is_booked_once() {
+    let mut scheduler = Scheduler::new(&layout(4, &[None]), 9, SchedulerConfig::new(100, [0; 32]));
+    scheduler.submit(request(1, 5, 4)).unwrap();
+    let step = scheduler.plan(&|_| false).step;
+    for _ in 0..3 {
+        scheduler.commit(&step, &[(SeqId(1), 9)]);
+    }
+    assert_eq!(scheduler.state(SeqId(1)), Some(SeqState::Decoding { n_generated: 1 }));
+    scheduler.check_integrity().unwrap();
+}
+
+#[test]
+fn what_cannot_run_is_refused_and_the_rest_is_clamped() {
+    let mut scheduler = Scheduler::new(&layout(4, &[None]), 5, SchedulerConfig::new(100, [0; 32]));
+    assert_eq!(scheduler.effective_context(), 20);
+    assert_eq!(scheduler.submit(request(1, 0, 1)), Err(SubmitError::EmptyPrompt));
+    let too_long = |n_tokens| Err(SubmitError::TooLong { n_tokens, limit: 20 });
+    assert_eq!(scheduler.submit(request(1, 21, 0)), too_long(21));
+    assert_eq!(scheduler.submit(request(1, 20, 1)), too_long(20));
+    assert_eq!(scheduler.submit(request(1, 20, 0)).unwrap().max_new_tokens, 0);
+    assert_eq!(scheduler.submit(request(2, 15, 50)).unwrap().max_new_tokens, 5);
+    assert_eq!(scheduler.submit(request(2, 5, 1)), Err(SubmitError::DuplicateId(SeqId(2))));
+}
+
+#[test]
+fn the_context_is_the_model_s_where_the_pool_is_larger() {
+    let scheduler = Scheduler::new(&layout(4, &[None]), 50, SchedulerConfig::new(100, [0; 32]));
+    assert_eq!(scheduler.effective_context(), 100);
+}
