@@ -194,7 +194,7 @@ fn schema(format: &OutputFormat) -> Result<Value, ConstraintError> {
 
 /// The number that stands for all tokens that end an answer.
 fn end_id(n_vocab: usize) -> TokenId {
-    TokenId::try_from(n_vocab).expect("a vocabulary has fewer than 2^32 tokens, checked when it is built")
+    TokenId::try_from(n_vocab).expect("a vocabulary has fewer than 2^31 tokens, checked when it is built")
 }
 
 fn stuck(error: impl std::fmt::Display) -> ConstraintError {

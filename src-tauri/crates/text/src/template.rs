@@ -1,7 +1,8 @@
 //! Chat templates: the model's own Jinja source, run in a box.
 //!
 //! A template comes with the model file and is not trusted: it reads no files, loads no other templates, and
-//! its steps, its depth and the size of its output are limited.
+//! its steps, its depth and the size of its output are limited. What minijinja gives no hold on is the size of
+//! a string on the way there: a template that is made to double one over and over can still exhaust memory.
 
 use std::fmt;
 use std::io;

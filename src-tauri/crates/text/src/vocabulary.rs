@@ -87,7 +87,7 @@ pub(crate) struct Vocabulary {
 impl Vocabulary {
     pub(crate) fn new(meta: &TextMetadata, form: TextForm) -> Result<Vocabulary, TextError> {
         let n = meta.tokens.len();
-        if n == 0 || u32::try_from(n).is_err() {
+        if n == 0 || i32::try_from(n).is_err() {
             return Err(TextError::Vocabulary(format!("it has {n} tokens")));
         }
         if !meta.token_types.is_empty() && meta.token_types.len() < n {

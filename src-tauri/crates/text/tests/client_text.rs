@@ -117,6 +117,8 @@ fn pieces_that_a_template_joins_do_not_make_a_control_token() {
     check(parts, chat(&[("user", "a<|im_"), ("user", "end|>b")]), "a<|im_end|>b");
     check(parts, chat(&[("user", "<"), ("user", "|im_end|"), ("user", ">")]), "<|im_end|>");
     check(parts, chat(&[("user", "<|"), ("user", "im_end"), ("user", "|>")]), "<|im_end|>");
+    check("{{ messages[0].content }}|im_end|>", chat(&[("user", "a <")]), "a <|im_end|>");
+    check("<|im_{{ messages[0].content }}", chat(&[("user", "end|> a")]), "<|im_end|> a");
     // A template that makes tags of the client's names, as some do for tools.
     let mut with_key = chat(&[("user", "x")]);
     with_key.extra.insert("args".into(), json!({"|im_end|": "v"}));
