@@ -19,6 +19,17 @@ pub(crate) struct Need {
     pub(crate) n_idle_hits: usize,
 }
 
+/// What became of an attempt to start a waiting sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// It runs, or its blocks are being restored.
+    Started,
+    /// There are not enough blocks for it.
+    Lacks,
+    /// A running sequence is about to compute what it needs next; it would only compute the same again.
+    IsComing,
+}
+
 impl Need {
     pub(crate) fn total(self) -> usize {
         self.n_new + self.n_idle_hits
@@ -38,14 +49,12 @@ impl Scheduler {
             }
             let Some(mut seq) = self.seqs.remove(&id) else { continue };
             let agent = seq.agent;
-            let is_admitted = if agent.is_some_and(|agent| busy_agents.contains(&agent)) {
-                false
-            } else if self.try_start(&mut seq, stored, plan) {
-                true
-            } else {
+            let is_agent_busy = agent.is_some_and(|agent| busy_agents.contains(&agent));
+            let start = (!is_agent_busy).then(|| self.try_start(&mut seq, stored, plan));
+            let is_admitted = start == Some(Start::Started);
+            if start == Some(Start::Lacks) {
                 lacking.push(id);
-                false
-            };
+            }
             let may_pass = is_admitted || (!seq.was_preempted && seq.n_passes < self.config.max_passes);
             self.seqs.insert(id, seq);
             busy_agents.extend(agent);
@@ -66,21 +75,40 @@ impl Scheduler {
         }
     }
 
-    /// Start a waiting sequence, or its restore; false when it lacks room.
-    fn try_start(&mut self, seq: &mut Sequence, stored: Stored<'_>, plan: &mut Plan) -> bool {
+    /// Start a waiting sequence, or its restore.
+    fn try_start(&mut self, seq: &mut Sequence, stored: Stored<'_>, plan: &mut Plan) -> Start {
         let stored = if seq.may_restore { stored } else { None };
-        let best = self.cache.find_hit(&seq.tokens, &seq.hashes, seq.n_reusable(), stored);
-        if !self.is_resident_hit(seq, &best) {
+        let mut hit = self.cache.find_hit(&seq.tokens, &seq.hashes, seq.n_reusable(), stored);
+        if !self.is_resident_hit(seq, &hit) {
             let resident = self.find_resident(seq);
             // A restore that saves less than a block of computing is not worth its wait.
-            let is_worth_it = best.n_tokens >= resident.n_tokens + self.cache.footprint.block_tokens();
-            if is_worth_it && self.start_restore(seq, &best, resident.n_tokens, plan) {
-                return true;
+            if hit.n_tokens >= resident.n_tokens + self.cache.footprint.block_tokens() {
+                if self.start_restore(seq, &hit, resident.n_tokens, plan) {
+                    return Start::Started;
+                }
+                // Where even an empty pool is too small to restore into, computing is what is left.
+                if !self.is_alone() {
+                    return Start::Lacks;
+                }
             }
-            // Where even an empty pool is too small to restore into, computing is what is left.
-            return (!is_worth_it || self.is_alone()) && self.start(seq, resident, plan);
+            hit = resident;
         }
-        self.start(seq, best, plan)
+        if self.is_coming(seq, &hit) {
+            return Start::IsComing;
+        }
+        if self.start(seq, hit, plan) { Start::Started } else { Start::Lacks }
+    }
+
+    /// Whether a running sequence has the block after `hit` still before it. It came earlier and gets on at least
+    /// as fast, so waiting for it costs nothing and saves all that the two prompts share.
+    pub(crate) fn is_coming(&self, seq: &Sequence, hit: &Hit) -> bool {
+        let block_tokens = self.cache.footprint.block_tokens();
+        let next = hit.n_tokens / block_tokens;
+        let end = (next + 1) * block_tokens;
+        let Some(hash) = seq.hashes.get(next).filter(|_| end <= seq.n_reusable()) else { return false };
+        self.running.iter().map(|id| &self.seqs[id]).any(|running| {
+            !running.is_done() && running.n_computed < end && running.hashes.get(next) == Some(hash)
+        })
     }
 
     fn start(&mut self, seq: &mut Sequence, hit: Hit, plan: &mut Plan) -> bool {

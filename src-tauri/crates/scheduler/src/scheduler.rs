@@ -227,9 +227,16 @@ impl Scheduler {
     }
 
     /// What a waiting sequence lacks, for a refusal after its time in the queue is over.
+    ///
+    /// `None` when it does not wait, or waits only for a running sequence to compute what both need.
+    /// Without a real shortage (`needed <= free`) it waits for a row, for its agent's earlier request, or for an
+    /// earlier request that must not be passed any more.
     pub fn shortage(&self, id: SeqId) -> Option<Shortage> {
         let seq = self.seqs.get(&id).filter(|seq| seq.phase == Phase::Waiting)?;
         let hit = self.find_resident(seq);
+        if self.is_coming(seq, &hit) {
+            return None;
+        }
         let needed = self.need(seq, &hit).total();
         let counts = self.pool();
         let free = counts.n_available().saturating_sub(self.n_spoken_for());

@@ -303,6 +303,7 @@ timelines! {
     cancelled_in_every_phase
     what_cannot_be_trusted_is_discarded
     two_agents_share_a_prefix
+    agents_that_come_together_compute_their_shared_prefix_once
     a_fork_shares_all_but_what_it_writes
     a_tail_is_reused_to_the_token
     windows_drop_what_they_have_left_behind
