@@ -4,7 +4,8 @@
 //! time and randomness are arguments, so every decision can be replayed in a test.
 //!
 //! Read `step.rs` first (what one forward pass is asked to do), then `cache_spec.rs` and `kv_layout.rs`
-//! (what a block is), then the pool and the scheduler.
+//! (what a block is), then `block_pool.rs` and `prefix_cache.rs` (what a block becomes), then `plan.rs` and
+//! `scheduler.rs` (what is decided, and in which order to call). `src/tests/timelines/` shows all of it at work.
 
 mod admission;
 pub mod answer_index;

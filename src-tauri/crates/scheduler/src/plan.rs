@@ -104,8 +104,8 @@ pub enum SubmitError {
 
 /// What to do next, and what was decided on the way to it.
 ///
-/// Never both empty and wrong to wait on: when `step.rows` is empty, nothing can run until the caller calls
-/// `submit`, `finish`, `cancel`, `finish_restore`, `mark_saved` or `set_store`; it may block on its inbox.
+/// When `step.rows` is empty, nothing can run until the caller calls `submit`, `finish`, `cancel`, `finish_restore`,
+/// `mark_saved`, `unpin` or `set_store`, so it may block on its inbox; it need not commit such a plan.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// The forward pass to run; decodes come first.

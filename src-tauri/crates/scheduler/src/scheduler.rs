@@ -36,8 +36,8 @@ use crate::step::Step;
 
 /// Decides what each step computes and where its KV lies.
 ///
-/// Between a [`Scheduler::plan`] and its [`Scheduler::commit`] only `submit`, `finish` and `cancel` are legal.
-/// A plan whose step failed as a whole is not committed: the pool's content is void then, and so is the scheduler.
+/// Between a [`Scheduler::plan`] and its [`Scheduler::commit`] only `submit`, `finish`, `cancel` and `discard` are
+/// legal besides reading. A plan whose step failed as a whole is not committed: the pool's content is void then, and so is the scheduler.
 pub struct Scheduler {
     pub(crate) config: SchedulerConfig,
     pub(crate) cache: PrefixCache,
@@ -278,7 +278,10 @@ impl Scheduler {
         }
     }
 
-    /// Turn write-through on or off; off makes every unsaved block evictable.
+    /// Turn write-through on or off.
+    ///
+    /// Off makes every unsaved block evictable and voids the records handed out; on reports every block in the pool
+    /// that is not saved by [`Scheduler::take_completed`], so that the store gets parents before children again.
     pub fn set_store(&mut self, mode: StoreMode) {
         if mode == self.cache.pool.store() {
             return;
