@@ -18,6 +18,8 @@ mod avx2;
 mod avx512;
 mod float;
 mod format;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 use std::ops::Range;
@@ -170,6 +172,8 @@ impl<'a> Shared<'a> {
                 Kind::Avx2 => avx2::tile(ty, tile, acts, rows, out),
                 #[cfg(target_arch = "x86_64")]
                 Kind::Avx512Vnni => avx512::tile(ty, tile, acts, rows, out),
+                #[cfg(target_arch = "aarch64")]
+                Kind::NeonDotprod => neon::tile(ty, tile, acts, rows, out),
                 _ => scalar::tile(ty, tile, acts, rows, out),
             }
         }
