@@ -37,7 +37,8 @@ use crate::step::Step;
 /// Decides what each step computes and where its KV lies.
 ///
 /// Between a [`Scheduler::plan`] and its [`Scheduler::commit`] only `submit`, `finish`, `cancel` and `discard` are
-/// legal besides reading. A plan whose step failed as a whole is not committed: the pool's content is void then, and so is the scheduler.
+/// legal besides reading. A plan whose step failed as a whole is not committed: the pool's content is void then,
+/// and so is the scheduler.
 pub struct Scheduler {
     pub(crate) config: SchedulerConfig,
     pub(crate) cache: PrefixCache,
@@ -326,7 +327,7 @@ impl Scheduler {
             .collect()
     }
 
-    /// A restore of a [`Plan`] is over; `imported` are the blocks whose bytes are in the pool now.
+    /// A restore of a [`crate::Plan`] is over; `imported` are the blocks whose bytes are in the pool now.
     ///
     /// The rest of its blocks is given back; the sequence is admitted by a later plan with what is resident then.
     /// Nothing happens when the sequence is gone: its blocks may have another owner, so check

@@ -1,6 +1,7 @@
 //! Block arithmetic against brute force, and the counts that others decide by.
 
 use super::sim::layout;
+use crate::block_pool::{BlockPool, Retention};
 use crate::footprint::Footprint;
 use crate::{
     NewSequence, PoolCounts, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
@@ -123,6 +124,31 @@ fn unsaved_and_pinned_blocks_count_as_used_until_they_can_be_had() {
 }
 
 #[test]
+fn content_that_must_be_kept_is_not_written_over() {
+    let mut pool = BlockPool::new(2, StoreMode::On);
+    let key = |n: u8| crate::BlockKey { hash: crate::ChainHash([n; 32]), group_idx: 0 };
+    let (block, _) = pool.alloc().unwrap();
+    assert!(pool.is_private(block) && pool.register(block, key(1), false));
+    assert!(!pool.is_private(block));
+    assert_eq!(pool.take_over(block), None, "it is not saved yet");
+    pool.mark_saved(block);
+    pool.retain(block);
+    assert_eq!(pool.take_over(block), None, "somebody else holds it");
+    pool.release(block, Retention::Prefix);
+    assert_eq!(pool.take_over(block), Some(key(1)));
+    assert!(pool.is_private(block));
+    pool.check_integrity(&[1, 0]).unwrap();
+
+    assert!(pool.register(block, key(2), false));
+    pool.release(block, Retention::Prefix);
+    assert_eq!(pool.evict(block), None, "it is not saved yet");
+    assert_eq!((pool.n_available(), pool.n_idle_unsaved()), (1, 1));
+    pool.set_store(StoreMode::Off);
+    assert_eq!((pool.n_available(), pool.n_idle_unsaved()), (2, 0));
+    pool.check_integrity(&[0, 0]).unwrap();
+}
+
+#[test]
 fn at_most_half_the_pool_is_ever_pinned() {
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 9, SchedulerConfig::new(100, [0; 32]));
     scheduler.submit(request(1, 32, 1)).unwrap();
@@ -140,11 +166,14 @@ fn at_most_half_the_pool_is_ever_pinned() {
 fn a_step_is_booked_once() {
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 9, SchedulerConfig::new(100, [0; 32]));
     scheduler.submit(request(1, 5, 4)).unwrap();
-    let step = scheduler.plan(&|_| false).step;
-    for _ in 0..3 {
-        scheduler.commit(&step, &[(SeqId(1), 9)]);
-    }
+    let first = scheduler.plan(&|_| false).step;
+    scheduler.commit(&first, &[(SeqId(1), 9)]);
+    scheduler.commit(&first, &[(SeqId(1), 9)]);
     assert_eq!(scheduler.state(SeqId(1)), Some(SeqState::Decoding { n_generated: 1 }));
+    let second = scheduler.plan(&|_| false).step;
+    scheduler.commit(&second, &[(SeqId(1), 9)]);
+    scheduler.commit(&first, &[(SeqId(1), 9)]);
+    assert_eq!(scheduler.plan(&|_| false).step.rows[0].start, 6);
     scheduler.check_integrity().unwrap();
 }
 
