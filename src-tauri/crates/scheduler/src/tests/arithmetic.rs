@@ -149,6 +149,19 @@ fn content_that_must_be_kept_is_not_written_over() {
 }
 
 #[test]
+fn nothing_of_a_discarded_sequence_is_offered_to_the_store() {
+    let config = SchedulerConfig { store: StoreMode::On, ..SchedulerConfig::new(100, [0; 32]) };
+    let mut scheduler = Scheduler::new(&layout(4, &[None]), 10, config);
+    scheduler.submit(request(1, 9, 4)).unwrap();
+    let step = scheduler.plan(&|_| false).step;
+    scheduler.commit(&step, &[(SeqId(1), 9)]);
+    assert_eq!(scheduler.discard(SeqId(1)).len(), 2);
+    assert_eq!(scheduler.take_completed(), []);
+    assert_eq!((scheduler.pool().n_free, scheduler.state(SeqId(1))), (10, None));
+    assert_eq!(scheduler.discard(SeqId(1)), []);
+}
+
+#[test]
 fn at_most_half_the_pool_is_ever_pinned() {
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 9, SchedulerConfig::new(100, [0; 32]));
     scheduler.submit(request(1, 32, 1)).unwrap();
