@@ -155,7 +155,7 @@ impl Activations {
                     // SAFETY: each row is handed out once; a row's blocks are its own, `stride` rows apart, and
                     // `resize` made room for all of them.
                     unsafe {
-                        quantize_row(isa, values, q.as_ptr().add(32 * row), meta.as_ptr().add(row), stride)
+                        quantize_row(isa, values, q.as_ptr().add(32 * row), meta.as_ptr().add(row), stride);
                     }
                 }
             }

@@ -40,8 +40,8 @@ fn accumulate(ty: GgmlType, sum: f32, w: &SubBlock, x: &[i8; 32], meta: &Meta) -
     let mut dots = [0; 2];
     for half in 0..2 {
         dots[half] = bias(ty) * neg_sums[half];
-        for k in 16 * half..16 * half + 16 {
-            dots[half] += i32::from(w.q[k]) * i32::from(x[k]);
+        for (w, x) in w.q[16 * half..][..16].iter().zip(&x[16 * half..][..16]) {
+            dots[half] += i32::from(*w) * i32::from(*x);
         }
     }
     if ty == GgmlType::Q6K {

@@ -136,7 +136,7 @@ fn weights_and_rows_at_the_ends_of_their_ranges_do_not_overflow() {
             for byte in [0x00, 0xff, 0x7f, 0x80, 0x81] {
                 let n_in = Case::n_in_for(ty);
                 let case = Case::new(ty, 40, n_in, &extreme_blocks(ty, 40 * n_in, byte));
-                let sign = |k: usize, every: usize| if k / every % 2 == 0 { 1.0 } else { -1.0 };
+                let sign = |k: usize, every: usize| if (k / every).is_multiple_of(2) { 1.0 } else { -1.0 };
                 let rows: Vec<f32> = [1, 2, 4, 16, 32, usize::MAX]
                     .iter()
                     .flat_map(|every| (0..n_in).map(move |k| sign(k, *every)))
