@@ -21,6 +21,7 @@ use crate::loader::{Loaded, ModelLoader};
 use crate::rebuilds::Rebuilds;
 use crate::record::Records;
 use crate::request::Refusal;
+use crate::sequence::Sequence;
 use crate::serving::Serving;
 use crate::stats::{DrainProgress, DrainReport, Stats};
 
@@ -134,6 +135,7 @@ impl EngineThread {
 
     fn turn(&mut self) {
         self.read_inbox();
+        self.meet_deadline();
         if let Err(error) = self.step() {
             self.worker_failed(error.to_string());
         }
@@ -288,6 +290,8 @@ impl EngineThread {
         tracing::error!(n_lost, "the model's worker failed: {text}");
         let cause = FailureCause::Worker(text);
         let failed = State::Failed { cause: cause.clone() };
+        // Whoever is told of the fault finds the engine failed.
+        self.fail(cause);
         if let Some(serving) = self.serving.take() {
             let ledger = &mut self.ledger;
             // A runner that broke may break again when it is dropped.
@@ -305,7 +309,6 @@ impl EngineThread {
             }
         }
         let may_rebuild = self.rebuilds.after_failure(now);
-        self.fail(cause);
         match (&self.windows.state, may_rebuild) {
             (State::Failed { .. }, true) => {
                 if let Err(error) = self.begin_load() {
@@ -347,24 +350,31 @@ impl EngineThread {
         drain.tell(reply);
         if !was_draining && let Some(serving) = &mut self.serving {
             let refusal = Refusal::unavailable(&self.windows.state, now);
-            let queued = |s: &crate::sequence::Sequence| (!s.has_begun()).then(|| refusal.clone());
+            let queued = |s: &Sequence| (!s.has_begun()).then(|| refusal.clone());
             drain.n_refused = serving.end_where(queued, now, &mut self.ledger);
         }
         tracing::info!(?then, was_draining, "draining");
+        self.publish();
     }
 
-    /// End what has no more time; flush the store once nobody runs; then move on.
-    fn advance_drain(&mut self) {
-        let State::Draining { then, deadline } = self.windows.state else { return };
-        let Some(drain) = &mut self.drain else { return };
+    /// End what a drain leaves no more time. Before the step, which may be long.
+    fn meet_deadline(&mut self) {
+        let State::Draining { deadline, .. } = self.windows.state else { return };
         let now = self.config.clock.now();
+        if let Some(serving) = &mut self.serving
+            && now >= deadline
+        {
+            let interrupted =
+                |_: &Sequence| Some(Refusal::Interrupted { why: "the server stopped before its end" });
+            serving.end_where(interrupted, now, &mut self.ledger);
+        }
+    }
+
+    /// Flush the store once nobody runs; then move on.
+    fn advance_drain(&mut self) {
+        let State::Draining { then, .. } = self.windows.state else { return };
+        let Some(drain) = &mut self.drain else { return };
         if let Some(serving) = &mut self.serving {
-            if now >= deadline {
-                let interrupted = |_: &crate::sequence::Sequence| {
-                    Some(Refusal::Interrupted { why: "the server shut down before the answer was complete" })
-                };
-                serving.end_where(interrupted, now, &mut self.ledger);
-            }
             serving.save(store::SaveReason::Drain);
             if !serving.is_empty() || serving.saving.is_behind() {
                 return;

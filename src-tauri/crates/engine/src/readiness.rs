@@ -111,3 +111,69 @@ fn silent_for(stats: &Stats, now: Instant) -> Option<Duration> {
     let silent = now.saturating_duration_since(since);
     (silent > limit).then_some(silent)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::{After, FailureCause};
+    use crate::loader::LoadProgress;
+    use crate::stats::PoolCounts;
+
+    /// The table of the contract: state and numbers on the left, what `/health/ready` says on the right.
+    #[test]
+    fn readiness_is_what_the_table_says() {
+        let now = Instant::now() + Duration::from_secs(100);
+        let ago = |ms: u64| now - Duration::from_millis(ms);
+        let draining = |ms| State::Draining { then: After::Exit, deadline: now + Duration::from_millis(ms) };
+        let pool = |held| PoolCounts { held, total: 1000, ..PoolCounts::default() };
+        let fresh = || Stats { heartbeat: ago(500), pool: pool(412), ..Stats::default() };
+        let silent = || Stats { heartbeat: ago(3_000), pool: pool(412), ..Stats::default() };
+        let failed = State::Failed { cause: FailureCause::Load("no such file".to_owned()) };
+        let half = LoadProgress { bytes_done: 43, bytes_total: 100 };
+        let stepping = |ms| Stats { step_started: Some(ago(ms)), ..silent() };
+
+        let rows: Vec<(State, Stats, &str)> = vec![
+            (State::Unloaded, fresh(), "no_model NoModel"),
+            (
+                State::Loading,
+                Stats { load: half, ..fresh() },
+                "model_loading ModelLoading { progress: 0.43 }",
+            ),
+            (State::Loading, silent(), "model_loading ModelLoading { progress: 0.0 }"),
+            (State::Ready, fresh(), "ready 41.2"),
+            (State::Ready, Stats { pool: pool(900), ..fresh() }, "ready 90.0"),
+            (
+                State::Ready,
+                Stats { pool: pool(901), ..fresh() },
+                "pool_near_exhaustion PoolNearExhaustion { pool_utilization: 90.1 }",
+            ),
+            (State::Ready, Stats { heartbeat: ago(2_000), ..fresh() }, "ready 41.2"),
+            (
+                State::Ready,
+                Stats { heartbeat: ago(2_001), ..fresh() },
+                "engine_stalled EngineStalled { silent: 2.001s }",
+            ),
+            (State::Ready, stepping(30_000), "ready 41.2"),
+            (State::Ready, stepping(30_001), "engine_stalled EngineStalled { silent: 30.001s }"),
+            (
+                draining(7_000),
+                Stats { n_running: 3, ..silent() },
+                "shutting_down ShuttingDown { n_active: 3, deadline: 7s }",
+            ),
+            (State::Parked, fresh(), "parked Parked"),
+            (
+                failed,
+                fresh(),
+                "engine_failed EngineFailed { cause: \"the model could not be loaded: no such file\" }",
+            ),
+            (State::Stopped, fresh(), "shutting_down Stopped"),
+        ];
+        for (state, stats, want) in rows {
+            let said = match readiness(&state, &stats, now) {
+                Readiness::Ready { pool_utilization } => format!("ready {pool_utilization:.1}"),
+                Readiness::NotReady(why) => format!("{} {why:?}", why.reason()),
+            };
+            assert_eq!(said, want, "{state:?}");
+        }
+    }
+}

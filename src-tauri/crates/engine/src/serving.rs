@@ -224,7 +224,7 @@ impl Serving {
             self.take(id, |sequence| sequence.finish(FinishReason::Length, now, ledger));
         }
         ledger.totals.evictions = self.scheduler.pool().n_evictions;
-        self.save(store::SaveReason::BlockFull);
+        self.save(store::SaveReason::Tail);
     }
 
     /// Offer what was completed to the store; `tail_reason` is why partial blocks are among it.

@@ -2,4 +2,10 @@
 //! released, and time is moved by hand.
 
 mod answers;
+mod cancelling;
+mod draining;
+mod faults;
 mod house;
+mod lifecycle;
+mod queueing;
+mod saving;

@@ -1,7 +1,7 @@
 //! A running engine for a test, and the questions that tests ask it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use scheduler::TokenId;
 
@@ -124,9 +124,4 @@ pub(super) async fn outcome(mut stream: EventStream) -> Outcome {
         assert_eq!(stream.recv().await, None);
         return Outcome { text, tokens, end, usage };
     }
-}
-
-/// The time, for tests of pure functions.
-pub(super) fn t0() -> Instant {
-    Instant::now()
 }

@@ -1,0 +1,85 @@
+//! Blocks on their way to the store.
+
+use std::sync::Arc;
+
+use store::SaveReason;
+
+use super::house::*;
+use crate::testing::{MemoryStore, ScriptedModel, Steering};
+use crate::{After, EngineConfig};
+
+async fn with_store(model: ScriptedModel) -> (House, Arc<MemoryStore>) {
+    let store = Arc::new(MemoryStore::default());
+    let config = EngineConfig { store: Arc::clone(&store) as _, ..EngineConfig::default() };
+    (House::with(model, Steering::free(), config).await, store)
+}
+
+#[tokio::test]
+async fn every_block_is_saved_once_it_is_full_and_the_tail_when_the_answer_ends() {
+    for window in [None, Some(32)] {
+        let (house, store) = with_store(ScriptedModel { window, ..ScriptedModel::default() }).await;
+        let answer = house.answer(greedy(prompt(1, 40), 10)).await;
+        house.handle.drain(After::Park, HOUR).await.unwrap();
+        let mut all = prompt(1, 40);
+        all.extend(&answer.tokens);
+        for group in 0..1 + u16::from(window.is_some()) {
+            let mut records: Vec<_> = store.records().into_iter().filter(|r| r.key.group == group).collect();
+            // Follow the chain from the block that no record is the parent of.
+            let keys: Vec<_> = records.iter().map(|r| r.key.hash).collect();
+            let first = records.iter().position(|r| !keys.contains(&r.parent)).unwrap();
+            let mut chain = vec![records.swap_remove(first)];
+            while let Some(at) = records.iter().position(|r| r.parent == chain[chain.len() - 1].key.hash) {
+                chain.push(records.swap_remove(at));
+            }
+            assert!(records.is_empty(), "{records:?}");
+            let saved: Vec<u32> = chain.iter().flat_map(|r| r.tokens.clone()).collect();
+            // The last token sampled was never computed.
+            assert_eq!(saved, all[..49], "group {group}, window {window:?}");
+            let reasons: Vec<_> = chain.iter().map(|r| r.reason).collect();
+            assert_eq!(
+                reasons,
+                [SaveReason::BlockFull, SaveReason::BlockFull, SaveReason::BlockFull, SaveReason::Tail]
+            );
+            for (i, record) in chain.iter().enumerate() {
+                assert_eq!(record.fingerprint, [7; 32]);
+                // The bytes are the pool's: the fake pool has a token's id and position in every slot.
+                assert_eq!(record.bytes[..2], (record.tokens[0] as u16).to_le_bytes());
+                assert_eq!(record.bytes[4..8], (16 * i as u32).to_le_bytes());
+            }
+        }
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_deadline_interrupts_is_saved_as_well() {
+    let store = Arc::new(MemoryStore::default());
+    let steering = Steering::holding_steps();
+    let config = EngineConfig { store: Arc::clone(&store) as _, ..EngineConfig::default() };
+    let house = House::with(ScriptedModel::default(), steering.clone(), config).await;
+    let stream = house.ask(greedy(prompt(1, 40), 1000));
+    steering.let_run();
+    steering.held_step();
+    house.handle.begin_drain(After::Exit, std::time::Duration::ZERO);
+    steering.free_steps();
+    assert!(outcome(stream).await.end.is_err());
+    house.reach("stopped").await;
+    house.engine.join();
+    let records = store.records();
+    assert!(records.iter().any(|r| r.reason == SaveReason::Drain && r.tokens.len() < 16), "{records:?}");
+    assert_eq!(store.n_flushes(), 1);
+}
+
+#[tokio::test]
+async fn a_store_without_room_holds_up_nobody_and_gets_everything_later() {
+    let (house, store) = with_store(ScriptedModel::default()).await;
+    store.set_full(true);
+    house.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
+    house.answer(greedy(prompt(2, 100), 10)).await.end.unwrap();
+    assert!(store.records().is_empty());
+    house.see(|stats| stats.pool.held >= 12).await;
+    store.set_full(false);
+    house.see(|stats| stats.pool.held == 0).await;
+    assert_eq!(store.records().len(), 14);
+    house.close().await;
+}
