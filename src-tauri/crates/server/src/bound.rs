@@ -161,6 +161,13 @@ fn stopped(engine: &EngineHandle) -> watch::Receiver<bool> {
     receiver
 }
 
+/// Wait until it turns true.
+async fn until(stopped: &mut watch::Receiver<bool>) {
+    // An error means that the engine is gone, which comes to the same. The guard that `wait_for` returns is a lock
+    // and must not live on.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
 /// Accept until `stopped`, then let go of the listener and give the connections [`LAST_WORDS`].
 async fn serve(
     listener: TcpListener,
@@ -177,7 +184,7 @@ async fn serve(
             (listener.accept().await, seat)
         };
         let (stream, seat) = tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => break,
+            () = until(&mut stopped) => break,
             Some(_) = connections.join_next() => continue,
             (accepted, seat) = accepted => match accepted {
                 Ok((stream, _)) => (stream, seat),
@@ -220,13 +227,9 @@ async fn serve_connection(
         .max_buf_size((2 * (limits.header_bytes + limits.target_bytes)).max(64 << 10))
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
-    let stopping = async {
-        // Both outcomes mean the same: there is no engine any more.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stopping => {
+        () = until(&mut stopped) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

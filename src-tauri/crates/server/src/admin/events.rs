@@ -60,16 +60,17 @@ impl Watching {
                     Err(_) => sse::comment(&mut out, "alive"),
                 }
             }
-            self.state.mark_unchanged();
+            // Asked before the state is read: what a closed channel holds is the last state.
+            let is_closed = self.state.has_changed().is_err();
+            let state = self.state.borrow_and_update().clone();
             let stats = self.stats.borrow_and_update().clone();
-            let now = view(&self.engine, &stats, std::time::Instant::now());
+            let now = view(&self.engine, &state, &stats, std::time::Instant::now());
             if now != self.last {
                 out.clear();
                 sse::named(&mut out, "status", &now);
                 self.last = now;
             }
-            // A closed channel means that the engine's thread has ended.
-            self.ended = *self.state.borrow() == EngineState::Stopped || self.state.has_changed().is_err();
+            self.ended = is_closed || state == EngineState::Stopped;
             if self.ended {
                 break;
             }

@@ -10,12 +10,16 @@ use axum::response::{IntoResponse, Response};
 use engine::{After, DrainReport, EngineHandle, IllegalTransition, State as EngineState};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use crate::body;
 use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::health::one_decimal;
 use crate::router::App;
+
+/// How long the engine may take to say that it has heard of a drain.
+const HEARING: Duration = Duration::from_millis(500);
 
 /// Drain and park. Answers with the report once the drain has ended, or with 202 at once for `?wait=false`.
 ///
@@ -71,6 +75,9 @@ async fn ended(draining: Draining) -> Result<DrainReport, ApiError> {
 }
 
 /// 202 once the engine drains, or has been quicker than that; 409 when it may not.
+///
+/// The engine hears of a drain between two steps. A step that hangs must not hang a stop too: after [`HEARING`]
+/// the drain is on its way, and that is what 202 says.
 async fn begun(engine: &EngineHandle, draining: Draining) -> Result<Response, ApiError> {
     let mut state = engine.watch_state();
     let drains = async {
@@ -85,6 +92,7 @@ async fn begun(engine: &EngineHandle, draining: Draining) -> Result<Response, Ap
             "drained"
         }
         () = drains => "draining",
+        () = sleep(HEARING) => "draining",
     };
     Ok((StatusCode::ACCEPTED, Json(json!({"status": status}))).into_response())
 }

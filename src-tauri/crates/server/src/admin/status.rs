@@ -15,7 +15,7 @@ use crate::router::App;
 pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
     let now = Instant::now();
     let stats = app.engine.stats();
-    let mut status = view(&app.engine, &stats, now);
+    let mut status = view(&app.engine, &app.engine.state(), &stats, now);
     status["version"] = json!(app.config.version);
     status["address"] = json!(format!("http://{}", app.address));
     status["uptime_s"] = json!(seconds(app.started.elapsed()));
@@ -25,15 +25,14 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
 }
 
 /// What changes while the engine works: state, load progress, model, pool, queue, drain.
-pub(super) fn view(engine: &EngineHandle, stats: &Stats, now: Instant) -> Value {
-    let state = engine.state();
+pub(super) fn view(engine: &EngineHandle, state: &EngineState, stats: &Stats, now: Instant) -> Value {
     let mut view = json!({"state": state.name()});
-    match &state {
+    match state {
         EngineState::Failed { cause } => view["cause"] = json!(cause.to_string()),
         EngineState::Draining { then, .. } => view["then"] = json!(format!("{then:?}").to_lowercase()),
         _ => {}
     }
-    match readiness(&state, stats, now) {
+    match readiness(state, stats, now) {
         Readiness::Ready { .. } => view["ready"] = json!(true),
         Readiness::NotReady(reason) => {
             view["ready"] = json!(false);

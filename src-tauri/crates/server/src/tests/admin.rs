@@ -1,0 +1,277 @@
+//! The lifecycle over HTTP: health, drain, resume, stop, status, events, metrics.
+
+use std::time::Duration;
+
+use engine::testing::{Outcome, ScriptedLoader, ScriptedModel};
+use futures_util::StreamExt;
+
+use super::*;
+
+fn held_load() -> (Steering, House) {
+    let steering = Steering::free();
+    steering.hold_loads();
+    let loader = ScriptedLoader::new(ScriptedModel::default(), steering.clone());
+    let house = House::around(steering.clone(), Arc::new(loader), |_, _| {});
+    (steering, house)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_loading_the_server_is_alive_and_says_when_to_come_back() {
+    let (steering, house) = held_load();
+    let waiting = steering.clone();
+    blocking(move || waiting.held_load()).await;
+    house.engine.watch_stats().wait_for(|stats| stats.load.bytes_done > 0).await.unwrap();
+    assert_eq!(house.get("/health").await.text, r#"{"status":"alive"}"#);
+    let startup = house.get("/health/startup").await;
+    assert_eq!(startup.text, r#"{"status":"starting","reason":"model_loading","progress":0.5}"#);
+    assert_eq!(startup.status, 503);
+    let ready = house.get("/health/ready").await;
+    assert_eq!(
+        (ready.status, ready.text.as_str()),
+        (503, r#"{"status":"not_ready","reason":"model_loading"}"#)
+    );
+    let answer = house.post("/v1/chat/completions", &chat("")).await;
+    assert_eq!(answer.error(), (503, "model_loading".into(), "-".into()));
+    assert_eq!(answer.header("retry-after"), "2");
+    steering.release_load(Ok(()));
+    house.ready().await;
+    assert_eq!(house.get("/health/startup").await.text, r#"{"status":"started"}"#);
+    assert_eq!(house.get("/health/ready").await.text, r#"{"status":"ready","pool_utilization":0.0}"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_load_shows_its_cause_and_can_be_tried_again() {
+    let (steering, house) = held_load();
+    steering.release_load(Err("cup.gguf: truncated".into()));
+    house.reaches("failed").await;
+    let ready = house.get("/health/ready").await.json();
+    assert_eq!(ready["reason"], "engine_failed");
+    assert!(ready["cause"].as_str().unwrap().contains("cup.gguf: truncated"));
+    assert_eq!(house.get("/health").await.status, OK);
+    let answer = house.post("/v1/chat/completions", &chat("")).await;
+    assert_eq!(answer.error(), (503, "engine_failed".into(), "-".into()));
+    assert_eq!(house.post("/admin/drain", "").await.error().0, 409);
+    steering.release_load(Ok(()));
+    assert_eq!(house.post("/admin/load", "").await.status, 202);
+    house.ready().await;
+}
+
+#[tokio::test]
+async fn a_drain_lets_streams_end_refuses_new_requests_and_parks() {
+    let house = House::saying(" ok").await;
+    house.steering.hold_steps();
+    let router = house.router.clone();
+    let running = tokio::spawn(async move {
+        let request = post("/v1/chat/completions", &chat(r#","stream":true"#));
+        let response = router.oneshot(request).await.unwrap();
+        String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap()
+    });
+    let steering = house.steering.clone();
+    blocking(move || steering.held_step()).await;
+
+    let router = house.router.clone();
+    let drain = tokio::spawn(async move {
+        router.oneshot(post("/admin/drain?wait=false", r#"{"timeout_s":20}"#)).await.unwrap().status()
+    });
+    settle().await;
+    house.steering.release(Outcome::Run);
+    assert_eq!(drain.await.unwrap(), 202);
+    house.reaches("draining").await;
+    let ready = house.get("/health/ready").await.json();
+    assert_eq!((&ready["reason"], &ready["active"]), (&"shutting_down".into(), &1.into()));
+    let left = ready["deadline_s"].as_f64().unwrap();
+    assert!((15.0..=20.0).contains(&left), "{left}");
+    let refused = house.post("/v1/chat/completions", &chat("")).await;
+    assert_eq!(refused.error(), (503, "shutting_down".into(), "-".into()));
+    assert!((15..=20).contains(&refused.header("retry-after").parse::<u32>().unwrap()));
+
+    house.steering.free_steps();
+    assert!(running.await.unwrap().ends_with("data: [DONE]\n\n"));
+    house.reaches("parked").await;
+    assert_eq!(house.get("/health/ready").await.json()["reason"], "parked");
+    assert_eq!(house.post("/v1/chat/completions", &chat("")).await.error().1, "parked");
+
+    assert_eq!(house.post("/admin/resume", "").await.text, r#"{"status":"ready"}"#);
+    assert_eq!(house.post("/v1/chat/completions", &chat("")).await.status, OK);
+    assert_eq!(house.post("/admin/resume", "").await.error(), (409, "illegal_transition".into(), "-".into()));
+}
+
+#[tokio::test]
+async fn a_drain_that_is_waited_for_answers_with_its_report() {
+    let house = House::saying("a long story").await;
+    house.steering.hold_steps();
+    let router = house.router.clone();
+    let running = tokio::spawn(async move {
+        router.oneshot(post("/v1/chat/completions", &chat(""))).await.unwrap().status()
+    });
+    let steering = house.steering.clone();
+    blocking(move || steering.held_step()).await;
+    let router = house.router.clone();
+    let drain = tokio::spawn(async move {
+        let response = router.oneshot(post("/admin/drain", r#"{"timeout_s":0}"#)).await.unwrap();
+        to_bytes(response.into_body(), usize::MAX).await.unwrap()
+    });
+    settle().await;
+    house.steering.free_steps();
+    let report: Value = serde_json::from_slice(&drain.await.unwrap()).unwrap();
+    assert_eq!(report["status"], "drained");
+    assert_eq!((&report["report"]["interrupted"], &report["report"]["drained"]), (&1.into(), &0.into()));
+    assert_eq!(running.await.unwrap(), 503, "an interrupted answer that was not streamed");
+    let metrics = house.get("/metrics").await.text;
+    for line in [
+        "samovar_drains_total 1",
+        "samovar_drain_timeouts_total 1",
+        "samovar_drained_sequences_total{outcome=\"interrupted\"} 1",
+    ] {
+        assert!(metrics.lines().any(|got| got == line), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn admin_calls_refuse_what_they_do_not_know() {
+    let house = House::saying("a").await;
+    for (path, body, param) in [
+        ("/admin/drain", r#"{"timeout_s":-1}"#, "timeout_s"),
+        ("/admin/drain", r#"{"timeout_s":1e9}"#, "timeout_s"),
+        ("/admin/drain", r#"{"timeout":1}"#, "timeout"),
+        ("/admin/drain?wait=maybe", "", "wait"),
+        ("/admin/stop", r#"{"now":true}"#, "now"),
+        ("/admin/resume", r#"{"x":1}"#, "x"),
+    ] {
+        let (status, _, got) = house.post(path, body).await.error();
+        assert_eq!((status, got.as_str()), (400, param), "{path} {body}");
+    }
+    assert_eq!(house.engine.state(), State::Ready);
+}
+
+#[tokio::test]
+async fn status_shows_state_model_pool_queue_and_totals() {
+    let house = House::saying(" ok").await;
+    house.post("/v1/chat/completions", &chat("")).await;
+    house
+        .engine
+        .watch_stats()
+        .wait_for(|stats| stats.totals.requests == 1 && stats.n_running == 0)
+        .await
+        .unwrap();
+    let status = house.get("/admin/status").await.json();
+    for (field, want) in [
+        ("/state", "\"ready\""),
+        ("/ready", "true"),
+        ("/load/progress", "1.0"),
+        ("/model/id", "\"scripted\""),
+        ("/model/context_length", "2048"),
+        ("/pool/blocks/total", "256"),
+        ("/running", "0"),
+        ("/waiting", "0"),
+        ("/drain", "null"),
+        ("/address", "\"http://127.0.0.1:8642\""),
+        ("/totals/requests", "1"),
+    ] {
+        assert_eq!(status.pointer(field).map(Value::to_string).as_deref(), Some(want), "{field}");
+    }
+    assert!(status["version"].is_string() && status["uptime_s"].is_number());
+}
+
+#[tokio::test]
+async fn requests_show_what_became_of_them_and_no_text() {
+    let house = House::saying(" ok").await;
+    house.post("/v1/completions", r#"{"prompt":"my secret plan","max_tokens":2,"session_id":"a-1"}"#).await;
+    let answer = house.get("/admin/requests").await;
+    let record = &answer.json()["requests"][0];
+    assert_eq!(
+        (&record["agent"], &record["outcome"], &record["prompt_tokens"], &record["generated_tokens"]),
+        (&"a-1".into(), &"length".into(), &14.into(), &2.into())
+    );
+    assert!(!answer.text.contains("secret"));
+}
+
+/// The next event of a stream, comments skipped.
+async fn event(body: &mut axum::body::BodyDataStream) -> Option<Value> {
+    loop {
+        let chunk = body.next().await?.unwrap();
+        let text = std::str::from_utf8(&chunk).unwrap();
+        if let Some(data) = text.strip_prefix("event: status\ndata: ") {
+            return Some(serde_json::from_str(data).unwrap());
+        }
+        assert!(text.starts_with(':'), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_begin_with_a_snapshot_follow_changes_and_end_with_the_engine() {
+    let (steering, house) = held_load();
+    let request = Request::get("/admin/events").header("host", "localhost:8642").body(Body::empty()).unwrap();
+    let response = house.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body().into_data_stream();
+    let first = event(&mut body).await.unwrap();
+    assert!(["unloaded", "loading"].contains(&first["state"].as_str().unwrap()), "{first}");
+
+    steering.release_load(Ok(()));
+    let mut states = Vec::new();
+    loop {
+        let Some(event) = event(&mut body).await else { break };
+        let state = event["state"].as_str().unwrap().to_owned();
+        if state == "ready" && !states.contains(&state) {
+            house.post("/admin/stop", "").await;
+        }
+        states.push(state);
+    }
+    assert!(states.contains(&"ready".to_owned()), "{states:?}");
+    assert_eq!(states.last().map(String::as_str), Some("stopped"), "{states:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_tell_nothing_new_are_not_sent_but_a_comment_is() {
+    let house = House::saying("a").await;
+    let request = Request::get("/admin/events").header("host", "localhost:8642").body(Body::empty()).unwrap();
+    let mut body = house.router.clone().oneshot(request).await.unwrap().into_body().into_data_stream();
+    event(&mut body).await.unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(60), body.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(next, ": alive\n\n");
+}
+
+#[tokio::test]
+async fn metrics_are_fresh_and_count_by_route_template_and_status() {
+    let house = House::saying(" ok").await;
+    house.post("/v1/chat/completions", &chat("")).await;
+    house
+        .engine
+        .watch_stats()
+        .wait_for(|stats| stats.totals.requests == 1 && stats.n_running == 0)
+        .await
+        .unwrap();
+    house.post("/v1/chat/completions", "{").await;
+    house.get("/v1/models/a").await;
+    house.get("/v1/models/b").await;
+    house.get("/random/1").await;
+    house.get("/random/2").await;
+    let answer = house.get("/metrics").await;
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    for line in [
+        r#"samovar_state{state="ready"} 1"#,
+        r#"samovar_http_requests_total{method="POST",route="/v1/chat/completions",status="200"} 1"#,
+        r#"samovar_http_requests_total{method="POST",route="/v1/chat/completions",status="400"} 1"#,
+        r#"samovar_http_requests_total{method="GET",route="/v1/models/{*id}",status="404"} 2"#,
+        r#"samovar_http_requests_total{method="GET",route="unmatched",status="404"} 2"#,
+        "samovar_generated_tokens_total 4",
+        "samovar_prefill_tokens_total 20",
+        "samovar_time_to_first_token_seconds_count 1",
+    ] {
+        assert!(answer.text.lines().any(|got| got == line), "{line}\n{}", answer.text);
+    }
+    for name in [
+        "samovar_inter_token_seconds_bucket",
+        "samovar_queue_seconds_sum",
+        "samovar_requests_waiting",
+        "samovar_pool_blocks{state=\"held\"}",
+        "samovar_prefix_hit_tokens_total",
+        "samovar_evictions_total",
+        "samovar_drains_total",
+        "samovar_drain_seconds_total",
+        "samovar_drain_timeouts_total",
+    ] {
+        assert!(answer.text.lines().any(|line| line.starts_with(name)), "{name}");
+    }
+}

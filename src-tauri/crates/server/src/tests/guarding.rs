@@ -1,0 +1,181 @@
+//! What keeps web pages, strangers and floods out, and that every refusal has its id and shape.
+
+use super::*;
+use crate::config::{ApiKey, HttpLimits};
+
+/// A request with these headers and no others.
+fn bare(method: &str, path: &str, headers: &[(&str, &str)], body: &'static str) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Body::from(body)).unwrap()
+}
+
+const HOST: (&str, &str) = ("host", "localhost:8642");
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[tokio::test]
+async fn strangers_are_refused_with_an_id_and_in_the_shape_of_the_api() {
+    let house = House::with("a", |config, _| {
+        config.limits = HttpLimits { body_bytes: 1000, ..HttpLimits::default() };
+    });
+    house.ready().await;
+    let path = "/v1/chat/completions";
+    let huge: &str = Box::leak(chat(&format!(r#","user":"{}""#, "x".repeat(1000))).into_boxed_str());
+    let long_target = format!("/{}", "x".repeat(9000));
+    let long_header = "x".repeat(40_000);
+    for (what, request, status, code) in [
+        ("no host", bare("GET", "/v1/models", &[], ""), 400, "bad_request"),
+        ("forged host", bare("GET", "/v1/models", &[("host", "evil.example")], ""), 403, "host_not_allowed"),
+        (
+            "rebound name with our port",
+            bare("GET", "/v1/models", &[("host", "evil.example:8642")], ""),
+            403,
+            "host_not_allowed",
+        ),
+        (
+            "health with a forged host",
+            bare("GET", "/health", &[("host", "evil.example")], ""),
+            403,
+            "host_not_allowed",
+        ),
+        (
+            "page of another site",
+            bare("POST", path, &[HOST, JSON, ("origin", "https://evil.example")], "{}"),
+            403,
+            "origin_not_allowed",
+        ),
+        (
+            "page of another local app",
+            bare("GET", "/admin/status", &[HOST, ("origin", "http://localhost:3000")], ""),
+            403,
+            "origin_not_allowed",
+        ),
+        (
+            "sandboxed page",
+            bare("POST", "/admin/stop", &[HOST, ("origin", "null")], ""),
+            403,
+            "origin_not_allowed",
+        ),
+        (
+            "foreign preflight",
+            bare(
+                "OPTIONS",
+                path,
+                &[HOST, ("origin", "https://evil.example"), ("access-control-request-method", "POST")],
+                "",
+            ),
+            403,
+            "origin_not_allowed",
+        ),
+        (
+            "image of another site",
+            bare(
+                "GET",
+                "/admin/events",
+                &[HOST, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")],
+                "",
+            ),
+            403,
+            "origin_not_allowed",
+        ),
+        (
+            "no content type",
+            bare("POST", path, &[HOST, ("content-length", "2")], "{}"),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            "a form",
+            bare("POST", "/admin/stop", &[HOST, ("content-type", "application/x-www-form-urlencoded")], ""),
+            415,
+            "unsupported_media_type",
+        ),
+        ("huge body", bare("POST", path, &[HOST, JSON], huge), 413, "request_too_large"),
+        ("long target", bare("GET", &long_target, &[HOST], ""), 414, "uri_too_long"),
+        ("long header", bare("GET", "/", &[HOST, ("x", &long_header)], ""), 431, "headers_too_large"),
+        (
+            "many headers",
+            bare("GET", "/", &[&[HOST][..], &[("x", "y"); 100]].concat(), ""),
+            431,
+            "headers_too_large",
+        ),
+        ("unknown path", bare("GET", "/v1/nothing", &[HOST], ""), 404, "unknown_url"),
+        ("later path", bare("POST", "/v1/embeddings", &[HOST, JSON], "{}"), 404, "unknown_url"),
+        ("wrong method", bare("GET", path, &[HOST], ""), 405, "method_not_allowed"),
+        ("odd method", bare("BREW", "/health", &[HOST], ""), 405, "method_not_allowed"),
+    ] {
+        let answer = house.send(request).await;
+        let (got_status, got_code, _) = answer.error();
+        assert_eq!((got_status, got_code.as_str()), (status, code), "{what}: {answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), "", "{what}");
+    }
+    assert_eq!(house.engine.state(), State::Ready, "none of them stopped the server");
+    assert_eq!(house.engine.stats().totals.requests, 0);
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_one() {
+    let house = House::saying("a").await;
+    assert_eq!(house.get("/v1/completions").await.header("allow"), "POST");
+}
+
+#[tokio::test]
+async fn the_app_s_own_window_may_ask_and_read() {
+    let house = House::with("a", |config, _| config.api_key = Some(ApiKey::new("sk-1").unwrap()));
+    house.ready().await;
+    for origin in ["tauri://localhost", "http://tauri.localhost", "http://127.0.0.1:8642"] {
+        let asks = [
+            HOST,
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "authorization,content-type,x-session-id"),
+        ];
+        let preflight = house.send(bare("OPTIONS", "/v1/chat/completions", &asks, "")).await;
+        assert_eq!(preflight.status, 204);
+        assert_eq!(preflight.header("access-control-allow-origin"), origin);
+        assert_eq!(
+            preflight.header("access-control-allow-headers"),
+            "authorization,content-type,x-session-id"
+        );
+        assert!(preflight.header("access-control-allow-methods").contains("POST"));
+
+        let answer = house.send(bare("GET", "/v1/models", &[HOST, ("origin", origin)], "")).await;
+        assert_eq!(answer.error().0, 401);
+        assert_eq!(answer.header("access-control-allow-origin"), origin, "it must be able to read the 401");
+        assert!(answer.header("access-control-expose-headers").contains("x-request-id"));
+        assert!(answer.header("vary").contains("origin"));
+    }
+}
+
+#[tokio::test]
+async fn a_key_opens_everything_and_without_it_only_health_answers() {
+    let house = House::with("a", |config, _| config.api_key = Some(ApiKey::new("sk-1").unwrap()));
+    house.ready().await;
+    for path in ["/v1/models", "/metrics", "/admin/status", "/admin/events", "/nowhere"] {
+        let answer = house.get(path).await;
+        assert_eq!(answer.error(), (401, "invalid_api_key".into(), "-".into()), "{path}");
+        assert_eq!(answer.header("www-authenticate"), "Bearer");
+    }
+    for path in ["/health", "/health/live", "/health/ready", "/health/startup"] {
+        assert_eq!(house.get(path).await.status, OK, "{path}");
+    }
+    for key in [("authorization", "Bearer sk-1"), ("x-api-key", "sk-1")] {
+        assert_eq!(house.send(bare("GET", "/v1/models", &[HOST, key], "")).await.status, OK);
+    }
+    let wrong = house.send(bare("GET", "/v1/models", &[HOST, ("x-api-key", "sk-2")], "")).await;
+    assert_eq!(wrong.error().0, 401);
+    assert!(!wrong.text.contains("sk-2"), "a key is never echoed");
+}
+
+#[tokio::test]
+async fn an_id_is_echoed_when_well_formed_and_made_up_when_not() {
+    let house = House::saying("a").await;
+    let echo = |sent: &'static str| house.send(bare("GET", "/health", &[HOST, ("x-request-id", sent)], ""));
+    assert_eq!(echo("my-id.7").await.header("x-request-id"), "my-id.7");
+    assert!(echo("no spaces, please").await.header("x-request-id").starts_with("req_"));
+    let answer = house.post("/v1/chat/completions", &chat("")).await;
+    let id = answer.header("x-request-id").to_owned();
+    assert_eq!(house.get("/admin/requests").await.json()["requests"][0]["id"], id.as_str());
+}
