@@ -3,6 +3,7 @@
 use super::sim::layout;
 use crate::block_pool::{BlockPool, Retention};
 use crate::footprint::Footprint;
+use crate::prefix_cache::{PrefixCache, Registered};
 use crate::{
     NewSequence, PoolCounts, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
     SubmitError,
@@ -159,6 +160,23 @@ fn nothing_of_a_discarded_sequence_is_offered_to_the_store() {
     assert_eq!(scheduler.take_completed(), []);
     assert_eq!((scheduler.pool().n_free, scheduler.state(SeqId(1))), (10, None));
     assert_eq!(scheduler.discard(SeqId(1)), []);
+}
+
+#[test]
+fn a_hash_alone_is_no_hit() {
+    let footprint = Footprint::new(&layout(4, &[None]));
+    let mut cache = PrefixCache::new(footprint, 4, [0; 32], StoreMode::Off);
+    let hash = crate::ChainHash([5; 32]);
+    let key = crate::BlockKey { hash, group_idx: 0 };
+    let root = cache.hasher.root();
+    let block = cache.alloc().unwrap();
+    assert_eq!(cache.register(block, key, &root, &[1, 2, 3, 4], true), Registered::New);
+    assert_eq!(cache.find_hit(&[1, 2, 3, 4, 9], &[hash], 4, None).n_tokens, 4);
+    // Other tokens that hash to the same, as far as the hash can tell.
+    assert_eq!(cache.find_hit(&[8, 2, 3, 4, 9], &[hash], 4, None).n_tokens, 0);
+    let other = cache.alloc().unwrap();
+    assert_eq!(cache.register(other, key, &root, &[8, 2, 3, 4], true), Registered::Collision);
+    assert_eq!(cache.register(other, key, &root, &[1, 2, 3, 4], true), Registered::Taken(block));
 }
 
 #[test]
