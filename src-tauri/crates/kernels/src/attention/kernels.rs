@@ -1,6 +1,7 @@
 //! The two inner loops: scores of 16 keys at a time, and weighted sums of 16 values at a time.
 //!
-//! `R` query rows share each load. However many rows or tiles a call takes, a score is one chain over the
+//! `R` query rows share each load. While a tile of the pool is computed, the tile that will be read [`AHEAD`]
+//! tiles later is prefetched: tiles lie in runs of a few KiB, too short for the hardware's guesses. However many rows or tiles a call takes, a score is one chain over the
 //! dimensions and a sum is one chain over the keys.
 #![allow(clippy::needless_range_loop, reason = "indices name the lanes of a register block")]
 #![allow(
@@ -14,9 +15,13 @@ use super::formats::{Format, Tile};
 use crate::kv::{GROUP, TILE};
 use crate::simd::{LANES, Simd};
 
+/// How many tiles before its turn a tile is prefetched.
+pub(super) const AHEAD: usize = 4;
+
 /// `out[r][16 t + i] = q[r] · key i of tiles[t]` for `n_rows` rows.
 ///
-/// A format that was converted is computed for whole groups of [`Simd::ROWS`] rows.
+/// A format that was converted is computed for whole groups of [`Simd::ROWS`] rows. `tiles` is followed by
+/// [`AHEAD`] tiles to prefetch.
 ///
 /// # Safety
 /// The instruction set of `S`; tiles of format `F`; `q` valid for rows of `dim` values and `out` for rows of
@@ -62,15 +67,21 @@ unsafe fn over_tiles<S: Simd, F: Format<S>, const R: usize>(
     q: *const f32,
     out: *mut f32,
 ) {
+    let n = tiles.len() - AHEAD;
     if S::ROWS == 8 {
-        for t in (0..tiles.len()).step_by(2) {
+        let n_paired = if F::CONVERTED { n / 2 * 2 } else { n };
+        if n_paired < n {
+            scores_of::<S, F, R, 1>([tiles[n - 1]], [Tile::NONE], dim, q, out.add((n - 1) * TILE));
+        }
+        for t in (0..n_paired).step_by(2) {
             // An odd last tile goes twice: its second scores land where none are read.
-            let pair = [tiles[t], tiles[(t + 1).min(tiles.len() - 1)]];
-            scores_of::<S, F, R, 2>(pair, dim, q, out.add(t * TILE));
+            let pair = [tiles[t], tiles[(t + 1).min(n - 1)]];
+            let ahead = [tiles[t + AHEAD], tiles[(t + 1 + AHEAD).min(n - 1 + AHEAD)]];
+            scores_of::<S, F, R, 2>(pair, ahead, dim, q, out.add(t * TILE));
         }
     } else {
-        for (t, tile) in tiles.iter().enumerate() {
-            scores_of::<S, F, R, 1>([*tile], dim, q, out.add(t * TILE));
+        for t in 0..n {
+            scores_of::<S, F, R, 1>([tiles[t]], [tiles[t + AHEAD]], dim, q, out.add(t * TILE));
         }
     }
 }
@@ -78,6 +89,7 @@ unsafe fn over_tiles<S: Simd, F: Format<S>, const R: usize>(
 #[inline(always)]
 unsafe fn scores_of<S: Simd, F: Format<S>, const R: usize, const T: usize>(
     tiles: [Tile; T],
+    ahead: [Tile; T],
     dim: usize,
     q: *const f32,
     out: *mut f32,
@@ -88,6 +100,11 @@ unsafe fn scores_of<S: Simd, F: Format<S>, const R: usize, const T: usize>(
         if F::SCALED && d % GROUP == 0 {
             for t in 0..T {
                 scale[t] = F::key_scale(tiles[t], d / GROUP, dim);
+            }
+        }
+        if !F::CONVERTED && (d * F::LANES_BYTES).is_multiple_of(64) {
+            for t in 0..T {
+                S::prefetch(ahead[t].address(d * F::LANES_BYTES));
             }
         }
         let mut even = [S::zero(); T];
@@ -128,8 +145,10 @@ pub(super) enum Target {
 
 /// `out[r] = Σ p[r][j] · value j` over keys `lo..hi` of a partition for `n_rows` rows, in the order of the keys.
 ///
+/// `tiles` is followed by [`AHEAD`] tiles to prefetch.
+///
 /// # Safety
-/// The instruction set of `S`; `tiles[j / 16]` of format `F` for every key; `p` valid for rows of
+/// The instruction set of `S`; `tiles[j / 16]` of format `F` for every key and [`AHEAD`] more; `p` valid for rows of
 /// [`SCORE_STRIDE`] values, `out` for rows of `dim`, the target's factors for `n_rows`, each up to a whole group
 /// of rows.
 #[inline(always)]
@@ -196,8 +215,15 @@ unsafe fn sums_of<S: Simd, F: Format<S>, const R: usize, const N: usize>(
     let mut j = lo;
     while j < hi {
         let tile = *tiles.get_unchecked(j / TILE);
+        let ahead = *tiles.get_unchecked(j / TILE + AHEAD);
         let end = hi.min((j / TILE + 1) * TILE);
         while j < end {
+            if !F::CONVERTED {
+                let from = ((j % TILE) * (dim / LANES) + c) * F::LANES_BYTES;
+                for line in 0..(N * F::LANES_BYTES).div_ceil(64) {
+                    S::prefetch(ahead.address(from + line * 64));
+                }
+            }
             let mut v = [S::zero(); N];
             for i in 0..N {
                 v[i] = F::value(tile, j % TILE, c + i, dim);

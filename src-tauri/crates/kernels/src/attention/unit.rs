@@ -262,7 +262,7 @@ unsafe fn partition<S: Simd, F: Format<S>>(
             let (first, last) = (t.max(lo / TILE), end.min(hi.div_ceil(TILE)));
             if first < last {
                 let (q, p) = (to.q.add(r * shape.k_dim), to.p.add(r * SCORE_STRIDE + first * TILE));
-                kernels::scores::<S, F>(k_tiles.get_unchecked(first..last), shape.k_dim, n, q, p);
+                kernels::scores::<S, F>(&k_tiles[first..last + kernels::AHEAD], shape.k_dim, n, q, p);
             }
         }
     }
@@ -300,9 +300,11 @@ unsafe fn partition<S: Simd, F: Format<S>>(
     }
 }
 
-type Tiles = [Tile; PARTITION_TILES];
+/// A partition's tiles, and those that are read after them.
+type Tiles = [Tile; PARTITION_TILES + kernels::AHEAD];
 
-/// The K and V tiles of a partition, in the pool or converted.
+/// The K and V tiles `first..last` of a partition, in the pool or converted. V follows K, and the next
+/// partition's K follows V.
 #[inline(always)]
 unsafe fn tiles<S: Simd>(
     job: &Job<'_>,
@@ -313,14 +315,19 @@ unsafe fn tiles<S: Simd>(
     (first, last): (usize, usize),
 ) -> (Tiles, Tiles) {
     let (layer, row) = (job.layer, &job.rows[item.row]);
-    let (mut k_tiles, mut v_tiles) = ([Tile::NONE; PARTITION_TILES], [Tile::NONE; PARTITION_TILES]);
+    let none = [Tile::NONE; PARTITION_TILES + kernels::AHEAD];
+    let (mut k_tiles, mut v_tiles) = (none, none);
+    let k_of = |position: usize| {
+        let block = job.arena.block_ptr(row.block_of(position, layer.block_tokens));
+        let k_part = block.add(layer.k_offset + item.kv_head * layer.head_bytes(layer.k_dim));
+        Tile::of(layer.dtype, k_part, layer.block_tokens, position % layer.block_tokens, layer.k_dim)
+    };
     for t in first..last {
         let position = part * PARTITION + t * TILE;
         let slot = position % layer.block_tokens;
         let block = job.arena.block_ptr(row.block_of(position, layer.block_tokens));
-        let k_part = block.add(layer.k_offset + item.kv_head * layer.head_bytes(layer.k_dim));
         let v_part = block.add(layer.v_offset + item.kv_head * layer.head_bytes(layer.v_dim));
-        k_tiles[t] = Tile::of(layer.dtype, k_part, layer.block_tokens, slot, layer.k_dim);
+        k_tiles[t] = k_of(position);
         v_tiles[t] = Tile::of(layer.dtype, v_part, layer.block_tokens, slot, layer.v_dim);
         if !shape.converted {
             continue;
@@ -345,6 +352,15 @@ unsafe fn tiles<S: Simd>(
             }
         }
         (k_tiles[t], v_tiles[t]) = (Tile::converted(k_out), Tile::converted(v_out));
+    }
+    if !shape.converted {
+        for i in 0..kernels::AHEAD {
+            k_tiles[last + i] = v_tiles[(first + i).min(last - 1)];
+            let position = (part + 1) * PARTITION + i * TILE;
+            if last == PARTITION_TILES && position < item.position + item.n_tokens {
+                v_tiles[last + i] = k_of(position);
+            }
+        }
     }
     (k_tiles, v_tiles)
 }

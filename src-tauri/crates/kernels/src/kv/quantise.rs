@@ -1,6 +1,6 @@
 //! One head's vector in the quantised formats, and the rotation of keys in q4.
 
-use super::{KvFormat, MAX_HEAD_DIM};
+use super::{GROUP, KvFormat, MAX_HEAD_DIM};
 use half::f16;
 
 /// The largest value that half precision holds.
@@ -12,50 +12,68 @@ pub(crate) fn saturate(x: f32) -> f32 {
     x.clamp(-F16_MAX, F16_MAX) + x * 0.0
 }
 
-/// Rounds a group to integers in `−127..=127` and returns the scale's bits.
+/// Adding it to a float of a small size leaves the nearest integer, ties to even, in the low bits.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// Rounds a group to integers in `−127..=127` and returns the scale's bits. Missing values are 0.
 #[inline(always)]
-pub(crate) fn round_q8(group: &[f32], out: &mut [i8]) -> u16 {
-    let largest = largest_size(group);
-    let scale = f16::from_f32_const(saturate(largest / 127.0));
+pub(crate) fn round_q8(group: &[f32; GROUP], out: &mut [i8; GROUP]) -> u16 {
+    let scale = f16::from_f32_const(saturate(largest_size(group) / 127.0));
     let inverse = inverse_of(scale);
     for (q, x) in out.iter_mut().zip(group) {
-        *q = (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8;
+        *q = ((x * inverse).clamp(-127.0, 127.0) + ROUNDER).to_bits() as i8;
     }
     scale.to_bits()
 }
 
-/// Rounds a group to nibbles `0..=15` that stand for −8..=7, and returns the scale's bits.
+/// Rounds a group to nibbles `0..=15` that stand for −8..=7, and returns the scale's bits. Missing values are 0.
 ///
 /// The scale puts the value of the largest size on −8, or is a little smaller or larger if that fits the whole
 /// group better in least squares.
 #[inline(always)]
-pub(crate) fn round_q4(group: &[f32], out: &mut [u8]) -> u16 {
-    let largest = group.iter().fold(0f32, |m, x| if x.abs() > m.abs() || x.is_nan() { *x } else { m });
-    let mut best = (f32::INFINITY, f16::ZERO);
-    for eighths in [-8.0, -8.5, -7.5, -9.0] {
-        let scale = f16::from_f32_const(saturate(largest / eighths));
-        let (step, inverse) = (scale.to_f32_const(), inverse_of(scale));
-        let error: f32 = group.iter().map(|x| (x - nearest(*x, inverse) * step).powi(2)).sum();
-        if error < best.0 || !largest.is_finite() {
+pub(crate) fn round_q4(group: &[f32; GROUP], out: &mut [u8; GROUP]) -> u16 {
+    let size = largest_size(group);
+    let is_positive = group.iter().fold(false, |any, x| any | (x.to_bits() == size.to_bits()));
+    let largest = if is_positive { size } else { -size };
+    let mut best = (f32::INFINITY, f16::from_f32_const(saturate(largest / -8.0)));
+    for steps in [-8.0, -8.5, -7.5, -9.0] {
+        let scale = f16::from_f32_const(saturate(largest / steps));
+        let error = squared_error(group, scale);
+        if error < best.0 {
             best = (error, scale);
         }
     }
     let inverse = inverse_of(best.1);
     for (q, x) in out.iter_mut().zip(group) {
-        *q = (nearest(*x, inverse) + 8.0) as u8;
+        *q = (((x * inverse).clamp(-8.0, 7.0) + (ROUNDER + 8.0)).to_bits() & 15) as u8;
     }
     best.1.to_bits()
 }
 
+/// What a group loses at this scale, summed by a fixed tree so that it is the same everywhere.
 #[inline(always)]
-fn nearest(x: f32, inverse: f32) -> f32 {
-    (x * inverse).round_ties_even().clamp(-8.0, 7.0)
+fn squared_error(group: &[f32; GROUP], scale: f16) -> f32 {
+    let (step, inverse) = (scale.to_f32_const(), inverse_of(scale));
+    let mut errors = [0f32; GROUP];
+    for (e, x) in errors.iter_mut().zip(group) {
+        let nearest = ((x * inverse).clamp(-8.0, 7.0) + ROUNDER) - ROUNDER;
+        let error = x - nearest * step;
+        *e = error * error;
+    }
+    let mut n = GROUP / 2;
+    while n > 0 {
+        for i in 0..n {
+            errors[i] += errors[i + n];
+        }
+        n /= 2;
+    }
+    errors[0]
 }
 
-/// The largest absolute value, or NaN when there is one.
+/// The largest absolute value, or NaN when there is one: as bits, a larger size is a larger integer.
 #[inline(always)]
-fn largest_size(group: &[f32]) -> f32 {
-    group.iter().fold(0f32, |m, x| if x.abs() > m || x.is_nan() { x.abs() } else { m })
+fn largest_size(group: &[f32; GROUP]) -> f32 {
+    f32::from_bits(group.iter().fold(0, |m, x| m.max(x.to_bits() & 0x7FFF_FFFF)))
 }
 
 #[inline(always)]
@@ -131,37 +149,42 @@ mod tests {
         const COARSE: f32 = 127.0 * 3e-8;
         for seed in 0..200 {
             let size = 10f32.powi(seed as i32 % 9 - 4);
-            let group: Vec<f32> = noise(1 + seed as usize % 32, seed).iter().map(|x| x * size).collect();
-            let mut q8 = vec![0i8; group.len()];
+            let group: [f32; GROUP] = noise(GROUP, seed).try_into().unwrap();
+            let group = group.map(|x| x * size);
+            let mut q8 = [0i8; GROUP];
             let step = f16::from_bits(round_q8(&group, &mut q8)).to_f32_const();
-            assert!(
-                group.iter().zip(&q8).all(|(x, q)| (x - f32::from(*q) * step).abs() <= 0.51 * step + COARSE)
-            );
-            let mut q4 = vec![0u8; group.len()];
+            let error = |(x, q): (&f32, &i8)| (x - f32::from(*q) * step).abs();
+            assert!(group.iter().zip(&q8).map(error).fold(0f32, f32::max) <= 0.51 * step + COARSE);
+            let mut q4 = [0u8; GROUP];
             let step = f16::from_bits(round_q4(&group, &mut q4)).to_f32_const();
             assert!(q4.iter().all(|q| *q < 16));
-            let worst = group.iter().zip(&q4).map(|(x, q)| (x - (f32::from(*q) - 8.0) * step).abs());
-            assert!(worst.fold(0f32, f32::max) <= 1.6 * step.abs() + COARSE, "seed {seed}");
+            let error = |(x, q): (&f32, &u8)| (x - (f32::from(*q) - 8.0) * step).abs();
+            assert!(group.iter().zip(&q4).map(error).fold(0f32, f32::max) <= 1.6 * step.abs() + COARSE);
         }
     }
 
     #[test]
     fn extreme_groups_neither_overflow_nor_hide_faults() {
-        let (mut q8, mut q4) = ([0i8; 3], [0u8; 3]);
+        let (mut q8, mut q4) = ([0i8; GROUP], [0u8; GROUP]);
+        let padded = |values: [f32; 3]| {
+            let mut group = [0f32; GROUP];
+            group[..3].copy_from_slice(&values);
+            group
+        };
         let decode8 = |scale: u16, q: i8| f16::from_bits(scale).to_f32_const() * f32::from(q);
         let decode4 = |scale: u16, q: u8| f16::from_bits(scale).to_f32_const() * (f32::from(q) - 8.0);
         for zero in [0.0, -0.0, 1e-30] {
-            let scale = round_q8(&[zero; 3], &mut q8);
+            let scale = round_q8(&padded([zero; 3]), &mut q8);
             assert_eq!(decode8(scale, q8[1]), 0.0);
-            let scale = round_q4(&[zero; 3], &mut q4);
+            let scale = round_q4(&padded([zero; 3]), &mut q4);
             assert_eq!(decode4(scale, q4[1]), 0.0);
         }
-        let scale = round_q8(&[f32::MAX, 0.0, -1.0], &mut q8);
+        let scale = round_q8(&padded([f32::MAX, 0.0, -1.0]), &mut q8);
         assert!(decode8(scale, q8[0]) > 8e6 && decode8(scale, q8[1]) == 0.0);
         for fault in [f32::NAN, f32::INFINITY] {
-            let scale = round_q8(&[1.0, fault, 2.0], &mut q8);
+            let scale = round_q8(&padded([1.0, fault, 2.0]), &mut q8);
             assert!(decode8(scale, q8[0]).is_nan());
-            let scale = round_q4(&[1.0, fault, 2.0], &mut q4);
+            let scale = round_q4(&padded([1.0, fault, 2.0]), &mut q4);
             assert!(decode4(scale, q4[0]).is_nan());
             assert!(saturate(fault).is_nan());
         }

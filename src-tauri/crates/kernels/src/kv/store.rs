@@ -142,7 +142,7 @@ unsafe fn store_key<S: Simd>(format: KvFormat, part: *mut u8, block_tokens: usiz
                 let out = part.cast::<i8>().add(tile * dim * TILE + lane);
                 for (g, group) in key.chunks(GROUP).enumerate() {
                     let mut q = [0i8; GROUP];
-                    scale_at(g).write_unaligned(round_q8(group, &mut q));
+                    scale_at(g).write_unaligned(round_q8(&padded(group), &mut q));
                     for (i, q) in q[..group.len()].iter().enumerate() {
                         out.add((g * GROUP + i) * TILE).write(*q);
                     }
@@ -152,7 +152,7 @@ unsafe fn store_key<S: Simd>(format: KvFormat, part: *mut u8, block_tokens: usiz
                 let out = part.add(tile * format.data_bytes(dim) * TILE + lane);
                 for (g, group) in key.chunks(GROUP).enumerate() {
                     let mut q = [0u8; GROUP];
-                    scale_at(g).write_unaligned(round_q4(group, &mut q));
+                    scale_at(g).write_unaligned(round_q4(&padded(group), &mut q));
                     for i in 0..group.len().div_ceil(2) {
                         out.add((g * GROUP / 2 + i) * TILE).write(q[2 * i] | q[2 * i + 1] << 4);
                     }
@@ -185,14 +185,14 @@ unsafe fn store_value<S: Simd>(
             KvFormat::Q8 => {
                 for (g, group) in value.chunks(GROUP).enumerate() {
                     let mut q = [0i8; GROUP];
-                    scales.add(g).write_unaligned(round_q8(group, &mut q));
+                    scales.add(g).write_unaligned(round_q8(&padded(group), &mut q));
                     std::ptr::copy_nonoverlapping(q.as_ptr().cast(), out.add(g * GROUP), group.len());
                 }
             }
             KvFormat::Q4 => {
                 for (g, group) in value.chunks(GROUP).enumerate() {
                     let mut q = [0u8; GROUP];
-                    scales.add(g).write_unaligned(round_q4(group, &mut q));
+                    scales.add(g).write_unaligned(round_q4(&padded(group), &mut q));
                     for i in 0..group.len().div_ceil(2) {
                         out.add(g * GROUP / 2 + i).write(q[2 * i] | q[2 * i + 1] << 4);
                     }
@@ -200,6 +200,14 @@ unsafe fn store_value<S: Simd>(
             }
         }
     }
+}
+
+/// A group with zeros for the values that it lacks.
+#[inline(always)]
+fn padded(group: &[f32]) -> [f32; GROUP] {
+    let mut whole = [0f32; GROUP];
+    whole[..group.len()].copy_from_slice(group);
+    whole
 }
 
 /// Converts to half precision, saturating.

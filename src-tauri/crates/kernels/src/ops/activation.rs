@@ -88,56 +88,67 @@ simd_dispatch! { unsafe fn unary_on_isa(op: Unary, x: &mut [f32]) = unary_on }
 
 #[inline(always)]
 unsafe fn binary_on<S: Simd>(op: Binary, x: &mut [f32], y: &[f32]) {
-    // SAFETY: `in_lanes` hands over whole groups of lanes; the instruction set by the caller.
+    let (groups, end) = x.as_chunks_mut::<LANES>();
+    let (y_groups, y_end) = y.as_chunks::<LANES>();
+    // SAFETY: whole groups of lanes; the instruction set by the caller.
     unsafe {
-        match op {
-            Binary::SiluMul => in_lanes::<S>(x, y, |x, y| S::mul(vmath::silu::<S>(x), y)),
-            Binary::GeluTanhMul => in_lanes::<S>(x, y, |x, y| S::mul(vmath::gelu_tanh::<S>(x), y)),
-            Binary::Add => in_lanes::<S>(x, y, |x, y| S::add(x, y)),
+        for (x, y) in groups.iter_mut().zip(y_groups) {
+            binary_lanes::<S>(op, x, y);
         }
+        if !end.is_empty() {
+            let (mut a, mut b) = ([0f32; LANES], [0f32; LANES]);
+            a[..end.len()].copy_from_slice(end);
+            b[..end.len()].copy_from_slice(y_end);
+            binary_lanes::<S>(op, &mut a, &b);
+            end.copy_from_slice(&a[..end.len()]);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn binary_lanes<S: Simd>(op: Binary, x: &mut [f32; LANES], y: &[f32; LANES]) {
+    // SAFETY: one group of lanes; the instruction set by the caller.
+    unsafe {
+        let (a, b) = (S::load(x.as_ptr()), S::load(y.as_ptr()));
+        let v = match op {
+            Binary::SiluMul => S::mul(vmath::silu::<S>(a), b),
+            Binary::GeluTanhMul => S::mul(vmath::gelu_tanh::<S>(a), b),
+            Binary::Add => S::add(a, b),
+        };
+        S::store(x.as_mut_ptr(), v);
     }
 }
 
 #[inline(always)]
 unsafe fn unary_on<S: Simd>(op: Unary, x: &mut [f32]) {
-    let y = x.as_ptr();
-    // SAFETY: as in `binary_on`; the second operand is not looked at and may be the first.
+    let (groups, end) = x.as_chunks_mut::<LANES>();
+    // SAFETY: whole groups of lanes; the instruction set by the caller.
     unsafe {
-        let same = std::slice::from_raw_parts(y, 0);
-        match op {
-            Unary::Scale(factor) => in_lanes::<S>(x, same, |x, _| S::mul(x, S::splat(factor))),
-            Unary::Softcap(cap) => in_lanes::<S>(x, same, |x, _| {
-                S::mul(S::splat(cap), vmath::tanh::<S>(S::div(x, S::splat(cap))))
-            }),
+        for x in groups {
+            unary_lanes::<S>(op, x);
+        }
+        if !end.is_empty() {
+            let mut a = [0f32; LANES];
+            a[..end.len()].copy_from_slice(end);
+            unary_lanes::<S>(op, &mut a);
+            end.copy_from_slice(&a[..end.len()]);
         }
     }
 }
 
-/// `x = f(x, y)`, the end of the slices in padded lanes; an empty `y` reads as zeros.
-///
-/// # Safety
-/// The instruction set of `S`; `y` is empty or as long as `x`.
 #[inline(always)]
-unsafe fn in_lanes<S: Simd>(x: &mut [f32], y: &[f32], f: impl Fn(S::V, S::V) -> S::V) {
-    let whole = x.len() / LANES * LANES;
-    // SAFETY: indices below the length, or padded copies.
+unsafe fn unary_lanes<S: Simd>(op: Unary, x: &mut [f32; LANES]) {
+    // SAFETY: one group of lanes; the instruction set by the caller.
     unsafe {
-        for i in (0..whole).step_by(LANES) {
-            let b = if y.is_empty() { S::zero() } else { S::load(y.as_ptr().add(i)) };
-            let v = f(S::load(x.as_ptr().add(i)), b);
-            S::store(x.as_mut_ptr().add(i), v);
-        }
-        let n = x.len() - whole;
-        if n > 0 {
-            let (mut a, mut b) = ([0f32; LANES], [0f32; LANES]);
-            a[..n].copy_from_slice(&x[whole..]);
-            if !y.is_empty() {
-                b[..n].copy_from_slice(&y[whole..]);
+        let a = S::load(x.as_ptr());
+        let v = match op {
+            Unary::Scale(factor) => S::mul(a, S::splat(factor)),
+            Unary::Softcap(cap) => {
+                let cap = S::splat(cap);
+                S::mul(cap, vmath::tanh::<S>(S::div(a, cap)))
             }
-            let v = f(S::load(a.as_ptr()), S::load(b.as_ptr()));
-            S::store(a.as_mut_ptr(), v);
-            x[whole..].copy_from_slice(&a[..n]);
-        }
+        };
+        S::store(x.as_mut_ptr(), v);
     }
 }
 

@@ -173,4 +173,8 @@ impl Simd for Neon {
     unsafe fn max_lane(v: V) -> f32 {
         vmaxvq_f32(vmaxq_f32(vmaxq_f32(v[0], v[2]), vmaxq_f32(v[1], v[3])))
     }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        asm!("prfm pldl2keep, [{0}]", in(reg) p, options(readonly, nostack, preserves_flags));
+    }
 }

@@ -118,4 +118,6 @@ impl Simd for Scalar {
     unsafe fn max_lane(v: V) -> f32 {
         fold(v, |a, b| if a > b { a } else { b })
     }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
 }
