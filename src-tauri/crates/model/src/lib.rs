@@ -30,4 +30,4 @@ pub use gguf::{Gguf, TensorInfo};
 pub use metadata::{Array, Metadata, MetadataError, Strings, Value};
 pub use runner::{CpuRunner, LoadOptions, PoolSize, load, load_open};
 pub use spec::ModelSpec;
-pub use weights::LoadProgress;
+pub use weights::{LoadProgress, Precision};

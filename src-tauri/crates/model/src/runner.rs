@@ -13,7 +13,7 @@ use crate::decoder::{CHUNK_TOKENS, Cpu, Decoder};
 use crate::error::{Cause, LoadError};
 use crate::gguf::Gguf;
 use crate::spec::ModelSpec;
-use crate::weights::{LoadProgress, ModelWeights};
+use crate::weights::{LoadProgress, ModelWeights, Precision};
 
 /// How a model is set up.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,8 @@ pub struct LoadOptions {
     pub kv_dtype: KvDtype,
     /// How much KV there is room for.
     pub pool: PoolSize,
+    /// In which form weights are multiplied.
+    pub precision: Precision,
 }
 
 /// The size of the KV pool.
@@ -95,7 +97,7 @@ impl CpuRunner {
         // The pool comes first: a size that cannot be had costs no packing.
         let arena = arena(&layout, options.pool)?;
         let cpu = Cpu { threads: Threads::new(options.n_threads), isa: options.isa };
-        let weights = ModelWeights::load(gguf, &spec, &cpu.threads, progress)?;
+        let weights = ModelWeights::load(gguf, &spec, &cpu.threads, options.precision, progress)?;
         let decoder = Decoder::new(spec, weights, &layout, cpu);
         let flat = FlatStep::default();
         Ok(CpuRunner { decoder, arena, cache_spec, layout, flat, chunk_tokens: CHUNK_TOKENS })

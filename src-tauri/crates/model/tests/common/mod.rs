@@ -1,0 +1,45 @@
+//! What several tests share.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
+pub mod score;
+pub mod sequence;
+pub mod vectors;
+
+use std::ops::ControlFlow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kernels::isa::Isa;
+use model::{CpuRunner, LoadOptions, PoolSize, Precision, load};
+use scheduler::KvDtype;
+
+/// Tokens of a block in tests.
+pub const BLOCK_TOKENS: usize = 32;
+
+/// Holds off the other tests of this process: each uses all cores, and side by side they only spin.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A real model as users run it, with a pool of `n_blocks`.
+pub fn runner(file: &str, n_threads: usize, n_blocks: usize) -> CpuRunner {
+    load_with(file, |options| {
+        options.n_threads = n_threads;
+        options.pool = PoolSize::Blocks(n_blocks);
+    })
+}
+
+/// A real model with options of one's own.
+pub fn load_with(file: &str, change: impl FnOnce(&mut LoadOptions)) -> CpuRunner {
+    let mut options = LoadOptions {
+        n_threads: 2,
+        isa: Isa::detect(),
+        block_tokens: BLOCK_TOKENS,
+        kv_dtype: KvDtype::F16,
+        pool: PoolSize::Blocks(100),
+        precision: Precision::AsStored,
+    };
+    change(&mut options);
+    let loaded = load(&vectors::model_path(file), &options, &mut |_| ControlFlow::Continue(()));
+    loaded.unwrap_or_else(|error| panic!("{error}"))
+}
