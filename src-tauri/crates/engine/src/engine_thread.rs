@@ -154,6 +154,8 @@ impl EngineThread {
         if serving.saving.is_behind() {
             serving.save(store::SaveReason::Tail);
         }
+        serving.import(ledger);
+        self.is_busy = serving.restoring.has_arrivals();
         if serving.is_empty() {
             return Ok(());
         }
@@ -232,7 +234,13 @@ impl EngineThread {
             Command::Resume { reply } => {
                 let _ = reply.send(self.resume());
             }
-            Command::Restored { .. } | Command::Progress { .. } | Command::Loaded { .. } => {}
+            Command::Restored { seq, blocks } => {
+                if let Some(serving) = &mut self.serving {
+                    serving.restoring.arrived(seq, blocks);
+                }
+            }
+            // Of a load that nobody waits for any more.
+            Command::Progress { .. } | Command::Loaded { .. } => {}
             #[cfg(any(test, feature = "testing"))]
             Command::Wake => {}
         }
@@ -264,7 +272,7 @@ impl EngineThread {
         self.load = None;
         match result {
             Ok(loaded) => {
-                let serving = Serving::new(*loaded, &self.config);
+                let serving = Serving::new(*loaded, &self.config, self.to_self.clone());
                 self.ledger.shared.set_card(Some(Arc::clone(&serving.card)));
                 self.serving = Some(serving);
                 self.failed = None;

@@ -28,6 +28,7 @@ mod loader;
 mod rebuilds;
 mod record;
 mod request;
+mod restoring;
 mod sampling;
 mod saving;
 mod sequence;

@@ -162,17 +162,16 @@ fn weight(logit: f32, max: f32, scale: f32) -> f64 {
     f64::from(exp::exp((logit - max) * scale))
 }
 
-/// Cut a sorted list after the token with which its weight reaches `wanted`; whether it was reached.
-fn keep_nucleus(candidates: &mut Vec<Candidate>, max: f32, scale: f32, wanted: f64) -> bool {
+/// Cut a sorted list after the token with which its weight reaches `wanted`.
+fn keep_nucleus(candidates: &mut Vec<Candidate>, max: f32, scale: f32, wanted: f64) {
     let mut sum = 0.0;
     for (i, candidate) in candidates.iter().enumerate() {
         sum += weight(candidate.logit, max, scale);
         if sum >= wanted {
             candidates.truncate(i + 1);
-            return true;
+            return;
         }
     }
-    false
 }
 
 /// The log-probability of `token` under the unmodified distribution, with the `n_top` likeliest tokens.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use scheduler::{CompletedBlock, ModelRunner, Scheduler};
+use scheduler::{BlockKey, CompletedBlock, ModelRunner, Scheduler};
 use store::{BlockRecord, BlockStore, SaveReason};
 
 /// Copies completed blocks out of the pool and offers them to the store. A store that is off costs a look at a flag.
@@ -28,6 +28,11 @@ impl Saving {
     /// Bytes that the store has still to take.
     pub(crate) fn waiting_bytes(&self) -> u64 {
         self.waiting.len() as u64 * self.block_bytes as u64
+    }
+
+    /// Don't save these: they are not to be used again.
+    pub(crate) fn drop_blocks(&mut self, keys: &[BlockKey]) {
+        self.waiting.retain(|(block, _)| !keys.contains(&block.key));
     }
 
     /// Offer what was completed since the last call, and what the store had no room for then.
@@ -73,7 +78,7 @@ impl Saving {
 }
 
 /// The store's name for a block.
-pub(crate) fn stored_key(key: &scheduler::BlockKey) -> store::BlockKey {
+pub(crate) fn stored_key(key: &BlockKey) -> store::BlockKey {
     // A model has as many groups as layers at most.
     store::BlockKey { hash: key.hash.0, group: key.group_idx as u16 }
 }

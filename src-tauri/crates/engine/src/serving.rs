@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use scheduler::{
-    BlockKey, ChainHasher, EndReason, Logits, ModelRunner, Plan, RunError, Scheduler, SchedulerConfig, SeqId,
-    Step, StoreMode, SubmitError, TokenId,
+    EndReason, Logits, ModelRunner, Plan, RunError, Scheduler, SchedulerConfig, SeqId, Step, StoreMode,
+    SubmitError, TokenId,
 };
 
-use crate::command::Submission;
+use crate::command::{Command, Submission};
 use crate::config::EngineConfig;
 use crate::event::FinishReason;
 use crate::hold_points::Fault;
 use crate::ledger::Ledger;
 use crate::loader::{Loaded, ModelCard};
 use crate::request::Refusal;
+use crate::restoring::Restoring;
 use crate::sampling::Scratch;
 use crate::saving::Saving;
 use crate::sequence::{Sequence, Taken};
@@ -26,6 +28,7 @@ use crate::step_budget::StepBudget;
 pub(crate) struct Serving {
     pub(crate) card: Arc<ModelCard>,
     pub(crate) saving: Saving,
+    pub(crate) restoring: Restoring,
     runner: Box<dyn ModelRunner>,
     scheduler: Scheduler,
     /// In the order in which they came.
@@ -41,15 +44,17 @@ pub(crate) struct Serving {
 pub(crate) struct Sampled {
     tokens: Vec<(SeqId, TokenId)>,
     finished: Vec<(SeqId, FinishReason)>,
-    /// Sequences whose logits cannot be sampled from, with the tokens that they had computed before this step.
-    broken: Vec<(SeqId, usize)>,
+    /// Sequences whose logits cannot be sampled from.
+    broken: Vec<SeqId>,
 }
 
 impl Serving {
-    pub(crate) fn new(loaded: Loaded, config: &EngineConfig) -> Serving {
+    pub(crate) fn new(loaded: Loaded, config: &EngineConfig, inbox: Sender<Command>) -> Serving {
         let Loaded { runner, card } = loaded;
         let scheduler = new_scheduler(runner.as_ref(), &card, config);
+        config.store.use_model(card.fingerprint);
         Serving {
+            restoring: Restoring::new(Arc::clone(&config.store), card.fingerprint, inbox),
             saving: Saving::new(Arc::clone(&config.store), card.fingerprint, runner.layout().block_bytes),
             card,
             runner,
@@ -122,7 +127,12 @@ impl Serving {
     /// Decide the next step and tell the sequences what that means for them.
     pub(crate) fn plan(&mut self, now: Instant, ledger: &mut Ledger) -> Step {
         self.scheduler.set_token_budget(self.budget.n_tokens());
-        let Plan { step, admitted, preempted, ended, .. } = self.scheduler.plan(&|_| false);
+        let restoring = &self.restoring;
+        let plan = self.scheduler.plan(&|key| restoring.may_have(key));
+        let Plan { step, admitted, preempted, ended, restores, .. } = plan;
+        for restore in restores {
+            self.restoring.begin(restore);
+        }
         for id in preempted {
             ledger.totals.preemptions += 1;
             self.sequences.entry(id).and_modify(Sequence::preempted);
@@ -200,7 +210,7 @@ impl Serving {
                 }
                 Err(error) => {
                     tracing::error!(request = %sequence.request_id, %error, "the model's output cannot be used");
-                    sampled.broken.push((row.seq, row.start));
+                    sampled.broken.push(row.seq);
                 }
             }
         }
@@ -210,8 +220,8 @@ impl Serving {
     /// Book the step and end what is complete.
     pub(crate) fn commit(&mut self, step: &Step, sampled: Sampled, now: Instant, ledger: &mut Ledger) {
         // Before the commit, so that what this step wrote for them never becomes cache.
-        for (id, n_computed) in sampled.broken {
-            self.end_broken(id, n_computed, now, ledger);
+        for id in sampled.broken {
+            self.end_broken(id, now, ledger);
         }
         let committed = self.scheduler.commit(step, &sampled.tokens);
         for (id, reason) in sampled.finished {
@@ -227,31 +237,24 @@ impl Serving {
         self.save(store::SaveReason::Tail);
     }
 
+    /// Import what the store has sent.
+    pub(crate) fn import(&mut self, ledger: &mut Ledger) {
+        self.restoring.import(&mut self.scheduler, self.runner.as_mut(), &mut ledger.totals);
+    }
+
     /// Offer what was completed to the store; `tail_reason` is why partial blocks are among it.
     pub(crate) fn save(&mut self, tail_reason: store::SaveReason) {
         self.saving.offer(&mut self.scheduler, self.runner.as_mut(), tail_reason);
     }
 
     /// A sequence whose KV may be poisoned: nobody may reuse it.
-    fn end_broken(&mut self, id: SeqId, n_computed: usize, now: Instant, ledger: &mut Ledger) {
-        let Some(sequence) = self.sequences.get(&id) else { return };
-        let tokens = sequence.tokens[..n_computed.min(sequence.tokens.len())].to_vec();
-        let refusal = Refusal::Fault { id: sequence.request_id.to_string() };
-        self.end(id, refusal, now, ledger);
-
-        let hasher = ChainHasher::new(self.card.fingerprint);
-        let block_tokens = self.runner.layout().block_tokens;
-        let mut hashes = hasher.whole_blocks(&tokens, block_tokens);
-        let tail = &tokens[hashes.len() * block_tokens..];
-        if !tail.is_empty() {
-            hashes.push(hasher.child(hashes.last().unwrap_or(&hasher.root()), tail));
-        }
-        let n_groups = self.scheduler.n_groups();
-        let keys: Vec<BlockKey> = hashes
-            .into_iter()
-            .flat_map(|hash| (0..n_groups).map(move |group_idx| BlockKey { hash, group_idx }))
-            .collect();
-        self.scheduler.evict(&keys);
+    fn end_broken(&mut self, id: SeqId, now: Instant, ledger: &mut Ledger) {
+        let gone = self.scheduler.discard(id);
+        self.saving.drop_blocks(&gone);
+        self.take(id, |sequence| {
+            let refusal = Refusal::Fault { id: sequence.request_id.to_string() };
+            sequence.fail(refusal, now, ledger);
+        });
     }
 
     /// End a sequence with an error.

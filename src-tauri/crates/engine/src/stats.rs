@@ -1,5 +1,6 @@
 //! The numbers beside the state: progress, counts, utilisation. Published by the engine thread, read by all.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::loader::LoadProgress;
@@ -93,6 +94,10 @@ pub struct Totals {
     pub prefilled_tokens: u64,
     /// Prompt tokens reused.
     pub reused_tokens: u64,
+    /// Blocks that came back from the store.
+    pub restored_blocks: u64,
+    /// Blocks that the store was asked for in vain, by reason (`store::MissReason::name`).
+    pub restore_misses: BTreeMap<&'static str, u64>,
     /// Tokens sampled.
     pub generated_tokens: u64,
     /// Steps run.

@@ -8,4 +8,5 @@ mod faults;
 mod house;
 mod lifecycle;
 mod queueing;
+mod restoring;
 mod saving;

@@ -106,4 +106,15 @@ pub trait BlockStore: Send + Sync {
 
     /// Its numbers now.
     fn stats(&self) -> StoreStats;
+
+    /// Whether a block could be restored now, and if not, why. Takes no I/O.
+    ///
+    /// # Errors
+    /// The reason that a restore would give.
+    fn find(&self, _key: &BlockKey) -> Result<(), MissReason> {
+        Err(MissReason::Absent)
+    }
+
+    /// From now on records of any other model than `fingerprint` are [`MissReason::Foreign`].
+    fn use_model(&self, _fingerprint: [u8; 32]) {}
 }

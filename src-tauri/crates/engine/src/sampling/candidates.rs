@@ -2,8 +2,8 @@
 
 use scheduler::TokenId;
 
+use super::NotFinite;
 use super::exp::{LANES, exp};
-use super::{NotFinite, keep_nucleus};
 
 /// Tokens of a block whose maximum is kept.
 const BLOCK: usize = 64;
@@ -22,6 +22,8 @@ pub(super) struct Survey {
     max: f32,
     /// A copy of `maxima` to select in.
     ranked: Vec<f32>,
+    /// Candidates with their weights, to select in.
+    weighed: Vec<(Candidate, f64)>,
 }
 
 impl Survey {
@@ -31,7 +33,7 @@ impl Survey {
     /// A value is not finite.
     pub(super) fn take(&mut self, values: &[f32]) -> Result<(), NotFinite> {
         self.maxima.clear();
-        // `v - v` is 0 for finite values and NaN for the others, and NaN stays NaN in a sum.
+        // `v * 0` is 0 for finite values and NaN for the others, and NaN stays NaN in a sum.
         let mut finite = [0f32; LANES];
         for block in values.chunks(BLOCK) {
             let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -39,13 +41,13 @@ impl Survey {
             for chunk in &mut chunks {
                 for i in 0..LANES {
                     let value = chunk[i];
-                    finite[i] += value - value;
+                    finite[i] += value * 0.0;
                     lanes[i] = if value > lanes[i] { value } else { lanes[i] };
                 }
             }
             let mut max = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
             for &value in chunks.remainder() {
-                finite[0] += value - value;
+                finite[0] += value * 0.0;
                 max = max.max(value);
             }
             self.maxima.push(max);
@@ -101,9 +103,9 @@ impl Survey {
         out.sort_unstable_by(better);
     }
 
-    /// The smallest set of likeliest tokens whose weights reach `wanted`, best first.
+    /// The smallest set of likeliest tokens whose weights reach `wanted`, in the order of ids.
     pub(super) fn nucleus(
-        &self,
+        &mut self,
         values: &[f32],
         out: &mut Vec<Candidate>,
         max: f32,
@@ -115,28 +117,19 @@ impl Survey {
         loop {
             let floor = if width > 90.0 { f32::NEG_INFINITY } else { max - width / scale };
             self.at_least(values, floor, out);
-            let sum: f64 = out.iter().map(|c| super::weight(c.logit, max, scale)).sum();
-            if sum >= wanted || floor == f32::NEG_INFINITY {
+            self.weighed.clear();
+            self.weighed.extend(out.iter().map(|&c| (c, super::weight(c.logit, max, scale))));
+            let sum: f64 = self.weighed.iter().map(|(_, weight)| weight).sum();
+            if sum >= wanted {
                 break;
+            }
+            if floor == f32::NEG_INFINITY {
+                return;
             }
             width *= 2.0;
         }
-        // Sort no more than needed: the nucleus is usually a small part of what was found.
-        let mut n_sorted = 64;
-        loop {
-            if n_sorted >= out.len() {
-                out.sort_unstable_by(better);
-                keep_nucleus(out, max, scale, wanted);
-                return;
-            }
-            out.select_nth_unstable_by(n_sorted - 1, better);
-            let sum: f64 = out[..n_sorted].iter().map(|c| super::weight(c.logit, max, scale)).sum();
-            if sum >= wanted {
-                out.truncate(n_sorted);
-            } else {
-                n_sorted *= 8;
-            }
-        }
+        let last = last_needed(&mut self.weighed, wanted);
+        out.retain(|c| better(c, &last).is_le());
     }
 
     /// Draw from the whole row; `draw` is in `0.0..1.0`.
@@ -178,6 +171,27 @@ impl Survey {
         }
         last
     }
+}
+
+/// The candidate with which the weights, likeliest first, reach `wanted`; they do reach it.
+///
+/// Halves the range like a search: which half holds the candidate is known from the weight of the better one.
+/// That is linear in their number, where sorting is not.
+fn last_needed(weighed: &mut [(Candidate, f64)], mut wanted: f64) -> Candidate {
+    let mut range = weighed;
+    while range.len() > 1 {
+        let half = range.len() / 2;
+        range.select_nth_unstable_by(half - 1, |(a, _), (b, _)| better(a, b));
+        let (upper, lower) = range.split_at_mut(half);
+        let sum: f64 = upper.iter().map(|(_, weight)| weight).sum();
+        if sum >= wanted {
+            range = upper;
+        } else {
+            wanted -= sum;
+            range = lower;
+        }
+    }
+    range.first().map_or(Candidate { token: 0, logit: f32::NEG_INFINITY }, |(candidate, _)| *candidate)
 }
 
 /// Likelier first, of equals the lower id.

@@ -14,7 +14,9 @@ pub(super) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = if x > -87.0 { x } else { -87.0 };
-    let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    // The integer is also in the low bits of the sum, where no conversion is needed to get at it.
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
     let p = 1.0 / 720.0;
     let p = p * r + 1.0 / 120.0;
@@ -23,7 +25,8 @@ pub(super) fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = p * r + 1.0;
     let p = p * r + 1.0;
-    let power = f32::from_bits((((n as i32) + 127) << 23) as u32);
+    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    let power = f32::from_bits(exponent << 23);
     if x > -87.0 { p * power } else { 0.0 }
 }
 

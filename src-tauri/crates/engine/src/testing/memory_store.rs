@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use store::{BlockKey, BlockRecord, BlockStore, FlushReport, MissReason, StoreStats};
 
+type Delivery = Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>;
 type Done = Box<dyn FnOnce(FlushReport) + Send>;
 
 /// Keeps every record; it is on, and it never runs out of room unless told so.
@@ -22,6 +23,8 @@ struct Inner {
     holds_flushes: bool,
     flushes: Vec<Done>,
     n_flushes: usize,
+    holds_restores: bool,
+    restores: Vec<(Vec<BlockKey>, Delivery)>,
 }
 
 impl MemoryStore {
@@ -58,6 +61,29 @@ impl MemoryStore {
         flushes.into_iter().for_each(|done| done(FlushReport::default()));
     }
 
+    /// From now on a restore ends only with [`MemoryStore::end_restores`].
+    pub fn hold_restores(&self) {
+        self.inner().holds_restores = true;
+    }
+
+    /// Wait until a restore was asked for.
+    pub fn held_restore(&self) {
+        let mut inner = self.inner();
+        while inner.restores.is_empty() {
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Let every restore end, and the later ones too.
+    pub fn end_restores(&self) {
+        let restores = {
+            let mut inner = self.inner();
+            inner.holds_restores = false;
+            std::mem::take(&mut inner.restores)
+        };
+        restores.into_iter().for_each(|(keys, deliver)| self.restore(keys, deliver));
+    }
+
     /// How many flushes were asked for.
     pub fn n_flushes(&self) -> usize {
         self.inner().n_flushes
@@ -78,6 +104,10 @@ impl BlockStore for MemoryStore {
         true
     }
 
+    fn find(&self, key: &BlockKey) -> Result<(), MissReason> {
+        if self.inner().records.contains_key(key) { Ok(()) } else { Err(MissReason::Absent) }
+    }
+
     fn save(&self, record: BlockRecord) -> Result<(), Box<BlockRecord>> {
         let mut inner = self.inner();
         if inner.is_full {
@@ -87,13 +117,14 @@ impl BlockStore for MemoryStore {
         Ok(())
     }
 
-    fn restore(
-        &self,
-        keys: Vec<BlockKey>,
-        deliver: Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>,
-    ) {
+    fn restore(&self, keys: Vec<BlockKey>, deliver: Delivery) {
         let found = {
-            let inner = self.inner();
+            let mut inner = self.inner();
+            if inner.holds_restores {
+                inner.restores.push((keys, deliver));
+                self.changed.notify_all();
+                return;
+            }
             keys.iter().map(|key| inner.records.get(key).cloned().ok_or(MissReason::Absent)).collect()
         };
         deliver(found);

@@ -112,15 +112,15 @@ impl ScriptedRunner {
                 AttentionSpan::Full => 0,
                 AttentionSpan::Window { tokens } => end.saturating_sub(tokens),
             };
-            for position in first..end {
+            for (position, token) in tokens.iter_mut().enumerate().skip(first) {
                 let range = self.entry(table, position)?;
                 let bytes = &self.pool[range];
                 let found = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
                 let is_right = bytes == entry_bytes(found, group_idx, position).as_slice();
-                if !is_right || tokens[position].is_some_and(|other| other != found) {
+                if !is_right || token.is_some_and(|other| other != found) {
                     return Ok(None);
                 }
-                tokens[position] = Some(found);
+                *token = Some(found);
             }
         }
         Ok(tokens.into_iter().collect())

@@ -125,7 +125,8 @@ async fn one_hundred_and_fifty_requests_at_once_are_all_answered() {
     for i in 0..150 {
         match house.handle.try_permit() {
             Ok(permit) => {
-                streams.push(house.handle.submit(permit, greedy(prompt(i, 20), 10), house.clock.now()))
+                let request = greedy(prompt(i, 20), 10);
+                streams.push(house.handle.submit(permit, request, house.clock.now()));
             }
             Err(refusal) => {
                 assert!(matches!(refusal, Refusal::Busy { .. }));

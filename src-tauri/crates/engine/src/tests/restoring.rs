@@ -1,0 +1,112 @@
+//! Stored blocks come back as they were, or not at all.
+
+use std::sync::Arc;
+
+use store::BlockStore;
+
+use super::house::*;
+use crate::testing::{MemoryStore, Script, ScriptedModel, Steering};
+use crate::{After, EngineConfig, Refusal};
+
+/// A fresh engine, as after a restart of the process, over what another one stored.
+async fn restarted(store: &Arc<MemoryStore>, window: Option<usize>) -> House {
+    let config = EngineConfig { store: Arc::clone(store) as Arc<dyn BlockStore>, ..EngineConfig::default() };
+    House::with(ScriptedModel { window, ..ScriptedModel::default() }, Steering::free(), config).await
+}
+
+/// A store with a conversation of 100 tokens and an answer of 10 in it.
+async fn filled(window: Option<usize>) -> Arc<MemoryStore> {
+    let store = Arc::new(MemoryStore::default());
+    let house = restarted(&store, window).await;
+    house.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
+    house.close().await;
+    store
+}
+
+#[tokio::test]
+async fn after_a_restart_a_conversation_comes_back_from_the_store_with_the_same_answer() {
+    for window in [None, Some(40)] {
+        let store = filled(window).await;
+        let house = restarted(&store, window).await;
+        let mut conversation = prompt(1, 100);
+        conversation.extend(Script::Hash.answer(&prompt(1, 100), 10));
+        conversation.extend(prompt(5, 20));
+        let answer = house.answer(greedy(conversation.clone(), 10)).await;
+        assert_eq!(answer.tokens, Script::Hash.answer(&conversation, 10));
+        assert!(answer.usage.n_reused >= 96, "{:?}", answer.usage);
+        let record = &house.handle.records()[0];
+        assert!(record.n_restored >= 96, "{record:?}");
+        assert!(house.handle.stats().totals.restored_blocks >= 6);
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_or_foreign_record_costs_time_and_never_the_answer() {
+    type Damage = fn(&mut store::BlockRecord);
+    let damages: [(Damage, &str); 3] = [
+        (|record| record.tokens[0] ^= 1, "corrupt"),
+        (|record| record.fingerprint = [8; 32], "foreign"),
+        (|record| record.bytes.truncate(5), "corrupt"),
+    ];
+    for (damage, reason) in damages {
+        let store = filled(None).await;
+        store.damage(damage);
+        let house = restarted(&store, None).await;
+        let answer = house.answer(greedy(prompt(1, 100), 10)).await;
+        assert_eq!(answer.tokens, Script::Hash.answer(&prompt(1, 100), 10));
+        assert_eq!(answer.usage.n_reused, 0);
+        assert!(house.handle.stats().totals.restore_misses[reason] > 0);
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn the_others_go_on_while_one_waits_for_the_store() {
+    let store = filled(None).await;
+    let house = restarted(&store, None).await;
+    store.hold_restores();
+    let waits = house.ask(greedy(prompt(1, 100), 10));
+    store.held_restore();
+    assert_eq!(house.answer(greedy(prompt(2, 50), 30)).await.tokens, Script::Hash.answer(&prompt(2, 50), 30));
+    store.end_restores();
+    let answer = outcome(waits).await;
+    assert_eq!(answer.tokens, Script::Hash.answer(&prompt(1, 100), 10));
+    assert!(answer.usage.n_reused >= 96);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_while_its_blocks_are_read_leaves_nothing_behind() {
+    let store = filled(None).await;
+    let house = restarted(&store, None).await;
+    store.hold_restores();
+    let gone = house.ask(greedy(prompt(1, 100), 10));
+    store.held_restore();
+    drop(gone);
+    house.see(|stats| stats.totals.cancelled == 1 && stats.pool.held == 0).await;
+    // Another one takes the memory that the late bytes were meant for.
+    let streams: Vec<_> = (2..8).map(|salt| house.ask(greedy(prompt(salt, 500), 20))).collect();
+    store.end_restores();
+    for (stream, salt) in streams.into_iter().zip(2..) {
+        assert_eq!(outcome(stream).await.tokens, Script::Hash.answer(&prompt(salt, 500), 20));
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_drain_during_a_restore_refuses_what_has_not_begun_and_does_not_wait_for_the_disk() {
+    let store = filled(None).await;
+    let house = restarted(&store, None).await;
+    store.hold_restores();
+    let waits = house.ask(greedy(prompt(1, 100), 10));
+    store.held_restore();
+    let report = house.handle.drain(After::Park, HOUR).await.unwrap();
+    assert_eq!((report.n_drained, report.n_interrupted, report.n_refused), (0, 0, 1));
+    assert!(matches!(outcome(waits).await.end, Err(Refusal::Unavailable { .. })));
+    store.end_restores();
+    house.handle.resume().await.unwrap();
+    let answer = house.answer(greedy(prompt(1, 100), 10)).await;
+    assert_eq!(answer.tokens, Script::Hash.answer(&prompt(1, 100), 10));
+    house.close().await;
+}
