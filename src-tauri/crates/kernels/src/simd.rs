@@ -33,6 +33,8 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn store(p: *mut f32, v: Self::V);
     /// From half precision.
     unsafe fn load_f16(p: *const u16) -> Self::V;
+    /// One half-precision value in every lane.
+    unsafe fn splat_f16(p: *const u16) -> Self::V;
     /// To half precision, round to nearest even.
     unsafe fn store_f16(p: *mut u16, v: Self::V);
     /// From signed bytes.

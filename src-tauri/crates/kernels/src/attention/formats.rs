@@ -43,6 +43,12 @@ impl Tile {
         self.data.wrapping_add(offset)
     }
 
+    /// The address `n` scales behind the first, perhaps beyond them: for prefetching only.
+    #[inline(always)]
+    pub(super) fn scale_address(self, n: usize) -> *const u8 {
+        self.scales.wrapping_add(n).cast()
+    }
+
     /// A tile that was converted to f32: keys as `[dim][16]`, values as `[16][dim]`.
     pub(super) fn converted(data: *const f32) -> Tile {
         Tile { data: data.cast(), scales: std::ptr::null() }
@@ -70,8 +76,7 @@ pub(super) trait Format<S: Simd>: Copy {
 
 #[inline(always)]
 unsafe fn scale_of_value<S: Simd>(tile: Tile, token: usize, c: usize, dim: usize) -> S::V {
-    let bits = tile.scales.add(token * dim.div_ceil(GROUP) + c * LANES / GROUP).read_unaligned();
-    S::splat(f16::from_bits(bits).to_f32_const())
+    S::splat_f16(tile.scales.add(token * dim.div_ceil(GROUP) + c * LANES / GROUP))
 }
 
 /// Converted before.

@@ -100,6 +100,7 @@ unsafe fn scores_of<S: Simd, F: Format<S>, const R: usize, const T: usize>(
         if F::SCALED && d % GROUP == 0 {
             for t in 0..T {
                 scale[t] = F::key_scale(tiles[t], d / GROUP, dim);
+                S::prefetch(ahead[t].scale_address(d / GROUP * TILE));
             }
         }
         if !F::CONVERTED && (d * F::LANES_BYTES).is_multiple_of(64) {
@@ -222,6 +223,12 @@ unsafe fn sums_of<S: Simd, F: Format<S>, const R: usize, const N: usize>(
                 let from = ((j % TILE) * (dim / LANES) + c) * F::LANES_BYTES;
                 for line in 0..(N * F::LANES_BYTES).div_ceil(64) {
                     S::prefetch(ahead.address(from + line * 64));
+                }
+                if F::SCALED && j % TILE == 0 {
+                    // 32 scales fill a cache line.
+                    for line in 0..(TILE * dim.div_ceil(GROUP)).div_ceil(32) {
+                        S::prefetch(ahead.scale_address(line * 32));
+                    }
                 }
             }
             let mut v = [S::zero(); N];

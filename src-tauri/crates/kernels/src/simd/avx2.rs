@@ -51,6 +51,10 @@ impl Simd for Avx2 {
         [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast()))]
     }
     #[inline(always)]
+    unsafe fn splat_f16(p: *const u16) -> V {
+        [_mm256_cvtph_ps(_mm_set1_epi16(p.read_unaligned() as i16)); 2]
+    }
+    #[inline(always)]
     unsafe fn store_f16(p: *mut u16, v: V) {
         _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v[0]));
         _mm_storeu_si128(p.add(8).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v[1]));

@@ -33,6 +33,10 @@ impl Simd for Avx512 {
         _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
     }
     #[inline(always)]
+    unsafe fn splat_f16(p: *const u16) -> __m512 {
+        _mm512_cvtph_ps(_mm256_set1_epi16(p.read_unaligned() as i16))
+    }
+    #[inline(always)]
     unsafe fn store_f16(p: *mut u16, v: __m512) {
         _mm256_storeu_si256(
             p.cast(),

@@ -83,6 +83,10 @@ impl Simd for Neon {
         ]
     }
     #[inline(always)]
+    unsafe fn splat_f16(p: *const u16) -> V {
+        [f16_to_f32(vdup_n_u16(p.read_unaligned())); 4]
+    }
+    #[inline(always)]
     unsafe fn store_f16(p: *mut u16, v: V) {
         vst1_u16(p, f32_to_f16(v[0]));
         vst1_u16(p.add(4), f32_to_f16(v[1]));

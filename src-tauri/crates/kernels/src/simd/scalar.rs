@@ -48,6 +48,10 @@ impl Simd for Scalar {
         bits.map(|bits| f16::from_bits(bits).to_f32_const())
     }
     #[inline(always)]
+    unsafe fn splat_f16(p: *const u16) -> V {
+        [f16::from_bits(p.read_unaligned()).to_f32_const(); LANES]
+    }
+    #[inline(always)]
     unsafe fn store_f16(p: *mut u16, v: V) {
         p.cast::<[u16; LANES]>().write_unaligned(v.map(|x| f16::from_f32_const(x).to_bits()));
     }
