@@ -25,7 +25,7 @@ const HEARING: Duration = Duration::from_millis(500);
 ///
 /// A client that hangs up does not undo the drain; `/admin/resume` does.
 pub(super) async fn drain(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    let wait = wait_of(request.uri().query())?;
+    let wait = wait_of(request.uri().query())?.unwrap_or(true);
     let timeout = take_timeout(&app, request).await?;
     let draining = begin(&app.engine, After::Park, timeout);
     if !wait {
@@ -35,10 +35,18 @@ pub(super) async fn drain(State(app): State<Arc<App>>, request: Request) -> Resu
     Ok(Json(json!({"status": "drained", "report": describe(&report)})).into_response())
 }
 
-/// Drain and end the process: 202 as soon as the drain has begun. A second call may move the deadline nearer.
+/// Drain and end the process: 202 as soon as the drain has begun, or the report as its last words for `?wait=true`.
+///
+/// A second call may move the deadline nearer.
 pub(super) async fn stop(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let wait = wait_of(request.uri().query())?.unwrap_or(false);
     let timeout = take_timeout(&app, request).await?;
-    begun(&app.engine, begin(&app.engine, After::Exit, timeout)).await
+    let draining = begin(&app.engine, After::Exit, timeout);
+    if !wait {
+        return begun(&app.engine, draining).await;
+    }
+    let report = ended(draining).await?;
+    Ok(Json(json!({"status": "stopped", "report": describe(&report)})).into_response())
 }
 
 /// Admit again, while draining or parked.
@@ -106,11 +114,12 @@ fn describe(report: &DrainReport) -> Value {
     })
 }
 
-/// `?wait=`, true unless it says otherwise; there is no other query.
-fn wait_of(query: Option<&str>) -> Result<bool, ApiError> {
+/// `?wait=`, if it is there; there is no other query.
+fn wait_of(query: Option<&str>) -> Result<Option<bool>, ApiError> {
     match query.unwrap_or("") {
-        "" | "wait=true" => Ok(true),
-        "wait=false" => Ok(false),
+        "" => Ok(None),
+        "wait=true" => Ok(Some(true)),
+        "wait=false" => Ok(Some(false)),
         _ => Err(ApiError::invalid("wait", "the query may be ?wait=true or ?wait=false")),
     }
 }

@@ -1,0 +1,148 @@
+//! The one place that wires: settings → store → loader → engine → server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{BatchEngine, EngineConfig, EngineHandle, FailureCause, HoldPoints, State};
+use server::{ApiKey, Bound, Server, ServerConfig};
+use store::StoreOff;
+use tokio::task::JoinHandle;
+
+use crate::gguf_loader::GgufLoader;
+use crate::settings::Settings;
+use crate::{api_key, model_file};
+
+/// Tokens of a step beyond one request's chunk: room for the decodes that go with it, and for short prompts.
+const STEP_TOKENS_BESIDE_A_CHUNK: usize = 256;
+
+/// Everything that was found to be in order, and an address that is ours. No model has been touched.
+pub(crate) struct Prepared {
+    bound: Bound,
+    loader: GgufLoader,
+    engine: EngineConfig,
+    drain_timeout: Duration,
+}
+
+/// A running engine and the server in front of it.
+pub(crate) struct App {
+    engine: BatchEngine,
+    serving: JoinHandle<()>,
+    /// How long a drain may last that does not say.
+    pub(crate) drain_timeout: Duration,
+}
+
+/// How a process's work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing was interrupted.
+    Clean,
+    /// The drain's deadline ended something.
+    Interrupted,
+}
+
+impl Prepared {
+    /// Check what can be checked without reading a model, and listen.
+    ///
+    /// # Errors
+    /// One line for the user.
+    pub(crate) async fn new(settings: &Settings) -> Result<Prepared, String> {
+        let key = settings.api_key_file.as_deref().map(api_key::read).transpose()?;
+        Prepared::with_key(settings, key).await
+    }
+
+    /// As [`Prepared::new`], with a key that no file has.
+    ///
+    /// # Errors
+    /// One line for the user.
+    pub(crate) async fn with_key(settings: &Settings, key: Option<String>) -> Result<Prepared, String> {
+        let path = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
+        let loader = GgufLoader::new(settings, path)?;
+        let config = ServerConfig {
+            host: settings.address.ip().to_string(),
+            port: settings.address.port(),
+            allowed_hosts: settings.allow_host.clone(),
+            allowed_origins: settings.allow_origin.clone(),
+            api_key: key.as_deref().map(ApiKey::new).transpose().map_err(|error| error.to_string())?,
+            drain_timeout: settings.drain_timeout,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model_aliases: loader.aliases(),
+            sampling: settings.sampling.clone(),
+            ..ServerConfig::default()
+        };
+        let bound = Server::bind(config).await.map_err(|error| error.to_string())?;
+        let engine = EngineConfig {
+            max_requests: settings.max_requests,
+            queue_timeout: settings.queue_timeout,
+            step_token_budget: settings.prefill_chunk + STEP_TOKENS_BESIDE_A_CHUNK,
+            prefill_chunk: settings.prefill_chunk,
+            max_batch: settings.max_batch,
+            store: Arc::new(StoreOff),
+            holds: hold_points(settings),
+            ..EngineConfig::default()
+        };
+        Ok(Prepared { bound, loader, engine, drain_timeout: settings.drain_timeout })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.bound.address()
+    }
+
+    /// Start the engine, which begins to load, and answer requests.
+    pub(crate) fn start(self) -> App {
+        let engine = BatchEngine::start(self.engine, Arc::new(self.loader));
+        let serving = tokio::spawn(self.bound.serve(engine.handle()));
+        App { engine, serving, drain_timeout: self.drain_timeout }
+    }
+}
+
+impl App {
+    /// The engine, to ask and to watch.
+    pub(crate) fn handle(&self) -> EngineHandle {
+        self.engine.handle()
+    }
+
+    /// Wait until the first load has ended.
+    ///
+    /// # Errors
+    /// It failed; the line names the file and the cause.
+    pub(crate) async fn loaded(&self) -> Result<(), String> {
+        let mut state = self.handle().watch_state();
+        let ended = state.wait_for(|state| !matches!(state, State::Unloaded | State::Loading)).await;
+        match ended.as_deref() {
+            Ok(State::Failed { cause: FailureCause::Load(line) | FailureCause::Worker(line) }) => {
+                Err(line.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Wait until something has made the engine drain and stop, and the server has said its last words.
+    pub(crate) async fn ended(self) -> Ending {
+        let handle = self.engine.handle();
+        // An error means that the engine's thread has ended, which comes to the same.
+        let _ = handle.watch_state().wait_for(|state| *state == State::Stopped).await;
+        if self.serving.await.is_err() {
+            tracing::error!("the server's task panicked");
+        }
+        let last_drain = handle.stats().last_drain;
+        let joined = tokio::task::spawn_blocking(move || self.engine.join());
+        // A panic of the engine thread is in its own log line and in every stream already.
+        let _ = joined.await;
+        match last_drain {
+            Some(report) if report.n_interrupted > 0 => Ending::Interrupted,
+            _ => Ending::Clean,
+        }
+    }
+}
+
+#[cfg(debug_assertions)]
+fn hold_points(settings: &Settings) -> HoldPoints {
+    settings.hold_dir.clone().map_or_else(HoldPoints::none, HoldPoints::in_folder)
+}
+
+#[cfg(not(debug_assertions))]
+fn hold_points(_settings: &Settings) -> HoldPoints {
+    HoldPoints::none()
+}

@@ -1,0 +1,55 @@
+//! `samovar bench`: what batching, chunked prefill and the engine itself cost on this machine, in one run.
+//!
+//! The real engine runs in this process on the real model; events are timed where a client would get them.
+//! Figures are medians over the rounds. Nothing here is a test: a slow machine prints slow numbers.
+
+mod house;
+mod report;
+mod scenarios;
+mod timed_runner;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use engine::ModelLoader;
+
+use crate::cli::{self, BenchArguments};
+use crate::gguf_loader::GgufLoader;
+use crate::model_file;
+use report::Report;
+
+/// Measure, print a table, and write the figures as JSON where that was asked for.
+pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
+    let settings = match cli::settings(arguments.settings.0) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    let measured = async {
+        let path = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
+        let loader: Arc<dyn ModelLoader> = Arc::new(GgufLoader::new(&settings, path)?);
+        measure(&loader, usize::from(arguments.rounds)).await
+    };
+    let report = match measured.await {
+        Ok(report) => report,
+        Err(line) => return cli::fail(&line),
+    };
+    cli::say(&report);
+    match &arguments.json {
+        Some(path) => match std::fs::write(path, report.to_json()) {
+            Ok(()) => ExitCode::from(cli::CLEAN),
+            Err(cause) => cli::fail(&format!("{}: {cause}", path.display())),
+        },
+        None => ExitCode::from(cli::CLEAN),
+    }
+}
+
+/// # Errors
+/// The model does not load, or a request does not end as it should; one line.
+async fn measure(loader: &Arc<dyn ModelLoader>, rounds: usize) -> Result<Report, String> {
+    let mut report = Report::new(rounds);
+    for _ in 0..rounds {
+        scenarios::batching(loader, &mut report).await?;
+        scenarios::long_prompt(loader, &mut report).await?;
+    }
+    Ok(report)
+}

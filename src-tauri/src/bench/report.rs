@@ -1,0 +1,90 @@
+//! The figures of a run: medians over the rounds, as a table and as JSON.
+
+use std::fmt;
+
+/// Figures by name, each with one value a round.
+#[derive(Debug)]
+pub(super) struct Report {
+    n_rounds: usize,
+    figures: Vec<Figure>,
+}
+
+#[derive(Debug)]
+struct Figure {
+    name: String,
+    unit: &'static str,
+    values: Vec<f64>,
+}
+
+impl Figure {
+    fn sorted(&self) -> Vec<f64> {
+        let mut values = self.values.clone();
+        values.sort_by(f64::total_cmp);
+        values
+    }
+
+    fn median(&self) -> f64 {
+        let sorted = self.sorted();
+        let middle = sorted.len() / 2;
+        if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
+    }
+}
+
+impl Report {
+    pub(super) fn new(n_rounds: usize) -> Report {
+        Report { n_rounds, figures: Vec::new() }
+    }
+
+    /// Note one round's value of the figure `name`.
+    pub(super) fn add(&mut self, name: &str, unit: &'static str, value: f64) {
+        match self.figures.iter_mut().find(|figure| figure.name == name) {
+            Some(figure) => figure.values.push(value),
+            None => self.figures.push(Figure { name: name.to_owned(), unit, values: vec![value] }),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        let figures: serde_json::Map<String, serde_json::Value> = self
+            .figures
+            .iter()
+            .map(|figure| {
+                let value = serde_json::json!({
+                    "unit": figure.unit,
+                    "median": figure.median(),
+                    "rounds": figure.values,
+                });
+                (figure.name.clone(), value)
+            })
+            .collect();
+        serde_json::json!({ "n_rounds": self.n_rounds, "figures": figures }).to_string() + "\n"
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "medians of {} rounds (lowest … highest)", self.n_rounds)?;
+        for figure in &self.figures {
+            let sorted = figure.sorted();
+            let (low, high) = (sorted[0], sorted[sorted.len() - 1]);
+            let Figure { name, unit, .. } = figure;
+            writeln!(f, "  {name:<62}{:>10.2} {unit}  ({low:.2} … {high:.2})", figure.median())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_the_median_of_its_rounds() {
+        let mut report = Report::new(4);
+        for value in [4.0, 1.0, 3.0, 2.0] {
+            report.add("rate", "tokens/s", value);
+        }
+        assert!(report.to_string().contains("2.50 tokens/s  (1.00 … 4.00)"), "{report}");
+        let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+        assert_eq!(json["figures"]["rate"]["median"], 2.5);
+    }
+}

@@ -1,0 +1,156 @@
+//! The command line: its grammar, and the commands that are clients of the HTTP API.
+
+pub(crate) mod client;
+pub(crate) mod config;
+pub(crate) mod drain;
+pub(crate) mod run;
+pub(crate) mod sse;
+pub(crate) mod status;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::api_key;
+use crate::settings::flags::{ClientFlags, EngineFlags, Flags};
+use crate::settings::{Settings, SettingsError};
+use client::Client;
+
+/// All went well.
+pub(crate) const CLEAN: u8 = 0;
+/// It did not work, and one line on stderr says why.
+pub(crate) const FAILED: u8 = 1;
+/// The command line makes no sense.
+pub(crate) const USAGE: u8 = 2;
+/// Drained, but something was interrupted.
+pub(crate) const INTERRUPTED: u8 = 3;
+
+/// The arguments of `samovar`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "samovar",
+    version,
+    about,
+    after_help = "Settings: flag > SAMOVAR_* variable > settings.toml > default."
+)]
+pub(crate) struct Arguments {
+    /// What to do; without it the desktop app starts.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What `samovar` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a model over HTTP until a signal comes; then drain and exit
+    Serve(EngineFlags),
+    /// Answer one prompt in the terminal
+    Run(RunArguments),
+    /// Say in one line how the server is; exit code 0 only when it is ready
+    Status(ClientFlags),
+    /// Let running answers finish, admit nothing new, stay up
+    Drain(DrainArguments),
+    /// Admit requests again after a drain
+    Resume(ClientFlags),
+    /// Let running answers finish, then end the server
+    Stop(DrainArguments),
+    /// List each setting, its value and where it came from
+    Config(EngineFlags),
+    /// Measure batching, chunked prefill and the engine's own share on this machine
+    Bench(BenchArguments),
+}
+
+/// `samovar run [MODEL] PROMPT`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The model, if not the one that is set, and the prompt; `-` reads the prompt from standard input
+    #[arg(num_args = 1..=2, required = true, value_names = ["[MODEL] PROMPT"])]
+    pub(crate) words: Vec<String>,
+    /// End the answer after this many tokens
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: Option<u32>,
+    #[command(flatten)]
+    pub(crate) settings: EngineFlags,
+}
+
+/// `samovar bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// Rounds; every figure is the median over them
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) rounds: u16,
+    /// Write the figures there as JSON too
+    #[arg(long, value_name = "PATH")]
+    pub(crate) json: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: EngineFlags,
+}
+
+/// `samovar drain` and `samovar stop`.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArguments {
+    /// How long running answers may take; the server's own setting when not given
+    #[arg(long, value_name = "SECONDS", value_parser = crate::settings::values::duration)]
+    pub(crate) timeout: Option<std::time::Duration>,
+    #[command(flatten)]
+    pub(crate) settings: ClientFlags,
+}
+
+/// Settings, or the exit code after their one line on stderr.
+pub(crate) fn settings(flags: Flags) -> Result<Settings, ExitCode> {
+    Settings::load(flags).map_err(|error: SettingsError| {
+        fail(&error);
+        ExitCode::from(if error.is_usage() { USAGE } else { FAILED })
+    })
+}
+
+/// A client of the server that the settings name.
+///
+/// # Errors
+/// The key's file cannot be used; one line.
+pub(crate) fn client_for(settings: &Settings) -> Result<Client, String> {
+    let key = settings.api_key_file.as_deref().map(api_key::read).transpose()?;
+    Ok(Client::new(settings.address, key))
+}
+
+/// Run a command that needs nothing but a client.
+pub(crate) async fn with_client(
+    flags: ClientFlags,
+    command: impl AsyncFnOnce(Client) -> ExitCode,
+) -> ExitCode {
+    let settings = match settings(flags.0) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    match client_for(&settings) {
+        Ok(client) => command(client).await,
+        Err(line) => fail(&line),
+    }
+}
+
+/// The one line on stderr that says why a command failed.
+#[expect(clippy::print_stderr, reason = "this is where the command line speaks to its user")]
+pub(crate) fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    let line = error.to_string().replace(['\n', '\r'], " ");
+    eprintln!("samovar: {line}");
+    ExitCode::from(FAILED)
+}
+
+/// One line on stdout. A reader that went away is no error: `samovar config | head` ends quietly.
+pub(crate) fn say(line: &dyn std::fmt::Display) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn no_two_arguments_of_a_command_have_one_name() {
+        Arguments::command().debug_assert();
+    }
+}

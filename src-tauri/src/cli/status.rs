@@ -1,0 +1,62 @@
+//! `samovar status`: one line for scripts, and an exit code of 0 only when the server is ready.
+
+use std::process::ExitCode;
+
+use hyper::StatusCode;
+use serde_json::Value;
+
+use super::client::{Client, ClientError, refused};
+use super::{CLEAN, FAILED, fail, say};
+
+/// Ask and print.
+pub(crate) async fn status(client: &Client) -> ExitCode {
+    match ask(client).await {
+        Ok((line, is_ready)) => {
+            say(&line);
+            ExitCode::from(if is_ready { CLEAN } else { FAILED })
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+async fn ask(client: &Client) -> Result<(String, bool), ClientError> {
+    let (ready, readiness) = client.get("/health/ready").await?;
+    let (status, body) = client.get("/admin/status").await?;
+    if !status.is_success() {
+        return Err(refused(status, &body));
+    }
+    Ok((line(&readiness, &body), ready == StatusCode::OK))
+}
+
+/// The state first, so that a script can look at the first word; then what is worth knowing in it.
+fn line(readiness: &Value, status: &Value) -> String {
+    let state = status["state"].as_str().unwrap_or("unknown");
+    // A server that is up and not ready says why: an exhausted pool, an engine that hangs.
+    let state = match readiness["reason"].as_str() {
+        Some(reason) if state == "ready" => reason,
+        _ => state,
+    };
+    let mut line = state.to_owned();
+    let mut add = |text: String| {
+        line.push_str("  ");
+        line.push_str(&text);
+    };
+    if let Some(model) = status["model"]["id"].as_str() {
+        add(format!("model={model}"));
+    }
+    if let Some(progress) = status["load"]["progress"].as_f64().filter(|_| state == "loading") {
+        add(format!("progress={:.0}%", progress * 100.0));
+    }
+    for (name, value) in [("running", &status["running"]), ("waiting", &status["waiting"])] {
+        if let Some(n) = value.as_u64() {
+            add(format!("{name}={n}"));
+        }
+    }
+    if let Some(utilization) = readiness["pool_utilization"].as_f64() {
+        add(format!("pool={utilization:.1}%"));
+    }
+    if let Some(cause) = readiness["cause"].as_str() {
+        add(format!("cause={cause:?}"));
+    }
+    line
+}

@@ -1,0 +1,148 @@
+//! Loads a GGUF file for the engine: weights and pool from `model`, vocabulary and chat template from `text`.
+
+use std::fmt::Display;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use engine::{LoadProgress, Loaded, ModelCard, ModelLoader};
+use kernels::isa::Isa;
+use model::{Gguf, LoadOptions, ModelSpec, PoolSize, Precision};
+use scheduler::footprint::Footprint;
+use scheduler::{KvDtype, KvLayout, ModelRunner};
+use text::TextModel;
+
+use crate::memory::{PoolNeeds, auto_pool_bytes, available_bytes};
+use crate::model_file::name_of;
+use crate::settings::Settings;
+use crate::settings::values::{Amount, Kernels};
+use crate::text_metadata::text_metadata;
+
+/// One model file and how it is to be loaded. Loading again starts from the file.
+pub(crate) struct GgufLoader {
+    path: PathBuf,
+    n_threads: usize,
+    isa: Isa,
+    block_tokens: usize,
+    kv_dtype: KvDtype,
+    kv_pool: Amount<u64>,
+    max_batch: usize,
+}
+
+impl GgufLoader {
+    /// Load `path` as the settings say.
+    ///
+    /// # Errors
+    /// This processor does not have the kernels that were asked for.
+    pub(crate) fn new(settings: &Settings, path: PathBuf) -> Result<GgufLoader, String> {
+        let isa = match &settings.kernels {
+            Kernels::Auto => Isa::detect(),
+            Kernels::Named(name) => Isa::from_name(name).map_err(|error| format!("kernels: {error}"))?,
+        };
+        let n_threads = match settings.threads {
+            Amount::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+            Amount::Fixed(n) => n,
+        };
+        Ok(GgufLoader {
+            path,
+            n_threads,
+            isa,
+            block_tokens: settings.block_tokens,
+            kv_dtype: settings.kv_dtype,
+            kv_pool: settings.kv_pool,
+            max_batch: settings.max_batch,
+        })
+    }
+
+    /// What requests may call the model besides its id.
+    pub(crate) fn aliases(&self) -> Vec<String> {
+        vec![self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()]
+    }
+
+    /// Bytes of the KV pool: as set, or by the machine's free memory and what this model can use.
+    fn pool_bytes(&self, gguf: &Gguf, layout: &KvLayout, max_context: usize) -> u64 {
+        match self.kv_pool {
+            Amount::Fixed(bytes) => bytes,
+            Amount::Auto => {
+                let n_blocks = Footprint::new(layout).alone(max_context);
+                let needs = PoolNeeds {
+                    sequence_bytes: n_blocks as u64 * layout.block_bytes as u64,
+                    max_batch: self.max_batch as u64,
+                    weights_bytes: gguf.file_bytes(),
+                };
+                auto_pool_bytes(available_bytes(), needs)
+            }
+        }
+    }
+
+    /// What must be the same for KV to be the same: weights, KV format, block size, kernels.
+    fn fingerprint(&self, weights: &[u8; 32]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("samovar model fingerprint 1");
+        hasher.update(weights);
+        hasher.update(self.kv_dtype.name().as_bytes());
+        hasher.update(&(self.block_tokens as u64).to_le_bytes());
+        hasher.update(self.isa.name().as_bytes());
+        *hasher.finalize().as_bytes()
+    }
+}
+
+impl ModelLoader for GgufLoader {
+    fn load(&self, progress: &dyn Fn(LoadProgress)) -> Result<Loaded, String> {
+        let in_file =
+            |cause: &dyn Display| format!("model {} cannot be set up: {cause}", self.path.display());
+        let gguf = Gguf::open(&self.path).map_err(|error| error.to_string())?;
+        let spec = ModelSpec::of(&gguf).map_err(|error| error.to_string())?.cache_spec();
+        // Vocabulary and pool are looked at before the weights are read: what is wrong is said at once.
+        let metadata = text_metadata(gguf.metadata()).map_err(|error| in_file(&error))?;
+        let text = TextModel::new(metadata).map_err(|error| in_file(&error))?;
+        let layout =
+            KvLayout::new(&spec, self.block_tokens, self.kv_dtype).map_err(|error| in_file(&error))?;
+        let pool_bytes = self.pool_bytes(&gguf, &layout, spec.max_context);
+        let footprint = Footprint::new(&layout);
+        let least_bytes = footprint.n_groups() as u64 * layout.block_bytes as u64;
+        if pool_bytes < least_bytes {
+            return Err(in_file(&format!(
+                "a KV pool of {pool_bytes} bytes holds no context, at least {least_bytes} are needed (--kv-pool)"
+            )));
+        }
+        let options = LoadOptions {
+            n_threads: self.n_threads,
+            isa: self.isa,
+            block_tokens: self.block_tokens,
+            kv_dtype: self.kv_dtype,
+            pool: PoolSize::Bytes(pool_bytes),
+            precision: Precision::AsStored,
+        };
+        let mut report = |done: model::LoadProgress| {
+            progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total });
+            ControlFlow::Continue(())
+        };
+        // The digest reads the file once more; beside the packing of the weights that costs no time of its own.
+        let (runner, digest) = std::thread::scope(|scope| {
+            let digest = scope.spawn(|| gguf.digest());
+            (model::load_open(&gguf, &options, &mut report), digest.join())
+        });
+        let runner = runner.map_err(|error| error.to_string())?;
+        let digest = digest.map_err(|_| in_file(&"its digest could not be computed"))?;
+        let card = ModelCard {
+            name: name_of(&self.path),
+            text: Arc::new(text),
+            trained_context: spec.max_context,
+            effective_context: footprint.longest_alone(runner.n_blocks(), spec.max_context),
+            fingerprint: self.fingerprint(&digest),
+            file_bytes: gguf.file_bytes(),
+            loaded_at: SystemTime::now(),
+        };
+        tracing::info!(
+            model = card.name,
+            context = card.effective_context,
+            pool_blocks = runner.n_blocks(),
+            block_bytes = layout.block_bytes,
+            threads = self.n_threads,
+            kernels = self.isa.name(),
+            "loaded"
+        );
+        Ok(Loaded { runner: Box::new(runner), card: Arc::new(card) })
+    }
+}

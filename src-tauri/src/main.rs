@@ -1,0 +1,69 @@
+//! Samovar: a local LLM server that keeps every agent's context warm.
+//!
+//! Arguments lead to the desktop app, the headless server or a command that talks to a server; nothing else is
+//! decided here. Read `app.rs` next.
+
+mod api_key;
+mod app;
+mod bench;
+mod cli;
+mod gguf_loader;
+mod headless;
+mod logs;
+mod memory;
+mod model_file;
+mod settings;
+mod text_metadata;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use cli::{Arguments, Command};
+
+/// How long blocking work may hold the process up after everything has ended: a read of standard input, for
+/// example, cannot be cancelled.
+const LAST_WAIT: Duration = Duration::from_millis(100);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return cli::fail(&format!("the runtime could not start: {error}")),
+    };
+    let code = match arguments.command {
+        Some(command) => runtime.block_on(run(command)),
+        None => without_command(),
+    };
+    runtime.shutdown_timeout(LAST_WAIT);
+    code
+}
+
+async fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Serve(flags) => match cli::settings(flags.0) {
+            Ok(settings) => headless::serve(settings).await,
+            Err(code) => code,
+        },
+        Command::Run(arguments) => cli::run::run(arguments).await,
+        Command::Status(flags) => {
+            cli::with_client(flags, async |client| cli::status::status(&client).await).await
+        }
+        Command::Drain(arguments) => cli::drain::drain(arguments).await,
+        Command::Resume(flags) => {
+            cli::with_client(flags, async |client| cli::drain::resume(&client).await).await
+        }
+        Command::Stop(arguments) => cli::drain::stop(arguments).await,
+        Command::Bench(arguments) => bench::bench(arguments).await,
+        Command::Config(flags) => match cli::settings(flags.0) {
+            Ok(settings) => cli::config::config(&settings),
+            Err(code) => code,
+        },
+    }
+}
+
+/// Without a command the desktop app starts; this build has none.
+fn without_command() -> ExitCode {
+    cli::fail(&"this build has no desktop app; start the server with `samovar serve` (see --help)");
+    ExitCode::from(cli::USAGE)
+}

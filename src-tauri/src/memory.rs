@@ -1,0 +1,113 @@
+//! How much memory this machine can give right now, and how much of it the KV pool takes when nobody says.
+
+/// Memory left to the system and to everything else, whatever the pool takes.
+const RESERVE_BYTES: u64 = 1 << 30;
+
+/// The pool's size when the machine does not say how much is free.
+const UNKNOWN_BYTES: u64 = 1 << 30;
+
+/// What the pool is sized by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolNeeds {
+    /// KV bytes of one sequence as long as the model's context.
+    pub(crate) sequence_bytes: u64,
+    /// Sequences that run at the same time.
+    pub(crate) max_batch: u64,
+    /// Bytes that the weights will take.
+    pub(crate) weights_bytes: u64,
+}
+
+/// Bytes for the pool: half of what is free beyond the weights and a reserve, so that it can never push the machine
+/// into swapping, and never more than `max_batch` sequences of full length could fill. Blocks that nobody fills are
+/// never touched, so they cost no memory.
+///
+/// On a small machine this may be too little for a single block; loading says so then, with both numbers.
+pub(crate) fn auto_pool_bytes(available: Option<u64>, needs: PoolNeeds) -> u64 {
+    let useful = needs.sequence_bytes.saturating_mul(needs.max_batch);
+    let affordable = match available {
+        Some(bytes) => bytes.saturating_sub(needs.weights_bytes).saturating_sub(RESERVE_BYTES) / 2,
+        None => UNKNOWN_BYTES,
+    };
+    useful.min(affordable)
+}
+
+/// Bytes that programs can have without swapping; nothing when the system does not say.
+#[cfg(target_os = "linux")]
+pub(crate) fn available_bytes() -> Option<u64> {
+    available_in(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// `MemAvailable` of `/proc/meminfo`, which counts what caches would give back.
+#[cfg(any(target_os = "linux", test))]
+fn available_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Bytes that programs can have without swapping; nothing when the system does not say.
+///
+/// `vm_stat` prints what the kernel's host statistics hold, in pages; free, inactive, speculative and purgeable
+/// pages can all be had.
+#[cfg(target_os = "macos")]
+pub(crate) fn available_bytes() -> Option<u64> {
+    let output = std::process::Command::new("/usr/bin/vm_stat").output().ok()?;
+    available_of(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// What [`available_bytes`] makes of `vm_stat`'s text.
+#[cfg(any(target_os = "macos", test))]
+fn available_of(vm_stat: &str) -> Option<u64> {
+    let page_bytes: u64 = vm_stat.split("page size of ").nth(1)?.split(' ').next()?.parse().ok()?;
+    let pages = |name: &str| -> Option<u64> {
+        let line = vm_stat.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').trim().trim_end_matches('.').parse().ok()
+    };
+    let n_pages = pages("Pages free")?
+        + pages("Pages inactive")?
+        + pages("Pages speculative").unwrap_or(0)
+        + pages("Pages purgeable").unwrap_or(0);
+    n_pages.checked_mul(page_bytes)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+pub(crate) fn available_bytes() -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEEDS: PoolNeeds = PoolNeeds { sequence_bytes: 1 << 20, max_batch: 4, weights_bytes: 1 << 30 };
+
+    #[test]
+    fn a_big_machine_gets_no_more_than_it_can_use() {
+        assert_eq!(auto_pool_bytes(Some(64 << 30), NEEDS), 4 << 20);
+    }
+
+    #[test]
+    fn half_of_what_is_free_beyond_weights_and_reserve_is_taken() {
+        let needs = PoolNeeds { max_batch: 1 << 20, ..NEEDS };
+        assert_eq!(auto_pool_bytes(Some(4 << 30), needs), 1 << 30);
+        assert_eq!(auto_pool_bytes(Some(1 << 30), needs), 0);
+        assert_eq!(auto_pool_bytes(None, needs), UNKNOWN_BYTES);
+    }
+
+    #[test]
+    fn linux_and_macos_say_what_is_available() {
+        assert_eq!(available_in("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
+        assert_eq!(available_in("MemTotal: 9 kB\n"), None);
+        let vm_stat = "Mach Virtual Memory Statistics: (page size of 16384 bytes)\n\
+            Pages free:                               10.\n\
+            Pages active:                             99.\n\
+            Pages inactive:                            5.\n\
+            Pages speculative:                         1.\n";
+        assert_eq!(available_of(vm_stat), Some(16 * 16384));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_machine_says_what_is_available() {
+        assert!(available_bytes().is_some_and(|bytes| bytes > 0));
+    }
+}

@@ -1,0 +1,169 @@
+//! From a setting's text to its value. Errors say what is wanted.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use scheduler::KvDtype;
+use tracing_subscriber::EnvFilter;
+
+/// A number, or as much as fits this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Amount<T> {
+    /// Decided when it is needed.
+    Auto,
+    /// As the user said.
+    Fixed(T),
+}
+
+/// Which CPU kernels compute: the best this processor has, or a named set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kernels {
+    /// The best one.
+    Auto,
+    /// A set by name; the model says whether this processor has it.
+    Named(String),
+}
+
+/// An IP address, or `localhost`.
+pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| "an IP address or localhost is wanted".to_owned())
+}
+
+/// A TCP port.
+pub(crate) fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "a port from 0 to 65535 is wanted".to_owned())
+}
+
+/// A whole number within `range`.
+pub(crate) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let wanted = || format!("a whole number from {} to {} is wanted", range.start(), range.end());
+    let number: usize = text.replace('_', "").parse().map_err(|_| wanted())?;
+    if range.contains(&number) { Ok(number) } else { Err(wanted()) }
+}
+
+/// A number within `range`, which has an end on both sides.
+pub(crate) fn number(text: &str, range: RangeInclusive<f32>) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("a number from {} to {} is wanted", range.start(), range.end())),
+    }
+}
+
+/// `auto`, or a number of threads.
+pub(crate) fn threads(text: &str) -> Result<Amount<usize>, String> {
+    if text == "auto" {
+        return Ok(Amount::Auto);
+    }
+    count(text, 1..=256).map(Amount::Fixed).map_err(|wanted| format!("auto, or {wanted}"))
+}
+
+/// `auto`, or a size in bytes.
+pub(crate) fn kv_pool(text: &str) -> Result<Amount<u64>, String> {
+    if text == "auto" {
+        return Ok(Amount::Auto);
+    }
+    bytes(text).map(Amount::Fixed)
+}
+
+/// A size: a number with an optional binary unit. `2G`, `2GB` and `2GiB` are all 2 × 1024³ bytes.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let wanted = || "auto or a size such as 512MiB or 2G is wanted".to_owned();
+    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
+        _ => return Err(wanted()),
+    };
+    let exact = match number.parse::<u64>() {
+        Ok(whole) => whole.checked_mul(factor),
+        Err(_) => {
+            let fraction: f64 = number.parse().map_err(|_| wanted())?;
+            let product = fraction * factor as f64;
+            (product < (1u64 << 53) as f64).then_some(product as u64)
+        }
+    };
+    match exact {
+        Some(0) => Err("the pool needs some memory".to_owned()),
+        Some(size) => Ok(size),
+        None => Err("that is more memory than there can be".to_owned()),
+    }
+}
+
+/// A length of time: seconds, or a number with `ms`, `s`, `m` or `h`; a day at most.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = || "seconds, or a time such as 500ms or 2m, are wanted".to_owned();
+    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_| wanted())?;
+    let seconds = match unit.trim() {
+        "ms" => number / 1000.0,
+        "" | "s" => number,
+        "m" | "min" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return Err(wanted()),
+    };
+    if (0.0..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("at most a day is wanted".to_owned())
+    }
+}
+
+/// Tokens of a block.
+pub(crate) fn block_tokens(text: &str) -> Result<usize, String> {
+    let wanted = "a power of two from 16 to 256 is wanted";
+    match text.parse::<usize>() {
+        Ok(n) if n.is_power_of_two() && (16..=256).contains(&n) => Ok(n),
+        _ => Err(wanted.to_owned()),
+    }
+}
+
+/// How KV values are stored. Only what the model can run is accepted.
+pub(crate) fn kv_dtype(text: &str) -> Result<KvDtype, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "f16" => Ok(KvDtype::F16),
+        "q8" | "q4" => Err("quantised KV is not supported by this version: f16 is wanted".to_owned()),
+        _ => Err("f16 is wanted".to_owned()),
+    }
+}
+
+/// `auto`, or the name of an instruction set.
+pub(crate) fn kernels(text: &str) -> Result<Kernels, String> {
+    match text {
+        "auto" => Ok(Kernels::Auto),
+        "" => Err("auto or the name of an instruction set is wanted".to_owned()),
+        name => Ok(Kernels::Named(name.to_owned())),
+    }
+}
+
+/// A host name as a client's `Host` header has it, without a port.
+pub(crate) fn host_name(text: &str) -> Result<String, String> {
+    let valid = text.len() <= 253
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '[' | ']'));
+    if valid { Ok(text.to_ascii_lowercase()) } else { Err("a host name is wanted".to_owned()) }
+}
+
+/// A web page's origin: scheme, host and optional port, nothing after it.
+pub(crate) fn origin(text: &str) -> Result<String, String> {
+    let wanted = || "an origin such as https://example.org is wanted".to_owned();
+    let (scheme, rest) = text.split_once("://").ok_or_else(wanted)?;
+    let plain = |s: &str| {
+        !s.is_empty() && s.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '*'))
+    };
+    if plain(scheme) && plain(rest) { Ok(text.to_ascii_lowercase()) } else { Err(wanted()) }
+}
+
+/// A filter of the log.
+pub(crate) fn log_filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map_err(|error| format!("not a log filter: {error}"))?;
+    Ok(text.to_owned())
+}

@@ -1,0 +1,14 @@
+//! Black box: the real binary with a real model, over HTTP only. A test's name is what a client may rely on.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail, and says on stderr why")]
+
+mod harness;
+
+mod bad_input;
+mod binary;
+mod command_line;
+mod drain;
+mod generation;
+mod health;
+mod shutdown;
+mod web;
