@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use scheduler::TokenId;
+use text::Constraint;
 
 use crate::lifecycle::{After, State};
 
@@ -19,7 +20,7 @@ impl fmt::Display for RequestId {
 }
 
 /// A valid request.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Request {
     /// Echoed in logs and records.
     pub id: RequestId,
@@ -31,6 +32,8 @@ pub struct Request {
     pub max_tokens: Option<usize>,
     /// How the next token is chosen.
     pub sampling: Sampling,
+    /// What holds the answer to a format, fresh; such an answer always ends with the model's end of turn.
+    pub constraint: Option<Constraint>,
     /// Strings that end the answer and are not part of it.
     pub stop: Vec<String>,
     /// Ignore the model's own end of turn (benchmarks).

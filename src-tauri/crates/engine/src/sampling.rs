@@ -1,6 +1,6 @@
 //! The choice of the next token from a row of logits.
 //!
-//! The order is: logit bias, penalties, temperature, top-k, top-p, min-p, draw. Nothing here sorts a vocabulary:
+//! The order is: logit bias, penalties, the mask of a constraint, temperature, top-k, top-p, min-p, draw. Nothing here sorts a vocabulary:
 //! one pass finds the maxima of blocks of tokens, and only blocks that can matter are looked into.
 //! The random number of a token depends on the request's seed and the token's place in its answer only,
 //! so the same seed gives the same answer in any batch.
@@ -12,6 +12,7 @@ mod random;
 use std::collections::BTreeMap;
 
 use scheduler::TokenId;
+use text::{ConstraintError, TokenMask};
 
 use crate::event::TokenLogprob;
 use crate::request::Sampling;
@@ -25,12 +26,26 @@ pub(crate) use random::fresh_seed;
 #[error("a logit that is not finite")]
 pub(crate) struct NotFinite;
 
+/// Why no token can be chosen from a row.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CannotSample {
+    /// The row cannot be used, nor the KV behind it.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
+    /// The answer cannot go on within its format.
+    #[error(transparent)]
+    Stuck(#[from] ConstraintError),
+}
+
 /// Buffers that all rows of a step use in turn, so that sampling does not allocate.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     adjusted: Vec<f32>,
     survey: Survey,
     candidates: Vec<Candidate>,
+    /// The tokens that a mask allows, ascending, and their values.
+    allowed: Vec<TokenId>,
+    allowed_values: Vec<f32>,
 }
 
 /// Chooses one request's tokens.
@@ -55,12 +70,17 @@ impl Sampler {
         Sampler { sampling, seed, seen, n_sampled: 0 }
     }
 
-    /// The next token for `logits`, one for each token of the vocabulary.
+    /// The next token for `logits`, one for each token of the vocabulary; one of those that `mask` allows.
     ///
     /// # Errors
-    /// A logit is not finite.
-    pub(crate) fn sample(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<TokenId, NotFinite> {
-        let Scratch { adjusted, survey, candidates } = scratch;
+    /// A logit is not finite, or the mask allows no token of the row.
+    pub(crate) fn sample(
+        &mut self,
+        logits: &[f32],
+        mask: Option<&TokenMask>,
+        scratch: &mut Scratch,
+    ) -> Result<TokenId, CannotSample> {
+        let Scratch { adjusted, survey, candidates, allowed, allowed_values } = scratch;
         survey.take(logits)?;
         let values = if self.adjusts() {
             adjusted.clear();
@@ -72,17 +92,36 @@ impl Sampler {
         } else {
             logits
         };
-        let token = if self.sampling.temperature <= 0.0 {
-            survey.argmax(values)
-        } else {
-            let draw = random::uniform(self.seed, self.n_sampled);
-            draw_token(&self.sampling, values, survey, candidates, draw)
+        let token = match mask {
+            None => self.choose(values, survey, candidates),
+            Some(mask) => {
+                // The row of the allowed tokens alone: no rounding can draw another one from it.
+                allowed.clear();
+                allowed.extend(mask.allowed().take_while(|&token| (token as usize) < values.len()));
+                if allowed.is_empty() {
+                    return Err(ConstraintError::Stuck("no token may come next".to_owned()).into());
+                }
+                allowed_values.clear();
+                allowed_values.extend(allowed.iter().map(|&token| values[token as usize]));
+                survey.take(allowed_values)?;
+                allowed[self.choose(allowed_values, survey, candidates) as usize]
+            }
         };
         self.n_sampled += 1;
         if self.counts() {
             *self.seen.entry(token).or_insert(0) += 1;
         }
         Ok(token)
+    }
+
+    /// The place in `values`, which `survey` has seen, that is drawn.
+    fn choose(&self, values: &[f32], survey: &mut Survey, candidates: &mut Vec<Candidate>) -> u32 {
+        if self.sampling.temperature <= 0.0 {
+            survey.argmax(values)
+        } else {
+            let draw = random::uniform(self.seed, self.n_sampled);
+            draw_token(&self.sampling, values, survey, candidates, draw)
+        }
     }
 
     /// Whether generated tokens change later logits.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use scheduler::{Admitted, NewSequence, PromptLogits, Row, SeqId, TokenId};
-use text::{Detokenizer, StopMatcher, TextModel};
+use text::{Constraint, Detokenizer, StopMatcher, TextModel};
 use tokio::sync::mpsc;
 
 use crate::command::Submission;
@@ -12,7 +12,7 @@ use crate::handle::Permit;
 use crate::ledger::Ledger;
 use crate::record::RequestRecord;
 use crate::request::{Refusal, RequestId};
-use crate::sampling::{NotFinite, Sampler, Scratch, fresh_seed, logprob};
+use crate::sampling::{CannotSample, Sampler, Scratch, fresh_seed, logprob};
 
 /// Tokens of the prompt that the detokenizer looks at: a character may span the border of prompt and answer.
 const PROMPT_TAIL: usize = 8;
@@ -44,6 +44,7 @@ pub(crate) struct Sequence {
     n_prefilled: usize,
     n_preempted: usize,
     sampler: Sampler,
+    constraint: Option<Constraint>,
     detokenizer: Detokenizer,
     stop: Vec<String>,
     stop_matcher: StopMatcher,
@@ -98,6 +99,7 @@ impl Sequence {
             n_prefilled: 0,
             n_preempted: 0,
             sampler: Sampler::new(request.sampling, &request.prompt, fresh_seed(id.0)),
+            constraint: request.constraint,
             detokenizer: text.detokenizer(tail),
             stop_matcher: StopMatcher::new(stop.clone()),
             stop,
@@ -158,7 +160,7 @@ impl Sequence {
     /// Sample the next token from its logits and send what it adds to the text.
     ///
     /// # Errors
-    /// The logits are not finite.
+    /// The logits are not finite, or the answer cannot be held to its format.
     pub(crate) fn sample(
         &mut self,
         logits: &[f32],
@@ -166,11 +168,15 @@ impl Sequence {
         text: &TextModel,
         now: Instant,
         ledger: &mut Ledger,
-    ) -> Result<Taken, NotFinite> {
+    ) -> Result<Taken, CannotSample> {
         if self.n_generated() >= self.max_tokens {
             return Ok(Taken::Last(None, self.last_words(FinishReason::Length)));
         }
-        let token = self.sampler.sample(logits, scratch)?;
+        let mask = self.constraint.as_mut().map(Constraint::mask).transpose()?;
+        let token = self.sampler.sample(logits, mask.as_ref(), scratch)?;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.commit(token)?;
+        }
         let logprobs = match self.top_logprobs {
             Some(n_top) => vec![logprob(logits, token, n_top, scratch)?],
             None => Vec::new(),
@@ -187,13 +193,18 @@ impl Sequence {
     }
 
     fn say(&mut self, token: TokenId, logprobs: Vec<TokenLogprob>, text: &TextModel) -> Taken {
-        if !self.ignore_end_of_turn && text.is_end_of_generation(token) {
+        // A document that is complete leaves nothing but to end.
+        let may_end = self.constraint.is_some() || !self.ignore_end_of_turn;
+        if may_end && text.is_end_of_generation(token) {
             return Taken::Last(None, self.last_words(FinishReason::EndOfTurn));
         }
         let said = self.stop_matcher.push(&self.detokenizer.push(token));
         self.send(Event::Text { text: said.emit, tokens: vec![token], logprobs });
         match said.stopped {
             Some(idx) => Taken::Last(Some(token), FinishReason::StopString(self.stop[idx].clone())),
+            None if self.constraint.as_ref().is_some_and(Constraint::is_finished) => {
+                Taken::Last(Some(token), self.last_words(FinishReason::EndOfTurn))
+            }
             None if self.n_generated() >= self.max_tokens => {
                 Taken::Last(Some(token), self.last_words(FinishReason::Length))
             }

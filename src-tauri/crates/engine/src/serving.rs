@@ -9,6 +9,7 @@ use scheduler::{
     EndReason, Logits, ModelRunner, Plan, RunError, Scheduler, SchedulerConfig, SeqId, Step, StoreMode,
     SubmitError, TokenId,
 };
+use text::ConstraintError;
 
 use crate::command::{Command, Submission};
 use crate::config::EngineConfig;
@@ -18,7 +19,7 @@ use crate::ledger::Ledger;
 use crate::loader::{Loaded, ModelCard};
 use crate::request::Refusal;
 use crate::restoring::Restoring;
-use crate::sampling::Scratch;
+use crate::sampling::{CannotSample, Scratch};
 use crate::saving::Saving;
 use crate::sequence::{Sequence, Taken};
 use crate::stats::PoolCounts;
@@ -46,6 +47,8 @@ pub(crate) struct Sampled {
     finished: Vec<(SeqId, FinishReason)>,
     /// Sequences whose logits cannot be sampled from.
     broken: Vec<SeqId>,
+    /// Sequences whose answers cannot go on within their format.
+    stuck: Vec<(SeqId, ConstraintError)>,
 }
 
 impl Serving {
@@ -208,7 +211,8 @@ impl Serving {
                     sampled.tokens.extend(token.map(|token| (row.seq, token)));
                     sampled.finished.push((row.seq, reason));
                 }
-                Err(error) => {
+                Err(CannotSample::Stuck(error)) => sampled.stuck.push((row.seq, error)),
+                Err(CannotSample::NotFinite(error)) => {
                     tracing::error!(request = %sequence.request_id, %error, "the model's output cannot be used");
                     sampled.broken.push(row.seq);
                 }
@@ -227,6 +231,10 @@ impl Serving {
         for (id, reason) in sampled.finished {
             self.scheduler.finish(id);
             self.take(id, |sequence| sequence.finish(reason, now, ledger));
+        }
+        for (id, error) in sampled.stuck {
+            let refusal = Refusal::Invalid { param: "response_format", message: error.to_string() };
+            self.end(id, refusal, now, ledger);
         }
         // Those that just finished are among them; what remains wanted its prompt computed and nothing more.
         for id in committed.at_limit {

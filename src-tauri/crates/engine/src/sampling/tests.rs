@@ -20,7 +20,7 @@ fn logits(n: usize, salt: u64) -> Vec<f32> {
 }
 
 fn one(sampling: &Sampling, logits: &[f32], seed: u64) -> TokenId {
-    Sampler::new(sampling.clone(), &[], seed).sample(logits, &mut Scratch::default()).unwrap()
+    Sampler::new(sampling.clone(), &[], seed).sample(logits, None, &mut Scratch::default()).unwrap()
 }
 
 /// How often each token is drawn in `n` draws.
@@ -28,7 +28,7 @@ fn histogram(sampling: &Sampling, logits: &[f32], n: u64) -> BTreeMap<TokenId, f
     let mut counts = BTreeMap::new();
     let mut scratch = Scratch::default();
     for seed in 0..n {
-        let token = Sampler::new(sampling.clone(), &[], seed).sample(logits, &mut scratch).unwrap();
+        let token = Sampler::new(sampling.clone(), &[], seed).sample(logits, None, &mut scratch).unwrap();
         *counts.entry(token).or_insert(0.0) += 1.0 / n as f64;
     }
     counts
@@ -133,7 +133,7 @@ fn a_seed_fixes_the_answer_and_another_seed_changes_it() {
         let sampling = Sampling { seed: Some(seed), temperature: 2.0, ..Sampling::default() };
         // Another scratch and another fresh seed, as in another batch.
         let mut sampler = Sampler::new(sampling, &[], seed * 31);
-        (0..16).map(|_| sampler.sample(&row, &mut Scratch::default()).unwrap()).collect::<Vec<_>>()
+        (0..16).map(|_| sampler.sample(&row, None, &mut Scratch::default()).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(answer(5), answer(5));
     assert_ne!(answer(5), answer(6));
@@ -147,8 +147,8 @@ fn a_row_with_a_value_that_is_not_finite_is_an_error_wherever_it_is() {
                 let mut row = logits(n, 2);
                 row[at] = bad;
                 for sampling in [GREEDY, Sampling::default()] {
-                    let sampled = Sampler::new(sampling, &[], 0).sample(&row, &mut Scratch::default());
-                    assert_eq!(sampled, Err(NotFinite), "{bad} at {at} of {n}");
+                    let sampled = Sampler::new(sampling, &[], 0).sample(&row, None, &mut Scratch::default());
+                    assert_eq!(sampled, Err(NotFinite.into()), "{bad} at {at} of {n}");
                 }
                 assert_eq!(logprob(&row, 0, 1, &mut Scratch::default()), Err(NotFinite));
             }
@@ -176,7 +176,7 @@ fn penalties_push_down_what_was_generated_and_repetition_also_what_was_in_the_pr
     let answer = |sampling: Sampling, prompt: &[TokenId]| {
         let mut sampler = Sampler::new(sampling, prompt, 0);
         let mut scratch = Scratch::default();
-        (0..4).map(|_| sampler.sample(&row, &mut scratch).unwrap()).collect::<Vec<_>>()
+        (0..4).map(|_| sampler.sample(&row, None, &mut scratch).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(answer(GREEDY, &[]), [3, 3, 3, 3]);
     // Once each, however often: 3.0 - 0.7 < 2.5, then 2.5 - 0.7 < 2.3.

@@ -51,6 +51,12 @@ impl MemoryStore {
         }
     }
 
+    /// Let the oldest flush end and hold the others.
+    pub fn end_one_flush(&self) {
+        let done = self.inner().flushes.remove(0);
+        done(FlushReport::default());
+    }
+
     /// Let every flush end, and the later ones too.
     pub fn end_flush(&self) {
         let flushes = {

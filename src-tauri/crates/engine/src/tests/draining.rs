@@ -256,6 +256,12 @@ async fn the_store_is_flushed_before_a_drain_is_over_and_a_resume_does_not_wait_
     let drain = tokio::spawn(async move { handle.drain(After::Exit, HOUR).await });
     tokio::task::yield_now().await;
     house.reach("draining").await;
+    store.end_one_flush();
+    // Two commands that are answered in order: the engine has had a whole turn with the old flush's end.
+    for _ in 0..2 {
+        house.handle.load().await.unwrap_err();
+    }
+    assert_eq!(house.handle.state().name(), "draining");
     store.end_flush();
     drain.await.unwrap().unwrap();
     assert_eq!(store.n_flushes(), 2);

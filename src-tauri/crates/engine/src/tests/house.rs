@@ -94,6 +94,7 @@ pub(super) fn greedy(prompt: Vec<TokenId>, max_tokens: usize) -> Request {
         notes: PromptNotes::default(),
         max_tokens: Some(max_tokens),
         sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+        constraint: None,
         stop: Vec::new(),
         ignore_end_of_turn: false,
         top_logprobs: None,
