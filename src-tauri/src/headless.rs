@@ -38,7 +38,10 @@ async fn run(app: App, signals: QuitSignals, logs: &Logs) -> ExitCode {
     let draining = tokio::spawn(drain_on(signals, app.handle(), drain_timeout));
     let loaded = app.loaded().await;
     match &loaded {
-        Ok(()) => logs.open_terminal(),
+        Ok(()) => {
+            logs.open_terminal();
+            tell_ready(&app.handle());
+        }
         Err(_) => app.handle().begin_drain(After::Exit, Duration::ZERO),
     }
     let ending = app.ended().await;
@@ -47,6 +50,13 @@ async fn run(app: App, signals: QuitSignals, logs: &Logs) -> ExitCode {
         (Err(line), _) => fail(&line),
         (Ok(()), Ending::Clean) => ExitCode::from(CLEAN),
         (Ok(()), Ending::Interrupted) => ExitCode::from(INTERRUPTED),
+    }
+}
+
+/// The line that somebody at the terminal waits for.
+fn tell_ready(engine: &EngineHandle) {
+    if let Some(card) = engine.card() {
+        tracing::info!(model = card.name, context = card.effective_context, "ready");
     }
 }
 

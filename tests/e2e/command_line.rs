@@ -45,7 +45,7 @@ fn nonsense_on_the_command_line_is_exit_code_2() {
         &["frobnicate"][..],
         &["serve", "--no-such-flag"],
         &["serve", "--port", "many"],
-        &["serve", "--kv-dtype", "q4"],
+        &["serve", "--kv-dtype", "q5"],
         &["run"],
     ] {
         let output = samovar(data.path()).args(arguments).output().unwrap();

@@ -148,6 +148,20 @@ fn asking_again_reuses_the_prompt_and_changes_nothing() {
 }
 
 #[test]
+fn quantised_kv_takes_less_memory_and_still_names_paris() {
+    let block_bytes = |dtype: &str| {
+        let server = Setup::new(SMOLLM2).with("--kv-dtype", dtype).ready();
+        let body = json!({"prompt": "The capital of France is", "max_tokens": 4, "temperature": 0});
+        let answer = server.post("/v1/completions", &body);
+        assert!(text_of(&answer).contains("Paris"), "{dtype}: {}", answer.body);
+        server.get("/admin/status").json()["pool"]["block_bytes"].as_u64().expect("block_bytes")
+    };
+    let (f16, q8, q4) = (block_bytes("f16"), block_bytes("q8"), block_bytes("q4"));
+    // 16 bits a value against 8.5 and 4.5.
+    assert_eq!((q8 * 32, q4 * 32), (f16 * 17, f16 * 9));
+}
+
+#[test]
 fn gemma_goes_on_counting_past_its_windows() {
     let server = Setup::new(GEMMA3).ready();
     let mut prompt = String::new();

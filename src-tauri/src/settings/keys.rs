@@ -59,7 +59,7 @@ pub(crate) const KEYS: &[Key] = &[
     engine("model", "PATH-or-name", "", "A GGUF file, or a name in the models folder"),
     engine("kv_pool", "BYTES", "auto", "Memory for KV blocks: 512MiB, 2G, or auto"),
     engine("block_tokens", "N", "32", "Tokens of a KV block: a power of two from 16 to 256"),
-    engine("kv_dtype", "f16", "f16", "How KV values are stored"),
+    engine("kv_dtype", "f16|q8|q4", "f16", "How KV values are stored: fewer bits, more context, less exact"),
     engine("drain_timeout", "SECONDS", "30", "How long quitting waits for running answers"),
     engine("threads", "N", "auto", "Threads that compute"),
     engine("kernels", "SET", "auto", "Instruction set of the CPU kernels"),

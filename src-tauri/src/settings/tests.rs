@@ -57,8 +57,8 @@ fn what_is_wrong_is_named_with_its_key_and_its_place() {
             "settings file /data/settings.toml: key `allow_host`: `[1]`: a list of strings is wanted",
         ),
         (
-            "kv_dtype = 'q8'",
-            "settings file /data/settings.toml: key `kv_dtype`: `q8`: quantised KV is not supported by this version: f16 is wanted",
+            "kv_dtype = 'q5'",
+            "settings file /data/settings.toml: key `kv_dtype`: `q5`: f16, q8 or q4 is wanted",
         ),
     ] {
         assert_eq!(check(&[], &[], file, "port"), line, "{file}");

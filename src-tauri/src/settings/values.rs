@@ -127,13 +127,10 @@ pub(crate) fn block_tokens(text: &str) -> Result<usize, String> {
     }
 }
 
-/// How KV values are stored. Only what the model can run is accepted.
+/// How KV values are stored.
 pub(crate) fn kv_dtype(text: &str) -> Result<KvDtype, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "f16" => Ok(KvDtype::F16),
-        "q8" | "q4" => Err("quantised KV is not supported by this version: f16 is wanted".to_owned()),
-        _ => Err("f16 is wanted".to_owned()),
-    }
+    let known = [KvDtype::F16, KvDtype::Q8, KvDtype::Q4].into_iter().find(|dtype| dtype.name() == text);
+    known.ok_or_else(|| "f16, q8 or q4 is wanted".to_owned())
 }
 
 /// `auto`, or the name of an instruction set.

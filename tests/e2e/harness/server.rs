@@ -34,12 +34,16 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// With the model called `name` and a pool that is small enough for several servers at the same time.
+    /// With the model called `name`, a pool that is small enough for several servers at the same time, and a drain
+    /// that no slow machine outlasts.
     pub(crate) fn new(name: &str) -> Setup {
         let data = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(data.path().join("holds")).expect("a folder for hold points");
         let setup = Setup { data, arguments: Vec::new() };
-        setup.with("--model", &model(name).display().to_string()).with("--kv-pool", "256MiB")
+        setup
+            .with("--model", &model(name).display().to_string())
+            .with("--kv-pool", "256MiB")
+            .with("--drain-timeout", "600")
     }
 
     /// With a flag; a later one of the same name wins.
