@@ -104,7 +104,7 @@ impl Pool {
             .iter()
             .map(|&(seq, start, n_tokens)| {
                 // A window's table starts with the first block that is still seen.
-                let first_block = self.params.first_seen(start) / layer.block_tokens;
+                let first_block = first_seen(&self.params, start) / layer.block_tokens;
                 let last_block = (start + n_tokens).div_ceil(layer.block_tokens);
                 let blocks = &self.tables[seq][first_block..last_block];
                 AttentionRow { blocks, first_block, start, n_tokens }
@@ -159,7 +159,7 @@ impl Pool {
         if layer.dtype == KvFormat::Q4 {
             q = hadamard(&q);
         }
-        let first = params.first_seen(position);
+        let first = first_seen(params, position);
         let mut size = 0f64;
         let scores: Vec<f64> = (first..=position)
             .map(|j| {
@@ -207,6 +207,11 @@ impl Pool {
             token += n;
         }
     }
+}
+
+/// The first key that is seen, by the definition of a window.
+fn first_seen(params: &AttentionParams, i: usize) -> usize {
+    (0..=i).find(|j| params.window.is_none_or(|window| i - j < window)).unwrap()
 }
 
 /// The rotation of keys by its definition: signs by the parity of common bits.
