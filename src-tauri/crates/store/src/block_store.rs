@@ -1,5 +1,9 @@
 //! The store as the engine sees it.
 
+use std::sync::Arc;
+
+use crate::agent::{AgentManifest, AgentSummary, Pin};
+
 /// What a stored block is found by: the chain hash of its tokens under the model's fingerprint, and its layer group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockKey {
@@ -77,11 +81,95 @@ pub struct FlushReport {
 /// What the store can say of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StoreStats {
-    /// Bytes waiting in the writer's queue.
+    /// Bytes of records that are not durable yet: in the writer's queue, or written and not synced.
     pub queued_bytes: u64,
-    /// Bytes on disk.
+    /// Bytes on disk: every file of the directory, in whole file-system blocks.
     pub stored_bytes: u64,
+    /// What `stored_bytes` never exceeds.
+    pub max_bytes: u64,
+    /// Blocks that can be restored.
+    pub n_blocks: u64,
+    /// Bytes of these.
+    pub live_bytes: u64,
+    /// Bytes written since midnight (UTC), whatever for.
+    pub written_today_bytes: u64,
+    /// Records made durable since the start.
+    pub n_saved: u64,
+    /// Records given up because the disk refused or had no room, since the start.
+    pub n_not_saved: u64,
+    /// Records restored since the start.
+    pub n_restored: u64,
+    /// Blocks given up for space since the start.
+    pub n_evicted: u64,
+    /// Records that did not match their digest, since the start.
+    pub n_quarantined: u64,
+    /// Segments and manifests of formats that this version does not read.
+    pub n_other_versions: u64,
+    /// Why nothing is being saved now.
+    pub trouble: Option<Trouble>,
 }
+
+/// Why the store does not save at the moment; it tries again by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Trouble {
+    /// The disk is full, or as full as the free-space floor allows.
+    DiskFull,
+    /// The directory cannot be written.
+    ReadOnly,
+    /// The byte cap is reached and nothing may be given up.
+    CapReached,
+    /// Any other refusal of the disk.
+    Io,
+}
+
+impl Trouble {
+    /// The label in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Trouble::DiskFull => "disk_full",
+            Trouble::ReadOnly => "read_only",
+            Trouble::CapReached => "cap_reached",
+            Trouble::Io => "io",
+        }
+    }
+}
+
+/// News from the store's threads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreEvent {
+    /// These are durable: they outlive a power cut.
+    Saved(Vec<BlockKey>),
+    /// These were taken by `save` and then given up; their bytes are gone unless the pool still has them.
+    NotSaved(Vec<BlockKey>),
+    /// Nothing is saved from now on.
+    Failing(Trouble),
+    /// Saving works again. What was not saved may be offered again, parents before children.
+    Recovered,
+}
+
+/// Who hears of [`StoreEvent`]s, on a thread of the store's; it must not wait for anything.
+pub type StoreListener = Box<dyn Fn(StoreEvent) + Send + Sync>;
+
+/// What is known of a prompt when it is decided whether its blocks are worth writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SaveCandidate {
+    /// Tokens of the prompt.
+    pub n_prompt_tokens: usize,
+    /// Whether it was sent under an agent's name.
+    pub origin: Origin,
+}
+
+/// Who sent a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// An agent with a name: it will come back.
+    Named,
+    /// Nobody in particular.
+    Anonymous,
+}
+
+/// Where the results of a restore go, one for each key, in order.
+pub type Deliver = Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>;
 
 /// Saves and restores blocks in the background; no call waits for the disk.
 pub trait BlockStore: Send + Sync {
@@ -95,11 +183,7 @@ pub trait BlockStore: Send + Sync {
     fn save(&self, record: BlockRecord) -> Result<(), Box<BlockRecord>>;
 
     /// Read and verify `keys`, in order, and hand over one result each.
-    fn restore(
-        &self,
-        keys: Vec<BlockKey>,
-        deliver: Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>,
-    );
+    fn restore(&self, keys: Vec<BlockKey>, deliver: Deliver);
 
     /// Make everything queued so far durable, then call `done`.
     fn flush(&self, done: Box<dyn FnOnce(FlushReport) + Send>);
@@ -115,6 +199,44 @@ pub trait BlockStore: Send + Sync {
         Err(MissReason::Absent)
     }
 
+    /// Whether a block is durable: it outlives a power cut.
+    fn is_durable(&self, _key: &BlockKey) -> bool {
+        false
+    }
+
     /// From now on records of any other model than `fingerprint` are [`MissReason::Foreign`].
     fn use_model(&self, _fingerprint: [u8; 32]) {}
+
+    /// Send news to `listener` from now on, instead of to the one before.
+    fn listen(&self, _listener: StoreListener) {}
+
+    /// Whether the blocks of a prompt are worth writing.
+    fn admits(&self, _candidate: SaveCandidate) -> bool {
+        true
+    }
+
+    /// Keep an agent's manifest, in place of the one of the same name and model; durable with the next flush.
+    fn put_agent(&self, _manifest: AgentManifest) {}
+
+    /// All agents of all models, the last used first.
+    fn agents(&self) -> Vec<AgentSummary> {
+        Vec::new()
+    }
+
+    /// The manifests of a name: one for each model that it was used with, the last used first.
+    fn agent(&self, _name: &str) -> Vec<Arc<AgentManifest>> {
+        Vec::new()
+    }
+
+    /// Exempt an agent's blocks from being given up for space, or no longer. False when there is no such agent.
+    fn pin_agent(&self, _name: &str, _pin: Pin) -> bool {
+        false
+    }
+
+    /// Forget an agent and erase the blocks that are its alone, then call `done`. False when there is no such
+    /// agent; `done` is called then too.
+    fn delete_agent(&self, _name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
+        done();
+        false
+    }
 }

@@ -1,13 +1,41 @@
-//! Keeps KV blocks on disk: atomic, verified, within a byte budget.
+//! Keeps KV blocks and agents' manifests on disk: atomic, verified, within a byte budget.
 //!
 //! It knows no models, nothing of what the bytes mean, and no scheduling: a block is a key, the tokens it stands
 //! for, and opaque bytes. Whatever goes wrong here costs time, never a request: a failed read is a miss with a
 //! reason.
 //!
-//! This is the interface that the engine saves and restores through, and the store that is switched off.
+//! ```text
+//!  save ──▶ queue ──▶ writer thread ──▶ segments          one mutex over the books (index, sizes, queue),
+//!  restore ─────────▶ reader thread ◀── segments          never held across a disk operation
+//! ```
+//!
+//! Read `block_store.rs` first for the interface, `FORMAT.md` for the files, then `writer.rs`.
 
+pub mod agent;
 pub mod block_store;
+mod books;
+mod disk;
+mod erase;
+mod format;
+mod free_space;
+mod index;
+mod manifests;
 pub mod off;
+pub mod open;
+mod real_disk;
+mod room;
+mod scan;
+pub mod store;
+mod writer;
 
-pub use block_store::{BlockKey, BlockRecord, BlockStore, FlushReport, MissReason, SaveReason, StoreStats};
+#[cfg(test)]
+mod tests;
+
+pub use agent::{AgentManifest, AgentSummary, Pin, TokenSpan};
+pub use block_store::{
+    BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, SaveReason,
+    StoreEvent, StoreListener, StoreStats, Trouble,
+};
 pub use off::StoreOff;
+pub use open::{OpenError, StoreConfig};
+pub use store::Store;

@@ -1,6 +1,6 @@
 //! The store that is switched off: nothing is kept and nothing is found.
 
-use crate::block_store::{BlockKey, BlockRecord, BlockStore, FlushReport, MissReason, StoreStats};
+use crate::block_store::{BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, StoreStats};
 
 /// Keeps nothing. Saving succeeds, because nobody was promised that it would be there again.
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,11 +15,7 @@ impl BlockStore for StoreOff {
         Ok(())
     }
 
-    fn restore(
-        &self,
-        keys: Vec<BlockKey>,
-        deliver: Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>,
-    ) {
+    fn restore(&self, keys: Vec<BlockKey>, deliver: Deliver) {
         deliver(keys.iter().map(|_| Err(MissReason::Absent)).collect());
     }
 

@@ -1,0 +1,262 @@
+//! What the store's threads share: the index, the segments' sizes, the queue, the agents, the counters.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::agent::{AgentManifest, Pin};
+use crate::block_store::{
+    BlockKey, BlockRecord, Deliver, FlushReport, MissReason, StoreEvent, StoreListener, Trouble,
+};
+use crate::disk::DiskFile;
+use crate::format::{Death, Position, RECORD_HEADER_BYTES};
+use crate::index::{Hash, Index, Place, Spot};
+
+/// The unit in which file systems give out space.
+const FS_BLOCK_BYTES: u64 = 4096;
+/// The directories themselves and the lock file.
+const DIRECTORIES_BYTES: u64 = 4 * FS_BLOCK_BYTES;
+
+/// A model's fingerprint and an agent's name.
+pub(crate) type AgentId = (Hash, String);
+
+/// A file of records.
+pub(crate) struct Segment {
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// Its length.
+    pub(crate) n_bytes: u64,
+    /// Bytes of records that the index points to.
+    pub(crate) live_bytes: u64,
+    pub(crate) tombstones: Vec<Tombstone>,
+    /// Such a segment goes when its room is needed, not before.
+    pub(crate) is_other_version: bool,
+}
+
+/// A record that buries others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tombstone {
+    pub(crate) key: BlockKey,
+    pub(crate) why: Death,
+    pub(crate) bound: Position,
+}
+
+/// Something for the writer besides records.
+pub(crate) enum Job {
+    /// Bury a record that did not match its digest.
+    Quarantine(BlockKey),
+    /// Erase agents that are in no list any more.
+    Delete(Deletion),
+}
+
+/// How far the erasure of an agent is. Each list gets shorter as its files are done, so that it can be taken up
+/// again after a failure.
+#[derive(Default)]
+pub(crate) struct Deletion {
+    /// Hashes of the deleted manifests; taken when the work begins.
+    pub(crate) hashes: Vec<Hash>,
+    pub(crate) to_bury: Vec<BlockKey>,
+    pub(crate) to_remove: Vec<String>,
+    pub(crate) to_erase: Vec<Position>,
+    pub(crate) done: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// A flush that somebody waits for.
+pub(crate) struct Flush {
+    /// Records up to this number belong to it.
+    pub(crate) until: u64,
+    pub(crate) saved_before: u64,
+    pub(crate) not_saved_before: u64,
+    pub(crate) done: Box<dyn FnOnce(FlushReport) + Send>,
+}
+
+/// Keys to read, and who waits for them.
+pub(crate) struct Read {
+    pub(crate) keys: Vec<BlockKey>,
+    pub(crate) deliver: Deliver,
+}
+
+/// Counters since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counters {
+    pub(crate) n_saved: u64,
+    pub(crate) n_not_saved: u64,
+    pub(crate) n_restored: u64,
+    pub(crate) n_evicted: u64,
+    pub(crate) n_quarantined: u64,
+    pub(crate) n_other_versions: u64,
+    pub(crate) written_today_bytes: u64,
+}
+
+/// Everything that more than one thread needs.
+#[derive(Default)]
+pub(crate) struct Books {
+    pub(crate) index: Index,
+    pub(crate) segments: BTreeMap<u64, Segment>,
+    pub(crate) agents: BTreeMap<AgentId, Arc<AgentManifest>>,
+    /// Manifests to be written.
+    pub(crate) dirty_agents: BTreeSet<AgentId>,
+    /// Manifest files by name, with their lengths.
+    pub(crate) agent_files: BTreeMap<String, u64>,
+    /// Files that are neither segments nor manifests: the meter, and what others put there.
+    pub(crate) other_bytes: u64,
+
+    pub(crate) queue: VecDeque<Arc<BlockRecord>>,
+    /// Bytes of records in the queue or written and not synced.
+    pub(crate) queued_bytes: u64,
+    /// How many records were ever queued.
+    pub(crate) n_queued: u64,
+    pub(crate) jobs: VecDeque<Job>,
+    pub(crate) flushes: VecDeque<Flush>,
+    pub(crate) reads: VecDeque<Read>,
+    /// Reads queued or under way.
+    pub(crate) n_reading: usize,
+    pub(crate) is_stopping: bool,
+
+    pub(crate) model: Option<Hash>,
+    pub(crate) counters: Counters,
+    pub(crate) trouble: Option<Trouble>,
+    /// Until then nothing is tried.
+    pub(crate) retry_at: Option<Instant>,
+    pub(crate) events: Vec<StoreEvent>,
+}
+
+/// The books and the bells.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// Guards everything that the threads share; held for a look or a change, never across a disk operation.
+    books: Mutex<Books>,
+    pub(crate) writer_bell: Condvar,
+    pub(crate) reader_bell: Condvar,
+    /// Guards the listener only; taken after the books are let go of.
+    listener: Mutex<Option<StoreListener>>,
+}
+
+impl Shared {
+    pub(crate) fn new(books: Books) -> Shared {
+        Shared { books: Mutex::new(books), ..Shared::default() }
+    }
+
+    pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_listener(&self, listener: StoreListener) {
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+    }
+
+    /// Tell the listener what has happened.
+    pub(crate) fn announce(&self) {
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = std::mem::take(&mut self.books().events);
+        if let Some(listener) = listener.as_ref() {
+            events.into_iter().for_each(listener);
+        }
+    }
+}
+
+impl Books {
+    /// What a file of `n_bytes` takes on disk.
+    pub(crate) fn footprint(n_bytes: u64) -> u64 {
+        n_bytes.div_ceil(FS_BLOCK_BYTES) * FS_BLOCK_BYTES
+    }
+
+    /// Bytes of the whole directory.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let segments: u64 = self.segments.values().map(|segment| Books::footprint(segment.n_bytes)).sum();
+        let agents: u64 = self.agent_files.values().map(|n_bytes| Books::footprint(*n_bytes)).sum();
+        DIRECTORIES_BYTES + segments + agents + self.other_bytes
+    }
+
+    /// Bytes of memory that a queued record counts for.
+    pub(crate) fn queue_cost(record: &BlockRecord) -> u64 {
+        (RECORD_HEADER_BYTES + 4 * record.tokens.len() + record.bytes.len()) as u64
+    }
+
+    /// Book that the record at `place` is no longer pointed to.
+    pub(crate) fn let_go(&mut self, place: &Place) {
+        if let Place::Disk(spot) = place
+            && let Some(segment) = self.segments.get_mut(&spot.at.segment)
+        {
+            segment.live_bytes = segment.live_bytes.saturating_sub(spot.n_bytes);
+        }
+    }
+
+    /// Point a block at a place.
+    pub(crate) fn put(&mut self, key: BlockKey, parent: Hash, place: Place) {
+        if let Place::Disk(spot) = &place
+            && let Some(segment) = self.segments.get_mut(&spot.at.segment)
+        {
+            segment.live_bytes += spot.n_bytes;
+        }
+        if let Some(before) = self.index.insert(key, parent, place) {
+            self.let_go(&before);
+        }
+    }
+
+    /// Point a block at its copy; that is no use of it.
+    pub(crate) fn relocate(&mut self, key: BlockKey, spot: Spot) {
+        if let Some(segment) = self.segments.get_mut(&spot.at.segment) {
+            segment.live_bytes += spot.n_bytes;
+        }
+        if let Some(before) = self.index.relocate(&key, Place::Disk(spot)) {
+            self.let_go(&before);
+        }
+    }
+
+    /// Forget a block.
+    pub(crate) fn forget(&mut self, key: &BlockKey, why: MissReason) -> Option<Place> {
+        let place = self.index.remove(key, why)?;
+        self.let_go(&place);
+        Some(place)
+    }
+
+    /// Forget a node.
+    pub(crate) fn forget_node(&mut self, hash: &Hash) -> Vec<(BlockKey, Place)> {
+        let places = self.index.remove_node(hash);
+        places.iter().for_each(|(_, place)| self.let_go(place));
+        places
+    }
+
+    /// Take a damaged block out of the index and have its record buried.
+    pub(crate) fn quarantine(&mut self, key: &BlockKey) {
+        self.forget(key, MissReason::Corrupt);
+        self.counters.n_quarantined += 1;
+        self.jobs.push_back(Job::Quarantine(*key));
+    }
+
+    /// Make the index exempt what pinned agents rest on.
+    pub(crate) fn repin(&mut self) {
+        let pinned = self.agents.values().filter(|agent| agent.pin == Pin::Pinned);
+        let hashes = pinned.flat_map(|agent| agent.hashes()).copied().collect();
+        self.index.set_pinned(hashes);
+    }
+
+    /// Of the hashes of deleted agents, and all that continues them, what no remaining agent rests on.
+    pub(crate) fn orphaned(&self, hashes: Vec<Hash>) -> Vec<Hash> {
+        let kept: std::collections::HashSet<&Hash> =
+            self.agents.values().flat_map(|agent| agent.hashes()).collect();
+        let own = hashes.into_iter().filter(|hash| !kept.contains(hash)).collect();
+        self.index.with_descendants(own).into_iter().filter(|hash| !kept.contains(hash)).collect()
+    }
+
+    /// Give up everything that waits to be written.
+    pub(crate) fn drop_queue(&mut self, unsynced: Vec<Arc<BlockRecord>>) {
+        let mut keys = Vec::new();
+        for record in unsynced.into_iter().chain(std::mem::take(&mut self.queue)) {
+            self.queued_bytes -= Books::queue_cost(&record);
+            self.counters.n_not_saved += 1;
+            if self.is_queued(&record) {
+                self.index.remove(&record.key, MissReason::Io);
+            }
+            keys.push(record.key);
+        }
+        if !keys.is_empty() {
+            self.events.push(StoreEvent::NotSaved(keys));
+        }
+    }
+
+    /// Whether the index still points to this record in memory.
+    pub(crate) fn is_queued(&self, record: &Arc<BlockRecord>) -> bool {
+        matches!(self.index.get(&record.key), Some(Place::Queued(queued)) if Arc::ptr_eq(queued, record))
+    }
+}

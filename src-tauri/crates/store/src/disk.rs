@@ -1,0 +1,91 @@
+//! The file system as the store uses it, so that tests can put a failing one in its place.
+
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Directories and names. Every file is readable and writable by its owner alone, every directory likewise.
+pub(crate) trait Disk: Send + Sync {
+    /// Create a directory and its parents; one that exists is made private.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Names and lengths of the files of a directory, in any order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
+
+    /// A new file; an existing one is emptied.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// An existing file; for reading only when it cannot be opened for writing.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Put `from` in the place of `to`, atomically.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Remove a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Make names created, renamed and removed in `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Hold a lock file until the guard drops. `WouldBlock` when another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>>;
+
+    /// Bytes that may still be written.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+
+    /// Seconds since 1970, by the wall clock.
+    fn now(&self) -> u64;
+}
+
+/// An open file, read and written by position from any thread.
+pub(crate) trait DiskFile: Send + Sync {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Read up to `buffer.len()` bytes; 0 at the end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Write some of `bytes`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Cut it off.
+    fn truncate(&self, n_bytes: u64) -> io::Result<()>;
+
+    /// Make what was written durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Fill `buffer` from `offset` on.
+///
+/// # Errors
+/// `UnexpectedEof` when the file ends before.
+pub(crate) fn read_exact(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut n_done = 0;
+    while n_done < buffer.len() {
+        match file.read_at(&mut buffer[n_done..], offset + n_done as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => n_done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Write all of `bytes` at `offset`.
+///
+/// # Errors
+/// The disk refused; some of the bytes may be written.
+pub(crate) fn write_all(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut n_done = 0;
+    while n_done < bytes.len() {
+        match file.write_at(&bytes[n_done..], offset + n_done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => n_done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

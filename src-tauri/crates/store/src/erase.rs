@@ -1,0 +1,104 @@
+//! Erasing deleted agents: tombstones first, so that nothing comes back after a crash, then the manifests, then the
+//! bytes.
+//!
+//! Bodies (tokens and payload) are overwritten with zeros where they lie: that costs what the agent had, where
+//! rewriting segments would cost all that its neighbours have. The space comes back with compaction.
+
+use std::sync::Arc;
+
+use crate::block_store::{BlockKey, Trouble};
+use crate::books::Deletion;
+use crate::disk::{DiskFile, read_exact, write_all};
+use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
+use crate::index::Place;
+use crate::open::agents_dir;
+use crate::writer::{Writer, trouble_of};
+
+/// Bytes that are overwritten at a time.
+const PIECE_BYTES: usize = 1 << 20;
+
+impl Writer {
+    /// Do what is left of a deletion.
+    pub(crate) fn erase(&mut self, deletion: &mut Deletion) -> Result<(), Trouble> {
+        if !deletion.hashes.is_empty() {
+            // What is written and not synced gets its place first.
+            self.commit()?;
+            let mut books = self.shared.books();
+            let own = books.orphaned(std::mem::take(&mut deletion.hashes));
+            for hash in own {
+                for (key, place) in books.forget_node(&hash) {
+                    deletion.to_bury.push(key);
+                    if let Place::Disk(spot) = place {
+                        deletion.to_erase.push(spot.at);
+                    }
+                }
+            }
+        }
+        if !deletion.to_bury.is_empty() {
+            let keys: Vec<BlockKey> = deletion.to_bury.clone();
+            keys.into_iter().try_for_each(|key| self.bury(key, Death::Deleted))?;
+            self.commit()?;
+            deletion.to_bury.clear();
+        }
+        while let Some(name) = deletion.to_remove.last() {
+            self.remove_agent_file(name)?;
+            deletion.to_remove.pop();
+        }
+        // Sorted, the positions of a segment are one after the other and need one sync.
+        deletion.to_erase.sort_unstable();
+        while let Some(last) = deletion.to_erase.last().copied() {
+            let first = deletion.to_erase.partition_point(|at| at.segment < last.segment);
+            self.erase_bodies(last.segment, &deletion.to_erase[first..])?;
+            deletion.to_erase.truncate(first);
+        }
+        Ok(())
+    }
+
+    fn remove_agent_file(&self, name: &str) -> Result<(), Trouble> {
+        let dir = agents_dir(&self.config.dir);
+        let is_there = self.shared.books().agent_files.contains_key(name);
+        if is_there {
+            match self.disk.remove(&dir.join(name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(trouble_of(&error)),
+                _ => {}
+            }
+            self.disk.sync_dir(&dir).map_err(|error| trouble_of(&error))?;
+            self.shared.books().agent_files.remove(name);
+        }
+        Ok(())
+    }
+
+    fn erase_bodies(&mut self, id: u64, places: &[Position]) -> Result<(), Trouble> {
+        let file = self.shared.books().segments.get(&id).map(|segment| Arc::clone(&segment.file));
+        let Some(file) = file else { return Ok(()) };
+        for at in places {
+            self.erase_body(&*file, *at).map_err(|error| trouble_of(&error))?;
+        }
+        file.sync().map_err(|error| trouble_of(&error))
+    }
+
+    fn erase_body(&mut self, file: &dyn DiskFile, at: Position) -> std::io::Result<()> {
+        let mut bytes = [0; RECORD_HEADER_BYTES];
+        read_exact(file, &mut bytes, at.offset)?;
+        // A header that says nothing certain is no licence to write.
+        let Ok(header) = RecordHeader::decode(&bytes) else { return Ok(()) };
+        if !matches!(header.kind, Kind::Block(_)) {
+            return Ok(());
+        }
+        let zeros = vec![0; PIECE_BYTES.min(header.body_bytes() as usize)];
+        let mut piece = zeros.clone();
+        let mut n_done = 0;
+        while n_done < header.body_bytes() {
+            let n = zeros.len().min((header.body_bytes() - n_done) as usize);
+            let offset = at.offset + (RECORD_HEADER_BYTES as u64) + n_done;
+            read_exact(file, &mut piece[..n], offset)?;
+            // After a restart most of it has been erased before.
+            if piece[..n] != zeros[..n] {
+                write_all(file, &zeros[..n], offset)?;
+                self.count(n as u64);
+            }
+            n_done += n as u64;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! The writer's small files: manifests and the meter, each replaced as a whole.
+
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::agent::AgentManifest;
+use crate::block_store::Trouble;
+use crate::books::{AgentId, Books};
+use crate::disk::write_all;
+use crate::open::{METER, agents_dir};
+use crate::room::Purpose;
+use crate::writer::{METER_EVERY, Writer, trouble_of};
+
+impl Writer {
+    /// Write the manifests that have changed.
+    pub(crate) fn write_agents(&mut self) -> Result<(), Trouble> {
+        let ids = std::mem::take(&mut self.shared.books().dirty_agents);
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let written = ids.iter().try_for_each(|id| self.write_agent(id)).and_then(|()| {
+            let dir = agents_dir(&self.config.dir);
+            self.disk.sync_dir(&dir).map_err(|error| trouble_of(&error))
+        });
+        if written.is_err() {
+            self.shared.books().dirty_agents.extend(ids);
+        }
+        written
+    }
+
+    fn write_agent(&mut self, id: &AgentId) -> Result<(), Trouble> {
+        let agent = self.shared.books().agents.get(id).cloned();
+        let Some(agent) = agent else { return Ok(()) };
+        let name = AgentManifest::file_name(&id.0, &id.1);
+        let bytes = agent.encode();
+        self.make_room(bytes.len() as u64, Purpose::Save)?;
+        let path = agents_dir(&self.config.dir).join(&name);
+        self.replace(&path, &bytes).map_err(|error| trouble_of(&error))?;
+        self.shared.books().agent_files.insert(name, bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Put a file in the place of another, whole or not at all.
+    fn replace(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let temporary = path.with_extension("tmp");
+        self.shared.books().other_bytes += Books::footprint(bytes.len() as u64);
+        let file = self.disk.create(&temporary)?;
+        let replaced = write_all(&*file, bytes, 0)
+            .and_then(|()| file.sync())
+            .and_then(|()| self.disk.rename(&temporary, path));
+        self.count(bytes.len() as u64);
+        let is_gone = replaced.is_ok() || self.disk.remove(&temporary).is_ok();
+        if is_gone {
+            self.shared.books().other_bytes -= Books::footprint(bytes.len() as u64);
+        }
+        replaced
+    }
+
+    pub(crate) fn save_meter_now_and_then(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.meter_saved.1) >= METER_EVERY {
+            self.to_cut.append(&mut self.uncut);
+            self.save_meter();
+        }
+    }
+
+    /// The meter is a courtesy: nothing is given up for it, and a crash costs it a minute.
+    pub(crate) fn save_meter(&mut self) {
+        let (was, _) = std::mem::replace(&mut self.meter_saved, (self.meter.1, Instant::now()));
+        if was == self.meter.1 {
+            return;
+        }
+        let mut bytes = [self.meter.0.to_le_bytes(), self.meter.1.to_le_bytes()].concat();
+        let digest = blake3::hash(&bytes);
+        bytes.extend(digest.as_bytes());
+        let path = self.config.dir.join(METER);
+        if self.make_room(2 * bytes.len() as u64, Purpose::Move).is_ok() {
+            let _ = self.replace(&path, &bytes);
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Opening a directory: the lock, the segments, the manifests, and the index made of them.
+
+use std::any::Any;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::agent::{AgentManifest, MAX_MANIFEST_BYTES};
+use crate::block_store::{BlockKey, MissReason};
+use crate::books::{Books, Deletion, Job, Segment, Tombstone};
+use crate::disk::{Disk, read_exact};
+use crate::format::{Death, HeaderError, Kind, Position, RecordHeader, array};
+use crate::index::{Place, Spot};
+use crate::scan::scan;
+
+/// Where the store is and what it may take.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Its directory; nobody else's files belong there.
+    pub dir: PathBuf,
+    /// Bytes that the directory takes at most, temporary files and room for compaction included.
+    pub max_bytes: u64,
+    /// Bytes of the disk that stay free.
+    pub free_space_floor: u64,
+    /// Bytes of records in memory that are not durable yet, at most.
+    pub queue_bytes: u64,
+    /// Bytes of a segment at most, unless a single record is larger.
+    pub segment_bytes: u64,
+    /// A record is durable this long after it was queued at the latest, as far as the disk keeps up.
+    pub commit_after: Duration,
+    /// Anonymous prompts of fewer tokens are not worth writing.
+    pub min_anonymous_tokens: usize,
+    /// Called once with the directory; on macOS it sets the attribute that keeps Time Machine away.
+    pub exclude_from_backup: fn(&Path) -> io::Result<()>,
+    /// Wait before the first attempt after a failure; it doubles up to 32 times that.
+    pub retry_after: Duration,
+}
+
+impl StoreConfig {
+    /// The defaults for a directory and a cap.
+    pub fn new(dir: PathBuf, max_bytes: u64) -> StoreConfig {
+        StoreConfig {
+            dir,
+            max_bytes,
+            free_space_floor: 2 << 30,
+            queue_bytes: 64 << 20,
+            segment_bytes: (max_bytes / 16).clamp(1 << 20, 64 << 20),
+            commit_after: Duration::from_millis(500),
+            min_anonymous_tokens: 256,
+            exclude_from_backup: |_| Ok(()),
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// One process uses a directory at a time.
+    #[error("another process{holder} uses {}: stop it, or choose another data folder", dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// ` (pid 123)`, or nothing when that is not known.
+        holder: String,
+    },
+    /// The cap leaves no room to work in.
+    #[error("a cap of {max_bytes} bytes is less than the smallest, {least} bytes")]
+    CapTooSmall {
+        /// The cap.
+        max_bytes: u64,
+        /// The smallest.
+        least: u64,
+    },
+    /// The disk refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What could not be read or made.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What opening found.
+pub(crate) struct Opened {
+    pub(crate) books: Books,
+    pub(crate) lock: Box<dyn Any + Send + Sync>,
+    pub(crate) next_segment: u64,
+    /// Segments that a crash left open, and where their last whole record ends.
+    pub(crate) to_seal: Vec<(u64, u64)>,
+    /// What the meter's file says: the day, in days since 1970, and the bytes.
+    pub(crate) meter: (u64, u64),
+}
+
+pub(crate) const METER: &str = "meter";
+
+pub(crate) fn segments_dir(dir: &Path) -> PathBuf {
+    dir.join("segments")
+}
+
+pub(crate) fn agents_dir(dir: &Path) -> PathBuf {
+    dir.join("agents")
+}
+
+pub(crate) fn segment_path(dir: &Path, id: u64) -> PathBuf {
+    segments_dir(dir).join(format!("{id:016x}.kv"))
+}
+
+fn segment_id(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".kv").filter(|digits| digits.len() == 16)?;
+    u64::from_str_radix(digits, 16).ok().filter(|id| format!("{id:016x}.kv") == name)
+}
+
+/// Open or create the directory and read what it holds.
+pub(crate) fn open(disk: &dyn Disk, config: &StoreConfig) -> Result<Opened, OpenError> {
+    let least = 4 * config.segment_bytes;
+    if config.max_bytes < least {
+        return Err(OpenError::CapTooSmall { max_bytes: config.max_bytes, least });
+    }
+    let dir = config.dir.as_path();
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Io { path, source }
+    };
+    for dir in [dir, &segments_dir(dir), &agents_dir(dir)] {
+        disk.create_dir(dir).map_err(at(dir))?;
+    }
+    disk.sync_dir(dir).map_err(at(dir))?;
+    let lock_path = dir.join("lock");
+    let lock = disk.lock(&lock_path).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => {
+            OpenError::Locked { dir: dir.to_owned(), holder: holder(disk, &lock_path) }
+        }
+        _ => OpenError::Io { path: lock_path.clone(), source },
+    })?;
+    // A backup that is larger than it need be is no reason to do without the store.
+    let _ = (config.exclude_from_backup)(dir);
+    let mut opened =
+        Opened { books: Books::default(), lock, next_segment: 1, to_seal: Vec::new(), meter: (0, 0) };
+    read_others(disk, dir, &mut opened).map_err(at(dir))?;
+    read_segments(disk, dir, &mut opened).map_err(at(&segments_dir(dir)))?;
+    read_agents(disk, dir, &mut opened.books).map_err(at(&agents_dir(dir)))?;
+    Ok(opened)
+}
+
+fn holder(disk: &dyn Disk, lock: &Path) -> String {
+    let read = || -> io::Result<String> {
+        let mut bytes = [0; 16];
+        let n = disk.open(lock)?.read_at(&mut bytes, 0)?;
+        Ok(String::from_utf8_lossy(&bytes[..n]).trim().to_owned())
+    };
+    match read() {
+        Ok(pid) if pid.parse::<u32>().is_ok() => format!(" (pid {pid})"),
+        _ => String::new(),
+    }
+}
+
+/// The meter, what a crash left of temporary files, and files that are none of ours.
+fn read_others(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result<()> {
+    for (name, n_bytes) in disk.list(dir)? {
+        if name.ends_with(".tmp") && disk.remove(&dir.join(&name)).is_ok() {
+            continue;
+        }
+        opened.books.other_bytes += Books::footprint(n_bytes);
+        if name == METER && n_bytes == 48 {
+            let mut bytes = [0; 48];
+            let read = disk.open(&dir.join(METER)).and_then(|file| read_exact(&*file, &mut bytes, 0));
+            if read.is_ok() && blake3::hash(&bytes[..16]) == array::<32>(&bytes, 16) {
+                let word = |at| u64::from_le_bytes(array(&bytes, at));
+                opened.meter = (word(0), word(8));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result<()> {
+    let mut ids = Vec::new();
+    for (name, n_bytes) in disk.list(&segments_dir(dir))? {
+        match segment_id(&name) {
+            Some(id) => ids.push(id),
+            None => opened.books.other_bytes += Books::footprint(n_bytes),
+        }
+    }
+    ids.sort_unstable();
+    let mut alive: HashMap<BlockKey, (Position, RecordHeader)> = HashMap::new();
+    // Records that a newer one of the same key or a tombstone has made dead, but whose bytes are there.
+    let mut dead: HashMap<BlockKey, Vec<Position>> = HashMap::new();
+    let mut damaged: HashSet<BlockKey> = HashSet::new();
+    let mut graves: Vec<Tombstone> = Vec::new();
+    let books = &mut opened.books;
+    for id in ids {
+        opened.next_segment = opened.next_segment.max(id.saturating_add(1));
+        let file = disk.open(&segment_path(dir, id))?;
+        let n_bytes = file.len()?;
+        let found = scan(&*file, id)?;
+        books.counters.n_other_versions += u64::from(found.is_other_version);
+        if !found.is_sealed && !found.is_other_version && found.end > 0 {
+            opened.to_seal.push((id, found.end));
+        }
+        let mut tombstones = Vec::new();
+        for (at, header) in found.records {
+            match header.kind {
+                Kind::Block(_) => {
+                    if let Some((before, _)) = alive.insert(header.key, (at, header)) {
+                        dead.entry(header.key).or_default().push(before);
+                    }
+                }
+                Kind::Tombstone { why, bound } => tombstones.push(Tombstone { key: header.key, why, bound }),
+                Kind::Seal => {}
+            }
+        }
+        for (at, header) in found.damaged {
+            damaged.insert(header.key);
+            dead.entry(header.key).or_default().push(at);
+        }
+        for tombstone in &tombstones {
+            opened.next_segment = opened.next_segment.max(tombstone.bound.segment.saturating_add(1));
+        }
+        graves.extend(&tombstones);
+        let is_other_version = found.is_other_version;
+        books.segments.insert(id, Segment { file, n_bytes, live_bytes: 0, tombstones, is_other_version });
+    }
+    let mut to_erase = Vec::new();
+    for grave in graves {
+        if let Some((at, _)) = alive.get(&grave.key).filter(|(at, _)| *at < grave.bound) {
+            dead.entry(grave.key).or_default().push(*at);
+            alive.remove(&grave.key);
+            if grave.why == Death::Corrupt {
+                damaged.insert(grave.key);
+            }
+        }
+        if grave.why == Death::Deleted {
+            // Its zeros are no damage.
+            damaged.remove(&grave.key);
+            let buried = dead.get(&grave.key).into_iter().flatten();
+            to_erase.extend(buried.filter(|at| **at < grave.bound));
+        }
+    }
+    let lost = damaged.into_iter().filter(|key| !alive.contains_key(key));
+    lost.for_each(|key| books.index.lose(key, MissReason::Corrupt));
+    if !to_erase.is_empty() {
+        to_erase.sort_unstable();
+        to_erase.dedup();
+        books.jobs.push_back(Job::Delete(Deletion { to_erase, ..Deletion::default() }));
+    }
+    // The time of saving stands for the time of use.
+    let mut blocks: Vec<(Position, RecordHeader)> = alive.into_values().collect();
+    blocks.sort_unstable_by_key(|(at, header)| (header.saved_at, *at));
+    for (at, header) in blocks {
+        let spot = Spot { at, n_bytes: header.record_bytes() };
+        books.put(header.key, header.parent, Place::Disk(spot));
+    }
+    Ok(())
+}
+
+fn read_agents(disk: &dyn Disk, dir: &Path, books: &mut Books) -> io::Result<()> {
+    let dir = agents_dir(dir);
+    let mut agents = Vec::new();
+    for (name, n_bytes) in disk.list(&dir)? {
+        let path = dir.join(&name);
+        if name.ends_with(".tmp") && disk.remove(&path).is_ok() {
+            continue;
+        }
+        if !name.ends_with(".agent") {
+            books.other_bytes += Books::footprint(n_bytes);
+            continue;
+        }
+        books.agent_files.insert(name.clone(), n_bytes);
+        if n_bytes > MAX_MANIFEST_BYTES {
+            continue;
+        }
+        let file = disk.open(&path)?;
+        let mut bytes = vec![0; n_bytes as usize];
+        read_exact(&*file, &mut bytes, 0)?;
+        match AgentManifest::decode(&bytes) {
+            Ok(agent) if AgentManifest::file_name(&agent.fingerprint, &agent.name) == name => {
+                agents.push(agent);
+            }
+            Err(HeaderError::Version) => books.counters.n_other_versions += 1,
+            // Its blocks are found by content all the same.
+            Ok(_) | Err(HeaderError::Damaged) => {
+                books.counters.n_quarantined += 1;
+                if disk.remove(&path).is_ok() {
+                    books.agent_files.remove(&name);
+                }
+            }
+        }
+    }
+    agents.sort_unstable_by_key(|agent| agent.last_used);
+    for agent in agents {
+        agent.hashes().for_each(|hash| books.index.touch(hash));
+        books.agents.insert((agent.fingerprint, agent.name.clone()), Arc::new(agent));
+    }
+    books.repin();
+    Ok(())
+}

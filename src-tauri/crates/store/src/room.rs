@@ -1,0 +1,257 @@
+//! Room to write in: the byte cap, the free-space floor, eviction and compaction.
+//!
+//! ```text
+//!  0 ───────────────── saves ─────────────────┤ max - one segment ├── copies of compaction, tombstones ──┤ max
+//! ```
+//!
+//! Space comes back when a segment is removed. A segment that is at least half dead is copied and removed; copies
+//! of half a segment fit into the reserve. While there is none, blocks are given up until there is.
+
+use std::sync::Arc;
+
+use crate::block_store::{BlockKey, MissReason, Trouble};
+use crate::books::{Books, Segment, Tombstone};
+use crate::disk::read_exact;
+use crate::format::{Kind, Position, RECORD_HEADER_BYTES, RecordHeader, body_digest};
+use crate::index::{Place, Spot};
+use crate::open::{segment_path, segments_dir};
+use crate::scan::scan;
+use crate::writer::{Move, Writer, trouble_of};
+
+/// Small segments, each under a quarter of the full size, that are left alone.
+const MAX_SMALL_SEGMENTS: usize = 8;
+
+/// What is written, and so how far it may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Something new: it leaves the reserve alone, and older blocks are given up for it.
+    Save,
+    /// A copy or a tombstone: what makes room in the end.
+    Move,
+}
+
+/// A segment that can go.
+enum Victim {
+    Dead(u64),
+    MostlyDead(u64),
+}
+
+impl Writer {
+    /// See that `n_bytes` more fit under the cap and above the floor.
+    pub(crate) fn make_room(&mut self, n_bytes: u64, purpose: Purpose) -> Result<(), Trouble> {
+        // The last block of a file may be begun by this.
+        let n_bytes = Books::footprint(n_bytes) + Books::footprint(1);
+        let limit = match purpose {
+            Purpose::Save => self.config.max_bytes - self.config.segment_bytes,
+            Purpose::Move => self.config.max_bytes,
+        };
+        while self.shared.books().used_bytes() + n_bytes > limit {
+            if purpose == Purpose::Move || !self.reclaim()? {
+                return Err(Trouble::CapReached);
+            }
+        }
+        self.check_floor(n_bytes)
+    }
+
+    /// Nothing is given up for the floor: what fills the disk is somebody else's, and would have it back at once.
+    fn check_floor(&self, n_bytes: u64) -> Result<(), Trouble> {
+        let free = self.disk.free_bytes(&self.config.dir).map_err(|error| trouble_of(&error))?;
+        if free < self.config.free_space_floor.saturating_add(n_bytes) {
+            return Err(Trouble::DiskFull);
+        }
+        Ok(())
+    }
+
+    /// One step towards more room; false when nothing more can go.
+    fn reclaim(&mut self) -> Result<bool, Trouble> {
+        match self.victim(Wish::Anything) {
+            Some(Victim::Dead(id)) => self.remove_segment(id)?,
+            Some(Victim::MostlyDead(id)) if self.has_room_to_compact(id) => self.compact(id)?,
+            // Over a cap that was lowered there is no room for copies: whole segments must die first.
+            _ => {
+                if self.evict() {
+                    return Ok(true);
+                }
+                // What is left to reclaim is in the segment that grows.
+                let is_half_dead = |active: &crate::writer::Active| {
+                    let books = self.shared.books();
+                    books.segments.get(&active.id).is_some_and(|s| 2 * s.live_bytes <= s.n_bytes)
+                };
+                if !self.active.as_ref().is_some_and(|active| active.end > 4096 && is_half_dead(active)) {
+                    return Ok(false);
+                }
+                self.seal()?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn has_room_to_compact(&self, id: u64) -> bool {
+        let books = self.shared.books();
+        let n_live = books.segments.get(&id).map_or(0, |segment| needed_bytes(&books, id, segment));
+        // The copies, the ends of two segments, and their last blocks.
+        let n_bytes = Books::footprint(n_live) + 4 * Books::footprint(1);
+        books.used_bytes() + n_bytes <= self.config.max_bytes
+    }
+
+    /// Give up the node used longest ago of those that nothing rests on.
+    fn evict(&self) -> bool {
+        let mut books = self.shared.books();
+        let Some(hash) = books.index.next_to_evict() else { return false };
+        // Then all that is older is in use by it.
+        if !books.index.is_durable(&hash) {
+            return false;
+        }
+        let n = books.forget_node(&hash).len();
+        books.counters.n_evicted += n as u64;
+        true
+    }
+
+    fn victim(&self, wish: Wish) -> Option<Victim> {
+        let books = self.shared.books();
+        let active = self.active.as_ref().map(|active| active.id);
+        let settled = books.segments.iter().filter(|(id, _)| Some(**id) != active && !self.is_uncut(**id));
+        let mut best: Option<(u64, u64)> = None;
+        for (id, segment) in settled {
+            if segment.is_other_version {
+                if wish == Wish::Anything {
+                    return Some(Victim::Dead(*id));
+                }
+                continue;
+            }
+            let n_live = needed_bytes(&books, *id, segment);
+            if n_live == 0 {
+                return Some(Victim::Dead(*id));
+            }
+            let gain = segment.n_bytes.saturating_sub(n_live);
+            if 2 * n_live <= segment.n_bytes && best.is_none_or(|(most, _)| gain > most) {
+                best = Some((gain, *id));
+            }
+        }
+        best.map(|(_, id)| Victim::MostlyDead(id))
+    }
+
+    /// Copy what is alive in a segment to the end of the log, and remove it.
+    pub(crate) fn compact(&mut self, id: u64) -> Result<(), Trouble> {
+        let Some(file) = self.shared.books().segments.get(&id).map(|segment| Arc::clone(&segment.file))
+        else {
+            return Ok(());
+        };
+        let found = scan(&*file, id).map_err(|error| trouble_of(&error))?;
+        for (at, header) in found.records {
+            match header.kind {
+                Kind::Block(_) => self.copy_block(&*file, at, &header)?,
+                Kind::Tombstone { why, bound } => {
+                    let grave = Tombstone { key: header.key, why, bound };
+                    if is_needed(&self.shared.books(), id, &grave) {
+                        self.raise(grave)?;
+                    }
+                }
+                Kind::Seal => {}
+            }
+        }
+        self.commit()?;
+        // What the index still points to stands behind a damaged header. The search looks at every block, so it is
+        // made only when the sizes say that there is something.
+        let n_left = self.shared.books().segments.get(&id).map_or(0, |segment| segment.live_bytes);
+        let lost = if n_left == 0 { Vec::new() } else { self.shared.books().index.keys_in(id) };
+        for key in lost {
+            self.lose(&key);
+        }
+        self.remove_segment(id)
+    }
+
+    fn copy_block(
+        &mut self,
+        file: &dyn crate::disk::DiskFile,
+        at: Position,
+        header: &RecordHeader,
+    ) -> Result<(), Trouble> {
+        let from = Spot { at, n_bytes: header.record_bytes() };
+        let is_here = |place: &Place| matches!(place, Place::Disk(spot) if *spot == from);
+        if !self.shared.books().index.get(&header.key).is_some_and(is_here) {
+            return Ok(());
+        }
+        let mut tokens = vec![0; 4 * header.n_tokens as usize];
+        let mut payload = vec![0; header.payload_bytes as usize];
+        let body = at.offset + RECORD_HEADER_BYTES as u64;
+        read_exact(file, &mut tokens, body)
+            .and_then(|()| read_exact(file, &mut payload, body + tokens.len() as u64))
+            .map_err(|error| trouble_of(&error))?;
+        if body_digest(&tokens, &payload) != header.body_digest {
+            self.lose(&header.key);
+            return Ok(());
+        }
+        let to = self.append(header, &tokens, &payload, Purpose::Move)?;
+        self.moves.push(Move { key: header.key, from, to });
+        Ok(())
+    }
+
+    fn lose(&self, key: &BlockKey) {
+        let mut books = self.shared.books();
+        books.forget(key, MissReason::Corrupt);
+        books.counters.n_quarantined += 1;
+    }
+
+    fn remove_segment(&mut self, id: u64) -> Result<(), Trouble> {
+        self.disk.remove(&segment_path(&self.config.dir, id)).map_err(|error| trouble_of(&error))?;
+        self.shared.books().segments.remove(&id);
+        // A name that comes back after a power cut brings dead or doubled records, which do no harm.
+        let _ = self.disk.sync_dir(&segments_dir(&self.config.dir));
+        Ok(())
+    }
+
+    /// Housekeeping when nothing else is to do: one segment at a time; false when all is tidy.
+    pub(crate) fn tidy_up(&mut self) -> bool {
+        let done = match self.victim(Wish::Housekeeping) {
+            Some(Victim::Dead(id)) => self.remove_segment(id),
+            Some(Victim::MostlyDead(id)) => self.compact(id),
+            None => match self.small_segment() {
+                Some(id) => self.compact(id),
+                None => return false,
+            },
+        };
+        match done {
+            Ok(()) => true,
+            // It has time until there is room.
+            Err(Trouble::CapReached | Trouble::DiskFull) => false,
+            Err(trouble) => {
+                self.fail(trouble);
+                true
+            }
+        }
+    }
+
+    /// The oldest of the small segments, when there are many: each start leaves one.
+    fn small_segment(&self) -> Option<u64> {
+        let books = self.shared.books();
+        let active = self.active.as_ref().map(|active| active.id);
+        let is_small = |(id, segment): &(&u64, &Segment)| {
+            Some(**id) != active
+                && !segment.is_other_version
+                && !self.is_uncut(**id)
+                && segment.n_bytes < self.config.segment_bytes / 4
+        };
+        let mut small = books.segments.iter().filter(is_small).map(|(id, _)| *id);
+        let first = small.next()?;
+        (small.count() >= MAX_SMALL_SEGMENTS).then_some(first)
+    }
+}
+
+/// What a search for a victim is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Anything,
+    Housekeeping,
+}
+
+/// Bytes of a segment that must outlive it.
+fn needed_bytes(books: &Books, id: u64, segment: &Segment) -> u64 {
+    let n_graves = segment.tombstones.iter().filter(|grave| is_needed(books, id, grave)).count();
+    segment.live_bytes + (n_graves * RECORD_HEADER_BYTES) as u64
+}
+
+/// Whether a tombstone in segment `id` may still bury something in another one.
+fn is_needed(books: &Books, id: u64, grave: &Tombstone) -> bool {
+    books.segments.range(..=grave.bound.segment).any(|(other, _)| *other != id)
+}

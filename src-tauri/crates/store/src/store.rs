@@ -1,0 +1,452 @@
+//! The durable store: its threads, and the calls that talk to them without waiting for the disk.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use crate::agent::{AgentManifest, AgentSummary, MAX_FORMER, MAX_NAME_BYTES, Pin};
+use crate::block_store::{
+    BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, StoreEvent,
+    StoreListener, StoreStats,
+};
+use crate::books::{Books, Deletion, Flush, Job, Read, Shared};
+use crate::disk::{Disk, DiskFile, read_exact};
+use crate::format::{
+    HeaderError, Kind, MAX_PAYLOAD_BYTES, MAX_TOKENS, RECORD_HEADER_BYTES, RecordHeader, body_digest,
+    tokens_of,
+};
+use crate::index::{Hash, Place, Spot};
+use crate::open::{OpenError, StoreConfig, open};
+use crate::real_disk::RealDisk;
+use crate::writer::Writer;
+
+/// Agents that are remembered at most; beyond that the one used longest ago is forgotten, not its blocks.
+const MAX_AGENTS: usize = 4096;
+
+/// A directory of blocks and agents, open. Dropping it makes everything durable that was saved.
+pub struct Store {
+    inner: Inner,
+    threads: Vec<JoinHandle<()>>,
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+/// What calls need; tests drive it without threads.
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    config: StoreConfig,
+    disk: Arc<dyn Disk>,
+}
+
+impl Store {
+    /// Open or create the directory that `config` names and read what it holds.
+    ///
+    /// # Errors
+    /// Another process uses it, the cap is too small to work in, or the disk refused.
+    pub fn open(config: StoreConfig) -> Result<Store, OpenError> {
+        let dir = config.dir.clone();
+        let (inner, writer, lock) = open_on(Arc::new(RealDisk), config)?;
+        let reads = Arc::clone(&inner.shared);
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            let failed = |source| OpenError::Io { path: dir.clone(), source };
+            Builder::new().name(name.to_owned()).spawn(body).map_err(failed)
+        };
+        let threads = vec![
+            spawn("store-writer", Box::new(move || writer.run()))?,
+            spawn("store-reader", Box::new(move || read_all(&reads)))?,
+        ];
+        Ok(Store { inner, threads, _lock: lock })
+    }
+}
+
+/// The parts of an open store, before its threads start.
+pub(crate) fn open_on(
+    disk: Arc<dyn Disk>,
+    config: StoreConfig,
+) -> Result<(Inner, Writer, Box<dyn Any + Send + Sync>), OpenError> {
+    let mut opened = open(&*disk, &config)?;
+    let lock = std::mem::replace(&mut opened.lock, Box::new(()));
+    let writer = Writer::new(Arc::clone(&disk), config.clone(), opened);
+    let inner = Inner { shared: Arc::clone(&writer.shared), config, disk };
+    Ok((inner, writer, lock))
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.inner.shared.books().is_stopping = true;
+        self.inner.shared.writer_bell.notify_all();
+        self.inner.shared.reader_bell.notify_all();
+        for thread in self.threads.drain(..) {
+            // A panic there was reported when it happened; whoever drops the store cannot do more.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl BlockStore for Store {
+    fn is_on(&self) -> bool {
+        true
+    }
+
+    fn save(&self, record: BlockRecord) -> Result<(), Box<BlockRecord>> {
+        self.inner.save(record)
+    }
+
+    fn restore(&self, keys: Vec<BlockKey>, deliver: Deliver) {
+        self.inner.restore(keys, deliver);
+    }
+
+    fn flush(&self, done: Box<dyn FnOnce(FlushReport) + Send>) {
+        self.inner.flush(done);
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.inner.stats()
+    }
+
+    fn find(&self, key: &BlockKey) -> Result<(), MissReason> {
+        let books = self.inner.shared.books();
+        books.index.get(key).map(|_| ()).ok_or_else(|| books.index.why_missing(key))
+    }
+
+    fn is_durable(&self, key: &BlockKey) -> bool {
+        matches!(self.inner.shared.books().index.get(key), Some(Place::Disk(_)))
+    }
+
+    fn use_model(&self, fingerprint: [u8; 32]) {
+        self.inner.shared.books().model = Some(fingerprint);
+    }
+
+    fn listen(&self, listener: StoreListener) {
+        self.inner.shared.set_listener(listener);
+    }
+
+    fn admits(&self, candidate: SaveCandidate) -> bool {
+        candidate.origin == Origin::Named
+            || candidate.n_prompt_tokens >= self.inner.config.min_anonymous_tokens
+    }
+
+    fn put_agent(&self, manifest: AgentManifest) {
+        self.inner.put_agent(manifest);
+    }
+
+    fn agents(&self) -> Vec<AgentSummary> {
+        self.inner.agents()
+    }
+
+    fn agent(&self, name: &str) -> Vec<Arc<AgentManifest>> {
+        let books = self.inner.shared.books();
+        let mut found: Vec<_> = books.agents.values().filter(|agent| agent.name == name).cloned().collect();
+        found.sort_by_key(|agent| std::cmp::Reverse(agent.last_used));
+        found
+    }
+
+    fn pin_agent(&self, name: &str, pin: Pin) -> bool {
+        self.inner.pin_agent(name, pin)
+    }
+
+    fn delete_agent(&self, name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
+        self.inner.delete_agent(name, done)
+    }
+}
+
+impl Inner {
+    pub(crate) fn save(&self, record: BlockRecord) -> Result<(), Box<BlockRecord>> {
+        let mut books = self.shared.books();
+        if let Some(place) = books.index.get(&record.key) {
+            let is_durable = matches!(place, Place::Disk(_));
+            books.index.touch(&record.key.hash);
+            if is_durable {
+                books.events.push(StoreEvent::Saved(vec![record.key]));
+                self.shared.writer_bell.notify_one();
+            }
+            return Ok(());
+        }
+        let is_absurd =
+            record.bytes.len() > MAX_PAYLOAD_BYTES as usize || record.tokens.len() > MAX_TOKENS as usize;
+        if books.retry_at.is_some() || is_absurd || books.is_stopping {
+            // Waiting for the disk would stall requests; a block that is not saved costs time later on.
+            books.counters.n_not_saved += 1;
+            books.events.push(StoreEvent::NotSaved(vec![record.key]));
+            self.shared.writer_bell.notify_one();
+            return Ok(());
+        }
+        let cost = Books::queue_cost(&record);
+        // A record that is larger than the whole queue goes alone.
+        if books.queued_bytes > 0 && books.queued_bytes + cost > self.config.queue_bytes {
+            return Err(Box::new(record));
+        }
+        let record = Arc::new(record);
+        books.queued_bytes += cost;
+        books.n_queued += 1;
+        books.put(record.key, record.parent, Place::Queued(Arc::clone(&record)));
+        books.queue.push_back(record);
+        self.shared.writer_bell.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn restore(&self, keys: Vec<BlockKey>, deliver: Deliver) {
+        let mut books = self.shared.books();
+        if books.is_stopping {
+            drop(books);
+            deliver(keys.iter().map(|_| Err(MissReason::Io)).collect());
+            return;
+        }
+        books.n_reading += 1;
+        books.reads.push_back(Read { keys, deliver });
+        self.shared.reader_bell.notify_one();
+    }
+
+    pub(crate) fn flush(&self, done: Box<dyn FnOnce(FlushReport) + Send>) {
+        let mut books = self.shared.books();
+        let flush = Flush {
+            until: books.n_queued,
+            saved_before: books.counters.n_saved,
+            not_saved_before: books.counters.n_not_saved,
+            done,
+        };
+        books.flushes.push_back(flush);
+        self.shared.writer_bell.notify_one();
+    }
+
+    pub(crate) fn stats(&self) -> StoreStats {
+        let books = self.shared.books();
+        let counters = books.counters;
+        StoreStats {
+            queued_bytes: books.queued_bytes,
+            stored_bytes: books.used_bytes(),
+            max_bytes: self.config.max_bytes,
+            n_blocks: books.index.n_blocks() as u64,
+            live_bytes: books.segments.values().map(|segment| segment.live_bytes).sum(),
+            written_today_bytes: counters.written_today_bytes,
+            n_saved: counters.n_saved,
+            n_not_saved: counters.n_not_saved,
+            n_restored: counters.n_restored,
+            n_evicted: counters.n_evicted,
+            n_quarantined: counters.n_quarantined,
+            n_other_versions: counters.n_other_versions,
+            trouble: books.trouble,
+        }
+    }
+
+    pub(crate) fn put_agent(&self, mut manifest: AgentManifest) {
+        if manifest.name.len() > MAX_NAME_BYTES {
+            return;
+        }
+        let mut books = self.shared.books();
+        let id = (manifest.fingerprint, manifest.name.clone());
+        if let Some(before) = books.agents.get(&id) {
+            manifest.former = former(before, &manifest, |hash| books.index.contains(hash));
+        }
+        manifest.hashes().for_each(|hash| books.index.touch(hash));
+        books.agents.insert(id.clone(), Arc::new(manifest));
+        books.dirty_agents.insert(id);
+        if books.agents.len() > MAX_AGENTS {
+            let unpinned = books.agents.iter().filter(|(_, agent)| agent.pin == Pin::Unpinned);
+            let oldest = unpinned.min_by_key(|(_, agent)| agent.last_used).map(|(id, _)| id.clone());
+            if let Some(id) = oldest {
+                books.agents.remove(&id);
+                let to_remove = vec![AgentManifest::file_name(&id.0, &id.1)];
+                books.jobs.push_back(Job::Delete(Deletion { to_remove, ..Deletion::default() }));
+            }
+        }
+        books.repin();
+        self.shared.writer_bell.notify_one();
+    }
+
+    pub(crate) fn agents(&self) -> Vec<AgentSummary> {
+        let books = self.shared.books();
+        let mut found: Vec<_> = books.agents.values().map(|agent| summary(&books, agent)).collect();
+        found.sort_by_key(|agent| std::cmp::Reverse(agent.last_used));
+        found
+    }
+
+    pub(crate) fn pin_agent(&self, name: &str, pin: Pin) -> bool {
+        let mut books = self.shared.books();
+        let ids: Vec<_> = books.agents.keys().filter(|(_, other)| other == name).cloned().collect();
+        for id in &ids {
+            if let Some(agent) = books.agents.get_mut(id) {
+                Arc::make_mut(agent).pin = pin;
+            }
+            books.dirty_agents.insert(id.clone());
+        }
+        books.repin();
+        self.shared.writer_bell.notify_one();
+        !ids.is_empty()
+    }
+
+    pub(crate) fn delete_agent(&self, name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
+        let mut books = self.shared.books();
+        let ids: Vec<_> = books.agents.keys().filter(|(_, other)| other == name).cloned().collect();
+        if ids.is_empty() {
+            drop(books);
+            done();
+            return false;
+        }
+        let mut deletion = Deletion { done: Some(done), ..Deletion::default() };
+        for id in ids {
+            books.dirty_agents.remove(&id);
+            deletion.to_remove.push(AgentManifest::file_name(&id.0, &id.1));
+            if let Some(agent) = books.agents.remove(&id) {
+                deletion.hashes.extend(agent.hashes().chain(&agent.former));
+            }
+        }
+        books.repin();
+        books.jobs.push_back(Job::Delete(deletion));
+        self.shared.writer_bell.notify_one();
+        true
+    }
+
+    /// Bytes that the disk has left, for the status page.
+    pub(crate) fn free_bytes(&self) -> std::io::Result<u64> {
+        self.disk.free_bytes(&self.config.dir)
+    }
+}
+
+impl Store {
+    /// Bytes that the disk has left.
+    ///
+    /// # Errors
+    /// The file system does not answer.
+    pub fn free_bytes(&self) -> std::io::Result<u64> {
+        self.inner.free_bytes()
+    }
+}
+
+/// The blocks that an agent had before and has no longer, as far as they are there.
+fn former(before: &AgentManifest, now: &AgentManifest, is_there: impl Fn(&Hash) -> bool) -> Vec<Hash> {
+    let kept: HashSet<&Hash> = now.hashes().collect();
+    let mut found = HashSet::new();
+    let old = before.hashes().chain(&before.former);
+    let gone = old.filter(|hash| !kept.contains(hash) && is_there(hash) && found.insert(**hash));
+    gone.take(MAX_FORMER).copied().collect()
+}
+
+fn summary(books: &Books, agent: &AgentManifest) -> AgentSummary {
+    let n_saved = agent.blocks.iter().take_while(|hash| books.index.is_durable(hash)).count();
+    let is_all =
+        n_saved == agent.blocks.len() && agent.tail.is_some_and(|tail| books.index.is_durable(&tail));
+    let n_whole = n_saved * agent.block_tokens as usize;
+    AgentSummary {
+        name: agent.name.clone(),
+        fingerprint: agent.fingerprint,
+        n_tokens: agent.tokens.len(),
+        saved_tokens: if is_all { agent.tokens.len() } else { n_whole.min(agent.tokens.len()) },
+        last_used: agent.last_used,
+        pin: agent.pin,
+    }
+}
+
+/// The reader's thread: one restore after the other, until the store is dropped.
+fn read_all(shared: &Shared) {
+    loop {
+        let read = {
+            let mut books = shared.books();
+            loop {
+                if let Some(read) = books.reads.pop_front() {
+                    break read;
+                }
+                if books.is_stopping {
+                    return;
+                }
+                books = shared.reader_bell.wait(books).unwrap_or_else(std::sync::PoisonError::into_inner);
+            }
+        };
+        serve_read(shared, read);
+    }
+}
+
+/// Read what somebody waits for and hand it over.
+pub(crate) fn serve_read(shared: &Shared, read: Read) {
+    let found = read.keys.iter().map(|key| read_block(shared, key)).collect();
+    {
+        let mut books = shared.books();
+        books.n_reading -= 1;
+    }
+    shared.writer_bell.notify_one();
+    (read.deliver)(found);
+}
+
+/// Read and verify one block.
+fn read_block(shared: &Shared, key: &BlockKey) -> Result<BlockRecord, MissReason> {
+    // A block may be moved between the look into the index and the read; then it is looked up again, once.
+    let mut tried = None;
+    loop {
+        let (spot, file, model) = {
+            let mut books = shared.books();
+            let model = books.model;
+            match books.index.get(key).cloned() {
+                None => return Err(books.index.why_missing(key)),
+                Some(Place::Queued(record)) => {
+                    if model.is_some_and(|model| model != record.fingerprint) {
+                        return Err(MissReason::Foreign);
+                    }
+                    books.index.touch(&key.hash);
+                    books.counters.n_restored += 1;
+                    drop(books);
+                    return Ok((*record).clone());
+                }
+                Some(Place::Disk(spot)) => {
+                    let file = books.segments.get(&spot.at.segment).map(|segment| Arc::clone(&segment.file));
+                    (spot, file.ok_or(MissReason::Absent)?, model)
+                }
+            }
+        };
+        let found = read_record(&*file, key, spot);
+        let mut books = shared.books();
+        let is_same = matches!(books.index.get(key), Some(Place::Disk(now)) if *now == spot);
+        match found {
+            Ok(record) if model.is_some_and(|model| model != record.fingerprint) => {
+                return Err(MissReason::Foreign);
+            }
+            Ok(record) if is_same => {
+                books.index.touch(&key.hash);
+                books.counters.n_restored += 1;
+                return Ok(record);
+            }
+            // Erased, or moved, while it was read.
+            _ if !is_same && tried.is_none() => tried = Some(spot),
+            Ok(_) => return Err(MissReason::Absent),
+            Err(MissReason::Corrupt) if is_same => {
+                books.quarantine(key);
+                shared.writer_bell.notify_one();
+                return Err(MissReason::Corrupt);
+            }
+            Err(why) => return Err(why),
+        }
+    }
+}
+
+fn read_record(file: &dyn DiskFile, key: &BlockKey, spot: Spot) -> Result<BlockRecord, MissReason> {
+    let why = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => MissReason::Corrupt,
+        _ => MissReason::Io,
+    };
+    let mut bytes = [0; RECORD_HEADER_BYTES];
+    read_exact(file, &mut bytes, spot.at.offset).map_err(why)?;
+    let header = RecordHeader::decode(&bytes).map_err(|error| match error {
+        HeaderError::Damaged => MissReason::Corrupt,
+        HeaderError::Version => MissReason::Version,
+    })?;
+    let Kind::Block(reason) = header.kind else { return Err(MissReason::Corrupt) };
+    if header.key != *key || header.record_bytes() != spot.n_bytes {
+        return Err(MissReason::Corrupt);
+    }
+    // The header has matched its digest when the index was made, and the file was that long then.
+    let mut tokens = vec![0; 4 * header.n_tokens as usize];
+    let mut payload = vec![0; header.payload_bytes as usize];
+    let body = spot.at.offset + RECORD_HEADER_BYTES as u64;
+    read_exact(file, &mut tokens, body).map_err(why)?;
+    read_exact(file, &mut payload, body + tokens.len() as u64).map_err(why)?;
+    if body_digest(&tokens, &payload) != header.body_digest {
+        return Err(MissReason::Corrupt);
+    }
+    Ok(BlockRecord {
+        key: *key,
+        parent: header.parent,
+        fingerprint: header.fingerprint,
+        tokens: tokens_of(&tokens),
+        reason,
+        bytes: payload,
+    })
+}

@@ -1,0 +1,9 @@
+//! The promises of the store, on a disk that fails on demand and on the real one.
+
+mod agents;
+mod bounds;
+mod damage;
+mod faults;
+mod files;
+mod house;
+mod sim_disk;

@@ -1,0 +1,136 @@
+//! Agents: found again, pinned, deleted with what is theirs alone.
+
+use std::sync::{Arc, Mutex};
+
+use super::house::{House, agent, config, hash, key, open, record};
+use super::sim_disk::{Fault, LEFTOVERS, SimDisk};
+use crate::agent::{AgentManifest, Pin};
+use crate::block_store::MissReason;
+
+/// `a` and `b` share the first two blocks of chain 0; `a` goes on with chain 1, `b` with chain 2.
+fn shared_prompt(house: &mut House) -> (AgentManifest, AgentManifest) {
+    let branch = |chain: u32, idx: u32| {
+        let mut record = record(chain, idx);
+        record.parent = if idx == 2 { hash(0, 1) } else { hash(chain, idx - 1) };
+        record
+    };
+    (0..2).for_each(|idx| house.save(record(0, idx)));
+    for chain in [1, 2] {
+        (2..4).for_each(|idx| house.save(branch(chain, idx)));
+    }
+    let manifest = |name: &str, chain: u32| AgentManifest {
+        blocks: vec![hash(0, 0), hash(0, 1), hash(chain, 2), hash(chain, 3)],
+        ..agent(name, 0, 4)
+    };
+    let (a, b) = (manifest("a", 1), manifest("b", 2));
+    house.inner.put_agent(a.clone());
+    house.inner.put_agent(b.clone());
+    house.flush();
+    (a, b)
+}
+
+fn manifest(house: &House, name: &str) -> Option<AgentManifest> {
+    let books = house.inner.shared.books();
+    books.agents.values().find(|agent| agent.name == name).map(|agent| (**agent).clone())
+}
+
+fn delete(house: &mut House, name: &str) {
+    let is_done = Arc::new(Mutex::new(false));
+    let done = Arc::clone(&is_done);
+    assert!(house.inner.delete_agent(name, Box::new(move || *done.lock().unwrap() = true)));
+    house.pump();
+    assert!(*is_done.lock().unwrap(), "a deletion ends");
+}
+
+#[test]
+fn an_agent_is_found_again_with_its_exact_tokens() {
+    let disk = SimDisk::default();
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    let (a, b) = shared_prompt(&mut house);
+    let house = open(&disk, &config(256 << 10)).unwrap();
+    assert_eq!((manifest(&house, "a"), manifest(&house, "b")), (Some(a), Some(b)));
+}
+
+#[test]
+fn only_durable_tokens_count_as_saved() {
+    let mut house = open(&SimDisk::default(), &config(256 << 10)).unwrap();
+    (0..3).for_each(|idx| house.save(record(0, idx)));
+    house.inner.put_agent(agent("a", 0, 4));
+    assert_eq!(house.inner.agents()[0].saved_tokens, 0);
+    house.flush();
+    assert_eq!((house.inner.agents()[0].saved_tokens, house.inner.agents()[0].n_tokens), (96, 128));
+}
+
+#[test]
+fn deleting_an_agent_erases_what_is_its_alone_and_leaves_the_other_whole() {
+    let disk = SimDisk::default();
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    let (_, b) = shared_prompt(&mut house);
+    let needle = |chain: u32| record(chain, 3).tokens[5..9].iter().flat_map(|t| t.to_le_bytes()).collect();
+    let is_on_disk = |needle: &Vec<u8>| disk.files().values().any(|f| f.windows(16).any(|w| w == needle));
+    let (own, others): (Vec<u8>, Vec<u8>) = (needle(1), needle(2));
+    assert!(is_on_disk(&own) && is_on_disk(&others));
+    delete(&mut house, "a");
+    assert!(!is_on_disk(&own), "its text is in no file");
+    assert!(is_on_disk(&others));
+    for house in [house, open(&disk, &config(256 << 10)).unwrap()] {
+        assert_eq!((manifest(&house, "a"), manifest(&house, "b")), (None, Some(b.clone())));
+        assert_eq!(house.restore(key(1, 2)), Err(MissReason::Absent));
+        assert_eq!(house.restore(key(1, 3)), Err(MissReason::Absent));
+        assert!(house.restore(key(0, 1)).is_ok() && house.restore(key(2, 3)).is_ok());
+    }
+}
+
+#[test]
+fn deleting_an_agent_erases_what_it_said_before_an_edit_too() {
+    let mut house = open(&SimDisk::default(), &config(256 << 10)).unwrap();
+    (0..3).for_each(|idx| house.save(record(0, idx)));
+    (0..3).for_each(|idx| house.save(record(1, idx)));
+    house.inner.put_agent(agent("a", 0, 3));
+    house.flush();
+    house.inner.put_agent(agent("a", 1, 3));
+    house.flush();
+    delete(&mut house, "a");
+    assert!((0..3).all(|idx| !house.is_there(0, idx) && !house.is_there(1, idx)));
+}
+
+#[test]
+fn a_power_cut_at_any_step_of_a_deletion_leaves_the_agent_listed_or_its_blocks_gone() {
+    let written = || {
+        let disk = SimDisk::default();
+        let mut house = open(&disk, &config(256 << 10)).unwrap();
+        shared_prompt(&mut house);
+        (disk, house)
+    };
+    let (disk, mut house) = written();
+    let first = disk.n_ops();
+    delete(&mut house, "a");
+    for at in first..disk.n_ops() {
+        let (disk, mut house) = written();
+        disk.set_fault(Some(Fault::PowerCut(at)));
+        house.inner.delete_agent("a", Box::new(|| ()));
+        house.pump_a_little();
+        for leftover in LEFTOVERS {
+            let disk = disk.after_power_cut(leftover);
+            let mut house = open(&disk, &config(256 << 10)).unwrap();
+            house.pump();
+            let is_listed = manifest(&house, "a").is_some();
+            let is_gone = (2..4).all(|idx| house.restore(key(1, idx)).is_err());
+            assert!(is_listed || is_gone, "power cut at {at}, {leftover:?}");
+            assert!(house.restore(key(2, 3)).is_ok(), "power cut at {at}, {leftover:?}: the other agent");
+        }
+    }
+}
+
+#[test]
+fn a_pin_outlives_a_restart() {
+    let disk = SimDisk::default();
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    shared_prompt(&mut house);
+    assert!(house.inner.pin_agent("a", Pin::Pinned));
+    assert!(!house.inner.pin_agent("nobody", Pin::Pinned));
+    house.flush();
+    let house = open(&disk, &config(256 << 10)).unwrap();
+    assert_eq!(manifest(&house, "a").unwrap().pin, Pin::Pinned);
+    assert_eq!(manifest(&house, "b").unwrap().pin, Pin::Unpinned);
+}

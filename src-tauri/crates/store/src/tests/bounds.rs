@@ -1,0 +1,133 @@
+//! The bounds hold at all times, and what is given up goes in the right order.
+
+use super::house::{agent, config, key, open, record};
+use super::sim_disk::SimDisk;
+use crate::agent::Pin;
+use crate::block_store::Trouble;
+
+const MAX_BYTES: u64 = 96 << 10;
+
+#[test]
+fn the_directory_never_exceeds_its_cap_and_the_newest_chains_stay() {
+    let disk = SimDisk::default();
+    let mut house = open(&disk, &config(MAX_BYTES)).unwrap();
+    for chain in 0..100 {
+        (0..5).for_each(|idx| house.save(record(chain, idx)));
+        assert_eq!(house.flush().n_failed, 0, "chain {chain}");
+        assert!(house.inner.stats().stored_bytes <= MAX_BYTES);
+    }
+    assert!(disk.most_bytes() <= MAX_BYTES, "{} of {MAX_BYTES} at some moment", disk.most_bytes());
+    assert!((0..5).all(|idx| house.restore(key(99, idx)) == Ok(record(99, idx))));
+    assert!(house.inner.stats().n_evicted > 0 && !house.is_there(0, 0));
+    let n_blocks = house.inner.stats().n_blocks;
+    assert!(n_blocks * 920 > MAX_BYTES / 3, "{n_blocks} blocks: much of the cap is used");
+    house.writer.close();
+    let again = open(&disk, &config(MAX_BYTES)).unwrap();
+    assert!((0..5).all(|idx| again.restore(key(99, idx)) == Ok(record(99, idx))));
+}
+
+#[test]
+fn leaves_go_before_what_they_rest_on_and_the_longest_unused_first() {
+    let mut house = open(&SimDisk::default(), &config(MAX_BYTES)).unwrap();
+    for chain in 0..3 {
+        (0..3).for_each(|idx| house.save(record(chain, idx)));
+    }
+    house.flush();
+    assert!(house.restore(key(0, 2)).is_ok(), "chain 0 was used last");
+    let mut books = house.inner.shared.books();
+    let mut order = Vec::new();
+    while let Some(hash) = books.index.next_to_evict() {
+        let found = (0..3).flat_map(|c| (0..3).map(move |i| (c, i))).find(|(c, i)| key(*c, *i).hash == hash);
+        order.extend(found);
+        books.forget_node(&hash);
+    }
+    for chain in 0..3 {
+        let of_chain: Vec<u32> = order.iter().filter(|(c, _)| *c == chain).map(|(_, idx)| *idx).collect();
+        assert_eq!(of_chain, [2, 1, 0]);
+    }
+    let place = |block| order.iter().position(|other| *other == block);
+    assert!(place((1, 2)) < place((2, 2)) && place((2, 2)) < place((0, 2)), "{order:?}");
+}
+
+#[test]
+fn pinned_agents_lose_nothing_and_a_store_full_of_them_says_so() {
+    let mut house = open(&SimDisk::default(), &config(MAX_BYTES)).unwrap();
+    (0..5).for_each(|idx| house.save(record(0, idx)));
+    house.inner.put_agent(agent("a", 0, 5));
+    assert!(house.inner.pin_agent("a", Pin::Pinned));
+    for chain in 1..60 {
+        (0..5).for_each(|idx| house.save(record(chain, idx)));
+        house.flush();
+    }
+    assert!((0..5).all(|idx| house.restore(key(0, idx)) == Ok(record(0, idx))));
+    let mut house = open(&SimDisk::default(), &config(MAX_BYTES)).unwrap();
+    house.inner.put_agent(agent("all", 0, 200));
+    assert!(house.inner.pin_agent("all", Pin::Pinned));
+    for idx in 0..200 {
+        house.save(record(0, idx));
+        house.ask_flush();
+        house.pump_a_little();
+    }
+    let stats = house.inner.stats();
+    assert_eq!(stats.trouble, Some(Trouble::CapReached));
+    assert!(stats.stored_bytes <= MAX_BYTES && stats.n_evicted == 0);
+}
+
+#[test]
+fn the_floor_of_free_space_is_never_broken() {
+    let disk = SimDisk::default();
+    let (capacity, floor) = (200 << 10, 120 << 10);
+    disk.set_capacity(Some(capacity));
+    let mut config = config(1 << 20);
+    config.free_space_floor = floor;
+    let mut house = open(&disk, &config).unwrap();
+    for chain in 0..40 {
+        (0..5).for_each(|idx| house.save(record(chain, idx)));
+        house.ask_flush();
+        house.pump_a_little();
+    }
+    assert!(capacity - disk.most_bytes() >= floor, "{} bytes were written", disk.most_bytes());
+    assert_eq!(house.inner.stats().trouble, Some(Trouble::DiskFull));
+    assert!(house.restore(key(0, 0)).is_ok(), "nothing is given up for it");
+}
+
+#[test]
+fn a_lower_cap_is_kept_from_the_first_save_on() {
+    let disk = SimDisk::default();
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    for chain in 0..40 {
+        (0..5).for_each(|idx| house.save(record(chain, idx)));
+        house.flush();
+    }
+    house.writer.close();
+    let mut house = open(&disk, &config(MAX_BYTES)).unwrap();
+    house.save(record(90, 0));
+    house.flush();
+    assert!(house.inner.stats().stored_bytes <= MAX_BYTES);
+    assert_eq!(house.restore(key(90, 0)), Ok(record(90, 0)));
+}
+
+#[test]
+fn what_was_written_today_is_counted_over_restarts_and_from_zero_on_the_next_day() {
+    let disk = SimDisk::default();
+    disk.set_now(1_000_000 * 86_400 + 5);
+    let mut house = open(&disk, &config(MAX_BYTES)).unwrap();
+    house.save(record(0, 0));
+    house.flush();
+    house.writer.close();
+    let written = house.inner.stats().written_today_bytes;
+    assert!((920..3000).contains(&written), "{written}");
+    let house = open(&disk, &config(MAX_BYTES)).unwrap();
+    assert!(house.inner.stats().written_today_bytes >= 920);
+    disk.set_now(1_000_001 * 86_400);
+    assert_eq!(open(&disk, &config(MAX_BYTES)).unwrap().inner.stats().written_today_bytes, 0);
+}
+
+#[test]
+fn queued_writes_wait_for_reads_but_not_for_ever() {
+    let mut house = open(&SimDisk::default(), &config(MAX_BYTES)).unwrap();
+    house.save(record(0, 0));
+    house.inner.restore(vec![key(0, 0)], Box::new(|_| ()));
+    assert!(!house.writer.work(), "the read goes first");
+    assert!((0..20).any(|_| house.writer.work()), "but not for ever");
+}

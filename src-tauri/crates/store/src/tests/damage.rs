@@ -1,0 +1,115 @@
+//! Damaged files: a miss with a reason or the right bytes, never a wrong one.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::house::{House, agent, config, key, open, record};
+use super::sim_disk::SimDisk;
+use crate::agent::AgentManifest;
+use crate::block_store::MissReason;
+
+const BLOCKS: u32 = 3;
+
+fn written() -> BTreeMap<PathBuf, Vec<u8>> {
+    let disk = SimDisk::default();
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    (0..BLOCKS).for_each(|idx| house.save(record(0, idx)));
+    house.inner.put_agent(agent("a", 0, BLOCKS));
+    house.flush();
+    house.writer.close();
+    disk.files()
+}
+
+/// How many of the blocks are there; those are right.
+fn n_right(house: &House, what: &str) -> u32 {
+    let right = |idx: u32| match house.restore(key(0, idx)) {
+        Ok(found) => {
+            assert_eq!(found, record(0, idx), "{what}");
+            1
+        }
+        Err(_) => 0,
+    };
+    (0..BLOCKS).map(right).sum()
+}
+
+fn only(files: &BTreeMap<PathBuf, Vec<u8>>, ending: &str) -> PathBuf {
+    let mut found = files.keys().filter(|path| path.to_string_lossy().ends_with(ending));
+    let path = found.next().unwrap().clone();
+    assert_eq!(found.next(), None);
+    path
+}
+
+#[test]
+fn any_flipped_byte_of_a_segment_is_a_miss_or_the_right_bytes() {
+    let files = written();
+    let path = only(&files, ".kv");
+    for at in 0..files[&path].len() {
+        let mut files = files.clone();
+        files.get_mut(&path).unwrap()[at] ^= 0x41;
+        let disk = SimDisk::with_files(&files);
+        let mut house = open(&disk, &config(256 << 10)).unwrap();
+        let n = n_right(&house, &format!("byte {at}"));
+        house.pump();
+        let again = open(&disk, &config(256 << 10)).unwrap();
+        assert!(n_right(&again, &format!("byte {at}, opened again")) <= n, "byte {at}");
+    }
+}
+
+#[test]
+fn a_segment_cut_off_anywhere_keeps_its_whole_records() {
+    let files = written();
+    let path = only(&files, ".kv");
+    let record_bytes = 192 + 4 * 32 + super::house::BLOCK_BYTES;
+    for n_bytes in 0..files[&path].len() {
+        let mut files = files.clone();
+        files.get_mut(&path).unwrap().truncate(n_bytes);
+        let disk = SimDisk::with_files(&files);
+        let mut house = open(&disk, &config(256 << 10)).unwrap();
+        let whole = (n_bytes.saturating_sub(64) / record_bytes).min(BLOCKS as usize) as u32;
+        assert_eq!(n_right(&house, &format!("{n_bytes} bytes")), whole, "{n_bytes} bytes");
+        house.pump();
+        assert_eq!(n_right(&house, &format!("{n_bytes} bytes")), whole, "{n_bytes} bytes, salvaged");
+    }
+}
+
+#[test]
+fn a_damaged_block_is_quarantined_and_stays_so_until_it_is_saved_again() {
+    let mut files = written();
+    let path = only(&files, ".kv");
+    files.get_mut(&path).unwrap()[64 + 192 + 128 + 5] ^= 1;
+    let disk = SimDisk::with_files(&files);
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    assert_eq!(house.restore(key(0, 0)), Err(MissReason::Corrupt));
+    assert_eq!(house.inner.stats().n_quarantined, 1);
+    assert_eq!(house.restore(key(0, 1)), Ok(record(0, 1)));
+    house.flush();
+    let mut again = open(&disk, &config(256 << 10)).unwrap();
+    assert!(!again.is_there(0, 0));
+    assert_eq!(again.restore(key(0, 0)), Err(MissReason::Corrupt));
+    assert_eq!(again.restore(key(0, 50)), Err(MissReason::Absent));
+    again.save(record(0, 0));
+    again.flush();
+    assert_eq!(open(&disk, &config(256 << 10)).unwrap().restore(key(0, 0)), Ok(record(0, 0)));
+}
+
+#[test]
+fn any_flipped_byte_or_cut_of_a_manifest_is_noticed() {
+    let bytes = agent("a name", 0, 2).encode();
+    assert_eq!(AgentManifest::decode(&bytes), Ok(agent("a name", 0, 2)));
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x41;
+        assert!(AgentManifest::decode(&flipped).is_err(), "byte {at}");
+        assert!(AgentManifest::decode(&bytes[..at]).is_err(), "{at} bytes");
+    }
+}
+
+#[test]
+fn a_block_of_another_model_is_foreign() {
+    let disk = SimDisk::with_files(&written());
+    let house = open(&disk, &config(256 << 10)).unwrap();
+    house.inner.shared.books().model = Some([8; 32]);
+    assert_eq!(house.restore(key(0, 0)), Err(MissReason::Foreign));
+    house.inner.shared.books().model = Some(super::house::MODEL);
+    assert_eq!(house.restore(key(0, 0)), Ok(record(0, 0)), "and its own is warm again");
+}

@@ -1,0 +1,159 @@
+//! The real file system, real threads, and the checked-in file of the format.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+
+use super::house::{self, MODEL, agent, key, open, record};
+use super::sim_disk::SimDisk;
+use crate::agent::AgentManifest;
+use crate::block_store::{BlockRecord, BlockStore, MissReason, Origin, SaveCandidate, StoreEvent};
+use crate::open::{OpenError, StoreConfig};
+use crate::store::Store;
+
+/// A folder that goes with its owner.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("samovar-store-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Folder(path)
+    }
+
+    fn config(&self) -> StoreConfig {
+        StoreConfig { free_space_floor: 0, ..StoreConfig::new(self.0.clone(), 64 << 20) }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn restore(store: &Store, n_blocks: u32) -> Vec<Result<BlockRecord, MissReason>> {
+    let (sender, receiver) = channel();
+    let keys = (0..n_blocks).map(|idx| key(0, idx)).collect();
+    store.restore(keys, Box::new(move |found| sender.send(found).unwrap()));
+    receiver.recv().unwrap()
+}
+
+#[test]
+fn what_was_saved_is_there_after_a_restart_in_private_files() {
+    let folder = Folder::new("restart");
+    let store = Store::open(folder.config()).unwrap();
+    let (sender, events) = channel();
+    store.listen(Box::new(move |event| sender.send(event).unwrap()));
+    (0..4).for_each(|idx| store.save(record(0, idx)).unwrap());
+    store.put_agent(agent("a", 0, 4));
+    let (sender, flushed) = channel();
+    store.flush(Box::new(move |report| sender.send(report).unwrap()));
+    let report = flushed.recv().unwrap();
+    assert_eq!((report.n_saved, report.n_failed), (4, 0));
+    assert!(store.is_durable(&key(0, 3)));
+    let mut saved = Vec::new();
+    while saved.len() < 4 {
+        if let StoreEvent::Saved(keys) = events.recv().unwrap() {
+            saved.extend(keys);
+        }
+    }
+    assert_eq!(saved, (0..4).map(|idx| key(0, idx)).collect::<Vec<_>>(), "parents before children");
+    drop(store);
+
+    let store = Store::open(folder.config()).unwrap();
+    store.use_model(MODEL);
+    assert_eq!(restore(&store, 4), (0..4).map(|idx| Ok(record(0, idx))).collect::<Vec<_>>());
+    assert_eq!(store.find(&key(0, 9)), Err(MissReason::Absent));
+    assert_eq!(*store.agent("a")[0], agent("a", 0, 4));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let (mut n_files, mut dirs) = (0, vec![folder.0.clone()]);
+    while let Some(dir) = dirs.pop() {
+        assert_eq!(mode(&dir), 0o700, "{}", dir.display());
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                assert_eq!(mode(&path), 0o600, "{}", path.display());
+                n_files += 1;
+            }
+        }
+    }
+    assert!(n_files >= 4, "lock, meter, a segment and a manifest");
+}
+
+#[test]
+fn dropping_the_store_makes_durable_what_was_queued() {
+    let folder = Folder::new("drop");
+    let store = Store::open(folder.config()).unwrap();
+    (0..20).for_each(|idx| store.save(record(0, idx)).unwrap());
+    drop(store);
+    let found = restore(&Store::open(folder.config()).unwrap(), 20);
+    assert!(found.iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_second_process_is_told_who_holds_the_directory() {
+    let folder = Folder::new("lock");
+    let store = Store::open(folder.config()).unwrap();
+    let Err(error) = Store::open(folder.config()) else { panic!("two at a time") };
+    assert!(matches!(error, OpenError::Locked { .. }));
+    let message = error.to_string();
+    assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
+    drop(store);
+    Store::open(folder.config()).unwrap();
+}
+
+#[test]
+fn short_prompts_of_nobody_in_particular_are_not_worth_writing() {
+    let folder = Folder::new("admission");
+    let store = Store::open(folder.config()).unwrap();
+    let admits = |n_prompt_tokens, origin| store.admits(SaveCandidate { n_prompt_tokens, origin });
+    assert!(!admits(255, Origin::Anonymous) && admits(256, Origin::Anonymous) && admits(1, Origin::Named));
+}
+
+fn golden_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format-1")
+}
+
+/// What the checked-in files hold.
+fn golden_records() -> Vec<BlockRecord> {
+    let mut records: Vec<_> = (0..2).map(|idx| record(0, idx)).collect();
+    records.iter_mut().for_each(|record| record.bytes.truncate(16));
+    records
+}
+
+/// To write the files anew after a change of the format: delete them and run this test.
+#[test]
+fn the_checked_in_files_of_the_format_are_read_and_would_be_written_again() {
+    let disk = SimDisk::default();
+    disk.set_now(1_700_000_000);
+    let mut house = open(&disk, &house::config(256 << 10)).unwrap();
+    golden_records().into_iter().for_each(|record| house.save(record));
+    let manifest = AgentManifest { last_used: 1_700_000_000, ..agent("golden", 0, 2) };
+    house.inner.put_agent(manifest.clone());
+    house.flush();
+    house.writer.close();
+    let written = disk.files();
+    let name = |path: &Path| path.strip_prefix("/store").unwrap().to_string_lossy().replace('/', "-");
+    let mut read = BTreeMap::new();
+    for (path, bytes) in written.iter().filter(|(path, _)| !path.ends_with("meter")) {
+        let golden = golden_dir().join(name(path));
+        if !golden.exists() {
+            fs::create_dir_all(golden_dir()).unwrap();
+            fs::write(&golden, bytes).unwrap();
+            panic!("{} was missing and is written; look at it and check it in", golden.display());
+        }
+        read.insert(path.clone(), fs::read(&golden).unwrap());
+        assert!(read[path] == *bytes, "{} is written otherwise now: a new version?", golden.display());
+    }
+    assert_eq!(read.len(), 2, "a segment and a manifest");
+    let house = open(&SimDisk::with_files(&read), &house::config(256 << 10)).unwrap();
+    for record in golden_records() {
+        assert_eq!(house.restore(record.key), Ok(record));
+    }
+    assert_eq!(**house.inner.shared.books().agents.values().next().unwrap(), manifest);
+}

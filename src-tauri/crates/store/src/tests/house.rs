@@ -1,0 +1,144 @@
+//! A store without threads: a test does the work of the writer and the reader itself, step by step.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::sim_disk::SimDisk;
+use crate::agent::{AgentManifest, Pin, TokenSpan};
+use crate::block_store::{BlockKey, BlockRecord, FlushReport, MissReason, SaveReason, StoreEvent};
+use crate::open::{OpenError, StoreConfig};
+use crate::store::{Inner, open_on, serve_read};
+use crate::writer::Writer;
+
+pub(super) const MODEL: [u8; 32] = [7; 32];
+pub(super) const BLOCK_BYTES: usize = 600;
+/// Work that one call may take; a store that never comes to rest is a defect.
+const MAX_WORK: usize = 4000;
+
+pub(super) struct House {
+    pub(super) inner: Inner,
+    pub(super) writer: Writer,
+    /// What the store said is durable.
+    pub(super) saved: Arc<Mutex<HashSet<BlockKey>>>,
+    pub(super) events: Arc<Mutex<Vec<StoreEvent>>>,
+}
+
+pub(super) fn config(max_bytes: u64) -> StoreConfig {
+    StoreConfig {
+        free_space_floor: 0,
+        queue_bytes: 64 << 10,
+        segment_bytes: 8 << 10,
+        commit_after: Duration::from_secs(3600),
+        retry_after: Duration::ZERO,
+        ..StoreConfig::new(PathBuf::from("/store"), max_bytes)
+    }
+}
+
+pub(super) fn open(disk: &SimDisk, config: &StoreConfig) -> Result<House, OpenError> {
+    let (inner, writer, _) = open_on(Arc::new(disk.clone()), config.clone())?;
+    let saved: Arc<Mutex<HashSet<BlockKey>>> = Arc::default();
+    let events: Arc<Mutex<Vec<StoreEvent>>> = Arc::default();
+    let (told, heard) = (Arc::clone(&saved), Arc::clone(&events));
+    inner.shared.set_listener(Box::new(move |event| {
+        if let StoreEvent::Saved(keys) = &event {
+            told.lock().unwrap().extend(keys);
+        }
+        heard.lock().unwrap().push(event);
+    }));
+    Ok(House { inner, writer, saved, events })
+}
+
+/// Address of block `idx` of chain `chain`.
+pub(super) fn hash(chain: u32, idx: u32) -> [u8; 32] {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&chain.to_le_bytes());
+    bytes[4..].copy_from_slice(&idx.to_le_bytes());
+    blake3::hash(&bytes).into()
+}
+
+pub(super) fn key(chain: u32, idx: u32) -> BlockKey {
+    BlockKey { hash: hash(chain, idx), group: 0 }
+}
+
+/// Block `idx` of chain `chain`; what it holds follows from its address.
+pub(super) fn record(chain: u32, idx: u32) -> BlockRecord {
+    let first = chain * 1_000_000 + idx * 32 + 1;
+    BlockRecord {
+        key: key(chain, idx),
+        parent: if idx == 0 { [9; 32] } else { hash(chain, idx - 1) },
+        fingerprint: MODEL,
+        tokens: (first..first + 32).collect(),
+        reason: SaveReason::BlockFull,
+        bytes: hash(chain, idx + 500).iter().copied().cycle().take(BLOCK_BYTES).collect(),
+    }
+}
+
+pub(super) fn agent(name: &str, chain: u32, n_blocks: u32) -> AgentManifest {
+    AgentManifest {
+        name: name.to_owned(),
+        fingerprint: MODEL,
+        block_tokens: 32,
+        tokens: (0..n_blocks).flat_map(|idx| record(chain, idx).tokens).collect(),
+        generated: vec![TokenSpan { start: 3, n_tokens: 2 }],
+        blocks: (0..n_blocks).map(|idx| hash(chain, idx)).collect(),
+        tail: None,
+        last_used: 0,
+        pin: Pin::Unpinned,
+        former: Vec::new(),
+    }
+}
+
+impl House {
+    /// Let the writer work until it rests.
+    pub(super) fn pump(&mut self) {
+        for _ in 0..MAX_WORK {
+            if !self.writer.work() {
+                return;
+            }
+        }
+        panic!("the writer does not come to rest");
+    }
+
+    /// Let the writer work for so long; for disks that never answer.
+    pub(super) fn pump_a_little(&mut self) {
+        (0..40).any(|_| !self.writer.work());
+    }
+
+    pub(super) fn save(&mut self, record: BlockRecord) {
+        assert!(self.inner.save(record).is_ok(), "the queue is full");
+    }
+
+    /// Ask for a flush; its report once it is over.
+    pub(super) fn ask_flush(&mut self) -> Arc<Mutex<Option<FlushReport>>> {
+        let answer = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&answer);
+        self.inner.flush(Box::new(move |report| *slot.lock().unwrap() = Some(report)));
+        answer
+    }
+
+    pub(super) fn flush(&mut self) -> FlushReport {
+        let answer = self.ask_flush();
+        self.pump();
+        let report = answer.lock().unwrap().take();
+        report.expect("a flush ends")
+    }
+
+    pub(super) fn restore(&self, key: BlockKey) -> Result<BlockRecord, MissReason> {
+        let answer = Arc::new(Mutex::new(Vec::new()));
+        let slot = Arc::clone(&answer);
+        self.inner.restore(vec![key], Box::new(move |found| *slot.lock().unwrap() = found));
+        let read = self.inner.shared.books().reads.pop_front().unwrap();
+        serve_read(&self.inner.shared, read);
+        answer.lock().unwrap().pop().unwrap()
+    }
+
+    pub(super) fn saved(&self) -> HashSet<BlockKey> {
+        self.saved.lock().unwrap().clone()
+    }
+
+    pub(super) fn is_there(&self, chain: u32, idx: u32) -> bool {
+        self.inner.shared.books().index.contains(&hash(chain, idx))
+    }
+}

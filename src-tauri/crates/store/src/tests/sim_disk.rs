@@ -1,0 +1,342 @@
+//! A disk in memory that remembers what was synced, fails on demand and loses its power on demand.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::disk::{Disk, DiskFile};
+
+/// What goes wrong, and at which operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// This one operation fails; a write does half of its work first.
+    Once(usize),
+    /// This one write does half of its work and says so.
+    Short(usize),
+    /// From here on nothing reaches the disk.
+    PowerCut(usize),
+}
+
+/// What a power cut leaves of what was not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leftover {
+    Nothing,
+    Everything,
+    /// Every second write of a file, the later ones too.
+    EverySecond,
+    /// All but the first write of a file: a hole.
+    AllButTheFirst,
+    /// Everything, the last write by half.
+    Torn,
+    /// The bytes, not the names.
+    BytesOnly,
+    /// The names, not the bytes.
+    NamesOnly,
+}
+
+pub(super) const LEFTOVERS: [Leftover; 7] = [
+    Leftover::Nothing,
+    Leftover::Everything,
+    Leftover::EverySecond,
+    Leftover::AllButTheFirst,
+    Leftover::Torn,
+    Leftover::BytesOnly,
+    Leftover::NamesOnly,
+];
+
+#[derive(Debug, Clone)]
+enum Change {
+    Write(u64, Vec<u8>),
+    Truncate(u64),
+}
+
+#[derive(Debug, Clone, Default)]
+struct Inode {
+    content: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    inodes: Vec<Inode>,
+    names: BTreeMap<PathBuf, usize>,
+    durable_names: BTreeMap<PathBuf, usize>,
+    n_ops: usize,
+    fault: Option<Fault>,
+    capacity: Option<u64>,
+    is_read_only: bool,
+    most_bytes: u64,
+    now: u64,
+}
+
+/// The disk; clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SimDisk(Arc<Mutex<State>>);
+
+struct SimFile {
+    disk: SimDisk,
+    inode: usize,
+}
+
+fn apply(content: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Write(offset, bytes) => {
+            let end = *offset as usize + bytes.len();
+            if content.len() < end {
+                content.resize(end, 0);
+            }
+            content[*offset as usize..end].copy_from_slice(bytes);
+        }
+        Change::Truncate(n_bytes) => content.resize(*n_bytes as usize, 0),
+    }
+}
+
+/// What one operation meets.
+enum Luck {
+    Good,
+    Half,
+    HalfThenFail,
+}
+
+impl State {
+    fn used(&self) -> u64 {
+        self.names
+            .values()
+            .map(|inode| (self.inodes[*inode].content.len() as u64).div_ceil(4096) * 4096)
+            .sum()
+    }
+
+    fn step(&mut self, is_change: bool) -> io::Result<Luck> {
+        let op = self.n_ops;
+        self.n_ops += 1;
+        if is_change && self.is_read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        match self.fault {
+            Some(Fault::Once(at)) if at == op => Ok(Luck::HalfThenFail),
+            Some(Fault::Short(at)) if at == op => Ok(Luck::Half),
+            Some(Fault::PowerCut(at)) if op >= at => Err(io::Error::other("no power")),
+            _ => Ok(Luck::Good),
+        }
+    }
+
+    /// An operation that happens or does not.
+    fn whole_step(&mut self, is_change: bool) -> io::Result<()> {
+        match self.step(is_change)? {
+            Luck::HalfThenFail => Err(io::Error::other("an operation that fails once")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl SimDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) fn set_fault(&self, fault: Option<Fault>) {
+        self.state().fault = fault;
+    }
+
+    /// Bytes that the disk holds; `None` is no limit.
+    pub(super) fn set_capacity(&self, capacity: Option<u64>) {
+        self.state().capacity = capacity;
+    }
+
+    pub(super) fn set_read_only(&self, is_read_only: bool) {
+        self.state().is_read_only = is_read_only;
+    }
+
+    pub(super) fn set_now(&self, now: u64) {
+        self.state().now = now;
+    }
+
+    pub(super) fn n_ops(&self) -> usize {
+        self.state().n_ops
+    }
+
+    /// The most that all files ever took together, in whole blocks.
+    pub(super) fn most_bytes(&self) -> u64 {
+        self.state().most_bytes
+    }
+
+    /// Names and contents as a reader sees them.
+    pub(super) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.state();
+        state.names.iter().map(|(path, inode)| (path.clone(), state.inodes[*inode].content.clone())).collect()
+    }
+
+    /// A disk that holds these files, all durable.
+    pub(super) fn with_files(files: &BTreeMap<PathBuf, Vec<u8>>) -> SimDisk {
+        let disk = SimDisk::default();
+        {
+            let mut state = disk.state();
+            for (path, content) in files {
+                let inode = Inode { content: content.clone(), durable: content.clone(), pending: Vec::new() };
+                state.inodes.push(inode);
+                let inode = state.inodes.len() - 1;
+                state.names.insert(path.clone(), inode);
+                state.durable_names.insert(path.clone(), inode);
+            }
+        }
+        disk
+    }
+
+    /// What is there after the power comes back.
+    pub(super) fn after_power_cut(&self, leftover: Leftover) -> SimDisk {
+        let state = self.state();
+        let keeps_names = !matches!(leftover, Leftover::Nothing | Leftover::BytesOnly);
+        let names = if keeps_names { &state.names } else { &state.durable_names };
+        let content = |inode: &Inode| {
+            let mut content = inode.durable.clone();
+            let last = inode.pending.len().saturating_sub(1);
+            for (idx, change) in inode.pending.iter().enumerate() {
+                match (leftover, change) {
+                    (Leftover::Nothing | Leftover::NamesOnly, _) => {}
+                    (Leftover::EverySecond, _) if idx % 2 == 0 => {}
+                    (Leftover::AllButTheFirst, _) if idx == 0 => {}
+                    (Leftover::Torn, Change::Write(offset, bytes)) if idx == last => {
+                        apply(&mut content, &Change::Write(*offset, bytes[..bytes.len() / 2].to_vec()));
+                    }
+                    _ => apply(&mut content, change),
+                }
+            }
+            content
+        };
+        let files =
+            names.iter().map(|(path, inode)| (path.clone(), content(&state.inodes[*inode]))).collect();
+        SimDisk::with_files(&files)
+    }
+}
+
+impl Disk for SimDisk {
+    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+        self.state().whole_step(false)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        let mut state = self.state();
+        state.whole_step(false)?;
+        let inside = state.names.iter().filter(|(path, _)| path.parent() == Some(dir));
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        Ok(inside.map(|(path, inode)| (name(path), state.inodes[*inode].content.len() as u64)).collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state();
+        state.whole_step(true)?;
+        state.inodes.push(Inode::default());
+        let inode = state.inodes.len() - 1;
+        state.names.insert(path.to_owned(), inode);
+        Ok(Arc::new(SimFile { disk: self.clone(), inode }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state();
+        state.whole_step(false)?;
+        let inode = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::new(SimFile { disk: self.clone(), inode }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.whole_step(true)?;
+        let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.names.insert(to.to_owned(), inode);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.whole_step(true)?;
+        state.names.remove(path).map(|_| ()).ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.whole_step(false)?;
+        let State { names, durable_names, .. } = &mut *state;
+        durable_names.retain(|path, _| path.parent() != Some(dir));
+        let inside = names.iter().filter(|(path, _)| path.parent() == Some(dir));
+        durable_names.extend(inside.map(|(path, inode)| (path.clone(), *inode)));
+        Ok(())
+    }
+
+    fn lock(&self, _path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        self.state().whole_step(false)?;
+        Ok(Box::new(()))
+    }
+
+    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        let mut state = self.state();
+        state.whole_step(false)?;
+        Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
+    }
+
+    fn now(&self) -> u64 {
+        self.state().now
+    }
+}
+
+impl DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        let mut state = self.disk.state();
+        state.whole_step(false)?;
+        Ok(state.inodes[self.inode].content.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        state.whole_step(false)?;
+        let content = &state.inodes[self.inode].content;
+        let rest = content.get(offset as usize..).unwrap_or_default();
+        let n = rest.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&rest[..n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        let luck = state.step(true)?;
+        let n = if matches!(luck, Luck::Good) { bytes.len() } else { bytes.len().div_ceil(2) };
+        if state.capacity.is_some_and(|capacity| state.used() + n as u64 > capacity) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let change = Change::Write(offset, bytes[..n].to_vec());
+        let inode = &mut state.inodes[self.inode];
+        apply(&mut inode.content, &change);
+        inode.pending.push(change);
+        state.most_bytes = state.most_bytes.max(state.used());
+        match luck {
+            Luck::HalfThenFail => Err(io::Error::other("a write that fails half way")),
+            _ => Ok(n),
+        }
+    }
+
+    fn truncate(&self, n_bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.whole_step(true)?;
+        let inode = &mut state.inodes[self.inode];
+        apply(&mut inode.content, &Change::Truncate(n_bytes));
+        inode.pending.push(Change::Truncate(n_bytes));
+        Ok(())
+    }
+
+    /// A sync that fails loses what it was to make durable, and the next one says nothing of it.
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let done = state.whole_step(false);
+        let inode = &mut state.inodes[self.inode];
+        if done.is_ok() {
+            inode.durable = inode.content.clone();
+            inode.pending.clear();
+        } else if !matches!(state.fault, Some(Fault::PowerCut(_))) {
+            let inode = &mut state.inodes[self.inode];
+            inode.pending.clear();
+        }
+        done
+    }
+}
