@@ -36,26 +36,20 @@ fn parse(path: &str, message: &RawValue) -> Result<ChatMessage, ApiError> {
         }
     };
 
-    // An assistant's message comes back as the official client holds it, with fields that say "nothing".
+    // What a template would have to show, and none is shown yet.
     fields.refuse("tool_calls", &["[]"])?;
     fields.refuse("function_call", &[])?;
-    fields.refuse("audio", &[])?;
-    fields.refuse("refusal", &[])?;
-    fields.refuse("annotations", &["[]"])?;
 
     let content = take_content(&mut fields)?;
     let mut message = ChatMessage::new(role, content);
     message.name = fields.take("name")?;
-    if let Some(id) = fields.take::<String>("tool_call_id")? {
-        if message.role != "tool" {
-            return Err(ApiError::invalid(
-                fields.path("tool_call_id"),
-                "only messages of role 'tool' have one",
-            ));
-        }
+    if message.role == "tool"
+        && let Some(id) = fields.take::<String>("tool_call_id")?
+    {
         message.extra.insert("tool_call_id".to_owned(), id.into());
     }
-    fields.finish()?;
+    // A message comes back as the client holds it, with fields of whichever server wrote it, `reasoning_content`,
+    // `annotations` or `audio` for example. They say nothing to the model: what is left is passed over.
     Ok(message)
 }
 
@@ -79,11 +73,8 @@ fn take_content(fields: &mut Fields<'_>) -> Result<String, ApiError> {
 fn text_of_part(path: &str, part: &RawValue) -> Result<String, ApiError> {
     let mut fields = Fields::of_value(path, part)?;
     match fields.need::<String>("type")?.as_str() {
-        "text" => {
-            let text = fields.take_large("text")?.ok_or_else(|| ApiError::missing(fields.path("text")))?;
-            fields.finish()?;
-            Ok(text)
-        }
+        // Other fields are notes to other servers, `cache_control` for example.
+        "text" => fields.take_large("text")?.ok_or_else(|| ApiError::missing(fields.path("text"))),
         other => {
             let message = format!("content of type '{}' is not supported; use 'text'", shorten(other));
             Err(ApiError::unsupported(fields.path("type"), message))
@@ -134,6 +125,18 @@ mod tests {
     }
 
     #[test]
+    fn fields_of_other_servers_in_a_message_are_passed_over() {
+        let foreign = format!(
+            r#"[{{"role":"assistant","content":[{{"type":"text","text":"hi","cache_control":{{"type":"ephemeral"}}}}],
+            "reasoning_content":"{}","reasoning":null,"annotations":[{{"type":"url_citation"}}],
+            "audio":{{"id":"a"}},"refusal":"","tool_calls":[],"id":"m1","tool_call_id":7}},
+            {{"role":"user","content":"x","mood":1}}]"#,
+            "h".repeat(100_000)
+        );
+        assert_eq!(show(&foreign), "assistant: hi\nuser: x");
+    }
+
+    #[test]
     fn what_cannot_be_shown_to_the_model_is_refused_where_it_stands() {
         for (messages, param) in [
             ("[]", "messages"),
@@ -147,15 +150,18 @@ mod tests {
             (r#"[{"role":"user","content":"\ud800"}]"#, "messages[0].content"),
             (r#"[{"role":"owner","content":"x"}]"#, "messages[0].role"),
             (r#"[{"role":"function","content":"x","name":"f"}]"#, "messages[0].role"),
-            (r#"[{"role":"user","content":"x"},{"role":"user","content":"x","mood":1}]"#, "messages[1].mood"),
             (r#"[{"role":"assistant","content":"","tool_calls":[{"id":"c"}]}]"#, "messages[0].tool_calls"),
-            (r#"[{"role":"user","content":"x","tool_call_id":"c"}]"#, "messages[0].tool_call_id"),
+            (
+                r#"[{"role":"assistant","content":"","function_call":{"name":"f"}}]"#,
+                "messages[0].function_call",
+            ),
+            (r#"[{"role":"user","content":"x","content":"y"}]"#, "messages[0]"),
+            (r#"[{"role":"tool","content":"x","tool_call_id":7}]"#, "messages[0].tool_call_id"),
             (
                 r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]"#,
                 "messages[0].content[0].type",
             ),
             (r#"[{"role":"user","content":[{"type":"text"}]}]"#, "messages[0].content[0].text"),
-            (r#"[{"role":"user","content":[{"type":"text","text":"a","x":1}]}]"#, "messages[0].content[0].x"),
         ] {
             let error = take(messages).unwrap_err();
             assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(param)), "{messages}");
