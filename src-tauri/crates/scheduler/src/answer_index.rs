@@ -11,10 +11,11 @@
 //!  prompt     [ encode(text before) ][ generated ids ][ encode(text after them)     ]
 //! ```
 //!
-//! The one who renders templates knows where answers start and calls [`AnswerIndex::splice_prompt`] before it
+//! The one who renders templates knows where answers start and calls [`splice_prompt`] before it
 //! submits; the one who generates calls [`AnswerIndex::record`] when a sequence ends.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use crate::ids::TokenId;
 
@@ -175,49 +176,6 @@ impl AnswerIndex {
         Some(Splice { tokens, n_bytes })
     }
 
-    /// Tokenise a rendered prompt, with remembered ids where the text of an earlier answer is unchanged.
-    ///
-    /// `answer_starts` are the byte offsets in `text` at which the assistant's answers start, ascending: exactly
-    /// where the generation prompt ended when they were generated. An offset out of order, out of range, off a
-    /// character boundary or within an earlier answer is passed over. `encode(piece, is_start)` tokenises a piece
-    /// of text; `is_start` is true for the first piece, the only one that may get a BOS token; it is empty if an answer starts the text.
-    ///
-    /// The text is split at every start that is used: that is how it was tokenised when the answer was generated,
-    /// so the earlier prompt stays a prefix of this one whatever the tokeniser would merge across the border.
-    pub fn splice_prompt(
-        &mut self,
-        text: &str,
-        answer_starts: &[usize],
-        encode: &mut dyn FnMut(&str, bool) -> Vec<TokenId>,
-    ) -> SplicedPrompt {
-        let mut prompt = SplicedPrompt::default();
-        let mut before = blake3::Hasher::new_keyed(&self.salt);
-        let (mut done, mut is_start) = (0, true);
-        for &start in answer_starts {
-            if start < done || !text.is_char_boundary(start) {
-                continue;
-            }
-            if start > done || is_start {
-                let piece = encode(&text[done..start], std::mem::take(&mut is_start));
-                before = hash_tokens(before, &piece);
-                prompt.tokens.extend(piece);
-                done = start;
-            }
-            prompt.answer_positions.push(prompt.tokens.len());
-            let key = AnswerKey(before.finalize().into());
-            if let Some(splice) = self.splice(&key, &text.as_bytes()[start..]) {
-                before = hash_tokens(before, &splice.tokens);
-                prompt.n_spliced += splice.tokens.len();
-                prompt.tokens.extend(splice.tokens);
-                done = start + splice.n_bytes;
-            }
-        }
-        if done < text.len() || is_start {
-            prompt.tokens.extend(encode(&text[done..], is_start));
-        }
-        prompt
-    }
-
     /// Check the bookkeeping.
     ///
     /// # Errors
@@ -266,6 +224,58 @@ impl AnswerIndex {
             self.remove(key, place);
         }
     }
+}
+
+/// Tokenise a rendered prompt, with remembered ids where the text of an earlier answer is unchanged.
+///
+/// `salt` is the model's fingerprint, and `find` is [`AnswerIndex::splice`] of its index; only that call needs the
+/// index, so that nobody waits for it while a prompt is tokenised.
+///
+/// `answer_starts` are the byte offsets in `text` at which the assistant's answers start, ascending: exactly where
+/// the generation prompt ended when they were generated. An offset out of order, out of range, off a character
+/// boundary or within an earlier answer is passed over. `encode(piece, n_before)` tokenises the bytes `piece` of the
+/// text, which follow `n_before` tokens; the first piece, which follows none, is the only one that may get a BOS
+/// token, and is empty if an answer starts the text.
+///
+/// The text is split at every start that is used: that is how it was tokenised when the answer was generated, so the
+/// earlier prompt stays a prefix of this one whatever the tokeniser would merge across the border.
+pub fn splice_prompt(
+    salt: [u8; 32],
+    text: &str,
+    answer_starts: &[usize],
+    encode: &mut dyn FnMut(Range<usize>, usize) -> Vec<TokenId>,
+    find: &mut dyn FnMut(&AnswerKey, &[u8]) -> Option<Splice>,
+) -> SplicedPrompt {
+    let mut prompt = SplicedPrompt::default();
+    let mut before = blake3::Hasher::new_keyed(&salt);
+    let (mut done, mut is_start) = (0, true);
+    for &start in answer_starts {
+        if start < done || !text.is_char_boundary(start) {
+            continue;
+        }
+        if start > done || is_start {
+            let piece = encode(done..start, prompt.tokens.len());
+            is_start = false;
+            before = hash_tokens(before, &piece);
+            prompt.tokens.extend(piece);
+            done = start;
+        }
+        prompt.answer_positions.push(prompt.tokens.len());
+        // An answer that a later request went on with was generated in several parts.
+        while done < text.len() {
+            let key = AnswerKey(before.finalize().into());
+            let Some(splice) = find(&key, &text.as_bytes()[done..]) else { break };
+            before = hash_tokens(before, &splice.tokens);
+            prompt.n_spliced += splice.tokens.len();
+            prompt.tokens.extend(splice.tokens);
+            done += splice.n_bytes;
+        }
+    }
+    if done < text.len() || is_start {
+        let piece = encode(done..text.len(), prompt.tokens.len());
+        prompt.tokens.extend(piece);
+    }
+    prompt
 }
 
 fn hash_tokens(mut hasher: blake3::Hasher, tokens: &[TokenId]) -> blake3::Hasher {

@@ -26,7 +26,7 @@ pub mod scheduler;
 mod sequence;
 pub mod step;
 
-pub use answer_index::{AnswerIndex, AnswerKey, AnswerToken, Splice, SplicedPrompt};
+pub use answer_index::{AnswerIndex, AnswerKey, AnswerToken, Splice, SplicedPrompt, splice_prompt};
 pub use block_pool::PoolCounts;
 pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, ModelCacheSpec};
 pub use capacity::Residency;

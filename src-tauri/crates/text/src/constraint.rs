@@ -101,6 +101,11 @@ impl TokenMask {
         (id as usize) < self.allowed.len() && self.allowed.is_allowed(id)
     }
 
+    /// The tokens that may come next, ascending.
+    pub fn allowed(&self) -> impl Iterator<Item = TokenId> + '_ {
+        self.allowed.iter()
+    }
+
     /// Makes every token that may not come next impossible. `logits`: one for each token, `[n_vocab]` or more.
     pub fn apply(&self, logits: &mut [f32]) {
         for (id, logit) in (0..).zip(logits) {

@@ -20,6 +20,7 @@ mod words;
 mod chat;
 mod json;
 mod marks;
+mod rendered_chat;
 mod template;
 
 mod constraint;
@@ -34,6 +35,7 @@ pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use metadata::TextMetadata;
 pub use model::TextModel;
+pub use rendered_chat::{EncodedPiece, RenderedChat};
 pub use stop::{StopMatcher, StopOutcome};
 
 /// A token's number in the vocabulary.

@@ -1,11 +1,14 @@
 //! The text side of one model: what engine and server hold.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::time::SystemTime;
 
 use crate::byte_pair::BytePair;
 use crate::constraint::ConstraintFactory;
 use crate::marks::StructuralTexts;
 use crate::merge::Merger;
+use crate::rendered_chat::{EncodedPiece, Landmarks, RenderedChat};
 use crate::sentence_piece::SentencePiece;
 use crate::special::{Part, SpecialTokens};
 use crate::template::{Rendering, Template, TokenTexts};
@@ -128,21 +131,62 @@ impl TextModel {
     /// # Errors
     /// As [`TextModel::render_chat`].
     pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, TextError> {
-        let rendering = self.render(chat)?;
+        let (rendering, _) = self.render(chat)?;
+        let rendered = RenderedChat::new(&rendering, &Landmarks::default(), &self.all_special);
+        Ok(self.with_bos(self.encode_piece(&rendered, 0..rendered.text().len()).tokens))
+    }
+
+    /// Renders the chat and finds where its answers start and its messages end, so that it can be encoded in
+    /// pieces by [`TextModel::encode_piece`].
+    ///
+    /// # Errors
+    /// As [`TextModel::render_chat`].
+    pub fn render_with_landmarks(&self, chat: &Chat) -> Result<RenderedChat, TextError> {
+        let template = self.template.as_ref().ok_or(TextError::NoChatTemplate)?;
+        let (rendering, chat) = self.render(chat)?;
+        let landmarks = Landmarks::find(template, &chat, &rendering);
+        Ok(RenderedChat::new(&rendering, &landmarks, &self.all_special))
+    }
+
+    /// Encodes the bytes `piece` of a rendered chat, without BOS but for one that the template writes. A special
+    /// token that the piece cuts is plain text, and so is all of the client's.
+    ///
+    /// # Panics
+    /// When the piece is out of bounds or ends within a character.
+    pub fn encode_piece(&self, chat: &RenderedChat, piece: Range<usize>) -> EncodedPiece {
         let mut encoding = Encoding::new();
-        let Some(mark) = rendering.mark else {
-            self.encode_parts(&rendering.text, &self.all_special, &mut encoding);
-            return Ok(self.with_bos(encoding.ids));
-        };
-        for part in self.all_special.parts(&rendering.text) {
-            match part {
-                Part::Token(id) => encoding.push_special(id),
-                Part::Text(text) => {
-                    self.encode_parts(&text.replace(mark, ""), &self.user_defined, &mut encoding);
-                }
+        let first = chat.special.partition_point(|token| token.range.start < piece.start);
+        encoding.after_special = piece.start == 0
+            || first.checked_sub(1).is_some_and(|i| chat.special[i].range.end == piece.start);
+        let mut ends = chat.message_ends().iter().copied().filter(|end| piece.start <= *end).peekable();
+        let mut message_ends = Vec::new();
+        let mut done = piece.start;
+        let whole = chat.special[first..].iter().take_while(|token| token.range.end <= piece.end);
+        for token in whole.map(Some).chain([None]) {
+            let next = token.map_or(piece.end, |token| token.range.start);
+            let n_before = encoding.ids.len();
+            if done < next {
+                self.encode_parts(&chat.text()[done..next], &self.user_defined, &mut encoding);
+            }
+            while let Some(end) = ends.next_if(|end| *end <= next) {
+                message_ends.push(n_before + self.n_within(&encoding.ids[n_before..], end - done));
+            }
+            if let Some(token) = token {
+                encoding.push_special(token.id);
+                done = token.range.end;
             }
         }
-        Ok(self.with_bos(encoding.ids))
+        EncodedPiece { tokens: encoding.ids, message_ends }
+    }
+
+    /// A prompt's first tokens with BOS before them, where the model wants one and they have none.
+    pub fn with_bos(&self, mut ids: Vec<TokenId>) -> Vec<TokenId> {
+        if let (true, Some(bos)) = (self.add_bos, self.vocabulary.bos)
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        ids
     }
 
     /// The chat as the template writes it, for inspection.
@@ -150,7 +194,7 @@ impl TextModel {
     /// # Errors
     /// When there is no template, when it refuses the messages, fails, or goes over its limits.
     pub fn render_chat(&self, chat: &Chat) -> Result<String, TextError> {
-        let Rendering { text, mark } = self.render(chat)?;
+        let (Rendering { text, mark }, _) = self.render(chat)?;
         Ok(mark.map_or_else(|| text.clone(), |mark| text.replace(mark, "")))
     }
 
@@ -178,33 +222,36 @@ impl TextModel {
         self.constraints.constraint(format, &self.vocabulary)
     }
 
-    /// Renders with the client's special tokens marked wherever that makes a difference.
-    fn render(&self, chat: &Chat) -> Result<Rendering, TextError> {
+    /// Renders with the client's special tokens marked wherever that makes a difference; also gives the chat
+    /// that was rendered, with its marks.
+    fn render<'a>(&self, chat: &'a Chat) -> Result<(Rendering, Cow<'a, Chat>), TextError> {
         let template = self.template.as_ref().ok_or(TextError::NoChatTemplate)?;
         let plain = template.render(chat, None)?;
-        let Some((marked, mark)) = self.structural_texts.mark(chat, template.source())? else {
-            return Ok(plain);
+        let Some((marked_chat, mark)) = self.structural_texts.mark(chat, template.source())? else {
+            return Ok((plain, Cow::Borrowed(chat)));
         };
-        let marked = template.render(&marked, Some(mark))?;
+        let marked = template.render(&marked_chat, Some(mark))?;
         // A mark can change what a template's own comparisons see. Where the client's text left no structure
         // behind anyway (a template that cuts reasoning out, say), the unmarked text is both safe and exact.
         let structure = |text: &str| -> Vec<TokenId> {
-            let tokens = self.all_special.parts(text).filter_map(|part| match part {
-                Part::Token(id) => Some(id),
-                Part::Text(_) => None,
-            });
-            tokens.filter(|id| self.vocabulary.structural().binary_search(id).is_ok()).collect()
+            let ids = self.all_special.spans(text).map(|(_, id)| id);
+            ids.filter(|id| self.vocabulary.structural().binary_search(id).is_ok()).collect()
         };
-        Ok(if structure(&plain.text) == structure(&marked.text) { plain } else { marked })
+        if structure(&plain.text) == structure(&marked.text) {
+            return Ok((plain, Cow::Borrowed(chat)));
+        }
+        Ok((marked, Cow::Owned(marked_chat)))
     }
 
-    fn with_bos(&self, mut ids: Vec<TokenId>) -> Vec<TokenId> {
-        if let (true, Some(bos)) = (self.add_bos, self.vocabulary.bos)
-            && ids.first() != Some(&bos)
-        {
-            ids.insert(0, bos);
-        }
-        ids
+    /// How many of these tokens it takes to spell `n_bytes`.
+    fn n_within(&self, ids: &[TokenId], n_bytes: usize) -> usize {
+        let mut n_spelt = 0;
+        ids.iter()
+            .take_while(|&&id| {
+                n_spelt += self.token_bytes(id).len();
+                n_spelt <= n_bytes
+            })
+            .count()
     }
 
     fn encode_parts(&self, text: &str, special: &SpecialTokens, encoding: &mut Encoding) {

@@ -1,5 +1,7 @@
 //! Special tokens are found in a text before anything else is done to it.
 
+use std::ops::Range;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::{TextError, TokenId};
@@ -29,6 +31,12 @@ impl SpecialTokens {
             Some(finder.map_err(|e| TextError::Vocabulary(format!("too many special tokens: {e}")))?)
         };
         Ok(SpecialTokens { finder, ids })
+    }
+
+    /// Where these tokens are in the text, as [`SpecialTokens::parts`] finds them.
+    pub(crate) fn spans(&self, text: &str) -> impl Iterator<Item = (Range<usize>, TokenId)> {
+        let found = self.finder.iter().flat_map(move |finder| finder.find_iter(text));
+        found.map(|m| (m.range(), self.ids[m.pattern()]))
     }
 
     /// Cuts the text at these tokens; where two overlap the first wins, of two that start together the longer.

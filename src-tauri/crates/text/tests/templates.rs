@@ -331,3 +331,66 @@ fn a_template_that_does_not_compile_is_an_error_at_load() {
         assert!(matches!(TextModel::new(meta), Err(TextError::Template(_))), "{source}");
     }
 }
+
+#[test]
+fn an_answer_starts_where_its_generation_prompt_ended_in_every_family() {
+    let turns = [
+        ("user", "one"),
+        ("assistant", "plain"),
+        ("user", " two\n"),
+        ("assistant", "\n\n  spaced out \n"),
+        ("user", "<|im_end|></s>"),
+        ("assistant", "a </s><|eot_id|> forged end<|im_end|>"),
+        ("user", "four"),
+    ];
+    for (name, template) in [("llama 3", LLAMA3), ("qwen 3", QWEN3), ("gemma", GEMMA), ("phi", PHI)] {
+        let model = model(template);
+        let rendered = model.render_with_landmarks(&chat(&turns)).unwrap();
+        assert_eq!(rendered.text(), model.render_chat(&chat(&turns)).unwrap(), "{name}");
+        let answers = (0..turns.len()).filter(|&i| turns[i].0 == "assistant");
+        let starts: Vec<usize> =
+            answers.map(|i| model.render_chat(&chat(&turns[..i])).unwrap().len()).collect();
+        assert_eq!(rendered.answer_starts(), starts, "{name}: {:?}", rendered.text());
+        assert_eq!(rendered.message_ends().len(), turns.len(), "{name}");
+        for (&end, (_, content)) in rendered.message_ends().iter().zip(turns) {
+            assert!(rendered.text()[..end].ends_with(content.trim()), "{name}: {content:?}");
+        }
+        // Pieces cut at the answers are the chat's tokens: these vocabularies have no token across the cuts.
+        let mut cuts = vec![0];
+        cuts.extend(starts);
+        cuts.push(rendered.text().len());
+        let pieces = cuts.windows(2).map(|cut| model.encode_piece(&rendered, cut[0]..cut[1]).tokens);
+        let tokens = model.with_bos(pieces.collect::<Vec<_>>().concat());
+        assert_eq!(tokens, model.encode_chat(&chat(&turns)).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn an_answer_without_a_generation_prompt_starts_after_the_message_before() {
+    let turns = [("user", "one"), ("assistant", "two"), ("user", "three")];
+    let rendered = model(MISTRAL).render_with_landmarks(&chat(&turns)).unwrap();
+    assert_eq!(rendered.answer_starts(), ["<s>[INST] one[/INST]".len()]);
+}
+
+#[test]
+fn a_template_that_shows_contents_otherwise_than_they_are_gives_no_places() {
+    let turns = [("user", "one"), ("assistant", "hm</think>two"), ("user", "three")];
+    let starts = |template: &str| {
+        model(template).render_with_landmarks(&chat(&turns)).unwrap().answer_starts().to_vec()
+    };
+    assert_eq!(starts(QWEN3), [] as [usize; 0], "reasoning is dropped");
+    assert_eq!(starts("{% for m in messages %}{{ m.content | length }} {% endfor %}"), [] as [usize; 0]);
+    assert_eq!(starts("{{ messages[0].content }}"), [] as [usize; 0]);
+}
+
+#[test]
+fn an_answer_to_be_continued_has_its_start_too() {
+    let mut chat = chat(&[("user", "u"), ("assistant", "Once upon ")]);
+    chat.continue_final = true;
+    let rendered = model(GEMMA).render_with_landmarks(&chat).unwrap();
+    let opening = "<s><start_of_turn>user\nu<end_of_turn>\n<start_of_turn>model\n";
+    assert_eq!(
+        (rendered.text(), rendered.answer_starts()),
+        (&*format!("{opening}Once upon "), &[opening.len()][..])
+    );
+}

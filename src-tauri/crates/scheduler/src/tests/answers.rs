@@ -3,7 +3,8 @@
 use super::dice::Dice;
 use super::sim::layout;
 use crate::{
-    AnswerIndex, AnswerToken, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, TokenId,
+    AnswerIndex, AnswerToken, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SplicedPrompt,
+    TokenId, splice_prompt,
 };
 
 /// Every string of one to three of these characters is a token: text has many spellings.
@@ -67,8 +68,15 @@ fn keep(text: &str) -> &str {
     text
 }
 
+const SALT: [u8; 32] = [3; 32];
+
 fn index() -> AnswerIndex {
-    AnswerIndex::new([3; 32], 1 << 20)
+    AnswerIndex::new(SALT, 1 << 20)
+}
+
+fn splice(index: &mut AnswerIndex, text: &str, starts: &[usize]) -> SplicedPrompt {
+    let encode = &mut |piece: std::ops::Range<usize>, n_before| encode(&text[piece], n_before == 0);
+    splice_prompt(SALT, text, starts, encode, &mut |key, text| index.splice(key, text))
 }
 
 #[test]
@@ -78,7 +86,7 @@ fn an_answer_that_was_sampled_oddly_is_put_back_as_it_was_generated() {
     let generated: Vec<TokenId> = ["a", "ab", "c", "c b"].map(token).to_vec();
     index.record(&prompt, &answer(&generated));
     let (text, starts) = render(&[("abc".into(), "aabcc b".into())], "b", keep);
-    let spliced = index.splice_prompt(&text, &starts, &mut encode);
+    let spliced = splice(&mut index, &text, &starts);
     assert_eq!(spliced.tokens, [prompt, generated.clone(), encode("><b><", false)].concat());
     assert_eq!((spliced.n_spliced, spliced.answer_positions), (4, vec![3]));
     assert_ne!(encode("aabcc b", false), generated, "else the test shows nothing");
@@ -91,7 +99,7 @@ fn a_token_that_a_stop_string_cut_is_spelt_anew() {
     // The stop string is "\n<": the client saw "ab c" only, which ends within the third token.
     index.record(&prompt, &answer(&["a", "b ", "c\n<"].map(token)));
     let (text, starts) = render(&[("a".into(), "ab c".into())], "b", keep);
-    let spliced = index.splice_prompt(&text, &starts, &mut encode);
+    let spliced = splice(&mut index, &text, &starts);
     assert_eq!(spliced.tokens, [prompt, vec![token("a"), token("b ")], encode("c><b><", false)].concat());
     assert_eq!(spliced.n_spliced, 2);
 }
@@ -102,15 +110,28 @@ fn a_template_that_trims_keeps_what_it_leaves_of_the_end_but_cannot_shift_the_st
     let prompt = encode("<a><", true);
     index.record(&prompt, &answer(&["ab", "c ", "\n"].map(token)));
     let (text, starts) = render(&[("a".into(), "abc \n".into())], "b", str::trim);
-    let spliced = index.splice_prompt(&text, &starts, &mut encode);
+    let spliced = splice(&mut index, &text, &starts);
     assert_eq!(spliced.n_spliced, 1);
     assert_eq!(spell(&spliced.tokens), text);
 
     index.record(&prompt, &answer(&[" a", "b"].map(token)));
     let (text, starts) = render(&[("a".into(), " cb".into())], "b", str::trim);
-    let spliced = index.splice_prompt(&text, &starts, &mut encode);
+    let spliced = splice(&mut index, &text, &starts);
     assert_eq!(spliced.n_spliced, 0);
     assert_eq!(spell(&spliced.tokens), text);
+}
+
+#[test]
+fn an_answer_that_was_gone_on_with_is_put_back_in_its_parts() {
+    let mut index = index();
+    let prompt = encode("<a><", true);
+    let [first, second] = [["a", "b"], ["c", "a"]].map(|pieces| pieces.map(token));
+    index.record(&prompt, &answer(&first));
+    index.record(&[&prompt[..], &first].concat(), &answer(&second));
+    let (text, starts) = render(&[("a".into(), "abca".into())], "b", keep);
+    let spliced = splice(&mut index, &text, &starts);
+    assert_eq!(spliced.tokens, [&prompt[..], &first, &second, &encode("><b><", false)].concat());
+    assert_eq!(spliced.n_spliced, 4);
 }
 
 #[test]
@@ -144,7 +165,8 @@ fn a_splice_never_ends_within_a_character() {
     assert_eq!(index.splice(&key, "xé!".as_bytes()).unwrap().tokens, [6, 7, 8]);
     // "è" shares its first byte with "é".
     assert_eq!(index.splice(&key, "xè!".as_bytes()).unwrap().tokens, [6]);
-    let spliced = index.splice_prompt("xèxé", &[1, 2], &mut |text, _| vec![text.len() as u32]);
+    let encode = &mut |piece: std::ops::Range<usize>, _| vec![piece.len() as u32];
+    let spliced = splice_prompt(SALT, "xèxé", &[1, 2], encode, &mut |key, text| index.splice(key, text));
     assert_eq!(spliced.tokens, [1, 5], "2 is within è");
 }
 
@@ -172,7 +194,7 @@ fn any_conversation_keeps_its_earlier_prompts_and_answers_as_a_prefix() {
         for _ in 0..5 {
             let question = words(&mut dice, 12);
             let (text, starts) = render(&turns, &question, trim);
-            let spliced = index.splice_prompt(&text, &starts, &mut encode);
+            let spliced = splice(&mut index, &text, &starts);
             assert_eq!(spell(&spliced.tokens), text, "what is put in place spells what was sent");
             assert!(spliced.tokens.starts_with(&earlier), "the last turn is a prefix of this one");
             let text = words(&mut dice, 20);
@@ -215,7 +237,7 @@ fn the_next_turn_of_a_sampled_answer_computes_only_what_is_new() {
     index.record(&prompt, &answer(&generated));
 
     let (text, starts) = render(&[("abc abc abc".into(), "bbca\nb".into())], "c", keep);
-    let spliced = index.splice_prompt(&text, &starts, &mut encode);
+    let spliced = splice(&mut index, &text, &starts);
     scheduler.submit(new(2, &spliced.tokens)).unwrap();
     let admitted = scheduler.plan(&|_| false).admitted[0];
     // The last generated token was sampled and never computed.
@@ -227,11 +249,11 @@ fn the_next_turn_of_a_sampled_answer_computes_only_what_is_new() {
 fn offsets_that_make_no_sense_are_passed_over() {
     let mut index = index();
     index.record(&encode("é<", true), &answer(&[token("abc")]));
-    let spliced = index.splice_prompt("é<abcé", &[1, 3, 0, 4, 99, 7], &mut encode);
+    let spliced = splice(&mut index, "é<abcé", &[1, 3, 0, 4, 99, 7]);
     assert_eq!((spliced.n_spliced, spell(&spliced.tokens)), (1, "é<abcé".to_owned()));
     index.record(&[BOS], &answer(&[token("abc")]));
-    assert_eq!(index.splice_prompt("abcé", &[0], &mut encode).tokens, [BOS, token("abc"), token("é")]);
-    let empty = index.splice_prompt("", &[0, 1], &mut encode);
+    assert_eq!(splice(&mut index, "abcé", &[0]).tokens, [BOS, token("abc"), token("é")]);
+    let empty = splice(&mut index, "", &[0, 1]);
     assert_eq!((empty.tokens, empty.n_spliced), (vec![BOS], 0));
 }
 
