@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use scheduler::RunError;
 use tokio::sync::{Semaphore, watch};
 
+use crate::answers::Answers;
 use crate::command::{Command, Reply, Submission};
 use crate::config::EngineConfig;
 use crate::drain::{Drain, Flush};
@@ -45,6 +46,7 @@ pub(crate) fn spawn(config: EngineConfig, loader: Arc<dyn ModelLoader>) -> (Engi
         histograms: Arc::new(Histograms::default()),
         records: Mutex::new(Records::default()),
         card: Mutex::new(None),
+        answers: Answers::default(),
         clock: config.clock.clone(),
     });
     let handle = EngineHandle {

@@ -4,8 +4,10 @@ use std::sync::mpsc::{SendError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use text::{Chat, TextError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use crate::answers::{Answers, ChatPrompt};
 use crate::clock::Clock;
 use crate::command::{Command, Submission};
 use crate::event_stream::EventStream;
@@ -37,11 +39,15 @@ pub(crate) struct Shared {
     pub(crate) records: Mutex<Records>,
     /// Guards the pointer to the loaded model's card; held for a clone or a store only.
     pub(crate) card: Mutex<Option<Arc<ModelCard>>>,
+    pub(crate) answers: Answers,
     pub(crate) clock: Clock,
 }
 
 impl Shared {
     pub(crate) fn set_card(&self, card: Option<Arc<ModelCard>>) {
+        if let Some(card) = &card {
+            self.answers.begin(card.fingerprint);
+        }
         *self.card.lock().unwrap_or_else(PoisonError::into_inner) = card;
     }
 
@@ -74,6 +80,16 @@ impl EngineHandle {
     /// The loaded model, once there is one; it stays while the engine drains, is parked or rebuilds its worker.
     pub fn card(&self) -> Option<Arc<ModelCard>> {
         self.shared.card.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Render and tokenise a chat for the model of `card`. Where an earlier answer of the model comes back as it was
+    /// generated, its own ids are taken, so that their KV can be reused. Takes as long as the chat is long: call it
+    /// off the async threads.
+    ///
+    /// # Errors
+    /// As `TextModel::render_chat`.
+    pub fn encode_chat(&self, card: &ModelCard, chat: &Chat) -> Result<ChatPrompt, TextError> {
+        self.shared.answers.encode(card, chat)
     }
 
     /// Its distributions.

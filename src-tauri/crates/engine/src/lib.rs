@@ -11,6 +11,7 @@ pub mod readiness;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+mod answers;
 mod batch_engine;
 mod clock;
 mod command;
@@ -36,6 +37,7 @@ mod serving;
 mod stats;
 mod step_budget;
 
+pub use answers::ChatPrompt;
 pub use batch_engine::BatchEngine;
 pub use clock::Clock;
 pub use config::EngineConfig;

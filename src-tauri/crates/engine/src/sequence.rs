@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use scheduler::{Admitted, NewSequence, PromptLogits, Row, SeqId, TokenId};
+use scheduler::{Admitted, AnswerToken, NewSequence, PromptLogits, Row, SeqId, TokenId};
 use text::{Constraint, Detokenizer, StopMatcher, TextModel};
 use tokio::sync::mpsc;
 
@@ -43,6 +43,8 @@ pub(crate) struct Sequence {
     n_spliced: usize,
     n_prefilled: usize,
     n_preempted: usize,
+    /// What was generated and shown, a part that a stop string cuts included.
+    answer: Vec<AnswerToken>,
     sampler: Sampler,
     constraint: Option<Constraint>,
     detokenizer: Detokenizer,
@@ -98,6 +100,7 @@ impl Sequence {
             n_spliced: request.notes.n_spliced,
             n_prefilled: 0,
             n_preempted: 0,
+            answer: Vec::new(),
             sampler: Sampler::new(request.sampling, &request.prompt, fresh_seed(id.0)),
             constraint: request.constraint,
             detokenizer: text.detokenizer(tail),
@@ -198,6 +201,7 @@ impl Sequence {
         if may_end && text.is_end_of_generation(token) {
             return Taken::Last(None, self.last_words(FinishReason::EndOfTurn));
         }
+        self.answer.push(AnswerToken { id: token, bytes: text.token_bytes(token).to_vec() });
         let said = self.stop_matcher.push(&self.detokenizer.push(token));
         self.send(Event::Text { text: said.emit, tokens: vec![token], logprobs });
         match said.stopped {
@@ -229,7 +233,7 @@ impl Sequence {
     pub(crate) fn finish(self, reason: FinishReason, now: Instant, ledger: &mut Ledger) {
         ledger.n_finished += 1;
         let usage = self.usage(now);
-        ledger.ended(self.record(reason.name(), &usage));
+        self.close_books(reason.name(), &usage, ledger);
         self.end(Event::Finished { reason, usage });
     }
 
@@ -244,14 +248,22 @@ impl Sequence {
             }
         }
         let usage = self.usage(now);
-        ledger.ended(self.record(error.kind(), &usage));
+        self.close_books(error.kind(), &usage, ledger);
         self.end(Event::Failed { error, usage });
     }
 
     /// Nobody listens any more.
     pub(crate) fn cancel(self, now: Instant, ledger: &mut Ledger) {
         ledger.totals.cancelled += 1;
-        ledger.ended(self.record("cancelled", &self.usage(now)));
+        self.close_books("cancelled", &self.usage(now), ledger);
+    }
+
+    /// Write down what became of it, and remember its answer: before the client can ask for the next one.
+    fn close_books(&self, outcome: &'static str, usage: &Usage, ledger: &mut Ledger) {
+        ledger.ended(self.record(outcome, usage));
+        if !self.answer.is_empty() {
+            ledger.shared.answers.record(&self.tokens[..self.n_prompt], &self.answer);
+        }
     }
 
     fn n_generated(&self) -> usize {

@@ -3,6 +3,7 @@
 
 mod answers;
 mod cancelling;
+mod constraining;
 mod draining;
 mod faults;
 mod house;
@@ -10,3 +11,4 @@ mod lifecycle;
 mod queueing;
 mod restoring;
 mod saving;
+mod splicing;

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use engine::{IllegalTransition, Refusal};
 use serde_json::{Value, json};
-use text::TextError;
+use text::{ConstraintError, TextError};
 
 /// An answer that is an error, in OpenAI's shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -247,6 +247,12 @@ impl From<TextError> for ApiError {
     }
 }
 
+impl From<ConstraintError> for ApiError {
+    fn from(error: ConstraintError) -> ApiError {
+        ApiError::invalid("response_format", error.to_string())
+    }
+}
+
 impl From<IllegalTransition> for ApiError {
     fn from(error: IllegalTransition) -> ApiError {
         ApiError::new(StatusCode::CONFLICT, "conflict_error", "illegal_transition", error.to_string())
@@ -325,6 +331,7 @@ mod tests {
             line(TextError::NoChatTemplate),
             line(TextError::Refused("roles must alternate".into())),
             line(TextError::Template("x".into())),
+            line(ConstraintError::Schema("x".into())),
             line(IllegalTransition { what: "resume", state: "ready" }),
         ];
         let want = "\
@@ -345,6 +352,7 @@ mod tests {
 400 invalid_request_error no_chat_template messages -
 400 invalid_request_error invalid_value messages -
 400 invalid_request_error chat_template_failed messages -
+400 invalid_request_error invalid_value response_format -
 409 conflict_error illegal_transition - -";
         assert_eq!(table.join("\n"), want);
     }

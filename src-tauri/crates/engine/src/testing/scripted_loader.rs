@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use scheduler::{AttentionSpan, KvDtype, KvLayout, LayerCache, ModelCacheSpec};
+use text::TextModel;
 
 use super::scripted_runner::{Script, ScriptedRunner};
 use super::steering::Steering;
@@ -21,11 +22,19 @@ pub struct ScriptedModel {
     pub max_context: usize,
     /// Width of a second layer group's window, if it has one.
     pub window: Option<usize>,
+    /// Its vocabulary and chat template; the tokens must be those of `tiny_text`.
+    pub text: fn() -> TextModel,
 }
 
 impl Default for ScriptedModel {
     fn default() -> ScriptedModel {
-        ScriptedModel { script: Script::Hash, n_blocks: 256, max_context: 2048, window: None }
+        ScriptedModel {
+            script: Script::Hash,
+            n_blocks: 256,
+            max_context: 2048,
+            window: None,
+            text: tiny_text,
+        }
     }
 }
 
@@ -47,7 +56,7 @@ impl ModelLoader for ScriptedLoader {
         progress(LoadProgress { bytes_done: 50, bytes_total: 100 });
         self.steering.at_load()?;
         progress(LoadProgress { bytes_done: 100, bytes_total: 100 });
-        let ScriptedModel { script, n_blocks, max_context, window } = self.model.clone();
+        let ScriptedModel { script, n_blocks, max_context, window, text } = self.model.clone();
         let full = LayerCache { n_kv_heads: 1, k_dim: 2, v_dim: 2, span: AttentionSpan::Full };
         let windowed = window.map(|tokens| LayerCache { span: AttentionSpan::Window { tokens }, ..full });
         let layers = std::iter::once(full).chain(windowed).collect();
@@ -57,7 +66,7 @@ impl ModelLoader for ScriptedLoader {
         let runner = ScriptedRunner::new(spec, layout, n_blocks, script, self.steering.clone());
         let card = ModelCard {
             name: "scripted".to_owned(),
-            text: Arc::new(tiny_text()),
+            text: Arc::new(text()),
             trained_context: max_context,
             effective_context,
             fingerprint: [7; 32],

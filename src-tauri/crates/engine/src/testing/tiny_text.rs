@@ -11,12 +11,33 @@ pub const N_VOCAB: usize = 259;
 
 /// Token `b` is the byte `b`; `th` is token 256. The chat template writes one line a message.
 pub fn tiny_text() -> TextModel {
+    with_template(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>\n{% endfor %}\
+         {% if add_generation_prompt %}assistant:{% endif %}",
+    )
+}
+
+/// The same with a template in the manner of ChatML: an answer follows its generation prompt and nothing else.
+pub fn chatml_text() -> TextModel {
+    with_template(
+        "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
+    )
+}
+
+/// That with a template that trims what it writes.
+pub fn trimming_text() -> TextModel {
+    with_template(
+        "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content | trim }}<|end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
+    )
+}
+
+fn with_template(template: &str) -> TextModel {
     let mut tokens: Vec<String> = (0..=255u8).map(|byte| byte_char(byte).to_string()).collect();
     tokens.extend(["th", "<|end|>", "<|start|>"].map(str::to_owned));
     let mut token_types = vec![1; 257];
     token_types.extend([3, 3]);
-    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>\n{% endfor %}\
-                    {% if add_generation_prompt %}assistant:{% endif %}";
     TextModel::new(TextMetadata {
         tokenizer_model: "gpt2".to_owned(),
         tokens,

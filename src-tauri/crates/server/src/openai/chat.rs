@@ -14,6 +14,7 @@ use super::logprobs;
 use super::messages::take_messages;
 use super::parameters::{Parameters, take_count};
 use super::prompt::Prompt;
+use super::response_format::take_response_format;
 use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::router::App;
@@ -38,6 +39,7 @@ fn parse(body: &[u8], defaults: &Sampling) -> Result<Call<ChatDialect>, ApiError
         parameters.max_tokens = Some(most);
     }
     let top_logprobs = take_logprobs(&mut fields)?;
+    let format = take_response_format(&mut fields)?;
 
     let continue_final = fields.take("continue_final_message")?.unwrap_or(false);
     let add_generation_prompt = fields.take::<bool>("add_generation_prompt")?;
@@ -55,7 +57,7 @@ fn parse(body: &[u8], defaults: &Sampling) -> Result<Call<ChatDialect>, ApiError
         ..Chat::default()
     };
     let dialect = ChatDialect { with_logprobs: top_logprobs.is_some() };
-    Ok(Call { parameters, prompt: Prompt::Chat(chat), top_logprobs, dialect })
+    Ok(Call { parameters, prompt: Prompt::Chat(chat), format, top_logprobs, dialect })
 }
 
 /// How many rivals to report, where `logprobs` asks for log-probabilities at all.
@@ -75,7 +77,6 @@ fn take_logprobs(fields: &mut Fields<'_>) -> Result<Option<usize>, ApiError> {
 /// What OpenAI's API has and this server does not do yet, or never; each is refused by name, and values that ask
 /// for what happens anyway pass.
 fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), ApiError> {
-    refuse_constraints(fields)?;
     fields.refuse("tools", &["[]"])?;
     fields.refuse("tool_choice", &["\"none\"", "\"auto\""])?;
     fields.refuse("parallel_tool_calls", &[])?;
@@ -90,19 +91,6 @@ fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), ApiError> {
     fields.refuse("store", &["false"])?;
     fields.refuse("service_tier", &["\"auto\"", "\"default\""])?;
     fields.refuse("prompt_cache_retention", &["\"in_memory\"", "\"in-memory\""])
-}
-
-/// `response_format`: only plain text for now.
-fn refuse_constraints(fields: &mut Fields<'_>) -> Result<(), ApiError> {
-    let Some(format) = fields.take::<&serde_json::value::RawValue>("response_format")? else { return Ok(()) };
-    let mut format = Fields::of_value("response_format", format)?;
-    match format.need::<String>("type")?.as_str() {
-        "text" => format.finish(),
-        "json_object" | "json_schema" => {
-            Err(ApiError::unsupported("response_format", "constrained output is not supported yet"))
-        }
-        _ => Err(ApiError::invalid("response_format.type", "none of text, json_object or json_schema")),
-    }
 }
 
 /// How a chat writes choices.
@@ -202,8 +190,10 @@ mod tests {
             (r#","tool_choice":"required""#, "tool_choice"),
             (r#","parallel_tool_calls":true"#, "parallel_tool_calls"),
             (r#","functions":[{}]"#, "functions"),
-            (r#","response_format":{"type":"json_object"}"#, "response_format"),
-            (r#","response_format":{"type":"json_schema","json_schema":{}}"#, "response_format"),
+            (
+                r#","response_format":{"type":"json_schema","json_schema":{}}"#,
+                "response_format.json_schema.schema",
+            ),
             (r#","response_format":{"type":"xml"}"#, "response_format.type"),
             (r#","modalities":["text","audio"]"#, "modalities"),
             (r#","reasoning_effort":"high""#, "reasoning_effort"),

@@ -14,6 +14,7 @@ use super::generate::{Call, generate};
 use super::logprobs;
 use super::parameters::Parameters;
 use super::prompt::Prompt;
+use super::response_format::take_response_format;
 use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::router::App;
@@ -39,12 +40,13 @@ fn parse(body: &[u8], defaults: &Sampling) -> Result<Call<CompletionDialect>, Ap
         }
         n => n,
     };
+    let format = take_response_format(&mut fields)?;
     fields.refuse("echo", &["false"])?;
     fields.refuse("best_of", &["1"])?;
     fields.refuse("suffix", &["\"\""])?;
     fields.finish()?;
     let dialect = CompletionDialect { with_logprobs: top_logprobs.is_some(), n_chars: 0 };
-    Ok(Call { parameters, prompt, top_logprobs, dialect })
+    Ok(Call { parameters, prompt, format, top_logprobs, dialect })
 }
 
 /// A string, a list of token ids, or a list of one of these.

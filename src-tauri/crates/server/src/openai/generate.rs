@@ -6,13 +6,14 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use engine::{Event, EventStream, ModelCard, PromptNotes, Refusal, RequestId, Sampling, State};
+use engine::{Event, EventStream, ModelCard, Refusal, RequestId, Sampling, State};
 use futures_util::stream;
+use text::OutputFormat;
 
 use super::answer::{Dialect, Envelope, Piece, usage};
 use super::models::is_name_of;
 use super::parameters::{Delivery, Parameters};
-use super::prompt::{Prompt, tokenize};
+use super::prompt::{Prepared, Prompt, prepare};
 use super::stream::Streaming;
 use crate::access_log::AccessEntry;
 use crate::agent_name::session_header;
@@ -26,6 +27,8 @@ use crate::sse;
 pub(super) struct Call<D> {
     pub(super) parameters: Parameters,
     pub(super) prompt: Prompt,
+    /// What the answer must be.
+    pub(super) format: Option<OutputFormat>,
     /// Report log-probabilities with this many rivals.
     pub(super) top_logprobs: Option<usize>,
     pub(super) dialect: D,
@@ -76,20 +79,22 @@ async fn begin<D: Dialect>(app: &App, request: Request, parse: Parse<D>) -> Resu
 
     let body = body::read(body, &app.config.limits, &app.body_budget).await?;
     let received = Instant::now();
-    let Call { parameters, prompt, top_logprobs, dialect } = parse(&body.bytes, &app.config.sampling)?;
+    let Call { parameters, prompt, format, top_logprobs, dialect } =
+        parse(&body.bytes, &app.config.sampling)?;
     let card = loaded_model(app, parameters.model.as_deref())?;
     check_logit_bias(&parameters.sampling, &card)?;
 
     let param = prompt.param();
-    let tokens = tokenize(app, &card, prompt, &id).await?;
+    let Prepared { tokens, notes, constraint } = prepare(app, &card, prompt, format, &id).await?;
     drop(body);
     let permit = app.engine.try_permit()?;
     let request = engine::Request {
         id,
         prompt: tokens,
-        notes: PromptNotes::default(),
+        notes,
         max_tokens: parameters.max_tokens,
         sampling: parameters.sampling,
+        constraint,
         stop: parameters.stop,
         ignore_end_of_turn: parameters.ignore_end_of_turn,
         top_logprobs,

@@ -12,6 +12,7 @@ mod messages;
 mod models;
 mod parameters;
 mod prompt;
+mod response_format;
 mod stream;
 
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use engine::{ModelCard, RequestId};
-use text::{Chat, TokenId};
+use engine::{ChatPrompt, EngineHandle, ModelCard, PromptNotes, RequestId};
+use text::{Chat, Constraint, OutputFormat, TokenId};
 use tokio::task::spawn_blocking;
 
 use crate::errors::ApiError;
@@ -31,11 +31,18 @@ impl Prompt {
 
     /// # Errors
     /// There is no template or it refuses the chat, a token is not in the vocabulary, or nothing is left.
-    fn into_tokens(self, card: &ModelCard) -> Result<Vec<TokenId>, ApiError> {
+    fn into_tokens(
+        self,
+        card: &ModelCard,
+        engine: &EngineHandle,
+    ) -> Result<(Vec<TokenId>, PromptNotes), ApiError> {
         let param = self.param();
-        let tokens = match self {
-            Prompt::Chat(chat) => card.text.encode_chat(&chat)?,
-            Prompt::Text(text) => card.text.encode_raw(&text),
+        let (tokens, notes) = match self {
+            Prompt::Chat(chat) => {
+                let ChatPrompt { tokens, notes } = engine.encode_chat(card, &chat)?;
+                (tokens, notes)
+            }
+            Prompt::Text(text) => (card.text.encode_raw(&text), PromptNotes::default()),
             Prompt::Tokens(tokens) => {
                 let n_vocab = card.text.n_vocab();
                 match tokens.iter().find(|token| **token as usize >= n_vocab) {
@@ -43,33 +50,50 @@ impl Prompt {
                         let message = format!("token {token} is not in the vocabulary of {n_vocab}");
                         return Err(ApiError::invalid(param, message));
                     }
-                    None => tokens,
+                    None => (tokens, PromptNotes::default()),
                 }
             }
         };
-        if tokens.is_empty() { Err(ApiError::invalid(param, "the prompt is empty")) } else { Ok(tokens) }
+        if tokens.is_empty() {
+            Err(ApiError::invalid(param, "the prompt is empty"))
+        } else {
+            Ok((tokens, notes))
+        }
     }
 }
 
-/// Render and tokenise; only a few prompts at a time, so that the engine keeps its cores.
+/// What the engine needs of a prompt and the wanted answer.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) tokens: Vec<TokenId>,
+    pub(super) notes: PromptNotes,
+    /// What holds the answer to its format.
+    pub(super) constraint: Option<Constraint>,
+}
+
+/// Render and tokenise, and build what holds the answer to its format; only a few prompts at a time, so that the
+/// engine keeps its cores.
 ///
 /// # Errors
-/// As [`Prompt::into_tokens`]; a fault when the template or the tokenizer panics.
-pub(super) async fn tokenize(
+/// As [`Prompt::into_tokens`]; the schema cannot be used; a fault when template, tokenizer or grammar panics.
+pub(super) async fn prepare(
     app: &App,
     card: &Arc<ModelCard>,
     prompt: Prompt,
+    format: Option<OutputFormat>,
     id: &RequestId,
-) -> Result<Vec<TokenId>, ApiError> {
+) -> Result<Prepared, ApiError> {
     // The semaphore is never closed.
     let seat = Arc::clone(&app.tokenizing).acquire_owned().await;
-    let card = Arc::clone(card);
+    let (card, engine) = (Arc::clone(card), app.engine.clone());
     let work = spawn_blocking(move || {
         let _seat = seat;
-        prompt.into_tokens(&card)
+        let constraint = format.map(|format| card.text.constraint(&format)).transpose()?;
+        let (tokens, notes) = prompt.into_tokens(&card, &engine)?;
+        Ok(Prepared { tokens, notes, constraint })
     });
     work.await.unwrap_or_else(|error| {
-        tracing::error!(request_id = %id, %error, "tokenising a prompt failed");
+        tracing::error!(request_id = %id, %error, "preparing a prompt failed");
         Err(ApiError::fault(&id.0))
     })
 }

@@ -3,6 +3,8 @@
 mod admin;
 mod answers;
 mod connections;
+mod conversations;
+mod formats;
 mod guarding;
 mod parameters;
 mod streams;

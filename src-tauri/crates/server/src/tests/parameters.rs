@@ -27,7 +27,11 @@ async fn a_bad_parameter_is_a_400_that_names_it_streamed_or_not() {
             (r#","temperature":9"#, "invalid_value", "temperature"),
             (r#","n":2"#, "unsupported_parameter", "n"),
             (r#","tools":[{}]"#, "unsupported_parameter", "tools"),
-            (r#","response_format":{"type":"json_object"}"#, "unsupported_parameter", "response_format"),
+            (
+                r#","response_format":{"type":"json_schema","json_schema":{"schema":{"type":"objekt"}}}"#,
+                "invalid_value",
+                "response_format",
+            ),
             (r#","temprature":1"#, "unknown_parameter", "temprature"),
         ] {
             let answer = house.post("/v1/chat/completions", &chat(&format!("{more}{stream}"))).await;

@@ -1,0 +1,71 @@
+//! `response_format` on both generation calls.
+
+use serde_json::json;
+
+use super::*;
+
+fn schema() -> Value {
+    json!({
+        "type": "json_schema",
+        "json_schema": {
+            "name": "weekday",
+            "description": "a day of the week",
+            "strict": true,
+            "schema": {
+                "type": "object",
+                "properties": {"day": {"type": "string", "enum": ["mon", "tue"]}},
+                "required": ["day"],
+                "additionalProperties": false,
+            },
+        },
+    })
+}
+
+#[tokio::test]
+async fn an_answer_is_of_the_schema_though_the_model_would_say_something_else() {
+    let house = House::saying(r#"{"day":"wed"}"#).await;
+    for (path, mut body) in [
+        ("/v1/chat/completions", json!({"messages": [{"role": "user", "content": "when?"}]})),
+        ("/v1/completions", json!({"prompt": "when?", "max_tokens": 400})),
+    ] {
+        body["response_format"] = schema();
+        let answer = house.post(path, &body.to_string()).await;
+        assert_eq!(answer.status, OK, "{answer:?}");
+        let choice = &answer.json()["choices"][0];
+        assert_eq!(choice["finish_reason"], "stop");
+        let text = choice["text"].as_str().or(choice["message"]["content"].as_str()).unwrap();
+        let value: Value = serde_json::from_str(text).unwrap();
+        assert!(value == json!({"day": "mon"}) || value == json!({"day": "tue"}), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_json_object_ends_with_its_brace_streamed_too() {
+    let house = House::saying(r#"{"a":1} and so on"#).await;
+    let more = r#","response_format":{"type":"json_object"}"#;
+    let answer = house.post("/v1/chat/completions", &chat(more)).await;
+    assert_eq!(answer.json()["choices"][0]["message"]["content"], r#"{"a":1}"#);
+    let streamed = house.post("/v1/chat/completions", &chat(&format!(r#"{more},"stream":true"#))).await;
+    assert!(
+        streamed.text.contains(r#""finish_reason":"stop""#) && streamed.text.ends_with("data: [DONE]\n\n")
+    );
+    assert!(!streamed.text.contains(r#"{"content":" "}"#), "{}", streamed.text);
+    let short = house.post("/v1/chat/completions", &chat(&format!(r#"{more},"max_tokens":3"#))).await;
+    assert_eq!(short.json()["choices"][0]["finish_reason"], "length");
+}
+
+#[tokio::test]
+async fn a_schema_that_cannot_be_held_is_refused_with_its_reason() {
+    let house = House::saying("a").await;
+    for schema in [json!({"type": "objekt"}), json!([]), json!({"$ref": "https://example.com/s"})] {
+        let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+        for body in [
+            json!({"messages": [{"role": "user", "content": "x"}], "response_format": format}),
+            json!({"prompt": "x", "response_format": format}),
+        ] {
+            let path = if body["prompt"].is_null() { "/v1/chat/completions" } else { "/v1/completions" };
+            let error = house.post(path, &body.to_string()).await.error();
+            assert_eq!(error, (400, "invalid_value".into(), "response_format".into()), "{body}");
+        }
+    }
+}
