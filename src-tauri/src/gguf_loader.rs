@@ -83,6 +83,7 @@ impl GgufLoader {
         hasher.update(self.kv_dtype.name().as_bytes());
         hasher.update(&(self.block_tokens as u64).to_le_bytes());
         hasher.update(self.isa.name().as_bytes());
+        hasher.update(&kernels::NUMERICS_REV.to_le_bytes());
         *hasher.finalize().as_bytes()
     }
 }

@@ -12,22 +12,22 @@ for tool in qemu-aarch64 aarch64-linux-gnu-gcc dpkg apt-get curl; do
     command -v $tool >/dev/null || { echo "aarch64-test: $tool is missing" >&2; exit 1; }
 done
 
-if [ ! -x "$cache/root/usr/bin/rustc" ]; then
-    rm -rf "$cache/new" && mkdir -p "$cache/new/debs" "$cache/new/root"
+if [ ! -x "$cache/debian/usr/bin/rustc" ]; then
+    rm -rf "$cache/new" && mkdir -p "$cache/new/debs" "$cache/new/debian"
     cd "$cache/new/debs"
     apt-get --print-uris --reinstall -y --no-install-recommends install rustc-web libstd-rust-web-dev |
         sed -n "s/^'\([^']*\)'.*/\1/p" | grep -E '/(libllvm|libstd-rust-web|rustc-web)' > uris
     sed -n '/libstd-rust-web/s/_amd64\.deb$/_arm64.deb/p' uris > foreign
     for uri in $(cat uris foreign); do curl -sfO "$uri"; done
-    for deb in *.deb; do dpkg -x "$deb" ../root; done
-    cd "$cache" && rm -rf root && mv new/root root && rm -rf new
+    for deb in *.deb; do dpkg -x "$deb" ../debian; done
+    cd "$cache" && rm -rf debian && mv new/debian debian && rm -rf new
 fi
 
 # Only the compiler itself sees Debian's libraries: cargo and the linker keep the system's.
 cat > "$cache/rustc" <<EOF
 #!/bin/sh
-export LD_LIBRARY_PATH="$cache/root/usr/lib/x86_64-linux-gnu:$cache/root/usr/lib"
-exec "$cache/root/usr/bin/rustc" --sysroot "$cache/root/usr" "\$@"
+export LD_LIBRARY_PATH="$cache/debian/usr/lib/x86_64-linux-gnu:$cache/debian/usr/lib"
+exec "$cache/debian/usr/bin/rustc" --sysroot "$cache/debian/usr" "\$@"
 EOF
 chmod +x "$cache/rustc"
 

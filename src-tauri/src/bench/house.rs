@@ -102,6 +102,7 @@ impl House {
             notes: Default::default(),
             max_tokens: Some(n_tokens),
             sampling,
+            constraint: None,
             stop: Vec::new(),
             ignore_end_of_turn: true,
             top_logprobs: None,
@@ -113,7 +114,7 @@ impl House {
         while let Some(event) = events.recv().await {
             match event {
                 Event::Text { tokens: new, .. } if !new.is_empty() => {
-                    tokens.push((Instant::now(), new.len()))
+                    tokens.push((Instant::now(), new.len()));
                 }
                 Event::Failed { error, .. } => return Err(error.to_string()),
                 _ => {}

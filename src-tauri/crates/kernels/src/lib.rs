@@ -10,6 +10,10 @@
 //!
 //! Read [`weights`] first (with a drawing of the packed layout), then [`matmul`].
 
+/// Moves by hand whenever a change here or in the decoder moves the bits of a result: stored KV of another revision
+/// is another model's.
+pub const NUMERICS_REV: u32 = 1;
+
 pub mod isa;
 pub mod threads;
 
