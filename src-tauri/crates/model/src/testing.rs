@@ -98,7 +98,7 @@ impl GgufWriter {
         self
     }
 
-    /// An F32 tensor of small pseudo-random values; replaces one of the same name.
+    /// An F32 tensor of pseudo-random values, vectors around 1 and matrices around 0; replaces one of the same name.
     pub(crate) fn tensor(self, name: &str, shape: &[u64]) -> GgufWriter {
         let n = shape.iter().product::<u64>() as usize;
         let mut state = name.bytes().fold(17_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
@@ -106,7 +106,8 @@ impl GgufWriter {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 8) as f32 / (1 << 24) as f32 - 0.5
         };
-        let values: Vec<u8> = (0..n).flat_map(|_| (0.4 * next()).to_le_bytes()).collect();
+        let middle = if shape.len() == 1 { 1.0 } else { 0.0 };
+        let values: Vec<u8> = (0..n).flat_map(|_| (middle + 0.8 * next()).to_le_bytes()).collect();
         self.tensor_of(name, shape, 0, values)
     }
 

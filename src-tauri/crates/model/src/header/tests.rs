@@ -1,3 +1,5 @@
+//! The header parser on sound, cut-off, flipped and contradictory files.
+
 use super::*;
 use crate::testing::GgufWriter;
 

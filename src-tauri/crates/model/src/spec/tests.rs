@@ -1,3 +1,5 @@
+//! What metadata becomes, and what is refused.
+
 use super::*;
 use crate::testing::GgufWriter;
 
