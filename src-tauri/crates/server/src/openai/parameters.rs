@@ -62,7 +62,11 @@ impl Parameters {
     }
 }
 
-fn take_sampling(fields: &mut Fields<'_>, defaults: &Sampling) -> Result<Sampling, ApiError> {
+/// A request that sets a temperature knows what it wants of sampling: the house's choices are for one that does not.
+fn take_sampling(fields: &mut Fields<'_>, house: &Sampling) -> Result<Sampling, ApiError> {
+    let temperature = fields.take_within("temperature", 0.0..=2.0)?;
+    let neutral = Sampling { seed: house.seed, ..Sampling::default() };
+    let defaults = if temperature.is_some() { &neutral } else { house };
     let top_p = fields.take_within("top_p", 0.0..=1.0)?;
     if top_p == Some(0.0) {
         return Err(ApiError::invalid(
@@ -81,7 +85,7 @@ fn take_sampling(fields: &mut Fields<'_>, defaults: &Sampling) -> Result<Samplin
             .map_err(|_| ApiError::invalid("top_k", format!("{top_k} is below 0; 0 or -1 is off")))?,
     };
     Ok(Sampling {
-        temperature: fields.take_within("temperature", 0.0..=2.0)?.unwrap_or(defaults.temperature),
+        temperature: temperature.unwrap_or(defaults.temperature),
         top_p: top_p.unwrap_or(defaults.top_p),
         top_k,
         min_p: fields.take_within("min_p", 0.0..=1.0)?.unwrap_or(defaults.min_p),
@@ -209,8 +213,24 @@ mod tests {
     use super::*;
 
     fn take(body: &str) -> Result<Parameters, ApiError> {
+        take_with(body, &Sampling::default())
+    }
+
+    #[test]
+    fn the_house_chooses_only_where_the_request_sets_no_temperature() {
+        let house =
+            Sampling { temperature: 0.25, top_k: 40, repetition_penalty: 1.125, ..Sampling::default() };
+        let silent = take_with("{}", &house).unwrap().sampling;
+        assert_eq!(silent, house);
+        let partly = take_with(r#"{"top_k":7}"#, &house).unwrap().sampling;
+        assert_eq!(partly, Sampling { top_k: 7, ..house.clone() });
+        let greedy = take_with(r#"{"temperature":0}"#, &house).unwrap().sampling;
+        assert_eq!(greedy, Sampling { temperature: 0.0, ..Sampling::default() });
+    }
+
+    fn take_with(body: &str, house: &Sampling) -> Result<Parameters, ApiError> {
         let mut fields = Fields::of_body(body.as_bytes())?;
-        let parameters = Parameters::take(&mut fields, &Sampling::default())?;
+        let parameters = Parameters::take(&mut fields, house)?;
         fields.finish()?;
         Ok(parameters)
     }
