@@ -134,3 +134,17 @@ fn a_pin_outlives_a_restart() {
     assert_eq!(manifest(&house, "a").unwrap().pin, Pin::Pinned);
     assert_eq!(manifest(&house, "b").unwrap().pin, Pin::Unpinned);
 }
+
+#[test]
+fn a_tombstone_that_compaction_moves_still_buries() {
+    let disk = SimDisk::default();
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    shared_prompt(&mut house);
+    house.writer.seal().unwrap();
+    delete(&mut house, "a");
+    house.writer.seal().unwrap();
+    let last = *house.inner.shared.books().segments.keys().last().unwrap();
+    house.writer.compact(last).unwrap();
+    let house = open(&disk, &config(256 << 10)).unwrap();
+    assert!(!house.is_there(1, 2) && !house.is_there(1, 3) && house.is_there(2, 3));
+}

@@ -113,3 +113,17 @@ fn a_block_of_another_model_is_foreign() {
     house.inner.shared.books().model = Some(super::house::MODEL);
     assert_eq!(house.restore(key(0, 0)), Ok(record(0, 0)), "and its own is warm again");
 }
+
+#[test]
+fn a_hole_in_a_segment_that_a_crash_left_open_is_found_at_the_start() {
+    let disk = SimDisk::default();
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    (0..BLOCKS).for_each(|idx| house.save(record(0, idx)));
+    house.flush();
+    let mut files = disk.files();
+    let path = only(&files, ".kv");
+    files.get_mut(&path).unwrap()[64 + 192 + 128 + 5] ^= 1;
+    let house = open(&SimDisk::with_files(&files), &config(256 << 10)).unwrap();
+    assert!(!house.is_there(0, 0) && house.is_there(0, 1));
+    assert_eq!(house.restore(key(0, 0)), Err(MissReason::Corrupt));
+}
