@@ -12,13 +12,14 @@ CLIENTS := $(CACHE)/clients-$(shell cksum < tests/clients/requirements.txt 2>/de
 PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
 SYNTHETIC := $(MODELS)/synthetic-1b-q4_k_m.gguf
 PORT ?= 8642
+MINUTES ?= 30
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export SAMOVAR_TEST_MODELS := $(MODELS)
 
 .PHONY: help
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /  make \1|/' | column -t -s '|'
 
 .PHONY: run
 run: setup models-starter ## Build Samovar and start it with the starter model
@@ -57,6 +58,16 @@ $(CLIENTS)/ready: tests/clients/requirements.txt | setup
 	python3 -m venv $(CLIENTS)
 	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	touch $@
+
+.PHONY: kernels-aarch64
+kernels-aarch64: ## Test the Arm kernels under emulation (Debian; slow)
+	@src-tauri/dev/setup.sh aarch64
+	src-tauri/crates/kernels/aarch64-test.sh matmul
+
+.PHONY: soak
+soak: setup models-starter ## Load the server for MINUTES (30) with disconnects, drains and resumes
+	cargo build --release --locked
+	python3 tests/soak/soak.py --bin target/release/samovar --model $(STARTER) --minutes $(MINUTES)
 
 .PHONY: bench
 bench: setup models-starter ## Print what batching, chunked prefill and the engine itself cost here

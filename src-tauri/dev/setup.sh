@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Installs what building and testing need, and names clearly what it cannot install.
 #   setup.sh build   for `make run`
-#   setup.sh test    for `make test`: the same and what the tests need besides
+#   setup.sh test    for `make test`
+#   setup.sh aarch64 for `make kernels-aarch64`: the same, an emulator and a cross compiler
 set -euo pipefail
 
-purpose=${1:?build or test}
+purpose=${1:?build, test or aarch64}
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 debian_packages() {
   echo build-essential pkg-config git python3 python3-venv ca-certificates
+  [ "$purpose" != aarch64 ] || echo qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross curl
 }
 
 # Installed means: dpkg knows it, or the program it is needed for is there by other means.
@@ -66,6 +68,6 @@ case $(uname -s) in
 esac
 setup_rust
 case $purpose in
-  build | test) ;;
+  build | test | aarch64) ;;
   *) die "unknown purpose '$purpose'" ;;
 esac

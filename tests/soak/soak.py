@@ -1,0 +1,296 @@
+"""A mixed load with disconnects, drains and resumes against the real server, for as long as asked.
+
+Every request that is sent is accounted for: a whole answer, an explicit refusal, an explicit interruption, or a
+disconnect of our own. At the end blocks, permits and memory must be where they were after the warm-up.
+Only the Python standard library is needed.
+"""
+
+import argparse
+import collections
+import http.client
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+N_CLIENTS = 10
+MAX_REQUESTS = 12
+# No answer of this load takes that long: a request that does is a hang.
+HANG_S = 120
+SYSTEM = "You are a careful assistant who answers in short sentences. " * 12
+WORDS = "river copper lantern orchard signal harbour ribbon winter engine meadow thunder paper".split()
+
+
+class Server:
+    def __init__(self, binary: str, model: str, data_dir: str, kv_pool: str) -> None:
+        command = [binary, "serve", "--port", "0", "--model", model, "--data-dir", data_dir, "--kv-pool", kv_pool]
+        command += ["--max-requests", str(MAX_REQUESTS), "--queue-timeout", "20"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        line = self.process.stdout.readline()
+        if not line.startswith("listening on http://"):
+            raise SystemExit(f"the server said {line!r}")
+        self.port = int(line.strip().rsplit(":", 1)[1])
+
+    def ask(self, method: str, path: str, body=None, timeout: float = HANG_S):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            headers = {"Content-Type": "application/json"}
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            response = connection.getresponse()
+            text = response.read()
+            return response.status, response.headers, (json.loads(text) if text else None)
+        finally:
+            connection.close()
+
+    def status(self) -> dict:
+        return self.ask("GET", "/admin/status")[2]
+
+    def resident_mb(self) -> float:
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+
+class Accounts:
+    def __init__(self) -> None:
+        # Guards the two below between the clients' threads.
+        self.lock = threading.Lock()
+        self.outcomes: collections.Counter[str] = collections.Counter()
+        self.wrong: list[str] = []
+
+    def note(self, outcome: str) -> None:
+        with self.lock:
+            self.outcomes[outcome] += 1
+
+    def complain(self, what: str) -> None:
+        with self.lock:
+            self.wrong.append(what)
+
+
+def sentence(rng: random.Random, n: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(n))
+
+
+def body_for(rng: random.Random, kind: str, history: list[dict]) -> tuple[str, dict]:
+    if kind == "completion":
+        return "/v1/completions", {"prompt": sentence(rng, 20), "max_tokens": rng.randint(1, 40)}
+    if kind == "long":
+        messages = [{"role": "user", "content": sentence(rng, rng.randint(300, 900))}]
+    elif kind == "shared":
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": sentence(rng, 8)}]
+    else:
+        history.append({"role": "user", "content": sentence(rng, 10)})
+        messages = list(history)
+    body = {"messages": messages, "max_tokens": rng.randint(1, 60), "temperature": rng.choice([0, 0.8])}
+    if rng.random() < 0.3:
+        body["stop"] = [rng.choice(WORDS), "\n\n"]
+    return "/v1/chat/completions", body
+
+
+def one_request(server: Server, accounts: Accounts, rng: random.Random, history: list[dict]) -> None:
+    kind = rng.choice(["turn", "turn", "shared", "completion", "long", "bad"])
+    if kind == "bad":
+        status, _, answer = server.ask("POST", "/v1/chat/completions", {"messages": [], "max_tokens": 0})
+        if status not in (400, 503) or "error" not in answer:
+            accounts.complain(f"a bad request got {status} {answer}")
+        accounts.note(f"bad request refused ({status})")
+        return
+    path, body = body_for(rng, kind, history)
+    stream = rng.random() < 0.7
+    leave_after = rng.choice([None, None, 0, 1, 5]) if stream else None
+    body["stream"] = stream
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=HANG_S)
+    try:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        if leave_after == 0:
+            time.sleep(rng.random() * 0.3)
+            accounts.note("left before the answer")
+            return
+        response = connection.getresponse()
+        if response.status in (429, 503):
+            answer = json.loads(response.read())
+            if response.headers.get("Retry-After") is None or "error" not in answer:
+                accounts.complain(f"a {response.status} without Retry-After or error: {answer}")
+            accounts.note(f"refused ({response.status}, {answer['error'].get('code')})")
+            return
+        if response.status != 200:
+            accounts.complain(f"{path} got {response.status}: {response.read()[:300]!r}")
+            return
+        if not stream:
+            answer = json.loads(response.read())
+            choice = answer["choices"][0]
+            if choice.get("finish_reason") not in ("stop", "length"):
+                accounts.complain(f"an answer without an end: {choice}")
+            if kind == "turn":
+                history.append(choice["message"])
+            accounts.note("whole answer")
+            return
+        read_stream(response, accounts, kind, leave_after, history)
+    except TimeoutError:
+        accounts.complain(f"a {kind} request hung for {HANG_S} s")
+    except (ConnectionError, http.client.HTTPException) as error:
+        accounts.complain(f"a {kind} request broke: {error!r}")
+    finally:
+        connection.close()
+
+
+def read_stream(response, accounts: Accounts, kind: str, leave_after, history: list[dict]) -> None:
+    text, finish, error, n_frames = "", None, None, 0
+    for raw in response:
+        line = raw.decode().rstrip("\n")
+        if not line.startswith("data: "):
+            continue
+        if line == "data: [DONE]":
+            break
+        n_frames += 1
+        if leave_after is not None and n_frames > leave_after:
+            accounts.note("left during the answer")
+            return
+        frame = json.loads(line[6:])
+        if "error" in frame:
+            error = frame["error"]
+            continue
+        for choice in frame.get("choices", []):
+            text += choice.get("text") or choice.get("delta", {}).get("content") or ""
+            finish = choice.get("finish_reason") or finish
+    if error is not None:
+        accounts.note(f"interrupted ({error.get('code') or error.get('type')})")
+    elif finish in ("stop", "length"):
+        if kind == "turn":
+            history.append({"role": "assistant", "content": text})
+        accounts.note("whole stream")
+    else:
+        accounts.complain(f"a {kind} stream ended without a finish or an error")
+
+
+def client(server: Server, accounts: Accounts, seed: int, until: float) -> None:
+    rng = random.Random(seed)
+    history: list[dict] = []
+    while time.monotonic() < until:
+        if len(history) > 8 or rng.random() < 0.05:
+            history.clear()
+        while history and history[-1]["role"] == "user":
+            history.pop()
+        try:
+            one_request(server, accounts, rng, history)
+        except Exception as error:  # a client that dies would hide what it saw
+            accounts.complain(f"client {seed}: {error!r}")
+        time.sleep(rng.random() * 0.2)
+
+
+def drains(server: Server, accounts: Accounts, seed: int, until: float) -> None:
+    rng = random.Random(seed)
+    while time.monotonic() + 15 < until:
+        time.sleep(rng.uniform(6, 12))
+        status, _, report = server.ask("POST", "/admin/drain", {"timeout_s": rng.choice([0.2, 2, 30])})
+        if status != 200:
+            accounts.complain(f"a drain got {status}: {report}")
+        if server.status()["state"] != "parked":
+            accounts.complain(f"drained and not parked: {server.status()['state']}")
+        status, _, answer = server.ask("POST", "/admin/resume", {})
+        if status != 200:
+            accounts.complain(f"a resume got {status}: {answer}")
+        accounts.note("drain and resume")
+
+
+def samples(server: Server, accounts: Accounts, until: float) -> list[tuple[float, float, dict]]:
+    series = []
+    start = time.monotonic()
+    while time.monotonic() < until:
+        pool = server.status()["pool"]["blocks"]
+        if pool["free"] + pool["held"] + pool["cached"] != pool["total"]:
+            accounts.complain(f"blocks do not add up: {pool}")
+        series.append((time.monotonic() - start, server.resident_mb(), pool))
+        time.sleep(2)
+    return series
+
+
+def settle(server: Server, accounts: Accounts) -> None:
+    """Wait until nothing runs, then look for blocks and permits that were not given back."""
+    limit = time.monotonic() + HANG_S
+    while True:
+        status = server.status()
+        if status["running"] == 0 and status["waiting"] == 0:
+            break
+        if time.monotonic() > limit:
+            accounts.complain(f"still busy {HANG_S} s after the last request: {status}")
+            return
+        time.sleep(0.1)
+    if status["pool"]["blocks"]["held"] != 0:
+        accounts.complain(f"idle, and blocks are held: {status['pool']}")
+    results: list[int] = []
+    body = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 4}
+    threads = [
+        threading.Thread(target=lambda: results.append(server.ask("POST", "/v1/chat/completions", body)[0]))
+        for _ in range(MAX_REQUESTS)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if results != [200] * MAX_REQUESTS:
+        accounts.complain(f"permits are missing: {MAX_REQUESTS} requests at once got {sorted(results)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--kv-pool", default="160MiB")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+
+    accounts = Accounts()
+    with tempfile.TemporaryDirectory() as data_dir:
+        server = Server(args.bin, args.model, data_dir, args.kv_pool)
+        try:
+            limit = time.monotonic() + HANG_S
+            while server.ask("GET", "/health/ready")[0] != 200:
+                if time.monotonic() > limit:
+                    raise SystemExit("the server did not become ready")
+                time.sleep(0.1)
+            until = time.monotonic() + args.minutes * 60
+            work = [threading.Thread(target=client, args=(server, accounts, args.seed * 100 + i, until)) for i in range(N_CLIENTS)]
+            work.append(threading.Thread(target=drains, args=(server, accounts, args.seed, until)))
+            for thread in work:
+                thread.start()
+            series = samples(server, accounts, until)
+            for thread in work:
+                thread.join(HANG_S + 30)
+            if any(thread.is_alive() for thread in work):
+                accounts.complain("a client never came back")
+            settle(server, accounts)
+            warm = [mb for at, mb, _ in series if at >= args.minutes * 60 * 0.4]
+            early = max(mb for at, mb, _ in series if at <= args.minutes * 60 * 0.5)
+            if max(warm) > early * 1.05 + 16:
+                accounts.complain(f"memory grew from {early:.0f} to {max(warm):.0f} MB after the warm-up")
+            totals = server.status()["totals"]
+            server.process.send_signal(signal.SIGTERM)
+            code = server.process.wait(60)
+            if code != 0:
+                accounts.complain(f"exit code {code} after SIGTERM while idle")
+        finally:
+            if server.process.poll() is None:
+                server.process.kill()
+                server.process.wait()
+    print(f"{args.minutes:g} minutes, {N_CLIENTS} clients, {sum(accounts.outcomes.values())} outcomes")
+    for outcome, n in accounts.outcomes.most_common():
+        print(f"  {n:7} {outcome}")
+    held = [pool["held"] * 100 / pool["total"] for _, _, pool in series]
+    print(f"  resident: {early:.0f} MB at most in the first half, {max(warm):.0f} MB after; pool held {min(held):.0f} to {max(held):.0f} %")
+    print(f"  totals: {json.dumps(totals)}")
+    for what in accounts.wrong[:20]:
+        print(f"WRONG {what}")
+    print(f"{1 - bool(accounts.wrong)} passed, {int(bool(accounts.wrong))} failed")
+    sys.exit(1 if accounts.wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
