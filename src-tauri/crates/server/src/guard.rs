@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 
 use crate::config::{ApiKey, ConfigError, HttpLimits, ServerConfig};
 use crate::errors::{ApiError, shorten};
+use crate::page;
 
 /// Names that mean this machine and that no web page can have.
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -224,7 +225,7 @@ fn is_embedded_by_another_site(headers: &HeaderMap) -> bool {
 
 /// Paths that need no key.
 fn is_open(path: &str) -> bool {
-    path == "/" || is_health(path)
+    page::has(path) || is_health(path)
 }
 
 /// Paths that need no key and leave no log line.

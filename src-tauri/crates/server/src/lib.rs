@@ -22,6 +22,7 @@ mod health;
 mod http_counts;
 mod metrics;
 mod openai;
+mod page;
 mod port_holder;
 mod prometheus;
 mod request_id;

@@ -18,7 +18,7 @@ use crate::edge::edge;
 use crate::errors::ApiError;
 use crate::guard::Guard;
 use crate::http_counts::HttpCounts;
-use crate::{admin, health, metrics, openai};
+use crate::{admin, health, metrics, openai, page};
 
 /// What all handlers share.
 pub(crate) struct App {
@@ -59,7 +59,7 @@ impl App {
 /// All routes, behind the edge that every request passes.
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
-        .route("/", get(about))
+        .merge(page::routes())
         .merge(health::routes())
         .merge(openai::routes())
         .merge(admin::routes())
@@ -68,14 +68,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), edge))
         .with_state(app)
-}
-
-/// What this is, for a person who opens the address in a browser.
-async fn about(State(app): State<Arc<App>>) -> String {
-    format!(
-        "samovar {}: an LLM server that speaks OpenAI's API at /v1; see /health/ready and /admin/status\n",
-        app.config.version
-    )
 }
 
 async fn no_route(State(app): State<Arc<App>>, request: Request) -> Response {

@@ -10,8 +10,13 @@ pub const UNSAFE_FILES: &[(&str, &str)] = &[
 ];
 
 /// Files that may read the environment.
-pub const ENV_FILES: &[&str] =
-    &["src-tauri/src/settings.rs", "src-tauri/src/settings/", "src-tauri/build.rs"];
+pub const ENV_FILES: &[&str] = &[
+    "src-tauri/src/settings.rs",
+    "src-tauri/src/settings/",
+    // Cargo tells build scripts where to write through the environment.
+    "src-tauri/build.rs",
+    "src-tauri/crates/server/build.rs",
+];
 
 /// Lines a source file may have outside tests.
 pub const MAX_LINES: usize = 600;

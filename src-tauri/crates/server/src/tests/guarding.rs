@@ -179,3 +179,27 @@ async fn an_id_is_echoed_when_well_formed_and_made_up_when_not() {
     let id = answer.header("x-request-id").to_owned();
     assert_eq!(house.get("/admin/requests").await.json()["requests"][0]["id"], id.as_str());
 }
+
+#[tokio::test]
+async fn the_page_is_sent_to_browsers_without_a_key_and_bound_to_this_server() {
+    let house = House::with("a", |config, _| config.api_key = Some(ApiKey::new("sk-1").unwrap()));
+    house.ready().await;
+    let page = house.get("/").await;
+    assert_eq!((page.status, page.header("content-type")), (OK, "text/html; charset=utf-8"));
+    assert!(page.text.contains("<title>Samovar</title>"), "{}", page.text);
+    assert_eq!(page.header("cache-control"), "no-cache");
+    let policy = page.header("content-security-policy");
+    for rule in ["default-src 'none';", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'"] {
+        assert!(policy.contains(rule), "{policy}");
+    }
+    let forged = house.send(bare("GET", "/", &[("host", "evil.example")], "")).await;
+    assert_eq!(forged.error().0, 403);
+}
+
+#[tokio::test]
+async fn no_path_leads_out_of_the_page() {
+    let house = House::saying("a").await;
+    for path in ["/../Cargo.toml", "/assets/../index.html", "/assets/", "/%2e%2e/Cargo.toml", "/index.html"] {
+        assert_eq!(house.get(path).await.status, 404, "{path}");
+    }
+}
