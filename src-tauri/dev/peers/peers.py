@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-FULL = ["prefill:128", "prefill:512", "prefill:2048", "decode@0", "decode@1024", "decode@4096", "streams:2", "streams:4", "streams:8"]
+FULL = ["prefill:128", "prefill:512", "prefill:2048", "prefill:4096", "decode@0", "decode@1024", "decode@4096", "streams:2", "streams:4", "streams:8"]
 LARGE = ["prefill:128", "prefill:512", "decode@0", "decode@1024", "streams:2", "streams:4", "streams:8"]
 
 
