@@ -28,6 +28,8 @@ mod scan;
 pub mod store;
 mod writer;
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -5,5 +5,5 @@ mod bounds;
 mod damage;
 mod faults;
 mod files;
-mod house;
-mod sim_disk;
+
+use crate::testing::{house, sim_disk};

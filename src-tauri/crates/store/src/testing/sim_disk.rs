@@ -10,7 +10,7 @@ use crate::disk::{Disk, DiskFile};
 
 /// What goes wrong, and at which operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// This one operation fails; a write does half of its work first.
     Once(usize),
     /// This one write does half of its work and says so.
@@ -21,7 +21,7 @@ pub(super) enum Fault {
 
 /// What a power cut leaves of what was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leftover {
+pub(crate) enum Leftover {
     Nothing,
     Everything,
     /// Every second write of a file, the later ones too.
@@ -36,7 +36,7 @@ pub(super) enum Leftover {
     NamesOnly,
 }
 
-pub(super) const LEFTOVERS: [Leftover; 7] = [
+pub(crate) const LEFTOVERS: [Leftover; 7] = [
     Leftover::Nothing,
     Leftover::Everything,
     Leftover::EverySecond,
@@ -74,7 +74,7 @@ struct State {
 
 /// The disk; clones are the same one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SimDisk(Arc<Mutex<State>>);
+pub(crate) struct SimDisk(Arc<Mutex<State>>);
 
 struct SimFile {
     disk: SimDisk,
@@ -137,40 +137,40 @@ impl SimDisk {
         self.0.lock().unwrap()
     }
 
-    pub(super) fn set_fault(&self, fault: Option<Fault>) {
+    pub(crate) fn set_fault(&self, fault: Option<Fault>) {
         self.state().fault = fault;
     }
 
     /// Bytes that the disk holds; `None` is no limit.
-    pub(super) fn set_capacity(&self, capacity: Option<u64>) {
+    pub(crate) fn set_capacity(&self, capacity: Option<u64>) {
         self.state().capacity = capacity;
     }
 
-    pub(super) fn set_read_only(&self, is_read_only: bool) {
+    pub(crate) fn set_read_only(&self, is_read_only: bool) {
         self.state().is_read_only = is_read_only;
     }
 
-    pub(super) fn set_now(&self, now: u64) {
+    pub(crate) fn set_now(&self, now: u64) {
         self.state().now = now;
     }
 
-    pub(super) fn n_ops(&self) -> usize {
+    pub(crate) fn n_ops(&self) -> usize {
         self.state().n_ops
     }
 
     /// The most that all files ever took together, in whole blocks.
-    pub(super) fn most_bytes(&self) -> u64 {
+    pub(crate) fn most_bytes(&self) -> u64 {
         self.state().most_bytes
     }
 
     /// Names and contents as a reader sees them.
-    pub(super) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.state();
         state.names.iter().map(|(path, inode)| (path.clone(), state.inodes[*inode].content.clone())).collect()
     }
 
     /// A disk that holds these files, all durable.
-    pub(super) fn with_files(files: &BTreeMap<PathBuf, Vec<u8>>) -> SimDisk {
+    pub(crate) fn with_files(files: &BTreeMap<PathBuf, Vec<u8>>) -> SimDisk {
         let disk = SimDisk::default();
         {
             let mut state = disk.state();
@@ -186,7 +186,7 @@ impl SimDisk {
     }
 
     /// What is there after the power comes back.
-    pub(super) fn after_power_cut(&self, leftover: Leftover) -> SimDisk {
+    pub(crate) fn after_power_cut(&self, leftover: Leftover) -> SimDisk {
         let state = self.state();
         let keeps_names = !matches!(leftover, Leftover::Nothing | Leftover::BytesOnly);
         let names = if keeps_names { &state.names } else { &state.durable_names };

@@ -12,20 +12,20 @@ use crate::open::{OpenError, StoreConfig};
 use crate::store::{Inner, open_on, serve_read};
 use crate::writer::Writer;
 
-pub(super) const MODEL: [u8; 32] = [7; 32];
-pub(super) const BLOCK_BYTES: usize = 600;
+pub(crate) const MODEL: [u8; 32] = [7; 32];
+pub(crate) const BLOCK_BYTES: usize = 600;
 /// Work that one call may take; a store that never comes to rest is a defect.
 const MAX_WORK: usize = 4000;
 
-pub(super) struct House {
-    pub(super) inner: Inner,
-    pub(super) writer: Writer,
+pub(crate) struct House {
+    pub(crate) inner: Inner,
+    pub(crate) writer: Writer,
     /// What the store said is durable.
-    pub(super) saved: Arc<Mutex<HashSet<BlockKey>>>,
-    pub(super) events: Arc<Mutex<Vec<StoreEvent>>>,
+    pub(crate) saved: Arc<Mutex<HashSet<BlockKey>>>,
+    pub(crate) events: Arc<Mutex<Vec<StoreEvent>>>,
 }
 
-pub(super) fn config(max_bytes: u64) -> StoreConfig {
+pub(crate) fn config(max_bytes: u64) -> StoreConfig {
     StoreConfig {
         free_space_floor: 0,
         queue_bytes: 64 << 10,
@@ -36,7 +36,7 @@ pub(super) fn config(max_bytes: u64) -> StoreConfig {
     }
 }
 
-pub(super) fn open(disk: &SimDisk, config: &StoreConfig) -> Result<House, OpenError> {
+pub(crate) fn open(disk: &SimDisk, config: &StoreConfig) -> Result<House, OpenError> {
     let (inner, writer, _) = open_on(Arc::new(disk.clone()), config.clone())?;
     let saved: Arc<Mutex<HashSet<BlockKey>>> = Arc::default();
     let events: Arc<Mutex<Vec<StoreEvent>>> = Arc::default();
@@ -51,19 +51,19 @@ pub(super) fn open(disk: &SimDisk, config: &StoreConfig) -> Result<House, OpenEr
 }
 
 /// Address of block `idx` of chain `chain`.
-pub(super) fn hash(chain: u32, idx: u32) -> [u8; 32] {
+pub(crate) fn hash(chain: u32, idx: u32) -> [u8; 32] {
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&chain.to_le_bytes());
     bytes[4..].copy_from_slice(&idx.to_le_bytes());
     blake3::hash(&bytes).into()
 }
 
-pub(super) fn key(chain: u32, idx: u32) -> BlockKey {
+pub(crate) fn key(chain: u32, idx: u32) -> BlockKey {
     BlockKey { hash: hash(chain, idx), group: 0 }
 }
 
 /// Block `idx` of chain `chain`; what it holds follows from its address.
-pub(super) fn record(chain: u32, idx: u32) -> BlockRecord {
+pub(crate) fn record(chain: u32, idx: u32) -> BlockRecord {
     let first = chain * 1_000_000 + idx * 32 + 1;
     BlockRecord {
         key: key(chain, idx),
@@ -75,7 +75,7 @@ pub(super) fn record(chain: u32, idx: u32) -> BlockRecord {
     }
 }
 
-pub(super) fn agent(name: &str, chain: u32, n_blocks: u32) -> AgentManifest {
+pub(crate) fn agent(name: &str, chain: u32, n_blocks: u32) -> AgentManifest {
     AgentManifest {
         name: name.to_owned(),
         fingerprint: MODEL,
@@ -92,7 +92,7 @@ pub(super) fn agent(name: &str, chain: u32, n_blocks: u32) -> AgentManifest {
 
 impl House {
     /// Let the writer work until it rests.
-    pub(super) fn pump(&mut self) {
+    pub(crate) fn pump(&mut self) {
         for _ in 0..MAX_WORK {
             if !self.writer.work() {
                 return;
@@ -102,30 +102,30 @@ impl House {
     }
 
     /// Let the writer work for so long; for disks that never answer.
-    pub(super) fn pump_a_little(&mut self) {
+    pub(crate) fn pump_a_little(&mut self) {
         (0..40).any(|_| !self.writer.work());
     }
 
-    pub(super) fn save(&mut self, record: BlockRecord) {
+    pub(crate) fn save(&mut self, record: BlockRecord) {
         assert!(self.inner.save(record).is_ok(), "the queue is full");
     }
 
     /// Ask for a flush; its report once it is over.
-    pub(super) fn ask_flush(&mut self) -> Arc<Mutex<Option<FlushReport>>> {
+    pub(crate) fn ask_flush(&mut self) -> Arc<Mutex<Option<FlushReport>>> {
         let answer = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&answer);
         self.inner.flush(Box::new(move |report| *slot.lock().unwrap() = Some(report)));
         answer
     }
 
-    pub(super) fn flush(&mut self) -> FlushReport {
+    pub(crate) fn flush(&mut self) -> FlushReport {
         let answer = self.ask_flush();
         self.pump();
         let report = answer.lock().unwrap().take();
         report.expect("a flush ends")
     }
 
-    pub(super) fn restore(&self, key: BlockKey) -> Result<BlockRecord, MissReason> {
+    pub(crate) fn restore(&self, key: BlockKey) -> Result<BlockRecord, MissReason> {
         let answer = Arc::new(Mutex::new(Vec::new()));
         let slot = Arc::clone(&answer);
         self.inner.restore(vec![key], Box::new(move |found| *slot.lock().unwrap() = found));
@@ -134,11 +134,11 @@ impl House {
         answer.lock().unwrap().pop().unwrap()
     }
 
-    pub(super) fn saved(&self) -> HashSet<BlockKey> {
+    pub(crate) fn saved(&self) -> HashSet<BlockKey> {
         self.saved.lock().unwrap().clone()
     }
 
-    pub(super) fn is_there(&self, chain: u32, idx: u32) -> bool {
+    pub(crate) fn is_there(&self, chain: u32, idx: u32) -> bool {
         self.inner.shared.books().index.contains(&hash(chain, idx))
     }
 }
