@@ -69,6 +69,11 @@ soak: setup models-starter ## Load the server for MINUTES (30) with disconnects,
 	cargo build --release --locked
 	python3 tests/soak/soak.py --bin target/release/samovar --model $(STARTER) --minutes $(MINUTES)
 
+.PHONY: fuzz
+fuzz: MINUTES = 10
+fuzz: setup ## Fuzz the readers of segments, manifests and model files, MINUTES (10) each
+	src-tauri/dev/fuzz.sh $(MINUTES)
+
 .PHONY: bench
 bench: setup models-starter ## Print what batching, chunked prefill and the engine itself cost here
 	cargo build --release --locked

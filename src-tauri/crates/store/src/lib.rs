@@ -28,6 +28,8 @@ mod scan;
 pub mod store;
 mod writer;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(any(test, feature = "fuzzing"))]
 mod testing;
 #[cfg(test)]

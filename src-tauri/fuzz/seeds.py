@@ -1,0 +1,75 @@
+"""Writes what the fuzz targets begin with: python3 seeds.py FOLDER makes FOLDER/<target>/<name>."""
+
+import struct
+import sys
+from pathlib import Path
+
+FORMAT = Path(__file__).parent.parent / "crates/store/tests/format-1"
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+def key(name: str, kind: int, value: bytes) -> bytes:
+    return text(name) + struct.pack("<I", kind) + value
+
+
+def small_model() -> bytes:
+    """The header of a llama of one layer, with the data of its tensors."""
+    u32 = lambda value: struct.pack("<I", value)
+    f32 = lambda value: struct.pack("<f", value)
+    keys = [
+        key("general.architecture", 8, text("llama")),
+        key("general.alignment", 4, u32(32)),
+        key("llama.context_length", 4, u32(64)),
+        key("llama.embedding_length", 4, u32(32)),
+        key("llama.block_count", 4, u32(1)),
+        key("llama.feed_forward_length", 4, u32(32)),
+        key("llama.attention.head_count", 4, u32(1)),
+        key("llama.attention.head_count_kv", 4, u32(1)),
+        key("llama.attention.layer_norm_rms_epsilon", 6, f32(1e-5)),
+        key("llama.rope.freq_base", 6, f32(1e4)),
+        key("llama.rope.dimension_count", 4, u32(32)),
+        key("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 2) + text("a") + text("b")),
+        key("tokenizer.ggml.scores", 9, struct.pack("<IQ", 6, 2) + f32(0) + f32(-1)),
+    ]
+    matrices = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
+    shapes = {"token_embd.weight": [32, 2], "output_norm.weight": [32]}
+    shapes |= {f"blk.0.{name}.weight": [32, 32] for name in matrices}
+    shapes |= {f"blk.0.{name}.weight": [32] for name in ["attn_norm", "ffn_norm"]}
+    tensors, offset = b"", 0
+    for name, shape in shapes.items():
+        tensors += text(name) + u32(len(shape)) + b"".join(struct.pack("<Q", n) for n in shape)
+        tensors += u32(0) + struct.pack("<Q", offset)
+        size = 4
+        for n in shape:
+            size *= n
+        offset += size
+    head = b"GGUF" + u32(3) + struct.pack("<QQ", len(shapes), len(keys)) + b"".join(keys) + tensors
+    return head + bytes(-len(head) % 32) + bytes(offset)
+
+
+def main() -> None:
+    segment = next(FORMAT.glob("*.kv")).read_bytes()
+    manifest = next(FORMAT.glob("*.agent")).read_bytes()
+    halves = struct.pack("<H", len(segment)) + segment
+    seeds = {
+        # The first byte says what is put right before the store reads the rest.
+        "segment": {
+            "as-it-is": b"\x00" + segment,
+            "mended": b"\x04" + segment,
+            "two": b"\x0d" + halves + segment,
+            "two-mended-once": b"\x09" + halves + segment,
+        },
+        "manifest": {"as-it-is": b"\x00" + manifest, "mended": b"\x01" + manifest},
+        "gguf": {"small": small_model()},
+    }
+    for target, files in seeds.items():
+        folder = Path(sys.argv[1]) / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+
+main()
