@@ -508,6 +508,7 @@ impl Windows {
     fn show(&mut self, serving: Option<&Serving>) {
         self.stats.n_running = serving.map_or(0, Serving::n_running);
         self.stats.n_waiting = serving.map_or(0, Serving::n_waiting);
+        self.stats.active = serving.map(Serving::active).unwrap_or_default();
         self.stats.pool = serving.map(Serving::pool).unwrap_or_default();
     }
 

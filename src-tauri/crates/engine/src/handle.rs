@@ -102,6 +102,16 @@ impl EngineHandle {
         self.shared.records.lock().unwrap_or_else(PoisonError::into_inner).to_vec()
     }
 
+    /// The request that ended last.
+    pub fn last_record(&self) -> Option<RequestRecord> {
+        self.shared.records.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
+    }
+
+    /// What became of the request called `id`, as long as it is among the last.
+    pub fn record(&self, id: &str) -> Option<RequestRecord> {
+        self.shared.records.lock().unwrap_or_else(PoisonError::into_inner).find(id).cloned()
+    }
+
     /// Take a place for a request. The look at the state is a fast path: the engine thread decides.
     ///
     /// # Errors

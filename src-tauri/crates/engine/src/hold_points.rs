@@ -4,6 +4,7 @@
 //! when it starts waiting and removes it when it goes on. The points:
 //!
 //! - `load`: on the loader's thread, before the weights are read.
+//! - `load_half`: on the loader's thread, when half of the weights or more are ready, so that progress can be seen.
 //! - `step`: before a step; the engine thread goes on answering its inbox, and its heart goes on beating.
 //! - `forward`: within a step; the engine thread hangs there, as it would on a device that hangs.
 //! - `flush`: before a drain's flush of the store; the engine thread goes on answering its inbox.

@@ -51,7 +51,7 @@ pub use loader::{LoadProgress, Loaded, ModelCard, ModelLoader};
 pub use readiness::{NotReady, Readiness, readiness};
 pub use record::{N_RECORDS, RequestRecord};
 pub use request::{PromptNotes, Refusal, Request, RequestId, Sampling};
-pub use stats::{DrainProgress, DrainReport, PoolCounts, Stats, Totals};
+pub use stats::{ActiveRequest, DrainProgress, DrainReport, N_ACTIVE, Phase, PoolCounts, Stats, Totals};
 
 #[cfg(test)]
 mod tests;

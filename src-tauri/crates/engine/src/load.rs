@@ -29,6 +29,9 @@ pub(crate) fn spawn_load(
             if part > last_part.replace(part.max(last_part.get())) {
                 // An engine that has ended needs no model; so below.
                 let _ = to_inbox.send(Command::Progress { ticket, progress });
+                if part >= N_PARTS / 2.0 {
+                    holds.wait("load_half");
+                }
             }
         };
         let result = catch_unwind(AssertUnwindSafe(|| loader.load(&progress)))

@@ -55,6 +55,16 @@ impl Records {
         self.0.push_back(record);
     }
 
+    /// The one that ended last.
+    pub(crate) fn last(&self) -> Option<&RequestRecord> {
+        self.0.back()
+    }
+
+    /// The last one of a request called `id`.
+    pub(crate) fn find(&self, id: &str) -> Option<&RequestRecord> {
+        self.0.iter().rev().find(|record| record.id.0.as_ref() == id)
+    }
+
     pub(crate) fn to_vec(&self) -> Vec<RequestRecord> {
         self.0.iter().cloned().collect()
     }

@@ -13,6 +13,7 @@ use crate::ledger::Ledger;
 use crate::record::RequestRecord;
 use crate::request::{Refusal, RequestId};
 use crate::sampling::{CannotSample, Sampler, Scratch, fresh_seed, logprob};
+use crate::stats::{ActiveRequest, Phase};
 
 /// Tokens of the prompt that the detokenizer looks at: a character may span the border of prompt and answer.
 const PROMPT_TAIL: usize = 8;
@@ -128,6 +129,23 @@ impl Sequence {
     /// Whether it has begun.
     pub(crate) fn has_begun(&self) -> bool {
         self.admitted_at.is_some()
+    }
+
+    /// How far it is.
+    pub(crate) fn progress(&self) -> ActiveRequest {
+        let phase = match (self.admitted_at, self.first_token_at) {
+            (None, _) => Phase::Waiting,
+            (Some(_), None) => Phase::Reading,
+            (Some(_), Some(_)) => Phase::Writing,
+        };
+        ActiveRequest {
+            id: self.request_id.clone(),
+            agent: self.agent.clone(),
+            phase,
+            n_prompt: self.n_prompt,
+            n_done: self.n_computed.min(self.n_prompt),
+            n_generated: self.n_generated(),
+        }
     }
 
     /// The scheduler admitted it, for the first time or again.

@@ -22,7 +22,7 @@ use crate::restoring::Restoring;
 use crate::sampling::{CannotSample, Scratch};
 use crate::saving::Saving;
 use crate::sequence::{Sequence, Taken};
-use crate::stats::PoolCounts;
+use crate::stats::{ActiveRequest, N_ACTIVE, PoolCounts};
 use crate::step_budget::StepBudget;
 
 /// Everything that is void when its worker dies: the runner with its pool, and the books about it.
@@ -302,6 +302,11 @@ impl Serving {
     /// Sequences that have not.
     pub(crate) fn n_waiting(&self) -> usize {
         self.sequences.len() - self.n_running()
+    }
+
+    /// How far the first [`N_ACTIVE`] sequences are.
+    pub(crate) fn active(&self) -> Arc<[ActiveRequest]> {
+        self.sequences.values().take(N_ACTIVE).map(Sequence::progress).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

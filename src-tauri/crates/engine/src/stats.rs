@@ -1,9 +1,14 @@
 //! The numbers beside the state: progress, counts, utilisation. Published by the engine thread, read by all.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::loader::LoadProgress;
+use crate::request::RequestId;
+
+/// How many requests [`Stats`] names one by one.
+pub const N_ACTIVE: usize = 32;
 
 /// Everything that health, metrics, tray and window show besides the state.
 #[derive(Debug, Clone)]
@@ -18,6 +23,8 @@ pub struct Stats {
     pub n_running: usize,
     /// Requests admitted to the house and not running yet.
     pub n_waiting: usize,
+    /// The requests in the house, in the order in which they came; the first [`N_ACTIVE`] of them.
+    pub active: Arc<[ActiveRequest]>,
     /// The last sign of life of the engine thread.
     pub heartbeat: Instant,
     /// When the step under way began.
@@ -56,6 +63,45 @@ impl PoolCounts {
     /// Strictly above 90 %, compared as integers; exactly 90 % is not.
     pub fn is_near_exhaustion(self) -> bool {
         self.held * 10 > self.total * 9
+    }
+}
+
+/// A request in the house, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveRequest {
+    /// The request's id.
+    pub id: RequestId,
+    /// The agent, where the client named one.
+    pub agent: Option<String>,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// Prompt tokens whose KV is in the pool, the reused ones included.
+    pub n_done: usize,
+    /// Tokens sampled.
+    pub n_generated: usize,
+}
+
+/// What a request in the house is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It has not been admitted.
+    Waiting,
+    /// Its prompt is being computed.
+    Reading,
+    /// Its answer is.
+    Writing,
+}
+
+impl Phase {
+    /// The name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Waiting => "waiting",
+            Phase::Reading => "reading",
+            Phase::Writing => "writing",
+        }
     }
 }
 
@@ -136,6 +182,7 @@ impl Default for Stats {
             pool: PoolCounts::default(),
             n_running: 0,
             n_waiting: 0,
+            active: Arc::default(),
             heartbeat: Instant::now(),
             step_started: None,
             drain: None,

@@ -111,7 +111,11 @@ impl Bound {
             // `bind` has built the same guard from the same configuration.
             Err(error) => return tracing::error!(%error, "the server's configuration went bad"),
         };
-        serve(listener, &router(app), limits, stopped).await;
+        let router = router(Arc::clone(&app));
+        tokio::select! {
+            () = serve(listener, &router, limits, stopped) => {}
+            () = app.history.keep(&app.engine) => {}
+        }
     }
 }
 

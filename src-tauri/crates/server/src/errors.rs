@@ -146,6 +146,12 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, INVALID, "model_not_found", message).at("model")
     }
 
+    /// A request that is not among those that are remembered.
+    pub(crate) fn unknown_request(id: &str) -> ApiError {
+        let message = format!("nothing is known of the request '{}'", shorten(id));
+        ApiError::new(StatusCode::NOT_FOUND, INVALID, "request_not_found", message)
+    }
+
     /// Something of ours broke; the log knows more under `id`.
     pub(crate) fn fault(id: &str) -> ApiError {
         let message = format!("internal error; the log has the details under {id}");

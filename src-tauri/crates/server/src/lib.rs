@@ -20,6 +20,7 @@ mod fields;
 mod guard;
 mod health;
 mod http_counts;
+mod kept_answers;
 mod metrics;
 mod openai;
 mod page;

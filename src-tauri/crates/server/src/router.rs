@@ -12,12 +12,14 @@ use axum::routing::get;
 use engine::EngineHandle;
 use tokio::sync::Semaphore;
 
+use crate::admin::History;
 use crate::body::{BodyBudget, discard};
 use crate::config::{ConfigError, ServerConfig};
 use crate::edge::edge;
 use crate::errors::ApiError;
 use crate::guard::Guard;
 use crate::http_counts::HttpCounts;
+use crate::kept_answers::KeptAnswers;
 use crate::{admin, health, metrics, openai, page};
 
 /// What all handlers share.
@@ -30,6 +32,10 @@ pub(crate) struct App {
     pub(crate) body_budget: BodyBudget,
     /// Prompts being rendered and tokenised at a time; the engine needs the other cores.
     pub(crate) tokenizing: Arc<Semaphore>,
+    /// Answers that go on without their clients.
+    pub(crate) kept_answers: KeptAnswers,
+    /// The last minutes.
+    pub(crate) history: History,
     pub(crate) started: Instant,
 }
 
@@ -48,6 +54,8 @@ impl App {
             body_budget: BodyBudget::new(&config.limits),
             tokenizing: Arc::new(Semaphore::new(n_cores)),
             http_counts: HttpCounts::default(),
+            kept_answers: KeptAnswers::default(),
+            history: History::default(),
             config,
             address,
             engine,

@@ -2,7 +2,9 @@
 //!
 //! `status.rs` holds the one view of the engine that status and events share.
 
+mod answers;
 mod events;
+mod history;
 mod lifecycle;
 mod requests;
 mod status;
@@ -11,6 +13,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+
+pub(crate) use self::history::History;
 
 use crate::router::App;
 
@@ -22,5 +26,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/admin/load", post(lifecycle::load))
         .route("/admin/status", get(status::status))
         .route("/admin/requests", get(requests::requests))
+        .route("/admin/requests/{id}", get(requests::request))
+        .route("/admin/answers/{id}", get(answers::follow).delete(answers::stop))
+        .route("/admin/history", get(history::history))
         .route("/admin/events", get(events::events))
 }

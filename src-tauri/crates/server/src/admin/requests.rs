@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use engine::RequestRecord;
 use serde_json::{Value, json};
 
+use crate::errors::ApiError;
 use crate::router::App;
 
 /// The newest first.
@@ -16,7 +17,15 @@ pub(super) async fn requests(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({"requests": records}))
 }
 
-fn describe(record: &RequestRecord) -> Value {
+/// One of them, by its `x-request-id`.
+pub(super) async fn request(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    app.engine.record(&id).map(|record| Json(describe(&record))).ok_or_else(|| ApiError::unknown_request(&id))
+}
+
+pub(super) fn describe(record: &RequestRecord) -> Value {
     json!({
         "id": record.id.0.as_ref(),
         "agent": record.agent,

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
-use engine::{EngineHandle, Readiness, State as EngineState, Stats, readiness};
+use engine::{ActiveRequest, EngineHandle, Readiness, State as EngineState, Stats, readiness};
 use serde_json::{Value, json};
 
 use super::lifecycle::seconds;
+use super::requests::describe;
 use crate::health::one_decimal;
 use crate::router::App;
 
@@ -20,11 +21,11 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
     status["address"] = json!(format!("http://{}", app.address));
     status["uptime_s"] = json!(seconds(app.started.elapsed()));
     status["drain_timeout_s"] = json!(seconds(app.config.drain_timeout));
-    status["totals"] = totals(&stats);
     Json(status)
 }
 
-/// What changes while the engine works: state, load progress, model, pool, queue, drain.
+/// What changes while the engine works: state, load progress, model, pool, queue, the requests in the house and the
+/// last one that ended, totals, drain.
 pub(super) fn view(engine: &EngineHandle, state: &EngineState, stats: &Stats, now: Instant) -> Value {
     let mut view = json!({"state": state.name()});
     match state {
@@ -56,6 +57,9 @@ pub(super) fn view(engine: &EngineHandle, state: &EngineState, stats: &Stats, no
     });
     view["running"] = json!(stats.n_running);
     view["waiting"] = json!(stats.n_waiting);
+    view["active"] = stats.active.iter().map(active).collect();
+    view["last"] = engine.last_record().map_or(Value::Null, |record| describe(&record));
+    view["totals"] = totals(stats);
     view["drain"] = stats.drain.map_or(Value::Null, |drain| {
         json!({
             "active": drain.n_active,
@@ -64,6 +68,18 @@ pub(super) fn view(engine: &EngineHandle, state: &EngineState, stats: &Stats, no
         })
     });
     view
+}
+
+/// A request in the house.
+fn active(request: &ActiveRequest) -> Value {
+    json!({
+        "id": request.id.0.as_ref(),
+        "agent": request.agent,
+        "phase": request.phase.name(),
+        "prompt_tokens": request.n_prompt,
+        "done_tokens": request.n_done,
+        "generated_tokens": request.n_generated,
+    })
 }
 
 fn totals(stats: &Stats) -> Value {

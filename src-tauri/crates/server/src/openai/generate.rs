@@ -19,6 +19,7 @@ use crate::access_log::AccessEntry;
 use crate::agent_name::session_header;
 use crate::body::{self, discard};
 use crate::errors::ApiError;
+use crate::kept_answers::is_to_be_kept;
 use crate::router::App;
 use crate::sse;
 
@@ -39,10 +40,12 @@ type Parse<D> = fn(&[u8], &Sampling) -> Result<Call<D>, ApiError>;
 
 /// Answer a call.
 pub(super) async fn generate<D: Dialect>(app: Arc<App>, request: Request, parse: Parse<D>) -> Response {
-    match begin(&app, request, parse).await {
-        Ok(begun) => begun.answer().await.unwrap_or_else(IntoResponse::into_response),
-        Err(error) => error.into_response(),
-    }
+    let answer = match begin(&app, request, parse).await {
+        Ok(begun) if begun.keep => begun.kept(&app),
+        Ok(begun) => begun.answer().await,
+        Err(error) => Err(error),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// A call that the engine has taken.
@@ -51,6 +54,9 @@ struct Begun<D> {
     envelope: Envelope,
     dialect: D,
     delivery: Delivery,
+    /// Whether the answer goes on without its client.
+    keep: bool,
+    id: RequestId,
     /// What a complaint about the prompt names.
     param: &'static str,
     entry: Arc<AccessEntry>,
@@ -64,13 +70,15 @@ async fn begin<D: Dialect>(app: &App, request: Request, parse: Parse<D>) -> Resu
     let entry = entry.unwrap_or_else(|| AccessEntry::new(id.clone(), &head.method, String::new(), true));
 
     let state = app.engine.state();
-    let admitted = match session_header(&head.headers) {
-        Ok(session) if state == State::Ready => Ok(session),
+    let headers = session_header(&head.headers)
+        .and_then(|session| is_to_be_kept(&head.headers).map(|keep| (session, keep)));
+    let admitted = match headers {
+        Ok(admitted) if state == State::Ready => Ok(admitted),
         Ok(_) => Err(Refusal::unavailable(&state, Instant::now()).into()),
         Err(error) => Err(error),
     };
-    let session = match admitted {
-        Ok(session) => session,
+    let (session, keep) = match admitted {
+        Ok(admitted) => admitted,
         Err(error) => {
             discard(body, &app.config.limits).await;
             return Err(error);
@@ -83,13 +91,16 @@ async fn begin<D: Dialect>(app: &App, request: Request, parse: Parse<D>) -> Resu
         parse(&body.bytes, &app.config.sampling)?;
     let card = loaded_model(app, parameters.model.as_deref())?;
     check_logit_bias(&parameters.sampling, &card)?;
+    if keep && parameters.delivery == Delivery::Whole {
+        return Err(ApiError::invalid("X-Samovar-Keep", "only a streamed answer can be kept"));
+    }
 
     let param = prompt.param();
     let Prepared { tokens, notes, constraint } = prepare(app, &card, prompt, format, &id).await?;
     drop(body);
     let permit = app.engine.try_permit()?;
     let request = engine::Request {
-        id,
+        id: id.clone(),
         prompt: tokens,
         notes,
         max_tokens: parameters.max_tokens,
@@ -102,7 +113,7 @@ async fn begin<D: Dialect>(app: &App, request: Request, parse: Parse<D>) -> Resu
     };
     let events = app.engine.submit(permit, request, received);
     let envelope = Envelope::new::<D>(card);
-    Ok(Begun { events, envelope, dialect, delivery: parameters.delivery, param, entry })
+    Ok(Begun { events, envelope, dialect, delivery: parameters.delivery, keep, id, param, entry })
 }
 
 /// The loaded model, if that is the one that is meant; an absent or empty name means whichever there is.
@@ -160,6 +171,20 @@ impl<D: Dialect> Begun<D> {
         Err(ApiError::fault("the engine's stream"))
     }
 
+    /// The answer as a stream that goes on without its client. What goes wrong before the first token is in the
+    /// stream too: a client that comes back later must find it.
+    fn kept(self, app: &App) -> Result<Response, ApiError> {
+        let Some(kept) = app.kept_answers.begin(&self.id)? else {
+            return Err(Refusal::Busy { n_waiting: app.engine.stats().n_waiting }.into());
+        };
+        let include_usage = matches!(self.delivery, Delivery::Streamed { include_usage: true });
+        let streaming =
+            Streaming::new(self.events, None, self.envelope, self.dialect, include_usage, self.entry);
+        let response = sse::response(kept.follow());
+        tokio::spawn(kept.write(stream::unfold(streaming, Streaming::next)));
+        Ok(response)
+    }
+
     /// The answer as a stream, once the engine has admitted it: until then a refusal is a status of its own,
     /// which clients know how to wait and retry on.
     async fn streamed(mut self, include_usage: bool) -> Result<Response, ApiError> {
@@ -172,7 +197,7 @@ impl<D: Dialect> Begun<D> {
             None => return Err(ApiError::fault("the engine's stream")),
         };
         let streaming =
-            Streaming::new(self.events, first, self.envelope, self.dialect, include_usage, self.entry);
+            Streaming::new(self.events, Some(first), self.envelope, self.dialect, include_usage, self.entry);
         Ok(sse::response(stream::unfold(streaming, Streaming::next)))
     }
 

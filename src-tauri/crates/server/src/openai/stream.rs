@@ -35,10 +35,10 @@ pub(super) struct Streaming<D> {
 }
 
 impl<D: Dialect> Streaming<D> {
-    /// Stream what follows `first`, the event that said there will be an answer.
+    /// Stream `first`, if it has been received already, and what follows.
     pub(super) fn new(
         events: EventStream,
-        first: Event,
+        first: Option<Event>,
         envelope: Envelope,
         dialect: D,
         include_usage: bool,
@@ -53,7 +53,7 @@ impl<D: Dialect> Streaming<D> {
             prefill: None,
             ended: false,
         };
-        Streaming { events, first: Some(first), transcript, written_at: Instant::now() }
+        Streaming { events, first, transcript, written_at: Instant::now() }
     }
 
     /// The next bytes: for `stream::unfold`.

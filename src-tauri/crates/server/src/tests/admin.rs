@@ -167,6 +167,8 @@ async fn status_shows_state_model_pool_queue_and_totals() {
         ("/drain", "null"),
         ("/address", "\"http://127.0.0.1:8642\""),
         ("/totals/requests", "1"),
+        ("/active", "[]"),
+        ("/last/prompt_tokens", "20"),
     ] {
         assert_eq!(status.pointer(field).map(Value::to_string).as_deref(), Some(want), "{field}");
     }
@@ -184,6 +186,43 @@ async fn requests_show_what_became_of_them_and_no_text() {
         (&"a-1".into(), &"length".into(), &14.into(), &2.into())
     );
     assert!(!answer.text.contains("secret"));
+}
+
+#[tokio::test]
+async fn a_request_can_be_asked_for_by_its_id() {
+    let house = House::saying(" ok").await;
+    let answer = house.post("/v1/chat/completions", &chat("")).await;
+    let id = answer.header("x-request-id");
+    let record = house.get(&format!("/admin/requests/{id}")).await.json();
+    assert_eq!((&record["id"], &record["outcome"]), (&id.into(), &"end_of_turn".into()));
+    let unknown = house.get("/admin/requests/nobody").await;
+    assert_eq!(unknown.error(), (404, "request_not_found".into(), "-".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_the_house_are_shown_with_what_they_do() {
+    let house = House::saying("a long story").await;
+    house.steering.hold_steps();
+    let router = house.router.clone();
+    let call = tokio::spawn(async move {
+        let request = post("/v1/chat/completions", &chat(r#","session_id":"tea""#));
+        router.oneshot(request).await.unwrap().status()
+    });
+    let active = |phase: &'static str| {
+        let mut stats = house.engine.watch_stats();
+        async move {
+            let is_there = |stats: &engine::Stats| stats.active.iter().any(|a| a.phase.name() == phase);
+            stats.wait_for(is_there).await.unwrap().active[0].clone()
+        }
+    };
+    let reading = active("reading").await;
+    assert_eq!((reading.agent.as_deref(), reading.n_prompt, reading.n_done), (Some("tea"), 20, 0));
+    house.steering.release(Outcome::Run);
+    active("writing").await;
+    let shown = house.get("/admin/status").await.json()["active"][0].clone();
+    assert_eq!((&shown["phase"], &shown["done_tokens"]), (&"writing".into(), &20.into()), "{shown}");
+    house.steering.free_steps();
+    assert_eq!(call.await.unwrap(), 200);
 }
 
 /// The next event of a stream, comments skipped.

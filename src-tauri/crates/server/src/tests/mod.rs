@@ -6,6 +6,7 @@ mod connections;
 mod conversations;
 mod formats;
 mod guarding;
+mod keeping;
 mod parameters;
 mod streams;
 
