@@ -97,6 +97,9 @@ pub(crate) struct Opened {
 
 pub(crate) const METER: &str = "meter";
 
+/// A file with a greater id is none of ours: there must be ids left for what is written after it.
+const MAX_SEGMENT_ID: u64 = u64::MAX >> 1;
+
 pub(crate) fn segments_dir(dir: &Path) -> PathBuf {
     dir.join("segments")
 }
@@ -111,7 +114,8 @@ pub(crate) fn segment_path(dir: &Path, id: u64) -> PathBuf {
 
 fn segment_id(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".kv").filter(|digits| digits.len() == 16)?;
-    u64::from_str_radix(digits, 16).ok().filter(|id| format!("{id:016x}.kv") == name)
+    let id = u64::from_str_radix(digits, 16).ok()?;
+    (id <= MAX_SEGMENT_ID && format!("{id:016x}.kv") == name).then_some(id)
 }
 
 /// Open or create the directory and read what it holds.
@@ -193,7 +197,7 @@ fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result
     let mut graves: Vec<Tombstone> = Vec::new();
     let books = &mut opened.books;
     for id in ids {
-        opened.next_segment = opened.next_segment.max(id.saturating_add(1));
+        opened.next_segment = opened.next_segment.max(id + 1);
         let file = disk.open(&segment_path(dir, id))?;
         let n_bytes = file.len()?;
         let found = scan(&*file, id)?;
@@ -216,9 +220,6 @@ fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result
         for (at, header) in found.damaged {
             damaged.insert(header.key);
             dead.entry(header.key).or_default().push(at);
-        }
-        for tombstone in &tombstones {
-            opened.next_segment = opened.next_segment.max(tombstone.bound.segment.saturating_add(1));
         }
         graves.extend(&tombstones);
         let is_other_version = found.is_other_version;

@@ -49,7 +49,11 @@ pub(crate) fn scan(file: &dyn DiskFile, id: u64) -> io::Result<Scanned> {
                 return Ok(found);
             }
             Ok(record) if found.end + record.record_bytes() <= n_bytes => {
-                found.records.push((Position { segment: id, offset: found.end }, record));
+                let at = Position { segment: id, offset: found.end };
+                if buries_what_comes_after(&record, at) {
+                    break;
+                }
+                found.records.push((at, record));
                 found.end += record.record_bytes();
             }
             Ok(_) | Err(HeaderError::Damaged) => break,
@@ -70,6 +74,11 @@ pub(crate) fn scan(file: &dyn DiskFile, id: u64) -> io::Result<Scanned> {
     }
     found.records = whole;
     Ok(found)
+}
+
+/// A tombstone's bound is where it was written first, which is never after where it stands.
+fn buries_what_comes_after(record: &RecordHeader, at: Position) -> bool {
+    matches!(record.kind, Kind::Tombstone { bound, .. } if bound > at)
 }
 
 fn is_body_whole(file: &dyn DiskFile, at: Position, record: &RecordHeader) -> io::Result<bool> {

@@ -7,6 +7,7 @@ use super::house::{House, agent, config, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::AgentManifest;
 use crate::block_store::MissReason;
+use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
 
 const BLOCKS: u32 = 3;
 
@@ -126,4 +127,35 @@ fn a_hole_in_a_segment_that_a_crash_left_open_is_found_at_the_start() {
     let house = open(&SimDisk::with_files(&files), &config(256 << 10)).unwrap();
     assert!(!house.is_there(0, 0) && house.is_there(0, 1));
     assert_eq!(house.restore(key(0, 0)), Err(MissReason::Corrupt));
+}
+
+#[test]
+fn a_tombstone_that_buries_what_comes_after_it_ends_its_segment() {
+    let mut files = written();
+    let path = only(&files, ".kv");
+    let bound = Position { segment: u64::MAX, offset: 0 };
+    let tombstone = Kind::Tombstone { why: Death::Deleted, bound };
+    let bytes = files.get_mut(&path).unwrap();
+    // In the place of the seal, so that it is the last record of a segment that is not complete.
+    bytes.truncate(bytes.len() - RECORD_HEADER_BYTES);
+    bytes.extend(RecordHeader::without_body(tombstone, key(0, 0), 0).encode());
+    let disk = SimDisk::with_files(&files);
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    assert_eq!(n_right(&house, "a tombstone from nowhere"), BLOCKS);
+    house.save(record(5, 0));
+    house.flush();
+    assert_eq!(house.restore(key(5, 0)), Ok(record(5, 0)));
+}
+
+#[test]
+fn a_segment_whose_id_leaves_none_for_others_is_left_alone() {
+    let mut files = written();
+    let bytes = files[&only(&files, ".kv")].clone();
+    files.insert(PathBuf::from("/store/segments/ffffffffffffffff.kv"), bytes.clone());
+    let disk = SimDisk::with_files(&files);
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    house.save(record(5, 0));
+    house.flush();
+    assert_eq!(house.restore(key(5, 0)), Ok(record(5, 0)));
+    assert_eq!(disk.files()[&PathBuf::from("/store/segments/ffffffffffffffff.kv")], bytes);
 }
