@@ -7,6 +7,8 @@ mod api_key;
 mod app;
 mod bench;
 mod cli;
+#[cfg(test)]
+mod desktop;
 mod gguf_loader;
 mod headless;
 mod logs;

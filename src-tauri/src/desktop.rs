@@ -1,0 +1,3 @@
+//! The menu-bar app; so far the decision that quitting is.
+
+mod quit;
