@@ -1,3 +1,4 @@
-//! The menu-bar app; so far the decision that quitting is.
+//! The menu-bar app; so far what quitting means.
 
 mod quit;
+mod termination;
