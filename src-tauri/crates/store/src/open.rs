@@ -14,6 +14,7 @@ use crate::disk::{Disk, read_exact};
 use crate::format::{Death, HeaderError, Kind, Position, RecordHeader, array};
 use crate::index::{Place, Spot};
 use crate::scan::scan;
+use crate::writer::Seal;
 
 /// Where the store is and what it may take.
 #[derive(Debug, Clone)]
@@ -89,8 +90,8 @@ pub(crate) struct Opened {
     pub(crate) books: Books,
     pub(crate) lock: Box<dyn Any + Send + Sync>,
     pub(crate) next_segment: u64,
-    /// Segments that a crash left open, and where their last whole record ends.
-    pub(crate) to_seal: Vec<(u64, u64)>,
+    /// Segments that a crash left open, where their last whole record ends, and whether they can be sealed.
+    pub(crate) to_cut: Vec<(u64, u64, Seal)>,
     /// What the meter's file says: the day, in days since 1970, and the bytes.
     pub(crate) meter: (u64, u64),
 }
@@ -143,7 +144,7 @@ pub(crate) fn open(disk: &dyn Disk, config: &StoreConfig) -> Result<Opened, Open
     // A backup that is larger than it need be is no reason to do without the store.
     let _ = (config.exclude_from_backup)(dir);
     let mut opened =
-        Opened { books: Books::default(), lock, next_segment: 1, to_seal: Vec::new(), meter: (0, 0) };
+        Opened { books: Books::default(), lock, next_segment: 1, to_cut: Vec::new(), meter: (0, 0) };
     read_others(disk, dir, &mut opened).map_err(at(dir))?;
     read_segments(disk, dir, &mut opened).map_err(at(&segments_dir(dir)))?;
     read_agents(disk, dir, &mut opened.books).map_err(at(&agents_dir(dir)))?;
@@ -203,7 +204,10 @@ fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result
         let found = scan(&*file, id)?;
         books.counters.n_other_versions += u64::from(found.is_other_version);
         if !found.is_sealed && !found.is_other_version && found.end > 0 {
-            opened.to_seal.push((id, found.end));
+            // A seal says that bodies need not be looked at; a hole among them has to be found every time, or the
+            // record around it would stand for what it was a copy of.
+            let seal = if found.damaged.is_empty() { Seal::Wanted } else { Seal::Not };
+            opened.to_cut.push((id, found.end, seal));
         }
         let mut tombstones = Vec::new();
         for (at, header) in found.records {

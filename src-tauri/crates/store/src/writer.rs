@@ -87,7 +87,7 @@ impl Writer {
             unsynced_since: None,
             moves: Vec::new(),
             graves: Vec::new(),
-            to_cut: opened.to_seal.into_iter().map(|(id, end)| (id, end, Seal::Wanted)).collect(),
+            to_cut: opened.to_cut,
             uncut: Vec::new(),
             n_yields: 0,
             n_failures: 0,

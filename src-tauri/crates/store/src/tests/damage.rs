@@ -7,7 +7,7 @@ use super::house::{House, agent, config, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::AgentManifest;
 use crate::block_store::MissReason;
-use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
+use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, encode_segment_header};
 
 const BLOCKS: u32 = 3;
 
@@ -158,4 +158,23 @@ fn a_segment_whose_id_leaves_none_for_others_is_left_alone() {
     house.flush();
     assert_eq!(house.restore(key(5, 0)), Ok(record(5, 0)));
     assert_eq!(disk.files()[&PathBuf::from("/store/segments/ffffffffffffffff.kv")], bytes);
+}
+
+#[test]
+fn a_torn_copy_of_a_block_never_stands_for_it_however_often_the_store_is_opened() {
+    let mut files = written();
+    let mut copy = files[&only(&files, ".kv")].clone();
+    // What a power cut leaves of a segment that blocks were being copied to: no seal, and a hole.
+    copy.truncate(copy.len() - RECORD_HEADER_BYTES);
+    copy[..64].copy_from_slice(&encode_segment_header(2, 0));
+    copy[64 + 192 + 128 + 5] ^= 1;
+    files.insert(PathBuf::from("/store/segments/0000000000000002.kv"), copy);
+    let disk = SimDisk::with_files(&files);
+    for start in 0..3 {
+        let mut house = open(&disk, &config(256 << 10)).unwrap();
+        assert_eq!(n_right(&house, "before tidying up"), BLOCKS, "start {start}");
+        house.flush();
+        assert_eq!(n_right(&house, "after tidying up"), BLOCKS, "start {start}");
+        house.writer.close();
+    }
 }
