@@ -80,7 +80,7 @@ impl Answers {
         message_ends.dedup();
         Ok(ChatPrompt {
             tokens: spliced.tokens,
-            notes: PromptNotes { message_ends, n_spliced: spliced.n_spliced },
+            notes: PromptNotes { message_ends, n_spliced: spliced.n_spliced, spliced: spliced.spliced },
         })
     }
 }

@@ -4,9 +4,10 @@
 use std::time::Instant;
 
 use scheduler::SeqId;
-use store::{BlockRecord, MissReason};
+use store::{BlockRecord, MissReason, StoreEvent};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::agents::{AgentAsk, AgentInfo};
 use crate::event::{Event, Usage};
 use crate::handle::Permit;
 use crate::lifecycle::{After, IllegalTransition};
@@ -47,6 +48,17 @@ pub(crate) enum Command {
         seq: SeqId,
         /// One result for each block asked for, in that order.
         blocks: Vec<Result<BlockRecord, MissReason>>,
+    },
+    /// The store's threads have news.
+    Store(StoreEvent),
+    /// The store has made everything durable that kept a sequence from its memory.
+    Hurried,
+    /// Something about named agents.
+    Agents {
+        /// What.
+        ask: AgentAsk,
+        /// Told of the agents that it was about.
+        reply: Reply<Vec<AgentInfo>>,
     },
     /// The store has made everything durable that was queued before a drain's end.
     Flushed {

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use scheduler::RunError;
+use scheduler::{RunError, StoreMode};
+use store::StoreEvent;
 use tokio::sync::{Semaphore, watch};
 
+use crate::agents::{self, AgentAsk};
 use crate::answers::Answers;
 use crate::command::{Command, Reply, Submission};
 use crate::config::EngineConfig;
@@ -24,13 +26,16 @@ use crate::record::Records;
 use crate::request::Refusal;
 use crate::sequence::Sequence;
 use crate::serving::Serving;
-use crate::stats::{DrainProgress, DrainReport, Stats};
+use crate::stats::{DrainProgress, DrainReport, Stats, StoreCounts};
 
 /// How often an idle engine thread gives a sign of life.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// How often it looks at sequences that wait for something that sends no message: a client that goes away.
 const WATCH: Duration = Duration::from_millis(100);
+
+/// How old the published numbers of the store get while it works.
+const STORE_LOOK: Duration = Duration::from_millis(200);
 
 /// How often it looks whether a test has released it, or a store with a full queue has room again.
 const POLL: Duration = Duration::from_millis(5);
@@ -55,6 +60,9 @@ pub(crate) fn spawn(config: EngineConfig, loader: Arc<dyn ModelLoader>) -> (Engi
         stats: stats_receiver,
         shared: Arc::clone(&shared),
     };
+    let listener = inbox_sender.clone();
+    // An engine that has ended needs no news.
+    config.store.listen(Box::new(move |event| drop(listener.send(Command::Store(event)))));
     let engine = EngineThread {
         inbox,
         to_self: inbox_sender,
@@ -69,6 +77,8 @@ pub(crate) fn spawn(config: EngineConfig, loader: Arc<dyn ModelLoader>) -> (Engi
         n_tickets: 0,
         is_busy: false,
         is_held: false,
+        store_mode: if config.store.is_on() { StoreMode::On } else { StoreMode::Off },
+        store_seen: None,
         config,
     };
     let thread = std::thread::Builder::new()
@@ -114,6 +124,10 @@ struct EngineThread {
     is_busy: bool,
     /// Whether a test holds the next step or flush.
     is_held: bool,
+    /// Off while the store is in trouble.
+    store_mode: StoreMode,
+    /// When its numbers were looked at last.
+    store_seen: Option<Instant>,
 }
 
 impl EngineThread {
@@ -149,7 +163,7 @@ impl EngineThread {
     fn step(&mut self) -> Result<(), RunError> {
         self.is_busy = false;
         self.is_held = false;
-        let EngineThread { config, serving: Some(serving), ledger, windows, .. } = self else {
+        let EngineThread { config, serving: Some(serving), ledger, windows, to_self, .. } = self else {
             return Ok(());
         };
         serving.sweep(config.clock.now(), ledger);
@@ -168,6 +182,11 @@ impl EngineThread {
         let began = config.clock.now();
         let step = serving.plan(began, ledger);
         if step.rows.is_empty() {
+            if serving.wants_hurry() {
+                serving.is_hurrying = true;
+                let to_self = to_self.clone();
+                config.store.flush(Box::new(move |_| drop(to_self.send(Command::Hurried))));
+            }
             return Ok(());
         }
         windows.step_begins(began, serving);
@@ -241,10 +260,46 @@ impl EngineThread {
                     serving.restoring.arrived(seq, blocks);
                 }
             }
+            Command::Store(event) => self.hear(&event),
+            Command::Hurried => {
+                if let Some(serving) = &mut self.serving {
+                    serving.is_hurrying = false;
+                }
+            }
+            Command::Agents { ask: AgentAsk::Evict(name), reply } => {
+                let to_self = self.to_self.clone();
+                self.config.store.flush(Box::new(move |_| {
+                    let _ = to_self.send(Command::Agents { ask: AgentAsk::EvictSaved(name), reply });
+                }));
+            }
+            Command::Agents { ask, reply } => {
+                let told = agents::obey(&ask, self.config.store.as_ref(), self.serving.as_mut());
+                let _ = reply.send(Ok(told));
+            }
             // Of a load that nobody waits for any more.
             Command::Progress { .. } | Command::Loaded { .. } => {}
             #[cfg(any(test, feature = "testing"))]
             Command::Wake => {}
+        }
+    }
+
+    /// The store's threads have news.
+    fn hear(&mut self, event: &StoreEvent) {
+        match event {
+            StoreEvent::Failing(trouble) => {
+                tracing::warn!(trouble = trouble.name(), "nothing is saved to disk from now on");
+                self.store_mode = StoreMode::Off;
+                self.store_seen = None;
+            }
+            StoreEvent::Recovered => {
+                tracing::info!("saving to disk works again");
+                self.store_mode = StoreMode::On;
+                self.store_seen = None;
+            }
+            StoreEvent::Saved(_) | StoreEvent::NotSaved(_) => {}
+        }
+        if let Some(serving) = &mut self.serving {
+            serving.hear(event);
         }
     }
 
@@ -274,8 +329,9 @@ impl EngineThread {
         self.load = None;
         match result {
             Ok(loaded) => {
-                let serving = Serving::new(*loaded, &self.config, self.to_self.clone());
+                let serving = Serving::new(*loaded, &self.config, self.to_self.clone(), self.store_mode);
                 self.ledger.shared.set_card(Some(Arc::clone(&serving.card)));
+                serving.recall(&self.ledger.shared.answers);
                 self.serving = Some(serving);
                 self.failed = None;
                 self.windows.stats.started = true;
@@ -470,6 +526,11 @@ impl EngineThread {
         stats.heartbeat = self.config.clock.now();
         stats.step_started = None;
         stats.totals = self.ledger.totals.clone();
+        // It is not worth a look at every step.
+        if self.store_seen.is_none_or(|seen| stats.heartbeat.saturating_duration_since(seen) >= STORE_LOOK) {
+            self.store_seen = Some(stats.heartbeat);
+            stats.store = StoreCounts::of(self.config.store.as_ref());
+        }
         let serving = self.serving.as_ref();
         self.windows.show(serving);
         let stats = &mut self.windows.stats;

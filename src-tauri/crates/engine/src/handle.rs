@@ -4,9 +4,11 @@ use std::sync::mpsc::{SendError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use store::Pin;
 use text::{Chat, TextError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use crate::agents::{AgentAsk, AgentInfo};
 use crate::answers::{Answers, ChatPrompt};
 use crate::clock::Clock;
 use crate::command::{Command, Submission};
@@ -171,6 +173,72 @@ impl EngineHandle {
     /// The state does not allow it.
     pub async fn resume(&self) -> Result<(), IllegalTransition> {
         self.ask("resume", |reply| Command::Resume { reply }).await
+    }
+
+    /// The named agents, the last used first; one line for each name, of the loaded model where it has one.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn agents(&self) -> Result<Vec<AgentInfo>, IllegalTransition> {
+        self.ask_agents(AgentAsk::List).await
+    }
+
+    /// One agent, if there is one of this name.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn agent(&self, name: &str) -> Result<Option<AgentInfo>, IllegalTransition> {
+        self.ask_agent(AgentAsk::Show(name.to_owned())).await
+    }
+
+    /// Exempt what an agent has on disk from being given up for space; returns it as it is then.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn pin_agent(&self, name: &str) -> Result<Option<AgentInfo>, IllegalTransition> {
+        self.ask_agent(AgentAsk::Pin(name.to_owned(), Pin::Pinned)).await
+    }
+
+    /// Undo [`EngineHandle::pin_agent`].
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn unpin_agent(&self, name: &str) -> Result<Option<AgentInfo>, IllegalTransition> {
+        self.ask_agent(AgentAsk::Pin(name.to_owned(), Pin::Unpinned)).await
+    }
+
+    /// Save what an agent has in the pool and take it out of there; returns it as it is then. What a running request
+    /// uses or another agent continues stays.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn evict_agent(&self, name: &str) -> Result<Option<AgentInfo>, IllegalTransition> {
+        self.ask_agent(AgentAsk::Evict(name.to_owned())).await
+    }
+
+    /// Forget an agent, of all models; returns what it was. It is in no list any more when this returns; the bytes
+    /// on disk that are its alone are erased right after.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn forget_agent(&self, name: &str) -> Result<Option<AgentInfo>, IllegalTransition> {
+        self.ask_agent(AgentAsk::Forget(name.to_owned())).await
+    }
+
+    /// Forget all agents; returns what they were.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn forget_all_agents(&self) -> Result<Vec<AgentInfo>, IllegalTransition> {
+        self.ask_agents(AgentAsk::ForgetAll).await
+    }
+
+    async fn ask_agent(&self, ask: AgentAsk) -> Result<Option<AgentInfo>, IllegalTransition> {
+        Ok(self.ask_agents(ask).await?.pop())
+    }
+
+    async fn ask_agents(&self, ask: AgentAsk) -> Result<Vec<AgentInfo>, IllegalTransition> {
+        self.ask(ask.name(), |reply| Command::Agents { ask, reply }).await
     }
 
     /// Make the engine thread look at its clock, which the test has moved.

@@ -11,6 +11,7 @@ pub mod readiness;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+mod agents;
 mod answers;
 mod batch_engine;
 mod clock;
@@ -23,6 +24,7 @@ mod event_stream;
 mod handle;
 mod histograms;
 mod hold_points;
+mod keeping;
 mod ledger;
 mod load;
 mod loader;
@@ -37,6 +39,7 @@ mod serving;
 mod stats;
 mod step_budget;
 
+pub use agents::{AgentInfo, Tier};
 pub use answers::ChatPrompt;
 pub use batch_engine::BatchEngine;
 pub use clock::Clock;
@@ -51,7 +54,9 @@ pub use loader::{LoadProgress, Loaded, ModelCard, ModelLoader};
 pub use readiness::{NotReady, Readiness, readiness};
 pub use record::{N_RECORDS, RequestRecord};
 pub use request::{PromptNotes, Refusal, Request, RequestId, Sampling};
-pub use stats::{ActiveRequest, DrainProgress, DrainReport, N_ACTIVE, Phase, PoolCounts, Stats, Totals};
+pub use stats::{
+    ActiveRequest, DrainProgress, DrainReport, N_ACTIVE, Phase, PoolCounts, Stats, StoreCounts, Totals,
+};
 
 #[cfg(test)]
 mod tests;

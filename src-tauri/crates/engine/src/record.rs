@@ -1,6 +1,6 @@
 //! What became of the last requests: one line each for `GET /admin/requests`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use crate::request::RequestId;
@@ -29,6 +29,9 @@ pub struct RequestRecord {
     pub n_restored: usize,
     /// Of those, generated ids that were taken instead of the re-sent text's.
     pub n_spliced: usize,
+    /// Blocks that it could have used and the store could not supply, by reason (`store::MissReason::name`); of a run
+    /// of blocks that are not there the first one counts.
+    pub restore_misses: BTreeMap<&'static str, u32>,
     /// Where the prompt first differs from what the pool had: the position of the first token not reused.
     pub first_difference: Option<usize>,
     /// Tokens sampled.

@@ -1,6 +1,7 @@
 //! A request as the engine takes it: parsed, tokenised, bounded.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,8 @@ pub struct PromptNotes {
     pub message_ends: Vec<usize>,
     /// Tokens that are ids the model generated, taken instead of what their text would tokenise to.
     pub n_spliced: usize,
+    /// Where these are in the prompt, in order.
+    pub spliced: Vec<Range<usize>>,
 }
 
 /// How the next token is chosen. Temperature 0 is greedy.

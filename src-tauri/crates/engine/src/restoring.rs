@@ -15,6 +15,13 @@ use crate::command::Command;
 use crate::saving::stored_key;
 use crate::stats::Totals;
 
+/// A block that a sequence could have used, and why it was not to be had.
+pub(crate) struct Miss {
+    pub(crate) seq: SeqId,
+    pub(crate) key: BlockKey,
+    pub(crate) reason: MissReason,
+}
+
 /// Bytes imported between two steps at most, so that the others' next token does not wait for them.
 const IMPORT_BYTES: usize = 32 << 20;
 
@@ -77,13 +84,19 @@ impl Restoring {
         self.arrived.push_back(Arrival { seq, blocks, imported: Vec::new() });
     }
 
-    /// Import what has arrived, up to a bound.
+    /// Why a block is not in the store, if it is not.
+    pub(crate) fn why_missing(&self, key: &BlockKey) -> Option<MissReason> {
+        self.store.find(&stored_key(key)).err()
+    }
+
+    /// Import what has arrived, up to a bound. Returns what could not be had.
     pub(crate) fn import(
         &mut self,
         scheduler: &mut Scheduler,
         runner: &mut dyn ModelRunner,
         totals: &mut Totals,
-    ) {
+    ) -> Vec<Miss> {
+        let mut misses = Vec::new();
         let block_bytes = runner.layout().block_bytes;
         let mut n_left = (IMPORT_BYTES / block_bytes).max(1);
         while let Some(arrival) = self.arrived.front_mut() {
@@ -106,16 +119,17 @@ impl Restoring {
                             totals.restored_blocks += 1;
                             arrival.imported.push(wanted.key);
                         }
-                        Err(reason) => *totals.restore_misses.entry(reason.name()).or_default() += 1,
+                        Err(reason) => misses.push(Miss { seq: arrival.seq, key: wanted.key, reason }),
                     }
                 }
                 if !arrival.blocks.is_empty() {
-                    return;
+                    return misses;
                 }
                 scheduler.finish_restore(arrival.seq, &arrival.imported);
             }
             self.arrived.pop_front();
         }
+        misses
     }
 }
 

@@ -1,23 +1,28 @@
 //! Completed blocks on their way from the pool to the store.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use scheduler::{BlockKey, CompletedBlock, ModelRunner, Scheduler};
-use store::{BlockRecord, BlockStore, SaveReason};
+use scheduler::{BlockKey, ChainHash, CompletedBlock, ModelRunner, Scheduler, SeqId, StoreMode};
+use store::{BlockRecord, BlockStore, SaveReason, StoreEvent};
 
 /// Copies completed blocks out of the pool and offers them to the store. A store that is off costs a look at a flag.
+///
+/// A block counts as saved when the store says that it is durable. Until then the pool keeps it, so that a disk that
+/// fails loses nothing: when saving works again, whatever the pool still has is offered again.
 pub(crate) struct Saving {
     store: Arc<dyn BlockStore>,
     fingerprint: [u8; 32],
     block_bytes: usize,
     /// Blocks the store had no room for; they stay in the pool until it has.
     waiting: VecDeque<(CompletedBlock, SaveReason)>,
+    /// Sequences whose blocks are not worth writing.
+    unwanted: HashSet<SeqId>,
 }
 
 impl Saving {
     pub(crate) fn new(store: Arc<dyn BlockStore>, fingerprint: [u8; 32], block_bytes: usize) -> Saving {
-        Saving { store, fingerprint, block_bytes, waiting: VecDeque::new() }
+        Saving { store, fingerprint, block_bytes, waiting: VecDeque::new(), unwanted: HashSet::new() }
     }
 
     /// Whether the store has still to take something.
@@ -35,9 +40,23 @@ impl Saving {
         self.waiting.retain(|(block, _)| !keys.contains(&block.key));
     }
 
+    /// What a sequence computes is not worth writing.
+    pub(crate) fn spare(&mut self, id: SeqId) {
+        self.unwanted.insert(id);
+    }
+
+    /// Report what a sequence rests on once more, as far as the store does not have it: a block may have been
+    /// computed for somebody who was not worth writing, or been given up by the store since.
+    pub(crate) fn complete(&self, id: SeqId, scheduler: &mut Scheduler) {
+        if self.store.is_on() && !self.unwanted.contains(&id) {
+            let n_offered = scheduler.offer_again(id, &|key| self.store.find(&stored_key(key)).is_err());
+            if n_offered > 0 {
+                tracing::debug!(n_offered, "resident blocks that the store lacks are saved again");
+            }
+        }
+    }
+
     /// Offer what was completed since the last call, and what the store had no room for then.
-    ///
-    /// A block counts as saved once the store has its bytes: from then on its memory may be reused.
     pub(crate) fn offer(
         &mut self,
         scheduler: &mut Scheduler,
@@ -49,9 +68,15 @@ impl Saving {
         }
         let block_tokens = runner.layout().block_tokens;
         for block in scheduler.take_completed() {
+            if block.seq.is_some_and(|seq| self.unwanted.contains(&seq)) {
+                scheduler.mark_saved(&block.key);
+                continue;
+            }
             let is_whole = block.tokens.len() == block_tokens;
             self.waiting.push_back((block, if is_whole { SaveReason::BlockFull } else { tail_reason }));
         }
+        // A sequence that is gone completes nothing any more.
+        self.unwanted.retain(|id| scheduler.state(*id).is_some());
         while let Some((block, reason)) = self.waiting.pop_front() {
             let mut bytes = vec![0; self.block_bytes];
             if let Err(error) = runner.export_block(block.block, &mut bytes) {
@@ -72,7 +97,24 @@ impl Saving {
                 self.waiting.push_front((block, reason));
                 return;
             }
-            scheduler.mark_saved(&block.key);
+        }
+    }
+
+    /// The store has news.
+    pub(crate) fn hear(&mut self, event: &StoreEvent, scheduler: &mut Scheduler) {
+        match event {
+            StoreEvent::Saved(keys) => keys.iter().for_each(|key| scheduler.mark_saved(&pool_key(key))),
+            // In trouble, the pool keeps what it can until it is offered again. Without, these were deleted on their
+            // way or are of no use to the store, and nobody waits for them.
+            StoreEvent::NotSaved(keys) if self.store.stats().trouble.is_none() => {
+                keys.iter().for_each(|key| scheduler.mark_saved(&pool_key(key)));
+            }
+            StoreEvent::NotSaved(_) => {}
+            StoreEvent::Failing(_) => {
+                self.waiting.clear();
+                scheduler.set_store(StoreMode::Off);
+            }
+            StoreEvent::Recovered => scheduler.set_store(StoreMode::On),
         }
     }
 }
@@ -81,4 +123,9 @@ impl Saving {
 pub(crate) fn stored_key(key: &BlockKey) -> store::BlockKey {
     // A model has as many groups as layers at most.
     store::BlockKey { hash: key.hash.0, group: key.group_idx as u16 }
+}
+
+/// The pool's name for a block.
+fn pool_key(key: &store::BlockKey) -> BlockKey {
+    BlockKey { hash: ChainHash(key.hash), group_idx: usize::from(key.group) }
 }

@@ -1,5 +1,7 @@
 //! The engine's life of one request: what it is given, what it has sampled, and the words it sends.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime};
 
 use scheduler::{Admitted, AnswerToken, NewSequence, PromptLogits, Row, SeqId, TokenId};
@@ -33,8 +35,16 @@ pub(crate) struct Sequence {
     pub(crate) queue_deadline: Instant,
     /// Whether it was ever admitted: only then has it begun.
     pub(crate) admitted_at: Option<Instant>,
-    agent: Option<String>,
-    n_prompt: usize,
+    pub(crate) agent: Option<String>,
+    pub(crate) n_prompt: usize,
+    /// The most of its tokens whose KV was in the pool at one time.
+    pub(crate) n_kept: usize,
+    /// Whole blocks of them that its agent's manifest had last.
+    pub(crate) n_blocks_noted: usize,
+    /// Whether its agent was deleted while it ran.
+    pub(crate) is_forgotten: bool,
+    spliced: Vec<Range<usize>>,
+    restore_misses: BTreeMap<&'static str, u32>,
     max_tokens: usize,
     received: Instant,
     first_token_at: Option<Instant>,
@@ -92,6 +102,11 @@ impl Sequence {
             admitted_at: None,
             agent: request.agent,
             n_prompt: request.prompt.len(),
+            n_kept: 0,
+            n_blocks_noted: 0,
+            is_forgotten: false,
+            spliced: request.notes.spliced,
+            restore_misses: BTreeMap::new(),
             max_tokens: usize::MAX,
             received,
             first_token_at: None,
@@ -151,6 +166,7 @@ impl Sequence {
     /// The scheduler admitted it, for the first time or again.
     pub(crate) fn admitted(&mut self, admitted: &Admitted, now: Instant, ledger: &mut Ledger) {
         self.n_computed = admitted.n_reused;
+        self.n_kept = self.n_kept.max(self.n_computed);
         if self.admitted_at.is_some() {
             return;
         }
@@ -159,6 +175,22 @@ impl Sequence {
         self.n_restored = admitted.n_restored;
         ledger.admitted(now.saturating_duration_since(self.received), self.n_reused);
         self.send(Event::Admitted { n_prompt: self.n_prompt, n_reused: self.n_reused });
+    }
+
+    /// A block that it could have used was not to be had.
+    pub(crate) fn missed(&mut self, reason: &'static str) {
+        *self.restore_misses.entry(reason).or_default() += 1;
+    }
+
+    /// Whether the store has been asked for its blocks in vain.
+    pub(crate) fn has_missed(&self) -> bool {
+        !self.restore_misses.is_empty()
+    }
+
+    /// Which of its tokens were generated, in order: those of earlier answers that were spliced in, and its own.
+    pub(crate) fn generated(&self) -> Vec<Range<usize>> {
+        let own = self.n_prompt..self.n_prompt + self.answer.len();
+        self.spliced.iter().cloned().chain([own]).collect()
     }
 
     /// Its blocks were taken from it; it will be computed again.
@@ -170,6 +202,7 @@ impl Sequence {
     /// A row of it ran. Returns how many tokens of its prompt that computed.
     pub(crate) fn computed(&mut self, row: &Row) -> usize {
         self.n_computed = row.start + row.tokens.len();
+        self.n_kept = self.n_kept.max(self.n_computed);
         let n_prompt_tokens = self.n_computed.min(self.n_prompt).saturating_sub(row.start);
         self.n_prefilled += n_prompt_tokens;
         if n_prompt_tokens > 0 && self.first_token_at.is_none() {
@@ -315,6 +348,7 @@ impl Sequence {
             n_reused: usage.n_reused,
             n_restored: self.n_restored,
             n_spliced: self.n_spliced,
+            restore_misses: self.restore_misses.clone(),
             first_difference: (self.has_begun() && self.n_reused + 1 < self.n_prompt)
                 .then_some(self.n_reused),
             n_generated: usage.n_generated,

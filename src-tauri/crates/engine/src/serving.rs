@@ -6,19 +6,23 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use scheduler::{
-    EndReason, Logits, ModelRunner, Plan, RunError, Scheduler, SchedulerConfig, SeqId, Step, StoreMode,
-    SubmitError, TokenId,
+    BlockKey, ChainHash, EndReason, Logits, ModelRunner, Plan, RunError, Scheduler, SchedulerConfig, SeqId,
+    Step, StoreMode, SubmitError, TokenId,
 };
+use store::{MissReason, Origin, SaveCandidate, StoreEvent};
 use text::ConstraintError;
 
+use crate::agents::manifest_of;
+use crate::answers::Answers;
 use crate::command::{Command, Submission};
 use crate::config::EngineConfig;
 use crate::event::FinishReason;
 use crate::hold_points::Fault;
+use crate::keeping::{Standing, keep, own_hashes, recall};
 use crate::ledger::Ledger;
 use crate::loader::{Loaded, ModelCard};
 use crate::request::Refusal;
-use crate::restoring::Restoring;
+use crate::restoring::{Miss, Restoring};
 use crate::sampling::{CannotSample, Scratch};
 use crate::saving::Saving;
 use crate::sequence::{Sequence, Taken};
@@ -37,6 +41,12 @@ pub(crate) struct Serving {
     logits: Logits,
     scratch: Scratch,
     budget: StepBudget,
+    /// Sequences that the last plan admitted.
+    admitted: Vec<SeqId>,
+    /// Whether somebody waits for memory whose content is not durable yet.
+    is_short_of_saved: bool,
+    /// Whether the store was asked to hurry.
+    pub(crate) is_hurrying: bool,
     config: EngineConfig,
 }
 
@@ -52,9 +62,14 @@ pub(crate) struct Sampled {
 }
 
 impl Serving {
-    pub(crate) fn new(loaded: Loaded, config: &EngineConfig, inbox: Sender<Command>) -> Serving {
+    pub(crate) fn new(
+        loaded: Loaded,
+        config: &EngineConfig,
+        inbox: Sender<Command>,
+        store: StoreMode,
+    ) -> Serving {
         let Loaded { runner, card } = loaded;
-        let scheduler = new_scheduler(runner.as_ref(), &card, config);
+        let scheduler = new_scheduler(runner.as_ref(), &card, config, store);
         config.store.use_model(card.fingerprint);
         Serving {
             restoring: Restoring::new(Arc::clone(&config.store), card.fingerprint, inbox),
@@ -66,6 +81,9 @@ impl Serving {
             logits: Logits::default(),
             scratch: Scratch::default(),
             budget: StepBudget::new(config.step_token_budget, config.step_target),
+            admitted: Vec::new(),
+            is_short_of_saved: false,
+            is_hurrying: false,
             config: config.clone(),
         }
     }
@@ -80,6 +98,11 @@ impl Serving {
         let refusal = match self.scheduler.submit(new) {
             Ok(submitted) => {
                 sequence.set_max_tokens(submitted.max_new_tokens);
+                let origin = if sequence.agent.is_some() { Origin::Named } else { Origin::Anonymous };
+                let candidate = SaveCandidate { n_prompt_tokens: sequence.n_prompt, origin };
+                if !self.config.store.admits(candidate) {
+                    self.saving.spare(id);
+                }
                 self.sequences.insert(id, sequence);
                 return;
             }
@@ -111,7 +134,7 @@ impl Serving {
     pub(crate) fn sweep(&mut self, now: Instant, ledger: &mut Ledger) {
         let gone: Vec<SeqId> = self.ids(Sequence::is_gone);
         for id in gone {
-            self.scheduler.cancel(id);
+            self.retire(id);
             self.take(id, |sequence| sequence.cancel(now, ledger));
         }
         let late: Vec<SeqId> = self.ids(|s| !s.has_begun() && s.queue_deadline <= now);
@@ -132,7 +155,9 @@ impl Serving {
         self.scheduler.set_token_budget(self.budget.n_tokens());
         let restoring = &self.restoring;
         let plan = self.scheduler.plan(&|key| restoring.may_have(key));
-        let Plan { step, admitted, preempted, ended, restores, .. } = plan;
+        let Plan { step, admitted, preempted, ended, restores, stalled } = plan;
+        let is_waiting = !stalled.is_empty() || self.scheduler.counts().n_waiting > 0;
+        self.is_short_of_saved = is_waiting && step.rows.is_empty() && self.scheduler.pool().n_unsaved > 0;
         for restore in restores {
             self.restoring.begin(restore);
         }
@@ -143,7 +168,9 @@ impl Serving {
         for admitted in &admitted {
             if let Some(sequence) = self.sequences.get_mut(&admitted.seq) {
                 sequence.admitted(admitted, now, ledger);
+                self.note_miss(admitted.seq, admitted.n_reused, ledger);
             }
+            self.admitted.push(admitted.seq);
         }
         for ended in ended {
             let EndReason::PoolExhausted(shortage) = ended.reason;
@@ -228,8 +255,14 @@ impl Serving {
             self.end_broken(id, now, ledger);
         }
         let committed = self.scheduler.commit(step, &sampled.tokens);
+        for id in std::mem::take(&mut self.admitted) {
+            self.saving.complete(id, &mut self.scheduler);
+        }
+        for row in &step.rows {
+            self.note_progress(row.seq);
+        }
         for (id, reason) in sampled.finished {
-            self.scheduler.finish(id);
+            self.retire(id);
             self.take(id, |sequence| sequence.finish(reason, now, ledger));
         }
         for (id, error) in sampled.stuck {
@@ -238,7 +271,7 @@ impl Serving {
         }
         // Those that just finished are among them; what remains wanted its prompt computed and nothing more.
         for id in committed.at_limit {
-            self.scheduler.finish(id);
+            self.retire(id);
             self.take(id, |sequence| sequence.finish(FinishReason::Length, now, ledger));
         }
         ledger.totals.evictions = self.scheduler.pool().n_evictions;
@@ -247,7 +280,41 @@ impl Serving {
 
     /// Import what the store has sent.
     pub(crate) fn import(&mut self, ledger: &mut Ledger) {
-        self.restoring.import(&mut self.scheduler, self.runner.as_mut(), &mut ledger.totals);
+        let misses = self.restoring.import(&mut self.scheduler, self.runner.as_mut(), &mut ledger.totals);
+        for miss in misses {
+            self.miss(&miss, ledger);
+        }
+    }
+
+    /// Why an admitted prompt was not reused further: the store does not have its next block.
+    fn note_miss(&mut self, id: SeqId, n_reused: usize, ledger: &mut Ledger) {
+        let Some(sequence) = self.sequences.get(&id).filter(|s| self.config.store.is_on() && !s.has_missed())
+        else {
+            return;
+        };
+        let block_tokens = self.runner.layout().block_tokens;
+        let end = (n_reused / block_tokens + 1) * block_tokens;
+        // The last token is always computed.
+        if end >= sequence.n_prompt {
+            return;
+        }
+        let Some(hash) = self.scheduler.addresses(&sequence.tokens[..end]).whole.pop() else { return };
+        let keys = self.scheduler.keys_at([hash]);
+        let why = keys.iter().find_map(|key| Some((*key, self.restoring.why_missing(key)?)));
+        if let Some((key, reason)) = why {
+            self.miss(&Miss { seq: id, key, reason }, ledger);
+        }
+    }
+
+    fn miss(&mut self, miss: &Miss, ledger: &mut Ledger) {
+        let reason = miss.reason.name();
+        *ledger.totals.restore_misses.entry(reason).or_default() += 1;
+        let Some(sequence) = self.sequences.get_mut(&miss.seq) else { return };
+        sequence.missed(reason);
+        if miss.reason != MissReason::Absent {
+            let block = text_of(&miss.key);
+            tracing::warn!(request = %sequence.request_id, reason, block, "a stored block is not used");
+        }
     }
 
     /// Offer what was completed to the store; `tail_reason` is why partial blocks are among it.
@@ -255,19 +322,113 @@ impl Serving {
         self.saving.offer(&mut self.scheduler, self.runner.as_mut(), tail_reason);
     }
 
+    /// The store has news.
+    pub(crate) fn hear(&mut self, event: &StoreEvent) {
+        self.saving.hear(event, &mut self.scheduler);
+        if *event == StoreEvent::Recovered {
+            self.save(store::SaveReason::Tail);
+        }
+    }
+
+    /// Whether the store should not wait for more before it syncs.
+    pub(crate) fn wants_hurry(&self) -> bool {
+        self.is_short_of_saved && !self.is_hurrying && !self.saving.is_behind()
+    }
+
+    /// How many leading tokens of a conversation are in the pool.
+    pub(crate) fn resident_tokens(&self, tokens: &[TokenId], whole: &[ChainHash]) -> usize {
+        self.scheduler.resident_tokens(tokens, whole)
+    }
+
+    /// Requests of an agent that run or wait.
+    pub(crate) fn n_requests_of(&self, agent: &str) -> usize {
+        self.sequences.values().filter(|s| s.agent.as_deref() == Some(agent)).count()
+    }
+
+    /// Take what an agent has in the pool out of it, as far as it is saved and nobody needs it there.
+    pub(crate) fn evict_agent(&mut self, name: &str) {
+        let manifest = manifest_of(self.config.store.as_ref(), name, &self.card.fingerprint);
+        let hashes = manifest.iter().flat_map(|m| m.blocks.iter().chain(&m.tail)).copied().map(ChainHash);
+        let keys = self.scheduler.keys_at(hashes);
+        self.scheduler.evict(&keys);
+    }
+
+    /// Take what only this agent has out of the pool, saved or not; the store is the caller's matter.
+    pub(crate) fn forget_agent(&mut self, name: &str) {
+        let own = own_hashes(self.config.store.as_ref(), &self.card.fingerprint, name);
+        let keys = self.scheduler.keys_at(own);
+        self.saving.drop_blocks(&keys);
+        keys.iter().for_each(|key| self.scheduler.mark_saved(key));
+        self.scheduler.evict(&keys);
+        for sequence in self.sequences.values_mut() {
+            if sequence.agent.as_deref() == Some(name) && sequence.has_begun() {
+                sequence.is_forgotten = true;
+            }
+        }
+    }
+
+    /// An agent's conversation has got one block longer, or its prompt is complete: a crash from now on loses no more
+    /// than what comes after.
+    fn note_progress(&mut self, id: SeqId) {
+        let block_tokens = self.runner.layout().block_tokens;
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let n_blocks = sequence.n_computed / block_tokens;
+        let is_due = sequence.n_computed >= sequence.n_prompt && n_blocks > sequence.n_blocks_noted;
+        if is_due && sequence.agent.is_some() && !sequence.is_forgotten {
+            sequence.n_blocks_noted = n_blocks;
+            let sequence = &self.sequences[&id];
+            self.keep(sequence, n_blocks * block_tokens);
+        }
+    }
+
+    /// Write down where an agent's conversation stands that has just ended.
+    fn note_end(&self, sequence: &Sequence) {
+        let store = self.config.store.as_ref();
+        let Some(name) = sequence.agent.as_deref().filter(|_| sequence.n_kept > 0 && store.is_on()) else {
+            return;
+        };
+        self.keep(sequence, sequence.n_kept);
+        if sequence.is_forgotten {
+            // What it computed after its agent was deleted goes the same way.
+            store.delete_agent(name, Box::new(|| {}));
+        }
+    }
+
+    fn keep(&self, sequence: &Sequence, n_tokens: usize) {
+        let Some(name) = &sequence.agent else { return };
+        let tokens = &sequence.tokens[..n_tokens];
+        let addresses = self.scheduler.addresses(tokens);
+        // A partial block has an address of its own only where the sequence ended.
+        let tail = addresses.tail.filter(|_| sequence.n_computed == n_tokens);
+        let standing =
+            Standing { name, tokens, whole: addresses.whole, tail, generated: sequence.generated() };
+        keep(self.config.store.as_ref(), &self.card, self.runner.layout().block_tokens, standing);
+    }
+
+    /// Remember the answers of the agents that this model has on disk.
+    pub(crate) fn recall(&self, answers: &Answers) {
+        recall(self.config.store.as_ref(), &self.card, answers);
+    }
+
+    /// A sequence needs no memory any more; what it has becomes cache.
+    fn retire(&mut self, id: SeqId) {
+        self.saving.complete(id, &mut self.scheduler);
+        self.scheduler.finish(id);
+    }
+
     /// A sequence whose KV may be poisoned: nobody may reuse it.
     fn end_broken(&mut self, id: SeqId, now: Instant, ledger: &mut Ledger) {
         let gone = self.scheduler.discard(id);
         self.saving.drop_blocks(&gone);
-        self.take(id, |sequence| {
+        if let Some(sequence) = self.sequences.remove(&id) {
             let refusal = Refusal::Fault { id: sequence.request_id.to_string() };
             sequence.fail(refusal, now, ledger);
-        });
+        }
     }
 
     /// End a sequence with an error.
     pub(crate) fn end(&mut self, id: SeqId, refusal: Refusal, now: Instant, ledger: &mut Ledger) {
-        self.scheduler.finish(id);
+        self.retire(id);
         self.take(id, |sequence| sequence.fail(refusal, now, ledger));
     }
 
@@ -336,18 +497,29 @@ impl Serving {
 
     fn take(&mut self, id: SeqId, end: impl FnOnce(Sequence)) {
         if let Some(sequence) = self.sequences.remove(&id) {
+            self.note_end(&sequence);
             end(sequence);
         }
     }
 }
 
-fn new_scheduler(runner: &dyn ModelRunner, card: &ModelCard, config: &EngineConfig) -> Scheduler {
+fn text_of(key: &BlockKey) -> String {
+    let hash: String = key.hash.0[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hash}/{}", key.group_idx)
+}
+
+fn new_scheduler(
+    runner: &dyn ModelRunner,
+    card: &ModelCard,
+    config: &EngineConfig,
+    store: StoreMode,
+) -> Scheduler {
     let max_context = runner.cache_spec().max_context.min(card.effective_context);
     let scheduler_config = SchedulerConfig {
         step_token_budget: config.step_token_budget,
         max_rows: config.max_batch,
         max_chunk: config.prefill_chunk,
-        store: if config.store.is_on() { StoreMode::On } else { StoreMode::Off },
+        store,
         ..SchedulerConfig::new(max_context, card.fingerprint)
     };
     Scheduler::new(runner.layout(), runner.n_blocks(), scheduler_config)

@@ -19,6 +19,8 @@ pub struct Stats {
     pub started: bool,
     /// Blocks by state.
     pub pool: PoolCounts,
+    /// What is on disk.
+    pub store: StoreCounts,
     /// Sequences with rows in steps.
     pub n_running: usize,
     /// Requests admitted to the house and not running yet.
@@ -105,6 +107,64 @@ impl Phase {
     }
 }
 
+/// The durable store in numbers; those that count events do so since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreCounts {
+    /// Whether blocks are kept on disk at all.
+    pub is_on: bool,
+    /// Why nothing is being saved now, if that is so: `disk_full`, `read_only`, `cap_reached` or `io`.
+    pub trouble: Option<&'static str>,
+    /// Bytes that wait to be durable.
+    pub queued_bytes: u64,
+    /// Bytes of all its files.
+    pub stored_bytes: u64,
+    /// What these never exceed.
+    pub max_bytes: u64,
+    /// Bytes of blocks that can be restored.
+    pub live_bytes: u64,
+    /// Bytes written since midnight (UTC).
+    pub written_today_bytes: u64,
+    /// Bytes written since the start.
+    pub written_bytes: u64,
+    /// Blocks that can be restored.
+    pub n_blocks: u64,
+    /// Blocks made durable.
+    pub n_saved: u64,
+    /// Blocks that could not be saved.
+    pub n_not_saved: u64,
+    /// Blocks read back.
+    pub n_restored: u64,
+    /// Blocks given up for space.
+    pub n_evicted: u64,
+    /// Records that were damaged.
+    pub n_quarantined: u64,
+    /// Files of formats that this version does not read.
+    pub n_other_versions: u64,
+}
+
+impl StoreCounts {
+    pub(crate) fn of(store: &dyn store::BlockStore) -> StoreCounts {
+        let stats = store.stats();
+        StoreCounts {
+            is_on: store.is_on(),
+            trouble: stats.trouble.map(store::Trouble::name),
+            queued_bytes: stats.queued_bytes,
+            stored_bytes: stats.stored_bytes,
+            max_bytes: stats.max_bytes,
+            live_bytes: stats.live_bytes,
+            written_today_bytes: stats.written_today_bytes,
+            written_bytes: stats.written_bytes,
+            n_blocks: stats.n_blocks,
+            n_saved: stats.n_saved,
+            n_not_saved: stats.n_not_saved,
+            n_restored: stats.n_restored,
+            n_evicted: stats.n_evicted,
+            n_quarantined: stats.n_quarantined,
+            n_other_versions: stats.n_other_versions,
+        }
+    }
+}
+
 /// A drain under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainProgress {
@@ -142,7 +202,8 @@ pub struct Totals {
     pub reused_tokens: u64,
     /// Blocks that came back from the store.
     pub restored_blocks: u64,
-    /// Blocks that the store was asked for in vain, by reason (`store::MissReason::name`).
+    /// Blocks that a prompt could have used and the store could not supply, by reason (`store::MissReason::name`);
+    /// of a run of blocks that are not there the first one counts.
     pub restore_misses: BTreeMap<&'static str, u64>,
     /// Tokens sampled.
     pub generated_tokens: u64,
@@ -180,6 +241,7 @@ impl Default for Stats {
             load: LoadProgress::default(),
             started: false,
             pool: PoolCounts::default(),
+            store: StoreCounts::default(),
             n_running: 0,
             n_waiting: 0,
             active: Arc::default(),

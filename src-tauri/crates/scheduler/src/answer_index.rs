@@ -53,6 +53,8 @@ pub struct SplicedPrompt {
     pub tokens: Vec<TokenId>,
     /// How many of them are generated ids that were spliced in.
     pub n_spliced: usize,
+    /// Where these are among the tokens, in order.
+    pub spliced: Vec<Range<usize>>,
     /// For each answer start that was usable, how many tokens of the prompt precede it. Generation prompts end
     /// there, so they make good checkpoints.
     pub answer_positions: Vec<usize>,
@@ -267,7 +269,9 @@ pub fn splice_prompt(
             let Some(splice) = find(&key, &text.as_bytes()[done..]) else { break };
             before = hash_tokens(before, &splice.tokens);
             prompt.n_spliced += splice.tokens.len();
+            let start = prompt.tokens.len();
             prompt.tokens.extend(splice.tokens);
+            prompt.spliced.push(start..prompt.tokens.len());
             done += splice.n_bytes;
         }
     }

@@ -273,6 +273,11 @@ impl BlockPool {
         self.change(id, |block| block.is_saved = true);
     }
 
+    /// The block must be saved after all.
+    pub fn mark_unsaved(&mut self, id: BlockId) {
+        self.change(id, |block| block.is_saved = false);
+    }
+
     /// Whether the block is saved.
     pub fn is_saved(&self, id: BlockId) -> bool {
         self.blocks[id.idx()].is_saved

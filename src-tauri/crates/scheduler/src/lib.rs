@@ -13,6 +13,7 @@ pub mod block_pool;
 mod booking;
 pub mod cache_spec;
 pub mod capacity;
+pub mod content;
 pub mod footprint;
 pub mod hash;
 pub mod ids;
@@ -30,6 +31,7 @@ pub use answer_index::{AnswerIndex, AnswerKey, AnswerToken, Splice, SplicedPromp
 pub use block_pool::PoolCounts;
 pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, ModelCacheSpec};
 pub use capacity::Residency;
+pub use content::Addresses;
 pub use hash::{BlockKey, ChainHash, ChainHasher};
 pub use ids::{BlockId, SeqId, TokenId};
 pub use kv_layout::{KvLayout, LayerGroup, LayerSlot};

@@ -20,6 +20,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     lifecycle(&mut page, &state, &stats);
     load(&mut page, &stats);
     tokens(&mut page, &stats);
+    store(&mut page, &stats);
     drains(&mut page, &stats);
     distributions(&mut page, &app.engine.histograms());
     http(&mut page, &app.http_counts);
@@ -79,6 +80,45 @@ fn tokens(page: &mut Page, stats: &Stats) {
         ("samovar_worker_failures_total", "panics and device failures", totals.worker_failures),
     ] {
         page.single(name, Counter, help, value);
+    }
+}
+
+fn store(page: &mut Page, stats: &Stats) {
+    const REASONS: [&str; 5] = ["absent", "corrupt", "foreign", "version", "io"];
+    const TROUBLES: [&str; 4] = ["disk_full", "read_only", "cap_reached", "io"];
+    let (store, totals) = (&stats.store, &stats.totals);
+    page.single("samovar_store_on", Gauge, "1 when KV blocks are kept on disk", u8::from(store.is_on));
+    page.family("samovar_store_not_saving", Gauge, "1 for the reason why nothing is saved now");
+    for trouble in TROUBLES {
+        let is_so = u8::from(store.trouble == Some(trouble));
+        page.series("samovar_store_not_saving", &[("reason", trouble)], is_so);
+    }
+    for (name, help, value) in [
+        ("samovar_store_bytes", "bytes of all files of the store", store.stored_bytes),
+        ("samovar_store_max_bytes", "what these never exceed", store.max_bytes),
+        ("samovar_store_live_bytes", "bytes of blocks that can be restored", store.live_bytes),
+        ("samovar_store_queued_bytes", "bytes that wait to be durable", store.queued_bytes),
+        ("samovar_store_blocks", "blocks that can be restored", store.n_blocks),
+        ("samovar_store_written_today_bytes", "bytes written since midnight UTC", store.written_today_bytes),
+        ("samovar_store_other_version_files", "files of formats that are not read", store.n_other_versions),
+    ] {
+        page.single(name, Gauge, help, value);
+    }
+    for (name, help, value) in [
+        ("samovar_store_written_bytes_total", "bytes written", store.written_bytes),
+        ("samovar_store_saved_blocks_total", "blocks made durable", store.n_saved),
+        ("samovar_store_not_saved_blocks_total", "blocks that could not be saved", store.n_not_saved),
+        ("samovar_store_evicted_blocks_total", "blocks given up for space", store.n_evicted),
+        ("samovar_store_quarantined_total", "damaged records", store.n_quarantined),
+        ("samovar_restored_blocks_total", "blocks that came back into the pool", totals.restored_blocks),
+    ] {
+        page.single(name, Counter, help, value);
+    }
+    let help = "blocks that a prompt could have used and the store could not supply, the first of a run";
+    page.family("samovar_restore_misses_total", Counter, help);
+    for reason in REASONS {
+        let n = totals.restore_misses.get(reason).copied().unwrap_or_default();
+        page.series("samovar_restore_misses_total", &[("reason", reason)], n);
     }
 }
 

@@ -93,6 +93,8 @@ pub struct StoreStats {
     pub live_bytes: u64,
     /// Bytes written since midnight (UTC), whatever for.
     pub written_today_bytes: u64,
+    /// Bytes written since the start, whatever for.
+    pub written_bytes: u64,
     /// Records made durable since the start.
     pub n_saved: u64,
     /// Records given up because the disk refused or had no room, since the start.

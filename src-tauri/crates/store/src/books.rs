@@ -85,6 +85,7 @@ pub(crate) struct Counters {
     pub(crate) n_quarantined: u64,
     pub(crate) n_other_versions: u64,
     pub(crate) written_today_bytes: u64,
+    pub(crate) written_bytes: u64,
 }
 
 /// Everything that more than one thread needs.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::block_store::{BlockKey, Trouble};
+use crate::block_store::{BlockKey, StoreEvent, Trouble};
 use crate::books::Deletion;
 use crate::disk::{DiskFile, read_exact, write_all};
 use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
@@ -28,8 +28,10 @@ impl Writer {
             for hash in own {
                 for (key, place) in books.forget_node(&hash) {
                     deletion.to_bury.push(key);
-                    if let Place::Disk(spot) = place {
-                        deletion.to_erase.push(spot.at);
+                    match place {
+                        Place::Disk(spot) => deletion.to_erase.push(spot.at),
+                        // Whoever waits for it to be durable need not wait any longer.
+                        Place::Queued(_) => books.events.push(StoreEvent::NotSaved(vec![key])),
                     }
                 }
             }

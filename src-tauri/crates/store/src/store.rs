@@ -219,6 +219,7 @@ impl Inner {
             n_blocks: books.index.n_blocks() as u64,
             live_bytes: books.segments.values().map(|segment| segment.live_bytes).sum(),
             written_today_bytes: counters.written_today_bytes,
+            written_bytes: counters.written_bytes,
             n_saved: counters.n_saved,
             n_not_saved: counters.n_not_saved,
             n_restored: counters.n_restored,

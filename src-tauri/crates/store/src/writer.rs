@@ -522,7 +522,9 @@ impl Writer {
             self.meter = (today, 0);
         }
         self.meter.1 += n_bytes;
-        self.shared.books().counters.written_today_bytes = self.meter.1;
+        let counters = &mut self.shared.books().counters;
+        counters.written_today_bytes = self.meter.1;
+        counters.written_bytes += n_bytes;
     }
 }
 

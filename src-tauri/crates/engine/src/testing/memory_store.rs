@@ -1,9 +1,12 @@
 //! A store in memory, whose flushes a test holds.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use store::{BlockKey, BlockRecord, BlockStore, FlushReport, MissReason, StoreStats};
+use store::{
+    AgentManifest, AgentSummary, BlockKey, BlockRecord, BlockStore, FlushReport, MissReason, Origin, Pin,
+    SaveCandidate, StoreEvent, StoreListener, StoreStats, Trouble,
+};
 
 type Delivery = Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>;
 type Done = Box<dyn FnOnce(FlushReport) + Send>;
@@ -25,6 +28,10 @@ struct Inner {
     n_flushes: usize,
     holds_restores: bool,
     restores: Vec<(Vec<BlockKey>, Delivery)>,
+    listener: Option<Arc<StoreListener>>,
+    agents: BTreeMap<(String, [u8; 32]), Arc<AgentManifest>>,
+    spares_anonymous: bool,
+    trouble: Option<Trouble>,
 }
 
 impl MemoryStore {
@@ -100,6 +107,29 @@ impl MemoryStore {
         self.inner().records.values_mut().for_each(change);
     }
 
+    /// From now on prompts without a name are not worth writing.
+    pub fn spare_anonymous(&self) {
+        self.inner().spares_anonymous = true;
+    }
+
+    /// From now on nothing is saved, or everything again.
+    pub fn set_trouble(&self, trouble: Option<Trouble>) {
+        self.inner().trouble = trouble;
+        self.tell(trouble.map_or(StoreEvent::Recovered, StoreEvent::Failing));
+    }
+
+    /// Forget every record, as a store does that needs the space.
+    pub fn give_up(&self) {
+        self.inner().records.clear();
+    }
+
+    fn tell(&self, event: StoreEvent) {
+        let listener = self.inner().listener.clone();
+        if let Some(listener) = listener {
+            listener(event);
+        }
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,8 +149,75 @@ impl BlockStore for MemoryStore {
         if inner.is_full {
             return Err(Box::new(record));
         }
-        inner.records.insert(record.key, record);
+        let key = record.key;
+        let event = if inner.trouble.is_some() {
+            StoreEvent::NotSaved(vec![key])
+        } else {
+            inner.records.insert(key, record);
+            StoreEvent::Saved(vec![key])
+        };
+        drop(inner);
+        self.tell(event);
         Ok(())
+    }
+
+    fn listen(&self, listener: StoreListener) {
+        self.inner().listener = Some(Arc::new(listener));
+    }
+
+    fn admits(&self, candidate: SaveCandidate) -> bool {
+        candidate.origin == Origin::Named || !self.inner().spares_anonymous
+    }
+
+    fn put_agent(&self, manifest: AgentManifest) {
+        let id = (manifest.name.clone(), manifest.fingerprint);
+        self.inner().agents.insert(id, Arc::new(manifest));
+    }
+
+    fn agents(&self) -> Vec<AgentSummary> {
+        let inner = self.inner();
+        let summary = |agent: &Arc<AgentManifest>| AgentSummary {
+            name: agent.name.clone(),
+            fingerprint: agent.fingerprint,
+            n_tokens: agent.tokens.len(),
+            saved_tokens: agent.tokens.len(),
+            last_used: agent.last_used,
+            pin: agent.pin,
+        };
+        inner.agents.values().map(summary).collect()
+    }
+
+    fn agent(&self, name: &str) -> Vec<Arc<AgentManifest>> {
+        self.inner().agents.values().filter(|agent| agent.name == name).cloned().collect()
+    }
+
+    fn pin_agent(&self, name: &str, pin: Pin) -> bool {
+        let mut inner = self.inner();
+        let mut is_known = false;
+        for agent in inner.agents.values_mut().filter(|agent| agent.name == name) {
+            Arc::make_mut(agent).pin = pin;
+            is_known = true;
+        }
+        is_known
+    }
+
+    fn delete_agent(&self, name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
+        let mut inner = self.inner();
+        let n_before = inner.agents.len();
+        let mut gone = Vec::new();
+        inner.agents.retain(|(known, _), agent| {
+            if known == name {
+                gone.extend(agent.blocks.iter().chain(&agent.tail).copied());
+            }
+            known != name
+        });
+        let kept: Vec<[u8; 32]> =
+            inner.agents.values().flat_map(|a| a.blocks.iter().chain(&a.tail).copied()).collect();
+        inner.records.retain(|key, _| !gone.contains(&key.hash) || kept.contains(&key.hash));
+        let is_known = inner.agents.len() < n_before;
+        drop(inner);
+        done();
+        is_known
     }
 
     fn restore(&self, keys: Vec<BlockKey>, deliver: Delivery) {
@@ -149,6 +246,6 @@ impl BlockStore for MemoryStore {
     }
 
     fn stats(&self) -> StoreStats {
-        StoreStats::default()
+        StoreStats { trouble: self.inner().trouble, ..StoreStats::default() }
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn describe(record: &RequestRecord) -> Value {
         "reused_tokens": record.n_reused,
         "restored_tokens": record.n_restored,
         "spliced_tokens": record.n_spliced,
+        "restore_misses": record.restore_misses,
         "first_difference": record.first_difference,
         "generated_tokens": record.n_generated,
         "preempted": record.n_preempted,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
-use engine::{ActiveRequest, EngineHandle, Readiness, State as EngineState, Stats, readiness};
+use engine::{ActiveRequest, EngineHandle, Readiness, State as EngineState, Stats, StoreCounts, readiness};
 use serde_json::{Value, json};
 
 use super::lifecycle::seconds;
@@ -55,6 +55,7 @@ pub(super) fn view(engine: &EngineHandle, state: &EngineState, stats: &Stats, no
         "block_bytes": pool.block_bytes,
         "block_tokens": pool.block_tokens,
     });
+    view["store"] = store(&stats.store);
     view["running"] = json!(stats.n_running);
     view["waiting"] = json!(stats.n_waiting);
     view["active"] = stats.active.iter().map(active).collect();
@@ -82,6 +83,26 @@ fn active(request: &ActiveRequest) -> Value {
     })
 }
 
+/// The disk's part: what it holds, what it may hold, and whether it takes anything now.
+fn store(store: &StoreCounts) -> Value {
+    let saving = match (store.is_on, store.trouble) {
+        (_, Some(_)) => "not saved",
+        (true, None) => "saving",
+        (false, None) => "off",
+    };
+    json!({
+        "on": store.is_on,
+        "saving": saving,
+        "trouble": store.trouble,
+        "bytes": store.stored_bytes,
+        "max_bytes": store.max_bytes,
+        "queued_bytes": store.queued_bytes,
+        "written_today_bytes": store.written_today_bytes,
+        "blocks": store.n_blocks,
+        "not_saved_blocks": store.n_not_saved,
+    })
+}
+
 fn totals(stats: &Stats) -> Value {
     let totals = &stats.totals;
     json!({
@@ -92,6 +113,8 @@ fn totals(stats: &Stats) -> Value {
         "steps": totals.steps,
         "preemptions": totals.preemptions,
         "evictions": totals.evictions,
+        "restored_blocks": totals.restored_blocks,
+        "restore_misses": totals.restore_misses,
         "cancelled": totals.cancelled,
         "worker_failures": totals.worker_failures,
         "drains": totals.drains,

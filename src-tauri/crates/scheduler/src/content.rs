@@ -1,0 +1,80 @@
+//! What a caller asks about content rather than about sequences: the addresses of tokens, and where their KV is.
+
+use crate::hash::{BlockKey, ChainHash};
+use crate::ids::{SeqId, TokenId};
+use crate::plan::{CompletedBlock, StoreMode};
+use crate::scheduler::Scheduler;
+use crate::sequence::block_at;
+
+/// The addresses of a token sequence: its whole blocks in order, and the partial one after them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// One for each whole block.
+    pub whole: Vec<ChainHash>,
+    /// Of the tokens after the whole blocks, if there are any.
+    pub tail: Option<ChainHash>,
+}
+
+impl Addresses {
+    /// All of them, in order.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = &ChainHash> {
+        self.whole.iter().chain(&self.tail)
+    }
+}
+
+impl Scheduler {
+    /// The addresses of `tokens`.
+    pub fn addresses(&self, tokens: &[TokenId]) -> Addresses {
+        let hasher = &self.cache.hasher;
+        let whole = hasher.whole_blocks(tokens, self.cache.footprint.block_tokens());
+        let rest = &tokens[whole.len() * self.cache.footprint.block_tokens()..];
+        let parent = whole.last().copied().unwrap_or_else(|| hasher.root());
+        let tail = (!rest.is_empty()).then(|| hasher.child(&parent, rest));
+        Addresses { whole, tail }
+    }
+
+    /// The blocks at these addresses, in every layer group, in order.
+    pub fn keys_at(&self, hashes: impl IntoIterator<Item = ChainHash>) -> Vec<BlockKey> {
+        let groups = 0..self.n_groups();
+        let of = |hash| groups.clone().map(move |group_idx| BlockKey { hash, group_idx });
+        hashes.into_iter().flat_map(of).collect()
+    }
+
+    /// How many leading tokens could be taken up from the pool; `whole` are the addresses of their whole blocks.
+    pub fn resident_tokens(&self, tokens: &[TokenId], whole: &[ChainHash]) -> usize {
+        self.cache.find_hit(tokens, whole, tokens.len(), None).n_tokens
+    }
+
+    /// Report the blocks that a sequence rests on once more by [`Scheduler::take_completed`], as far as they count as
+    /// saved and `is_missing` says that the store does not have them. Returns how many that are.
+    ///
+    /// A block may have been taken for one that is not worth writing, or been given up by the store since.
+    pub fn offer_again(&mut self, id: SeqId, is_missing: &dyn Fn(&BlockKey) -> bool) -> usize {
+        let Some(seq) = self.seqs.get(&id).filter(|_| self.cache.pool.store() == StoreMode::On) else {
+            return 0;
+        };
+        let block_tokens = self.cache.footprint.block_tokens();
+        let mut offered = Vec::new();
+        for block_idx in 0..seq.n_registered.min(seq.hashes.len()) {
+            let start = block_idx * block_tokens;
+            let parent = seq.parent_of(start, block_tokens, &self.cache.hasher);
+            for (group_idx, table) in seq.tables.iter().enumerate() {
+                let key = BlockKey { hash: seq.hashes[block_idx], group_idx };
+                let Some(block) = block_at(table, block_idx) else { continue };
+                if self.cache.pool.is_saved(block)
+                    && self.cache.pool.lookup(&key) == Some(block)
+                    && is_missing(&key)
+                {
+                    let tokens = seq.tokens[start..start + block_tokens].to_vec();
+                    offered.push(CompletedBlock { block, key, parent, block_idx, tokens, seq: Some(id) });
+                }
+            }
+        }
+        for completed in &offered {
+            self.cache.pool.mark_unsaved(completed.block);
+        }
+        let n_offered = offered.len();
+        self.completed.extend(offered);
+        n_offered
+    }
+}
