@@ -12,9 +12,14 @@ use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, en
 const BLOCKS: u32 = 3;
 
 fn written() -> BTreeMap<PathBuf, Vec<u8>> {
+    written_with(&[(0, 0), (0, 1), (0, 2)])
+}
+
+/// What a store leaves that was given these blocks.
+fn written_with(blocks: &[(u32, u32)]) -> BTreeMap<PathBuf, Vec<u8>> {
     let disk = SimDisk::default();
     let mut house = open(&disk, &config(256 << 10)).unwrap();
-    (0..BLOCKS).for_each(|idx| house.save(record(0, idx)));
+    blocks.iter().for_each(|(chain, idx)| house.save(record(*chain, *idx)));
     house.inner.put_agent(agent("a", 0, BLOCKS));
     house.flush();
     house.writer.close();
@@ -163,7 +168,8 @@ fn a_segment_whose_id_leaves_none_for_others_is_left_alone() {
 #[test]
 fn a_torn_copy_of_a_block_never_stands_for_it_however_often_the_store_is_opened() {
     let mut files = written();
-    let mut copy = files[&only(&files, ".kv")].clone();
+    let others = written_with(&[(0, 0), (5, 0), (5, 1)]);
+    let mut copy = others[&only(&others, ".kv")].clone();
     // What a power cut leaves of a segment that blocks were being copied to: no seal, and a hole.
     copy.truncate(copy.len() - RECORD_HEADER_BYTES);
     copy[..64].copy_from_slice(&encode_segment_header(2, 0));
