@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::config::HttpLimits;
 use crate::errors::ApiError;
+use crate::fields::Fields;
 
 /// How much memory the bodies of all requests may take together, in units of [`UNIT`].
 #[derive(Debug)]
@@ -67,6 +68,19 @@ pub(crate) async fn read(
         Ok(WholeBody { bytes: whole.into(), _share: share })
     };
     timeout(limits.body_timeout, reading).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
+}
+
+/// That a body has nothing in it that would be ignored.
+///
+/// # Errors
+/// As [`read`], or 400 that names what is in it.
+pub(crate) async fn must_be_empty(
+    body: Body,
+    limits: &HttpLimits,
+    budget: &BodyBudget,
+) -> Result<(), ApiError> {
+    let body = read(body, limits, budget).await?;
+    if body.bytes.is_empty() { Ok(()) } else { Fields::of_body(&body.bytes)?.finish() }
 }
 
 /// Read a body that nobody wants and forget it, within bounds: a client that is still sending does not read,

@@ -152,6 +152,12 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, INVALID, "request_not_found", message)
     }
 
+    /// An agent that nobody has named yet, or that was forgotten.
+    pub(crate) fn unknown_agent(name: &str) -> ApiError {
+        let message = format!("there is no agent '{}'; see /v1/agents", shorten(name));
+        ApiError::new(StatusCode::NOT_FOUND, INVALID, "agent_not_found", message).at("id")
+    }
+
     /// Something of ours broke; the log knows more under `id`.
     pub(crate) fn fault(id: &str) -> ApiError {
         let message = format!("internal error; the log has the details under {id}");
@@ -323,6 +329,7 @@ mod tests {
             line(Refusal::Invalid { param: "prompt", message: "m".into() }),
             line(Refusal::TooLong { n_tokens: 9000, limit: 8192 }),
             line(ApiError::unknown_model("gpt-4o")),
+            line(ApiError::unknown_agent("nobody")),
             line(Refusal::PoolExhausted { needed: 9, free: 1, total: 10 }),
             line(Refusal::Busy { n_waiting: 7 }),
             line(unavailable("unloaded", None)),
@@ -344,6 +351,7 @@ mod tests {
 400 invalid_request_error invalid_value prompt -
 400 invalid_request_error context_length_exceeded - -
 404 invalid_request_error model_not_found model -
+404 invalid_request_error agent_not_found id -
 503 server_error pool_exhausted - 5
 429 rate_limit_error rate_limit_exceeded - 2
 503 server_error no_model - -

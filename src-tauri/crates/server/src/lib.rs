@@ -11,6 +11,7 @@
 mod access_log;
 mod admin;
 mod agent_name;
+mod agents;
 mod body;
 mod bound;
 mod config;

@@ -20,7 +20,7 @@ use crate::errors::ApiError;
 use crate::guard::Guard;
 use crate::http_counts::HttpCounts;
 use crate::kept_answers::KeptAnswers;
-use crate::{admin, health, metrics, openai, page};
+use crate::{admin, agents, health, metrics, openai, page};
 
 /// What all handlers share.
 pub(crate) struct App {
@@ -70,6 +70,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(page::routes())
         .merge(health::routes())
         .merge(openai::routes())
+        .merge(agents::routes())
         .merge(admin::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(no_route)

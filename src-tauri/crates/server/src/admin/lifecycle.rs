@@ -51,14 +51,14 @@ pub(super) async fn stop(State(app): State<Arc<App>>, request: Request) -> Resul
 
 /// Admit again, while draining or parked.
 pub(super) async fn resume(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    nothing_in(&app, request).await?;
+    body::must_be_empty(request.into_body(), &app.config.limits, &app.body_budget).await?;
     app.engine.resume().await?;
     Ok(Json(json!({"status": app.engine.state().name()})).into_response())
 }
 
 /// Load the configured model, again after a failure: 202 as soon as loading has begun.
 pub(super) async fn load(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    nothing_in(&app, request).await?;
+    body::must_be_empty(request.into_body(), &app.config.limits, &app.body_budget).await?;
     app.engine.load().await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"status": app.engine.state().name()}))).into_response())
 }
@@ -135,12 +135,6 @@ async fn take_timeout(app: &App, request: Request) -> Result<Duration, ApiError>
     let timeout = fields.take_within("timeout_s", 0.0..=LONGEST)?;
     fields.finish()?;
     Ok(timeout.map_or(app.config.drain_timeout, Duration::from_secs_f32))
-}
-
-/// That a body has nothing in it that would be ignored.
-async fn nothing_in(app: &App, request: Request) -> Result<(), ApiError> {
-    let body = body::read(request.into_body(), &app.config.limits, &app.body_budget).await?;
-    if body.bytes.is_empty() { Ok(()) } else { Fields::of_body(&body.bytes)?.finish() }
 }
 
 /// Seconds as the API shows them.

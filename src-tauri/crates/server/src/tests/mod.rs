@@ -1,6 +1,7 @@
 //! The server as a client sees it: the router in process, in front of a scripted engine, and real connections.
 
 mod admin;
+mod agents;
 mod answers;
 mod connections;
 mod conversations;
