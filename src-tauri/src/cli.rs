@@ -1,5 +1,6 @@
 //! The command line: its grammar, and the commands that are clients of the HTTP API.
 
+pub(crate) mod agents;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod drain;
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Resume(ClientFlags),
     /// Let running answers finish, then end the server
     Stop(DrainArguments),
+    /// List, look at, pin, evict or remove the conversations whose KV is kept
+    Agents(AgentsArguments),
     /// List each setting, its value and where it came from
     Config(EngineFlags),
     /// Measure batching, chunked prefill and the engine's own share on this machine
@@ -71,6 +74,52 @@ pub(crate) struct RunArguments {
     pub(crate) max_tokens: Option<u32>,
     #[command(flatten)]
     pub(crate) settings: EngineFlags,
+}
+
+/// `samovar agents`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentsArguments {
+    #[command(subcommand)]
+    pub(crate) command: AgentsCommand,
+}
+
+/// What can be done with agents.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentsCommand {
+    /// One line for each agent, the one used last first
+    List(ClientFlags),
+    /// What is known of one agent
+    Show(AgentArguments),
+    /// Never give an agent's KV up for space
+    Pin(AgentArguments),
+    /// Let an agent's KV go when its space is needed
+    Unpin(AgentArguments),
+    /// Leave an agent's KV on disk only
+    Evict(AgentArguments),
+    /// Forget agents and erase the KV that is theirs alone
+    Rm(RemoveArguments),
+}
+
+/// One agent.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArguments {
+    /// The agent's name, as `samovar agents list` shows it
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) settings: ClientFlags,
+}
+
+/// `samovar agents rm`.
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArguments {
+    /// The agents' names
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) names: Vec<String>,
+    /// All agents there are
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) settings: ClientFlags,
 }
 
 /// `samovar bench`.

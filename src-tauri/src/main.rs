@@ -56,6 +56,7 @@ async fn run(command: Command) -> ExitCode {
             cli::with_client(flags, async |client| cli::drain::resume(&client).await).await
         }
         Command::Stop(arguments) => cli::drain::stop(arguments).await,
+        Command::Agents(arguments) => cli::agents::agents(arguments.command).await,
         Command::Bench(arguments) => bench::bench(arguments).await,
         Command::Config(flags) => match cli::settings(flags.0) {
             Ok(settings) => cli::config::config(&settings),

@@ -88,7 +88,17 @@ impl Client {
 
     /// `POST path` with a JSON body; a status of 400 or more is an error in the server's words.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        let (status, answer) = self.send(Method::POST, path, Some(body)).await?;
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
+    /// A request without a stream; a status of 400 or more is an error in the server's words.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, ClientError> {
+        let (status, answer) = self.send(method, path, body).await?;
         let answer = self.json(answer).await?;
         if status.is_success() { Ok(answer) } else { Err(refused(status, &answer)) }
     }

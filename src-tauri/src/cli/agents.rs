@@ -1,0 +1,156 @@
+//! `samovar agents`: the named conversations, for a terminal.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::client::{Client, ClientError};
+use super::{AgentArguments, AgentsCommand, CLEAN, RemoveArguments, fail, say, with_client};
+
+/// Ask the server and print.
+pub(crate) async fn agents(command: AgentsCommand) -> ExitCode {
+    match command {
+        AgentsCommand::List(flags) => with_client(flags, async |client| answer(list(&client).await)).await,
+        AgentsCommand::Show(one) => of_one(one, Method::GET, "", details).await,
+        AgentsCommand::Pin(one) => of_one(one, Method::POST, "/pin", |agent| line(&agent, now())).await,
+        AgentsCommand::Unpin(one) => of_one(one, Method::POST, "/unpin", |agent| line(&agent, now())).await,
+        AgentsCommand::Evict(one) => of_one(one, Method::POST, "/evict", |agent| line(&agent, now())).await,
+        AgentsCommand::Rm(arguments) => {
+            let RemoveArguments { names, all, settings } = arguments;
+            let names = (!all).then_some(names);
+            with_client(settings, async |client| answer(remove(&client, names).await)).await
+        }
+    }
+}
+
+/// One request about one agent, and what to print of its answer.
+async fn of_one(one: AgentArguments, method: Method, verb: &str, show: fn(Value) -> String) -> ExitCode {
+    let path = format!("{}{verb}", path_of(&one.name));
+    let body = (method == Method::POST).then(|| json!({}));
+    with_client(one.settings, async |client| answer(client.ask(method, &path, body.as_ref()).await.map(show)))
+        .await
+}
+
+fn answer(text: Result<String, ClientError>) -> ExitCode {
+    match text {
+        Ok(text) => {
+            if !text.is_empty() {
+                say(&text);
+            }
+            ExitCode::from(CLEAN)
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+async fn list(client: &Client) -> Result<String, ClientError> {
+    let now = now();
+    let lines: Vec<String> = all(client).await?.iter().map(|agent| line(agent, now)).collect();
+    Ok(lines.join("\n"))
+}
+
+/// Remove these, or all there are; the first that cannot be removed ends it.
+async fn remove(client: &Client, names: Option<Vec<String>>) -> Result<String, ClientError> {
+    let names = match names {
+        Some(names) => names,
+        None => {
+            all(client).await?.iter().filter_map(|agent| agent["id"].as_str().map(str::to_owned)).collect()
+        }
+    };
+    let mut done = Vec::new();
+    for name in names {
+        client.ask(Method::DELETE, &path_of(&name), None).await?;
+        done.push(format!("removed {name}"));
+    }
+    Ok(done.join("\n"))
+}
+
+async fn all(client: &Client) -> Result<Vec<Value>, ClientError> {
+    let mut answer = client.ask(Method::GET, "/v1/agents", None).await?;
+    Ok(match answer["data"].take() {
+        Value::Array(agents) => agents,
+        _ => Vec::new(),
+    })
+}
+
+/// What a name is in a path: whatever somebody types is one segment of it, and the server says what is wrong.
+fn path_of(name: &str) -> String {
+    let mut path = "/v1/agents/".to_owned();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') {
+            path.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(path, "%{byte:02X}");
+        }
+    }
+    path
+}
+
+/// The name first, so that a script can look at the first word.
+fn line(agent: &Value, now: u64) -> String {
+    let n = |key: &str| agent[key].as_u64().unwrap_or(0);
+    let ago = now.saturating_sub(n("last_used"));
+    let pinned = if agent["pinned"] == true { "  pinned" } else { "" };
+    format!(
+        "{}  {}  tokens={}  saved={}  used={}{pinned}",
+        agent["id"].as_str().unwrap_or("?"),
+        agent["tier"].as_str().unwrap_or("?"),
+        n("tokens"),
+        n("saved_tokens"),
+        since(ago),
+    )
+}
+
+/// Every field that the server tells, one a line.
+fn details(agent: Value) -> String {
+    let fields = agent.as_object().into_iter().flatten().filter(|(key, _)| *key != "object");
+    let lines: Vec<String> = fields
+        .map(|(key, value)| match value {
+            Value::String(text) => format!("{key:<14}{text}"),
+            other => format!("{key:<14}{other}"),
+        })
+        .collect();
+    lines.join("\n")
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A length of time in its largest whole unit.
+fn since(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_name_first_and_the_time_since_the_last_use() {
+        let agent = json!({
+            "object": "agent", "id": "research", "tier": "stored", "pinned": true,
+            "tokens": 100, "saved_tokens": 96, "last_used": 1_000,
+        });
+        assert_eq!(line(&agent, 1_120), "research  stored  tokens=100  saved=96  used=2m  pinned");
+        assert_eq!(since(59), "59s");
+        assert_eq!(since(7_200), "2h");
+        assert_eq!(since(200_000), "2d");
+        assert_eq!(details(agent).lines().next(), Some("id            research"));
+    }
+
+    #[test]
+    fn whatever_is_typed_is_one_segment_of_a_path() {
+        assert_eq!(path_of("a.b_c-9"), "/v1/agents/a.b_c-9");
+        assert_eq!(path_of("../a b?ü"), "/v1/agents/..%2Fa%20b%3F%C3%BC");
+    }
+}
