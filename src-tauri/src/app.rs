@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use engine::{BatchEngine, EngineConfig, EngineHandle, FailureCause, HoldPoints, State};
 use server::{ApiKey, Bound, Server, ServerConfig};
-use store::StoreOff;
 use tokio::task::JoinHandle;
 
 use crate::gguf_loader::GgufLoader;
+use crate::kv_store::{self, WhenLocked};
 use crate::settings::Settings;
 use crate::{api_key, model_file};
 
@@ -48,14 +48,18 @@ impl Prepared {
     /// One line for the user.
     pub(crate) async fn new(settings: &Settings) -> Result<Prepared, String> {
         let key = settings.api_key_file.as_deref().map(api_key::read).transpose()?;
-        Prepared::with_key(settings, key).await
+        Prepared::with_key(settings, key, WhenLocked::Refuse).await
     }
 
     /// As [`Prepared::new`], with a key that no file has.
     ///
     /// # Errors
     /// One line for the user.
-    pub(crate) async fn with_key(settings: &Settings, key: Option<String>) -> Result<Prepared, String> {
+    pub(crate) async fn with_key(
+        settings: &Settings,
+        key: Option<String>,
+        when_locked: WhenLocked,
+    ) -> Result<Prepared, String> {
         let path = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
         let loader = GgufLoader::new(settings, path)?;
         let config = ServerConfig {
@@ -71,13 +75,14 @@ impl Prepared {
             ..ServerConfig::default()
         };
         let bound = Server::bind(config).await.map_err(|error| error.to_string())?;
+        let store = kv_store::open(settings, when_locked)?;
         let engine = EngineConfig {
             max_requests: settings.max_requests,
             queue_timeout: settings.queue_timeout,
             step_token_budget: settings.prefill_chunk + STEP_TOKENS_BESIDE_A_CHUNK,
             prefill_chunk: settings.prefill_chunk,
             max_batch: settings.max_batch,
-            store: Arc::new(StoreOff),
+            store,
             holds: hold_points(settings),
             ..EngineConfig::default()
         };

@@ -1,6 +1,7 @@
 //! Loads a GGUF file for the engine: weights and pool from `model`, vocabulary and chat template from `text`.
 
 use std::fmt::Display;
+use std::fs::Metadata;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use scheduler::{KvDtype, KvLayout, ModelRunner};
 use text::TextModel;
 
 use crate::memory::{PoolNeeds, auto_pool_bytes, available_bytes};
+use crate::model_digest::{self, DigestList};
 use crate::model_file::name_of;
 use crate::settings::Settings;
 use crate::settings::values::{Amount, Kernels};
@@ -22,6 +24,7 @@ use crate::text_metadata::text_metadata;
 /// One model file and how it is to be loaded. Loading again starts from the file.
 pub(crate) struct GgufLoader {
     path: PathBuf,
+    digests: DigestList,
     n_threads: usize,
     isa: Isa,
     block_tokens: usize,
@@ -46,6 +49,7 @@ impl GgufLoader {
         };
         Ok(GgufLoader {
             path,
+            digests: DigestList::in_folder(&settings.folders.data),
             n_threads,
             isa,
             block_tokens: settings.block_tokens,
@@ -76,6 +80,25 @@ impl GgufLoader {
         }
     }
 
+    /// The digest of the opened file: remembered, or computed and remembered. `seen` is what the path led to before it
+    /// was opened: when it still does, that is the file which was opened.
+    fn digest(&self, gguf: &Gguf, seen: Option<Metadata>) -> [u8; 32] {
+        let is_same = |seen: &Metadata| {
+            std::fs::metadata(&self.path).is_ok_and(|now| model_digest::is_same_file(seen, &now))
+        };
+        let seen = seen.filter(is_same);
+        if let Some(known) = seen.as_ref().and_then(|file| self.digests.find(file)) {
+            return known;
+        }
+        let digest = gguf.digest();
+        if let Some(file) = seen.filter(is_same)
+            && let Err(error) = self.digests.remember(&file, &digest)
+        {
+            tracing::warn!(%error, "the model's digest is not remembered and will be computed again");
+        }
+        digest
+    }
+
     /// What must be the same for KV to be the same: weights, KV format, block size, kernels.
     fn fingerprint(&self, weights: &[u8; 32]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("samovar model fingerprint 1");
@@ -92,6 +115,7 @@ impl ModelLoader for GgufLoader {
     fn load(&self, progress: &dyn Fn(LoadProgress)) -> Result<Loaded, String> {
         let in_file =
             |cause: &dyn Display| format!("model {} cannot be set up: {cause}", self.path.display());
+        let seen = std::fs::metadata(&self.path).ok();
         let gguf = Gguf::open(&self.path).map_err(|error| error.to_string())?;
         let spec = ModelSpec::of(&gguf).map_err(|error| error.to_string())?.cache_spec();
         // Vocabulary and pool are looked at before the weights are read: what is wrong is said at once.
@@ -119,9 +143,9 @@ impl ModelLoader for GgufLoader {
             progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total });
             ControlFlow::Continue(())
         };
-        // The digest reads the file once more; beside the packing of the weights that costs no time of its own.
+        // A digest reads the file once more; beside the packing of the weights that costs little time of its own.
         let (runner, digest) = std::thread::scope(|scope| {
-            let digest = scope.spawn(|| gguf.digest());
+            let digest = scope.spawn(|| self.digest(&gguf, seen));
             (model::load_open(&gguf, &options, &mut report), digest.join())
         });
         let runner = runner.map_err(|error| error.to_string())?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use flags::Flags;
 use folders::Folders;
 use keys::{KEYS, Key};
-use values::{Amount, Kernels};
+use values::{Amount, Kernels, Switch};
 
 /// Everything that can be set, parsed and bounded.
 #[derive(Debug)]
@@ -50,6 +50,12 @@ pub(crate) struct Settings {
     pub(crate) prefill_chunk: usize,
     /// How tokens are chosen for requests that set no temperature.
     pub(crate) sampling: engine::Sampling,
+    /// Whether KV is kept on disk.
+    pub(crate) store: Switch,
+    /// Bytes that the store takes on disk at most.
+    pub(crate) store_max: u64,
+    /// Bytes of the disk that the store leaves free.
+    pub(crate) store_floor: u64,
     /// The file with the API key.
     pub(crate) api_key_file: Option<PathBuf>,
     /// Host names that clients may use beside the loopback ones.
@@ -204,6 +210,9 @@ impl Settings {
             repetition_penalty: r.one("repetition_penalty", |text| values::number(text, 0.5..=2.0))?,
             ..engine::Sampling::default()
         };
+        let store = r.one("store", values::switch)?;
+        let store_max = r.one("store_max", values::disk_bytes)?;
+        let store_floor = r.one("store_floor", values::disk_bytes)?;
         let api_key_file = r.optional("api_key_file", |text| Ok(PathBuf::from(text)))?;
         let allow_host = r.many("allow_host", values::host_name)?;
         let allow_origin = r.many("allow_origin", values::origin)?;
@@ -242,6 +251,9 @@ impl Settings {
             queue_timeout,
             prefill_chunk,
             sampling,
+            store,
+            store_max,
+            store_floor,
             api_key_file,
             allow_host,
             allow_origin,

@@ -18,6 +18,7 @@ use super::client::{Client, ClientError, refused};
 use super::{CLEAN, INTERRUPTED, RunArguments, fail, settings};
 use crate::app::{App, Prepared};
 use crate::headless::QuitSignals;
+use crate::kv_store::WhenLocked;
 use crate::settings::{Settings, Source};
 use crate::{logs, model_file};
 
@@ -151,7 +152,7 @@ async fn host(mut settings: Settings, question: Question) -> ExitCode {
     };
     settings.address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let key = uuid::Uuid::new_v4().simple().to_string();
-    let prepared = match Prepared::with_key(&settings, Some(key.clone())).await {
+    let prepared = match Prepared::with_key(&settings, Some(key.clone()), WhenLocked::GoWithout).await {
         Ok(prepared) => prepared,
         Err(line) => return fail(&line),
     };

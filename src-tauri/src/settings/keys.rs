@@ -87,6 +87,9 @@ pub(crate) const KEYS: &[Key] = &[
         "1.15",
         "For such requests: how much tokens that occurred lose; 1 is off",
     ),
+    engine("store", "on|off", "on", "Keep conversations' KV on disk, so that they are warm after a restart"),
+    engine("store_max", "BYTES", "16GiB", "Disk space that the store takes at most"),
+    engine("store_floor", "BYTES", "2GiB", "Disk space that the store leaves free"),
     shared(
         "api_key_file",
         "PATH",

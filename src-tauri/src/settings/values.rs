@@ -25,6 +25,32 @@ pub(crate) enum Kernels {
     Named(String),
 }
 
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Switch {
+    /// It happens.
+    On,
+    /// It does not.
+    Off,
+}
+
+/// `on` or `off`.
+pub(crate) fn switch(text: &str) -> Result<Switch, String> {
+    match text {
+        "on" => Ok(Switch::On),
+        "off" => Ok(Switch::Off),
+        _ => Err("on or off is wanted".to_owned()),
+    }
+}
+
+/// Disk space: a size, or 0.
+pub(crate) fn disk_bytes(text: &str) -> Result<u64, String> {
+    if text == "0" {
+        return Ok(0);
+    }
+    bytes(text).map_err(|_| "a size such as 500MiB or 16G is wanted".to_owned())
+}
+
 /// An IP address, or `localhost`.
 pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
     if text.eq_ignore_ascii_case("localhost") {

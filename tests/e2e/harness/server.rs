@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -29,7 +30,7 @@ pub(crate) fn samovar(data: &Path) -> Command {
 
 /// How a server is to be started.
 pub(crate) struct Setup {
-    data: TempDir,
+    data: Arc<TempDir>,
     arguments: Vec<String>,
 }
 
@@ -39,7 +40,7 @@ impl Setup {
     pub(crate) fn new(name: &str) -> Setup {
         let data = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(data.path().join("holds")).expect("a folder for hold points");
-        let setup = Setup { data, arguments: Vec::new() };
+        let setup = Setup { data: Arc::new(data), arguments: Vec::new() };
         setup
             .with("--model", &model(name).display().to_string())
             .with("--kv-pool", "256MiB")
@@ -92,6 +93,7 @@ impl Setup {
             stderr_path,
             holds,
             data: self.data,
+            arguments: self.arguments,
         };
         let address = line.trim_end().strip_prefix("listening on http://");
         server.address = address
@@ -115,7 +117,8 @@ pub(crate) struct Samovar {
     stdout: BufReader<ChildStdout>,
     stderr_path: PathBuf,
     holds: PathBuf,
-    data: TempDir,
+    data: Arc<TempDir>,
+    arguments: Vec<String>,
 }
 
 impl Drop for Samovar {
@@ -136,6 +139,11 @@ impl Samovar {
 
     pub(crate) fn data(&self) -> &Path {
         self.data.path()
+    }
+
+    /// The same once more, on the same folder; this one must have ended.
+    pub(crate) fn again(&self) -> Setup {
+        Setup { data: Arc::clone(&self.data), arguments: self.arguments.clone() }
     }
 
     pub(crate) fn connect(&self) -> Connection {

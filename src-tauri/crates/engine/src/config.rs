@@ -41,7 +41,7 @@ impl Default for EngineConfig {
             prefill_chunk: 256,
             max_batch: 16,
             step_target: Duration::from_millis(250),
-            store: Arc::new(StoreOff),
+            store: Arc::new(StoreOff::default()),
             holds: HoldPoints::none(),
             clock: Clock::system(),
         }

@@ -1,5 +1,6 @@
 //! The store as the engine sees it.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::agent::{AgentManifest, AgentSummary, Pin};
@@ -125,6 +126,15 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// What an error of the disk means.
+    pub fn of(error: &io::Error) -> Trouble {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::DiskFull,
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Trouble::ReadOnly,
+            _ => Trouble::Io,
+        }
+    }
+
     /// The label in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ use crate::disk::{DiskFile, read_exact, write_all};
 use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
 use crate::index::Place;
 use crate::open::agents_dir;
-use crate::writer::{Writer, trouble_of};
+use crate::writer::Writer;
 
 /// Bytes that are overwritten at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -61,10 +61,12 @@ impl Writer {
         let is_there = self.shared.books().agent_files.contains_key(name);
         if is_there {
             match self.disk.remove(&dir.join(name)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(trouble_of(&error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Trouble::of(&error));
+                }
                 _ => {}
             }
-            self.disk.sync_dir(&dir).map_err(|error| trouble_of(&error))?;
+            self.disk.sync_dir(&dir).map_err(|error| Trouble::of(&error))?;
             self.shared.books().agent_files.remove(name);
         }
         Ok(())
@@ -74,9 +76,9 @@ impl Writer {
         let file = self.shared.books().segments.get(&id).map(|segment| Arc::clone(&segment.file));
         let Some(file) = file else { return Ok(()) };
         for at in places {
-            self.erase_body(&*file, *at).map_err(|error| trouble_of(&error))?;
+            self.erase_body(&*file, *at).map_err(|error| Trouble::of(&error))?;
         }
-        file.sync().map_err(|error| trouble_of(&error))
+        file.sync().map_err(|error| Trouble::of(&error))
     }
 
     fn erase_body(&mut self, file: &dyn DiskFile, at: Position) -> std::io::Result<()> {

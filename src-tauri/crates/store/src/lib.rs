@@ -12,6 +12,7 @@
 //! Read `block_store.rs` first for the interface, `FORMAT.md` for the files, then `writer.rs`.
 
 pub mod agent;
+mod backup;
 pub mod block_store;
 mod books;
 mod disk;

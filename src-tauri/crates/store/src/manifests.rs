@@ -10,7 +10,7 @@ use crate::books::{AgentId, Books};
 use crate::disk::write_all;
 use crate::open::{METER, agents_dir};
 use crate::room::Purpose;
-use crate::writer::{METER_EVERY, Writer, trouble_of};
+use crate::writer::{METER_EVERY, Writer};
 
 impl Writer {
     /// Write the manifests that have changed.
@@ -21,7 +21,7 @@ impl Writer {
         }
         let written = ids.iter().try_for_each(|id| self.write_agent(id)).and_then(|()| {
             let dir = agents_dir(&self.config.dir);
-            self.disk.sync_dir(&dir).map_err(|error| trouble_of(&error))
+            self.disk.sync_dir(&dir).map_err(|error| Trouble::of(&error))
         });
         if written.is_err() {
             self.shared.books().dirty_agents.extend(ids);
@@ -36,7 +36,7 @@ impl Writer {
         let bytes = agent.encode();
         self.make_room(bytes.len() as u64, Purpose::Save)?;
         let path = agents_dir(&self.config.dir).join(&name);
-        self.replace(&path, &bytes).map_err(|error| trouble_of(&error))?;
+        self.replace(&path, &bytes).map_err(|error| Trouble::of(&error))?;
         self.shared.books().agent_files.insert(name, bytes.len() as u64);
         Ok(())
     }

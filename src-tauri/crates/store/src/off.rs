@@ -1,10 +1,15 @@
 //! The store that is switched off: nothing is kept and nothing is found.
 
-use crate::block_store::{BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, StoreStats};
+use crate::block_store::{
+    BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, StoreStats, Trouble,
+};
 
 /// Keeps nothing. Saving succeeds, because nobody was promised that it would be there again.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct StoreOff;
+pub struct StoreOff {
+    /// Why there is no store, where that is not what the user wanted.
+    pub trouble: Option<Trouble>,
+}
 
 impl BlockStore for StoreOff {
     fn is_on(&self) -> bool {
@@ -24,7 +29,7 @@ impl BlockStore for StoreOff {
     }
 
     fn stats(&self) -> StoreStats {
-        StoreStats::default()
+        StoreStats { trouble: self.trouble, ..StoreStats::default() }
     }
 }
 
@@ -37,14 +42,14 @@ mod tests {
     fn a_store_that_is_off_answers_every_restore_with_absent() {
         let (sender, receiver) = channel();
         let keys = vec![BlockKey { hash: [1; 32], group: 0 }, BlockKey { hash: [2; 32], group: 1 }];
-        StoreOff.restore(keys, Box::new(move |found| sender.send(found).unwrap()));
+        StoreOff::default().restore(keys, Box::new(move |found| sender.send(found).unwrap()));
         assert_eq!(receiver.recv().unwrap(), vec![Err(MissReason::Absent), Err(MissReason::Absent)]);
     }
 
     #[test]
     fn a_flush_of_a_store_that_is_off_ends_at_once() {
         let (sender, receiver) = channel();
-        StoreOff.flush(Box::new(move |report| sender.send(report).unwrap()));
+        StoreOff::default().flush(Box::new(move |report| sender.send(report).unwrap()));
         assert_eq!(receiver.recv().unwrap(), FlushReport::default());
     }
 }

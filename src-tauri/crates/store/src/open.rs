@@ -50,7 +50,7 @@ impl StoreConfig {
             segment_bytes: (max_bytes / 16).clamp(1 << 20, 64 << 20),
             commit_after: Duration::from_millis(500),
             min_anonymous_tokens: 256,
-            exclude_from_backup: |_| Ok(()),
+            exclude_from_backup: crate::backup::exclude,
             retry_after: Duration::from_secs(1),
         }
     }

@@ -16,7 +16,7 @@ use crate::format::{Kind, Position, RECORD_HEADER_BYTES, RecordHeader, body_dige
 use crate::index::{Place, Spot};
 use crate::open::{segment_path, segments_dir};
 use crate::scan::scan;
-use crate::writer::{Move, Writer, trouble_of};
+use crate::writer::{Move, Writer};
 
 /// Small segments, each under a quarter of the full size, that are left alone.
 const MAX_SMALL_SEGMENTS: usize = 8;
@@ -55,7 +55,7 @@ impl Writer {
 
     /// Nothing is given up for the floor: what fills the disk is somebody else's, and would have it back at once.
     fn check_floor(&self, n_bytes: u64) -> Result<(), Trouble> {
-        let free = self.disk.free_bytes(&self.config.dir).map_err(|error| trouble_of(&error))?;
+        let free = self.disk.free_bytes(&self.config.dir).map_err(|error| Trouble::of(&error))?;
         if free < self.config.free_space_floor.saturating_add(n_bytes) {
             return Err(Trouble::DiskFull);
         }
@@ -137,7 +137,7 @@ impl Writer {
         else {
             return Ok(());
         };
-        let found = scan(&*file, id).map_err(|error| trouble_of(&error))?;
+        let found = scan(&*file, id).map_err(|error| Trouble::of(&error))?;
         for (at, header) in found.records {
             match header.kind {
                 Kind::Block(_) => self.copy_block(&*file, at, &header)?,
@@ -177,7 +177,7 @@ impl Writer {
         let body = at.offset + RECORD_HEADER_BYTES as u64;
         read_exact(file, &mut tokens, body)
             .and_then(|()| read_exact(file, &mut payload, body + tokens.len() as u64))
-            .map_err(|error| trouble_of(&error))?;
+            .map_err(|error| Trouble::of(&error))?;
         if body_digest(&tokens, &payload) != header.body_digest {
             self.lose(&header.key);
             return Ok(());
@@ -194,7 +194,7 @@ impl Writer {
     }
 
     fn remove_segment(&mut self, id: u64) -> Result<(), Trouble> {
-        self.disk.remove(&segment_path(&self.config.dir, id)).map_err(|error| trouble_of(&error))?;
+        self.disk.remove(&segment_path(&self.config.dir, id)).map_err(|error| Trouble::of(&error))?;
         self.shared.books().segments.remove(&id);
         // A name that comes back after a power cut brings dead or doubled records, which do no harm.
         let _ = self.disk.sync_dir(&segments_dir(&self.config.dir));

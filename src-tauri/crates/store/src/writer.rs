@@ -293,7 +293,7 @@ impl Writer {
         let written = write_all(&*file, &front, end)
             .and_then(|()| write_all(&*file, payload, end + front.len() as u64));
         if let Err(error) = written {
-            return Err(trouble_of(&error));
+            return Err(Trouble::of(&error));
         }
         self.count(n_bytes);
         if let Some(active) = &mut self.active {
@@ -305,7 +305,7 @@ impl Writer {
     fn begin_segment(&mut self) -> Result<(), Trouble> {
         let id = self.next_segment;
         let path = segment_path(&self.config.dir, id);
-        let file = self.disk.create(&path).map_err(|error| trouble_of(&error))?;
+        let file = self.disk.create(&path).map_err(|error| Trouble::of(&error))?;
         self.next_segment += 1;
         let n_bytes = SEGMENT_HEADER_BYTES as u64;
         let segment = Segment {
@@ -320,7 +320,7 @@ impl Writer {
             .and_then(|()| self.disk.sync_dir(&segments_dir(&self.config.dir)));
         if let Err(error) = begun {
             // Left behind, it is an empty segment, which goes as soon as the disk lets it.
-            return Err(trouble_of(&error));
+            return Err(Trouble::of(&error));
         }
         self.count(n_bytes);
         self.active = Some(Active { id, file, end: n_bytes, synced_end: n_bytes });
@@ -372,7 +372,7 @@ impl Writer {
             // ask again, write elsewhere.
             self.to_cut.push((active.id, active.synced_end, Seal::Not));
             self.active = None;
-            return Err(trouble_of(&error));
+            return Err(Trouble::of(&error));
         }
         active.synced_end = active.end;
         let active_id = active.id;
@@ -438,7 +438,7 @@ impl Writer {
             self.begin_segment()?;
         }
         match &self.active {
-            Some(active) => active.file.sync().map_err(|error| trouble_of(&error)),
+            Some(active) => active.file.sync().map_err(|error| Trouble::of(&error)),
             None => Ok(()),
         }
     }
@@ -525,14 +525,5 @@ impl Writer {
         let counters = &mut self.shared.books().counters;
         counters.written_today_bytes = self.meter.1;
         counters.written_bytes += n_bytes;
-    }
-}
-
-/// What the caller can do about it.
-pub(crate) fn trouble_of(error: &io::Error) -> Trouble {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::DiskFull,
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Trouble::ReadOnly,
-        _ => Trouble::Io,
     }
 }

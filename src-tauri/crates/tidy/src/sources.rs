@@ -7,6 +7,10 @@ pub const UNSAFE_FILES: &[(&str, &str)] = &[
     ("src-tauri/crates/kernels/", "SIMD, the worker pool, aligned memory"),
     ("src-tauri/crates/model/src/mmap.rs", "the memory map of the weights"),
     ("src-tauri/crates/store/src/free_space.rs", "the one call for free disk space, which std lacks"),
+    (
+        "src-tauri/crates/store/src/backup.rs",
+        "the one call for an extended attribute on macOS, which std lacks",
+    ),
 ];
 
 /// Files that may read the environment.
