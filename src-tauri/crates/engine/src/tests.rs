@@ -7,6 +7,7 @@ mod constraining;
 mod draining;
 mod faults;
 mod house;
+mod keeping;
 mod lifecycle;
 mod queueing;
 mod restoring;

@@ -1,0 +1,194 @@
+//! The disk's troubles cost time and never a request: damage, refusals, bounds, and a second process.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::harness::server::samovar;
+use crate::harness::{SMOLLM2, Samovar, Setup, eventually};
+use crate::warmth::{complete, metric, prose, restarted, stopped};
+
+fn segments(data: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(data.join("store/segments")).expect("the store's segments");
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Bytes that all files of the store take on disk.
+fn disk_bytes(data: &Path) -> u64 {
+    let folders = ["store", "store/segments", "store/agents"].map(|folder| data.join(folder));
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(Result::unwrap);
+    // One that goes while we look takes nothing.
+    files
+        .filter_map(|entry| entry.metadata().ok())
+        .filter(fs::Metadata::is_file)
+        .map(|m| m.blocks() * 512)
+        .sum()
+}
+
+#[test]
+fn damaged_files_are_a_miss_with_a_reason_and_the_answer_is_the_same() {
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage, &str); 4] = [
+        ("flipped", |bytes| bytes.iter_mut().skip(3000).step_by(100_000).for_each(|b| *b ^= 0x10), "corrupt"),
+        ("truncated", |bytes| bytes.truncate(bytes.len() / 2), ""),
+        ("foreign", |bytes| bytes.iter_mut().for_each(|b| *b = 0xA5), ""),
+        // The version in the segment's header.
+        ("of another version", |bytes| bytes[8] = 0x7F, ""),
+    ];
+    let server = Samovar::ready();
+    let prompt = prose(20, 300);
+    let cold = complete(&server, &prompt, 8);
+    let mut setup = stopped(server);
+    let whole: Vec<(PathBuf, Vec<u8>)> =
+        segments(setup.data()).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    assert!(!whole.is_empty());
+    for (what, damage, reason) in damages {
+        for path in segments(setup.data()) {
+            fs::remove_file(path).unwrap();
+        }
+        for (path, bytes) in &whole {
+            let mut bytes = bytes.clone();
+            damage(&mut bytes);
+            fs::write(path, bytes).unwrap();
+        }
+        let server = setup.ready();
+        let again = complete(&server, &prompt, 8);
+        assert_eq!(again.text, cold.text, "{what}");
+        assert!(again.cached_tokens < again.whole_blocks(), "{what}: {again:?}");
+        assert!(metric(&server, "samovar_restore_misses_total") > 0.0, "{what}");
+        let record = &server.get("/admin/requests").json()["requests"][0];
+        if !reason.is_empty() {
+            assert!(record["restore_misses"][reason].as_u64() > Some(0), "{what}: {record}");
+            assert!(metric(&server, "samovar_store_quarantined_total") > 0.0, "{what}");
+        }
+        // What was computed again is there again.
+        let server = restarted(server);
+        let warm = complete(&server, &prompt, 8);
+        assert!(warm.cached_tokens >= warm.whole_blocks(), "{what}: {warm:?}");
+        assert_eq!(warm.text, cold.text, "{what}");
+        setup = stopped(server);
+    }
+}
+
+#[test]
+fn a_disk_that_refuses_is_said_to_and_saving_goes_on_when_it_takes_bytes_again() {
+    // Segments of one block, so that every block needs a new file.
+    let server = Setup::new(SMOLLM2).with("--store-max", "64MiB").ready();
+    let folder = server.data().join("store/segments");
+    let away = server.data().join("segments-away");
+    fs::rename(&folder, &away).unwrap();
+    let prompt = prose(21, 700);
+    let cold = complete(&server, &prompt, 8);
+    let status = eventually("the status says so", || {
+        let status = server.get("/admin/status").json()["store"].clone();
+        (status["saving"] == "not saved").then_some(status)
+    });
+    assert!(status["trouble"].is_string(), "{status}");
+    assert_eq!(metric(&server, "samovar_store_not_saving"), 1.0);
+    assert_eq!(server.get("/health/ready").status, 200);
+    // Nothing of that is in anybody's way.
+    assert_eq!(complete(&server, &prompt, 8).text, cold.text);
+
+    fs::rename(&away, &folder).unwrap();
+    eventually("saving works again", || {
+        let status = &server.get("/admin/status").json()["store"];
+        (status["saving"] == "saving" && status["queued_bytes"] == 0).then_some(())
+    });
+    // What the pool still has is saved after all.
+    let server = restarted(server);
+    let warm = complete(&server, &prompt, 8);
+    assert!(warm.cached_tokens >= warm.whole_blocks(), "{warm:?}");
+    assert_eq!(warm.text, cold.text);
+}
+
+#[test]
+fn a_disk_as_full_as_its_floor_is_left_alone_and_requests_are_answered() {
+    let server = Setup::new(SMOLLM2).with("--store-floor", "1000TiB").ready();
+    let prompt = prose(22, 300);
+    let cold = complete(&server, &prompt, 8);
+    let status = eventually("the status says so", || {
+        let status = server.get("/admin/status").json()["store"].clone();
+        (status["saving"] == "not saved").then_some(status)
+    });
+    assert_eq!((&status["trouble"], &status["blocks"]), (&json!("disk_full"), &json!(0)), "{status}");
+    assert!(disk_bytes(server.data()) < 64 << 10, "{} bytes", disk_bytes(server.data()));
+    let server = stopped(server).with("--store-floor", "0").ready();
+    let again = complete(&server, &prompt, 8);
+    assert_eq!((again.cached_tokens, &again.text), (0, &cold.text));
+    let server = restarted(server);
+    assert!(complete(&server, &prompt, 8).cached_tokens > 0);
+}
+
+#[test]
+fn the_store_never_takes_more_than_its_cap() {
+    const CAP: u64 = 24 << 20;
+    let server = Setup::new(SMOLLM2).with("--store-max", "24MiB").with("--store-floor", "0").ready();
+    for i in 0..5 {
+        complete(&server, &prose(30 + i, 300), 8);
+        let taken = disk_bytes(server.data());
+        assert!(taken <= CAP, "{taken} bytes after {} prompts", i + 1);
+    }
+    eventually("everything is on disk", || {
+        let status = &server.get("/admin/status").json()["store"];
+        (status["queued_bytes"] == 0 && status["saving"] == "saving").then_some(())
+    });
+    assert!(metric(&server, "samovar_store_evicted_blocks_total") > 0.0);
+    assert!(metric(&server, "samovar_store_written_today_bytes") > CAP as f64);
+    let status = &server.get("/admin/status").json()["store"];
+    assert_eq!(status["max_bytes"], CAP, "{status}");
+    assert!(status["bytes"].as_u64() <= Some(CAP), "{status}");
+    assert!(disk_bytes(server.data()) <= CAP);
+    // The last one is the one that is kept.
+    let server = restarted(server);
+    let last = complete(&server, &prose(34, 300), 8);
+    assert!(last.cached_tokens >= last.whole_blocks(), "{last:?}");
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_costs_its_warmth_and_no_request() {
+    let setup = Setup::new(SMOLLM2);
+    // A file where the folder should be.
+    fs::write(setup.data().join("store"), b"not a folder").unwrap();
+    let server = setup.ready();
+    assert_eq!(complete(&server, "Tea is", 4).completion_tokens, 4);
+    let status = &server.get("/admin/status").json()["store"];
+    assert_eq!((&status["on"], &status["saving"]), (&json!(false), &json!("not saved")), "{status}");
+}
+
+#[test]
+fn a_second_server_on_the_same_folder_is_told_who_has_it() {
+    let server = Samovar::ready();
+    let model = crate::harness::model(SMOLLM2);
+    let output =
+        samovar(server.data()).args(["serve", "--port", "0", "--model"]).arg(model).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("another process (pid ") && stderr.contains("store"), "{stderr}");
+    assert_eq!(server.get("/health/ready").status, 200);
+}
+
+#[test]
+fn a_store_that_is_off_writes_nothing() {
+    let server = Setup::new(SMOLLM2).with("--store", "off").ready();
+    let prompt = prose(23, 300);
+    complete(&server, &prompt, 4);
+    assert_eq!(server.get("/admin/status").json()["store"]["saving"], "off");
+    let server = restarted(server);
+    assert_eq!(complete(&server, &prompt, 4).cached_tokens, 0);
+    assert!(!server.data().join("store").exists());
+}
+
+#[test]
+fn what_is_on_disk_is_for_its_owner_alone() {
+    let server = Samovar::ready();
+    complete(&server, &prose(24, 300), 4);
+    let setup = stopped(server);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&setup.data().join("store")), 0o700);
+    assert_eq!(mode(&setup.data().join("store/segments")), 0o700);
+    for path in segments(setup.data()) {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}

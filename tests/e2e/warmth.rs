@@ -1,0 +1,258 @@
+//! Context outlives the process: restarts, kills, other models, and a pool that is too small for everybody.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::harness::answer::{chat, endless_chat};
+use crate::harness::{GEMMA3, Response, SMOLLM2, Samovar, Setup, eventually};
+
+/// Tokens of a block, as the settings have it.
+const BLOCK: u64 = 32;
+
+/// Some English of about `1.3 * n_words` tokens, different from the start for every `salt`.
+pub(crate) fn prose(salt: usize, n_words: usize) -> String {
+    const WORDS: [&str; 24] = [
+        "river", "window", "seven", "green", "under", "letter", "morning", "stone", "quiet", "paper",
+        "winter", "market", "garden", "silver", "bridge", "music", "harbour", "light", "table", "north",
+        "story", "little", "engine", "cloud",
+    ];
+    let mut text = format!("Note {salt}:");
+    for i in 0..n_words {
+        let word = WORDS[(i * i + 7 * i * (salt + 1) + salt * 5 + i / 24) % WORDS.len()];
+        write!(text, " {word}{}", if i % 11 == 10 { "." } else { "" }).expect("a string");
+    }
+    text
+}
+
+/// A greedy completion of plain text; both models can do that.
+pub(crate) fn complete(server: &Samovar, prompt: &str, max_tokens: usize) -> Answer {
+    let body = json!({"prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": true});
+    Answer::of(&server.post("/v1/completions", &body))
+}
+
+/// What a test looks at in an answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) prompt_tokens: u64,
+    pub(crate) completion_tokens: u64,
+    pub(crate) cached_tokens: u64,
+}
+
+impl Answer {
+    pub(crate) fn of(response: &Response) -> Answer {
+        assert_eq!(response.status, 200, "{}", response.body);
+        let body = response.json();
+        let choice = &body["choices"][0];
+        let text = choice["text"].as_str().or_else(|| choice["message"]["content"].as_str()).unwrap();
+        let usage = &body["usage"];
+        let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("a count in {usage}"));
+        Answer {
+            text: text.to_owned(),
+            prompt_tokens: count(&usage["prompt_tokens"]),
+            completion_tokens: count(&usage["completion_tokens"]),
+            cached_tokens: count(&usage["prompt_tokens_details"]["cached_tokens"]),
+        }
+    }
+
+    /// Prompt tokens in whole blocks, as far as they may be reused: the last token is always computed.
+    pub(crate) fn whole_blocks(&self) -> u64 {
+        (self.prompt_tokens - 1) / BLOCK * BLOCK
+    }
+}
+
+/// The value of a metric; of a family the sum.
+pub(crate) fn metric(server: &Samovar, name: &str) -> f64 {
+    let text = server.get("/metrics").body;
+    let lines: Vec<f64> = text
+        .lines()
+        .filter(|line| line.split([' ', '{']).next() == Some(name))
+        .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(!lines.is_empty(), "no {name} in\n{text}");
+    lines.iter().sum()
+}
+
+/// Quit, and start again with the same settings over the same folder.
+pub(crate) fn restarted(server: Samovar) -> Samovar {
+    stopped(server).ready()
+}
+
+/// Quit; what comes back can be changed before it starts.
+pub(crate) fn stopped(mut server: Samovar) -> Setup {
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit(), 0, "{}", server.stderr());
+    server.again()
+}
+
+/// Kill it as a power cut would, and wait until it is gone.
+fn killed(mut server: Samovar) -> Setup {
+    server.signal("KILL");
+    eventually("it is gone", || (!server.is_running()).then_some(()));
+    server.again()
+}
+
+#[test]
+fn after_a_restart_a_prompt_is_warm_and_its_answer_the_same() {
+    // Gemma's window is 512 tokens: what it needs is not the start of the prompt but its end.
+    for (model, n_words) in [(SMOLLM2, 500), (GEMMA3, 700)] {
+        let server = Setup::new(model).ready();
+        let prompt = prose(1, n_words);
+        let cold = complete(&server, &prompt, 24);
+        assert_eq!(cold.cached_tokens, 0, "{cold:?}");
+        let server = restarted(server);
+        let warm = complete(&server, &prompt, 24);
+        assert!(warm.cached_tokens >= warm.whole_blocks(), "{model}: {warm:?}");
+        assert_eq!(warm.text, cold.text, "{model}");
+        assert!(metric(&server, "samovar_restored_blocks_total") > 0.0);
+        let record = &server.get("/admin/requests").json()["requests"][0];
+        assert_eq!(record["restored_tokens"].as_u64(), Some(warm.cached_tokens), "{record}");
+        assert_eq!(record["restore_misses"], json!({}), "{record}");
+        // The file was not read again for its digest: that was remembered by the first start.
+        assert!(server.data().join("model-digests").is_file());
+
+        let longer = format!("{prompt}{} And then", cold.text);
+        let next = complete(&server, &longer, 8);
+        assert!(next.cached_tokens >= warm.prompt_tokens, "{model}: {next:?}");
+    }
+}
+
+/// A first turn that is sampled and cut by its length, and the body of the second turn.
+fn first_turn(server: &Samovar, headers: &[(&str, &str)]) -> (Answer, Value) {
+    let mut body = endless_chat(&format!("{} Tell me what this is about.", prose(2, 300)), 40);
+    body["temperature"] = json!(1.0);
+    body["seed"] = json!(7);
+    let first = Answer::of(&server.post_with("/v1/chat/completions", headers, &body));
+    let messages = body["messages"].as_array_mut().unwrap();
+    messages.push(json!({"role": "assistant", "content": first.text}));
+    messages.push(json!({"role": "user", "content": "Go on."}));
+    (first, body)
+}
+
+#[test]
+fn after_a_restart_the_next_turn_of_an_agent_prefills_only_what_the_user_added() {
+    let server = Samovar::ready();
+    let session = [("X-Session-ID", "research")];
+    let (first, next) = first_turn(&server, &session);
+    let server = restarted(server);
+    let second = Answer::of(&server.post_with("/v1/chat/completions", &session, &next));
+    // The last token of an answer is sampled and not computed.
+    let n_computed = first.prompt_tokens + first.completion_tokens - 1;
+    assert!(second.cached_tokens >= n_computed, "{n_computed} of {second:?}");
+    let record = &server.get("/admin/requests").json()["requests"][0];
+    assert_eq!(record["agent"], "research");
+    assert!(record["spliced_tokens"].as_u64() >= Some(first.completion_tokens - 1), "{record}");
+}
+
+#[test]
+fn another_model_sees_nothing_and_the_first_one_comes_back_to_what_it_had() {
+    let server = Setup::new(SMOLLM2).ready();
+    let prompt = prose(3, 400);
+    let cold = complete(&server, &prompt, 8);
+    let gemma = crate::harness::model(GEMMA3).display().to_string();
+    let other = stopped(server).with("--model", &gemma).ready();
+    let foreign = complete(&other, &prompt, 8);
+    assert_eq!(foreign.cached_tokens, 0, "{foreign:?}");
+    let smollm2 = crate::harness::model(SMOLLM2).display().to_string();
+    let server = stopped(other).with("--model", &smollm2).ready();
+    let warm = complete(&server, &prompt, 8);
+    assert!(warm.cached_tokens >= warm.whole_blocks(), "{warm:?}");
+    assert_eq!(warm.text, cold.text);
+}
+
+#[test]
+fn the_same_shape_with_other_weights_is_never_a_hit() {
+    let server = Setup::new(SMOLLM2).ready();
+    let prompt = prose(4, 300);
+    complete(&server, &prompt, 4);
+    let setup = stopped(server);
+    // One bit of the last tensor; the file has the same name and size.
+    let path = setup.data().join(SMOLLM2);
+    let mut bytes = std::fs::read(crate::harness::model(SMOLLM2)).unwrap();
+    let at = bytes.len() - 100;
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let server = setup.with("--model", &path.display().to_string()).ready();
+    assert_eq!(complete(&server, &prompt, 4).cached_tokens, 0);
+}
+
+#[test]
+fn an_answer_that_a_deadline_cut_off_goes_on_warm_after_a_restart() {
+    let mut server = Setup::new(SMOLLM2).with("--drain-timeout", "0").ready();
+    let prompt = prose(5, 300);
+    let body = json!({"prompt": prompt, "max_tokens": 4000, "temperature": 0, "ignore_eos": true});
+    let mut stream = server.stream("/v1/completions", &body);
+    while stream.wait_for_text().text.len() < 200 {}
+    server.signal("TERM");
+    let so_far = stream.finish();
+    assert!(so_far.error.is_some(), "{so_far:?}");
+    assert_eq!(server.wait_for_exit(), 3);
+    let server = server.again().ready();
+    let again = complete(&server, &format!("{prompt}{}", so_far.text), 4);
+    // All of it but what the end of the text may tokenise to by itself, and the last token, which was not computed.
+    assert!(again.cached_tokens + 4 >= again.prompt_tokens, "{again:?}");
+}
+
+#[test]
+fn what_was_saved_before_a_kill_is_warm_and_the_answer_so_far_with_it() {
+    let server = Setup::new(SMOLLM2).ready();
+    let prompt = prose(6, 300);
+    let body = json!({"prompt": prompt, "max_tokens": 4000, "temperature": 0, "ignore_eos": true});
+    let mut stream = server.stream("/v1/completions", &body);
+    let mut so_far = String::new();
+    // Two blocks of the answer are durable.
+    eventually("the answer is on its way to disk", || {
+        so_far = stream.wait_for_text().text.clone();
+        (so_far.len() > 600 && metric(&server, "samovar_store_queued_bytes") == 0.0).then_some(())
+    });
+    let n_saved = metric(&server, "samovar_store_saved_blocks_total") as u64;
+    let server = killed(server).ready();
+    let again = complete(&server, &format!("{prompt}{so_far}"), 4);
+    assert!(again.cached_tokens >= (n_saved * BLOCK).min(again.whole_blocks()), "{n_saved}: {again:?}");
+    assert!(n_saved * BLOCK > 350, "the answer was not saved while it ran: {n_saved} blocks");
+    let fresh = Setup::new(SMOLLM2).ready();
+    assert_eq!(complete(&fresh, &format!("{prompt}{so_far}"), 4).text, again.text);
+}
+
+#[test]
+fn more_agents_than_the_pool_holds_all_come_back_warm() {
+    // 40 blocks of 737,280 bytes; each of the four needs some 14 and a few to go on.
+    let server = Setup::new(SMOLLM2).with("--kv-pool", "29491200").ready();
+    let prompts: Vec<String> = (0..4).map(|i| prose(10 + i, 300)).collect();
+    let ask = |i: usize| {
+        let mut body = json!({"prompt": prompts[i], "max_tokens": 8, "temperature": 0, "ignore_eos": true});
+        body["session_id"] = json!(format!("agent-{i}"));
+        Answer::of(&server.post("/v1/completions", &body))
+    };
+    let cold: Vec<Answer> = (0..4).map(ask).collect();
+    for round in 0..2 {
+        for (i, cold) in cold.iter().enumerate() {
+            let warm = ask(i);
+            assert!(warm.cached_tokens >= warm.whole_blocks(), "round {round}, agent {i}: {warm:?}");
+            assert_eq!(warm.text, cold.text, "round {round}, agent {i}");
+        }
+    }
+    assert!(metric(&server, "samovar_evictions_total") > 0.0, "the pool held them all");
+    assert!(metric(&server, "samovar_restored_blocks_total") > 0.0);
+}
+
+#[test]
+fn a_short_prompt_of_nobody_is_not_written_until_an_agent_goes_on_with_it() {
+    let server = Samovar::ready();
+    let body = chat("Name a colour.", 4);
+    Answer::of(&server.post("/v1/chat/completions", &body));
+    let server = restarted(server);
+    let status = &server.get("/admin/status").json()["store"];
+    assert_eq!((&status["saving"], &status["blocks"]), (&json!("saving"), &json!(0)), "{status}");
+
+    let mut body = chat(&prose(7, 40), 4);
+    let anonymous = Answer::of(&server.post("/v1/chat/completions", &body));
+    body["session_id"] = json!("somebody");
+    let named = Answer::of(&server.post("/v1/chat/completions", &body));
+    assert_eq!(named.cached_tokens, anonymous.prompt_tokens - 1, "{named:?}");
+    let server = restarted(server);
+    let warm = Answer::of(&server.post("/v1/chat/completions", &body));
+    assert!(warm.cached_tokens >= warm.whole_blocks(), "{warm:?}");
+    assert_eq!(warm.text, anonymous.text);
+}
