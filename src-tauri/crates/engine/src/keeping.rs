@@ -54,6 +54,11 @@ fn spans(ranges: &[Range<usize>], n_tokens: usize) -> Vec<TokenSpan> {
     cut.filter(|range| !range.is_empty()).map(span).collect()
 }
 
+/// Every block of an agent, then those of its earlier states.
+pub(crate) fn all_hashes(agent: &AgentManifest) -> impl Iterator<Item = ChainHash> {
+    agent.blocks.iter().chain(&agent.tail).chain(&agent.former).copied().map(ChainHash)
+}
+
 /// Of an agent's blocks, those of its earlier states too, the ones that no other agent of the model rests on.
 pub(crate) fn own_hashes(store: &dyn BlockStore, fingerprint: &[u8; 32], name: &str) -> Vec<ChainHash> {
     let Some(own) = manifest_of(store, name, fingerprint) else { return Vec::new() };
@@ -62,8 +67,7 @@ pub(crate) fn own_hashes(store: &dyn BlockStore, fingerprint: &[u8; 32], name: &
         .filter_map(|other| manifest_of(store, &other.name, fingerprint))
         .flat_map(|other| other.blocks.iter().chain(&other.tail).copied().collect::<Vec<_>>())
         .collect();
-    let all = own.former.iter().chain(&own.blocks).chain(&own.tail);
-    all.filter(|hash| !of_others.contains(*hash)).copied().map(ChainHash).collect()
+    all_hashes(&own).filter(|hash| !of_others.contains(&hash.0)).collect()
 }
 
 /// Remember the answers that are in the manifests of a model that has just been loaded.

@@ -18,7 +18,7 @@ use crate::command::{Command, Submission};
 use crate::config::EngineConfig;
 use crate::event::FinishReason;
 use crate::hold_points::Fault;
-use crate::keeping::{Standing, keep, own_hashes, recall};
+use crate::keeping::{Standing, all_hashes, keep, own_hashes, recall};
 use crate::ledger::Ledger;
 use crate::loader::{Loaded, ModelCard};
 use crate::request::Refusal;
@@ -348,18 +348,23 @@ impl Serving {
     /// Take what an agent has in the pool out of it, as far as it is saved and nobody needs it there.
     pub(crate) fn evict_agent(&mut self, name: &str) {
         let manifest = manifest_of(self.config.store.as_ref(), name, &self.card.fingerprint);
-        let hashes = manifest.iter().flat_map(|m| m.blocks.iter().chain(&m.tail)).copied().map(ChainHash);
+        self.evict(manifest.iter().flat_map(|manifest| all_hashes(manifest)).collect());
+    }
+
+    /// Take idle blocks out of the pool, as far as nothing else continues them.
+    fn evict(&mut self, hashes: Vec<ChainHash>) {
         let keys = self.scheduler.keys_at(hashes);
-        self.scheduler.evict(&keys);
+        // What continues a block may stand before it in the list.
+        while self.scheduler.evict(&keys) > 0 {}
     }
 
     /// Take what only this agent has out of the pool, saved or not; the store is the caller's matter.
     pub(crate) fn forget_agent(&mut self, name: &str) {
         let own = own_hashes(self.config.store.as_ref(), &self.card.fingerprint, name);
-        let keys = self.scheduler.keys_at(own);
+        let keys = self.scheduler.keys_at(own.iter().copied());
         self.saving.drop_blocks(&keys);
         keys.iter().for_each(|key| self.scheduler.mark_saved(key));
-        self.scheduler.evict(&keys);
+        self.evict(own);
         for sequence in self.sequences.values_mut() {
             if sequence.agent.as_deref() == Some(name) && sequence.has_begun() {
                 sequence.is_forgotten = true;

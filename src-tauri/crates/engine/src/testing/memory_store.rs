@@ -169,9 +169,16 @@ impl BlockStore for MemoryStore {
         candidate.origin == Origin::Named || !self.inner().spares_anonymous
     }
 
-    fn put_agent(&self, manifest: AgentManifest) {
+    fn put_agent(&self, mut manifest: AgentManifest) {
         let id = (manifest.name.clone(), manifest.fingerprint);
-        self.inner().agents.insert(id, Arc::new(manifest));
+        let mut inner = self.inner();
+        if let Some(before) = inner.agents.get(&id) {
+            let old = before.blocks.iter().chain(&before.tail).chain(&before.former);
+            let is_kept =
+                |hash: &&[u8; 32]| manifest.blocks.contains(*hash) || manifest.tail.as_ref() == Some(*hash);
+            manifest.former = old.filter(|hash| !is_kept(hash)).copied().collect();
+        }
+        inner.agents.insert(id, Arc::new(manifest));
     }
 
     fn agents(&self) -> Vec<AgentSummary> {
@@ -207,7 +214,7 @@ impl BlockStore for MemoryStore {
         let mut gone = Vec::new();
         inner.agents.retain(|(known, _), agent| {
             if known == name {
-                gone.extend(agent.blocks.iter().chain(&agent.tail).copied());
+                gone.extend(agent.blocks.iter().chain(&agent.tail).chain(&agent.former).copied());
             }
             known != name
         });
