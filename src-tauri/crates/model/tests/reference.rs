@@ -1,4 +1,4 @@
-//! The decoder on real models against llama.cpp, over texts of up to 1,700 tokens.
+//! The decoder on real models against llama.cpp, over texts of up to 2,600 tokens.
 //!
 //! The references are llama.cpp's logits on the model's weights expanded to floats: the model itself, without
 //! anybody's rounding of activations. On the quantised file llama.cpp rounds them to 8 bits as we do, K-quants'
@@ -15,16 +15,13 @@ use model::{CpuRunner, PoolSize, Precision};
 use scheduler::{Logits, LogitsWanted, ModelRunner, Step};
 
 /// Nine positions in ten have their best two tokens further apart than this, in log-probability.
-const CLEAR: f32 = 0.12;
+const CLEAR: f32 = 0.14;
 
 /// Where nothing but the pool's half precision never changed the next token; 19 positions in 20 are as clear.
 const SAFE_UNROUNDED: f32 = 0.05;
 
 /// Where rounding activations to 8 bits never changed the next token.
 const SAFE_AT_8_BITS: f32 = 0.5;
-
-/// What is taken of a text: past three windows of Gemma 3, and no more than the time of tests allows.
-const MAX_TOKENS: usize = 1700;
 
 /// Runs each text through `runner` and adds up how it compares with the text's references.
 fn score<const N: usize>(runner: &mut CpuRunner, texts: &[[&Reference; N]], gaps: [f32; N]) -> [Score; N] {
@@ -33,7 +30,7 @@ fn score<const N: usize>(runner: &mut CpuRunner, texts: &[[&Reference; N]], gaps
     let mut logits = Logits::default();
     for text in texts {
         let mut blocks = Blocks::shuffled(runner.n_blocks(), &mut Random(1));
-        let mut sequence = Sequence::new(1, &text[0].tokens[..text[0].tokens.len().min(MAX_TOKENS)], &layout);
+        let mut sequence = Sequence::new(1, &text[0].tokens, &layout);
         let mut scores = [const { Score::NONE }; N];
         while sequence.n_left() > 0 {
             let (start, n) = (sequence.n_done, sequence.n_left().min(100));
@@ -83,7 +80,12 @@ fn check_as_stored(model: &str, name: &str) {
     assert!(100 * clear.n_wrong <= clear.n_clear, "{} of {}", clear.n_wrong, clear.n_clear);
     assert_eq!(safe.n_wrong, 0, "a gap of {}", safe.widest_wrong);
     // Here llama.cpp's own rounding comes on top.
-    assert!(200 * same_file.n_wrong <= same_file.n_clear, "{} of {}", same_file.n_wrong, same_file.n_clear);
+    assert!(
+        1000 * same_file.n_wrong <= 2 * same_file.n_clear,
+        "{} of {}",
+        same_file.n_wrong,
+        same_file.n_clear
+    );
 }
 
 /// Nothing rounded but keys and values: the same next token wherever the gap is above [`SAFE_UNROUNDED`], which is
@@ -116,7 +118,7 @@ fn gemma3_agrees_with_llama_cpp() {
 
 #[test]
 fn smollm2_without_rounding_agrees_with_llama_cpp_at_every_clear_position() {
-    check_expanded(SMOLLM2, "smollm2", &["chat", "code", "dialogue", "lists", "prose"]);
+    check_expanded(SMOLLM2, "smollm2", &["chat", "code", "dialogue", "languages", "lists", "prose"]);
 }
 
 #[test]
