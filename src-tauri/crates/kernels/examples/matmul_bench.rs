@@ -128,7 +128,7 @@ impl Bench<'_> {
         let m = self.model;
         let x = |n: usize| (0..n).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect::<Vec<f32>>();
         let mut buffers = Buffers {
-            acts: Activations::new(),
+            acts: Activations::default(),
             hidden: x(n_rows * m.hidden),
             qkv: m.qkv.map(|n| vec![0.0; n_rows * n]),
             attended: x(n_rows * m.qkv[0]),

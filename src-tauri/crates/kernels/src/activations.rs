@@ -12,6 +12,10 @@
 //! The gap keeps the distance between two columns of a row off a power of two, which would map them to the
 //! same few cache sets. Float weights read the rows as they are.
 //!
+//! [`Rounding::Bits16`] adds a second plane of the same shape: what the first rounding left of each value, as bytes
+//! that count a 254th of the first plane's. A kernel passes over it as over the first, so a product of 16 bits costs
+//! two of 8 and reads its weights once.
+//!
 //! A block whose values are not all finite gets NaN as its scale: the outputs of that row become NaN, those of
 //! other rows do not.
 
@@ -63,6 +67,26 @@ impl Form {
     }
 }
 
+/// How finely values are rounded for quantised weights.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Rounding {
+    /// To 8 bits, as llama.cpp does.
+    #[default]
+    Bits8,
+    /// To 16 bits: for about twice the arithmetic, an error 254 times smaller.
+    Bits16,
+}
+
+impl Rounding {
+    /// Planes of bytes that a row has.
+    fn n_planes(self) -> usize {
+        match self {
+            Rounding::Bits8 => 1,
+            Rounding::Bits16 => 2,
+        }
+    }
+}
+
 /// What belongs to the 32 bytes of a row.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
@@ -81,31 +105,52 @@ pub(crate) struct Meta {
 #[allow(unsafe_code)]
 unsafe impl Zeroable for Meta {}
 
+/// Bytes of all rows with what belongs to them.
+pub(crate) struct Plane {
+    /// 32 of row r and column block b at `32 (b stride + r)`.
+    pub(crate) q: AlignedBuf<i8>,
+    /// At `b stride + r`.
+    pub(crate) meta: AlignedBuf<Meta>,
+}
+
+impl Plane {
+    /// Where the bytes of block and row `i` are, and what belongs to them.
+    ///
+    /// # Safety
+    /// There is such a block and row.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn at(&self, i: usize) -> (*const i8, *const Meta) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.q.as_ptr().add(32 * i), self.meta.as_ptr().add(i)) }
+    }
+}
+
 /// Input rows `[n_rows, n_in]`, quantised. The memory is kept from one step to the next.
 pub struct Activations {
     form: Form,
     n_rows: usize,
     n_in: usize,
-    q: AlignedBuf<i8>,
-    meta: AlignedBuf<Meta>,
+    /// As many as the rounding asks for.
+    planes: Vec<Plane>,
     x: AlignedBuf<f32>,
 }
 
 impl Default for Activations {
     fn default() -> Self {
-        Activations::new()
+        Activations::new(Rounding::default())
     }
 }
 
 impl Activations {
-    /// No rows.
-    pub fn new() -> Activations {
+    /// No rows; those to come are rounded as `rounding` says.
+    pub fn new(rounding: Rounding) -> Activations {
+        let plane = |_| Plane { q: AlignedBuf::empty(), meta: AlignedBuf::empty() };
         Activations {
             form: Form::Both,
             n_rows: 0,
             n_in: 0,
-            q: AlignedBuf::empty(),
-            meta: AlignedBuf::empty(),
+            planes: (0..rounding.n_planes()).map(plane).collect(),
             x: AlignedBuf::empty(),
         }
     }

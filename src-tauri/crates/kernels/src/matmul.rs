@@ -1,7 +1,7 @@
 //! Products of input rows with packed weights.
 //!
 //! For each output, the integer products of 32 columns are summed exactly; then comes one chain of fused
-//! f32 operations over the column blocks, in their order. Float weights have one chain over the columns. That
+//! f32 operations over the column blocks, in their order, and within a block over the planes of the rows. Float weights have one chain over the columns. That
 //! order is the same for one row and for many, for every split, and for every instruction set, so the bits
 //! are too.
 //!
@@ -88,7 +88,7 @@ pub fn matmul_each(threads: &Threads, isa: Isa, acts: &Activations, products: &m
         });
         return;
     }
-    let chunk = chunk_rows(acts.n_in());
+    let chunk = chunk_rows(acts);
     for product in &shared {
         let (n_chunks, n_tiles) = (n_rows.div_ceil(chunk), product.weights.n_tiles());
         let n_parts = (4 * threads.n()).div_ceil(n_chunks).min(n_tiles);
@@ -103,12 +103,13 @@ pub fn matmul_each(threads: &Threads, isa: Isa, acts: &Activations, products: &m
     }
 }
 
-/// Rows that a kernel takes at once; fewer when that many rows of `n_in` columns would leave the second-level
-/// cache no room.
-fn chunk_rows(n_in: usize) -> usize {
+/// Rows that a kernel takes at once; fewer when that many rows of `acts` would leave the second-level cache no
+/// room.
+fn chunk_rows(acts: &Activations) -> usize {
     const CACHE_BYTES: usize = 512 * 1024;
-    // 32 bytes and 16 of sums and scale for each 32 columns.
-    (CACHE_BYTES * 32 / (48 * n_in) / 16 * 16).clamp(32, MAX_ROWS)
+    // 32 bytes and 16 of sums and scale for each 32 columns of a plane.
+    let row_bytes = 48 * acts.planes().len() * acts.n_in() / 32;
+    (CACHE_BYTES / row_bytes.max(1) / 16 * 16).clamp(32, MAX_ROWS)
 }
 
 /// Whether products with a type read the rows as they are.
@@ -138,7 +139,7 @@ impl<'a> Shared<'a> {
     /// # Safety
     /// No other worker has the same tile and row at the same time.
     unsafe fn run(&self, isa: Isa, acts: &Activations, tiles: Range<usize>, rows: Range<usize>) {
-        let chunk = chunk_rows(acts.n_in());
+        let chunk = chunk_rows(acts);
         for first_row in rows.clone().step_by(chunk) {
             let rows = first_row..rows.end.min(first_row + chunk);
             for tile_idx in tiles.clone() {

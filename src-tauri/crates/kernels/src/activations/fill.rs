@@ -2,8 +2,8 @@
 //! the first-level cache instead of going through memory.
 #![allow(unsafe_code)]
 
-use super::quantize::quantize_row;
-use super::{Activations, Form, Meta};
+use super::quantize::{Target, quantize_row};
+use super::{Activations, Form, Plane};
 use crate::aligned::{AlignedBuf, Zeroable};
 use crate::isa::Isa;
 use crate::ops::norm::norm_in_place;
@@ -127,8 +127,10 @@ impl Activations {
         }
         (self.form, self.n_rows, self.n_in) = (form, n_values / n_in, n_in);
         let n_blocks = if form.has_int8() { self.stride() * (n_in / 32) } else { 0 };
-        grow(&mut self.q, n_blocks * 32);
-        grow(&mut self.meta, n_blocks);
+        for plane in &mut self.planes {
+            grow(&mut plane.q, n_blocks * 32);
+            grow(&mut plane.meta, n_blocks);
+        }
         grow(&mut self.x, if form.has_f32() { n_values } else { 0 });
     }
 
@@ -139,8 +141,11 @@ impl Activations {
 
     pub(super) fn fill(&mut self, threads: &Threads, isa: Isa, source: Source<'_>) {
         let (form, n_rows, n_in, stride) = (self.form, self.n_rows, self.n_in, self.stride());
-        let q = SharedMut::new(&mut self.q);
-        let meta = SharedMut::new(&mut self.meta);
+        let planes: Vec<_> = self
+            .planes
+            .iter_mut()
+            .map(|plane| (SharedMut::new(&mut plane.q), SharedMut::new(&mut plane.meta)))
+            .collect();
         let kept = SharedMut::new(&mut self.x);
         let grain = if n_rows * n_in < MIN_SPLIT { n_rows } else { n_rows.div_ceil(4 * threads.n()).min(16) };
         threads.for_each(n_rows, grain, |rows| {
@@ -155,7 +160,12 @@ impl Activations {
                     // SAFETY: each row is handed out once; a row's blocks are its own, `stride` rows apart, and
                     // `resize` made room for all of them.
                     unsafe {
-                        quantize_row(isa, values, q.as_ptr().add(32 * row), meta.as_ptr().add(row), stride);
+                        let target = |i: usize| Target {
+                            q: planes[i].0.as_ptr().add(32 * row),
+                            meta: planes[i].1.as_ptr().add(row),
+                        };
+                        let rest = (planes.len() > 1).then(|| target(1));
+                        quantize_row(isa, values, target(0), rest, stride);
                     }
                 }
             }
@@ -167,14 +177,9 @@ impl Activations {
         self.form
     }
 
-    /// The bytes: 32 of row r and column block b at `32 (b stride + r)`.
-    pub(crate) fn q(&self) -> &[i8] {
-        &self.q
-    }
-
-    /// What belongs to them: at `b stride + r`.
-    pub(crate) fn meta(&self) -> &[Meta] {
-        &self.meta
+    /// The rows' bytes, and those of what the first rounding left.
+    pub(crate) fn planes(&self) -> &[Plane] {
+        &self.planes
     }
 
     /// The values as they are, `[n_rows, n_in]`.

@@ -13,51 +13,89 @@ const TINY: f32 = 1e-30;
 /// 1.5 × 2^23: added to a number below 2^22 it leaves the nearest integer (ties to even) in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// Quantises `values`: the bytes of block b go to `q + 32 b stride`, the rest to `meta + b stride`.
+/// What of a value a byte leaves is at most half of what the byte counts, and so is 127 of these steps.
+const STEPS_OF_REST: f32 = 254.0;
+
+/// Where a row's first block goes.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) q: *mut i8,
+    pub(super) meta: *mut Meta,
+}
+
+/// Quantises `values`: block b goes `stride` blocks behind block b - 1, and if asked for, what it lost to `rest`.
 ///
 /// # Safety
-/// Both places are valid for writes, for each of the `values.len() / 32` blocks, and nobody else uses them.
-pub(super) unsafe fn quantize_row(isa: Isa, values: &[f32], q: *mut i8, meta: *mut Meta, stride: usize) {
+/// The targets are valid for writes, for each of the `values.len() / 32` blocks, and nobody else uses them.
+pub(super) unsafe fn quantize_row(isa: Isa, values: &[f32], to: Target, rest: Option<Target>, stride: usize) {
     // SAFETY: the caller's promise; an `Isa` exists only where its instructions do.
     unsafe {
         match isa.kind() {
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vnni => avx512(values, q, meta, stride),
+            Kind::Avx512Vnni => avx512(values, to, rest, stride),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => avx2(values, q, meta, stride),
-            _ => body(values, q, meta, stride),
+            Kind::Avx2 => avx2(values, to, rest, stride),
+            _ => body(values, to, rest, stride),
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn avx512(values: &[f32], q: *mut i8, meta: *mut Meta, stride: usize) {
+unsafe fn avx512(values: &[f32], to: Target, rest: Option<Target>, stride: usize) {
     // SAFETY: the caller's promise.
-    unsafe { body(values, q, meta, stride) }
+    unsafe { body(values, to, rest, stride) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn avx2(values: &[f32], q: *mut i8, meta: *mut Meta, stride: usize) {
+unsafe fn avx2(values: &[f32], to: Target, rest: Option<Target>, stride: usize) {
     // SAFETY: the caller's promise.
-    unsafe { body(values, q, meta, stride) }
+    unsafe { body(values, to, rest, stride) }
 }
 
 #[inline(always)]
-unsafe fn body(values: &[f32], q: *mut i8, meta: *mut Meta, stride: usize) {
+unsafe fn body(values: &[f32], to: Target, rest: Option<Target>, stride: usize) {
     for (b, values) in values.as_chunks::<32>().0.iter().enumerate() {
-        let (bytes, info) = quantize_block(values);
+        let (scale, inverse) = scale_of(values);
+        let mut scaled = [0f32; 32];
+        if !scale.is_nan() {
+            scaled.iter_mut().zip(values).for_each(|(scaled, value)| *scaled = value * inverse);
+        }
+        let ints = round(&scaled);
         // SAFETY: the caller's promise for block `b`.
-        unsafe {
-            q.add(32 * b * stride).cast::<[i8; 32]>().write_unaligned(bytes);
-            meta.add(b * stride).write(info);
+        unsafe { to.write(b * stride, &ints, scale) };
+        if let Some(rest) = rest {
+            scaled.iter_mut().zip(ints).for_each(|(x, int)| *x = (*x - int as f32) * STEPS_OF_REST);
+            // SAFETY: as above.
+            unsafe { rest.write(b * stride, &round(&scaled), scale / STEPS_OF_REST) };
         }
     }
 }
 
+impl Target {
+    /// # Safety
+    /// There is a block `at` blocks from here.
+    #[inline(always)]
+    unsafe fn write(self, at: usize, ints: &[i32; 32], scale: f32) {
+        let low: i32 = ints[..16].iter().sum();
+        let sum: i32 = ints[16..].iter().fold(low, |a, b| a + b);
+        let mut bytes = [0i8; 32];
+        for (byte, int) in bytes.iter_mut().zip(ints) {
+            *byte = *int as i8;
+        }
+        let meta = Meta { scale, sum: scale * sum as f32, neg_sum: -sum, neg_sum_low: -low };
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.q.add(32 * at).cast::<[i8; 32]>().write_unaligned(bytes);
+            self.meta.add(at).write(meta);
+        }
+    }
+}
+
+/// What a byte counts, and its inverse: 0 for a block too small to count, NaN and 0 for one that is not finite.
 #[inline(always)]
-fn quantize_block(values: &[f32; 32]) -> ([i8; 32], Meta) {
+fn scale_of(values: &[f32; 32]) -> (f32, f32) {
     // As integers, the bits of magnitudes are ordered like the magnitudes, with infinity and NaN on top.
     let mut largest = [0u32; 16];
     for i in 0..16 {
@@ -66,18 +104,17 @@ fn quantize_block(values: &[f32; 32]) -> ([i8; 32], Meta) {
     }
     let largest = f32::from_bits(largest.iter().fold(0, |a, b| a.max(*b)));
     if !largest.is_finite() {
-        return ([0; 32], Meta { scale: f32::NAN, sum: f32::NAN, neg_sum: 0, neg_sum_low: 0 });
+        return (f32::NAN, 0.0);
     }
-    let (scale, inverse) = if largest < TINY { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
+    if largest < TINY { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) }
+}
+
+/// The nearest integers.
+#[inline(always)]
+fn round(values: &[f32; 32]) -> [i32; 32] {
     let mut ints = [0i32; 32];
     for (int, value) in ints.iter_mut().zip(values) {
-        *int = (value * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
+        *int = (value + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
     }
-    let low: i32 = ints[..16].iter().sum();
-    let sum: i32 = ints[16..].iter().fold(low, |a, b| a + b);
-    let mut bytes = [0i8; 32];
-    for (byte, int) in bytes.iter_mut().zip(ints) {
-        *byte = int as i8;
-    }
-    (bytes, Meta { scale, sum: scale * sum as f32, neg_sum: -sum, neg_sum_low: -low })
+    ints
 }

@@ -174,12 +174,13 @@ unsafe fn few<F: Format, const R: usize>(tile: *const u8, acts: &Activations, fi
     // SAFETY: the caller's promises.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
-        let (q, meta, stride) = (acts.q().as_ptr(), acts.meta().as_ptr(), acts.stride());
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
             let block = load::<F>(head, sub);
-            let at = block_idx * stride + first;
-            for (r, sums) in sums.iter_mut().enumerate() {
-                *sums = accumulate::<F>(*sums, &block, q.add(32 * (at + r)), &*meta.add(at + r));
+            for plane in acts.planes() {
+                let (q, meta) = plane.at(block_idx * acts.stride() + first);
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    *sums = accumulate::<F>(*sums, &block, q.add(32 * r), &*meta.add(r));
+                }
             }
         }
         for (r, sums) in sums.iter().enumerate() {
@@ -205,7 +206,6 @@ unsafe fn many<F: Format, const PREFETCH: bool>(
             sums.iter_mut().for_each(|sums| _ = sums.write([_mm512_setzero_ps(); 2]));
             std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast(), sums.len())
         };
-        let (q, meta, stride) = (acts.q().as_ptr(), acts.meta().as_ptr(), acts.stride());
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
             if PREFETCH {
                 for line in 0..F::LAYOUT.sub / 64 {
@@ -213,9 +213,11 @@ unsafe fn many<F: Format, const PREFETCH: bool>(
                 }
             }
             let block = load::<F>(head, sub);
-            let at = block_idx * stride + rows.start;
-            for (r, sums) in sums.iter_mut().enumerate() {
-                *sums = accumulate::<F>(*sums, &block, q.add(32 * (at + r)), &*meta.add(at + r));
+            for plane in acts.planes() {
+                let (q, meta) = plane.at(block_idx * acts.stride() + rows.start);
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    *sums = accumulate::<F>(*sums, &block, q.add(32 * r), &*meta.add(r));
+                }
             }
         }
         for (r, sums) in sums.iter().enumerate() {

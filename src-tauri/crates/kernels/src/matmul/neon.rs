@@ -44,12 +44,14 @@ unsafe fn one<F: Format>(tile: *const u8, acts: &Activations, row: usize, out: O
     // SAFETY: the caller's promises.
     unsafe {
         let mut sums = [vdupq_n_f32(0.0); COLS];
-        let (q, meta, stride) = (acts.q().as_ptr(), acts.meta().as_ptr(), acts.stride());
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
-            let at = block_idx * stride + row;
+            let at = block_idx * acts.stride() + row;
             for (col, sum) in sums.iter_mut().enumerate() {
                 let block = load::<F>(head, sub, col);
-                *sum = accumulate::<F>(*sum, &block, q.add(32 * at), &*meta.add(at));
+                for plane in acts.planes() {
+                    let (q, meta) = plane.at(at);
+                    *sum = accumulate::<F>(*sum, &block, q, &*meta);
+                }
             }
         }
         put(out, row, sums);
@@ -67,14 +69,15 @@ unsafe fn many<F: Format>(tile: *const u8, acts: &Activations, rows: Range<usize
             sums.write([vdupq_n_f32(0.0); COLS]);
         }
         let sums: &mut [Sums] = std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), rows.len());
-        let (q, meta, stride) = (acts.q().as_ptr(), acts.meta().as_ptr(), acts.stride());
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
-            let at = block_idx * stride + rows.start;
+            let at = block_idx * acts.stride() + rows.start;
             for col in 0..COLS {
                 let block = load::<F>(head, sub, col);
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let (q, meta) = (q.add(32 * (at + r)), &*meta.add(at + r));
-                    sums[col] = accumulate::<F>(sums[col], &block, q, meta);
+                for plane in acts.planes() {
+                    let (q, meta) = plane.at(at);
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        sums[col] = accumulate::<F>(sums[col], &block, q.add(32 * r), &*meta.add(r));
+                    }
                 }
             }
         }

@@ -19,10 +19,12 @@ pub(super) unsafe fn tile(ty: GgmlType, tile: &[u8], acts: &Activations, rows: R
         let block: [SubBlock; TILE_ROWS] =
             std::array::from_fn(|col| SubBlock::read(ty, tile, block_idx, col));
         let first = block_idx * acts.stride() + rows.start;
-        let (x, _) = acts.q()[32 * first..].as_chunks::<32>();
-        for ((sums, x), meta) in sums.iter_mut().zip(x).zip(&acts.meta()[first..]) {
-            for (sum, w) in sums.iter_mut().zip(&block) {
-                *sum = accumulate(ty, *sum, w, x, meta);
+        for plane in acts.planes() {
+            let (x, _) = plane.q[32 * first..].as_chunks::<32>();
+            for ((sums, x), meta) in sums.iter_mut().zip(x).zip(&plane.meta[first..]) {
+                for (sum, w) in sums.iter_mut().zip(&block) {
+                    *sum = accumulate(ty, *sum, w, x, meta);
+                }
             }
         }
     }

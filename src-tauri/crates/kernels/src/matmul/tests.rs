@@ -1,10 +1,12 @@
 //! Every path against the oracle, against each other, and bit for bit against itself in other company.
 
 use super::*;
-use crate::activations::Form;
+use crate::activations::{Form, Rounding};
 use crate::ggml::dequantize;
 use crate::testing::{Rng, random_blocks};
 use crate::weights::SubBlock;
+
+const ROUNDINGS: [Rounding; 2] = [Rounding::Bits8, Rounding::Bits16];
 
 /// A matrix with all that tests want to know of it.
 struct Case {
@@ -45,8 +47,8 @@ impl Case {
         if is_float(ty) { 111 } else { 3 * ty.block_elems() }
     }
 
-    fn run(&self, threads: &Threads, isa: Isa, x: &[f32]) -> Vec<f32> {
-        let mut acts = Activations::new();
+    fn run(&self, threads: &Threads, isa: Isa, rounding: Rounding, x: &[f32]) -> Vec<f32> {
+        let mut acts = Activations::new(rounding);
         acts.quantize(threads, isa, Form::of([&self.weights]), x, self.n_in);
         let mut out = vec![f32::NAN; acts.n_rows() * self.n_out];
         matmul(threads, isa, &self.weights, &acts, &mut out, Epilogue::Store);
@@ -54,9 +56,13 @@ impl Case {
     }
 
     fn check(&self, isa: Isa, x: &[f32], what: &str) {
-        let got = self.run(&Threads::new(2), isa, x);
+        ROUNDINGS.into_iter().for_each(|rounding| self.check_rounded(isa, rounding, x, what));
+    }
+
+    fn check_rounded(&self, isa: Isa, rounding: Rounding, x: &[f32], what: &str) {
+        let got = self.run(&Threads::new(2), isa, rounding, x);
         let x: Vec<f64> =
-            if is_float(self.ty) { x.iter().map(|x| f64::from(*x)).collect() } else { rounded(x) };
+            if is_float(self.ty) { x.iter().map(|x| f64::from(*x)).collect() } else { rounded(rounding, x) };
         for (i, got) in got.iter().enumerate() {
             let (row, col) = (i / self.n_out, i % self.n_out);
             let (mut wanted, mut size) = (0.0, 0.0);
@@ -67,7 +73,7 @@ impl Case {
             }
             assert!(
                 (f64::from(*got) - wanted).abs() <= size * 1e-6 + 1e-36,
-                "{what}: {} {} [{}, {}], row {row}, output {col}: {got} for {wanted}, size {size}",
+                "{what}: {} {rounding:?} {} [{}, {}], row {row}, output {col}: {got} for {wanted}, size {size}",
                 isa.name(),
                 self.ty.name(),
                 self.n_out,
@@ -77,14 +83,19 @@ impl Case {
     }
 }
 
-/// The rows as int8 per 32, worked out here on its own.
-fn rounded(x: &[f32]) -> Vec<f64> {
+/// The rows as integers per 32, worked out here on its own.
+fn rounded(rounding: Rounding, x: &[f32]) -> Vec<f64> {
     let block = |block: &[f32]| {
         let largest = block.iter().fold(0.0f32, |a, b| a.max(b.abs()));
         let (scale, inverse) = if largest < 1e-30 { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
         block
             .iter()
-            .map(|x| f64::from((x * inverse).round_ties_even()) * f64::from(scale))
+            .map(|x| {
+                let nearest = (x * inverse).round_ties_even();
+                let rest = ((x * inverse - nearest) * 254.0).round_ties_even();
+                let rest = if rounding == Rounding::Bits16 { f64::from(rest) / 254.0 } else { 0.0 };
+                (f64::from(nearest) + rest) * f64::from(scale)
+            })
             .collect::<Vec<_>>()
     };
     x.chunks(32).flat_map(block).collect()
@@ -183,12 +194,13 @@ fn quantised_products_have_the_same_bits_on_every_instruction_set() {
     let threads = Threads::new(1);
     for ty in GgmlType::ALL.into_iter().filter(|ty| !is_float(*ty)) {
         let case = Case::random(ty, 70, 2 * Case::n_in_for(ty), &mut rng);
-        for n_rows in [1, 2, 9, 40] {
+        for (n_rows, rounding) in [1, 2, 9, 40].into_iter().flat_map(|n| ROUNDINGS.map(|r| (n, r))) {
             let x = normal_rows(n_rows * case.n_in, &mut rng);
-            let wanted = case.run(&threads, Isa::SCALAR, &x);
+            let wanted = case.run(&threads, Isa::SCALAR, rounding, &x);
             for isa in Isa::available() {
-                let got = case.run(&threads, isa, &x);
-                assert_eq!(bits(&got), bits(&wanted), "{} {} {n_rows} rows", isa.name(), ty.name());
+                let got = case.run(&threads, isa, rounding, &x);
+                let what = format!("{} {} {rounding:?} {n_rows} rows", isa.name(), ty.name());
+                assert_eq!(bits(&got), bits(&wanted), "{what}");
             }
         }
     }
@@ -205,22 +217,27 @@ fn the_bits_of_a_row_do_not_depend_on_other_rows_the_start_or_the_threads() {
         for ty in GgmlType::ALL {
             let case = Case::random(ty, n_out, Case::n_in_for(ty), &mut rng);
             let x = normal_rows(N_ALL * case.n_in, &mut rng);
-            let wanted = bits(&case.run(&pools[0], isa, &x));
+            let wanted = ROUNDINGS.map(|rounding| bits(&case.run(&pools[0], isa, rounding, &x)));
             let counts = [1, 2, 3, 4, 5, 7, 8, 9, 11, 16, 17, 31, 32, 33, 40, 64, 127, 128, 129, 257];
             for (i, n_rows) in counts.into_iter().enumerate().step_by(step) {
-                for first in [0, 1, 37, 71, 161] {
+                for (j, first) in [0, 1, 37, 71, 161].into_iter().enumerate() {
                     if first + n_rows > N_ALL {
                         continue;
                     }
                     let threads = &pools[(i + first) % pools.len()];
-                    let got = bits(&case.run(threads, isa, &x[first * case.n_in..][..n_rows * case.n_in]));
-                    assert!(
-                        got == wanted[first * n_out..][..n_rows * n_out],
-                        "{} {}: {n_rows} rows from {first} on {} threads",
-                        isa.name(),
-                        ty.name(),
-                        threads.n()
-                    );
+                    let x = &x[first * case.n_in..][..n_rows * case.n_in];
+                    // Every place in 8 bits, every other one in 16.
+                    let n_roundings = 1 + (i + j) % 2;
+                    for (rounding, wanted) in ROUNDINGS.into_iter().zip(&wanted).take(n_roundings) {
+                        assert!(
+                            bits(&case.run(threads, isa, rounding, x))
+                                == wanted[first * n_out..][..n_rows * n_out],
+                            "{} {} {rounding:?}: {n_rows} rows from {first} on {} threads",
+                            isa.name(),
+                            ty.name(),
+                            threads.n()
+                        );
+                    }
                 }
             }
         }
@@ -236,7 +253,7 @@ fn several_products_in_one_go_have_the_bits_of_each_alone() {
     let cases = types.map(|ty| Case::random(ty, 70, 256, &mut rng));
     for n_rows in [1, 5, 64] {
         let x = normal_rows(n_rows * 256, &mut rng);
-        let mut acts = Activations::new();
+        let mut acts = Activations::default();
         acts.quantize(&threads, isa, Form::of(cases.iter().map(|case| &case.weights)), &x, 256);
         let mut outs = [vec![0.0; n_rows * 70], vec![0.0; n_rows * 70], vec![0.0; n_rows * 70]];
         let mut products: Vec<Product<'_>> = cases
@@ -246,7 +263,7 @@ fn several_products_in_one_go_have_the_bits_of_each_alone() {
             .collect();
         matmul_each(&threads, isa, &acts, &mut products);
         for (case, out) in cases.iter().zip(&outs) {
-            assert_eq!(bits(out), bits(&case.run(&threads, isa, &x)), "{}", case.ty.name());
+            assert_eq!(bits(out), bits(&case.run(&threads, isa, Rounding::Bits8, &x)), "{}", case.ty.name());
         }
     }
 }
@@ -261,9 +278,13 @@ fn adding_has_the_bits_of_storing_and_then_adding() {
                 let case = Case::random(ty, n_out, 256, &mut rng);
                 let x = normal_rows(n_rows * 256, &mut rng);
                 let before = normal_rows(n_rows * n_out, &mut rng);
-                let wanted: Vec<f32> =
-                    case.run(&threads, isa, &x).iter().zip(&before).map(|(new, old)| old + new).collect();
-                let mut acts = Activations::new();
+                let wanted: Vec<f32> = case
+                    .run(&threads, isa, Rounding::Bits8, &x)
+                    .iter()
+                    .zip(&before)
+                    .map(|(new, old)| old + new)
+                    .collect();
+                let mut acts = Activations::default();
                 acts.quantize(&threads, isa, Form::Both, &x, 256);
                 let mut out = before;
                 matmul(&threads, isa, &case.weights, &acts, &mut out, Epilogue::Add);
@@ -282,10 +303,10 @@ fn a_row_that_is_not_finite_spoils_itself_only() {
             let case = Case::random(ty, 40, 256, &mut rng);
             for (n_rows, bad_row) in [(2, 1), (5, 2), (40, 17)] {
                 let mut x = normal_rows(n_rows * 256, &mut rng);
-                let wanted = case.run(&threads, isa, &x);
+                let wanted = case.run(&threads, isa, Rounding::Bits8, &x);
                 for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                     x[bad_row * 256 + 77] = bad;
-                    let got = case.run(&threads, isa, &x);
+                    let got = case.run(&threads, isa, Rounding::Bits8, &x);
                     for row in (0..n_rows).filter(|row| *row != bad_row) {
                         let range = row * 40..(row + 1) * 40;
                         assert_eq!(bits(&got[range.clone()]), bits(&wanted[range]), "{}", ty.name());
@@ -303,7 +324,7 @@ fn a_row_that_is_not_finite_spoils_itself_only() {
 fn rows_in_the_wrong_form_are_refused() {
     let threads = Threads::new(1);
     let case = Case::random(GgmlType::Q4_0, 4, 32, &mut Rng::new(9));
-    let mut acts = Activations::new();
+    let mut acts = Activations::default();
     acts.quantize(&threads, Isa::SCALAR, Form::F32, &[0.0; 32], 32);
     matmul(&threads, Isa::SCALAR, &case.weights, &acts, &mut [0.0; 4], Epilogue::Store);
 }
@@ -313,7 +334,7 @@ fn rows_in_the_wrong_form_are_refused() {
 fn an_output_of_the_wrong_length_is_refused() {
     let threads = Threads::new(1);
     let case = Case::random(GgmlType::Q4_0, 4, 32, &mut Rng::new(9));
-    let mut acts = Activations::new();
+    let mut acts = Activations::default();
     acts.quantize(&threads, Isa::SCALAR, Form::Int8, &[0.0; 64], 32);
     matmul(&threads, Isa::SCALAR, &case.weights, &acts, &mut [0.0; 7], Epilogue::Store);
 }
