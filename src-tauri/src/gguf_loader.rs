@@ -29,6 +29,7 @@ pub(crate) struct GgufLoader {
     isa: Isa,
     block_tokens: usize,
     kv_dtype: KvDtype,
+    precision: Precision,
     kv_pool: Amount<u64>,
     max_batch: usize,
 }
@@ -54,6 +55,7 @@ impl GgufLoader {
             isa,
             block_tokens: settings.block_tokens,
             kv_dtype: settings.kv_dtype,
+            precision: settings.precision,
             kv_pool: settings.kv_pool,
             max_batch: settings.max_batch,
         })
@@ -99,13 +101,14 @@ impl GgufLoader {
         digest
     }
 
-    /// What must be the same for KV to be the same: weights, KV format, block size, kernels.
+    /// What must be the same for KV to be the same: weights, KV format, block size, kernels, precision.
     fn fingerprint(&self, weights: &[u8; 32]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("samovar model fingerprint 1");
         hasher.update(weights);
         hasher.update(self.kv_dtype.name().as_bytes());
         hasher.update(&(self.block_tokens as u64).to_le_bytes());
         hasher.update(self.isa.name().as_bytes());
+        hasher.update(self.precision.name().as_bytes());
         hasher.update(&kernels::NUMERICS_REV.to_le_bytes());
         *hasher.finalize().as_bytes()
     }
@@ -137,7 +140,7 @@ impl ModelLoader for GgufLoader {
             block_tokens: self.block_tokens,
             kv_dtype: self.kv_dtype,
             pool: PoolSize::Bytes(pool_bytes),
-            precision: Precision::AsStored,
+            precision: self.precision,
         };
         let mut report = |done: model::LoadProgress| {
             progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total });
@@ -166,6 +169,7 @@ impl ModelLoader for GgufLoader {
             block_bytes = layout.block_bytes,
             threads = self.n_threads,
             kernels = self.isa.name(),
+            precision = self.precision.name(),
             "loaded"
         );
         Ok(Loaded { runner: Box::new(runner), card: Arc::new(card) })

@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) drain_timeout: Duration,
     /// Threads that compute.
     pub(crate) threads: Amount<usize>,
+    /// How exactly quantised weights are multiplied.
+    pub(crate) precision: model::Precision,
     /// The CPU kernels' instruction set.
     pub(crate) kernels: Kernels,
     /// Requests in the house, running and waiting.
@@ -197,6 +199,7 @@ impl Settings {
         let kv_dtype = r.one("kv_dtype", values::kv_dtype)?;
         let drain_timeout = r.one("drain_timeout", values::duration)?;
         let threads = r.one("threads", values::threads)?;
+        let precision = r.one("precision", values::precision)?;
         let kernels = r.one("kernels", values::kernels)?;
         let max_requests = r.one("max_requests", |text| values::count(text, 1..=10_000))?;
         let max_batch = r.one("max_batch", |text| values::count(text, 1..=256))?;
@@ -243,6 +246,7 @@ impl Settings {
             kv_pool,
             block_tokens,
             kv_dtype,
+            precision,
             drain_timeout,
             threads,
             kernels,

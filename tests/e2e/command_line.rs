@@ -46,6 +46,7 @@ fn nonsense_on_the_command_line_is_exit_code_2() {
         &["serve", "--no-such-flag"],
         &["serve", "--port", "many"],
         &["serve", "--kv-dtype", "q5"],
+        &["serve", "--precision", "exact"],
         &["run"],
     ] {
         let output = samovar(data.path()).args(arguments).output().unwrap();

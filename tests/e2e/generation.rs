@@ -29,6 +29,15 @@ fn asked_for_the_capital_of_france_it_names_paris() {
 }
 
 #[test]
+fn fast_and_full_precision_both_answer() {
+    for precision in ["fast", "full"] {
+        let setup = Setup::new(SMOLLM2).with("--precision", precision);
+        let answer = setup.ready().post("/v1/chat/completions", &chat("What is the capital of France?", 32));
+        assert!(text_of(&answer).contains("Paris"), "{precision}: {}", answer.body);
+    }
+}
+
+#[test]
 fn a_stream_says_what_the_whole_answer_says_and_ends_with_usage_and_done() {
     let server = Samovar::ready();
     let mut body = chat("What is the capital of France?", 32);

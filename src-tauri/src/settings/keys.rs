@@ -62,6 +62,12 @@ pub(crate) const KEYS: &[Key] = &[
     engine("kv_dtype", "f16|q8|q4", "f16", "How KV values are stored: fewer bits, more context, less exact"),
     engine("drain_timeout", "SECONDS", "30", "How long quitting waits for running answers"),
     engine("threads", "N", "auto", "Threads that compute"),
+    engine(
+        "precision",
+        "fast|full",
+        "fast",
+        "How exactly quantised weights are multiplied: full is slower, and its next tokens are those of floats",
+    ),
     engine("kernels", "SET", "auto", "Instruction set of the CPU kernels"),
     engine("max_requests", "N", "64", "Requests in the house, running and waiting; more get 429"),
     engine("max_batch", "N", "16", "Answers that are computed at the same time"),

@@ -60,6 +60,10 @@ fn what_is_wrong_is_named_with_its_key_and_its_place() {
             "kv_dtype = 'q5'",
             "settings file /data/settings.toml: key `kv_dtype`: `q5`: f16, q8 or q4 is wanted",
         ),
+        (
+            "precision = 'exact'",
+            "settings file /data/settings.toml: key `precision`: `exact`: fast or full is wanted",
+        ),
     ] {
         assert_eq!(check(&[], &[], file, "port"), line, "{file}");
     }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use model::Precision;
 use scheduler::KvDtype;
 use tracing_subscriber::EnvFilter;
 
@@ -157,6 +158,12 @@ pub(crate) fn block_tokens(text: &str) -> Result<usize, String> {
 pub(crate) fn kv_dtype(text: &str) -> Result<KvDtype, String> {
     let known = [KvDtype::F16, KvDtype::Q8, KvDtype::Q4].into_iter().find(|dtype| dtype.name() == text);
     known.ok_or_else(|| "f16, q8 or q4 is wanted".to_owned())
+}
+
+/// How exactly quantised weights are multiplied.
+pub(crate) fn precision(text: &str) -> Result<Precision, String> {
+    let known = [Precision::Fast, Precision::Full].into_iter().find(|precision| precision.name() == text);
+    known.ok_or_else(|| "fast or full is wanted".to_owned())
 }
 
 /// `auto`, or the name of an instruction set.

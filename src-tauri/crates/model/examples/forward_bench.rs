@@ -1,7 +1,7 @@
 //! Measures the forward pass alone, without requests, sampling or text.
 //!
 //! ```text
-//! forward_bench --model MODEL.gguf [--threads 2] [--tokens 48] [--isa NAME] [CASE..]
+//! forward_bench --model MODEL.gguf [--threads 2] [--tokens 48] [--isa NAME] [--precision fast|full] [CASE..]
 //! ```
 //!
 //! Cases: `prefill:N` (tokens a second for a prompt of N, the median of several if it is short), `decode@N`
@@ -51,7 +51,7 @@ fn main() -> Result<(), Failure> {
         kv_dtype: KvDtype::F16,
         // Enough for any model: blocks that are never written cost nothing.
         pool: PoolSize::Blocks((n_tokens / 32 + 16) * 64),
-        precision: Precision::AsStored,
+        precision: args.precision,
     };
     let start = Instant::now();
     let runner = load(&args.model, &options, &mut |_| ControlFlow::Continue(()))?;
@@ -77,19 +77,25 @@ struct Args {
     n_threads: usize,
     n_tokens: usize,
     isa: Isa,
+    precision: Precision,
     cases: Vec<String>,
 }
 
 impl Args {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, Failure> {
         let (mut model, mut cases) = (None, Vec::new());
-        let (mut n_threads, mut n_tokens, mut isa) = (2, 48, Isa::detect());
+        let (mut n_threads, mut n_tokens, mut isa, mut precision) = (2, 48, Isa::detect(), Precision::Fast);
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
             match arg.as_str() {
                 "--model" => model = Some(PathBuf::from(value()?)),
                 "--threads" => n_threads = value()?.parse()?,
                 "--tokens" => n_tokens = value()?.parse::<usize>()?.max(1),
+                "--precision" => {
+                    let name = value()?;
+                    let known = [Precision::Fast, Precision::Full].into_iter().find(|p| p.name() == name);
+                    precision = known.ok_or("--precision is fast or full")?;
+                }
                 "--isa" => isa = Isa::from_name(&value()?)?,
                 _ if arg.starts_with('-') => return Err(format!("unknown option {arg}").into()),
                 _ => cases.push(arg),
@@ -98,7 +104,7 @@ impl Args {
         if cases.is_empty() {
             cases = ALL.map(str::to_owned).to_vec();
         }
-        Ok(Args { model: model.ok_or("--model is needed")?, n_threads, n_tokens, isa, cases })
+        Ok(Args { model: model.ok_or("--model is needed")?, n_threads, n_tokens, isa, precision, cases })
     }
 }
 

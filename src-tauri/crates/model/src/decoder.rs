@@ -4,7 +4,7 @@
 //! cache while the layer's weights come from the third. Chunks follow each other in token order: a token's keys
 //! are in the pool before any later token asks for them, and the cut changes no bits.
 
-use kernels::activations::{Activations, Form, RmsNorm};
+use kernels::activations::{Activations, Form, RmsNorm, Rounding};
 use kernels::isa::Isa;
 use kernels::kv::KvArena;
 use kernels::matmul::{Epilogue, matmul};
@@ -53,7 +53,13 @@ struct Scratch {
 }
 
 impl Decoder {
-    pub(crate) fn new(spec: ModelSpec, weights: ModelWeights, layout: &KvLayout, cpu: Cpu) -> Decoder {
+    pub(crate) fn new(
+        spec: ModelSpec,
+        weights: ModelWeights,
+        layout: &KvLayout,
+        cpu: Cpu,
+        rounding: Rounding,
+    ) -> Decoder {
         let ropes = spec.ropes.iter().map(|rope| {
             let pairs = match spec.rope_pairs {
                 RopePairs::Interleaved => ops::RopePairs::Interleaved,
@@ -66,7 +72,12 @@ impl Decoder {
         let layers = weights.layers.into_iter().enumerate();
         let layers = layers.map(|(i, layer)| Layer::new(&spec, layout, i, layer)).collect();
         let ModelWeights { embeddings, output_norm, output, .. } = weights;
-        Decoder { spec, cpu, embeddings, layers, output_norm, output, ropes, scratch: Scratch::default() }
+        let scratch = Scratch {
+            buffers: Buffers::new(rounding),
+            acts: Activations::new(rounding),
+            ..Scratch::default()
+        };
+        Decoder { spec, cpu, embeddings, layers, output_norm, output, ropes, scratch }
     }
 
     /// Compute `batch`, whose keys and values go to `arena`, and write the logits of its wanted tokens,

@@ -1,6 +1,6 @@
 //! One layer of the decoder on one chunk of tokens.
 
-use kernels::activations::{Activations, Form, GateUp, RmsNorm};
+use kernels::activations::{Activations, Form, GateUp, RmsNorm, Rounding};
 use kernels::attention::{AttentionParams, attention};
 use kernels::kv::{KeyInput, KvArena, KvFormat, KvLayer, store_kv};
 use kernels::matmul::{Epilogue, Product, matmul, matmul_each};
@@ -44,6 +44,12 @@ pub(crate) struct Buffers {
     /// The output of attention or feed-forward, before and after its post-norm.
     out: Vec<f32>,
     normed: Vec<f32>,
+}
+
+impl Buffers {
+    pub(crate) fn new(rounding: Rounding) -> Buffers {
+        Buffers { acts: Activations::new(rounding), ..Buffers::default() }
+    }
 }
 
 /// What a layer needs besides itself and its buffers.

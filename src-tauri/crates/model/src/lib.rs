@@ -28,6 +28,6 @@ mod testing;
 pub use error::LoadError;
 pub use gguf::{Gguf, TensorInfo};
 pub use metadata::{Array, Metadata, MetadataError, Strings, Value};
-pub use runner::{CpuRunner, LoadOptions, PoolSize, load, load_open};
+pub use runner::{CpuRunner, LoadOptions, PoolSize, Precision, load, load_open};
 pub use spec::ModelSpec;
-pub use weights::{LoadProgress, Precision};
+pub use weights::LoadProgress;

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use kernels::activations::Rounding;
 use kernels::isa::Isa;
 use kernels::kv::KvArena;
 use kernels::threads::Threads;
@@ -13,7 +14,7 @@ use crate::decoder::{CHUNK_TOKENS, Cpu, Decoder};
 use crate::error::{Cause, LoadError};
 use crate::gguf::Gguf;
 use crate::spec::ModelSpec;
-use crate::weights::{LoadProgress, ModelWeights, Precision};
+use crate::weights::{LoadProgress, ModelWeights};
 
 /// How a model is set up.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +29,34 @@ pub struct LoadOptions {
     pub kv_dtype: KvDtype,
     /// How much KV there is room for.
     pub pool: PoolSize,
-    /// In which form weights are multiplied.
+    /// How exactly quantised weights are multiplied.
     pub precision: Precision,
+}
+
+/// How exactly quantised weights are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// What they multiply is rounded to 8 bits, as is usual.
+    Fast,
+    /// To 16 bits: next tokens as from floats, for about twice the arithmetic and no more memory.
+    Full,
+}
+
+impl Precision {
+    /// The name that settings use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Fast => "fast",
+            Precision::Full => "full",
+        }
+    }
+
+    fn rounding(self) -> Rounding {
+        match self {
+            Precision::Fast => Rounding::Bits8,
+            Precision::Full => Rounding::Bits16,
+        }
+    }
 }
 
 /// The size of the KV pool.
@@ -97,8 +124,8 @@ impl CpuRunner {
         // The pool comes first: a size that cannot be had costs no packing.
         let arena = arena(&layout, options.pool)?;
         let cpu = Cpu { threads: Threads::new(options.n_threads), isa: options.isa };
-        let weights = ModelWeights::load(gguf, &spec, &cpu.threads, options.precision, progress)?;
-        let decoder = Decoder::new(spec, weights, &layout, cpu);
+        let weights = ModelWeights::load(gguf, &spec, &cpu.threads, progress)?;
+        let decoder = Decoder::new(spec, weights, &layout, cpu, options.precision.rounding());
         let flat = FlatStep::default();
         Ok(CpuRunner { decoder, arena, cache_spec, layout, flat, chunk_tokens: CHUNK_TOKENS })
     }

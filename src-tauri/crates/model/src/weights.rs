@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use kernels::ggml::{GgmlType, dequantize};
 use kernels::threads::Threads;
 use kernels::weights::Weights;
 
@@ -18,15 +17,6 @@ pub struct LoadProgress {
     pub bytes_done: u64,
     /// Bytes of tensors in all.
     pub bytes_total: u64,
-}
-
-/// In which form weights are multiplied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// As the file stores them; what multiplies quantised weights is rounded to 8 bits.
-    AsStored,
-    /// As 32-bit floats, nothing rounded: large and slow, the measure of the other's error.
-    Expanded,
 }
 
 /// Everything that a decoder multiplies with.
@@ -62,13 +52,12 @@ impl ModelWeights {
         gguf: &Gguf,
         spec: &ModelSpec,
         threads: &Threads,
-        precision: Precision,
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
     ) -> Result<ModelWeights, Cause> {
         check(gguf, spec)?;
         let bytes_total = gguf.tensors().iter().map(|tensor| tensor.range.len() as u64).sum();
         let done = LoadProgress { bytes_done: 0, bytes_total };
-        let mut packer = Packer { gguf, threads, precision, progress, done };
+        let mut packer = Packer { gguf, threads, progress, done };
         Ok(ModelWeights {
             embeddings: packer.matrix("token_embd")?,
             layers: (0..spec.layers.len())
@@ -143,7 +132,6 @@ fn layer_tensor(layer: usize, name: &str) -> String {
 struct Packer<'a> {
     gguf: &'a Gguf,
     threads: &'a Threads,
-    precision: Precision,
     progress: &'a mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
     done: LoadProgress,
 }
@@ -188,12 +176,7 @@ impl Packer<'_> {
             return Err(Cause::Malformed(format!("tensor `{name}.weight` is no matrix")));
         };
         let raw = self.gguf.data(tensor);
-        let packed = match self.precision {
-            Precision::AsStored => Weights::pack(self.threads, tensor.ty, raw, n_out, n_in),
-            Precision::Expanded => {
-                Weights::pack(self.threads, GgmlType::F32, &expand(tensor.ty, raw), n_out, n_in)
-            }
-        };
+        let packed = Weights::pack(self.threads, tensor.ty, raw, n_out, n_in);
         let packed = packed.map_err(|error| Cause::Setup(format!("tensor `{name}.weight`: {error}")))?;
         self.gguf.release(tensor);
         self.count(tensor)?;
@@ -212,17 +195,4 @@ impl Packer<'_> {
 fn find<'a>(gguf: &'a Gguf, name: &str) -> Result<&'a TensorInfo, Cause> {
     let missing = || Cause::Malformed(format!("tensor `{name}.weight` is missing"));
     gguf.tensor(&format!("{name}.weight")).ok_or_else(missing)
-}
-
-/// The values of `raw` as 32-bit floats, little endian.
-fn expand(ty: GgmlType, raw: &[u8]) -> Vec<u8> {
-    const BLOCKS: usize = 64;
-    let mut expanded = Vec::with_capacity(raw.len() / ty.block_bytes() * ty.block_elems() * 4);
-    let mut values = vec![0.0; BLOCKS * ty.block_elems()];
-    for piece in raw.chunks(BLOCKS * ty.block_bytes()) {
-        let values = &mut values[..piece.len() / ty.block_bytes() * ty.block_elems()];
-        dequantize(ty, piece, values);
-        values.iter().for_each(|value| expanded.extend_from_slice(&value.to_le_bytes()));
-    }
-    expanded
 }

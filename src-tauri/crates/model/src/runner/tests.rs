@@ -12,7 +12,7 @@ fn options() -> LoadOptions {
         block_tokens: 16,
         kv_dtype: KvDtype::F16,
         pool: PoolSize::Blocks(64),
-        precision: Precision::AsStored,
+        precision: Precision::Fast,
     }
 }
 

@@ -37,7 +37,7 @@ pub fn load_with(file: &str, change: impl FnOnce(&mut LoadOptions)) -> CpuRunner
         block_tokens: BLOCK_TOKENS,
         kv_dtype: KvDtype::F16,
         pool: PoolSize::Blocks(100),
-        precision: Precision::AsStored,
+        precision: Precision::Fast,
     };
     change(&mut options);
     let loaded = load(&vectors::model_path(file), &options, &mut |_| ControlFlow::Continue(()));

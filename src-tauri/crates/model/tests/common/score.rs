@@ -15,9 +15,8 @@ pub struct Score {
     pub nll: f64,
     pub reference_nll: f64,
     pub n_following: usize,
-    /// The differences of the log-probabilities of the reference's best two: the largest, and the squares' sum.
-    pub worst: f32,
-    pub square_sum: f64,
+    /// How far the log-probabilities of the reference's best two are off.
+    pub differences: Vec<f32>,
 }
 
 /// What of a position's logits is compared.
@@ -47,8 +46,7 @@ impl Score {
         nll: 0.0,
         reference_nll: 0.0,
         n_following: 0,
-        worst: 0.0,
-        square_sum: 0.0,
+        differences: Vec::new(),
     };
 
     /// Take the outcome of position `at` of `text`.
@@ -65,27 +63,13 @@ impl Score {
             }
         }
         for (token, logp) in [best, second] {
-            let difference = (outcome.logp(token) as f32 - logp).abs();
-            self.worst = self.worst.max(difference);
-            self.square_sum += f64::from(difference).powi(2);
+            self.differences.push((outcome.logp(token) as f32 - logp).abs());
         }
         if let Some(&next) = text.tokens.get(at + 1) {
             self.nll -= outcome.logp(next);
             self.reference_nll -= f64::from(reference.following);
             self.n_following += 1;
         }
-    }
-
-    pub fn merge(&mut self, other: &Score) {
-        self.n_positions += other.n_positions;
-        self.n_clear += other.n_clear;
-        self.n_wrong += other.n_wrong;
-        self.widest_wrong = self.widest_wrong.max(other.widest_wrong);
-        self.nll += other.nll;
-        self.reference_nll += other.reference_nll;
-        self.n_following += other.n_following;
-        self.worst = self.worst.max(other.worst);
-        self.square_sum += other.square_sum;
     }
 
     /// exp of the mean -log p, ours and the reference's.
@@ -102,20 +86,34 @@ impl Score {
 
     /// Root mean square of the differences of log-probabilities.
     pub fn rms(&self) -> f64 {
-        (self.square_sum / (2 * self.n_positions) as f64).sqrt()
+        let sum: f64 = self.differences.iter().map(|x| f64::from(*x).powi(2)).sum();
+        (sum / self.differences.len() as f64).sqrt()
     }
 
-    pub fn line(&self, name: &str) -> String {
+    /// What so many per cent of the differences of log-probabilities are not above.
+    pub fn percentile(&self, percent: f64) -> f32 {
+        let mut sorted = self.differences.clone();
+        sorted.sort_by(f32::total_cmp);
+        let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+        sorted[rank.clamp(1, sorted.len()) - 1]
+    }
+
+    /// One line, for a bound `gap` on the reference's top-two gap.
+    pub fn summary(&self, gap: f32) -> String {
         let (ours, reference) = self.perplexities();
         format!(
-            "{name:12} {:5} positions, {:5} clear, {:3} wrong (gap up to {:.3}), perplexity {ours:8.4} of {reference:8.4} ({:+.3} %), log p off by {:.4} rms, {:.3} worst",
+            "gap above {gap} at {:.1} % of {} positions, next token another at {} of them (gap up to {:.3}); \
+             perplexity {ours:.4} of {reference:.4} ({:+.3} %); log p off by {:.4} rms, {:.3} at 99 %, \
+             {:.3} at 99.9 %, {:.3} at worst",
+            100.0 * self.n_clear as f64 / self.n_positions as f64,
             self.n_positions,
-            self.n_clear,
             self.n_wrong,
             self.widest_wrong,
             100.0 * self.perplexity_error(),
             self.rms(),
-            self.worst,
+            self.percentile(99.0),
+            self.percentile(99.9),
+            self.percentile(100.0),
         )
     }
 }
