@@ -11,6 +11,7 @@ GEMMA := $(MODELS)/gemma-3-270m-q4_k_m.gguf
 CLIENTS := $(CACHE)/clients-$(shell cksum < tests/clients/requirements.txt 2>/dev/null | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
 SYNTHETIC := $(MODELS)/synthetic-1b-q4_k_m.gguf
+KV_TEXT ?= $(CACHE)/texts/debian-faq.txt
 PORT ?= 8642
 MINUTES ?= 30
 
@@ -78,6 +79,15 @@ fuzz: setup ## Fuzz the readers of segments, manifests and model files, MINUTES 
 bench: setup models-starter ## Print what batching, chunked prefill and the engine itself cost here
 	cargo build --release --locked
 	target/release/samovar bench --model $(STARTER) --json target/bench.json
+
+.PHONY: bench-kv
+bench-kv: setup models $(KV_TEXT) ## Print what keys and values in 8 and 4 bits cost in perplexity and save in bytes
+	cargo build --release --locked
+	for model in $(STARTER) $(GEMMA); do target/release/samovar bench --model $$model --kv-quality $(KV_TEXT) \
+	  --json target/bench-kv-$$(basename $$model .gguf).json; done
+
+$(CACHE)/texts/debian-faq.txt: src-tauri/dev/fetch-text.sh
+	$< $@
 
 # llama.cpp is built for this very processor, which takes some ten minutes the first time.
 .PHONY: bench-peers

@@ -1,13 +1,18 @@
 //! `samovar bench`: what batching, chunked prefill and the engine itself cost on this machine, in one run.
 //!
 //! The real engine runs in this process on the real model; events are timed where a client would get them.
+//! `--kv-quality` measures something else: the perplexity of a text with each form of keys and values.
+//!
 //! Figures are medians over the rounds. Nothing here is a test: a slow machine prints slow numbers.
 
 mod house;
+mod kv_quality;
 mod report;
 mod scenarios;
 mod timed_runner;
 
+use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -24,22 +29,30 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    if let Some(text) = &arguments.kv_quality {
+        return match kv_quality::measure(settings, text) {
+            Ok(quality) => print(&quality, quality.to_json(), arguments.json.as_deref()),
+            Err(line) => cli::fail(&line),
+        };
+    }
     let measured = async {
         let path = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
         let loader: Arc<dyn ModelLoader> = Arc::new(GgufLoader::new(&settings, path)?);
         measure(&loader, usize::from(arguments.rounds)).await
     };
-    let report = match measured.await {
-        Ok(report) => report,
-        Err(line) => return cli::fail(&line),
-    };
-    cli::say(&report);
-    match &arguments.json {
-        Some(path) => match std::fs::write(path, report.to_json()) {
-            Ok(()) => ExitCode::from(cli::CLEAN),
-            Err(cause) => cli::fail(&format!("{}: {cause}", path.display())),
-        },
-        None => ExitCode::from(cli::CLEAN),
+    match measured.await {
+        Ok(report) => print(&report, report.to_json(), arguments.json.as_deref()),
+        Err(line) => cli::fail(&line),
+    }
+}
+
+/// Print `table`, and write `json` where that was asked for.
+fn print(table: &impl Display, json: String, path: Option<&Path>) -> ExitCode {
+    cli::say(table);
+    let Some(path) = path else { return ExitCode::from(cli::CLEAN) };
+    match std::fs::write(path, json) {
+        Ok(()) => ExitCode::from(cli::CLEAN),
+        Err(cause) => cli::fail(&format!("{}: {cause}", path.display())),
     }
 }
 

@@ -128,6 +128,9 @@ pub(crate) struct BenchArguments {
     /// Rounds; every figure is the median over them
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) rounds: u16,
+    /// Measure instead what storing keys and values in fewer bits costs on this text, in perplexity
+    #[arg(long, value_name = "TEXT-FILE")]
+    pub(crate) kv_quality: Option<std::path::PathBuf>,
     /// Write the figures there as JSON too
     #[arg(long, value_name = "PATH")]
     pub(crate) json: Option<std::path::PathBuf>,

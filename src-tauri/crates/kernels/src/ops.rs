@@ -7,11 +7,13 @@ pub mod activation;
 pub mod heads;
 pub mod norm;
 pub mod rope;
+pub mod softmax;
 
 pub use activation::{add, gelu_tanh_mul, scale, silu_mul, softcap};
 pub use heads::{HeadNorm, HeadPrep, prepare_heads};
 pub use norm::{add_rms_norm, rms_norm};
 pub use rope::{Rope, RopePairs, RopeTable};
+pub use softmax::log_sum_exp;
 
 use crate::threads::Threads;
 use std::ops::Range;
