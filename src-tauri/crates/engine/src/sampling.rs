@@ -1,12 +1,13 @@
 //! The choice of the next token from a row of logits.
 //!
-//! The order is: logit bias, penalties, the mask of a constraint, temperature, top-k, top-p, min-p, draw. Nothing here sorts a vocabulary:
-//! one pass finds the maxima of blocks of tokens, and only blocks that can matter are looked into.
-//! The random number of a token depends on the request's seed and the token's place in its answer only,
+//! The order is: logit bias, penalties, the mask of a constraint, temperature, top-k, top-p, min-p, draw.
+//! Nothing here sorts a vocabulary: one pass finds the maxima of blocks of tokens, another weighs them, and after
+//! that only blocks that can matter are looked into. The passes are `kernels::softmax`'s.
+//! The random numbers of a token depend on the request's seed and the token's place in its answer only,
 //! so the same seed gives the same answer in any batch.
 
 mod candidates;
-mod exp;
+mod lottery;
 mod random;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ use text::{ConstraintError, TokenMask};
 use crate::event::TokenLogprob;
 use crate::request::Sampling;
 use candidates::{Candidate, Survey};
-use exp::exp_sum;
+use lottery::{Lottery, Odds};
+use random::Dice;
 
 pub(crate) use random::fresh_seed;
 
@@ -41,11 +43,18 @@ pub(crate) enum CannotSample {
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     adjusted: Vec<f32>,
-    survey: Survey,
-    candidates: Vec<Candidate>,
+    drawing: Drawing,
     /// The tokens that a mask allows, ascending, and their values.
     allowed: Vec<TokenId>,
     allowed_values: Vec<f32>,
+}
+
+/// What choosing from one row needs.
+#[derive(Debug, Default)]
+struct Drawing {
+    survey: Survey,
+    candidates: Vec<Candidate>,
+    lottery: Lottery,
 }
 
 /// Chooses one request's tokens.
@@ -80,20 +89,20 @@ impl Sampler {
         mask: Option<&TokenMask>,
         scratch: &mut Scratch,
     ) -> Result<TokenId, CannotSample> {
-        let Scratch { adjusted, survey, candidates, allowed, allowed_values } = scratch;
-        survey.take(logits)?;
+        let Scratch { adjusted, drawing, allowed, allowed_values } = scratch;
+        drawing.survey.take(logits)?;
         let values = if self.adjusts() {
             adjusted.clear();
             adjusted.extend_from_slice(logits);
             self.adjust(adjusted);
             // A bias cannot make a finite logit more than huge, and a survey of huge ones is still sound.
-            survey.take(adjusted)?;
+            drawing.survey.take(adjusted)?;
             &adjusted[..]
         } else {
             logits
         };
         let token = match mask {
-            None => self.choose(values, survey, candidates),
+            None => self.choose(values, drawing),
             Some(mask) => {
                 // The row of the allowed tokens alone: no rounding can draw another one from it.
                 allowed.clear();
@@ -103,8 +112,8 @@ impl Sampler {
                 }
                 allowed_values.clear();
                 allowed_values.extend(allowed.iter().map(|&token| values[token as usize]));
-                survey.take(allowed_values)?;
-                allowed[self.choose(allowed_values, survey, candidates) as usize]
+                drawing.survey.take(allowed_values)?;
+                allowed[self.choose(allowed_values, drawing) as usize]
             }
         };
         self.n_sampled += 1;
@@ -114,13 +123,13 @@ impl Sampler {
         Ok(token)
     }
 
-    /// The place in `values`, which `survey` has seen, that is drawn.
-    fn choose(&self, values: &[f32], survey: &mut Survey, candidates: &mut Vec<Candidate>) -> u32 {
+    /// The place in `values`, which the survey has seen, that is drawn.
+    fn choose(&self, values: &[f32], drawing: &mut Drawing) -> u32 {
         if self.sampling.temperature <= 0.0 {
-            survey.argmax(values)
+            drawing.survey.argmax(values)
         } else {
-            let draw = random::uniform(self.seed, self.n_sampled);
-            draw_token(&self.sampling, values, survey, candidates, draw)
+            let dice = Dice { seed: self.seed, place: self.n_sampled };
+            draw_token(&self.sampling, values, drawing, dice)
         }
     }
 
@@ -155,62 +164,49 @@ impl Sampler {
     }
 }
 
-/// Draw from the distribution that the filters leave; `draw` is in `0.0..1.0`.
-fn draw_token(
-    sampling: &Sampling,
-    values: &[f32],
-    survey: &mut Survey,
-    candidates: &mut Vec<Candidate>,
-    draw: f64,
-) -> TokenId {
+/// Draw from the distribution that the filters leave.
+fn draw_token(sampling: &Sampling, values: &[f32], drawing: &mut Drawing, dice: Dice) -> TokenId {
+    let Drawing { survey, candidates, lottery } = drawing;
     let max = survey.max();
-    let scale = 1.0 / sampling.temperature;
-    let is_cut = sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0;
-    if !is_cut {
-        return survey.draw_from_all(values, scale, draw);
-    }
+    let top_p = f64::from(sampling.top_p);
+    // Finite at any temperature, so that the best token weighs 1.
+    let scale = (1.0 / sampling.temperature).min(f32::MAX);
     // A token at least `min_p` as likely as the best one has at least this logit.
-    let floor = if sampling.min_p > 0.0 { max + sampling.min_p.ln() / scale } else { f32::NEG_INFINITY };
+    let floor = match sampling.min_p > 0.0 {
+        true => (max + sampling.min_p.ln() / scale).min(max),
+        false => f32::NEG_INFINITY,
+    };
     if sampling.top_k > 0 {
         survey.top(values, sampling.top_k, candidates);
-        let total: f64 = candidates.iter().map(|c| weight(c.logit, max, scale)).sum();
-        keep_nucleus(candidates, max, scale, f64::from(sampling.top_p) * total);
-    } else if sampling.top_p < 1.0 {
-        let total = exp_sum(values, max, scale);
-        survey.nucleus(values, candidates, max, scale, f64::from(sampling.top_p) * total);
-    } else {
+    } else if sampling.min_p > 0.0 && top_p >= 1.0 {
         survey.at_least(values, floor, candidates);
+    } else {
+        return lottery.draw(values, survey, Odds { scale, top_p, floor }, dice);
     }
-    if sampling.min_p > 0.0 {
-        // The best token always stays.
-        candidates.retain(|c| c.logit >= floor || c.logit == max);
-    }
-    let total: f64 = candidates.iter().map(|c| weight(c.logit, max, scale)).sum();
-    let mut left = draw * total;
-    for candidate in candidates.iter() {
-        left -= weight(candidate.logit, max, scale);
+    let weights = lottery.weigh_candidates(candidates, max, scale);
+    // The candidates are sorted where top-p or min-p can still leave some of them out.
+    let n_likely = if top_p < 1.0 { n_reaching(weights, top_p) } else { candidates.len() };
+    let n_left = candidates[..n_likely].iter().take_while(|c| c.logit >= floor).count();
+    let total: f64 = weights[..n_left].iter().map(|&w| f64::from(w)).sum();
+    let mut left = dice.throw(0) * total;
+    for (candidate, &weight) in candidates[..n_left].iter().zip(weights) {
+        left -= f64::from(weight);
         if left < 0.0 {
             return candidate.token;
         }
     }
-    candidates.last().map_or(0, |c| c.token)
+    candidates[..n_left].last().map_or_else(|| survey.argmax(values), |c| c.token)
 }
 
-/// A token's probability up to a common factor.
-fn weight(logit: f32, max: f32, scale: f32) -> f64 {
-    f64::from(exp::exp((logit - max) * scale))
-}
-
-/// Cut a sorted list after the token with which its weight reaches `wanted`.
-fn keep_nucleus(candidates: &mut Vec<Candidate>, max: f32, scale: f32, wanted: f64) {
+/// How many of the leading weights it takes to reach this share of them all.
+fn n_reaching(weights: &[f32], share: f64) -> usize {
+    let wanted = share * weights.iter().map(|&w| f64::from(w)).sum::<f64>();
     let mut sum = 0.0;
-    for (i, candidate) in candidates.iter().enumerate() {
-        sum += weight(candidate.logit, max, scale);
-        if sum >= wanted {
-            candidates.truncate(i + 1);
-            return;
-        }
-    }
+    let reaches = |&weight: &f32| {
+        sum += f64::from(weight);
+        sum >= wanted
+    };
+    weights.iter().position(reaches).map_or(weights.len(), |i| i + 1)
 }
 
 /// The log-probability of `token` under the unmodified distribution, with the `n_top` likeliest tokens.
@@ -223,10 +219,10 @@ pub(crate) fn logprob(
     n_top: usize,
     scratch: &mut Scratch,
 ) -> Result<TokenLogprob, NotFinite> {
-    let Scratch { survey, candidates, .. } = scratch;
+    let Drawing { survey, candidates, lottery } = &mut scratch.drawing;
     survey.take(logits)?;
     let max = survey.max();
-    let log_sum = exp_sum(logits, max, 1.0).ln() as f32 + max;
+    let log_sum = lottery.weigh(logits, max, 1.0).ln() as f32 + max;
     candidates.clear();
     if n_top > 0 {
         survey.top(logits, n_top, candidates);

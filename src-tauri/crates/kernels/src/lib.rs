@@ -27,6 +27,8 @@ pub mod attention;
 pub mod kv;
 pub mod ops;
 
+pub mod softmax;
+
 mod aligned;
 #[cfg(test)]
 mod testing;

@@ -9,7 +9,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("model", &["scheduler", "kernels"]),
     ("text", &[]),
     ("store", &[]),
-    ("engine", &["scheduler", "text", "store"]),
+    ("engine", &["scheduler", "text", "store", "kernels"]),
     ("server", &["engine", "text"]),
     ("tidy", &[]),
     ("samovar", &["scheduler", "kernels", "model", "text", "store", "engine", "server"]),

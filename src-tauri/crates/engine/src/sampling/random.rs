@@ -2,6 +2,22 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+/// The random numbers of one token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dice {
+    pub(super) seed: u64,
+    /// The token's place in its answer.
+    pub(super) place: u64,
+}
+
+impl Dice {
+    /// The `n`-th number, uniform in `0.0..1.0`.
+    pub(super) fn throw(self, n: u64) -> f64 {
+        // `mix(0)` is 0: the first number is the seed's own.
+        uniform(self.seed ^ mix(n), self.place)
+    }
+}
+
 /// The `place`-th number of `seed`, uniform in `0.0..1.0` with 53 bits.
 pub(super) fn uniform(seed: u64, place: u64) -> f64 {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -104,6 +104,44 @@ fn every_filter_draws_from_the_distribution_that_a_full_sort_gives() {
 }
 
 #[test]
+fn a_nucleus_is_drawn_from_by_its_own_weights_however_small_it_is() {
+    let n = 1_500;
+    let row = logits(8_000, 5);
+    for (top_p, min_p) in [(0.01, 0.0), (0.1, 0.0), (0.5, 0.0), (0.5, 0.3), (0.9, 0.3)] {
+        let sampling = Sampling { top_p, min_p, temperature: 4.0, ..Sampling::default() };
+        let truth = reference(&sampling, &row);
+        let drawn = histogram(&sampling, &row, n);
+        let stray = drawn.keys().find(|token| !truth.contains_key(token));
+        assert_eq!(stray, None, "top_p {top_p}, min_p {min_p}");
+        // By halves of equal weight, since the nucleus may have more tokens than there are draws.
+        let mut by_weight: Vec<_> = truth.iter().map(|(token, p)| (*p, *token)).collect();
+        by_weight.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut expected = 0.0;
+        let mut got = 0.0;
+        for (p, token) in by_weight {
+            if expected >= 0.5 {
+                break;
+            }
+            expected += p;
+            got += drawn.get(&token).copied().unwrap_or(0.0);
+        }
+        let by_chance = 3.5 * (expected * (1.0 - expected) / n as f64).sqrt() + 1e-9;
+        assert!((expected - got).abs() <= by_chance, "top_p {top_p}: {got} of {expected}");
+    }
+}
+
+#[test]
+fn a_temperature_of_almost_nothing_is_greedy() {
+    let row = logits(5000, 9);
+    let best = one(&GREEDY, &row, 0);
+    for temperature in [1e-3, 1e-30, f32::MIN_POSITIVE, 1e-45] {
+        for top_p in [1.0, 0.9] {
+            assert_eq!(one(&Sampling { temperature, top_p, ..Sampling::default() }, &row, 3), best);
+        }
+    }
+}
+
+#[test]
 fn a_flat_distribution_over_a_big_vocabulary_is_drawn_whole() {
     let row = vec![1.0; 65_536];
     let sampling = Sampling { top_p: 0.5, ..Sampling::default() };
