@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Restored {
         /// Who waits.
         seq: SeqId,
+        /// Which piece of what it waits for.
+        piece: u64,
         /// One result for each block asked for, in that order.
         blocks: Vec<Result<BlockRecord, MissReason>>,
     },

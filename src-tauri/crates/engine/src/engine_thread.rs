@@ -255,9 +255,9 @@ impl EngineThread {
             Command::Resume { reply } => {
                 let _ = reply.send(self.resume());
             }
-            Command::Restored { seq, blocks } => {
+            Command::Restored { seq, piece, blocks } => {
                 if let Some(serving) = &mut self.serving {
-                    serving.restoring.arrived(seq, blocks);
+                    serving.restoring.arrived(seq, piece, blocks);
                 }
             }
             Command::Store(event) => self.hear(&event),

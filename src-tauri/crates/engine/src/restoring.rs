@@ -1,8 +1,13 @@
 //! Stored blocks on their way back into the pool.
 //!
 //! A restore is a transaction of one sequence: whatever goes wrong is a miss with a reason, and the sequence goes on
-//! with what came in. The store reads on its own thread; here the bytes are compared and copied, a bounded number
-//! between two steps.
+//! with what came in. It goes in pieces: while the engine thread compares and copies one, between two steps, the
+//! store reads and verifies the next on its own thread.
+//!
+//! ```text
+//!  store    [ read 0 ][ read 1 ][ read 2 ]...        at most two pieces are asked for and not imported
+//!  engine             [ import 0 ][ step ][ import 1 ][ step ]...
+//! ```
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,6 +20,15 @@ use crate::command::Command;
 use crate::saving::stored_key;
 use crate::stats::Totals;
 
+/// Bytes imported between two steps at most, so that the others' next token does not wait for them.
+const IMPORT_BYTES: usize = 32 << 20;
+
+/// Bytes of a piece: enough of them that the store and the engine work at the same time.
+const PIECE_BYTES: usize = 8 << 20;
+
+/// Pieces of a sequence that are asked for and not imported at most.
+const MAX_PIECES: usize = 2;
+
 /// A block that a sequence could have used, and why it was not to be had.
 pub(crate) struct Miss {
     pub(crate) seq: SeqId,
@@ -22,32 +36,41 @@ pub(crate) struct Miss {
     pub(crate) reason: MissReason,
 }
 
-/// Bytes imported between two steps at most, so that the others' next token does not wait for them.
-const IMPORT_BYTES: usize = 32 << 20;
-
 /// Restores under way and those whose bytes have arrived.
 pub(crate) struct Restoring {
     store: Arc<dyn BlockStore>,
     fingerprint: [u8; 32],
+    block_bytes: usize,
     inbox: Sender<Command>,
-    asked: BTreeMap<SeqId, Vec<RestoreBlock>>,
+    under_way: BTreeMap<SeqId, UnderWay>,
     arrived: VecDeque<Arrival>,
 }
 
-/// One sequence's blocks, with what the store found for each.
+/// One sequence's restore.
+struct UnderWay {
+    /// Not asked for yet.
+    left: VecDeque<RestoreBlock>,
+    /// Asked for, by the number of the piece.
+    asked: BTreeMap<u64, Vec<RestoreBlock>>,
+    n_pieces: u64,
+    imported: Vec<BlockKey>,
+}
+
+/// One piece, with what the store found for each of its blocks.
 struct Arrival {
     seq: SeqId,
     blocks: VecDeque<(RestoreBlock, Result<BlockRecord, MissReason>)>,
-    imported: Vec<BlockKey>,
 }
 
 impl Restoring {
     pub(crate) fn new(
         store: Arc<dyn BlockStore>,
         fingerprint: [u8; 32],
+        block_bytes: usize,
         inbox: Sender<Command>,
     ) -> Restoring {
-        Restoring { store, fingerprint, inbox, asked: BTreeMap::new(), arrived: VecDeque::new() }
+        let (under_way, arrived) = (BTreeMap::new(), VecDeque::new());
+        Restoring { store, fingerprint, block_bytes, inbox, under_way, arrived }
     }
 
     /// Whether the store may have a block.
@@ -55,38 +78,54 @@ impl Restoring {
         self.store.is_on() && self.store.find(&stored_key(key)).is_ok()
     }
 
+    /// Why a block is not in the store, if it is not.
+    pub(crate) fn why_missing(&self, key: &BlockKey) -> Option<MissReason> {
+        self.store.find(&stored_key(key)).err()
+    }
+
     /// Whether there is something to import.
     pub(crate) fn has_arrivals(&self) -> bool {
         !self.arrived.is_empty()
     }
 
-    /// Ask the store for a sequence's blocks; the answer comes through the inbox.
+    /// Ask the store for a sequence's blocks; the answers come through the inbox.
     pub(crate) fn begin(&mut self, restore: Restore) {
         let Restore { seq, blocks } = restore;
-        let keys = blocks.iter().map(|block| stored_key(&block.key)).collect();
-        self.asked.insert(seq, blocks);
-        let inbox = self.inbox.clone();
-        self.store.restore(
-            keys,
-            Box::new(move |blocks| {
-                // An engine that has ended needs nothing.
-                let _ = inbox.send(Command::Restored { seq, blocks });
-            }),
-        );
+        let under_way =
+            UnderWay { left: blocks.into(), asked: BTreeMap::new(), n_pieces: 0, imported: Vec::new() };
+        self.under_way.insert(seq, under_way);
+        self.ask(seq);
+    }
+
+    /// Ask for the next pieces of a sequence.
+    fn ask(&mut self, seq: SeqId) {
+        let Some(under_way) = self.under_way.get_mut(&seq) else { return };
+        let n_blocks = (PIECE_BYTES / self.block_bytes).max(1);
+        while under_way.asked.len() < MAX_PIECES && !under_way.left.is_empty() {
+            let blocks: Vec<RestoreBlock> =
+                under_way.left.drain(..n_blocks.min(under_way.left.len())).collect();
+            let keys = blocks.iter().map(|block| stored_key(&block.key)).collect();
+            let piece = under_way.n_pieces;
+            under_way.n_pieces += 1;
+            under_way.asked.insert(piece, blocks);
+            let inbox = self.inbox.clone();
+            self.store.restore(
+                keys,
+                Box::new(move |blocks| {
+                    // An engine that has ended needs nothing.
+                    let _ = inbox.send(Command::Restored { seq, piece, blocks });
+                }),
+            );
+        }
     }
 
     /// The store has answered.
-    pub(crate) fn arrived(&mut self, seq: SeqId, found: Vec<Result<BlockRecord, MissReason>>) {
-        let Some(blocks) = self.asked.remove(&seq) else { return };
+    pub(crate) fn arrived(&mut self, seq: SeqId, piece: u64, found: Vec<Result<BlockRecord, MissReason>>) {
+        let Some(under_way) = self.under_way.get_mut(&seq) else { return };
+        let Some(blocks) = under_way.asked.remove(&piece) else { return };
         // A store that gives too few results has not found the others.
         let found = found.into_iter().chain(std::iter::repeat_with(|| Err(MissReason::Absent)));
-        let blocks = blocks.into_iter().zip(found).collect();
-        self.arrived.push_back(Arrival { seq, blocks, imported: Vec::new() });
-    }
-
-    /// Why a block is not in the store, if it is not.
-    pub(crate) fn why_missing(&self, key: &BlockKey) -> Option<MissReason> {
-        self.store.find(&stored_key(key)).err()
+        self.arrived.push_back(Arrival { seq, blocks: blocks.into_iter().zip(found).collect() });
     }
 
     /// Import what has arrived, up to a bound. Returns what could not be had.
@@ -97,39 +136,56 @@ impl Restoring {
         totals: &mut Totals,
     ) -> Vec<Miss> {
         let mut misses = Vec::new();
-        let block_bytes = runner.layout().block_bytes;
-        let mut n_left = (IMPORT_BYTES / block_bytes).max(1);
-        while let Some(arrival) = self.arrived.front_mut() {
+        let mut n_left = (IMPORT_BYTES / self.block_bytes).max(1);
+        while n_left > 0
+            && let Some(mut arrival) = self.arrived.pop_front()
+        {
+            let seq = arrival.seq;
             // The blocks of a sequence that is gone may belong to another one by now.
-            if scheduler.state(arrival.seq) == Some(SeqState::Restoring) {
-                while n_left > 0
-                    && let Some((wanted, found)) = arrival.blocks.pop_front()
-                {
-                    let record =
-                        found.and_then(|record| check(record, &wanted, self.fingerprint, block_bytes));
-                    let imported = record.and_then(|record| {
-                        n_left -= 1;
-                        runner.import_block(wanted.block, &record.bytes).map_err(|error| {
-                            tracing::warn!(%error, "a stored block could not be put into the pool");
-                            MissReason::Io
-                        })
-                    });
-                    match imported {
-                        Ok(()) => {
-                            totals.restored_blocks += 1;
-                            arrival.imported.push(wanted.key);
-                        }
-                        Err(reason) => misses.push(Miss { seq: arrival.seq, key: wanted.key, reason }),
+            if scheduler.state(seq) != Some(SeqState::Restoring) {
+                self.under_way.remove(&seq);
+                continue;
+            }
+            let Some(under_way) = self.under_way.get_mut(&seq) else { continue };
+            while n_left > 0
+                && let Some((wanted, found)) = arrival.blocks.pop_front()
+            {
+                let record =
+                    found.and_then(|record| check(record, &wanted, self.fingerprint, self.block_bytes));
+                let imported = record.and_then(|record| {
+                    n_left -= 1;
+                    runner.import_block(wanted.block, &record.bytes).map_err(|error| {
+                        tracing::warn!(%error, "a stored block could not be put into the pool");
+                        MissReason::Io
+                    })
+                });
+                match imported {
+                    Ok(()) => {
+                        totals.restored_blocks += 1;
+                        under_way.imported.push(wanted.key);
+                    }
+                    Err(reason) => {
+                        misses.push(Miss { seq, key: wanted.key, reason });
+                        // What follows a gap is of no use.
+                        under_way.left.clear();
                     }
                 }
-                if !arrival.blocks.is_empty() {
-                    return misses;
-                }
-                scheduler.finish_restore(arrival.seq, &arrival.imported);
             }
-            self.arrived.pop_front();
+            if !arrival.blocks.is_empty() {
+                self.arrived.push_front(arrival);
+            } else if under_way.left.is_empty() && under_way.asked.is_empty() && !self.has_arrived(seq) {
+                if let Some(done) = self.under_way.remove(&seq) {
+                    scheduler.finish_restore(seq, &done.imported);
+                }
+            } else {
+                self.ask(seq);
+            }
         }
         misses
+    }
+
+    fn has_arrived(&self, seq: SeqId) -> bool {
+        self.arrived.iter().any(|arrival| arrival.seq == seq)
     }
 }
 

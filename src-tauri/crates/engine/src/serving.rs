@@ -72,7 +72,12 @@ impl Serving {
         let scheduler = new_scheduler(runner.as_ref(), &card, config, store);
         config.store.use_model(card.fingerprint);
         Serving {
-            restoring: Restoring::new(Arc::clone(&config.store), card.fingerprint, inbox),
+            restoring: Restoring::new(
+                Arc::clone(&config.store),
+                card.fingerprint,
+                runner.layout().block_bytes,
+                inbox,
+            ),
             saving: Saving::new(Arc::clone(&config.store), card.fingerprint, runner.layout().block_bytes),
             card,
             runner,
