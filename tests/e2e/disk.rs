@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::harness::server::samovar;
 use crate::harness::{SMOLLM2, Samovar, Setup, eventually};
-use crate::warmth::{complete, metric, prose, restarted, stopped};
+use crate::warmth::{Answer, complete, metric, prose, restarted, stopped};
 
 fn segments(data: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(data.join("store/segments")).expect("the store's segments");
@@ -191,4 +191,62 @@ fn what_is_on_disk_is_for_its_owner_alone() {
     for path in segments(setup.data()) {
         assert_eq!(mode(&path), 0o600, "{}", path.display());
     }
+}
+
+/// The bytes of the first tokens after a shared start, as manifests and records have them.
+fn own_tokens(data: &Path, agent: &str, n_shared: usize) -> Vec<u8> {
+    let manifests =
+        fs::read_dir(data.join("store/agents")).unwrap().map(|entry| fs::read(entry.unwrap().path()));
+    // The fixed part has 112 bytes; then come the name and the tokens, four bytes each.
+    let is_named = |bytes: &Vec<u8>| bytes[112..].starts_with(agent.as_bytes());
+    let manifest = manifests.map(Result::unwrap).find(is_named).expect("the agent's manifest");
+    let start = 112 + agent.len() + 4 * n_shared;
+    manifest[start..start + 4 * 32].to_vec()
+}
+
+fn is_on_disk(data: &Path, needle: &[u8]) -> bool {
+    segments(data).iter().any(|path| {
+        let bytes = fs::read(path).unwrap();
+        bytes.windows(needle.len()).any(|window| window == needle)
+    })
+}
+
+#[test]
+fn a_deleted_agent_leaves_no_bytes_and_another_one_with_the_same_start_is_warm() {
+    let server = Samovar::ready();
+    let ask = |server: &Samovar, agent: &str, salt: usize| {
+        let prompt = format!("{} {}", prose(40, 150), prose(salt, 150));
+        let body = json!({"prompt": prompt, "max_tokens": 4, "temperature": 0, "ignore_eos": true});
+        Answer::of(&server.post_with("/v1/completions", &[("X-Session-ID", agent)], &body))
+    };
+    let gone = ask(&server, "goes", 41);
+    let stays = ask(&server, "stays", 42);
+    // Both begin with the same 160 tokens at least.
+    assert!(stays.cached_tokens >= 160, "{stays:?}");
+    let n_shared = (stays.cached_tokens / 32 * 32 + 32) as usize;
+    eventually("both are on disk", || {
+        let agents = server.get("/v1/agents").json();
+        let saved = |agent: &serde_json::Value| agent["saved_tokens"] == agent["tokens"];
+        let agents = agents["agents"].as_array().or_else(|| agents["data"].as_array()).unwrap().clone();
+        (agents.len() == 2 && agents.iter().all(saved)).then_some(())
+    });
+    let [of_gone, of_stays] = ["goes", "stays"].map(|agent| own_tokens(server.data(), agent, n_shared));
+    assert!(is_on_disk(server.data(), &of_gone) && is_on_disk(server.data(), &of_stays));
+
+    let mut connection = server.connect();
+    connection.send("DELETE", "/v1/agents/goes", &[], None);
+    let deleted = connection.receive();
+    assert!((200..300).contains(&deleted.status), "{} {}", deleted.status, deleted.body);
+    assert_eq!(server.get("/v1/agents/goes").status, 404);
+    eventually("its bytes are gone", || (!is_on_disk(server.data(), &of_gone)).then_some(()));
+    assert!(is_on_disk(server.data(), &of_stays));
+
+    let server = restarted(server);
+    assert_eq!(server.get("/v1/agents/goes").status, 404);
+    let warm = ask(&server, "stays", 42);
+    assert!(warm.cached_tokens >= warm.whole_blocks(), "{warm:?}");
+    assert_eq!(warm.text, stays.text);
+    let again = ask(&server, "goes", 41);
+    assert!(again.cached_tokens < n_shared as u64, "{again:?}");
+    assert_eq!(again.text, gone.text);
 }

@@ -256,3 +256,40 @@ fn a_short_prompt_of_nobody_is_not_written_until_an_agent_goes_on_with_it() {
     assert!(warm.cached_tokens >= warm.whole_blocks(), "{warm:?}");
     assert_eq!(warm.text, anonymous.text);
 }
+
+#[test]
+fn a_worker_that_panicked_comes_back_to_what_is_on_disk() {
+    let server = Samovar::ready();
+    let prompt = prose(8, 300);
+    let cold = complete(&server, &prompt, 8);
+    eventually("it is on disk", || {
+        let n_saved = metric(&server, "samovar_store_saved_blocks_total") as u64;
+        (n_saved > cold.prompt_tokens / BLOCK).then_some(())
+    });
+    server.ask_for_fault("step.panic");
+    let body = json!({"prompt": "Tea is", "max_tokens": 4});
+    assert_eq!(server.post("/v1/completions", &body).status, 500);
+    server.wait_until_ready();
+    let warm = complete(&server, &prompt, 8);
+    assert!(warm.cached_tokens >= warm.whole_blocks(), "{warm:?}");
+    assert_eq!(warm.text, cold.text);
+    assert!(metric(&server, "samovar_restored_blocks_total") > 0.0);
+}
+
+#[test]
+fn a_prompt_edited_in_the_middle_is_taken_up_at_the_edit_also_from_disk() {
+    for model in [SMOLLM2, GEMMA3] {
+        let server = Setup::new(model).ready();
+        let (start, end) = (prose(9, 450), prose(50, 350));
+        let prompt = format!("{start} {end}");
+        complete(&server, &prompt, 4);
+        let n_start = complete(&server, &start, 1).prompt_tokens;
+        let server = restarted(server);
+        let edited = format!("{start} {}", prose(51, 350));
+        let warm = complete(&server, &edited, 8);
+        // The store has the window of every place, so the block before the edit is where it goes on.
+        assert!(warm.cached_tokens + 2 * BLOCK > n_start, "{model}: {n_start} of {warm:?}");
+        let fresh = Setup::new(model).with("--store", "off").ready();
+        assert_eq!(complete(&fresh, &edited, 8).text, warm.text, "{model}");
+    }
+}
