@@ -22,8 +22,20 @@ export SAMOVAR_TEST_MODELS := $(MODELS)
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## /  make \1|/' | column -t -s '|'
 
+# The window's page, which the server's build script puts into the binary.
+UI_FILES := $(shell find ui -name node_modules -prune -o -name dist -prune -o -type f -print)
+
+.PHONY: ui
+ui: ui/dist/.built ## Build the window's page
+ui/node_modules/.installed: ui/package-lock.json ui/package.json ui/.npmrc | setup
+	cd ui && npm ci --loglevel=error
+	touch $@
+ui/dist/.built: ui/node_modules/.installed $(UI_FILES)
+	cd ui && npm run --silent build
+	touch $@
+
 .PHONY: run
-run: setup models-starter ## Build Samovar and start it with the starter model
+run: setup models-starter ui ## Build Samovar and start it with the starter model
 	cargo build --release --locked
 	@printf '\nWhen it says "ready", ask it something from another terminal:\n\n'
 	@printf '  curl http://127.0.0.1:%s/v1/chat/completions -H "Content-Type: application/json" \\\n' $(PORT)
@@ -34,12 +46,15 @@ run: setup models-starter ## Build Samovar and start it with the starter model
 test: setup-test models check $(CLIENTS)/ready ## Run every test
 	cargo test --workspace --locked
 	$(CLIENTS)/bin/python tests/clients/run.py --bin target/debug/samovar --model $(STARTER)
+	cd ui && npm run --silent test
+	cd ui && npm run --silent test:browser
 
 .PHONY: check
-check: setup ## Formatting, lints and house rules
+check: setup ui ## Formatting, lints, types and house rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --quiet -p tidy --locked
+	cd ui && npm run --silent check
 
 .PHONY: setup setup-test
 setup:
@@ -64,6 +79,11 @@ $(CLIENTS)/ready: tests/clients/requirements.txt | setup
 kernels-aarch64: ## Test the Arm kernels under emulation (Debian; slow)
 	@src-tauri/dev/setup.sh aarch64
 	src-tauri/crates/kernels/aarch64-test.sh matmul
+
+.PHONY: screenshots-web
+screenshots-web: setup-test models-starter ui ## Picture every state of the page in Chromium, light and dark
+	cargo build --locked --no-default-features
+	cd ui && SAMOVAR_SCREENSHOTS=../target/screenshots npx vitest run --project browser looks
 
 .PHONY: soak
 soak: setup models-starter ## Load the server for MINUTES (30) with disconnects, drains and resumes

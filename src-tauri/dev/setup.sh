@@ -10,8 +10,15 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 debian_packages() {
-  echo build-essential pkg-config git python3 python3-venv ca-certificates
+  echo build-essential pkg-config git python3 python3-venv ca-certificates nodejs npm
+  # The page is tested in a real browser.
+  [ "$purpose" != test ] || echo chromium
   [ "$purpose" != aarch64 ] || echo qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross curl
+}
+
+# Whether there is a node that can build the window's page (ui/package.json has the same number).
+has_node() {
+  command -v node >/dev/null && node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 18 || (a == 18 && b >= 18) ? 0 : 1)'
 }
 
 # Installed means: dpkg knows it, or the program it is needed for is there by other means.
@@ -21,6 +28,8 @@ missing_debian_packages() {
     case $package in
       git) command -v git >/dev/null && continue ;;
       python3) command -v python3 >/dev/null && continue ;;
+      nodejs) has_node && continue ;;
+      npm) command -v npm >/dev/null && continue ;;
       python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null && continue ;;
     esac
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
@@ -45,6 +54,7 @@ setup_debian() {
 setup_macos() {
   xcode-select -p >/dev/null 2>&1 || die "the Xcode command-line tools are missing: run 'xcode-select --install', then again"
   command -v python3 >/dev/null || die "python3 is missing: it comes with the Xcode command-line tools"
+  has_node || die "Node.js 18.18 or later is missing: run 'brew install node', or install it from https://nodejs.org, then again"
 }
 
 setup_rust() {
@@ -67,6 +77,7 @@ case $(uname -s) in
   *) die "Samovar is built on macOS and Linux; this is $(uname -s)" ;;
 esac
 setup_rust
+has_node || die "Node.js 18.18 or later is needed to build the window's page, and node says '$(node --version 2>/dev/null || echo nothing)'"
 case $purpose in
   build | test | aarch64) ;;
   *) die "unknown purpose '$purpose'" ;;

@@ -20,17 +20,21 @@ fn main() -> io::Result<()> {
     }
     println!("cargo::rerun-if-changed={}", dist.display());
 
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?);
     let mut files = Vec::new();
     collect(&dist, &mut files)?;
     files.sort();
     let mut table = String::from("&[\n");
-    for file in files {
-        let path = file.strip_prefix(&dist).unwrap_or(&file).display();
-        writeln!(table, "    (\"/{path}\", include_bytes!({file:?})),").map_err(io::Error::other)?;
+    for (number, file) in files.iter().enumerate() {
+        // A copy, because npm may build anew while the compiler reads.
+        let copy = format!("page_file_{number}");
+        fs::copy(file, out.join(&copy))?;
+        let path = file.strip_prefix(&dist).unwrap_or(file).display();
+        let content = format!("include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{copy}\"))");
+        writeln!(table, "    (\"/{path}\", {content}),").map_err(io::Error::other)?;
     }
     table.push_str("]\n");
-    let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
-    fs::write(Path::new(&out).join("page_files.rs"), table)
+    fs::write(out.join("page_files.rs"), table)
 }
 
 /// All files under `folder` but hidden ones, which are npm's and make's own business.

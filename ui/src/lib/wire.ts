@@ -1,0 +1,93 @@
+// What the server says, as far as this page reads it.
+
+export type StateName = 'unloaded' | 'loading' | 'ready' | 'draining' | 'parked' | 'failed' | 'stopped';
+
+export interface Pool {
+  utilization: number;
+  blocks: { free: number; held: number; cached: number; total: number; pinned?: number };
+  block_bytes: number;
+  block_tokens: number;
+}
+
+export interface ActiveRequest {
+  id: string;
+  agent: string | null;
+  phase: 'waiting' | 'reading' | 'writing';
+  prompt_tokens: number;
+  done_tokens: number;
+  generated_tokens: number;
+}
+
+export interface Totals {
+  requests: number;
+  prefilled_tokens: number;
+  reused_tokens: number;
+  generated_tokens: number;
+}
+
+/** `GET /admin/events`, event `status`. */
+export interface View {
+  state: StateName;
+  cause?: string;
+  then?: 'park' | 'exit' | 'swap';
+  ready: boolean;
+  reason?: string;
+  load: { progress: number; bytes_done: number; bytes_total: number };
+  model: { id: string; context_length: number; file_bytes: number } | null;
+  pool: Pool;
+  running: number;
+  waiting: number;
+  active: ActiveRequest[];
+  drain: { active: number; unsaved_bytes: number; deadline_s: number } | null;
+  totals: Totals;
+}
+
+/** `GET /admin/status`: the same and what hardly changes. */
+export interface FullStatus extends View {
+  version: string;
+  address: string;
+  uptime_s: number;
+  store?: StoreStatus | null;
+}
+
+export interface StoreStatus {
+  bytes: number;
+  cap_bytes: number;
+  written_today_bytes: number;
+}
+
+/** `GET /admin/requests`: what became of a request. */
+export interface RequestRecord {
+  id: string;
+  agent: string | null;
+  ended_at: number;
+  outcome: string;
+  prompt_tokens: number;
+  prefilled_tokens: number;
+  reused_tokens: number;
+  restored_tokens: number;
+  spliced_tokens: number;
+  first_difference: number | null;
+  generated_tokens: number;
+  preempted: number;
+  queued_s: number;
+  time_to_first_token_s: number | null;
+  decoding_s: number;
+}
+
+/** One moment of `GET /admin/history`. */
+export interface Moment {
+  /** Seconds since 1970. */
+  at: number;
+  held: number;
+  cached: number;
+  total: number;
+  generated_tokens: number;
+}
+
+export interface Agent {
+  id: string;
+  tokens: number;
+  tier: string;
+  pinned: boolean;
+}

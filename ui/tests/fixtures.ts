@@ -1,0 +1,44 @@
+import type { RequestRecord, View } from '../src/lib/wire';
+
+/** What a server that is ready and idle says, with changes. */
+export function view(change: Partial<View> = {}): View {
+  return {
+    state: 'ready',
+    ready: true,
+    load: { progress: 1, bytes_done: 98e6, bytes_total: 98e6 },
+    model: { id: 'SmolLM2', context_length: 8192, file_bytes: 98e6 },
+    pool: {
+      utilization: 41.2,
+      blocks: { free: 40, held: 41, cached: 19, total: 100 },
+      block_bytes: 1000,
+      block_tokens: 32,
+    },
+    running: 0,
+    waiting: 0,
+    active: [],
+    drain: null,
+    totals: { requests: 0, prefilled_tokens: 0, reused_tokens: 0, generated_tokens: 0 },
+    ...change,
+  };
+}
+
+export function record(change: Partial<RequestRecord> = {}): RequestRecord {
+  return {
+    id: 'r-1',
+    agent: null,
+    ended_at: 0,
+    outcome: 'end_of_turn',
+    prompt_tokens: 1238,
+    prefilled_tokens: 38,
+    reused_tokens: 1200,
+    restored_tokens: 0,
+    spliced_tokens: 0,
+    first_difference: 1200,
+    generated_tokens: 83,
+    preempted: 0,
+    queued_s: 0,
+    time_to_first_token_s: 0.42,
+    decoding_s: 2,
+    ...change,
+  };
+}

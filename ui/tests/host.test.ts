@@ -1,0 +1,37 @@
+import { expect, it, vi } from 'vitest';
+
+import { findHost } from '../src/lib/host';
+
+type TauriInvoke = (command: string) => Promise<never>;
+
+it('in a browser, quitting is asked of the server', async () => {
+  const post = vi.fn(() => Promise.resolve());
+  const host = findHost(post, {});
+  await host.quit();
+  await host.quitNow();
+  await host.cancelQuit();
+  await host.retryLoad();
+  expect(post.mock.calls).toEqual([
+    ['/admin/stop'],
+    ['/admin/stop', { timeout_s: 0 }],
+    ['/admin/resume'],
+    ['/admin/load'],
+  ]);
+  expect(await host.apiBase()).toEqual({ url: '', token: null });
+  expect(host.openLogs).toBeNull();
+});
+
+it('in the app, it is the app’s', async () => {
+  const invoke = vi.fn<TauriInvoke>(() => Promise.resolve(undefined as never));
+  const post = vi.fn(() => Promise.resolve());
+  const host = findHost(post, { __TAURI__: { core: { invoke } } });
+  await host.apiBase();
+  await host.quit();
+  await host.quitNow();
+  await host.cancelQuit();
+  await host.retryLoad();
+  await host.openLogs?.();
+  const commands = ['api_base', 'quit', 'quit_now', 'cancel_quit', 'retry_load', 'open_logs'];
+  expect(invoke.mock.calls.map(([command]) => command)).toEqual(commands);
+  expect(post).not.toHaveBeenCalled();
+});

@@ -1,0 +1,209 @@
+// Parts as a person meets them: mounted, read and clicked.
+
+import { flushSync, mount, unmount, type Component } from 'svelte';
+import { afterEach, expect, it, vi } from 'vitest';
+
+import { Chats } from '../src/lib/chats.svelte';
+import type { Host } from '../src/lib/host';
+import { Server } from '../src/lib/server.svelte';
+import type { Answer } from '../src/lib/storage';
+import type { View } from '../src/lib/wire';
+import AnswerView from '../src/parts/AnswerView.svelte';
+import Banner from '../src/parts/Banner.svelte';
+import Composer from '../src/parts/Composer.svelte';
+import Header from '../src/parts/Header.svelte';
+import Strip from '../src/parts/Strip.svelte';
+import { record, view } from './fixtures';
+
+let mounted: Record<string, unknown> | null = null;
+
+afterEach(() => {
+  if (mounted) void unmount(mounted);
+  mounted = null;
+  localStorage.clear();
+});
+
+function show<Props extends Record<string, unknown>>(part: Component<Props>, props: Props): void {
+  document.body.replaceChildren();
+  mounted = mount(part, { target: document.body, props });
+  flushSync();
+}
+
+function host(change: Partial<Host> = {}): Host {
+  const nothing = vi.fn(() => Promise.resolve());
+  return {
+    isDesktop: true,
+    apiBase: () => Promise.resolve({ url: 'http://127.0.0.1:8642', token: null }),
+    quit: nothing,
+    quitNow: nothing,
+    cancelQuit: nothing,
+    retryLoad: nothing,
+    openLogs: nothing,
+    ...change,
+  };
+}
+
+function seeing(change: Partial<View>, on: Host = host()): Server {
+  const server = new Server(on);
+  server.link = 'live';
+  server.view = view(change);
+  server.viewedAt = performance.now();
+  return server;
+}
+
+const text = () => (document.body.textContent ?? '').replaceAll('\u202f', ' ').replace(/\s+/g, ' ');
+const button = (name: string) => {
+  const all = [...document.querySelectorAll<HTMLButtonElement>('button')];
+  return all.find((each) => (each.getAttribute('aria-label') ?? each.textContent).trim() === name);
+};
+
+const answer = (change: Partial<Answer>): Answer => ({
+  role: 'assistant',
+  id: 'r-1',
+  text: '',
+  base: '',
+  phase: 'waiting',
+  done: 0,
+  total: 0,
+  record: null,
+  trouble: null,
+  ...change,
+});
+
+function showAnswer(change: Partial<Answer>, server = seeing({})): void {
+  show(AnswerView, { answer: answer(change), chats: new Chats(server), server, isLast: true });
+}
+
+const request = { id: 'r-1', agent: null, prompt_tokens: 6000, generated_tokens: 0 };
+
+it('a prompt that is read shows how far, with a bar, until the text takes its place', () => {
+  const active = [{ ...request, phase: 'reading' as const, done_tokens: 3200 }];
+  showAnswer({ phase: 'reading' }, seeing({ active }));
+  expect(text()).toContain('reading 3 200 of 6 000 tokens');
+  expect(document.querySelector('[role=progressbar]')?.getAttribute('aria-valuenow')).toBe('53');
+  showAnswer({ phase: 'writing', text: 'Hello' }, seeing({ active }));
+  expect(text()).not.toContain('reading');
+  expect(text()).toContain('Hello');
+});
+
+it('an answer in the queue says how many are before it', () => {
+  const waiting = { ...request, phase: 'waiting' as const, done_tokens: 0 };
+  showAnswer({}, seeing({ active: [{ ...waiting, id: 'a' }, { ...waiting, id: 'b' }, waiting] }));
+  expect(text()).toContain('Waiting: 2 requests before it');
+});
+
+it('the quiet line opens to the reasons', () => {
+  showAnswer({ phase: 'done', text: 'Hello', record: record() });
+  expect(text()).toContain('1.2k reused · 38 new · 41 tok/s');
+  expect(text()).not.toContain('First word');
+  document.querySelector<HTMLButtonElement>('.why')?.click();
+  flushSync();
+  expect(text()).toContain('the text is new after 1 200 tokens');
+});
+
+it('an answer that broke off says why and can be continued or tried again', () => {
+  showAnswer({ phase: 'broken', text: 'Hel', trouble: 'Samovar stopped before its end.' });
+  expect(text()).toContain('Samovar stopped before its end.');
+  expect(button('Continue')).toBeTruthy();
+  expect(button('Retry')).toBeTruthy();
+});
+
+it('while draining, the banner counts and has both ways out', () => {
+  const on = host({ quitNow: vi.fn(() => Promise.resolve()), cancelQuit: vi.fn(() => Promise.resolve()) });
+  const drain = { active: 2, unsaved_bytes: 0, deadline_s: 21 };
+  show(Banner, { server: seeing({ state: 'draining', then: 'exit', drain }, on) });
+  expect(text()).toContain('Finishing 2 requests · 21 s left');
+  button('Quit Now')?.click();
+  button('Cancel Quit')?.click();
+  expect(on.quitNow).toHaveBeenCalledOnce();
+  expect(on.cancelQuit).toHaveBeenCalledOnce();
+});
+
+it('a failure has its cause, its details, retry and the logs', () => {
+  const on = host({ retryLoad: vi.fn(() => Promise.resolve()), openLogs: vi.fn(() => Promise.resolve()) });
+  const cause = 'the model could not be loaded: x.gguf: no such file';
+  show(Banner, { server: seeing({ state: 'failed', cause }, on) });
+  expect(text()).toContain('The model could not be loaded.');
+  expect(text()).toContain('x.gguf: no such file');
+  button('Retry')?.click();
+  button('Open Logs')?.click();
+  expect(on.retryLoad).toHaveBeenCalledOnce();
+  expect(on.openLogs).toHaveBeenCalledOnce();
+});
+
+it('a command that the host refuses says so', async () => {
+  const on = host({ cancelQuit: () => Promise.reject(new Error('too late')) });
+  const drain = { active: 1, unsaved_bytes: 0, deadline_s: 21 };
+  show(Banner, { server: seeing({ state: 'draining', then: 'exit', drain }, on) });
+  button('Cancel Quit')?.click();
+  await expect.poll(() => document.querySelector('[role=alert]')?.textContent).toContain('too late');
+});
+
+it('a locked server asks for its key', () => {
+  const server = seeing({});
+  server.link = 'locked';
+  show(Banner, { server });
+  expect(document.querySelector('input[type=password]')).toBeTruthy();
+});
+
+it('the input sends on Enter, breaks lines on Shift-Enter, and stops while an answer comes in', () => {
+  const server = seeing({ state: 'loading' });
+  const chats = new Chats(server);
+  show(Composer, { chats, server });
+  const field = document.querySelector('textarea');
+  if (!field) throw new Error('no input');
+  const type = (key: string, shiftKey = false) => {
+    field.dispatchEvent(new KeyboardEvent('keydown', { key, shiftKey, cancelable: true, bubbles: true }));
+    flushSync();
+  };
+  chats.current.draft = 'Hello?';
+  flushSync();
+  type('Enter', true);
+  expect(chats.current.messages).toHaveLength(0);
+  type('Enter');
+  expect(chats.current.messages).toHaveLength(2);
+  expect(chats.current.draft).toBe('');
+  button('Stop')?.click();
+  flushSync();
+  expect(chats.pending).toBeNull();
+  expect(button('Send')).toBeTruthy();
+});
+
+it('the input says why it is closed', () => {
+  const server = seeing({ state: 'draining', then: 'exit' });
+  show(Composer, { chats: new Chats(server), server });
+  expect(document.querySelector('textarea')?.placeholder).toBe('Quitting: no new messages');
+  expect(document.querySelector('textarea')?.disabled).toBe(true);
+});
+
+it('the strip says how full the pool is and opens the status', () => {
+  const onopen = vi.fn();
+  show(Strip, { server: seeing({ running: 2, waiting: 1 }), onopen });
+  expect(text()).toContain('pool 41 % 2 running · 1 waiting');
+  document.querySelector<HTMLButtonElement>('.strip')?.click();
+  expect(onopen).toHaveBeenCalledOnce();
+});
+
+it('the menu goes by arrow keys and closes on Escape', () => {
+  const nothing = () => undefined;
+  const props = { view: 'chat' as const, isFinding: false, onview: nothing, onnew: nothing, onfind: nothing };
+  show(Header, { server: seeing({}), ...props });
+  button('Menu')?.click();
+  flushSync();
+  const items = [...document.querySelectorAll<HTMLElement>('[role=menuitem]')];
+  expect(document.activeElement).toBe(items[0]);
+  const type = (key: string) => {
+    document.activeElement?.dispatchEvent(
+      new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }),
+    );
+    flushSync();
+  };
+  type('ArrowDown');
+  expect(document.activeElement).toBe(items[1]);
+  type('ArrowUp');
+  type('ArrowUp');
+  expect(document.activeElement).toBe(items.at(-1));
+  type('Escape');
+  expect(document.querySelector('[role=menu]')).toBeNull();
+  expect(document.activeElement).toBe(button('Menu'));
+});
