@@ -85,6 +85,15 @@ screenshots-web: setup-test models-starter ui ## Picture every state of the page
 	cargo build --locked --no-default-features
 	cd ui && SAMOVAR_SCREENSHOTS=../target/screenshots npx vitest run --project browser looks
 
+.PHONY: mac-check dmg
+mac-check: ## Type-check and lint for macOS, and test what makes the app (Debian 12)
+	@src-tauri/dev/setup.sh mac
+	src-tauri/dev/mac/check.sh $(CACHE)
+
+dmg: ui ## Make the signed disk image and its verifier's report (a Mac, or Debian 12)
+	@src-tauri/dev/setup.sh mac
+	src-tauri/dev/mac/dmg.sh $(CACHE) dist
+
 .PHONY: soak
 soak: setup models-starter ## Load the server for MINUTES (30) with disconnects, drains and resumes
 	cargo build --release --locked

@@ -3,9 +3,11 @@
 #   setup.sh build   for `make run`
 #   setup.sh test    for `make test`
 #   setup.sh aarch64 for `make kernels-aarch64`: the same, an emulator and a cross compiler
+#   setup.sh mac     for `make mac-check` and `make dmg` on Debian 12: its own Rust with the library's source, a linker
+#                    and a C compiler for macOS, and what writes and reads disk images
 set -euo pipefail
 
-purpose=${1:?build, test or aarch64}
+purpose=${1:?build, test, aarch64 or mac}
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
@@ -13,6 +15,8 @@ debian_packages() {
   echo build-essential pkg-config git python3 python3-venv ca-certificates nodejs npm
   # The page is tested in a real browser.
   [ "$purpose" != test ] || echo chromium
+  [ "$purpose" != mac ] || echo rustc-web cargo-web rust-web-src libstd-rust-web-dev rust-web-llvm rust-web-clippy \
+    lld-19 llvm-19 clang-19 openssl xorriso p7zip-full
   [ "$purpose" != aarch64 ] || echo qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross curl
 }
 
@@ -79,6 +83,6 @@ esac
 setup_rust
 has_node || die "Node.js 18.18 or later is needed to build the window's page, and node says '$(node --version 2>/dev/null || echo nothing)'"
 case $purpose in
-  build | test | aarch64) ;;
+  build | test | aarch64 | mac) ;;
   *) die "unknown purpose '$purpose'" ;;
 esac
