@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use scheduler::ChainHash;
+use scheduler::{Addresses, ChainHash};
 use store::{AgentManifest, AgentSummary, BlockStore, Pin};
 
 use crate::serving::Serving;
@@ -155,19 +155,24 @@ pub(crate) fn manifest_of(
 
 fn info(summary: AgentSummary, manifest: Option<&AgentManifest>, serving: Option<&Serving>) -> AgentInfo {
     let serving = serving.filter(|serving| serving.card.fingerprint == summary.fingerprint);
-    let (resident_tokens, n_whole) = match (manifest, serving) {
+    let (resident_tokens, saved_tokens, n_whole) = match (manifest, serving) {
         (Some(manifest), Some(serving)) => {
-            let whole: Vec<ChainHash> = manifest.blocks.iter().copied().map(ChainHash).collect();
-            let n_whole = whole.len() * manifest.block_tokens as usize;
-            (serving.resident_tokens(&manifest.tokens, &whole), n_whole)
+            let addresses = Addresses {
+                whole: manifest.blocks.iter().copied().map(ChainHash).collect(),
+                tail: manifest.tail.map(ChainHash),
+            };
+            let resident = serving.resident_tokens(&manifest.tokens, &addresses.whole);
+            let n_whole = addresses.whole.len() * manifest.block_tokens as usize;
+            (resident, serving.saved_tokens(manifest.tokens.len(), &addresses), n_whole)
         }
-        _ => (0, usize::MAX),
+        // The layer groups of another model are not known here: the store's own count is as good as it gets.
+        _ => (0, summary.saved_tokens, usize::MAX),
     };
     let tier = if resident_tokens > 0 && resident_tokens >= n_whole { Tier::Resident } else { Tier::Stored };
     AgentInfo {
         is_of_loaded_model: serving.is_some(),
         n_tokens: summary.n_tokens,
-        saved_tokens: summary.saved_tokens,
+        saved_tokens,
         resident_tokens,
         n_requests: serving.map_or(0, |serving| serving.n_requests_of(&summary.name)),
         last_used: UNIX_EPOCH + Duration::from_secs(summary.last_used),

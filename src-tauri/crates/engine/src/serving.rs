@@ -6,8 +6,8 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use scheduler::{
-    BlockKey, ChainHash, EndReason, Logits, ModelRunner, Plan, RunError, Scheduler, SchedulerConfig, SeqId,
-    Step, StoreMode, SubmitError, TokenId,
+    Addresses, BlockKey, ChainHash, EndReason, Logits, ModelRunner, Plan, RunError, Scheduler,
+    SchedulerConfig, SeqId, Step, StoreMode, SubmitError, TokenId,
 };
 use store::{MissReason, Origin, SaveCandidate, StoreEvent};
 use text::ConstraintError;
@@ -24,7 +24,7 @@ use crate::loader::{Loaded, ModelCard};
 use crate::request::Refusal;
 use crate::restoring::{Miss, Restoring};
 use crate::sampling::{CannotSample, Scratch};
-use crate::saving::Saving;
+use crate::saving::{Saving, stored_key};
 use crate::sequence::{Sequence, Taken};
 use crate::stats::{ActiveRequest, N_ACTIVE, PoolCounts};
 use crate::step_budget::StepBudget;
@@ -343,6 +343,13 @@ impl Serving {
     /// How many leading tokens of a conversation are in the pool.
     pub(crate) fn resident_tokens(&self, tokens: &[TokenId], whole: &[ChainHash]) -> usize {
         self.scheduler.resident_tokens(tokens, whole)
+    }
+
+    /// How many leading tokens of a conversation a restart would find again.
+    pub(crate) fn saved_tokens(&self, n_tokens: usize, addresses: &Addresses) -> usize {
+        let store = &self.config.store;
+        let is_durable = |key: &BlockKey| store.is_durable(&stored_key(key));
+        self.scheduler.tokens_covered(n_tokens, addresses, &is_durable)
     }
 
     /// Requests of an agent that run or wait.

@@ -118,6 +118,11 @@ impl MemoryStore {
         self.tell(trouble.map_or(StoreEvent::Recovered, StoreEvent::Failing));
     }
 
+    /// Forget one record.
+    pub fn give_up_block(&self, key: &BlockKey) {
+        self.inner().records.remove(key);
+    }
+
     /// Forget every record, as a store does that needs the space.
     pub fn give_up(&self) {
         self.inner().records.clear();
@@ -225,6 +230,10 @@ impl BlockStore for MemoryStore {
         drop(inner);
         done();
         is_known
+    }
+
+    fn is_durable(&self, key: &BlockKey) -> bool {
+        self.inner().records.contains_key(key)
     }
 
     fn restore(&self, keys: Vec<BlockKey>, deliver: Delivery) {

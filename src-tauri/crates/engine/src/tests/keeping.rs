@@ -100,6 +100,31 @@ async fn an_agent_that_is_deleted_while_it_runs_does_not_come_back_with_its_end(
 }
 
 #[tokio::test]
+async fn saved_tokens_are_those_that_a_restart_finds_in_every_layer_group() {
+    let store = Arc::new(MemoryStore::default());
+    let model = ScriptedModel { window: Some(32), ..ScriptedModel::default() };
+    let config = EngineConfig { store: Arc::clone(&store) as _, ..EngineConfig::default() };
+    let house = House::with(model, Steering::free(), config).await;
+    house.answer(of("a", prompt(1, 100))).await;
+    house.handle.drain(crate::After::Park, HOUR).await.unwrap();
+    let saved = async || house.handle.agent("a").await.unwrap().unwrap().saved_tokens;
+    assert_eq!(saved().await, 109);
+    let manifest = store.agent("a").pop().unwrap();
+    let group_of = |group: u16, hash: [u8; 32]| store::BlockKey { hash, group };
+    // Without a tail, all whole blocks; without a window's block, what lies before it.
+    store.give_up_block(&group_of(1, manifest.tail.unwrap()));
+    assert_eq!(saved().await, 96);
+    store.give_up_block(&group_of(1, manifest.blocks[5]));
+    assert_eq!(saved().await, 80);
+    // What no window looks into any more is not needed in its group, and always in the others.
+    store.give_up_block(&group_of(1, manifest.blocks[0]));
+    assert_eq!(saved().await, 80);
+    store.give_up_block(&group_of(0, manifest.blocks[2]));
+    assert_eq!(saved().await, 0, "the windows before block 2 look into block 0");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn what_a_disk_refused_is_saved_when_it_takes_bytes_again() {
     let store = Arc::new(MemoryStore::default());
     let house = over(&store).await;
