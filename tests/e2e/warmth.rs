@@ -131,6 +131,19 @@ fn first_turn(server: &Samovar, headers: &[(&str, &str)]) -> (Answer, Value) {
 }
 
 #[test]
+fn after_a_restart_a_next_turn_without_a_name_prefills_only_what_the_user_added_too() {
+    let server = Samovar::ready();
+    let (first, next) = first_turn(&server, &[]);
+    assert_eq!(server.get("/v1/agents").json()["data"], json!([]));
+    let server = restarted(server);
+    let second = Answer::of(&server.post("/v1/chat/completions", &next));
+    let n_computed = first.prompt_tokens + first.completion_tokens - 1;
+    assert!(second.cached_tokens >= n_computed, "{n_computed} of {second:?}");
+    let record = &server.get("/admin/requests").json()["requests"][0];
+    assert!(record["spliced_tokens"].as_u64() >= Some(first.completion_tokens - 1), "{record}");
+}
+
+#[test]
 fn after_a_restart_the_next_turn_of_an_agent_prefills_only_what_the_user_added() {
     let server = Samovar::ready();
     let session = [("X-Session-ID", "research")];

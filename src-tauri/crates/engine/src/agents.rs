@@ -2,11 +2,12 @@
 //!
 //! The store has their manifests; the engine thread knows besides what of them is in the pool and what runs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use scheduler::{Addresses, ChainHash};
-use store::{AgentManifest, AgentSummary, BlockStore, Pin};
+use store::{AgentManifest, AgentSummary, BlockStore, Pin, is_unnamed};
 
 use crate::serving::Serving;
 
@@ -105,9 +106,12 @@ pub(crate) fn obey(ask: &AgentAsk, store: &dyn BlockStore, serving: Option<&mut 
             was
         }
         AgentAsk::ForgetAll => {
-            let were = infos(store.agents(), store, serving.as_deref());
-            for info in &were {
-                forget(&info.name, store, serving.as_deref_mut());
+            let all = store.agents();
+            let names: BTreeSet<String> = all.iter().map(|agent| agent.name.clone()).collect();
+            let were = infos(all, store, serving.as_deref());
+            // Conversations without a name are in no list and go as well.
+            for name in &names {
+                forget(name, store, serving.as_deref_mut());
             }
             were
         }
@@ -127,7 +131,7 @@ fn forget(name: &str, store: &dyn BlockStore, serving: Option<&mut Serving>) {
 fn infos(all: Vec<AgentSummary>, store: &dyn BlockStore, serving: Option<&Serving>) -> Vec<AgentInfo> {
     let loaded = serving.map(|serving| serving.card.fingerprint);
     let mut infos: Vec<AgentInfo> = Vec::new();
-    for summary in all {
+    for summary in all.into_iter().filter(|summary| !is_unnamed(&summary.name)) {
         let is_of_loaded_model = Some(summary.fingerprint) == loaded;
         let known = infos.iter().position(|info| info.name == summary.name);
         if known.is_some_and(|known| infos[known].is_of_loaded_model || !is_of_loaded_model) {

@@ -45,10 +45,15 @@ impl Saving {
         self.unwanted.insert(id);
     }
 
+    /// Whether what a sequence computes is worth writing.
+    pub(crate) fn is_worth(&self, id: SeqId) -> bool {
+        self.store.is_on() && !self.unwanted.contains(&id)
+    }
+
     /// Report what a sequence rests on once more, as far as the store does not have it: a block may have been
     /// computed for somebody who was not worth writing, or been given up by the store since.
     pub(crate) fn complete(&self, id: SeqId, scheduler: &mut Scheduler) {
-        if self.store.is_on() && !self.unwanted.contains(&id) {
+        if self.is_worth(id) {
             let n_offered = scheduler.offer_again(id, &|key| self.store.find(&stored_key(key)).is_err());
             if n_offered > 0 {
                 tracing::debug!(n_offered, "resident blocks that the store lacks are saved again");

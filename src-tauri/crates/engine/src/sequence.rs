@@ -44,6 +44,7 @@ pub(crate) struct Sequence {
     /// Whether its agent was deleted while it ran.
     pub(crate) is_forgotten: bool,
     spliced: Vec<Range<usize>>,
+    is_chat: bool,
     restore_misses: BTreeMap<&'static str, u32>,
     max_tokens: usize,
     received: Instant,
@@ -87,6 +88,7 @@ impl Sequence {
         let request = *request;
         let tail = &request.prompt[request.prompt.len().saturating_sub(PROMPT_TAIL)..];
         let stop: Vec<String> = request.stop.into_iter().filter(|s| !s.is_empty()).collect();
+        let is_chat = !request.notes.message_ends.is_empty();
         let new = NewSequence {
             id,
             agent: request.agent.as_deref().map(agent_number),
@@ -106,6 +108,7 @@ impl Sequence {
             n_blocks_noted: 0,
             is_forgotten: false,
             spliced: request.notes.spliced,
+            is_chat,
             restore_misses: BTreeMap::new(),
             max_tokens: usize::MAX,
             received,
@@ -185,6 +188,11 @@ impl Sequence {
     /// Whether the store has been asked for its blocks in vain.
     pub(crate) fn has_missed(&self) -> bool {
         !self.restore_misses.is_empty()
+    }
+
+    /// Whether its prompt was put together from messages, whose answers come back as text.
+    pub(crate) fn is_chat(&self) -> bool {
+        self.is_chat
     }
 
     /// Which of its tokens were generated, in order: those of earlier answers that were spliced in, and its own.

@@ -9,7 +9,7 @@ use scheduler::{
     Addresses, BlockKey, ChainHash, EndReason, Logits, ModelRunner, Plan, RunError, Scheduler,
     SchedulerConfig, SeqId, Step, StoreMode, SubmitError, TokenId,
 };
-use store::{MissReason, Origin, SaveCandidate, StoreEvent};
+use store::{AgentManifest, MissReason, Origin, SaveCandidate, StoreEvent};
 use text::ConstraintError;
 
 use crate::agents::manifest_of;
@@ -391,28 +391,44 @@ impl Serving {
         let Some(sequence) = self.sequences.get_mut(&id) else { return };
         let n_blocks = sequence.n_computed / block_tokens;
         let is_due = sequence.n_computed >= sequence.n_prompt && n_blocks > sequence.n_blocks_noted;
-        if is_due && sequence.agent.is_some() && !sequence.is_forgotten {
+        if is_due && !sequence.is_forgotten {
             sequence.n_blocks_noted = n_blocks;
             let sequence = &self.sequences[&id];
-            self.keep(sequence, n_blocks * block_tokens);
+            if let Some(name) = &sequence.agent {
+                self.keep(name, sequence, n_blocks * block_tokens);
+            }
         }
     }
 
-    /// Write down where an agent's conversation stands that has just ended.
-    fn note_end(&self, sequence: &Sequence) {
+    /// Write down where a conversation stands of which a request has just ended.
+    fn note_end(&self, id: SeqId, sequence: &Sequence) {
         let store = self.config.store.as_ref();
-        let Some(name) = sequence.agent.as_deref().filter(|_| sequence.n_kept > 0 && store.is_on()) else {
+        if sequence.n_kept == 0 || !store.is_on() {
+            return;
+        }
+        let Some(name) = &sequence.agent else {
+            // For its generated ids: sent back as text after a restart, they are to be taken again.
+            if self.saving.is_worth(id) && sequence.is_chat() {
+                self.keep(&AgentManifest::unnamed(&self.root_of(sequence)), sequence, sequence.n_kept);
+            }
             return;
         };
-        self.keep(sequence, sequence.n_kept);
+        self.keep(name, sequence, sequence.n_kept);
         if sequence.is_forgotten {
             // What it computed after its agent was deleted goes the same way.
             store.delete_agent(name, Box::new(|| {}));
         }
     }
 
-    fn keep(&self, sequence: &Sequence, n_tokens: usize) {
-        let Some(name) = &sequence.agent else { return };
+    /// What tells a conversation without a name from others: all that stands before the first answer in it.
+    fn root_of(&self, sequence: &Sequence) -> [u8; 32] {
+        let generated = sequence.generated();
+        let n_tokens = generated.first().map_or(sequence.n_prompt, |first| first.start);
+        let addresses = self.scheduler.addresses(&sequence.tokens[..n_tokens]);
+        addresses.all().next_back().map_or([0; 32], |hash| hash.0)
+    }
+
+    fn keep(&self, name: &str, sequence: &Sequence, n_tokens: usize) {
         let tokens = &sequence.tokens[..n_tokens];
         let addresses = self.scheduler.addresses(tokens);
         // A partial block has an address of its own only where the sequence ended.
@@ -514,7 +530,7 @@ impl Serving {
 
     fn take(&mut self, id: SeqId, end: impl FnOnce(Sequence)) {
         if let Some(sequence) = self.sequences.remove(&id) {
-            self.note_end(&sequence);
+            self.note_end(id, &sequence);
             end(sequence);
         }
     }

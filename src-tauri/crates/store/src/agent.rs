@@ -76,6 +76,13 @@ pub struct AgentSummary {
 }
 
 impl AgentManifest {
+    /// The name of a conversation that has none, from what tells it from others. It begins with a zero byte, which no
+    /// client's name does; of too many manifests such ones are forgotten first.
+    pub fn unnamed(root: &[u8; 32]) -> String {
+        let hex: String = root.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("\0{hex}")
+    }
+
     /// Every block of its present state.
     pub(crate) fn hashes(&self) -> impl Iterator<Item = &[u8; 32]> {
         self.blocks.iter().chain(&self.tail)
@@ -170,4 +177,9 @@ impl AgentManifest {
 
 fn hashes_of(bytes: &[u8]) -> Vec<[u8; 32]> {
     bytes.chunks_exact(32).map(|hash| array(hash, 0)).collect()
+}
+
+/// Whether a name is that of a conversation without one.
+pub fn is_unnamed(name: &str) -> bool {
+    name.starts_with('\0')
 }

@@ -36,7 +36,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use agent::{AgentManifest, AgentSummary, Pin, TokenSpan};
+pub use agent::{AgentManifest, AgentSummary, Pin, TokenSpan, is_unnamed};
 pub use block_store::{
     BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, SaveReason,
     StoreEvent, StoreListener, StoreStats, Trouble,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crate::agent::{AgentManifest, AgentSummary, MAX_FORMER, MAX_NAME_BYTES, Pin};
+use crate::agent::{AgentManifest, AgentSummary, MAX_FORMER, MAX_NAME_BYTES, Pin, is_unnamed};
 use crate::block_store::{
     BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, StoreEvent,
     StoreListener, StoreStats,
@@ -21,7 +21,8 @@ use crate::open::{OpenError, StoreConfig, open};
 use crate::real_disk::RealDisk;
 use crate::writer::Writer;
 
-/// Agents that are remembered at most; beyond that the one used longest ago is forgotten, not its blocks.
+/// Agents that are remembered at most; beyond that the one used longest ago is forgotten, not its blocks,
+/// conversations without a name before all others.
 const MAX_AGENTS: usize = 4096;
 
 /// A directory of blocks and agents, open. Dropping it makes everything durable that was saved.
@@ -244,7 +245,8 @@ impl Inner {
         books.dirty_agents.insert(id);
         if books.agents.len() > MAX_AGENTS {
             let unpinned = books.agents.iter().filter(|(_, agent)| agent.pin == Pin::Unpinned);
-            let oldest = unpinned.min_by_key(|(_, agent)| agent.last_used).map(|(id, _)| id.clone());
+            let order = |(_, agent): &(_, &Arc<AgentManifest>)| (!is_unnamed(&agent.name), agent.last_used);
+            let oldest = unpinned.min_by_key(order).map(|(id, _)| id.clone());
             if let Some(id) = oldest {
                 books.agents.remove(&id);
                 let to_remove = vec![AgentManifest::file_name(&id.0, &id.1)];
