@@ -105,9 +105,9 @@ fuzz: setup ## Fuzz the readers of segments, manifests and model files, MINUTES 
 	src-tauri/dev/fuzz.sh $(MINUTES)
 
 .PHONY: bench
-bench: setup models-starter ## Print what batching, chunked prefill and the engine itself cost here
+bench: setup models ## Print what batching, chunked prefill and the engine itself cost here
 	cargo build --release --locked
-	target/release/samovar bench --model $(STARTER) --json target/bench.json
+	target/release/samovar bench --model $(STARTER) --capacity $(GEMMA) --json target/bench.json
 
 .PHONY: bench-kv
 bench-kv: setup models $(KV_TEXT) ## Print what keys and values in 8 and 4 bits cost in perplexity and save in bytes

@@ -1,11 +1,14 @@
-//! `samovar bench`: what batching, chunked prefill and the engine itself cost on this machine, in one run.
+//! `samovar bench`: what batching, chunked prefill, the engine itself and idling cost on this machine, in one run,
+//! and how many conversations fit into a gibibyte.
 //!
 //! The real engine runs in this process on the real model; events are timed where a client would get them.
 //! `--kv-quality` measures something else: the perplexity of a text with each form of keys and values.
 //!
 //! Figures are medians over the rounds. Nothing here is a test: a slow machine prints slow numbers.
 
+mod capacity;
 mod house;
+mod idle;
 mod kv_quality;
 mod report;
 mod scenarios;
@@ -38,7 +41,11 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
     let measured = async {
         let path = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
         let loader: Arc<dyn ModelLoader> = Arc::new(GgufLoader::new(&settings, path)?);
-        measure(&loader, usize::from(arguments.rounds)).await
+        let mut report = measure(&loader, usize::from(arguments.rounds)).await?;
+        for path in &arguments.capacity {
+            capacity::capacity(&settings, path, &mut report)?;
+        }
+        Ok::<Report, String>(report)
     };
     match measured.await {
         Ok(report) => print(&report, report.to_json(), arguments.json.as_deref()),
@@ -63,6 +70,7 @@ async fn measure(loader: &Arc<dyn ModelLoader>, rounds: usize) -> Result<Report,
     for _ in 0..rounds {
         scenarios::batching(loader, &mut report).await?;
         scenarios::long_prompt(loader, &mut report).await?;
+        idle::idle(loader, &mut report).await?;
     }
     Ok(report)
 }

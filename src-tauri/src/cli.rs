@@ -131,6 +131,9 @@ pub(crate) struct BenchArguments {
     /// Measure instead what storing keys and values in fewer bits costs on this text, in perplexity
     #[arg(long, value_name = "TEXT-FILE")]
     pub(crate) kv_quality: Option<std::path::PathBuf>,
+    /// Say too how many conversations of this model a gibibyte of KV holds
+    #[arg(long, value_name = "GGUF")]
+    pub(crate) capacity: Vec<std::path::PathBuf>,
     /// Write the figures there as JSON too
     #[arg(long, value_name = "PATH")]
     pub(crate) json: Option<std::path::PathBuf>,

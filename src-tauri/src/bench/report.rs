@@ -67,7 +67,7 @@ impl fmt::Display for Report {
             let sorted = figure.sorted();
             let (low, high) = (sorted[0], sorted[sorted.len() - 1]);
             let Figure { name, unit, .. } = figure;
-            writeln!(f, "  {name:<62}{:>10.2} {unit}  ({low:.2} … {high:.2})", figure.median())?;
+            writeln!(f, "  {name:<72}{:>10.2} {unit}  ({low:.2} … {high:.2})", figure.median())?;
         }
         Ok(())
     }

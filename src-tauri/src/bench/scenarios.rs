@@ -13,7 +13,7 @@ use super::report::Report;
 const CHAT: (usize, usize) = (64, 160);
 /// Streams that a long prompt arrives among.
 const N_OTHERS: usize = 4;
-/// Tokens of the long prompt, as far as the model's context allows.
+/// Tokens of the long prompt, as far as the model's context and the pool allow.
 const LONG_PROMPT: usize = 6_000;
 /// Prefill chunk of the scenario that chunks.
 const CHUNK: usize = 128;
@@ -67,11 +67,14 @@ pub(super) async fn long_prompt(loader: &Arc<dyn ModelLoader>, report: &mut Repo
 
     let house = House::open(loader, whole).await?;
     let n = long_prompt_tokens(&house)?;
+    // An engine that has measured no step yet begins with small ones.
+    house.stream(2, house.prompt(2, n)?, 1).await?;
     let alone = house.stream(1, house.prompt(1, n)?, 1).await?;
     let unchunked = n as f64 / (alone.first() - alone.submitted).as_secs_f64();
     house.close().await?;
 
     let house = House::open(loader, chunked).await?;
+    house.stream(2, house.prompt(2, 4 * CHUNK)?, 1).await?;
     let others = try_join_all((0..N_OTHERS).map(|i| house.stream_while(10 + i)));
     let newcomer = async {
         house.all_decode(N_OTHERS).await?;
@@ -103,7 +106,7 @@ pub(super) async fn long_prompt(loader: &Arc<dyn ModelLoader>, report: &mut Repo
 
 fn long_prompt_tokens(house: &House) -> Result<usize, String> {
     let card = house.handle.card().ok_or("no model is loaded")?;
-    Ok(LONG_PROMPT.min(card.effective_context / 2))
+    Ok(LONG_PROMPT.min(card.effective_context - 1))
 }
 
 impl House {
