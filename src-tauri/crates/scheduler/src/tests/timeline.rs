@@ -297,8 +297,11 @@ timelines! {
     a_long_prompt_goes_in_chunks_behind_the_decodes
     a_big_request_is_not_starved_by_small_ones
     a_long_prompt_does_not_hold_up_short_ones_nor_they_it
+    only_so_many_that_lack_room_are_looked_past
     requests_of_one_agent_run_in_order
+    an_agent_s_later_request_waits_also_while_the_earlier_one_lacks_room_or_restores
     the_youngest_is_preempted_and_resumes_where_it_was
+    nobody_passes_one_that_was_preempted
     the_youngest_gives_way_also_when_it_is_the_one_that_lacks
     cancelled_in_every_phase
     what_cannot_be_trusted_is_discarded
@@ -312,6 +315,8 @@ timelines! {
     what_cannot_ever_fit_is_refused
     unsaved_blocks_hold_up_growth_until_they_are_saved
     blocks_come_back_from_the_store_while_others_run
+    who_restores_takes_a_row_too
+    a_restore_of_less_than_a_block_is_not_waited_for
     a_corrupt_block_costs_time_only
     prompt_logits_compute_the_whole_prompt
 }
