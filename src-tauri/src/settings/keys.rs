@@ -52,7 +52,7 @@ const fn shared(
 pub(crate) const KEYS: &[Key] = &[
     Key {
         in_file: false,
-        ..shared("data_dir", "DIR", "", "Keep models, settings and logs under this one folder")
+        ..shared("data_dir", "DIR", "", "Keep models, KV, settings and logs under this one folder")
     },
     shared("host", "ADDRESS", "127.0.0.1", "Address of the server; one that is not loopback needs a key"),
     shared("port", "PORT", "8642", "Port of the server; 0 picks a free one"),
