@@ -29,6 +29,10 @@ use crate::sequence::{Sequence, Taken};
 use crate::stats::{ActiveRequest, N_ACTIVE, PoolCounts};
 use crate::step_budget::StepBudget;
 
+/// Blocks by which an agent's running answer grows between two writings of its manifest, each of which the disk has
+/// to sync.
+const NOTE_EVERY_BLOCKS: usize = 4;
+
 /// Everything that is void when its worker dies: the runner with its pool, and the books about it.
 pub(crate) struct Serving {
     pub(crate) card: Arc<ModelCard>,
@@ -384,13 +388,15 @@ impl Serving {
         }
     }
 
-    /// An agent's conversation has got one block longer, or its prompt is complete: a crash from now on loses no more
-    /// than what comes after.
+    /// An agent's prompt is complete, or its conversation has got some blocks longer: written down, a crash does not
+    /// lose which ids these were.
     fn note_progress(&mut self, id: SeqId) {
         let block_tokens = self.runner.layout().block_tokens;
         let Some(sequence) = self.sequences.get_mut(&id) else { return };
         let n_blocks = sequence.n_computed / block_tokens;
-        let is_due = sequence.n_computed >= sequence.n_prompt && n_blocks > sequence.n_blocks_noted;
+        let noted = sequence.n_blocks_noted;
+        let is_longer = n_blocks > 0 && (noted == 0 || n_blocks >= noted + NOTE_EVERY_BLOCKS);
+        let is_due = sequence.n_computed >= sequence.n_prompt && is_longer;
         if is_due && !sequence.is_forgotten {
             sequence.n_blocks_noted = n_blocks;
             let sequence = &self.sequences[&id];
