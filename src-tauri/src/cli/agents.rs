@@ -110,8 +110,8 @@ fn details(agent: Value) -> String {
     let fields = agent.as_object().into_iter().flatten().filter(|(key, _)| *key != "object");
     let lines: Vec<String> = fields
         .map(|(key, value)| match value {
-            Value::String(text) => format!("{key:<14}{text}"),
-            other => format!("{key:<14}{other}"),
+            Value::String(text) => format!("{key:<16}{text}"),
+            other => format!("{key:<16}{other}"),
         })
         .collect();
     lines.join("\n")
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(since(59), "59s");
         assert_eq!(since(7_200), "2h");
         assert_eq!(since(200_000), "2d");
-        assert_eq!(details(agent).lines().next(), Some("id            research"));
+        assert_eq!(details(agent).lines().next(), Some("id              research"));
     }
 
     #[test]
