@@ -14,6 +14,8 @@ SYNTHETIC := $(MODELS)/synthetic-1b-q4_k_m.gguf
 KV_TEXT ?= $(CACHE)/texts/debian-faq.txt
 PORT ?= 8642
 MINUTES ?= 30
+N ?= 200
+SEED ?= 1
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export SAMOVAR_TEST_MODELS := $(MODELS)
@@ -46,6 +48,7 @@ run: setup models-starter ui ## Build Samovar and start it with the starter mode
 test: setup-test models check $(CLIENTS)/ready ## Run every test
 	cargo test --workspace --locked
 	$(CLIENTS)/bin/python tests/clients/run.py --bin target/debug/samovar --model $(STARTER)
+	python3 tests/kill/kill.py --bin target/debug/samovar --model $(STARTER) --kills 10
 	cd ui && npm run --silent test
 	cd ui && npm run --silent test:browser
 
@@ -98,6 +101,11 @@ dmg: ui ## Make the signed disk image and its verifier's report (a Mac, or Debia
 soak: setup models-starter ## Load the server for MINUTES (30) with disconnects, drains and resumes
 	cargo build --release --locked
 	python3 tests/soak/soak.py --bin target/release/samovar --model $(STARTER) --minutes $(MINUTES)
+
+.PHONY: kill-test
+kill-test: setup models-starter ## Kill the server N (200) times under load and look whether anything was lost
+	cargo build --release --locked
+	python3 tests/kill/kill.py --bin target/release/samovar --model $(STARTER) --kills $(N) --seed $(SEED)
 
 .PHONY: fuzz
 fuzz: MINUTES = 10

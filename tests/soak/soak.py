@@ -10,51 +10,19 @@ import collections
 import http.client
 import json
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from server import HANG_S, Server  # noqa: E402 (found beside this folder, not in a package)
+
 N_CLIENTS = 10
 MAX_REQUESTS = 12
-# No answer of this load takes that long: a request that does is a hang.
-HANG_S = 120
 SYSTEM = "You are a careful assistant who answers in short sentences. " * 12
 WORDS = "river copper lantern orchard signal harbour ribbon winter engine meadow thunder paper".split()
-
-
-class Server:
-    def __init__(self, binary: str, model: str, data_dir: str, kv_pool: str) -> None:
-        command = [binary, "serve", "--port", "0", "--model", model, "--data-dir", data_dir, "--kv-pool", kv_pool]
-        command += ["--max-requests", str(MAX_REQUESTS), "--queue-timeout", "20"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        line = self.process.stdout.readline()
-        if not line.startswith("listening on http://"):
-            raise SystemExit(f"the server said {line!r}")
-        self.port = int(line.strip().rsplit(":", 1)[1])
-
-    def ask(self, method: str, path: str, body=None, timeout: float = HANG_S):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        try:
-            headers = {"Content-Type": "application/json"}
-            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-            response = connection.getresponse()
-            text = response.read()
-            return response.status, response.headers, (json.loads(text) if text else None)
-        finally:
-            connection.close()
-
-    def status(self) -> dict:
-        return self.ask("GET", "/admin/status")[2]
-
-    def resident_mb(self) -> float:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) / 1024
-        return 0.0
 
 
 class Accounts:
@@ -105,7 +73,7 @@ def one_request(server: Server, accounts: Accounts, rng: random.Random, history:
     stream = rng.random() < 0.7
     leave_after = rng.choice([None, None, 0, 1, 5]) if stream else None
     body["stream"] = stream
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=HANG_S)
+    connection = server.connect()
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         if leave_after == 0:
@@ -249,13 +217,10 @@ def main() -> None:
 
     accounts = Accounts()
     with tempfile.TemporaryDirectory() as data_dir:
-        server = Server(args.bin, args.model, data_dir, args.kv_pool)
+        options = ["--kv-pool", args.kv_pool, "--max-requests", str(MAX_REQUESTS), "--queue-timeout", "20"]
+        server = Server(args.bin, args.model, data_dir, options)
         try:
-            limit = time.monotonic() + HANG_S
-            while server.ask("GET", "/health/ready")[0] != 200:
-                if time.monotonic() > limit:
-                    raise SystemExit("the server did not become ready")
-                time.sleep(0.1)
+            server.wait_until_ready()
             until = time.monotonic() + args.minutes * 60
             work = [threading.Thread(target=client, args=(server, accounts, args.seed * 100 + i, until)) for i in range(N_CLIENTS)]
             work.append(threading.Thread(target=drains, args=(server, accounts, args.seed, until)))
@@ -272,14 +237,11 @@ def main() -> None:
             if max(warm) > early * 1.05 + 16:
                 accounts.complain(f"memory grew from {early:.0f} to {max(warm):.0f} MB after the warm-up")
             totals = server.status()["totals"]
-            server.process.send_signal(signal.SIGTERM)
-            code = server.process.wait(60)
+            code = server.stop()
             if code != 0:
                 accounts.complain(f"exit code {code} after SIGTERM while idle")
         finally:
-            if server.process.poll() is None:
-                server.process.kill()
-                server.process.wait()
+            server.kill()
     print(f"{args.minutes:g} minutes, {N_CLIENTS} clients, {sum(accounts.outcomes.values())} outcomes")
     for outcome, n in accounts.outcomes.most_common():
         print(f"  {n:7} {outcome}")

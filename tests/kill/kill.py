@@ -1,0 +1,281 @@
+"""kill -9 at random moments of a running load, each followed by a restart and a reckoning.
+
+    python3 tests/kill/kill.py --bin target/debug/samovar --model path/to/model.gguf --kills 10
+
+Named agents hold conversations while the server's list of agents is read all the time. After every restart each
+agent repeats the turn that the kill cut off: what the list had called saved must be reused, up to the last whole
+block, and every greedy answer, before and after, must be the one that a cold server gives. A conversation that has
+come to its end is deleted and begins anew, so that saving, deleting and restoring go on all the time.
+Only the Python standard library is needed.
+"""
+
+import argparse
+import http.client
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from server import Server  # noqa: E402 (found beside this folder, not in a package)
+
+OPTIONS = ["--kv-pool", "128MiB"]
+N_AGENTS = 3
+N_TURNS = 3
+MAX_TOKENS = 40
+# The load runs this long before the kill; a turn of it takes a part of that.
+LOAD_S = (0.05, 3.0)
+# So often a server is killed before it is ready, and nobody has asked it anything.
+EARLY = 0.1
+WORDS = "river copper lantern orchard signal harbour ribbon winter engine meadow thunder paper".split()
+
+
+@dataclass
+class Agent:
+    name: str
+    messages: list[str]
+    system: str
+    # The cold server's answers, turn by turn.
+    answers: list[str] = field(default_factory=list)
+    # The turn that is being asked, or is to be asked next.
+    turn: int = 0
+    # What the list of agents said last is saved, since the conversation began.
+    claim: int = 0
+    # Grows with every deletion: a list that was asked for before it says nothing of what came after.
+    life: int = 0
+
+    def body(self, stream: bool) -> dict:
+        messages = [{"role": "system", "content": self.system}]
+        for turn in range(self.turn + 1):
+            messages.append({"role": "user", "content": self.messages[turn]})
+            if turn < self.turn:
+                messages.append({"role": "assistant", "content": self.answers[turn]})
+        body = {"messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0, "session_id": self.name}
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        return body
+
+
+@dataclass
+class Tally:
+    wrong: list[str] = field(default_factory=list)
+    n_answers: int = 0
+    n_cut: int = 0
+    n_deleted: int = 0
+    n_early: int = 0
+    claimed: int = 0
+    reused: int = 0
+
+
+def make_agents(rng: random.Random) -> list[Agent]:
+    def words(n: int) -> str:
+        return " ".join(rng.choice(WORDS) for _ in range(n))
+
+    shared = f"You are a careful assistant. {words(60)}."
+    agents = []
+    for index in range(N_AGENTS):
+        # The last one shares no prefix with the others.
+        system = shared if index < N_AGENTS - 1 else f"{words(70)}. You answer in short sentences."
+        messages = [f"Say something about this: {words(90)}." for _ in range(N_TURNS)]
+        agents.append(Agent(f"agent-{index}", messages, system))
+    return agents
+
+
+def cold_answers(args, agents: list[Agent], tally: Tally) -> None:
+    """Ask every turn of a server that has never seen anything."""
+    for agent in agents:
+        for agent.turn in range(N_TURNS):
+            with tempfile.TemporaryDirectory() as data_dir:
+                server = Server(args.bin, args.model, data_dir, OPTIONS)
+                try:
+                    server.wait_until_ready()
+                    status, _, answer = server.ask("POST", "/v1/chat/completions", agent.body(stream=False))
+                finally:
+                    server.kill()
+            if status != 200 or cached_tokens(answer["usage"]) != 0:
+                raise SystemExit(f"no cold answer: {status} {answer}")
+            agent.answers.append(answer["choices"][0]["message"]["content"])
+        agent.turn = 0
+
+
+def cached_tokens(usage: dict) -> int:
+    return usage["prompt_tokens_details"]["cached_tokens"]
+
+
+def read_answer(server: Server, agent: Agent) -> tuple[str, bool, dict | None]:
+    """The text as far as it came, whether it came to its end, and the usage."""
+    text, finished, usage = "", False, None
+    connection = server.connect()
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", json.dumps(agent.body(stream=True)), headers)
+        for raw in connection.getresponse():
+            line = raw.decode().strip()
+            if line == "data: [DONE]":
+                finished = True
+            elif line.startswith("data: "):
+                frame = json.loads(line[6:])
+                if "error" in frame:
+                    return text, False, usage
+                usage = frame.get("usage") or usage
+                for choice in frame.get("choices", []):
+                    text += choice["delta"].get("content") or ""
+            elif line.startswith("{"):
+                raise SystemExit(f"{agent.name}: refused: {line}")
+    except (OSError, http.client.HTTPException, ValueError):
+        pass
+    finally:
+        connection.close()
+    return text, finished, usage
+
+
+def take_turn(server: Server, agent: Agent, tally: Tally, lock: threading.Lock) -> dict | None:
+    """Ask the agent's turn and compare; the usage of an answer that came to its end."""
+    text, finished, usage = read_answer(server, agent)
+    want = agent.answers[agent.turn]
+    with lock:
+        if finished and text != want:
+            tally.wrong.append(f"{agent.name}, turn {agent.turn}: {text!r} is not the cold answer {want!r}")
+        if not finished and not want.startswith(text):
+            tally.wrong.append(f"{agent.name}, turn {agent.turn}: {text!r} is no beginning of {want!r}")
+        tally.n_answers += finished
+        tally.n_cut += not finished
+    return usage if finished else None
+
+
+def advance(server: Server, agent: Agent, tally: Tally, lock: threading.Lock) -> None:
+    """Go on to the next turn; a conversation at its end is deleted and begins anew."""
+    if agent.turn + 1 < N_TURNS:
+        agent.turn += 1
+        return
+    with lock:
+        agent.life += 1
+        agent.claim = 0
+    agent.turn = 0
+    try:
+        status, _, answer = server.ask("DELETE", f"/v1/agents/{agent.name}")
+    except (OSError, http.client.HTTPException, ValueError):
+        return
+    if status != 200:
+        with lock:
+            tally.wrong.append(f"deleting {agent.name} got {status}: {answer}")
+    tally.n_deleted += 1
+
+
+def converse(server: Server, agent: Agent, tally: Tally, lock: threading.Lock) -> None:
+    while server.process.poll() is None:
+        if take_turn(server, agent, tally, lock) is None:
+            return
+        advance(server, agent, tally, lock)
+
+
+def read_claims(server: Server, agents: list[Agent], lock: threading.Lock) -> None:
+    """Remember what the server says is saved, as long as it says anything."""
+    while server.process.poll() is None:
+        lives = {agent.name: agent.life for agent in agents}
+        try:
+            listed = server.ask("GET", "/v1/agents")[2]["data"]
+        except (OSError, http.client.HTTPException, ValueError):
+            return
+        saved = {entry["id"]: entry["saved_tokens"] for entry in listed}
+        with lock:
+            for agent in agents:
+                if agent.life == lives[agent.name]:
+                    agent.claim = max(agent.claim, saved.get(agent.name, 0))
+        time.sleep(0.02)
+
+
+def reckon(server: Server, agents: list[Agent], tally: Tally, lock: threading.Lock) -> None:
+    """Every agent repeats the turn that was cut off."""
+    block = server.status()["pool"]["block_tokens"]
+    for agent in agents:
+        usage = take_turn(server, agent, tally, lock)
+        if usage is None:
+            tally.wrong.append(f"{agent.name}, turn {agent.turn}: no answer after the restart")
+            continue
+        # A prompt's last token is always computed, and what the kill left of a tail need not be there.
+        owed = min(agent.claim, usage["prompt_tokens"] - 1) // block * block
+        reused = cached_tokens(usage)
+        tally.claimed += owed
+        tally.reused += reused
+        if reused < owed:
+            tally.wrong.append(
+                f"{agent.name}, turn {agent.turn}: {agent.claim} tokens were called saved, {reused} of the "
+                f"prompt's {usage['prompt_tokens']} were reused"
+            )
+        advance(server, agent, tally, lock)
+
+
+def one_kill(server: Server, agents: list[Agent], tally: Tally, rng: random.Random) -> None:
+    """Load a server, kill it at a random moment, and leave the agents as it found them."""
+    # Guards claims and tally between the agents' threads and the one that reads the list.
+    lock = threading.Lock()
+    reckon(server, agents, tally, lock)
+    work = [threading.Thread(target=converse, args=(server, agent, tally, lock)) for agent in agents]
+    work.append(threading.Thread(target=read_claims, args=(server, agents, lock)))
+    for thread in work:
+        thread.start()
+    time.sleep(rng.uniform(*LOAD_S))
+    server.kill()
+    for thread in work:
+        thread.join()
+
+
+def run(args, tally: Tally) -> float:
+    rng = random.Random(args.seed)
+    agents = make_agents(rng)
+    cold_answers(args, agents, tally)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as data_dir:
+        for kill in range(args.kills):
+            while rng.random() < EARLY:
+                server = Server(args.bin, args.model, data_dir, OPTIONS)
+                time.sleep(rng.uniform(0, 0.5))
+                server.kill()
+                tally.n_early += 1
+            server = Server(args.bin, args.model, data_dir, OPTIONS)
+            n_wrong = len(tally.wrong)
+            try:
+                server.wait_until_ready()
+                one_kill(server, agents, tally, rng)
+            finally:
+                server.kill()
+            for what in tally.wrong[n_wrong:]:
+                print(f"WRONG kill {kill}: {what}", flush=True)
+        server = Server(args.bin, args.model, data_dir, OPTIONS)
+        try:
+            server.wait_until_ready()
+            reckon(server, agents, tally, threading.Lock())
+            code = server.stop()
+            if code != 0:
+                tally.wrong.append(f"exit code {code} after SIGTERM while idle")
+        finally:
+            server.kill()
+    return time.monotonic() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bin", required=True, help="the samovar binary")
+    parser.add_argument("--model", required=True, help="a GGUF file with a chat template")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    tally = Tally()
+    took = run(args, tally)
+    print(
+        f"{args.kills} kills under load and {tally.n_early} before ready, seed {args.seed}, {took:.0f} s: "
+        f"{tally.n_answers} answers as the cold ones, {tally.n_cut} cut off, {tally.n_deleted} deletions; "
+        f"{tally.claimed} tokens called saved (whole blocks), {tally.reused} reused"
+    )
+    for what in tally.wrong[:20]:
+        print(f"WRONG {what}")
+    sys.exit(1 if tally.wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
