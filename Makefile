@@ -16,6 +16,8 @@ PORT ?= 8642
 MINUTES ?= 30
 N ?= 200
 SEED ?= 1
+# Some hundred kilobytes of English that the system brings.
+TEXT ?= $(or $(wildcard /usr/share/common-licenses/*),$(wildcard $(shell rustc --print sysroot)/share/doc/*/*))
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export SAMOVAR_TEST_MODELS := $(MODELS)
@@ -113,9 +115,14 @@ fuzz: setup ## Fuzz the readers of segments, manifests and model files, MINUTES 
 	src-tauri/dev/fuzz.sh $(MINUTES)
 
 .PHONY: bench
-bench: setup models ## Print what batching, chunked prefill and the engine itself cost here
+bench: setup models ## Print what batching, chunked prefill, the engine itself and keeping KV on disk cost here
 	cargo build --release --locked
 	target/release/samovar bench --model $(STARTER) --capacity $(GEMMA) --json target/bench.json
+	cat $(TEXT) > target/bench-text.txt
+	target/release/samovar bench-store --model $(STARTER) --text target/bench-text.txt \
+	  --data-dir target/bench-data --json target/bench-store.json
+	target/release/samovar bench-store --model $(GEMMA) --text target/bench-text.txt \
+	  --sizes 1000,2000,4000,8000,16000 --data-dir target/bench-data --json target/bench-store-gemma.json
 
 .PHONY: bench-kv
 bench-kv: setup models $(KV_TEXT) ## Print what keys and values in 8 and 4 bits cost in perplexity and save in bytes

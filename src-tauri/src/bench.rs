@@ -9,9 +9,12 @@
 mod capacity;
 mod house;
 mod idle;
+mod keeping;
 mod kv_quality;
+mod page_cache;
 mod report;
 mod scenarios;
+mod served;
 mod timed_runner;
 
 use std::fmt::Display;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 
 use engine::ModelLoader;
 
-use crate::cli::{self, BenchArguments};
+use crate::cli::{self, BenchArguments, BenchStoreArguments};
 use crate::gguf_loader::GgufLoader;
 use crate::model_file;
 use report::Report;
@@ -49,6 +52,15 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
     };
     match measured.await {
         Ok(report) => print(&report, report.to_json(), arguments.json.as_deref()),
+        Err(line) => cli::fail(&line),
+    }
+}
+
+/// Measure what keeping KV on disk gives and costs, print a table, and write the figures as JSON.
+pub(crate) async fn bench_store(arguments: BenchStoreArguments) -> ExitCode {
+    let json = arguments.json.clone();
+    match keeping::measure(arguments).await {
+        Ok(report) => print(&report, report.to_json(), json.as_deref()),
         Err(line) => cli::fail(&line),
     }
 }

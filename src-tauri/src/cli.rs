@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Config(EngineFlags),
     /// Measure batching, chunked prefill and the engine's own share on this machine
     Bench(BenchArguments),
+    /// Measure what keeping KV on disk gives and costs: restores, agents in turn, saving
+    BenchStore(BenchStoreArguments),
 }
 
 /// `samovar run [MODEL] PROMPT`.
@@ -134,6 +136,25 @@ pub(crate) struct BenchArguments {
     /// Say too how many conversations of this model a gibibyte of KV holds
     #[arg(long, value_name = "GGUF")]
     pub(crate) capacity: Vec<std::path::PathBuf>,
+    /// Write the figures there as JSON too
+    #[arg(long, value_name = "PATH")]
+    pub(crate) json: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: EngineFlags,
+}
+
+/// `samovar bench-store`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchStoreArguments {
+    /// Some real text to make prompts of: a few hundred kilobytes
+    #[arg(long, value_name = "PATH")]
+    pub(crate) text: std::path::PathBuf,
+    /// Lengths of the prompts that are restored, in tokens
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1_000, 2_000, 4_000, 8_000])]
+    pub(crate) sizes: Vec<usize>,
+    /// Rounds of the restores; every figure is the median over them
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) rounds: u16,
     /// Write the figures there as JSON too
     #[arg(long, value_name = "PATH")]
     pub(crate) json: Option<std::path::PathBuf>,

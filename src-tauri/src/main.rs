@@ -60,6 +60,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Stop(arguments) => cli::drain::stop(arguments).await,
         Command::Agents(arguments) => cli::agents::agents(arguments.command).await,
         Command::Bench(arguments) => bench::bench(arguments).await,
+        Command::BenchStore(arguments) => bench::bench_store(arguments).await,
         Command::Config(flags) => match cli::settings(flags.0) {
             Ok(settings) => cli::config::config(&settings),
             Err(code) => code,

@@ -1,0 +1,261 @@
+//! What keeping KV on disk gives and costs: the time to the first text cold, resident and restored after a restart,
+//! agents in turn through a pool too small for them, and what saving takes from running streams.
+//!
+//! Every server is a process of its own, and every figure is what a client of it sees.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use model::Gguf;
+use text::TextModel;
+
+use super::page_cache::{drop_from_cache, read_rate, segments};
+use super::report::Report;
+use super::served::{Scratch, Served, Timed};
+use crate::cli::BenchStoreArguments;
+use crate::model_file;
+use crate::settings::Settings;
+use crate::text_metadata::text_metadata;
+
+/// Tokens of an answer whose first one is timed: enough for some text to come.
+const ANSWER: usize = 8;
+/// Tokens of a prompt that makes a server's weights resident before anything is timed.
+const WARM_UP: usize = 300;
+/// Agents that take turns, the tokens that each has, and those that each turn adds.
+const IN_TURN: (usize, usize, usize) = (12, 4_000, 50);
+/// Turns of each agent, the first of them cold.
+const N_TURNS: usize = 5;
+/// Of those agents, so many fit the pool.
+const N_FIT: f64 = 3.3;
+/// Streams that run while the cost of saving is looked at: how many, tokens of prompt and answer, and how often
+/// both ways are measured, in turns.
+const STREAMS: (usize, usize, usize, usize) = (4, 600, 400, 3);
+
+/// Flags of a server that saves nothing.
+const OFF: &[&str] = &["--store", "off"];
+
+/// Settings of the benchmark that its servers do not share: each has a folder of its own, and a pool to measure with.
+const OWN: [&str; 6] = ["data_dir", "host", "port", "model", "kv_pool", "log"];
+
+/// What is measured, with what.
+struct Plan<'a> {
+    /// Flags of every server: model, threads, kernels.
+    flags: Vec<String>,
+    /// Real text, as the model's tokens.
+    tokens: &'a [u32],
+    /// Where the servers' folders are made.
+    parent: &'a Path,
+    /// Lengths of the prompts that are restored.
+    sizes: Vec<usize>,
+}
+
+/// Measure all of it.
+///
+/// # Errors
+/// A file cannot be read, or a server does not do what it should; one line.
+pub(super) async fn measure(arguments: BenchStoreArguments) -> Result<Report, String> {
+    let given = arguments.settings.0.clone();
+    let settings = Settings::load(arguments.settings.0).map_err(|error| error.to_string())?;
+    let model = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
+    let text =
+        std::fs::read(&arguments.text).map_err(|error| format!("{}: {error}", arguments.text.display()))?;
+    let tokens = text_of(&model)?.encode_raw(&String::from_utf8_lossy(&text));
+    let mut flags = vec!["--model".to_owned(), model.display().to_string()];
+    for (key, values) in given.values.into_iter().filter(|(key, _)| !OWN.contains(key)) {
+        let flag = format!("--{}", key.replace('_', "-"));
+        flags.extend(values.into_iter().flat_map(|value| [flag.clone(), value]));
+    }
+    let plan = Plan { flags, tokens: &tokens, parent: &settings.folders.data, sizes: arguments.sizes };
+    let rounds = usize::from(arguments.rounds);
+    let mut report = Report::new(rounds);
+    for _ in 0..rounds {
+        restores(&plan, &mut report).await?;
+    }
+    in_turn(&plan, &mut report).await?;
+    saving(&plan, &mut report).await?;
+    Ok(report)
+}
+
+/// The vocabulary of a model, without its weights.
+fn text_of(model: &Path) -> Result<TextModel, String> {
+    let gguf = Gguf::open(model).map_err(|error| error.to_string())?;
+    let metadata = text_metadata(gguf.metadata()).map_err(|error| error.to_string())?;
+    TextModel::new(metadata).map_err(|error| error.to_string())
+}
+
+impl Plan<'_> {
+    fn flags(&self, more: &[&str]) -> Vec<String> {
+        self.flags.iter().cloned().chain(more.iter().map(|flag| (*flag).to_owned())).collect()
+    }
+
+    /// `n` tokens of the text from `start` on.
+    fn slice(&self, start: usize, n: usize) -> Result<&[u32], String> {
+        let have = self.tokens.len();
+        self.tokens
+            .get(start..start + n)
+            .ok_or_else(|| format!("the text has {have} tokens, {} are needed", start + n))
+    }
+
+    /// The prompts that are restored, no two with a common beginning.
+    fn prompts(&self) -> Result<Vec<(String, &[u32])>, String> {
+        let mut start = WARM_UP;
+        let mut prompts = Vec::new();
+        for size in &self.sizes {
+            prompts.push((format!("agent-{size}"), self.slice(start, *size)?));
+            start += size;
+        }
+        Ok(prompts)
+    }
+
+    /// A server that has computed something, so that nothing is measured twice.
+    async fn start(&self, data: &Path, more: &[&str]) -> Result<Served, String> {
+        let served = Served::start(&self.flags(more), data).await?;
+        served.ask("warm-up", self.slice(0, WARM_UP)?, ANSWER).await?;
+        Ok(served)
+    }
+}
+
+/// Time to the first text: cold, resident, restored with the page cache and without it.
+async fn restores(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
+    let scratch = Scratch::new(plan.parent)?;
+    let prompts = plan.prompts()?;
+    let mut cold = Vec::new();
+    let mut resident = Vec::new();
+    let served = plan.start(scratch.path(), &[]).await?;
+    for (agent, prompt) in &prompts {
+        cold.push(served.ask(agent, prompt, ANSWER).await?.first_text);
+        served.until_saved(agent).await?;
+        let again = served.ask(agent, prompt, ANSWER).await?;
+        warm_enough(agent, prompt, &again)?;
+        resident.push(again.first_text);
+    }
+    served.stop().await?;
+
+    let served = plan.start(scratch.path(), &[]).await?;
+    for (idx, (agent, prompt)) in prompts.iter().enumerate() {
+        let restored = served.ask(agent, prompt, ANSWER).await?;
+        warm_enough(agent, prompt, &restored)?;
+        let (n, warm) = (prompt.len(), restored.first_text);
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        report.add(&format!("{n} tokens, cold"), "ms", ms(cold[idx]));
+        report.add(&format!("{n} tokens, resident"), "ms", ms(resident[idx]));
+        report.add(&format!("{n} tokens, restored, page cache warm"), "ms", ms(warm));
+        report.add(&format!("{n} tokens, cold over restored warm"), "×", cold[idx].div_duration_f64(warm));
+        report.add(
+            &format!("{n} tokens, restored warm over resident"),
+            "×",
+            warm.div_duration_f64(resident[idx]),
+        );
+    }
+    served.stop().await?;
+
+    let served = plan.start(scratch.path(), &[]).await?;
+    for (agent, prompt) in &prompts {
+        let files = segments(scratch.path()).map_err(|error| error.to_string())?;
+        if !drop_from_cache(&files).map_err(|error| error.to_string())? {
+            break;
+        }
+        let before = served.pool_bytes().await?;
+        let restored = served.ask(agent, prompt, ANSWER).await?;
+        warm_enough(agent, prompt, &restored)?;
+        let n_bytes = served.pool_bytes().await?.saturating_sub(before);
+        let rate = n_bytes as f64 / restored.first_text.as_secs_f64();
+        drop_from_cache(&files).map_err(|error| error.to_string())?;
+        let raw = read_rate(&files).map_err(|error| error.to_string())?;
+        let n = prompt.len();
+        let ms = restored.first_text.as_secs_f64() * 1e3;
+        report.add(&format!("{n} tokens, restored, page cache dropped"), "ms", ms);
+        report.add(&format!("{n} tokens, bytes restored over that time"), "MB/s", rate / 1e6);
+        report.add(&format!("{n} tokens, plain read of the segments"), "MB/s", raw / 1e6);
+        report.add(&format!("{n} tokens, restored over plain read"), "%", 100.0 * rate / raw);
+    }
+    served.stop().await
+}
+
+/// Agents in turn through a pool that holds a quarter of them.
+async fn in_turn(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
+    let (n_agents, n_tokens, n_more) = IN_TURN;
+    let scratch = Scratch::new(plan.parent)?;
+    let probe = plan.start(scratch.path(), &[]).await?;
+    let before = probe.pool_bytes().await?;
+    probe.ask("probe", plan.slice(WARM_UP, n_tokens + N_TURNS * n_more)?, ANSWER).await?;
+    let agent_bytes = probe.pool_bytes().await?.saturating_sub(before);
+    probe.stop().await?;
+
+    let pool = format!("{}", (agent_bytes as f64 * N_FIT) as u64);
+    let scratch = Scratch::new(plan.parent)?;
+    let served = plan.start(scratch.path(), &["--kv-pool", &pool]).await?;
+    let mut cold = Vec::new();
+    let mut revisits = Vec::new();
+    for turn in 0..N_TURNS {
+        for idx in 0..n_agents {
+            let agent = format!("agent-{idx}");
+            let prompt = plan.slice(WARM_UP + idx * n_tokens, n_tokens + turn * n_more)?;
+            let timed = served.ask(&agent, prompt, ANSWER).await?;
+            if turn == 0 {
+                cold.push(timed.first_text.as_secs_f64());
+            } else {
+                let had = &prompt[..prompt.len() - n_more];
+                warm_enough(&agent, had, &timed)?;
+                revisits.push(timed.first_text.as_secs_f64());
+            }
+        }
+    }
+    served.stop().await?;
+    let (cold, revisit) = (median(&mut cold), median(&mut revisits));
+    let what = format!("{n_agents} agents of {n_tokens} tokens in turn, pool for {}", N_FIT as usize);
+    report.add(&format!("{what}: first visit, median"), "ms", cold * 1e3);
+    report.add(&format!("{what}: revisit, median"), "ms", revisit * 1e3);
+    report.add(&format!("{what}: revisit over first"), "×", revisit / cold);
+    Ok(())
+}
+
+/// What saving takes from the token rate of running streams.
+async fn saving(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
+    let (n_streams, n_prompt, n_answer, n_rounds) = STREAMS;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..n_rounds {
+        for (rates, more) in [(&mut with, &[][..]), (&mut without, OFF)] {
+            let scratch = Scratch::new(plan.parent)?;
+            let served = plan.start(scratch.path(), more).await?;
+            let streams: Vec<Timed> = try_join_all((0..n_streams).map(async |idx| {
+                let prompt = plan.slice(WARM_UP + idx * n_prompt, n_prompt)?;
+                served.ask(&format!("agent-{idx}"), prompt, n_answer).await
+            }))
+            .await?;
+            rates.push(rate_of(&streams));
+            served.stop().await?;
+        }
+    }
+    let (with, without) = (median(&mut with), median(&mut without));
+    report.add(&format!("{n_streams} streams, saving"), "tokens/s", with);
+    report.add(&format!("{n_streams} streams, not saving"), "tokens/s", without);
+    report.add("what saving costs of the token rate", "%", 100.0 * (1.0 - with / without));
+    Ok(())
+}
+
+/// Pieces of text a second while all streams run.
+fn rate_of(streams: &[Timed]) -> f64 {
+    let from = streams.iter().filter_map(|stream| stream.texts.first()).max().copied();
+    let to = streams.iter().filter_map(|stream| stream.texts.last()).min().copied();
+    let (Some(from), Some(to)) = (from, to) else { return 0.0 };
+    let inside = |at: &&Instant| **at > from && **at <= to;
+    let n: usize = streams.iter().map(|stream| stream.texts.iter().filter(inside).count()).sum();
+    n as f64 / to.saturating_duration_since(from).as_secs_f64()
+}
+
+/// A figure of something that was not reused would be a figure of something else.
+fn warm_enough(agent: &str, prompt: &[u32], timed: &Timed) -> Result<(), String> {
+    // The last token is always computed, and a last block that is not whole may be.
+    const MAX_BLOCK: usize = 256;
+    if timed.n_cached + MAX_BLOCK >= prompt.len() {
+        return Ok(());
+    }
+    Err(format!("{agent}: {} of {} tokens were reused", timed.n_cached, prompt.len()))
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
