@@ -13,6 +13,7 @@ export function view(change: Partial<View> = {}): View {
       block_bytes: 1000,
       block_tokens: 32,
     },
+    store: { on: true, trouble: null, bytes: 12e6, max_bytes: 20e9, written_today_bytes: 3e6 },
     running: 0,
     waiting: 0,
     active: [],

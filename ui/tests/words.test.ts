@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import {
   composerHint,
+  diskTrouble,
   drainLine,
   failure,
   hasQuit,
@@ -62,6 +63,13 @@ it('a failure is one sentence for a person, and the server’s words are the det
   });
   expect(failure("the model's worker failed: out of cups").details).toBe('out of cups');
   expect(failure('something new').details).toBe('something new');
+});
+
+it('a disk that takes nothing is said with what it means', () => {
+  expect(diskTrouble('disk_full')).toBe(
+    'The disk is full: new contexts are not saved. Answers come as ever.',
+  );
+  expect(diskTrouble('io')).toContain('not saved');
 });
 
 it('the input is locked while nothing is taken, with the reason, and open while loading', () => {

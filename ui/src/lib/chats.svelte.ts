@@ -7,7 +7,7 @@ import { ServerError, errorOf } from './client';
 import { freshId } from './id';
 import type { Server } from './server.svelte';
 import { eventsOf } from './sse';
-import { ChatStore, newChat, type Answer, type Chat, type Message } from './storage';
+import { ChatStore, newChat, sessionOf, type Answer, type Chat, type Message } from './storage';
 import type { RequestRecord } from './wire';
 
 /** How often text that streams in is shown: faster than that nobody reads. */
@@ -194,7 +194,7 @@ export class Chats {
     };
     const headers = {
       'x-request-id': answer.id,
-      'x-session-id': `chat-${chat.id}`,
+      'x-session-id': sessionOf(chat.id),
       'x-samovar-keep': 'true',
     };
     const request = { method: 'POST', headers, body: JSON.stringify(body), signal };

@@ -54,6 +54,11 @@ export function newChat(): Chat {
   return { id: freshId(), at: Date.now(), messages: [], draft: '', scroll: null };
 }
 
+/** What a chat is called by the server: the agent whose context is kept. */
+export function sessionOf(id: string): string {
+  return `chat-${id}`;
+}
+
 /** What a chat is called: its first words. */
 export function titleOf(chat: Pick<Chat, 'messages' | 'draft'>): string {
   const text = chat.messages[0]?.text ?? chat.draft;

@@ -35,6 +35,7 @@ export interface View {
   load: { progress: number; bytes_done: number; bytes_total: number };
   model: { id: string; context_length: number; file_bytes: number } | null;
   pool: Pool;
+  store: StoreStatus;
   running: number;
   waiting: number;
   active: ActiveRequest[];
@@ -47,12 +48,14 @@ export interface FullStatus extends View {
   version: string;
   address: string;
   uptime_s: number;
-  store?: StoreStatus | null;
 }
 
 export interface StoreStatus {
+  on: boolean;
+  /** Why nothing is being saved, if that is so. */
+  trouble: string | null;
   bytes: number;
-  cap_bytes: number;
+  max_bytes: number;
   written_today_bytes: number;
 }
 

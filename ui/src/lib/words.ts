@@ -82,6 +82,16 @@ export function failure(cause: string): Failure {
   };
 }
 
+/** Why contexts are not being saved, and what that means. */
+export function diskTrouble(trouble: string): string {
+  const why: Record<string, string> = {
+    disk_full: 'The disk is full',
+    read_only: 'The disk cannot be written',
+    cap_reached: 'The limit for what is kept on disk is reached',
+  };
+  return `${why[trouble] ?? 'The disk does not take them'}: new contexts are not saved. Answers come as ever.`;
+}
+
 /** Why nothing can be typed or sent, or what sending will do; `null` when it is as usual. */
 export function composerHint(link: Link, view: View | null): { text: string; locked: boolean } | null {
   const hint = (text: string, locked: boolean) => ({ text, locked });
