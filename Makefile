@@ -51,6 +51,7 @@ test: setup-test models check $(CLIENTS)/ready ## Run every test
 	cargo test --workspace --locked
 	$(CLIENTS)/bin/python tests/clients/run.py --bin target/debug/samovar --model $(STARTER)
 	python3 tests/kill/kill.py --bin target/debug/samovar --model $(STARTER) --kills 10
+	python3 tests/soak/soak.py --bin target/debug/samovar --model $(STARTER) --minutes 2
 	cd ui && npm run --silent test
 	cd ui && npm run --silent test:browser
 

@@ -1,8 +1,9 @@
 """A mixed load with disconnects, drains and resumes against the real server, for as long as asked.
 
 Every request that is sent is accounted for: a whole answer, an explicit refusal, an explicit interruption, or a
-disconnect of our own. At the end blocks, permits and memory must be where they were after the warm-up.
-Only the Python standard library is needed.
+disconnect of our own. Memory stays within the KV pool, the weights and a stated rest, and is flat once every block
+of the pool has been used. At the end blocks and permits must be back, and a signal must let the last answer finish.
+Only the Python standard library is needed. It reads memory from /proc, so it runs on Linux.
 """
 
 import argparse
@@ -10,6 +11,8 @@ import collections
 import http.client
 import json
 import random
+import signal
+import statistics
 import sys
 import tempfile
 import threading
@@ -21,16 +24,28 @@ from server import HANG_S, Server  # noqa: E402 (found beside this folder, not i
 
 N_CLIENTS = 10
 MAX_REQUESTS = 12
+# What a server may keep in memory beside the KV pool and the weights: 64 MB of blocks on their way to the disk, which
+# is that queue's bound, and 96 MB of vocabulary and template, buffers of the forward pass and of sampling, what
+# answers are remembered by, threads, and the allocator's slack.
+REST_MB = 160
+# What the resident set may grow by once the pool is in use: noise of the allocator, not a leak.
+GROWTH_MB = 12
 SYSTEM = "You are a careful assistant who answers in short sentences. " * 12
 WORDS = "river copper lantern orchard signal harbour ribbon winter engine meadow thunder paper".split()
 
 
 class Accounts:
     def __init__(self) -> None:
-        # Guards the two below between the clients' threads.
+        # Guards all below between the clients' threads.
         self.lock = threading.Lock()
+        self.n_sent = 0
+        self.drains: collections.Counter[str] = collections.Counter()
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.wrong: list[str] = []
+
+    def sent(self) -> None:
+        with self.lock:
+            self.n_sent += 1
 
     def note(self, outcome: str) -> None:
         with self.lock:
@@ -39,6 +54,15 @@ class Accounts:
     def complain(self, what: str) -> None:
         with self.lock:
             self.wrong.append(what)
+
+    def drained(self, how: str) -> None:
+        with self.lock:
+            self.drains[how] += 1
+
+    def fail(self, what: str) -> None:
+        """A request did not end as it may: that is its outcome."""
+        self.note("wrong")
+        self.complain(what)
 
 
 def sentence(rng: random.Random, n: int) -> str:
@@ -62,18 +86,20 @@ def body_for(rng: random.Random, kind: str, history: list[dict]) -> tuple[str, d
 
 
 def one_request(server: Server, accounts: Accounts, rng: random.Random, history: list[dict]) -> None:
+    accounts.sent()
     kind = rng.choice(["turn", "turn", "shared", "completion", "long", "bad"])
     if kind == "bad":
         status, _, answer = server.ask("POST", "/v1/chat/completions", {"messages": [], "max_tokens": 0})
         if status not in (400, 503) or "error" not in answer:
-            accounts.complain(f"a bad request got {status} {answer}")
-        accounts.note(f"bad request refused ({status})")
+            accounts.fail(f"a bad request got {status} {answer}")
+        else:
+            accounts.note(f"bad request refused ({status})")
         return
     path, body = body_for(rng, kind, history)
     stream = rng.random() < 0.7
     leave_after = rng.choice([None, None, 0, 1, 5]) if stream else None
     body["stream"] = stream
-    connection = server.connect()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=HANG_S)
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         if leave_after == 0:
@@ -84,26 +110,28 @@ def one_request(server: Server, accounts: Accounts, rng: random.Random, history:
         if response.status in (429, 503):
             answer = json.loads(response.read())
             if response.headers.get("Retry-After") is None or "error" not in answer:
-                accounts.complain(f"a {response.status} without Retry-After or error: {answer}")
+                accounts.fail(f"a {response.status} without Retry-After or error: {answer}")
+                return
             accounts.note(f"refused ({response.status}, {answer['error'].get('code')})")
             return
         if response.status != 200:
-            accounts.complain(f"{path} got {response.status}: {response.read()[:300]!r}")
+            accounts.fail(f"{path} got {response.status}: {response.read()[:300]!r}")
             return
         if not stream:
             answer = json.loads(response.read())
             choice = answer["choices"][0]
             if choice.get("finish_reason") not in ("stop", "length"):
-                accounts.complain(f"an answer without an end: {choice}")
+                accounts.fail(f"an answer without an end: {choice}")
+                return
             if kind == "turn":
                 history.append(choice["message"])
             accounts.note("whole answer")
             return
         read_stream(response, accounts, kind, leave_after, history)
     except TimeoutError:
-        accounts.complain(f"a {kind} request hung for {HANG_S} s")
+        accounts.fail(f"a {kind} request hung for {HANG_S} s")
     except (ConnectionError, http.client.HTTPException) as error:
-        accounts.complain(f"a {kind} request broke: {error!r}")
+        accounts.fail(f"a {kind} request broke: {error!r}")
     finally:
         connection.close()
 
@@ -134,7 +162,7 @@ def read_stream(response, accounts: Accounts, kind: str, leave_after, history: l
             history.append({"role": "assistant", "content": text})
         accounts.note("whole stream")
     else:
-        accounts.complain(f"a {kind} stream ended without a finish or an error")
+        accounts.fail(f"a {kind} stream ended without a finish or an error")
 
 
 def client(server: Server, accounts: Accounts, seed: int, until: float) -> None:
@@ -148,7 +176,7 @@ def client(server: Server, accounts: Accounts, seed: int, until: float) -> None:
         try:
             one_request(server, accounts, rng, history)
         except Exception as error:  # a client that dies would hide what it saw
-            accounts.complain(f"client {seed}: {error!r}")
+            accounts.fail(f"client {seed}: {error!r}")
         time.sleep(rng.random() * 0.2)
 
 
@@ -156,15 +184,36 @@ def drains(server: Server, accounts: Accounts, seed: int, until: float) -> None:
     rng = random.Random(seed)
     while time.monotonic() + 15 < until:
         time.sleep(rng.uniform(6, 12))
-        status, _, report = server.ask("POST", "/admin/drain", {"timeout_s": rng.choice([0.2, 2, 30])})
-        if status != 200:
-            accounts.complain(f"a drain got {status}: {report}")
-        if server.status()["state"] != "parked":
-            accounts.complain(f"drained and not parked: {server.status()['state']}")
-        status, _, answer = server.ask("POST", "/admin/resume", {})
-        if status != 200:
-            accounts.complain(f"a resume got {status}: {answer}")
-        accounts.note("drain and resume")
+        try:
+            resumed_early(server, accounts) if rng.random() < 0.3 else drain_and_resume(server, accounts, rng)
+        except Exception as error:  # a thread that dies would end the drains unseen
+            accounts.complain(f"a drain: {error!r}")
+
+
+def drain_and_resume(server: Server, accounts: Accounts, rng: random.Random) -> None:
+    status, _, report = server.ask("POST", "/admin/drain", {"timeout_s": rng.choice([0.2, 2, 30])})
+    if status != 200:
+        accounts.complain(f"a drain got {status}: {report}")
+    if server.status()["state"] != "parked":
+        accounts.complain(f"drained and not parked: {server.status()['state']}")
+    status, _, answer = server.ask("POST", "/admin/resume", {})
+    if status != 200:
+        accounts.complain(f"a resume got {status}: {answer}")
+    accounts.drained("drain and resume")
+
+
+def resumed_early(server: Server, accounts: Accounts) -> None:
+    """Resume as soon as a drain is seen: what ran goes on, and whoever asked for the drain is told."""
+    answers: list[int] = []
+    drain = threading.Thread(target=lambda: answers.append(server.ask("POST", "/admin/drain", {"timeout_s": 60})[0]))
+    drain.start()
+    while server.status()["state"] not in ("draining", "parked"):
+        time.sleep(0.01)
+    status, _, answer = server.ask("POST", "/admin/resume", {})
+    drain.join(HANG_S)
+    if status != 200 or len(answers) != 1:
+        accounts.complain(f"a resume while draining got {status} {answer}, the drain {answers}")
+    accounts.drained("resume while draining")
 
 
 def samples(server: Server, accounts: Accounts, until: float) -> list[tuple[float, float, dict]]:
@@ -175,8 +224,24 @@ def samples(server: Server, accounts: Accounts, until: float) -> list[tuple[floa
         if pool["free"] + pool["held"] + pool["cached"] != pool["total"]:
             accounts.complain(f"blocks do not add up: {pool}")
         series.append((time.monotonic() - start, server.resident_mb(), pool))
-        time.sleep(2)
+        time.sleep(1)
     return series
+
+
+def check_memory(series: list[tuple[float, float, dict]], most_mb: float, accounts: Accounts) -> str:
+    """The bound always holds; once every block has been used, and a third of the time is over, nothing grows."""
+    peak = max(mb for _, mb, _ in series)
+    if peak > most_mb:
+        accounts.complain(f"{peak:.0f} MB resident, where pool, weights and {REST_MB} MB are {most_mb:.0f}")
+    full = next((i for i, (_, _, pool) in enumerate(series) if pool["free"] == 0), None)
+    if full is None:
+        accounts.complain("the load never used the whole pool, so nothing is known about growth")
+        return f"resident: {peak:.0f} MB at most"
+    warm = [mb for _, mb, _ in series[max(full, len(series) // 3) :]]
+    early, late = (statistics.median(part) for part in (warm[: len(warm) // 2], warm[len(warm) // 2 :]))
+    if late > early + GROWTH_MB:
+        accounts.complain(f"memory grew from {early:.0f} to {late:.0f} MB after the warm-up")
+    return f"resident: {peak:.0f} of {most_mb:.0f} MB at most; {early:.0f} MB after the warm-up, {late:.0f} MB at the end"
 
 
 def settle(server: Server, accounts: Accounts) -> None:
@@ -206,24 +271,42 @@ def settle(server: Server, accounts: Accounts) -> None:
         accounts.complain(f"permits are missing: {MAX_REQUESTS} requests at once got {sorted(results)}")
 
 
+def quit_while_answering(server: Server, accounts: Accounts) -> None:
+    """A signal in the middle of an answer: it comes whole, and the exit code says so."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=HANG_S)
+    body = {"prompt": "Once upon a time", "max_tokens": 60, "ignore_eos": True, "stream": True}
+    connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    response.readline()
+    server.process.send_signal(signal.SIGTERM)
+    if b"[DONE]" not in response.read():
+        accounts.complain("the signal cut an answer")
+    code = server.process.wait(HANG_S)
+    if code != 0:
+        accounts.complain(f"exit code {code} after SIGTERM")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--kv-pool", default="160MiB")
+    parser.add_argument("--kv-pool-mb", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
     accounts = Accounts()
     with tempfile.TemporaryDirectory() as data_dir:
-        options = ["--kv-pool", args.kv_pool, "--max-requests", str(MAX_REQUESTS), "--queue-timeout", "20"]
+        options = ["--kv-pool", f"{args.kv_pool_mb}MiB", "--max-requests", str(MAX_REQUESTS), "--queue-timeout", "60"]
         server = Server(args.bin, args.model, data_dir, options)
         try:
             server.wait_until_ready()
             until = time.monotonic() + args.minutes * 60
-            work = [threading.Thread(target=client, args=(server, accounts, args.seed * 100 + i, until)) for i in range(N_CLIENTS)]
-            work.append(threading.Thread(target=drains, args=(server, accounts, args.seed, until)))
+            work = [
+                threading.Thread(target=client, args=(server, accounts, args.seed * 100 + i, until), daemon=True)
+                for i in range(N_CLIENTS)
+            ]
+            work.append(threading.Thread(target=drains, args=(server, accounts, args.seed, until), daemon=True))
             for thread in work:
                 thread.start()
             series = samples(server, accounts, until)
@@ -232,21 +315,23 @@ def main() -> None:
             if any(thread.is_alive() for thread in work):
                 accounts.complain("a client never came back")
             settle(server, accounts)
-            warm = [mb for at, mb, _ in series if at >= args.minutes * 60 * 0.4]
-            early = max(mb for at, mb, _ in series if at <= args.minutes * 60 * 0.5)
-            if max(warm) > early * 1.05 + 16:
-                accounts.complain(f"memory grew from {early:.0f} to {max(warm):.0f} MB after the warm-up")
+            weights_mb = Path(args.model).stat().st_size / (1 << 20)
+            memory = check_memory(series, args.kv_pool_mb + weights_mb + REST_MB, accounts)
             totals = server.status()["totals"]
-            code = server.stop()
-            if code != 0:
-                accounts.complain(f"exit code {code} after SIGTERM while idle")
+            quit_while_answering(server, accounts)
         finally:
             server.kill()
-    print(f"{args.minutes:g} minutes, {N_CLIENTS} clients, {sum(accounts.outcomes.values())} outcomes")
-    for outcome, n in accounts.outcomes.most_common():
+    n_outcomes = sum(accounts.outcomes.values())
+    if n_outcomes != accounts.n_sent:
+        accounts.complain(f"{accounts.n_sent} requests were sent and {n_outcomes} are accounted for")
+    for what in ("whole answer", "whole stream", "left during the answer"):
+        if accounts.outcomes[what] == 0:
+            accounts.complain(f"the load had no `{what}`")
+    print(f"{args.minutes:g} minutes, {N_CLIENTS} clients, {accounts.n_sent} requests")
+    for outcome, n in (accounts.outcomes + accounts.drains).most_common():
         print(f"  {n:7} {outcome}")
     held = [pool["held"] * 100 / pool["total"] for _, _, pool in series]
-    print(f"  resident: {early:.0f} MB at most in the first half, {max(warm):.0f} MB after; pool held {min(held):.0f} to {max(held):.0f} %")
+    print(f"  {memory}; pool held {min(held):.0f} to {max(held):.0f} %")
     print(f"  totals: {json.dumps(totals)}")
     for what in accounts.wrong[:20]:
         print(f"WRONG {what}")

@@ -160,6 +160,13 @@ impl Samovar {
         connection.receive()
     }
 
+    /// The value of a series of `/metrics`, written as there: name, and labels if it has any.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let page = self.get("/metrics").body;
+        let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        page.lines().find_map(value).unwrap_or_else(|| panic!("no series {series} in\n{page}"))
+    }
+
     pub(crate) fn post(&self, path: &str, body: &Value) -> Response {
         self.post_with(path, &[], body)
     }

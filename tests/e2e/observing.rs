@@ -1,0 +1,160 @@
+//! What operators look at: every promised series is on `/metrics` and moves, and every request leaves a record.
+
+use serde_json::{Value, json};
+
+use crate::harness::answer::{chat, endless_chat};
+use crate::harness::{SMOLLM2, Samovar, Setup, eventually};
+
+#[test]
+fn metrics_show_what_requests_did_and_scraping_alone_keeps_them_fresh() {
+    let server = Samovar::ready();
+    let total = server.metric("samovar_pool_blocks{state=\"free\"}");
+    assert!(total > 0.0);
+    let body = chat(&"Tell me about tea. ".repeat(20), 12);
+    let mut n_generated = 0.0;
+    let mut n_cached = 0.0;
+    for _ in 0..2 {
+        let usage = server.post("/v1/chat/completions", &body).json()["usage"].clone();
+        n_generated += usage["completion_tokens"].as_f64().unwrap();
+        n_cached += usage["prompt_tokens_details"]["cached_tokens"].as_f64().unwrap();
+    }
+    assert!(n_cached > 0.0);
+    for (series, wanted) in [
+        ("samovar_requests_total", 2.0),
+        ("samovar_generated_tokens_total", n_generated),
+        ("samovar_prefix_hit_tokens_total", n_cached),
+        ("samovar_time_to_first_token_seconds_count", 2.0),
+        ("samovar_time_to_first_token_seconds_bucket{le=\"+Inf\"}", 2.0),
+        ("samovar_inter_token_seconds_count", n_generated - 2.0),
+        ("samovar_queue_seconds_count", 2.0),
+        ("samovar_requests_running", 0.0),
+        ("samovar_requests_waiting", 0.0),
+        ("samovar_preemptions_total", 0.0),
+        ("samovar_requests_cancelled_total", 0.0),
+        ("samovar_worker_failures_total", 0.0),
+        ("samovar_pool_blocks{state=\"held\"}", 0.0),
+        ("samovar_pool_utilization_ratio", 0.0),
+        ("samovar_state{state=\"ready\"}", 1.0),
+        ("samovar_ready", 1.0),
+    ] {
+        assert_eq!(server.metric(series), wanted, "{series}");
+    }
+    let n_steps = server.metric("samovar_steps_total");
+    for histogram in ["samovar_step_seconds", "samovar_step_tokens", "samovar_step_rows"] {
+        assert_eq!(server.metric(&format!("{histogram}_count")), n_steps, "{histogram}");
+    }
+    assert_eq!(server.metric("samovar_step_tokens_sum"), server.metric("samovar_step_tokens_total"));
+    assert_eq!(server.metric("samovar_step_rows_sum"), server.metric("samovar_step_rows_total"));
+    // What was computed beside the first token of each answer is one token a step.
+    let n_prefilled = server.metric("samovar_prefill_tokens_total");
+    assert_eq!(server.metric("samovar_step_tokens_total"), n_prefilled + n_generated - 2.0);
+    let blocks = |state: &str| server.metric(&format!("samovar_pool_blocks{{state=\"{state}\"}}"));
+    assert!(blocks("cached") > 0.0);
+    assert_eq!(blocks("free") + blocks("cached") + blocks("held"), total);
+    assert_eq!(server.metric("samovar_evictions_total"), 0.0);
+
+    // Held in the middle of an answer, the gauges say so.
+    let mut running = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 200));
+    running.wait_for_text();
+    server.hold("step");
+    server.wait_until_held("step");
+    assert_eq!(server.metric("samovar_requests_running"), 1.0);
+    assert!(blocks("held") > 0.0 && server.metric("samovar_pool_utilization_ratio") > 0.0);
+    drop(running);
+    server.release("step");
+    eventually("the cancelled one is counted", || {
+        (server.metric("samovar_requests_cancelled_total") == 1.0).then_some(())
+    });
+}
+
+#[test]
+fn a_drain_is_counted_with_its_length_and_with_what_it_ended() {
+    let server = Samovar::ready();
+    let mut running = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 4000));
+    running.wait_for_text();
+    assert_eq!(server.post("/admin/drain", &json!({"timeout_s": 0})).status, 200);
+    assert!(running.finish().error.is_some());
+    for (series, wanted) in [
+        ("samovar_drains_total", 1.0),
+        ("samovar_drain_timeouts_total", 1.0),
+        ("samovar_drained_sequences_total{outcome=\"interrupted\"}", 1.0),
+        ("samovar_drained_sequences_total{outcome=\"finished\"}", 0.0),
+        ("samovar_state{state=\"parked\"}", 1.0),
+        ("samovar_ready", 0.0),
+    ] {
+        assert_eq!(server.metric(series), wanted, "{series}");
+    }
+    assert!(server.metric("samovar_drain_seconds_total") > 0.0);
+    assert_eq!(server.metric("samovar_drain_seconds_total"), server.metric("samovar_last_drain_seconds"));
+}
+
+fn newest(server: &Samovar) -> Value {
+    server.get("/admin/requests").json()["requests"][0].clone()
+}
+
+#[test]
+fn every_request_leaves_a_record_of_what_became_of_it() {
+    let server = Setup::new(SMOLLM2).ready();
+    let body = chat("What is the capital of France?", 32);
+    let headers = [("x-request-id", "first"), ("X-Session-ID", "geographer")];
+    let usage = server.post_with("/v1/chat/completions", &headers, &body).json()["usage"].clone();
+    let record = newest(&server);
+    for (field, wanted) in [
+        ("id", json!("first")),
+        ("agent", json!("geographer")),
+        ("outcome", json!("end_of_turn")),
+        ("prompt_tokens", usage["prompt_tokens"].clone()),
+        ("prefilled_tokens", usage["prompt_tokens"].clone()),
+        ("reused_tokens", json!(0)),
+        ("restored_tokens", json!(0)),
+        ("spliced_tokens", json!(0)),
+        ("first_difference", json!(0)),
+        ("generated_tokens", usage["completion_tokens"].clone()),
+        ("preempted", json!(0)),
+    ] {
+        assert_eq!(record[field], wanted, "{field} of {record}");
+    }
+    let seconds = |field: &str| record[field].as_f64().unwrap_or_else(|| panic!("{field} of {record}"));
+    assert!(seconds("time_to_first_token_s") >= seconds("queued_s") && seconds("queued_s") >= 0.0);
+    assert!(seconds("decoding_s") > 0.0 && seconds("ended_at") > 0.0);
+
+    let mut outcomes = Vec::new();
+    let mut stopping = body.clone();
+    stopping["stop"] = json!(["Paris"]);
+    server.post("/v1/chat/completions", &stopping);
+    outcomes.push(newest(&server)["outcome"].clone());
+    server.post("/v1/chat/completions", &chat("Tell me a story.", 3));
+    outcomes.push(newest(&server)["outcome"].clone());
+    let mut leaving = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 4000));
+    leaving.wait_for_text();
+    drop(leaving);
+    eventually("the one that left has a record", || {
+        (newest(&server)["outcome"] == "cancelled").then_some(())
+    });
+    let mut doomed = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 4000));
+    doomed.wait_for_text();
+    server.ask_for_fault("step.error");
+    assert!(doomed.finish().error.is_some());
+    outcomes.push(newest(&server)["outcome"].clone());
+    assert_eq!(outcomes, ["stop_string", "length", "fault"]);
+}
+
+#[test]
+fn the_last_two_hundred_requests_are_kept() {
+    let server = Samovar::ready();
+    let mut connection = server.connect();
+    for i in 0..203 {
+        let body = json!({"prompt": [1_000 + i], "max_tokens": 1});
+        connection.send(
+            "POST",
+            "/v1/completions",
+            &[("x-request-id", &i.to_string())],
+            Some(&body.to_string()),
+        );
+        assert_eq!(connection.receive().status, 200);
+    }
+    let records = server.get("/admin/requests").json();
+    let ids: Vec<&str> =
+        records["requests"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap()).collect();
+    assert_eq!((ids.len(), ids[0], ids[199]), (200, "202", "3"));
+}
