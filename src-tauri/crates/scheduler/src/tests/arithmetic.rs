@@ -226,3 +226,52 @@ fn the_context_is_the_model_s_where_the_pool_is_larger() {
     let scheduler = Scheduler::new(&layout(4, &[None]), 50, SchedulerConfig::new(100, [0; 32]));
     assert_eq!(scheduler.effective_context(), 100);
 }
+
+/// Conversations of `n_tokens` that are wholly resident after `n_agents` of them went through a pool one by one.
+fn resident_after(layout: &crate::KvLayout, n_blocks: usize, n_agents: u32, n_tokens: u32) -> usize {
+    let config = SchedulerConfig {
+        step_token_budget: 256,
+        max_chunk: 256,
+        ..SchedulerConfig::new(2 * n_tokens as usize, [0; 32])
+    };
+    let mut scheduler = Scheduler::new(layout, n_blocks, config);
+    let prompt = |agent: u32| -> Vec<u32> { (0..n_tokens).map(|i| agent * n_tokens + i).collect() };
+    for agent in 0..n_agents {
+        let id = SeqId(u64::from(agent));
+        scheduler.submit(NewSequence { id, prompt: prompt(agent), ..request(0, 1, 1) }).unwrap();
+        while scheduler.state(id) != Some(SeqState::AtLimit) {
+            let step = scheduler.plan(&|_| false).step;
+            let row = &step.rows[0];
+            let is_last = row.start + row.tokens.len() == n_tokens as usize;
+            let sampled = is_last.then_some((id, 7));
+            scheduler.commit(&step, sampled.as_slice());
+        }
+        scheduler.finish(id);
+    }
+    scheduler.check_integrity().unwrap();
+    let footprint = Footprint::new(layout);
+    let is_resident = |agent: &u32| {
+        let hashes = scheduler.block_hashes(&prompt(*agent));
+        (0..footprint.n_groups()).all(|group_idx| {
+            let needed = &hashes[footprint.first_needed(group_idx, n_tokens as usize)..];
+            needed.iter().all(|&hash| scheduler.is_resident(&crate::BlockKey { hash, group_idx }))
+        })
+    };
+    (0..n_agents).filter(is_resident).count()
+}
+
+/// Gemma 3's shape: one full group, five of a window of 512.
+#[test]
+fn a_pool_keeps_as_many_conversations_as_its_capacity_says_and_no_more() {
+    let layout = layout(32, &[None, Some(512), Some(512), Some(512), Some(512), Some(512)]);
+    for n_tokens in [2_048, 4_096] {
+        let residency = crate::Residency::new(&layout, n_tokens as usize, &[], 1_024);
+        for n_agents in [1, 3, 5] {
+            // Beside them the one that runs has a chunk of 256 tokens before its windows slide.
+            let n_blocks = n_agents * residency.n_live + 6 * 256 / 32;
+            assert_eq!(residency.agents(n_blocks * layout.block_bytes), n_agents);
+            assert_eq!(resident_after(&layout, n_blocks, n_agents as u32, n_tokens), n_agents);
+            assert_eq!(resident_after(&layout, n_blocks, n_agents as u32 + 1, n_tokens), n_agents);
+        }
+    }
+}
