@@ -298,10 +298,12 @@ timelines! {
     a_big_request_is_not_starved_by_small_ones
     a_long_prompt_does_not_hold_up_short_ones_nor_they_it
     only_so_many_that_lack_room_are_looked_past
+    what_the_oldest_leaves_goes_to_who_is_nearest_to_its_first_token
     requests_of_one_agent_run_in_order
     an_agent_s_later_request_waits_also_while_the_earlier_one_lacks_room_or_restores
     the_youngest_is_preempted_and_resumes_where_it_was
     nobody_passes_one_that_was_preempted
+    of_several_the_youngest_is_preempted
     the_youngest_gives_way_also_when_it_is_the_one_that_lacks
     cancelled_in_every_phase
     what_cannot_be_trusted_is_discarded
