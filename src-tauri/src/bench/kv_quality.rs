@@ -19,7 +19,7 @@ use crate::settings::Settings;
 /// Tokens of a piece; every piece is read from its start, with nothing before it.
 const PIECE_TOKENS: usize = 2048;
 /// Pieces that are read at most.
-const MAX_PIECES: usize = 12;
+const MAX_PIECES: usize = 10;
 /// Tokens of a step.
 const STEP_TOKENS: usize = 128;
 

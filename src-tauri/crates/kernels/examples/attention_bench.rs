@@ -30,16 +30,17 @@ const GEMMA: Shape =
 const BLOCK_TOKENS: usize = 32;
 
 fn layers(shape: &Shape, dtype: KvFormat) -> Vec<KvLayer> {
-    let part = (shape.n_kv_heads * BLOCK_TOKENS * dtype.vector_bytes(shape.dim)).next_multiple_of(64);
+    let part = |bytes: usize| (shape.n_kv_heads * BLOCK_TOKENS * bytes).next_multiple_of(64);
+    let (k, v) = (part(dtype.key_bytes(shape.dim)), part(dtype.value_bytes(shape.dim)));
     (0..shape.n_layers)
         .map(|i| KvLayer {
             n_kv_heads: shape.n_kv_heads,
             k_dim: shape.dim,
             v_dim: shape.dim,
             block_tokens: BLOCK_TOKENS,
-            block_bytes: 2 * part * shape.n_layers,
-            k_offset: 2 * part * i,
-            v_offset: 2 * part * i + part,
+            block_bytes: (k + v) * shape.n_layers,
+            k_offset: (k + v) * i,
+            v_offset: (k + v) * i + k,
             dtype,
         })
         .collect()
@@ -183,7 +184,8 @@ fn run(
             }
         });
         let seen = params.window.map_or(context, |w| context.min(w));
-        let bytes = n_rows * seen * 2 * shape.n_kv_heads * dtype.vector_bytes(shape.dim) * shape.n_layers;
+        let token_bytes = dtype.key_bytes(shape.dim) + dtype.value_bytes(shape.dim);
+        let bytes = n_rows * seen * shape.n_kv_heads * token_bytes * shape.n_layers;
         let note = format!("{:.1} GB/s", bytes as f64 / t.1.as_secs_f64() / 1e9);
         print(&format!("{name}: decode {n_rows} at {context}, all layers"), t, &note);
     }

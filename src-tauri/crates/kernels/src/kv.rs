@@ -2,26 +2,26 @@
 //!
 //! ```text
 //! block    … │ K of this layer              │ V of this layer              │ …     k_offset, v_offset
-//! K, V       │ head 0 │ head 1 │ …          │ head 0 │ head 1 │ …          │       block_tokens × vector_bytes each
+//! K, V       │ head 0 │ head 1 │ …          │ head 0 │ head 1 │ …          │       block_tokens × bytes of a vector
 //!
 //! K of a head: tiles of 16 tokens, dimension by dimension, so that one register holds one dimension of 16 keys
 //!   f16   [token / 16][dim][16] f16
 //!   q8    [token / 16][dim][16] i8             then scales [token / 16][dim / 32][16] f16
-//!   q4    [token / 16][dim / 2][16] u8         then scales [token / 16][dim / 32][16] f16
-//!            low nibble: even dim, high nibble: odd dim, both offset by 8
+//!   q4    as q8
 //!
 //! V of a head: token by token
 //!   f16   [token][dim] f16
 //!   q8    [token][dim] i8                      then scales [token][dim / 32] f16
-//!   q4    [token][dim / 2] u8 (as in K)        then scales [token][dim / 32] f16
+//!   q4    [token][dim / 2] u8                  then scales [token][dim / 32] f16
+//!            low nibble: even dim, high nibble: odd dim, both offset by 8
 //! ```
 //!
 //! A value is its integer times its scale, which is exact in f32, so every instruction set reads the same.
 //! `dim / 2` and `dim / 32` are rounded up. Copying a block's bytes copies all there is.
 //!
-//! In q4 a key is rotated before it is rounded, and queries are rotated alike before they meet it: a Hadamard
-//! matrix spreads the few large channels that keys have over all channels and leaves every product as it was.
-//! Callers see nothing of it.
+//! In q4 a value vector is rotated before it is rounded, and the weighted sums of such vectors are rotated back: a
+//! Hadamard matrix spreads its few large channels over all channels, and is its own inverse. Callers see nothing of
+//! it. Keys keep 8 bits: in 4, no protection that was tried kept the error of scores small enough.
 
 pub use arena::{ArenaError, KvArena};
 pub use store::{KeyInput, store_kv};
@@ -46,17 +46,31 @@ pub enum KvFormat {
     F16,
     /// 8-bit integers with one f16 scale for every 32 values of a head's vector.
     Q8,
-    /// 4-bit integers with one f16 scale for every 32 values of a head's vector; keys are rotated first.
+    /// Values as 4-bit integers with one f16 scale for every 32 values of a head's vector, rotated first; keys as in
+    /// [`KvFormat::Q8`].
     Q4,
 }
 
 impl KvFormat {
-    /// Bytes of one head's vector of `dim` values.
-    pub fn vector_bytes(self, dim: usize) -> usize {
+    /// Bytes of one head's key of `dim` values.
+    pub fn key_bytes(self, dim: usize) -> usize {
+        self.of_keys().value_bytes(dim)
+    }
+
+    /// Bytes of one head's value vector of `dim` values.
+    pub fn value_bytes(self, dim: usize) -> usize {
         self.data_bytes(dim) + self.n_scales(dim) * 2
     }
 
-    /// Bytes of its values alone.
+    /// The format whose value vectors have as many bytes and scales as this one's keys.
+    pub(crate) fn of_keys(self) -> KvFormat {
+        match self {
+            KvFormat::F16 => KvFormat::F16,
+            KvFormat::Q8 | KvFormat::Q4 => KvFormat::Q8,
+        }
+    }
+
+    /// Bytes of a value vector without its scales.
     pub(crate) fn data_bytes(self, dim: usize) -> usize {
         match self {
             KvFormat::F16 => 2 * dim,
@@ -98,16 +112,20 @@ pub struct KvLayer {
 impl KvLayer {
     /// Bytes of this layer's K in a block.
     pub fn k_bytes(&self) -> usize {
-        self.n_kv_heads * self.head_bytes(self.k_dim)
+        self.n_kv_heads * self.k_head_bytes()
     }
 
     /// Bytes of this layer's V in a block.
     pub fn v_bytes(&self) -> usize {
-        self.n_kv_heads * self.head_bytes(self.v_dim)
+        self.n_kv_heads * self.v_head_bytes()
     }
 
-    pub(crate) fn head_bytes(&self, dim: usize) -> usize {
-        self.block_tokens * self.dtype.vector_bytes(dim)
+    pub(crate) fn k_head_bytes(&self) -> usize {
+        self.block_tokens * self.dtype.key_bytes(self.k_dim)
+    }
+
+    pub(crate) fn v_head_bytes(&self) -> usize {
+        self.block_tokens * self.dtype.value_bytes(self.v_dim)
     }
 
     /// The safety of the kernels rests on this.

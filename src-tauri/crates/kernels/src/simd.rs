@@ -39,8 +39,6 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn store_f16(p: *mut u16, v: Self::V);
     /// From signed bytes.
     unsafe fn load_i8(p: *const i8) -> Self::V;
-    /// From 16 bytes of two offset nibbles each, the values −8..7 of all low nibbles and of all high nibbles.
-    unsafe fn load_nibble_planes(p: *const u8) -> (Self::V, Self::V);
     /// From 8 bytes of two offset nibbles each, sixteen values −8..7 in memory order, the low nibble first.
     unsafe fn load_nibbles(p: *const u8) -> Self::V;
 

@@ -19,13 +19,21 @@ pub enum KvDtype {
     F16,
     /// 8-bit integers, one f16 scale for every 32 values of a head's vector.
     Q8,
-    /// 4-bit integers, one f16 scale for every 32 values of a head's vector.
+    /// Values as 4-bit integers, keys as in [`KvDtype::Q8`]; one f16 scale for every 32 values of a head's vector.
     Q4,
 }
 
 impl KvDtype {
-    /// Bytes of one head's vector of `dim` values; quantisation groups never cross a head or a token.
-    pub fn vector_bytes(self, dim: usize) -> usize {
+    /// Bytes of one head's key of `dim` values; quantisation groups never cross a head or a token.
+    pub fn key_bytes(self, dim: usize) -> usize {
+        match self {
+            KvDtype::F16 => 2 * dim,
+            KvDtype::Q8 | KvDtype::Q4 => dim + 2 * dim.div_ceil(32),
+        }
+    }
+
+    /// Bytes of one head's value vector of `dim` values.
+    pub fn value_bytes(self, dim: usize) -> usize {
         match self {
             KvDtype::F16 => 2 * dim,
             KvDtype::Q8 => dim + 2 * dim.div_ceil(32),

@@ -115,8 +115,8 @@ impl KvLayout {
             for &layer in &group.layers {
                 let cache = &spec.layers[layer];
                 let k_offset = offset;
-                let v_offset = k_offset + part_bytes(cache, cache.k_dim, block_tokens, kv_dtype);
-                offset = v_offset + part_bytes(cache, cache.v_dim, block_tokens, kv_dtype);
+                let v_offset = k_offset + part_bytes(cache, block_tokens, kv_dtype.key_bytes(cache.k_dim));
+                offset = v_offset + part_bytes(cache, block_tokens, kv_dtype.value_bytes(cache.v_dim));
                 slots[layer] = LayerSlot { group_idx, k_offset, v_offset };
             }
             block_bytes = block_bytes.max(offset);
@@ -131,8 +131,8 @@ impl KvLayout {
 }
 
 /// Bytes of a layer's K or V in a block, rounded up to whole cache lines so that every part starts on one.
-fn part_bytes(cache: &LayerCache, dim: usize, block_tokens: usize, kv_dtype: KvDtype) -> usize {
-    (cache.n_kv_heads * block_tokens * kv_dtype.vector_bytes(dim)).next_multiple_of(64)
+fn part_bytes(cache: &LayerCache, block_tokens: usize, vector_bytes: usize) -> usize {
+    (cache.n_kv_heads * block_tokens * vector_bytes).next_multiple_of(64)
 }
 
 #[cfg(test)]
@@ -179,7 +179,8 @@ mod tests {
                             && slot.k_offset.is_multiple_of(64)
                             && slot.v_offset.is_multiple_of(64)
                     );
-                    end = 2 * slot.v_offset - slot.k_offset;
+                    assert_eq!(slot.v_offset - slot.k_offset, 16 * dtype.key_bytes(256));
+                    end = slot.v_offset + 16 * dtype.value_bytes(256);
                 }
                 assert!(end <= layout.block_bytes);
             }

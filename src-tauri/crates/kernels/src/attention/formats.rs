@@ -64,7 +64,8 @@ pub(super) trait Format<S: Simd>: Copy {
     const SCALED: bool;
     /// Whether it is f32 in a buffer that holds whole groups of rows and tiles.
     const CONVERTED: bool = false;
-    /// Bytes of 16 values.
+    /// Bytes of 16 values of keys, and of value vectors.
+    const KEY_LANES_BYTES: usize;
     const LANES_BYTES: usize;
     /// Values `d` and `d + 1` of 16 keys, without their scale; `d` is even.
     unsafe fn key_pair(tile: Tile, d: usize) -> (S::V, S::V);
@@ -84,6 +85,7 @@ unsafe fn scale_of_value<S: Simd>(tile: Tile, token: usize, c: usize, dim: usize
 pub(super) struct F32;
 
 impl<S: Simd> Format<S> for F32 {
+    const KEY_LANES_BYTES: usize = 64;
     const LANES_BYTES: usize = 64;
     const SCALED: bool = false;
     const CONVERTED: bool = true;
@@ -107,6 +109,7 @@ impl<S: Simd> Format<S> for F32 {
 pub(super) struct F16;
 
 impl<S: Simd> Format<S> for F16 {
+    const KEY_LANES_BYTES: usize = 32;
     const LANES_BYTES: usize = 32;
     const SCALED: bool = false;
     #[inline(always)]
@@ -129,6 +132,7 @@ impl<S: Simd> Format<S> for F16 {
 pub(super) struct Q8;
 
 impl<S: Simd> Format<S> for Q8 {
+    const KEY_LANES_BYTES: usize = 16;
     const LANES_BYTES: usize = 16;
     const SCALED: bool = true;
     #[inline(always)]
@@ -152,15 +156,16 @@ impl<S: Simd> Format<S> for Q8 {
 pub(super) struct Q4;
 
 impl<S: Simd> Format<S> for Q4 {
+    const KEY_LANES_BYTES: usize = 16;
     const LANES_BYTES: usize = 8;
     const SCALED: bool = true;
     #[inline(always)]
     unsafe fn key_pair(tile: Tile, d: usize) -> (S::V, S::V) {
-        S::load_nibble_planes(tile.data.add(d / 2 * TILE))
+        <Q8 as Format<S>>::key_pair(tile, d)
     }
     #[inline(always)]
-    unsafe fn key_scale(tile: Tile, group: usize, _dim: usize) -> S::V {
-        S::load_f16(tile.scales.add(group * TILE))
+    unsafe fn key_scale(tile: Tile, group: usize, dim: usize) -> S::V {
+        <Q8 as Format<S>>::key_scale(tile, group, dim)
     }
     #[inline(always)]
     unsafe fn value(tile: Tile, token: usize, c: usize, dim: usize) -> S::V {
@@ -222,8 +227,7 @@ pub(super) unsafe fn convert_odd_keys(
                 KvFormat::F16 => {
                     f16::from_bits(tile.data.cast::<u16>().add(at).read_unaligned()).to_f32_const()
                 }
-                KvFormat::Q8 => f32::from(tile.data.cast::<i8>().add(at).read()) * scale(),
-                KvFormat::Q4 => nibble(tile.data.add(d / 2 * TILE + token).read(), d) * scale(),
+                KvFormat::Q8 | KvFormat::Q4 => f32::from(tile.data.cast::<i8>().add(at).read()) * scale(),
             };
             out.add(at).write(x);
         }

@@ -103,9 +103,9 @@ unsafe fn scores_of<S: Simd, F: Format<S>, const R: usize, const T: usize>(
                 S::prefetch(ahead[t].scale_address(d / GROUP * TILE));
             }
         }
-        if !F::CONVERTED && (d * F::LANES_BYTES).is_multiple_of(64) {
+        if !F::CONVERTED && (d * F::KEY_LANES_BYTES).is_multiple_of(64) {
             for t in 0..T {
-                S::prefetch(ahead[t].address(d * F::LANES_BYTES));
+                S::prefetch(ahead[t].address(d * F::KEY_LANES_BYTES));
             }
         }
         let mut even = [S::zero(); T];

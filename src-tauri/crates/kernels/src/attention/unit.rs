@@ -209,7 +209,6 @@ unsafe fn load_queries(job: &Job<'_>, item: &Item, shape: &Shape, to: &Buffers) 
         None => params.scale * log2_e,
         Some(cap) => params.scale / cap,
     };
-    let rotated = is_rotated(job.layer.dtype, dim);
     for r in 0..shape.n_rows {
         let head = item.kv_head * shape.heads_per_kv + r % shape.heads_per_kv;
         let from = ((item.token + r / shape.heads_per_kv) * params.n_heads + head) * dim;
@@ -218,9 +217,6 @@ unsafe fn load_queries(job: &Job<'_>, item: &Item, shape: &Shape, to: &Buffers) 
             *x = q * factor;
         }
         row[dim..].fill(0.0);
-        if rotated {
-            rotate(&mut row[..dim]);
-        }
     }
     params.softcap.map(|cap| Cap { factor: cap * log2_e })
 }
@@ -319,14 +315,20 @@ unsafe fn tiles<S: Simd>(
     let (mut k_tiles, mut v_tiles) = (none, none);
     let k_of = |position: usize| {
         let block = job.arena.block_ptr(row.block_of(position, layer.block_tokens));
-        let k_part = block.add(layer.k_offset + item.kv_head * layer.head_bytes(layer.k_dim));
-        Tile::of(layer.dtype, k_part, layer.block_tokens, position % layer.block_tokens, layer.k_dim)
+        let k_part = block.add(layer.k_offset + item.kv_head * layer.k_head_bytes());
+        Tile::of(
+            layer.dtype.of_keys(),
+            k_part,
+            layer.block_tokens,
+            position % layer.block_tokens,
+            layer.k_dim,
+        )
     };
     for t in first..last {
         let position = part * PARTITION + t * TILE;
         let slot = position % layer.block_tokens;
         let block = job.arena.block_ptr(row.block_of(position, layer.block_tokens));
-        let v_part = block.add(layer.v_offset + item.kv_head * layer.head_bytes(layer.v_dim));
+        let v_part = block.add(layer.v_offset + item.kv_head * layer.v_head_bytes());
         k_tiles[t] = k_of(position);
         v_tiles[t] = Tile::of(layer.dtype, v_part, layer.block_tokens, slot, layer.v_dim);
         if !shape.converted {
@@ -369,6 +371,7 @@ unsafe fn tiles<S: Simd>(
 #[inline(always)]
 unsafe fn finish<S: Simd>(job: &Job<'_>, item: &Item, shape: &Shape, from: &Buffers) {
     let (dim, n_heads) = (job.layer.v_dim, job.params.n_heads);
+    let rotated = is_rotated(job.layer.dtype, dim);
     for r in 0..shape.n_rows {
         let head = item.kv_head * shape.heads_per_kv + r % shape.heads_per_kv;
         let at = ((item.token + r / shape.heads_per_kv) * n_heads + head) * dim;
@@ -385,6 +388,9 @@ unsafe fn finish<S: Simd>(job: &Job<'_>, item: &Item, shape: &Shape, from: &Buff
                 S::store(lanes.as_mut_ptr(), quotient);
                 out[c..].copy_from_slice(&lanes[..dim - c]);
             }
+        }
+        if rotated {
+            rotate(out);
         }
     }
 }

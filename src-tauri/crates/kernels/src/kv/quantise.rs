@@ -1,4 +1,4 @@
-//! One head's vector in the quantised formats, and the rotation of keys in q4.
+//! One head's vector in the quantised formats, and the rotation of value vectors in q4.
 
 use super::{GROUP, KvFormat, MAX_HEAD_DIM};
 use half::f16;
@@ -82,7 +82,7 @@ fn inverse_of(scale: f16) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 
-/// Whether keys and queries of `dim` values are rotated in `format`.
+/// Whether value vectors of `dim` values are rotated in `format`.
 pub(crate) fn is_rotated(format: KvFormat, dim: usize) -> bool {
     format == KvFormat::Q4 && rotation_size(dim) > 1
 }

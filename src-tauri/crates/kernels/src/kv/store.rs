@@ -83,9 +83,10 @@ simd_dispatch! {
 unsafe fn store_share_on<S: Simd>(job: &StoreJob<'_>, share: usize, n_shares: usize) {
     let layer = job.layer;
     let (k_dim, v_dim, bt) = (layer.k_dim, layer.v_dim, layer.block_tokens);
-    let rotated = is_rotated(layer.dtype, k_dim);
-    let mut buffer = [0f32; MAX_HEAD_DIM];
-    let key = &mut buffer[..k_dim];
+    let rotated = is_rotated(layer.dtype, v_dim);
+    let mut buffers = [[0f32; MAX_HEAD_DIM]; 2];
+    let [key, value] = &mut buffers;
+    let (key, value) = (&mut key[..k_dim], &mut value[..v_dim]);
     let mut n_before = 0;
     for row in job.rows {
         for t in 0..row.n_tokens {
@@ -98,17 +99,17 @@ unsafe fn store_share_on<S: Simd>(job: &StoreJob<'_>, share: usize, n_shares: us
             for head in 0..layer.n_kv_heads {
                 let vector = token * layer.n_kv_heads + head;
                 key.copy_from_slice(&job.k[vector * k_dim..][..k_dim]);
-                let value = &job.v[vector * v_dim..][..v_dim];
+                value.copy_from_slice(&job.v[vector * v_dim..][..v_dim]);
+                if rotated {
+                    rotate(value);
+                }
                 // SAFETY: `KvLayer::check` holds that these heads' parts lie inside the block and apart; the
                 // caller holds that nobody else uses the block.
                 unsafe {
                     job.prep.apply::<S>(token, key);
-                    if rotated {
-                        rotate(key);
-                    }
-                    let part = start.add(layer.k_offset + head * layer.head_bytes(k_dim));
+                    let part = start.add(layer.k_offset + head * layer.k_head_bytes());
                     store_key::<S>(layer.dtype, part, bt, slot, key);
-                    let part = start.add(layer.v_offset + head * layer.head_bytes(v_dim));
+                    let part = start.add(layer.v_offset + head * layer.v_head_bytes());
                     store_value::<S>(layer.dtype, part, bt, slot, value);
                 }
             }
@@ -123,7 +124,7 @@ unsafe fn store_share_on<S: Simd>(job: &StoreJob<'_>, share: usize, n_shares: us
 /// `part` is one head's K of a block of `block_tokens`, `slot` below that, and the instruction set of `S`.
 #[inline(always)]
 unsafe fn store_key<S: Simd>(format: KvFormat, part: *mut u8, block_tokens: usize, slot: usize, key: &[f32]) {
-    let dim = key.len();
+    let (dim, format) = (key.len(), format.of_keys());
     let (tile, lane) = (slot / TILE, slot % TILE);
     // SAFETY: tile, dimension and lane are inside the head's part by the layout in `kv`.
     unsafe {
@@ -138,23 +139,13 @@ unsafe fn store_key<S: Simd>(format: KvFormat, part: *mut u8, block_tokens: usiz
                     out.add(d * TILE).write_unaligned(*bits);
                 }
             }
-            KvFormat::Q8 => {
+            KvFormat::Q8 | KvFormat::Q4 => {
                 let out = part.cast::<i8>().add(tile * dim * TILE + lane);
                 for (g, group) in key.chunks(GROUP).enumerate() {
                     let mut q = [0i8; GROUP];
                     scale_at(g).write_unaligned(round_q8(&padded(group), &mut q));
                     for (i, q) in q[..group.len()].iter().enumerate() {
                         out.add((g * GROUP + i) * TILE).write(*q);
-                    }
-                }
-            }
-            KvFormat::Q4 => {
-                let out = part.add(tile * format.data_bytes(dim) * TILE + lane);
-                for (g, group) in key.chunks(GROUP).enumerate() {
-                    let mut q = [0u8; GROUP];
-                    scale_at(g).write_unaligned(round_q4(&padded(group), &mut q));
-                    for i in 0..group.len().div_ceil(2) {
-                        out.add((g * GROUP / 2 + i) * TILE).write(q[2 * i] | q[2 * i + 1] << 4);
                     }
                 }
             }

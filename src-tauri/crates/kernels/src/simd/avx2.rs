@@ -64,14 +64,6 @@ impl Simd for Avx2 {
         from_i8(_mm_loadu_si128(p.cast()))
     }
     #[inline(always)]
-    unsafe fn load_nibble_planes(p: *const u8) -> (V, V) {
-        let bytes = _mm_loadu_si128(p.cast());
-        let (mask, eight) = (_mm_set1_epi8(15), _mm_set1_epi8(8));
-        let low = _mm_sub_epi8(_mm_and_si128(bytes, mask), eight);
-        let high = _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16::<4>(bytes), mask), eight);
-        (from_i8(low), from_i8(high))
-    }
-    #[inline(always)]
     unsafe fn load_nibbles(p: *const u8) -> V {
         let bytes = _mm_loadl_epi64(p.cast());
         let mask = _mm_set1_epi8(15);

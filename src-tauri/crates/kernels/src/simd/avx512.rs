@@ -48,14 +48,6 @@ impl Simd for Avx512 {
         _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())))
     }
     #[inline(always)]
-    unsafe fn load_nibble_planes(p: *const u8) -> (__m512, __m512) {
-        let bytes = _mm_loadu_si128(p.cast());
-        let (mask, eight) = (_mm_set1_epi8(15), _mm_set1_epi8(8));
-        let low = _mm_sub_epi8(_mm_and_si128(bytes, mask), eight);
-        let high = _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16::<4>(bytes), mask), eight);
-        (_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(low)), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(high)))
-    }
-    #[inline(always)]
     unsafe fn load_nibbles(p: *const u8) -> __m512 {
         let bytes = _mm_loadl_epi64(p.cast());
         let mask = _mm_set1_epi8(15);

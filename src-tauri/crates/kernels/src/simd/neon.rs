@@ -98,11 +98,6 @@ impl Simd for Neon {
         from_i8(vld1q_s8(p))
     }
     #[inline(always)]
-    unsafe fn load_nibble_planes(p: *const u8) -> (V, V) {
-        let bytes = vld1q_u8(p);
-        (from_i8(centre(vandq_u8(bytes, vdupq_n_u8(15)))), from_i8(centre(vshrq_n_u8::<4>(bytes))))
-    }
-    #[inline(always)]
     unsafe fn load_nibbles(p: *const u8) -> V {
         let bytes = vld1_u8(p);
         let (low, high) = (vand_u8(bytes, vdup_n_u8(15)), vshr_n_u8::<4>(bytes));

@@ -60,11 +60,6 @@ impl Simd for Scalar {
         p.cast::<[i8; LANES]>().read_unaligned().map(f32::from)
     }
     #[inline(always)]
-    unsafe fn load_nibble_planes(p: *const u8) -> (V, V) {
-        let bytes = p.cast::<[u8; LANES]>().read_unaligned();
-        (bytes.map(|b| f32::from(b & 15) - 8.0), bytes.map(|b| f32::from(b >> 4) - 8.0))
-    }
-    #[inline(always)]
     unsafe fn load_nibbles(p: *const u8) -> V {
         let bytes = p.cast::<[u8; LANES / 2]>().read_unaligned();
         from_fn(|i| f32::from((bytes[i / 2] >> (4 * (i % 2))) & 15) - 8.0)
