@@ -5,7 +5,9 @@
 #![allow(unsafe_code)]
 
 use super::Meta;
-use crate::isa::{Isa, Kind};
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Kind;
 
 /// Largest magnitudes below this count as zero: their inverse would overflow.
 const TINY: f32 = 1e-30;

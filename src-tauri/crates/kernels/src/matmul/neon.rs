@@ -130,10 +130,11 @@ unsafe fn words<F: Format>(lines: *const u8) -> [[uint8x16_t; 4]; 2] {
             }
             return w;
         }
-        for j in 0..4 {
+        let [low, high] = &mut w;
+        for (j, (low, high)) in low.iter_mut().zip(high).enumerate() {
             let bytes = vld1q_u8(lines.add(64 * F::HIGH_LINES + 128 * j));
-            w[0][j] = vandq_u8(bytes, vdupq_n_u8(15));
-            w[1][j] = vshrq_n_u8::<4>(bytes);
+            *low = vandq_u8(bytes, vdupq_n_u8(15));
+            *high = vshrq_n_u8::<4>(bytes);
         }
         // Bits that go to bit 4 upwards: of each line as many as there are words to it.
         let (n_bits, n_words) = if F::HIGH_LINES == 4 { (2, 4) } else { (1, 8) };
