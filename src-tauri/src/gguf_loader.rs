@@ -9,22 +9,24 @@ use std::time::SystemTime;
 
 use engine::{LoadProgress, Loaded, ModelCard, ModelLoader};
 use kernels::isa::Isa;
-use model::{Gguf, LoadOptions, ModelSpec, PoolSize, Precision};
+use model::{Gguf, Gpu, GpuOptions, LoadError, LoadOptions, ModelSpec, PoolSize, Precision};
 use scheduler::footprint::Footprint;
 use scheduler::{KvDtype, KvLayout, ModelRunner};
 use text::TextModel;
 
+use crate::device::{self, Choice};
 use crate::memory::{PoolNeeds, auto_pool_bytes, available_bytes};
 use crate::model_digest::{self, DigestList};
 use crate::model_file::name_of;
 use crate::settings::Settings;
-use crate::settings::values::{Amount, Kernels};
+use crate::settings::values::{Amount, Device, Kernels};
 use crate::text_metadata::text_metadata;
 
 /// One model file and how it is to be loaded. Loading again starts from the file.
 pub(crate) struct GgufLoader {
     path: PathBuf,
     digests: DigestList,
+    device: Device,
     n_threads: usize,
     isa: Isa,
     block_tokens: usize,
@@ -38,12 +40,14 @@ impl GgufLoader {
     /// Load `path` as the settings say.
     ///
     /// # Errors
-    /// This processor does not have the kernels that were asked for.
+    /// This machine does not have the device or the processor's kernels that were asked for.
     pub(crate) fn new(settings: &Settings, path: PathBuf) -> Result<GgufLoader, String> {
         let isa = match &settings.kernels {
             Kernels::Auto => Isa::detect(),
             Kernels::Named(name) => Isa::from_name(name).map_err(|error| format!("kernels: {error}"))?,
         };
+        // Looked for now, so that a GPU that cannot be had is said at once; it is opened for each load.
+        device::choose(settings.device, settings.kv_dtype)?;
         let n_threads = match settings.threads {
             Amount::Auto => std::thread::available_parallelism().map_or(1, usize::from),
             Amount::Fixed(n) => n,
@@ -51,6 +55,7 @@ impl GgufLoader {
         Ok(GgufLoader {
             path,
             digests: DigestList::in_folder(&settings.folders.data),
+            device: settings.device,
             n_threads,
             isa,
             block_tokens: settings.block_tokens,
@@ -67,7 +72,7 @@ impl GgufLoader {
     }
 
     /// Bytes of the KV pool: as set, or by the machine's free memory and what this model can use.
-    fn pool_bytes(&self, gguf: &Gguf, layout: &KvLayout, max_context: usize) -> u64 {
+    fn pool_bytes(&self, gguf: &Gguf, layout: &KvLayout, max_context: usize, gpu: Option<&Gpu>) -> u64 {
         match self.kv_pool {
             Amount::Fixed(bytes) => bytes,
             Amount::Auto => {
@@ -77,7 +82,9 @@ impl GgufLoader {
                     max_batch: self.max_batch as u64,
                     weights_bytes: gguf.file_bytes(),
                 };
-                auto_pool_bytes(available_bytes(), needs)
+                let on_gpu = gpu.map(Gpu::memory_bytes);
+                let available = [available_bytes(), on_gpu].into_iter().flatten().min();
+                auto_pool_bytes(available, needs)
             }
         }
     }
@@ -101,16 +108,56 @@ impl GgufLoader {
         digest
     }
 
-    /// What must be the same for KV to be the same: weights, KV format, block size, kernels, precision.
-    fn fingerprint(&self, weights: &[u8; 32]) -> [u8; 32] {
+    /// What must be the same for KV to be the same: weights, KV format, block size, what computes and how exactly.
+    fn fingerprint(&self, weights: &[u8; 32], computes: &str) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("samovar model fingerprint 1");
         hasher.update(weights);
         hasher.update(self.kv_dtype.name().as_bytes());
         hasher.update(&(self.block_tokens as u64).to_le_bytes());
-        hasher.update(self.isa.name().as_bytes());
+        hasher.update(computes.as_bytes());
         hasher.update(self.precision.name().as_bytes());
         hasher.update(&kernels::NUMERICS_REV.to_le_bytes());
         *hasher.finalize().as_bytes()
+    }
+}
+
+impl GgufLoader {
+    /// The GPU, where it is to compute.
+    fn gpu(&self) -> Result<Option<Gpu>, String> {
+        match device::choose(self.device, self.kv_dtype)? {
+            Choice::Gpu(gpu) => Ok(Some(gpu)),
+            Choice::Cpu { because: None } => Ok(None),
+            Choice::Cpu { because: Some(because) } => {
+                tracing::warn!("the CPU computes: {because}");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The runner, on the GPU if there is one, and the name of what computes.
+    fn load_on(
+        &self,
+        gpu: Option<Gpu>,
+        gguf: &Gguf,
+        pool: PoolSize,
+        progress: &mut dyn FnMut(model::LoadProgress) -> ControlFlow<()>,
+    ) -> Result<(Box<dyn ModelRunner>, &'static str), LoadError> {
+        let GgufLoader { block_tokens, kv_dtype, .. } = *self;
+        if let Some(gpu) = gpu {
+            let options = GpuOptions { block_tokens, kv_dtype, pool };
+            match gpu.load(gguf, &options, progress) {
+                Ok(runner) => return Ok((runner, Gpu::NUMERICS)),
+                // What the GPU cannot set up, the CPU may.
+                Err(LoadError::Setup { cause, .. }) if self.device == Device::Auto => {
+                    tracing::warn!("the CPU computes: the GPU cannot: {cause}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let GgufLoader { n_threads, isa, precision, .. } = *self;
+        let options = LoadOptions { n_threads, isa, block_tokens, kv_dtype, pool, precision };
+        let runner = model::load_open(gguf, &options, progress)?;
+        Ok((Box::new(runner), isa.name()))
     }
 }
 
@@ -126,7 +173,8 @@ impl ModelLoader for GgufLoader {
         let text = TextModel::new(metadata).map_err(|error| in_file(&error))?;
         let layout =
             KvLayout::new(&spec, self.block_tokens, self.kv_dtype).map_err(|error| in_file(&error))?;
-        let pool_bytes = self.pool_bytes(&gguf, &layout, spec.max_context);
+        let gpu = self.gpu().map_err(|error| in_file(&error))?;
+        let pool_bytes = self.pool_bytes(&gguf, &layout, spec.max_context, gpu.as_ref());
         let footprint = Footprint::new(&layout);
         let least_bytes = footprint.n_groups() as u64 * layout.block_bytes as u64;
         if pool_bytes < least_bytes {
@@ -134,14 +182,6 @@ impl ModelLoader for GgufLoader {
                 "a KV pool of {pool_bytes} bytes holds no context, at least {least_bytes} are needed (--kv-pool)"
             )));
         }
-        let options = LoadOptions {
-            n_threads: self.n_threads,
-            isa: self.isa,
-            block_tokens: self.block_tokens,
-            kv_dtype: self.kv_dtype,
-            pool: PoolSize::Bytes(pool_bytes),
-            precision: self.precision,
-        };
         let mut report = |done: model::LoadProgress| {
             progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total });
             ControlFlow::Continue(())
@@ -149,16 +189,16 @@ impl ModelLoader for GgufLoader {
         // A digest reads the file once more; beside the packing of the weights that costs little time of its own.
         let (runner, digest) = std::thread::scope(|scope| {
             let digest = scope.spawn(|| self.digest(&gguf, seen));
-            (model::load_open(&gguf, &options, &mut report), digest.join())
+            (self.load_on(gpu, &gguf, PoolSize::Bytes(pool_bytes), &mut report), digest.join())
         });
-        let runner = runner.map_err(|error| error.to_string())?;
+        let (runner, computes) = runner.map_err(|error| error.to_string())?;
         let digest = digest.map_err(|_| in_file(&"its digest could not be computed"))?;
         let card = ModelCard {
             name: name_of(&self.path),
             text: Arc::new(text),
             trained_context: spec.max_context,
             effective_context: footprint.longest_alone(runner.n_blocks(), spec.max_context),
-            fingerprint: self.fingerprint(&digest),
+            fingerprint: self.fingerprint(&digest, computes),
             file_bytes: gguf.file_bytes(),
             loaded_at: SystemTime::now(),
         };
@@ -168,10 +208,10 @@ impl ModelLoader for GgufLoader {
             pool_blocks = runner.n_blocks(),
             block_bytes = layout.block_bytes,
             threads = self.n_threads,
-            kernels = self.isa.name(),
+            kernels = computes,
             precision = self.precision.name(),
             "loaded"
         );
-        Ok(Loaded { runner: Box::new(runner), card: Arc::new(card) })
+        Ok(Loaded { runner, card: Arc::new(card) })
     }
 }

@@ -9,6 +9,7 @@ mod bench;
 mod cli;
 #[cfg(test)]
 mod desktop;
+mod device;
 mod gguf_loader;
 mod headless;
 mod kv_store;

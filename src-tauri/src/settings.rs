@@ -17,7 +17,7 @@ use std::time::Duration;
 use flags::Flags;
 use folders::Folders;
 use keys::{KEYS, Key};
-use values::{Amount, Kernels, Switch};
+use values::{Amount, Device, Kernels, Switch};
 
 /// Everything that can be set, parsed and bounded.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) kv_dtype: scheduler::KvDtype,
     /// How long a drain waits for running answers.
     pub(crate) drain_timeout: Duration,
+    /// What computes.
+    pub(crate) device: Device,
     /// Threads that compute.
     pub(crate) threads: Amount<usize>,
     /// How exactly quantised weights are multiplied.
@@ -198,6 +200,7 @@ impl Settings {
         let block_tokens = r.one("block_tokens", values::block_tokens)?;
         let kv_dtype = r.one("kv_dtype", values::kv_dtype)?;
         let drain_timeout = r.one("drain_timeout", values::duration)?;
+        let device = r.one("device", values::device)?;
         let threads = r.one("threads", values::threads)?;
         let precision = r.one("precision", values::precision)?;
         let kernels = r.one("kernels", values::kernels)?;
@@ -248,6 +251,7 @@ impl Settings {
             kv_dtype,
             precision,
             drain_timeout,
+            device,
             threads,
             kernels,
             max_requests,

@@ -55,6 +55,18 @@ fn nonsense_on_the_command_line_is_exit_code_2() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_gpu_that_is_not_there_is_refused_before_anything_listens() {
+    let data = tempfile::tempdir().unwrap();
+    let model = model(SMOLLM2);
+    let serve = ["serve", "--port", "0", "--device", "metal", "--model", model.to_str().unwrap()];
+    let output = samovar(data.path()).args(serve).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("device: this machine or this build has no Metal"));
+    assert_eq!(text(&output.stdout), "");
+}
+
 #[test]
 fn config_tells_each_value_and_where_it_came_from() {
     let data = tempfile::tempdir().unwrap();

@@ -61,6 +61,7 @@ pub(crate) const KEYS: &[Key] = &[
     engine("block_tokens", "N", "32", "Tokens of a KV block: a power of two from 16 to 256"),
     engine("kv_dtype", "f16|q8|q4", "f16", "How KV values are stored: fewer bits, more context, less exact"),
     engine("drain_timeout", "SECONDS", "30", "How long quitting waits for running answers"),
+    engine("device", "auto|cpu|metal", "auto", "What computes: auto is the GPU where there is one"),
     engine("threads", "N", "auto", "Threads that compute"),
     engine(
         "precision",

@@ -64,6 +64,10 @@ fn what_is_wrong_is_named_with_its_key_and_its_place() {
             "precision = 'exact'",
             "settings file /data/settings.toml: key `precision`: `exact`: fast or full is wanted",
         ),
+        (
+            "device = 'gpu'",
+            "settings file /data/settings.toml: key `device`: `gpu`: auto, cpu or metal is wanted",
+        ),
     ] {
         assert_eq!(check(&[], &[], file, "port"), line, "{file}");
     }

@@ -52,6 +52,17 @@ pub(crate) fn disk_bytes(text: &str) -> Result<u64, String> {
     bytes(text).map_err(|_| "a size such as 500MiB or 16G is wanted".to_owned())
 }
 
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Device {
+    /// The GPU where there is one, else the CPU.
+    Auto,
+    /// The CPU, whatever else there is.
+    Cpu,
+    /// The GPU, or nothing.
+    Metal,
+}
+
 /// An IP address, or `localhost`.
 pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
     if text.eq_ignore_ascii_case("localhost") {
@@ -164,6 +175,16 @@ pub(crate) fn kv_dtype(text: &str) -> Result<KvDtype, String> {
 pub(crate) fn precision(text: &str) -> Result<Precision, String> {
     let known = [Precision::Fast, Precision::Full].into_iter().find(|precision| precision.name() == text);
     known.ok_or_else(|| "fast or full is wanted".to_owned())
+}
+
+/// What computes.
+pub(crate) fn device(text: &str) -> Result<Device, String> {
+    match text {
+        "auto" => Ok(Device::Auto),
+        "cpu" => Ok(Device::Cpu),
+        "metal" => Ok(Device::Metal),
+        _ => Err("auto, cpu or metal is wanted".to_owned()),
+    }
 }
 
 /// `auto`, or the name of an instruction set.

@@ -15,7 +15,7 @@ use scheduler::KvLayout;
 
 use crate::batch::Batch;
 use crate::layer::{Buffers, Layer, Pass};
-use crate::spec::{ModelSpec, RopePairs};
+use crate::spec::{ModelSpec, RopePairs, RopeSpec};
 use crate::weights::ModelWeights;
 
 /// Tokens that go through a layer together.
@@ -60,15 +60,7 @@ impl Decoder {
         cpu: Cpu,
         rounding: Rounding,
     ) -> Decoder {
-        let ropes = spec.ropes.iter().map(|rope| {
-            let pairs = match spec.rope_pairs {
-                RopePairs::Interleaved => ops::RopePairs::Interleaved,
-                RopePairs::SplitHalf => ops::RopePairs::Halves,
-            };
-            let factors = (!rope.factors.is_empty()).then_some(rope.factors.as_slice());
-            Rope::new(pairs, spec.n_rot, f64::from(rope.base), f64::from(rope.position_scale), factors)
-        });
-        let ropes = ropes.collect();
+        let ropes = ropes(&spec);
         let layers = weights.layers.into_iter().enumerate();
         let layers = layers.map(|(i, layer)| Layer::new(&spec, layout, i, layer)).collect();
         let ModelWeights { embeddings, output_norm, output, .. } = weights;
@@ -140,4 +132,17 @@ impl Decoder {
             ops::softcap(&cpu.threads, cpu.isa, logits, cap);
         }
     }
+}
+
+/// The rotations of a model's layers.
+pub(crate) fn ropes(spec: &ModelSpec) -> Vec<Rope> {
+    let pairs = match spec.rope_pairs {
+        RopePairs::Interleaved => ops::RopePairs::Interleaved,
+        RopePairs::SplitHalf => ops::RopePairs::Halves,
+    };
+    let rope = |rope: &RopeSpec| {
+        let factors = (!rope.factors.is_empty()).then_some(rope.factors.as_slice());
+        Rope::new(pairs, spec.n_rot, f64::from(rope.base), f64::from(rope.position_scale), factors)
+    };
+    spec.ropes.iter().map(rope).collect()
 }

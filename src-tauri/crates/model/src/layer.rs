@@ -6,7 +6,7 @@ use kernels::kv::{KeyInput, KvArena, KvFormat, KvLayer, store_kv};
 use kernels::matmul::{Epilogue, Product, matmul, matmul_each};
 use kernels::ops::{self, HeadNorm, HeadPrep, RopeTable, prepare_heads};
 use kernels::weights::Weights;
-use scheduler::{AttentionSpan, KvDtype, KvLayout};
+use scheduler::{KvDtype, KvLayout};
 
 use crate::batch::Chunk;
 use crate::decoder::Cpu;
@@ -85,10 +85,7 @@ impl Layer {
             attention: AttentionParams {
                 n_heads: spec.n_heads,
                 scale: spec.attention_scale,
-                window: match layer.span {
-                    AttentionSpan::Full => None,
-                    AttentionSpan::Window { tokens } => Some(tokens),
-                },
+                window: layer.span.window(),
                 softcap: spec.attention_softcap,
             },
             forms: Forms {

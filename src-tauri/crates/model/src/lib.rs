@@ -14,6 +14,10 @@ mod layer;
 mod runner;
 mod weights;
 
+mod gpu;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod portable;
+
 mod error;
 mod gguf;
 mod header;
@@ -27,6 +31,7 @@ mod testing;
 
 pub use error::LoadError;
 pub use gguf::{Gguf, TensorInfo};
+pub use gpu::{Gpu, GpuOptions};
 pub use metadata::{Array, Metadata, MetadataError, Strings, Value};
 pub use runner::{CpuRunner, LoadOptions, PoolSize, Precision, load, load_open};
 pub use spec::ModelSpec;

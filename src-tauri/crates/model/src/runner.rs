@@ -14,7 +14,7 @@ use crate::decoder::{CHUNK_TOKENS, Cpu, Decoder};
 use crate::error::{Cause, LoadError};
 use crate::gguf::Gguf;
 use crate::spec::ModelSpec;
-use crate::weights::{LoadProgress, ModelWeights};
+use crate::weights::{CpuPack, LoadProgress, ModelWeights};
 
 /// How a model is set up.
 #[derive(Debug, Clone, Copy)]
@@ -124,20 +124,15 @@ impl CpuRunner {
         // The pool comes first: a size that cannot be had costs no packing.
         let arena = arena(&layout, options.pool)?;
         let cpu = Cpu { threads: Threads::new(options.n_threads), isa: options.isa };
-        let weights = ModelWeights::load(gguf, &spec, &cpu.threads, progress)?;
+        let pack = CpuPack { threads: &cpu.threads };
+        let weights = ModelWeights::load(gguf, &spec, &pack, progress)?;
         let decoder = Decoder::new(spec, weights, &layout, cpu, options.precision.rounding());
         let flat = FlatStep::default();
         Ok(CpuRunner { decoder, arena, cache_spec, layout, flat, chunk_tokens: CHUNK_TOKENS })
     }
 
     fn check_block(&self, block: BlockId, n_bytes: usize) -> Result<(), RunError> {
-        if block.idx() >= self.arena.n_blocks() {
-            return Err(RunError::NoSuchBlock { block: block.0, n_blocks: self.arena.n_blocks() });
-        }
-        if n_bytes != self.layout.block_bytes {
-            return Err(RunError::BlockSize { got: n_bytes, want: self.layout.block_bytes });
-        }
-        Ok(())
+        check_block(block, n_bytes, self.arena.n_blocks(), self.layout.block_bytes)
     }
 }
 
@@ -178,8 +173,29 @@ impl ModelRunner for CpuRunner {
     }
 }
 
+/// Hold that a pool of `n_blocks` has `block` and that its `block_bytes` are what a transfer moves.
+pub(crate) fn check_block(
+    block: BlockId,
+    n_bytes: usize,
+    n_blocks: usize,
+    block_bytes: usize,
+) -> Result<(), RunError> {
+    if block.idx() >= n_blocks {
+        return Err(RunError::NoSuchBlock { block: block.0, n_blocks });
+    }
+    if n_bytes != block_bytes {
+        return Err(RunError::BlockSize { got: n_bytes, want: block_bytes });
+    }
+    Ok(())
+}
+
 /// Give `out` its rows' origins and room for their values.
-fn make_room(step: &Step, n_rows: usize, n_vocab: usize, out: &mut Logits) -> Result<(), RunError> {
+pub(crate) fn make_room(
+    step: &Step,
+    n_rows: usize,
+    n_vocab: usize,
+    out: &mut Logits,
+) -> Result<(), RunError> {
     out.n_vocab = n_vocab;
     out.origin.clear();
     for (row_idx, row) in step.rows.iter().enumerate() {
@@ -199,16 +215,23 @@ fn make_room(step: &Step, n_rows: usize, n_vocab: usize, out: &mut Logits) -> Re
 }
 
 fn arena(layout: &KvLayout, pool: PoolSize) -> Result<KvArena, Cause> {
+    let n_blocks = n_blocks(layout, pool)?;
+    KvArena::new(n_blocks, layout.block_bytes).map_err(|error| Cause::Setup(error.to_string()))
+}
+
+/// How many blocks a pool of this size has.
+pub(crate) fn n_blocks(layout: &KvLayout, pool: PoolSize) -> Result<usize, Cause> {
     let n_blocks = match pool {
         PoolSize::Blocks(n_blocks) => n_blocks as u64,
         PoolSize::Bytes(bytes) => bytes / layout.block_bytes as u64,
     };
-    let n_blocks = u32::try_from(n_blocks).ok().filter(|&n| n > 0);
-    let Some(n_blocks) = n_blocks else {
-        let bytes = layout.block_bytes;
-        return Err(Cause::Setup(format!("a KV pool of {pool:?} for blocks of {bytes} bytes")));
-    };
-    KvArena::new(n_blocks as usize, layout.block_bytes).map_err(|error| Cause::Setup(error.to_string()))
+    match u32::try_from(n_blocks).ok().filter(|&n| n > 0) {
+        Some(n_blocks) => Ok(n_blocks as usize),
+        None => {
+            let bytes = layout.block_bytes;
+            Err(Cause::Setup(format!("a KV pool of {pool:?} for blocks of {bytes} bytes")))
+        }
+    }
 }
 
 #[cfg(test)]

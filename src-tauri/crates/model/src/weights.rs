@@ -1,8 +1,9 @@
-//! A model's weights, checked against its spec and packed for the kernels.
+//! A model's weights, checked against its spec and made ready for the arithmetic that multiplies with them.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
+use kernels::ggml::GgmlType;
 use kernels::threads::Threads;
 use kernels::weights::Weights;
 
@@ -19,45 +20,77 @@ pub struct LoadProgress {
     pub bytes_total: u64,
 }
 
+/// Makes a file's tensors ready for one kind of arithmetic.
+pub(crate) trait Pack {
+    /// A matrix `[n_out, n_in]` to multiply with.
+    type Matrix;
+    /// A norm's weights.
+    type Vector;
+
+    /// The matrix whose values of type `ty` the file stores as `raw`.
+    fn matrix(&self, ty: GgmlType, raw: &[u8], n_out: usize, n_in: usize) -> Result<Self::Matrix, String>;
+
+    /// The vector of `values`.
+    fn vector(&self, values: Vec<f32>) -> Result<Self::Vector, String>;
+}
+
+/// For the CPU's kernels.
+pub(crate) struct CpuPack<'a> {
+    pub(crate) threads: &'a Threads,
+}
+
+impl Pack for CpuPack<'_> {
+    type Matrix = Weights;
+    type Vector = Vec<f32>;
+
+    fn matrix(&self, ty: GgmlType, raw: &[u8], n_out: usize, n_in: usize) -> Result<Weights, String> {
+        Weights::pack(self.threads, ty, raw, n_out, n_in).map_err(|error| error.to_string())
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>, String> {
+        Ok(values)
+    }
+}
+
 /// Everything that a decoder multiplies with.
-pub(crate) struct ModelWeights {
-    pub(crate) embeddings: Weights,
-    pub(crate) layers: Vec<LayerWeights>,
-    pub(crate) output_norm: Vec<f32>,
+pub(crate) struct ModelWeights<M = Weights, V = Vec<f32>> {
+    pub(crate) embeddings: M,
+    pub(crate) layers: Vec<LayerWeights<M, V>>,
+    pub(crate) output_norm: V,
     /// The output head; absent when the embeddings serve as one.
-    pub(crate) output: Option<Weights>,
+    pub(crate) output: Option<M>,
 }
 
 /// One layer; matrices are `[n_out, n_in]`.
-pub(crate) struct LayerWeights {
-    pub(crate) attn_norm: Vec<f32>,
-    pub(crate) q: Weights,
-    pub(crate) k: Weights,
-    pub(crate) v: Weights,
+pub(crate) struct LayerWeights<M = Weights, V = Vec<f32>> {
+    pub(crate) attn_norm: V,
+    pub(crate) q: M,
+    pub(crate) k: M,
+    pub(crate) v: M,
     /// Per head, with QK-norm.
-    pub(crate) q_norm: Option<Vec<f32>>,
-    pub(crate) k_norm: Option<Vec<f32>>,
-    pub(crate) attn_output: Weights,
-    pub(crate) post_attn_norm: Option<Vec<f32>>,
-    pub(crate) ffn_norm: Vec<f32>,
-    pub(crate) gate: Weights,
-    pub(crate) up: Weights,
-    pub(crate) down: Weights,
-    pub(crate) post_ffn_norm: Option<Vec<f32>>,
+    pub(crate) q_norm: Option<V>,
+    pub(crate) k_norm: Option<V>,
+    pub(crate) attn_output: M,
+    pub(crate) post_attn_norm: Option<V>,
+    pub(crate) ffn_norm: V,
+    pub(crate) gate: M,
+    pub(crate) up: M,
+    pub(crate) down: M,
+    pub(crate) post_ffn_norm: Option<V>,
 }
 
-impl ModelWeights {
+impl<M, V> ModelWeights<M, V> {
     /// Pack the tensors of `gguf`, after all of them have been checked against `spec`.
     pub(crate) fn load(
         gguf: &Gguf,
         spec: &ModelSpec,
-        threads: &Threads,
+        pack: &impl Pack<Matrix = M, Vector = V>,
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
-    ) -> Result<ModelWeights, Cause> {
+    ) -> Result<ModelWeights<M, V>, Cause> {
         check(gguf, spec)?;
         let bytes_total = gguf.tensors().iter().map(|tensor| tensor.range.len() as u64).sum();
         let done = LoadProgress { bytes_done: 0, bytes_total };
-        let mut packer = Packer { gguf, threads, progress, done };
+        let mut packer = Packer { gguf, pack, progress, done };
         Ok(ModelWeights {
             embeddings: packer.matrix("token_embd")?,
             layers: (0..spec.layers.len())
@@ -129,17 +162,17 @@ fn layer_tensor(layer: usize, name: &str) -> String {
 }
 
 /// Packs tensor after tensor and says how far it is.
-struct Packer<'a> {
+struct Packer<'a, P> {
     gguf: &'a Gguf,
-    threads: &'a Threads,
+    pack: &'a P,
     progress: &'a mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
     done: LoadProgress,
 }
 
-impl Packer<'_> {
-    fn layer(&mut self, spec: &ModelSpec, layer: usize) -> Result<LayerWeights, Cause> {
+impl<P: Pack> Packer<'_, P> {
+    fn layer(&mut self, spec: &ModelSpec, layer: usize) -> Result<LayerWeights<P::Matrix, P::Vector>, Cause> {
         let name = |part: &str| format!("blk.{layer}.{part}");
-        let mut norm_if = |wanted: bool, part: &str| -> Result<Option<Vec<f32>>, Cause> {
+        let mut norm_if = |wanted: bool, part: &str| -> Result<Option<P::Vector>, Cause> {
             if wanted { self.vector(&name(part)).map(Some) } else { Ok(None) }
         };
         let q_norm = norm_if(spec.qk_norm, "attn_q_norm")?;
@@ -163,21 +196,22 @@ impl Packer<'_> {
         })
     }
 
-    fn vector(&mut self, name: &str) -> Result<Vec<f32>, Cause> {
+    fn vector(&mut self, name: &str) -> Result<P::Vector, Cause> {
         let tensor = find(self.gguf, name)?;
         let values = self.gguf.floats(&tensor.name, tensor.n_values())?;
+        let packed = self.pack.vector(values).map_err(|error| not_packed(name, &error))?;
         self.count(tensor)?;
-        Ok(values)
+        Ok(packed)
     }
 
-    fn matrix(&mut self, name: &str) -> Result<Weights, Cause> {
+    fn matrix(&mut self, name: &str) -> Result<P::Matrix, Cause> {
         let tensor = find(self.gguf, name)?;
         let &[n_in, n_out] = tensor.shape.as_slice() else {
             return Err(Cause::Malformed(format!("tensor `{name}.weight` is no matrix")));
         };
         let raw = self.gguf.data(tensor);
-        let packed = Weights::pack(self.threads, tensor.ty, raw, n_out, n_in);
-        let packed = packed.map_err(|error| Cause::Setup(format!("tensor `{name}.weight`: {error}")))?;
+        let packed = self.pack.matrix(tensor.ty, raw, n_out, n_in);
+        let packed = packed.map_err(|error| not_packed(name, &error))?;
         self.gguf.release(tensor);
         self.count(tensor)?;
         Ok(packed)
@@ -195,4 +229,8 @@ impl Packer<'_> {
 fn find<'a>(gguf: &'a Gguf, name: &str) -> Result<&'a TensorInfo, Cause> {
     let missing = || Cause::Malformed(format!("tensor `{name}.weight` is missing"));
     gguf.tensor(&format!("{name}.weight")).ok_or_else(missing)
+}
+
+fn not_packed(name: &str, error: &str) -> Cause {
+    Cause::Setup(format!("tensor `{name}.weight`: {error}"))
 }

@@ -12,6 +12,16 @@ pub enum AttentionSpan {
     },
 }
 
+impl AttentionSpan {
+    /// The window's width, if there is one.
+    pub fn window(self) -> Option<usize> {
+        match self {
+            AttentionSpan::Full => None,
+            AttentionSpan::Window { tokens } => Some(tokens),
+        }
+    }
+}
+
 /// How K and V are stored in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KvDtype {

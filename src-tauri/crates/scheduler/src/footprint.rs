@@ -1,6 +1,5 @@
 //! How many blocks a sequence needs, from the layout alone.
 
-use crate::cache_spec::AttentionSpan;
 use crate::kv_layout::KvLayout;
 
 /// The block arithmetic of one layout.
@@ -14,13 +13,9 @@ pub struct Footprint {
 impl Footprint {
     /// The arithmetic of `layout`.
     pub fn new(layout: &KvLayout) -> Footprint {
-        let window = |span| match span {
-            AttentionSpan::Full => None,
-            AttentionSpan::Window { tokens } => Some(tokens),
-        };
         Footprint {
             block_tokens: layout.block_tokens,
-            windows: layout.groups.iter().map(|group| window(group.span)).collect(),
+            windows: layout.groups.iter().map(|group| group.span.window()).collect(),
         }
     }
 

@@ -21,6 +21,8 @@ pub const DEV_EDGES: &[(&str, &[&str])] = &[("server", &["scheduler", "store"]),
 /// Dependencies that are heavy or tie a package to a world: each lives in one manifest.
 pub const HEAVY: &[(&str, &[&str])] = &[
     ("candle-core", &["model"]),
+    ("candle-metal-kernels", &["model"]),
+    ("objc2-metal", &["model"]),
     ("tokenizers", &["text"]),
     ("minijinja", &["text"]),
     ("llguidance", &["text"]),

@@ -102,6 +102,11 @@ impl RopeTable {
         self.n_tokens
     }
 
+    /// The table itself, `[n_tokens][2][n_pairs]`: a token's cosines, then its sines.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// Values of a head's vector that it turns.
     pub fn n_rot(&self) -> usize {
         2 * self.n_pairs

@@ -177,7 +177,7 @@ fn progress_counts_the_bytes_of_tensors_and_can_stop_the_load() {
         ControlFlow::Continue(())
     };
     load(file.path(), &options(), each).unwrap();
-    let total = Gguf::open(file.path()).unwrap().tensors().iter().map(|t| t.range.len() as u64).sum();
+    let total: u64 = Gguf::open(file.path()).unwrap().tensors().iter().map(|t| t.range.len() as u64).sum();
     assert!(seen.is_sorted_by(|a, b| a.bytes_done < b.bytes_done && b.bytes_total == total));
     assert_eq!(seen.last().unwrap().bytes_done, total);
     let stopped = load(file.path(), &options(), &mut |_| ControlFlow::Break(())).err().unwrap();
