@@ -31,15 +31,19 @@ UI_FILES := $(shell find ui -name node_modules -prune -o -name dist -prune -o -t
 
 .PHONY: ui
 ui: ui/dist/.built ## Build the window's page
-ui/node_modules/.installed: ui/package-lock.json ui/package.json ui/.npmrc | setup
+ui/node_modules/.installed: ui/package-lock.json ui/package.json ui/.npmrc | setup-server
 	cd ui && npm ci --loglevel=error
 	touch $@
 ui/dist/.built: ui/node_modules/.installed $(UI_FILES)
 	cd ui && npm run --silent build
 	touch $@
 
-.PHONY: run
-run: setup models-starter ui ## Build Samovar and start it with the starter model
+.PHONY: run run-desktop run-server
+run: run-server ## Build Samovar and start its server with the starter model
+run-desktop: setup models-starter ui ## Build the app with its tray and window and start it (Linux with a screen)
+	cargo build --release --locked --features desktop
+	@SAMOVAR_PORT=$(PORT) SAMOVAR_MODEL=$(STARTER) exec target/release/samovar
+run-server: setup-server models-starter ui
 	cargo build --release --locked
 	@printf '\nWhen it says "ready", ask it something from another terminal:\n\n'
 	@printf '  curl http://127.0.0.1:%s/v1/chat/completions -H "Content-Type: application/json" \\\n' $(PORT)
@@ -55,23 +59,43 @@ test: setup-test models check $(CLIENTS)/ready ## Run every test
 	cd ui && npm run --silent test
 	cd ui && npm run --silent test:browser
 
+DESKTOP_RUN := python3 tests/desktop/run.py --bin target/debug/samovar --model $(STARTER)
+
+.PHONY: desktop-test screenshots
+desktop-test: setup-desktop models-starter ui ## Drive the real window and the tray's menu (Linux)
+	cargo build --locked --features desktop
+	$(DESKTOP_RUN)
+screenshots: setup-desktop models-starter ui ## Take pictures of the real window in every state, light and dark (Linux)
+	cargo build --locked --features desktop
+	$(DESKTOP_RUN) --screenshots docs/images
+
+.PHONY: deb icons
+deb: setup ui ## Make a Debian package of the app
+	npx --yes @tauri-apps/cli@2.12.5 build --bundles deb --features desktop
+icons: ## Draw the icons again from their SVG sources
+	src-tauri/dev/icons.py
+
 .PHONY: check
-check: setup ui ## Formatting, lints, types and house rules
+check: setup-server ui ## Formatting, lints, types and house rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --quiet -p tidy --locked
 	cd ui && npm run --silent check
 
-.PHONY: setup setup-test
+.PHONY: setup setup-server setup-test setup-desktop
 setup:
 	@src-tauri/dev/setup.sh build
+setup-server:
+	@src-tauri/dev/setup.sh server
 setup-test:
 	@src-tauri/dev/setup.sh test
+setup-desktop:
+	@src-tauri/dev/setup.sh desktop
 
 .PHONY: models models-starter
-models: setup ## Fetch and verify both test models
+models: setup-server ## Fetch and verify both test models
 	@src-tauri/dev/fetch-models.sh $(MODELS) all
-models-starter: setup
+models-starter: setup-server
 	@src-tauri/dev/fetch-models.sh $(MODELS) starter
 
 # The official clients that the server is tested with; a new list makes a new environment.
@@ -88,7 +112,7 @@ kernels-aarch64: ## Test the Arm kernels under emulation (Debian; slow)
 
 .PHONY: screenshots-web
 screenshots-web: setup-test models-starter ui ## Picture every state of the page in Chromium, light and dark
-	cargo build --locked --no-default-features
+	cargo build --locked
 	cd ui && SAMOVAR_SCREENSHOTS=../target/screenshots npx vitest run --project browser looks
 
 .PHONY: mac-check dmg
@@ -101,7 +125,7 @@ dmg: ui ## Make the signed disk image and its verifier's report (a Mac, or Debia
 	src-tauri/dev/mac/dmg.sh $(CACHE) dist
 
 .PHONY: soak
-soak: setup models-starter ## Load the server for MINUTES (30) with disconnects, drains and resumes
+soak: setup-server models-starter ## Load the server for MINUTES (30) with disconnects, drains and resumes
 	cargo build --release --locked
 	python3 tests/soak/soak.py --bin target/release/samovar --model $(STARTER) --minutes $(MINUTES)
 
@@ -116,7 +140,7 @@ fuzz: setup ## Fuzz the readers of segments, manifests and model files, MINUTES 
 	src-tauri/dev/fuzz.sh $(MINUTES)
 
 .PHONY: bench
-bench: setup models ## Print what batching, chunked prefill, the engine itself and keeping KV on disk cost here
+bench: setup-server models ## Print what batching, chunked prefill, the engine itself and keeping KV on disk cost here
 	cargo build --release --locked
 	target/release/samovar bench --model $(STARTER) --capacity $(GEMMA) --json target/bench.json
 	cat $(TEXT) > target/bench-text.txt
@@ -126,7 +150,7 @@ bench: setup models ## Print what batching, chunked prefill, the engine itself a
 	  --sizes 1000,2000,4000,8000,16000 --data-dir target/bench-data --json target/bench-store-gemma.json
 
 .PHONY: bench-kv
-bench-kv: setup models $(KV_TEXT) ## Print what keys and values in 8 and 4 bits cost in perplexity and save in bytes
+bench-kv: setup-server models $(KV_TEXT) ## Print what keys and values in 8 and 4 bits cost in perplexity and save in bytes
 	cargo build --release --locked
 	for model in $(STARTER) $(GEMMA); do target/release/samovar bench --model $$model --kv-quality $(KV_TEXT) \
 	  --json target/bench-kv-$$(basename $$model .gguf).json; done

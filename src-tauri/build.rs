@@ -1,7 +1,28 @@
-//! Build script: nothing to do for the headless server.
+//! Build script: tells Tauri where the app's parts lie, and which commands the window may call.
 
 fn main() {
     println!("cargo::rerun-if-changed=src-tauri/build.rs");
-    // The desktop shell is a feature of later builds; code and tests name it already.
-    println!("cargo::rustc-check-cfg=cfg(feature, values(\"desktop\"))");
+    #[cfg(feature = "desktop")]
+    desktop();
+}
+
+#[cfg(feature = "desktop")]
+fn desktop() {
+    let commands = &[
+        "api_base",
+        "quit",
+        "quit_now",
+        "cancel_quit",
+        "retry_load",
+        "open_logs",
+        "port_problem",
+        "retry_port",
+        "other_port",
+    ];
+    let attributes = tauri_build::Attributes::new()
+        .capabilities_path_pattern("./src-tauri/capabilities/**/*")
+        .app_manifest(tauri_build::AppManifest::new().commands(commands));
+    if let Err(error) = tauri_build::try_build(attributes) {
+        panic!("tauri.conf.json or src-tauri/capabilities: {error:#}");
+    }
 }

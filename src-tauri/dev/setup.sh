@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Installs what building and testing need, and names clearly what it cannot install.
-#   setup.sh build   for `make run`
+#   setup.sh server  for the server alone
+#   setup.sh build   for the desktop app too
 #   setup.sh test    for `make test`
+#   setup.sh desktop for `make desktop-test`
 #   setup.sh aarch64 for `make kernels-aarch64`: the same, an emulator and a cross compiler
 #   setup.sh mac     for `make mac-check` and `make dmg` on Debian 12: its own Rust with the library's source, a linker
 #                    and a C compiler for macOS, and what writes and reads disk images
 set -euo pipefail
 
-purpose=${1:?build, test, aarch64 or mac}
+purpose=${1:?server, build, test, desktop, aarch64 or mac}
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
@@ -17,6 +19,13 @@ debian_packages() {
   [ "$purpose" != test ] || echo chromium
   [ "$purpose" != mac ] || echo rustc-web cargo-web rust-web-src libstd-rust-web-dev rust-web-llvm rust-web-clippy \
     lld-19 llvm-19 clang-19 openssl xorriso p7zip-full
+  case $purpose in build | desktop)
+    # GTK, the web view and the tray.
+    echo libwebkit2gtk-4.1-dev libayatana-appindicator3-dev libdbus-1-dev file ;;
+  esac
+  # An X server, a session bus, a window manager and a tray host, and what drives and photographs windows.
+  [ "$purpose" != desktop ] || echo xvfb xauth dbus dbus-daemon openbox xfce4-panel xdotool xclip x11-utils imagemagick \
+    webkit2gtk-driver libglib2.0-bin libgl1-mesa-dri fonts-dejavu-core adwaita-icon-theme
   [ "$purpose" != aarch64 ] || echo qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross curl
 }
 
@@ -83,6 +92,6 @@ esac
 setup_rust
 has_node || die "Node.js 18.18 or later is needed to build the window's page, and node says '$(node --version 2>/dev/null || echo nothing)'"
 case $purpose in
-  build | test | aarch64 | mac) ;;
+  server | build | test | desktop | aarch64 | mac) ;;
   *) die "unknown purpose '$purpose'" ;;
 esac

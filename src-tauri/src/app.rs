@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{BatchEngine, EngineConfig, EngineHandle, FailureCause, HoldPoints, State};
-use server::{ApiKey, Bound, Server, ServerConfig};
+use engine::{BatchEngine, EngineConfig, EngineHandle, FailureCause, HoldPoints, ModelLoader, State};
+use server::{ApiKey, BindError, Bound, Server, ServerConfig};
 use tokio::task::JoinHandle;
 
 use crate::gguf_loader::GgufLoader;
 use crate::kv_store::{self, WhenLocked};
+#[cfg(feature = "desktop")]
+use crate::late_loader::LateLoader;
 use crate::settings::Settings;
 use crate::{api_key, model_file};
 
@@ -19,9 +21,26 @@ const STEP_TOKENS_BESIDE_A_CHUNK: usize = 256;
 /// Everything that was found to be in order, and an address that is ours. No model has been touched.
 pub(crate) struct Prepared {
     bound: Bound,
-    loader: GgufLoader,
+    loader: Arc<dyn ModelLoader>,
     engine: EngineConfig,
     drain_timeout: Duration,
+    /// The model that will be loaded, where it has been found.
+    #[cfg_attr(
+        not(feature = "desktop"),
+        expect(dead_code, reason = "a tray shows it while the model loads")
+    )]
+    pub(crate) model_name: Option<String>,
+}
+
+/// Why there is no server; each is a line for the user.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CannotStart {
+    /// It cannot listen.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// A running engine and the server in front of it.
@@ -62,20 +81,52 @@ impl Prepared {
     ) -> Result<Prepared, String> {
         let path = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
         let loader = GgufLoader::new(settings, path)?;
+        let aliases = loader.aliases();
+        let port = settings.address.port();
+        let prepared = Prepared::bind(settings, port, key, Arc::new(loader), aliases, when_locked).await;
+        prepared.map_err(|error| error.to_string())
+    }
+
+    /// As [`Prepared::new`] for the desktop app, which starts without a model too, on `port`.
+    ///
+    /// # Errors
+    /// Why it cannot listen.
+    #[cfg(feature = "desktop")]
+    pub(crate) async fn for_desktop(
+        settings: &Arc<Settings>,
+        port: u16,
+        key: Option<String>,
+    ) -> Result<Prepared, CannotStart> {
+        let found = model_file::find(settings.model.as_deref(), &settings.folders.models);
+        let aliases = found.iter().map(|path| model_file::alias_of(path)).collect();
+        let loader = Arc::new(LateLoader(Arc::clone(settings)));
+        let prepared = Prepared::bind(settings, port, key, loader, aliases, WhenLocked::Refuse).await?;
+        Ok(Prepared { model_name: found.ok().map(|path| model_file::name_of(&path)), ..prepared })
+    }
+
+    async fn bind(
+        settings: &Settings,
+        port: u16,
+        key: Option<String>,
+        loader: Arc<dyn ModelLoader>,
+        model_aliases: Vec<String>,
+        when_locked: WhenLocked,
+    ) -> Result<Prepared, CannotStart> {
+        let key = key.as_deref().map(ApiKey::new).transpose();
         let config = ServerConfig {
             host: settings.address.ip().to_string(),
-            port: settings.address.port(),
+            port,
             allowed_hosts: settings.allow_host.clone(),
             allowed_origins: settings.allow_origin.clone(),
-            api_key: key.as_deref().map(ApiKey::new).transpose().map_err(|error| error.to_string())?,
+            api_key: key.map_err(|error| CannotStart::Other(error.to_string()))?,
             drain_timeout: settings.drain_timeout,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            model_aliases: loader.aliases(),
+            model_aliases,
             sampling: settings.sampling.clone(),
             ..ServerConfig::default()
         };
-        let bound = Server::bind(config).await.map_err(|error| error.to_string())?;
-        let store = kv_store::open(settings, when_locked)?;
+        let bound = Server::bind(config).await?;
+        let store = kv_store::open(settings, when_locked).map_err(CannotStart::Other)?;
         let engine = EngineConfig {
             max_requests: settings.max_requests,
             queue_timeout: settings.queue_timeout,
@@ -86,7 +137,7 @@ impl Prepared {
             holds: hold_points(settings),
             ..EngineConfig::default()
         };
-        Ok(Prepared { bound, loader, engine, drain_timeout: settings.drain_timeout })
+        Ok(Prepared { bound, loader, engine, drain_timeout: settings.drain_timeout, model_name: None })
     }
 
     /// Where it listens.
@@ -96,7 +147,7 @@ impl Prepared {
 
     /// Start the engine, which begins to load, and answer requests.
     pub(crate) fn start(self) -> App {
-        let engine = BatchEngine::start(self.engine, Arc::new(self.loader));
+        let engine = BatchEngine::start(self.engine, self.loader);
         let serving = tokio::spawn(self.bound.serve(engine.handle()));
         App { engine, serving, drain_timeout: self.drain_timeout }
     }

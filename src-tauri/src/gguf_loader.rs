@@ -17,7 +17,7 @@ use text::TextModel;
 use crate::device::{self, Choice};
 use crate::memory::{PoolNeeds, auto_pool_bytes, available_bytes};
 use crate::model_digest::{self, DigestList};
-use crate::model_file::name_of;
+use crate::model_file::{alias_of, name_of};
 use crate::settings::Settings;
 use crate::settings::values::{Amount, Device, Kernels};
 use crate::text_metadata::text_metadata;
@@ -68,7 +68,7 @@ impl GgufLoader {
 
     /// What requests may call the model besides its id.
     pub(crate) fn aliases(&self) -> Vec<String> {
-        vec![self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()]
+        vec![alias_of(&self.path)]
     }
 
     /// Bytes of the KV pool: as set, or by the machine's free memory and what this model can use.

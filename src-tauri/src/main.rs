@@ -7,12 +7,14 @@ mod api_key;
 mod app;
 mod bench;
 mod cli;
-#[cfg(test)]
+#[cfg(feature = "desktop")]
 mod desktop;
 mod device;
 mod gguf_loader;
 mod headless;
 mod kv_store;
+#[cfg(feature = "desktop")]
+mod late_loader;
 mod logs;
 mod memory;
 mod model_digest;
@@ -25,6 +27,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use cli::{Arguments, Command};
+#[cfg(feature = "desktop")]
+use settings::flags::Flags;
+use tokio::runtime::Runtime;
 
 /// How long blocking work may hold the process up after everything has ended: a read of standard input, for
 /// example, cannot be cancelled.
@@ -38,7 +43,7 @@ fn main() -> ExitCode {
     };
     let code = match arguments.command {
         Some(command) => runtime.block_on(run(command)),
-        None => without_command(),
+        None => without_command(&runtime),
     };
     runtime.shutdown_timeout(LAST_WAIT);
     code
@@ -69,8 +74,18 @@ async fn run(command: Command) -> ExitCode {
     }
 }
 
-/// Without a command the desktop app starts; this build has none.
-fn without_command() -> ExitCode {
+/// Without a command the desktop app starts. What it is told comes from the environment and the settings file.
+#[cfg(feature = "desktop")]
+fn without_command(runtime: &Runtime) -> ExitCode {
+    match cli::settings(Flags::default()) {
+        Ok(settings) => desktop::run(runtime, settings),
+        Err(code) => code,
+    }
+}
+
+/// This build has no desktop app.
+#[cfg(not(feature = "desktop"))]
+fn without_command(_runtime: &Runtime) -> ExitCode {
     cli::fail(&"this build has no desktop app; start the server with `samovar serve` (see --help)");
     ExitCode::from(cli::USAGE)
 }

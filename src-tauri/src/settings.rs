@@ -272,6 +272,16 @@ impl Settings {
     }
 }
 
+/// Whether a window can be shown: elsewhere than on macOS it needs a display server, which the session names in the
+/// environment.
+#[cfg(feature = "desktop")]
+pub(crate) fn has_display() -> bool {
+    cfg!(target_os = "macos")
+        || ["DISPLAY", "WAYLAND_DISPLAY"]
+            .iter()
+            .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
 /// The four places a value can come from; the defaults are in [`KEYS`].
 struct Layers {
     flags: Flags,

@@ -38,6 +38,16 @@ fn without_a_command_a_build_without_the_desktop_says_so() {
     assert_eq!(text(&output.stdout), "");
 }
 
+#[cfg(all(feature = "desktop", target_os = "linux"))]
+#[test]
+fn without_a_screen_the_desktop_app_names_the_server() {
+    let data = tempfile::tempdir().unwrap();
+    let output = samovar(data.path()).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("samovar serve"), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "");
+}
+
 #[test]
 fn nonsense_on_the_command_line_is_exit_code_2() {
     let data = tempfile::tempdir().unwrap();

@@ -13,10 +13,6 @@ pub(crate) enum Asker {
     /// The user: a menu, a key, a signal, the window.
     User,
     /// Logout, restart or shutdown. It is never refused.
-    #[cfg_attr(
-        not(any(test, target_os = "macos")),
-        expect(dead_code, reason = "only macOS tells; the table has it everywhere")
-    )]
     System,
 }
 

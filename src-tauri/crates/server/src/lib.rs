@@ -36,3 +36,4 @@ mod tests;
 
 pub use bound::{BindError, Bound, Server};
 pub use config::{ApiKey, ConfigError, HttpLimits, ServerConfig};
+pub use page::PAGE_FILES;

@@ -14,8 +14,8 @@ use axum::routing::get;
 
 use crate::router::App;
 
-/// Path and content of every file, made by the build script.
-static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page_files.rs"));
+/// Path and content of every file, made by the build script; whoever else shows the page takes it from here.
+pub static PAGE_FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page_files.rs"));
 
 /// What the page may do: run and load what came with it, and talk to this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -25,7 +25,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const NAMED_BY_CONTENT: &str = "/assets/";
 
 pub(crate) fn routes() -> Router<Arc<App>> {
-    FILES.iter().fold(Router::new(), |router, &(path, content)| {
+    PAGE_FILES.iter().fold(Router::new(), |router, &(path, content)| {
         router
             .route(route(path), get(move |headers: HeaderMap| async move { serve(path, content, &headers) }))
     })
@@ -33,7 +33,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 
 /// Whether `path` is part of the page. It says nothing that the public source does not, so it needs no key.
 pub(crate) fn has(path: &str) -> bool {
-    FILES.iter().any(|(file, _)| route(file) == path)
+    PAGE_FILES.iter().any(|(file, _)| route(file) == path)
 }
 
 /// Where a file is served.

@@ -1,0 +1,226 @@
+//! What menu and window can ask for. The menu's choices and the window's commands end in the same few functions.
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arboard::Clipboard;
+use serde_json::{Value, json};
+use tauri::ipc::Invoke;
+use tauri::{AppHandle, State};
+
+use super::host::{Host, Port};
+use super::quit::Asker;
+use super::{host_of, window};
+
+type Shared<'a> = State<'a, Arc<Host>>;
+
+/// A choice of the menu.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    OpenChat,
+    CopyAddress,
+    OpenLogs,
+    RetryLoad,
+    Quit,
+    QuitNow,
+    CancelQuit,
+    RetryPort,
+    OtherPort,
+}
+
+impl Action {
+    const ALL: [Action; 9] = [
+        Action::OpenChat,
+        Action::CopyAddress,
+        Action::OpenLogs,
+        Action::RetryLoad,
+        Action::Quit,
+        Action::QuitNow,
+        Action::CancelQuit,
+        Action::RetryPort,
+        Action::OtherPort,
+    ];
+
+    /// Its name in the menu's events.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Action::OpenChat => "open_chat",
+            Action::CopyAddress => "copy_address",
+            Action::OpenLogs => "open_logs",
+            Action::RetryLoad => "retry_load",
+            Action::Quit => "quit",
+            Action::QuitNow => "quit_now",
+            Action::CancelQuit => "cancel_quit",
+            Action::RetryPort => "retry_port",
+            Action::OtherPort => "other_port",
+        }
+    }
+
+    /// The choice of that name.
+    pub(crate) fn from_id(id: &str) -> Option<Action> {
+        Action::ALL.into_iter().find(|action| action.id() == id)
+    }
+
+    /// Its key. Quit is ours, not the system's predefined one, which ends a process without asking.
+    pub(crate) fn key(self) -> Option<&'static str> {
+        (self == Action::Quit).then_some("CmdOrCtrl+Q")
+    }
+}
+
+/// Do what was chosen, from any thread.
+pub(crate) fn perform(app: &AppHandle, action: Action) {
+    let host = host_of(app);
+    let handle = app.clone();
+    match action {
+        Action::OpenChat => window::open(app),
+        Action::CopyAddress => told("the address could not be copied", copy_address(&host)),
+        Action::OpenLogs => told("the logs could not be opened", show_logs(&host)),
+        Action::Quit => host.quit(app, Asker::User),
+        Action::QuitNow => host.quit_now(app),
+        Action::RetryLoad => {
+            tauri::async_runtime::spawn(async move { told("no load", load(&host).await) });
+        }
+        Action::CancelQuit => {
+            tauri::async_runtime::spawn(async move { told("no resume", resume(&host).await) });
+        }
+        Action::RetryPort => {
+            tauri::async_runtime::spawn(async move { host.retry(&handle, Port::AsSet).await });
+        }
+        Action::OtherPort => {
+            tauri::async_runtime::spawn(async move { host.retry(&handle, Port::Free).await });
+        }
+    }
+}
+
+/// A menu cannot show why a choice failed; what came of it shows in the state.
+fn told(what: &str, result: Result<(), String>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "{what}");
+    }
+}
+
+async fn load(host: &Host) -> Result<(), String> {
+    let serving = host.serving().ok_or("nothing is served")?;
+    serving.engine.load().await.map_err(text)
+}
+
+async fn resume(host: &Host) -> Result<(), String> {
+    let serving = host.serving().ok_or("nothing is served")?;
+    serving.engine.resume().await.map_err(text)
+}
+
+fn show_logs(host: &Host) -> Result<(), String> {
+    open::that_detached(&host.settings().folders.logs).map_err(text)
+}
+
+fn copy_address(host: &Host) -> Result<(), String> {
+    /// Guards the clipboard, which on Linux holds the text only as long as it lives; held for one copy.
+    static CLIPBOARD: Mutex<Option<Clipboard>> = Mutex::new(None);
+    let serving = host.serving().ok_or("nothing is served")?;
+    let mut clipboard = CLIPBOARD.lock().unwrap_or_else(PoisonError::into_inner);
+    if clipboard.is_none() {
+        *clipboard = Some(Clipboard::new().map_err(text)?);
+    }
+    match &mut *clipboard {
+        Some(clipboard) => clipboard.set_text(url_of(&serving.address)).map_err(text),
+        None => Ok(()),
+    }
+}
+
+fn url_of(address: &std::net::SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}
+
+/// Every command of `src-tauri/capabilities`; `src-tauri/build.rs` names them too.
+pub(crate) fn handler() -> impl Fn(Invoke) -> bool + Send + Sync + 'static {
+    tauri::generate_handler![
+        api_base,
+        quit,
+        quit_now,
+        cancel_quit,
+        retry_load,
+        open_logs,
+        port_problem,
+        retry_port,
+        other_port
+    ]
+}
+
+/// Where the server is, and the key it wants to be shown.
+#[tauri::command]
+async fn api_base(host: Shared<'_>) -> Result<Value, String> {
+    let serving = host.serving().ok_or("nothing is served")?;
+    Ok(json!({"url": url_of(&serving.address), "token": host.token()}))
+}
+
+/// Finish what runs, then end.
+#[tauri::command]
+async fn quit(app: AppHandle, host: Shared<'_>) -> Result<(), String> {
+    host.quit(&app, Asker::User);
+    Ok(())
+}
+
+/// End what runs, then end.
+#[tauri::command]
+async fn quit_now(app: AppHandle, host: Shared<'_>) -> Result<(), String> {
+    host.quit_now(&app);
+    Ok(())
+}
+
+/// Admit again, while draining or parked.
+#[tauri::command]
+async fn cancel_quit(host: Shared<'_>) -> Result<(), String> {
+    resume(&host).await
+}
+
+/// Load the model again after a failure.
+#[tauri::command]
+async fn retry_load(host: Shared<'_>) -> Result<(), String> {
+    load(&host).await
+}
+
+/// Show the folder with the log files.
+#[tauri::command]
+async fn open_logs(host: Shared<'_>) -> Result<(), String> {
+    show_logs(&host)
+}
+
+/// Why nothing is served, or null.
+#[tauri::command]
+async fn port_problem(host: Shared<'_>) -> Result<Value, String> {
+    Ok(host
+        .problem()
+        .map_or(Value::Null, |problem| json!({"line": problem.line, "is_port": problem.is_port})))
+}
+
+/// Try to listen again.
+#[tauri::command]
+async fn retry_port(app: AppHandle, host: Shared<'_>) -> Result<(), String> {
+    host.retry(&app, Port::AsSet).await;
+    Ok(())
+}
+
+/// Listen on a free port.
+#[tauri::command]
+async fn other_port(app: AppHandle, host: Shared<'_>) -> Result<(), String> {
+    host.retry(&app, Port::Free).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_has_a_name_of_its_own_and_only_quit_has_a_key() {
+        for action in Action::ALL {
+            assert_eq!(Action::from_id(action.id()), Some(action));
+            assert_eq!(action.key().is_some(), action == Action::Quit);
+        }
+        assert_eq!(Action::from_id("nothing"), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! The tray icon and its menu: follows the engine, and applies what `tray_view.rs` says.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::State;
+use engine::readiness::HEARTBEAT_LIMIT;
+use tauri::image::Image;
+use tauri::menu::{Menu, MenuItem, PredefinedMenuItem};
+use tauri::tray::{TrayIcon, TrayIconBuilder};
+use tauri::{AppHandle, Wry, include_image};
+use tokio::time::sleep;
+
+use super::host::{Host, Serving, Stage};
+use super::tray_view::{Icon, Item, Steam, Surroundings, TrayView, problem_view, view};
+use super::window;
+
+/// The icon's name among the app's.
+pub(crate) const ID: &str = "samovar";
+
+/// Shortest time between two changes of what is shown.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// The icon and what it shows now.
+pub(crate) struct Tray {
+    app: AppHandle,
+    icon: TrayIcon,
+    shown: Option<TrayView>,
+    /// The menu's lines that have a text, in the view's order; none for a separator.
+    lines: Vec<Option<MenuItem<Wry>>>,
+}
+
+impl Tray {
+    /// An icon without a menu, on the main thread. On Linux its picture passes through a file in `folder`; instances
+    /// must not share one.
+    pub(crate) fn new(app: &AppHandle, folder: &Path) -> tauri::Result<Tray> {
+        let icon = TrayIconBuilder::with_id(ID)
+            .temp_dir_path(folder)
+            .icon(picture(Icon::Starting(0)))
+            .icon_as_template(true)
+            .show_menu_on_left_click(true)
+            .build(app)?;
+        Ok(Tray { app: app.clone(), icon, shown: None, lines: Vec::new() })
+    }
+
+    /// Show `view`. What could not be shown is tried again with the next view.
+    fn show(&mut self, view: TrayView) {
+        if self.shown.as_ref() != Some(&view)
+            && let Err(error) = self.apply(view)
+        {
+            tracing::error!(%error, "the tray could not be changed");
+        }
+    }
+
+    /// Change what differs only: a menu that is open stays open while its words change.
+    fn apply(&mut self, view: TrayView) -> tauri::Result<()> {
+        let shown = self.shown.take();
+        if shown.as_ref().is_none_or(|shown| shown.icon != view.icon) {
+            // In one go: apart, macOS shows the new picture for a moment in its own colours.
+            self.icon.set_icon_with_as_template(Some(picture(view.icon)), true)?;
+        }
+        if shown.as_ref().is_none_or(|shown| shown.tooltip != view.tooltip) {
+            self.icon.set_tooltip(Some(&view.tooltip))?;
+        }
+        match shown {
+            Some(shown) if has_same_shape(&shown.items, &view.items) => {
+                let changed = shown.items.iter().zip(&view.items).zip(&self.lines);
+                for ((_, new), line) in changed.filter(|((old, new), _)| old != new) {
+                    if let (Item::Text(text), Some(line)) = (new, line) {
+                        line.set_text(plain(text))?;
+                    }
+                }
+            }
+            _ => self.build_menu(&view.items)?,
+        }
+        self.shown = Some(view);
+        Ok(())
+    }
+
+    fn build_menu(&mut self, items: &[Item]) -> tauri::Result<()> {
+        let menu = Menu::new(&self.app)?;
+        self.lines.clear();
+        for item in items {
+            let line = match item {
+                Item::Text(text) => Some(MenuItem::new(&self.app, plain(text), false, None::<&str>)?),
+                Item::Action(action, label) => {
+                    Some(MenuItem::with_id(&self.app, action.id(), label, true, action.key())?)
+                }
+                Item::Separator => None,
+            };
+            match &line {
+                Some(line) => menu.append(line)?,
+                None => menu.append(&PredefinedMenuItem::separator(&self.app)?)?,
+            }
+            self.lines.push(line);
+        }
+        self.icon.set_menu(Some(menu))
+    }
+}
+
+/// A single `&` would underline the letter after it.
+fn plain(text: &str) -> String {
+    text.replace('&', "&&")
+}
+
+/// Whether one menu can become the other by changing words.
+fn has_same_shape(old: &[Item], new: &[Item]) -> bool {
+    old.len() == new.len()
+        && old
+            .iter()
+            .zip(new)
+            .all(|(old, new)| old == new || matches!((old, new), (Item::Text(_), Item::Text(_))))
+}
+
+/// Keep the tray true until the app ends.
+pub(crate) async fn follow(app: AppHandle, host: Arc<Host>, mut tray: Tray) {
+    let since = Instant::now();
+    let mut stage = host.watch();
+    loop {
+        let stage_now = stage.borrow_and_update().clone();
+        match stage_now {
+            Stage::Refused(problem) => {
+                tray.show(problem_view(&problem.line, problem.is_port));
+                // Nobody looks at a tray icon all day: what stops serving says so in a window.
+                window::open(&app);
+                if stage.changed().await.is_err() {
+                    return;
+                }
+            }
+            Stage::Serving(serving) => {
+                tokio::select! {
+                    () = follow_engine(&app, &serving, since, &mut tray) => return,
+                    changed = stage.changed() => if changed.is_err() { return },
+                }
+            }
+            Stage::Ended => return,
+        }
+    }
+}
+
+/// Keep the tray true until the engine has ended.
+async fn follow_engine(app: &AppHandle, serving: &Serving, since: Instant, tray: &mut Tray) {
+    let (mut state, mut stats) = (serving.engine.watch_state(), serving.engine.watch_stats());
+    let mut has_failed = false;
+    loop {
+        let state_now = state.borrow_and_update().clone();
+        let stats_now = stats.borrow_and_update().clone();
+        let around = Surroundings {
+            model: serving.engine.card().map(|card| card.name.clone()).or_else(|| serving.model.clone()),
+            address: serving.address.to_string(),
+            since,
+            now: Instant::now(),
+        };
+        tray.show(view(&state_now, &stats_now, &around));
+        let failed_before = std::mem::replace(&mut has_failed, matches!(state_now, State::Failed { .. }));
+        if has_failed && !failed_before {
+            window::open(app);
+        }
+        sleep(PAUSE).await;
+        tokio::select! {
+            changed = state.changed() => if changed.is_err() { return },
+            changed = stats.changed() => if changed.is_err() { return },
+            // The heartbeat comes more often than this; an engine that gives none must show as stalled.
+            () = sleep(HEARTBEAT_LIMIT) => {}
+        }
+    }
+}
+
+/// The drawing of `icons/tray.svg` for an icon.
+fn picture(icon: Icon) -> Image<'static> {
+    let template = match icon {
+        Icon::Starting(0) => include_image!("icons/tray/starting-0.png"),
+        Icon::Starting(1) => include_image!("icons/tray/starting-1.png"),
+        Icon::Starting(2) => include_image!("icons/tray/starting-2.png"),
+        Icon::Starting(3) => include_image!("icons/tray/starting-3.png"),
+        Icon::Starting(_) => include_image!("icons/tray/starting-4.png"),
+        Icon::Ready => include_image!("icons/tray/ready.png"),
+        Icon::Busy(Steam::First) => include_image!("icons/tray/busy-1.png"),
+        Icon::Busy(Steam::Second) => include_image!("icons/tray/busy-2.png"),
+        Icon::NearFull => include_image!("icons/tray/near-full.png"),
+        Icon::Draining => include_image!("icons/tray/draining.png"),
+        Icon::Failed => include_image!("icons/tray/failed.png"),
+    };
+    inked(template)
+}
+
+/// macOS takes the shape alone and inks it itself.
+#[cfg(target_os = "macos")]
+fn inked(template: Image<'static>) -> Image<'static> {
+    template
+}
+
+/// Other panels show an image as it is, and may be dark or light: the app icon's copper is seen on both.
+#[cfg(not(target_os = "macos"))]
+fn inked(template: Image<'static>) -> Image<'static> {
+    const COPPER: [u8; 3] = [0xc8, 0x7a, 0x3f];
+    let pixels = template.rgba().chunks_exact(4);
+    let rgba = pixels.flat_map(|pixel| [COPPER[0], COPPER[1], COPPER[2], pixel[3]]).collect();
+    Image::new_owned(rgba, template.width(), template.height())
+}

@@ -1,0 +1,26 @@
+//! Whether anybody shows tray icons here.
+
+/// On Linux a desktop may have no tray; whoever shows one says so on the session bus.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_there() -> bool {
+    let ask = || {
+        let bus = zbus::blocking::Connection::session()?;
+        let watcher = zbus::blocking::Proxy::new(
+            &bus,
+            "org.kde.StatusNotifierWatcher",
+            "/StatusNotifierWatcher",
+            "org.kde.StatusNotifierWatcher",
+        )?;
+        watcher.get_property::<bool>("IsStatusNotifierHostRegistered")
+    };
+    ask().unwrap_or_else(|error: zbus::Error| {
+        tracing::debug!(%error, "nobody on the session bus knows of trays");
+        false
+    })
+}
+
+/// Elsewhere there always is.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_there() -> bool {
+    true
+}

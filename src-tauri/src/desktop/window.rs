@@ -1,0 +1,93 @@
+//! The one window: made when it is opened, gone when it is closed, and with it the web view's processes.
+
+use tauri::{
+    AppHandle, LogicalPosition, LogicalSize, Manager, Position, Rect, Size, WebviewUrl, WebviewWindow,
+};
+
+use super::host_of;
+use super::placement::{Area, place};
+use super::tray;
+
+/// Its name, which the capabilities name too.
+const LABEL: &str = "main";
+const WIDTH: f64 = 400.0;
+const HEIGHT: f64 = 600.0;
+
+/// Ctrl-Q where no menu bar has it.
+#[cfg(not(target_os = "macos"))]
+const KEYS: &str = "addEventListener('keydown', (event) => {
+  if (event.ctrlKey && !event.altKey && !event.shiftKey && event.key === 'q') {
+    event.preventDefault();
+    window.__TAURI__.core.invoke('quit');
+  }
+});";
+#[cfg(target_os = "macos")]
+const KEYS: &str = "";
+
+/// Show the window, from any thread.
+pub(crate) fn open(app: &AppHandle) {
+    let in_loop = app.clone();
+    let opened = app.run_on_main_thread(move || {
+        if let Err(error) = open_here(&in_loop) {
+            tracing::error!(%error, "the window could not be opened");
+        }
+    });
+    if let Err(error) = opened {
+        tracing::error!(%error, "the window could not be opened");
+    }
+}
+
+/// Lead an open window from the problem to the page.
+pub(crate) fn show_page(app: &AppHandle) {
+    if let Some(window) = app.get_webview_window(LABEL)
+        && let Err(error) = window.eval("location.replace('/index.html')")
+    {
+        tracing::warn!(%error, "the window still shows the problem");
+    }
+}
+
+fn open_here(app: &AppHandle) -> tauri::Result<()> {
+    let window = match app.get_webview_window(LABEL) {
+        Some(window) => window,
+        None => make(app)?,
+    };
+    window.unminimize()?;
+    window.show()?;
+    window.set_focus()
+}
+
+fn make(app: &AppHandle) -> tauri::Result<WebviewWindow> {
+    let host = host_of(app);
+    let page = if host.problem().is_some() { "problem.html" } else { "index.html" };
+    let mut builder = WebviewWindow::builder(app, LABEL, WebviewUrl::App(page.into()))
+        .title("Samovar")
+        .inner_size(WIDTH, HEIGHT)
+        .min_inner_size(320.0, 400.0)
+        .data_directory(host.settings().folders.data.join("window"))
+        .initialization_script(KEYS);
+    if let Some(monitor) = app.primary_monitor()? {
+        let scale = monitor.scale_factor();
+        let work_area = monitor.work_area();
+        let work_area = area(work_area.position.to_logical(scale), work_area.size.to_logical(scale));
+        let icon = app.tray_by_id(tray::ID).and_then(|tray| tray.rect().ok().flatten());
+        let (x, y) = place(icon.map(|rect| logical(rect, scale)), work_area, WIDTH, HEIGHT);
+        builder = builder.position(x, y);
+    }
+    builder.build()
+}
+
+fn area(position: LogicalPosition<f64>, size: LogicalSize<f64>) -> Area {
+    Area { x: position.x, y: position.y, width: size.width, height: size.height }
+}
+
+fn logical(rect: Rect, scale: f64) -> Area {
+    let position = match rect.position {
+        Position::Physical(position) => position.to_logical(scale),
+        Position::Logical(position) => position,
+    };
+    let size = match rect.size {
+        Size::Physical(size) => size.to_logical(scale),
+        Size::Logical(size) => size,
+    };
+    area(position, size)
+}

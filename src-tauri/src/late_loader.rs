@@ -1,0 +1,20 @@
+//! Finds the model when it is loaded, not before: the desktop app starts without one, and a retry finds the file
+//! that has been put there meanwhile.
+
+use std::sync::Arc;
+
+use engine::{LoadProgress, Loaded, ModelLoader};
+
+use crate::gguf_loader::GgufLoader;
+use crate::model_file;
+use crate::settings::Settings;
+
+/// Loads whatever the settings lead to.
+pub(crate) struct LateLoader(pub(crate) Arc<Settings>);
+
+impl ModelLoader for LateLoader {
+    fn load(&self, progress: &dyn Fn(LoadProgress)) -> Result<Loaded, String> {
+        let path = model_file::find(self.0.model.as_deref(), &self.0.folders.models)?;
+        GgufLoader::new(&self.0, path)?.load(progress)
+    }
+}

@@ -1,0 +1,272 @@
+"""The tests. A name is what a user may rely on."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+
+import screen
+from samovar import Answer, App, Setup, children_of, eventually, resident_mb
+from screen import Tray
+from webdriver import DrivenApp
+
+
+def the_first_start_shows_progress_and_the_chat_answers(setup: Setup) -> None:
+    with DrivenApp(setup, held_at="load_half") as app:
+        app.begin(lambda: Tray(app.pid).choose("Open Chat"))
+        app.wait_until_listening()
+        app.wait_until_held("load_half")
+        tray = Tray(app.pid)
+        tray.wait_for("○ Loading")
+        app.wait_for_text("Loading")
+        progress = app.status()["load"]["progress"]
+        app.release("load_half")
+        app.wait_until_ready()
+        assert app.status()["load"]["progress"] > progress, "the load's progress did not move"
+        tray.wait_for(f"● Ready · {setup.model.stem}")
+        tray.wait_for(f"127.0.0.1:{app.port}")
+        app.type("textarea", "What is the capital of France?\ue007")
+        app.wait_for_text("tok/s")
+        text = app.text()
+        assert "France" in text and app.status()["totals"]["generated_tokens"] > 0, text
+        tray.choose("Quit Samovar")
+        assert app.wait_for_exit() == 0
+
+
+def quitting_during_an_answer_completes_it_and_exits_with_0(setup: Setup) -> None:
+    with started(setup) as app:
+        tray, answer = Tray(app.pid), held_answer(app)
+        tray.choose("Quit Samovar")
+        tray.wait_for("Finishing 1 request")
+        tray.wait_for("◐ Finishing")
+        refused, error = app.request("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]})
+        assert refused == 503, error
+        app.release("step")
+        assert answer.is_complete(), answer.events[-3:]
+        assert app.wait_for_exit() == 0
+
+
+def cancel_quit_takes_requests_again(setup: Setup) -> None:
+    with started(setup) as app:
+        tray, answer = Tray(app.pid), held_answer(app)
+        tray.choose("Quit Samovar")
+        tray.choose("Cancel Quit")
+        tray.wait_for("● Ready")
+        tray.wait_for("Quit Samovar")
+        app.release("step")
+        assert answer.is_complete(), answer.events[-3:]
+        assert Answer(app, max_tokens=4).is_complete()
+        app.signal()
+        assert app.wait_for_exit() == 0
+
+
+def quit_now_ends_streams_with_an_error_and_exits_with_3(setup: Setup) -> None:
+    with started(setup) as app:
+        tray, answer = Tray(app.pid), held_answer(app)
+        tray.choose("Quit Samovar")
+        tray.choose("Quit Now")
+        events = answer.wait()
+        assert any("interrupted" in event for event in events), events[-3:]
+        assert app.wait_for_exit() == 3
+
+
+def a_second_signal_ends_a_drain_at_once(setup: Setup) -> None:
+    with started(setup) as app:
+        answer = held_answer(app)
+        app.signal()
+        Tray(app.pid).wait_for("Finishing 1 request")
+        app.signal()
+        assert any("interrupted" in event for event in answer.wait())
+        assert app.wait_for_exit() == 3
+
+
+def an_idle_app_quits_at_once_by_menu_and_by_signal(setup: Setup) -> None:
+    with started(setup) as app:
+        Tray(app.pid).choose("Quit Samovar")
+        assert app.wait_for_exit() == 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with started(setup) as app:
+            app.signal(number)
+            assert app.wait_for_exit() == 0
+
+
+def a_second_launch_shows_the_window_of_the_first(setup: Setup) -> None:
+    with started(setup) as app:
+        assert not screen.windows_of(app.pid)
+        second = subprocess.run([setup.binary], env=app.environment, capture_output=True, timeout=180)
+        assert second.returncode == 0, second.stderr
+        screen.wait_for_window(app.pid)
+        assert app.get("/health/ready")[0] == 200
+        # Another data folder is another app.
+        with started(setup) as other:
+            assert other.port != app.port and app.get("/health/ready")[0] == 200
+            other.signal()
+            assert other.wait_for_exit() == 0
+        app.signal()
+        assert app.wait_for_exit() == 0
+
+
+def a_closed_window_takes_its_processes_with_it_and_opens_again(setup: Setup) -> None:
+    with started(setup) as app:
+        tray = Tray(app.pid)
+        before = resident_mb(app.pid)
+        for turn in ("first", "second"):
+            tray.choose("Open Chat")
+            window = screen.wait_for_window(app.pid)
+            eventually("the page is drawn", lambda: screen.n_colours(window) > 16)
+            web = web_processes(app)
+            assert web, "no process of the web view was found"
+            print(f"  {turn} window: app {resident_mb(app.pid):.0f} MB (before {before:.0f}), "
+                  + ", ".join(f"{name} {resident_mb(pid):.0f} MB" for pid, name in web.items()))
+            screen.close(window)
+            screen.wait_for_no_window(app.pid)
+            eventually("the web view's processes are gone", lambda: not web_processes(app))
+            print(f"  closed: app {resident_mb(app.pid):.0f} MB, no process of the web view")
+        assert app.get("/health/ready")[0] == 200
+        app.signal()
+        assert app.wait_for_exit() == 0
+
+
+def a_taken_port_names_its_holder_and_offers_ways_out(setup: Setup) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with App(setup, port=port) as app:
+            tray = Tray(app.pid)
+            said = tray.wait_for(f"Port {port} is in use by python3")
+            assert str(os.getpid()) in said, said
+            screen.wait_for_window(app.pid)
+            tray.choose("Retry")
+            tray.wait_for(f"Port {port} is in use")
+            tray.choose("Use Another Port")
+            assert app.wait_until_listening() != port
+            app.wait_until_ready()
+            tray.choose("Quit Samovar")
+            assert app.wait_for_exit() == 0
+        with App(setup, port=port) as app:
+            tray = Tray(app.pid)
+            tray.wait_for(f"Port {port} is in use")
+            holder.close()
+            tray.choose("Retry")
+            assert app.wait_until_listening() == port
+            app.wait_until_ready()
+            app.signal()
+            assert app.wait_for_exit() == 0
+
+
+def a_failed_load_stays_up_with_its_cause_until_it_is_mended(setup: Setup) -> None:
+    data = setup.data_folder()
+    model = data / "model.gguf"
+    model.write_bytes(b"no model at all")
+    with App(setup, data=data, model=model) as app:
+        app.wait_until_listening()
+        tray = Tray(app.pid)
+        tray.wait_for("× Failed")
+        screen.wait_for_window(app.pid)
+        status = app.status()
+        assert status["state"] == "failed" and str(model) in status["cause"], status
+        model.unlink()
+        model.symlink_to(setup.model)
+        tray.choose("Retry")
+        app.wait_until_ready()
+        tray.wait_for("● Ready")
+        tray.choose("Quit Samovar")
+        assert app.wait_for_exit() == 0
+
+
+def copy_address_puts_the_address_on_the_clipboard(setup: Setup) -> None:
+    with started(setup) as app:
+        Tray(app.pid).choose("Copy Address")
+        want = f"http://127.0.0.1:{app.port}"
+        eventually("the address is on the clipboard", lambda: screen.run("xclip", "-o", "-selection", "clipboard") == want)
+        app.signal()
+        assert app.wait_for_exit() == 0
+
+
+def without_a_tray_host_the_window_opens_and_ctrl_q_quits(setup: Setup) -> None:
+    with App(setup) as app:
+        app.wait_until_ready()
+        window = screen.wait_for_window(app.pid)
+        eventually("the page is drawn", lambda: screen.n_colours(window) > 16)
+        answer = held_answer(app)
+        screen.press(window, "ctrl+q")
+        eventually("it drains", lambda: app.status()["state"] == "draining")
+        app.release("step")
+        assert answer.is_complete()
+        assert app.wait_for_exit() == 0
+
+
+def started(setup: Setup, **settings) -> App:
+    """Ready, in a `with`."""
+
+    class Ready(App):
+        def __enter__(self):
+            super().__enter__()
+            try:
+                self.wait_until_ready()
+            except BaseException:
+                self.__exit__(*sys.exc_info())
+                raise
+            return self
+
+    return Ready(setup, **settings)
+
+
+def held_answer(app: App) -> Answer:
+    """An answer that has begun and stands still until the test releases `step`."""
+    answer = Answer(app)
+    answer.wait_until_it_writes()
+    app.hold("step")
+    app.wait_until_held("step")
+    return answer
+
+
+def web_processes(app: App) -> dict[int, str]:
+    return {pid: name for pid, name in children_of(app.pid).items() if name.startswith("WebKit") or name == "bwrap"}
+
+
+# Before there is a tray host, and with one.
+WITHOUT_TRAY = [without_a_tray_host_the_window_opens_and_ctrl_q_quits]
+WITH_TRAY = [
+    the_first_start_shows_progress_and_the_chat_answers,
+    quitting_during_an_answer_completes_it_and_exits_with_0,
+    cancel_quit_takes_requests_again,
+    quit_now_ends_streams_with_an_error_and_exits_with_3,
+    a_second_signal_ends_a_drain_at_once,
+    an_idle_app_quits_at_once_by_menu_and_by_signal,
+    a_second_launch_shows_the_window_of_the_first,
+    a_closed_window_takes_its_processes_with_it_and_opens_again,
+    a_taken_port_names_its_holder_and_offers_ways_out,
+    a_failed_load_stays_up_with_its_cause_until_it_is_mended,
+    copy_address_puts_the_address_on_the_clipboard,
+]
+
+
+def run(setup: Setup, names: list[str]) -> int:
+    """All, or those whose name has one of `names` in it; the exit code."""
+    failed = []
+
+    def attempt(scenes) -> None:
+        for scene in scenes:
+            if names and not any(name in scene.__name__ for name in names):
+                continue
+            start = time.monotonic()
+            print(f"desktop: {scene.__name__} …", flush=True)
+            try:
+                scene(setup)
+                print(f"  ok ({time.monotonic() - start:.1f} s)", flush=True)
+            except Exception:
+                traceback.print_exc(file=sys.stdout)
+                print("  FAILED", flush=True)
+                failed.append(scene.__name__)
+
+    with screen.window_manager():
+        attempt(WITHOUT_TRAY)
+        with screen.tray_host():
+            attempt(WITH_TRAY)
+    print(f"desktop: failed: {', '.join(failed)}" if failed else "desktop: all passed", flush=True)
+    return 1 if failed else 0

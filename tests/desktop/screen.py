@@ -1,0 +1,128 @@
+"""What surrounds the app: a window manager, a tray host, windows on the screen, and the tray's menu over D-Bus."""
+
+import re
+import subprocess
+from contextlib import contextmanager
+
+from samovar import eventually, needs
+
+WATCHER = ["org.kde.StatusNotifierWatcher", "/StatusNotifierWatcher"]
+
+
+@contextmanager
+def running(*command: str):
+    """A companion process, ended by its id."""
+    needs(command[0])
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def window_manager():
+    with running("openbox"):
+        eventually("a window manager", lambda: "_NET_SUPPORTING_WM_CHECK(WINDOW)" in run("xprop", "-root", "_NET_SUPPORTING_WM_CHECK"))
+        yield
+
+
+@contextmanager
+def tray_host():
+    with running("xfce4-panel", "--disable-wm-check"):
+        eventually("a tray host", lambda: "true" in property_of(*WATCHER, WATCHER[0], "IsStatusNotifierHostRegistered"))
+        yield
+
+
+def run(*command: str) -> str:
+    """What a program says; empty when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def call(bus: str, path: str, method: str, *arguments: str) -> str:
+    return run("gdbus", "call", "--session", "--dest", bus, "--object-path", path, "--method", method, *arguments)
+
+
+def property_of(bus: str, path: str, interface: str, name: str) -> str:
+    return call(bus, path, "org.freedesktop.DBus.Properties.Get", interface, name)
+
+
+class Tray:
+    """The tray's menu of one process, as a tray host sees it."""
+
+    ITEM = "org.kde.StatusNotifierItem"
+
+    def __init__(self, pid: int):
+        self.bus, self.path = eventually("the tray icon", lambda: self._find(pid))
+        menu = property_of(self.bus, self.path, self.ITEM, "Menu")
+        self.menu = re.search(r"'(/[^']*)'", menu).group(1)
+
+    @staticmethod
+    def _find(pid: int):
+        items = property_of(*WATCHER, WATCHER[0], "RegisteredStatusNotifierItems")
+        for bus, path in re.findall(r"'(:[\d.]+)(/[^']+)'", items):
+            owner = call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.GetConnectionUnixProcessID", bus)
+            if re.search(rf"\b{pid}\b", owner):
+                return bus, path
+        return None
+
+    def lines(self) -> dict[str, str]:
+        """Label to id, in the menu's order; a label may be said or chosen."""
+        layout = call(self.bus, self.menu, "com.canonical.dbusmenu.GetLayout", "0", "--", "-1", "['label', 'enabled']")
+        found = {}
+        for item, properties in re.findall(r"\((\d+), (?:@a\{sv\} )?\{([^{}]*)\}", layout):
+            label = re.search(r"'label': <(?:'([^']*)'|\"([^\"]*)\")>", properties)
+            if label:
+                # An underscore would underline the next letter, so a real one is doubled.
+                found[(label.group(1) or label.group(2) or "").replace("__", "_")] = item
+        return found
+
+    def line(self, part: str) -> str:
+        """The first line with `part` in it, or nothing."""
+        return next((label for label in self.lines() if part in label), "")
+
+    def wait_for(self, part: str) -> str:
+        try:
+            return eventually(f"the tray says {part}", lambda: self.line(part))
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it says {list(self.lines())}") from None
+
+    def choose(self, label: str) -> None:
+        """Click, again if the menu was made anew between looking and clicking: the call fails then."""
+        self.wait_for(label)
+
+        def click():
+            item = self.lines().get(label)
+            return item and call(self.bus, self.menu, "com.canonical.dbusmenu.Event", item, "clicked", "<int32 0>", "0")
+
+        eventually(f"{label} is chosen", click)
+
+
+def windows_of(pid: int) -> list[str]:
+    """The app's windows that can be seen."""
+    return run("xdotool", "search", "--onlyvisible", "--pid", str(pid), "--name", "^Samovar$").split()
+
+
+def wait_for_window(pid: int) -> str:
+    return eventually("the window is there", lambda: windows_of(pid))[0]
+
+
+def wait_for_no_window(pid: int) -> None:
+    eventually("the window is gone", lambda: not windows_of(pid))
+
+
+def close(window: str) -> None:
+    """The window manager's own key for closing; xdotool has no word for it that older versions know."""
+    press(window, "alt+F4")
+
+
+def press(window: str, key: str) -> None:
+    run("xdotool", "windowactivate", "--sync", window)
+    run("xdotool", "key", "--clearmodifiers", key)
+
+
+def n_colours(window: str) -> int:
+    """How many colours a window has: an empty one has next to none."""
+    return int(run("import", "-window", window, "-format", "%k", "info:-") or 0)
