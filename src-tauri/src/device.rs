@@ -59,7 +59,9 @@ mod tests {
             |because: &str| Ok(Choice::Cpu { because: (!because.is_empty()).then(|| because.to_owned()) });
         let refused = |because: &str| Err(format!("device: {because}"));
         let broken = || Err("lost".to_owned());
-        let table: Vec<(Device, KvDtype, Result<Option<u8>, String>, Result<Choice<u8>, String>)> = vec![
+        type Found = Result<Option<u8>, String>;
+        type Want = Result<Choice<u8>, String>;
+        let table: [(Device, KvDtype, Found, Want); 8] = [
             (Auto, F16, Ok(Some(1)), Ok(Choice::Gpu(1))),
             (Metal, Q8, Ok(Some(1)), Ok(Choice::Gpu(1))),
             (Auto, F16, Ok(None), cpu("")),

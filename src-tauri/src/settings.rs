@@ -69,6 +69,7 @@ pub(crate) struct Settings {
     /// The log's filter.
     pub(crate) log: String,
     /// Where tests hold the engine; never set in a release build.
+    #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "only debug builds have hold points"))]
     pub(crate) hold_dir: Option<PathBuf>,
     /// Each setting with its value and where it came from, in the order of [`KEYS`].
     pub(crate) rows: Vec<SettingRow>,
