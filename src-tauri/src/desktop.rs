@@ -6,11 +6,15 @@
 mod commands;
 mod host;
 mod identity;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+mod menu_bar;
 mod page;
 mod placement;
 mod quit;
 #[cfg_attr(
-    not(test),
+    not(any(test, target_os = "macos")),
     expect(dead_code, reason = "only AppKit waits for answers; the flow is tested everywhere")
 )]
 mod termination;
@@ -82,7 +86,10 @@ fn build(host: &Arc<Host>) -> tauri::Result<tauri::App> {
         *policy = page::policy(&policy.to_string(), host.settings().address.ip());
     }
     let in_setup = Arc::clone(host);
-    tauri::Builder::default()
+    let builder = tauri::Builder::default();
+    #[cfg(target_os = "macos")]
+    let builder = builder.menu(menu_bar::menu);
+    builder
         // First: it ends a second instance before that has done anything.
         .plugin(tauri_plugin_single_instance::init(|app, _arguments, _folder| window::open(app)))
         .manage(Arc::clone(host))
@@ -102,7 +109,10 @@ fn build(host: &Arc<Host>) -> tauri::Result<tauri::App> {
 /// The first turn of the event loop: the tray, and the window where only that can be seen.
 fn set_up(app: &AppHandle, host: &Arc<Host>) -> tauri::Result<()> {
     #[cfg(target_os = "macos")]
-    app.set_activation_policy(tauri::ActivationPolicy::Accessory)?;
+    {
+        app.set_activation_policy(tauri::ActivationPolicy::Accessory)?;
+        macos::install(host);
+    }
     let tray = tray::Tray::new(app, &host.settings().folders.data.join("tray"))?;
     tauri::async_runtime::spawn(tray::follow(app.clone(), Arc::clone(host), tray));
     if !tray_host::is_there() {

@@ -161,6 +161,14 @@ impl Host {
         }
     }
 
+    /// Drain and end, whatever asked for it.
+    #[cfg(target_os = "macos")]
+    pub(crate) fn begin_drain(&self, timeout: Duration) {
+        if let Some(serving) = self.serving() {
+            serving.engine.begin_drain(After::Exit, timeout);
+        }
+    }
+
     /// End what still runs.
     pub(crate) fn quit_now(&self, app: &AppHandle) {
         match self.serving() {

@@ -27,15 +27,19 @@ pub(crate) enum Quit {
     Later(Duration),
 }
 
-/// Decide. `drain_timeout` is the user's setting; a second quit of the user moves the deadline to now.
-pub(crate) fn decide(asker: Asker, state: &State, stats: &Stats, drain_timeout: Duration) -> Quit {
-    let is_busy = match state {
+/// Whether ending now would end something before its time.
+pub(crate) fn is_busy(state: &State, stats: &Stats) -> bool {
+    match state {
         State::Ready => stats.n_running + stats.n_waiting > 0,
         State::Draining { .. } => true,
         State::Unloaded | State::Loading | State::Parked | State::Failed { .. } | State::Stopped => false,
-    };
+    }
+}
+
+/// Decide. `drain_timeout` is the user's setting; a second quit of the user moves the deadline to now.
+pub(crate) fn decide(asker: Asker, state: &State, stats: &Stats, drain_timeout: Duration) -> Quit {
     match (asker, state) {
-        _ if !is_busy => Quit::Now,
+        _ if !is_busy(state, stats) => Quit::Now,
         (Asker::System, _) => Quit::Later(drain_timeout.min(SYSTEMS_PATIENCE)),
         (Asker::User, State::Draining { then: After::Exit, .. }) => Quit::CancelAndDrain(Duration::ZERO),
         (Asker::User, _) => Quit::CancelAndDrain(drain_timeout),
