@@ -53,6 +53,7 @@ run-server: setup-server models-starter ui
 .PHONY: test
 test: setup-test models check $(CLIENTS)/ready ## Run every test
 	cargo test --workspace --locked
+	cargo test --workspace --no-default-features --locked --test e2e -- a_build_without_the_desktop
 	$(CLIENTS)/bin/python tests/clients/run.py --bin target/debug/samovar --model $(STARTER)
 	python3 tests/kill/kill.py --bin target/debug/samovar --model $(STARTER) --kills 10
 	python3 tests/soak/soak.py --bin target/debug/samovar --model $(STARTER) --minutes 2
