@@ -19,11 +19,13 @@
 //! A value is its integer times its scale, which is exact in f32, so every instruction set reads the same.
 //! `dim / 2` and `dim / 32` are rounded up. Copying a block's bytes copies all there is.
 //!
-//! In q4 a value vector is rotated before it is rounded, and the weighted sums of such vectors are rotated back: a
-//! Hadamard matrix spreads its few large channels over all channels, and is its own inverse. Callers see nothing of
-//! it. Keys keep 8 bits: in 4, no protection that was tried kept the error of scores small enough.
+//! In q8 and q4 a vector is rotated before it is rounded: a Hadamard matrix spreads its few large channels over all
+//! channels. Queries are rotated alike, so that scores stay what they are, and the weighted sums of values are rotated
+//! back by the same matrix, which is its own inverse. Callers see nothing of it. In q4 keys keep 8 bits: in 4, no
+//! protection that was tried kept the error of scores small enough.
 
 pub use arena::{ArenaError, KvArena};
+pub use quantise::hadamard;
 pub use store::{KeyInput, store_kv};
 
 pub mod arena;
@@ -44,7 +46,7 @@ pub const MAX_HEAD_DIM: usize = 1024;
 pub enum KvFormat {
     /// Half precision.
     F16,
-    /// 8-bit integers with one f16 scale for every 32 values of a head's vector.
+    /// 8-bit integers with one f16 scale for every 32 values of a head's vector, rotated first.
     Q8,
     /// Values as 4-bit integers with one f16 scale for every 32 values of a head's vector, rotated first; keys as in
     /// [`KvFormat::Q8`].

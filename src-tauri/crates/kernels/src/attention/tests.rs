@@ -153,10 +153,14 @@ impl Pool {
     fn expected(&self, seq: usize, position: usize, head: usize) -> (Vec<f64>, f64) {
         let (layer, params) = (&self.layer, &self.params);
         let kv_head = head / (params.n_heads / layer.n_kv_heads);
-        let q: Vec<f64> = self.q[seq][(position * params.n_heads + head) * layer.k_dim..][..layer.k_dim]
+        let mut q: Vec<f64> = self.q[seq][(position * params.n_heads + head) * layer.k_dim..][..layer.k_dim]
             .iter()
             .map(|q| f64::from(*q) * f64::from(params.scale))
             .collect();
+        let is_rotated = layer.dtype != KvFormat::F16;
+        if is_rotated {
+            q = hadamard(&q);
+        }
         let first = first_seen(params, position);
         let mut size = 0f64;
         let scores: Vec<f64> = (first..=position)
@@ -178,7 +182,7 @@ impl Pool {
             }
         }
         out.iter_mut().for_each(|x| *x /= sum);
-        if layer.dtype == KvFormat::Q4 {
+        if is_rotated {
             out = hadamard(&out);
             // A value of the result has the errors of all that were mixed into it.
             largest *= f64::from(1 << layer.v_dim.trailing_zeros()).sqrt();
@@ -217,7 +221,7 @@ fn first_seen(params: &AttentionParams, i: usize) -> usize {
     (0..=i).find(|j| params.window.is_none_or(|window| i - j < window)).unwrap()
 }
 
-/// The rotation of keys by its definition: signs by the parity of common bits.
+/// The rotation of vectors by its definition: signs by the parity of common bits.
 fn hadamard(x: &[f64]) -> Vec<f64> {
     let n = 1 << x.len().trailing_zeros();
     let sign = |i: usize, j: usize| if (i & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
@@ -374,25 +378,32 @@ fn stored_values_are_the_nearest_that_the_format_has() {
                 let layer = layer(dtype, 2, dims, 16);
                 let mut pool = Pool::new(isa, layer, params(2, dims.0, None, None), Data::Noise, &[50], 3);
                 pool.step(&Threads::new(2), &[(0, 0, 50)]);
-                // A rotated vector has larger values, up to twice as large here.
-                let (k_bound, v_bound) = match dtype {
-                    KvFormat::F16 => (2.5e-4, 2.5e-4),
-                    KvFormat::Q8 => (0.0041, 0.0041),
-                    KvFormat::Q4 => (0.0041, 0.4),
+                // Half a step of the format for the vector's largest value, and what the rotation in f32 may lose.
+                let bound_of = |vector: &[f64], format: KvFormat| {
+                    let largest = vector.iter().fold(0f64, |largest, x| largest.max(x.abs()));
+                    1e-5 + largest
+                        * match format {
+                            KvFormat::F16 => 0.5 / 1024.0,
+                            KvFormat::Q8 => 0.505 / 127.0,
+                            // The steps end at 7 of as few as 9 that the largest value may be.
+                            KvFormat::Q4 => 2.02 / 9.0,
+                        }
                 };
                 for (p, head) in (0..50).flat_map(|p| [(p, 0), (p, 1)]) {
                     let given = |of: &[f32], dim: usize| -> Vec<f64> {
                         of[(p * 2 + head) * dim..][..dim].iter().map(|x| f64::from(*x)).collect()
                     };
-                    let (key, mut value) = (given(&pool.k[0], dims.0), given(&pool.v[0], dims.1));
-                    if dtype == KvFormat::Q4 {
-                        value = hadamard(&value);
+                    let (mut key, mut value) = (given(&pool.k[0], dims.0), given(&pool.v[0], dims.1));
+                    if dtype != KvFormat::F16 {
+                        (key, value) = (hadamard(&key), hadamard(&value));
                     }
-                    let near = |a: &[f64], b: &[f64], bound: f64| {
+                    let near = |a: &[f64], b: &[f64], format: KvFormat| {
+                        let bound = bound_of(a, format);
                         a.iter().zip(b).all(|(a, b)| (a - b).abs() <= bound)
                     };
-                    assert!(near(&key, &pool.stored(0, p, head, true), k_bound), "{dtype:?} {dims:?}");
-                    assert!(near(&value, &pool.stored(0, p, head, false), v_bound), "{dtype:?} {dims:?}");
+                    let what = format!("{dtype:?} {dims:?}");
+                    assert!(near(&key, &pool.stored(0, p, head, true), dtype.of_keys()), "{what}");
+                    assert!(near(&value, &pool.stored(0, p, head, false), dtype), "{what}");
                 }
             }
         }

@@ -9,7 +9,7 @@ use super::formats::{self, F16, F32, Format, Q4, Q8, Tile};
 use super::kernels::{self, Target};
 use super::softmax::{self, Cap, NO_MAX};
 use super::{Item, Job, PARTITION, PARTITION_TILES, SCORE_STRIDE};
-use crate::kv::quantise::{is_rotated, rotate};
+use crate::kv::quantise::{hadamard, is_rotated};
 use crate::kv::{KvFormat, TILE};
 use crate::simd::{LANES, Simd, simd_dispatch};
 use std::ops::Range;
@@ -209,12 +209,16 @@ unsafe fn load_queries(job: &Job<'_>, item: &Item, shape: &Shape, to: &Buffers) 
         None => params.scale * log2_e,
         Some(cap) => params.scale / cap,
     };
+    let rotated = is_rotated(job.layer.dtype, dim);
     for r in 0..shape.n_rows {
         let head = item.kv_head * shape.heads_per_kv + r % shape.heads_per_kv;
         let from = ((item.token + r / shape.heads_per_kv) * params.n_heads + head) * dim;
         let row = std::slice::from_raw_parts_mut(to.q.add(r * shape.k_dim), shape.k_dim);
         for (x, q) in row.iter_mut().zip(&job.q[from..from + dim]) {
             *x = q * factor;
+        }
+        if rotated {
+            hadamard(&mut row[..dim]);
         }
         row[dim..].fill(0.0);
     }
@@ -390,7 +394,7 @@ unsafe fn finish<S: Simd>(job: &Job<'_>, item: &Item, shape: &Shape, from: &Buff
             }
         }
         if rotated {
-            rotate(out);
+            hadamard(out);
         }
     }
 }

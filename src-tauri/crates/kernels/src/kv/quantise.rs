@@ -1,4 +1,4 @@
-//! One head's vector in the quantised formats, and the rotation of value vectors in q4.
+//! One head's vector in the quantised formats, and the rotation that comes first.
 
 use super::{GROUP, KvFormat, MAX_HEAD_DIM};
 use half::f16;
@@ -82,9 +82,9 @@ fn inverse_of(scale: f16) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 
-/// Whether value vectors of `dim` values are rotated in `format`.
+/// Whether vectors of `dim` values are rotated in `format`.
 pub(crate) fn is_rotated(format: KvFormat, dim: usize) -> bool {
-    format == KvFormat::Q4 && rotation_size(dim) > 1
+    format != KvFormat::F16 && rotation_size(dim) > 1
 }
 
 /// The largest power of two that divides `dim`.
@@ -92,9 +92,10 @@ fn rotation_size(dim: usize) -> usize {
     1 << dim.trailing_zeros()
 }
 
-/// Multiplies each run of `rotation_size` values by the orthonormal Hadamard matrix; its own inverse.
+/// Multiplies a head's vector by an orthonormal Hadamard matrix, its own inverse: a few large values are spread over
+/// all. Where the length is no power of two, each run of values of the largest one that divides it by itself.
 #[inline(always)]
-pub(crate) fn rotate(x: &mut [f32]) {
+pub fn hadamard(x: &mut [f32]) {
     let n = rotation_size(x.len());
     let half = n / 2;
     let mut buffer = [0f32; MAX_HEAD_DIM];
@@ -133,12 +134,12 @@ mod tests {
         for dim in [16, 48, 64, 80, 128, 256, 1024] {
             let (a, b) = (noise(dim, 1), noise(dim, 2));
             let (mut ra, mut rb) = (a.clone(), b.clone());
-            rotate(&mut ra);
-            rotate(&mut rb);
+            hadamard(&mut ra);
+            hadamard(&mut rb);
             let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(x * y)).sum::<f64>();
             assert!((dot(&a, &b) - dot(&ra, &rb)).abs() < 1e-4);
             assert!(a.iter().zip(&ra).any(|(x, y)| (x - y).abs() > 0.1), "{dim} values are mixed");
-            rotate(&mut ra);
+            hadamard(&mut ra);
             assert!(a.iter().zip(&ra).all(|(x, y)| (x - y).abs() < 1e-5));
         }
     }

@@ -1,7 +1,7 @@
 //! Writing the keys and values of a step into the pool.
 #![allow(unsafe_code)]
 
-use super::quantise::{is_rotated, rotate, round_q4, round_q8, saturate};
+use super::quantise::{hadamard, is_rotated, round_q4, round_q8, saturate};
 use super::{AttentionRow, GROUP, KvArena, KvFormat, KvLayer, MAX_HEAD_DIM, TILE};
 use crate::isa::Isa;
 use crate::ops::heads::HeadPrep;
@@ -83,7 +83,7 @@ simd_dispatch! {
 unsafe fn store_share_on<S: Simd>(job: &StoreJob<'_>, share: usize, n_shares: usize) {
     let layer = job.layer;
     let (k_dim, v_dim, bt) = (layer.k_dim, layer.v_dim, layer.block_tokens);
-    let rotated = is_rotated(layer.dtype, v_dim);
+    let (k_rotated, v_rotated) = (is_rotated(layer.dtype, k_dim), is_rotated(layer.dtype, v_dim));
     let mut buffers = [[0f32; MAX_HEAD_DIM]; 2];
     let [key, value] = &mut buffers;
     let (key, value) = (&mut key[..k_dim], &mut value[..v_dim]);
@@ -100,13 +100,16 @@ unsafe fn store_share_on<S: Simd>(job: &StoreJob<'_>, share: usize, n_shares: us
                 let vector = token * layer.n_kv_heads + head;
                 key.copy_from_slice(&job.k[vector * k_dim..][..k_dim]);
                 value.copy_from_slice(&job.v[vector * v_dim..][..v_dim]);
-                if rotated {
-                    rotate(value);
+                if v_rotated {
+                    hadamard(value);
                 }
                 // SAFETY: `KvLayer::check` holds that these heads' parts lie inside the block and apart; the
                 // caller holds that nobody else uses the block.
                 unsafe {
                     job.prep.apply::<S>(token, key);
+                    if k_rotated {
+                        hadamard(key);
+                    }
                     let part = start.add(layer.k_offset + head * layer.k_head_bytes());
                     store_key::<S>(layer.dtype, part, bt, slot, key);
                     let part = start.add(layer.v_offset + head * layer.v_head_bytes());

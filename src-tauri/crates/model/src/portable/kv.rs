@@ -4,7 +4,8 @@
 //! pool     [block 0][block 1] …                one buffer of bytes, blocks as the scheduler's layout cuts them
 //! a part   K or V of one layer in a block, token by token:
 //!   f16    [block_tokens][n_kv_heads][dim] f16
-//!   q8     [block_tokens][n_kv_heads][dim] i8, then scales [block_tokens][n_kv_heads][dim / 32] f16
+//!   q8     [block_tokens][n_kv_heads][dim] i8, then scales [block_tokens][n_kv_heads][dim / 32] f16,
+//!          of vectors that were multiplied by a Hadamard matrix first
 //! slot     block × block_tokens + place in the block: one token's place, what the operations are told
 //! ```
 //!
@@ -19,7 +20,7 @@ use scheduler::{KvDtype, KvLayout};
 
 #[cfg(all(feature = "metal", target_os = "macos"))]
 use super::metal;
-use super::ops::{bytes, floats, ids};
+use super::ops::{self, bytes, floats, ids};
 use super::shaders::Shaders;
 use super::tiles::{NO_SLOT, Tile, slot_of};
 use crate::error::Cause;
@@ -194,13 +195,24 @@ impl KvPool {
 
     /// Store `vectors`, `[n_tokens, n_kv_heads × dim]` in any shape, at `slots`.
     pub(super) fn store(&self, part: &Part, vectors: &Tensor, slots: &Tensor) -> Result<()> {
-        self.bytes.inplace_op3(vectors, slots, &Store { part, shaders: &self.shaders })
+        let store = Store { part, shaders: &self.shaders };
+        match part.format {
+            KvFormat::F16 => self.bytes.inplace_op3(vectors, slots, &store),
+            KvFormat::Q8 => {
+                let vectors = vectors.reshape(((), part.dim))?;
+                self.bytes.inplace_op3(&ops::hadamard(&self.shaders, &vectors)?, slots, &store)
+            }
+        }
     }
 
     /// What `tile` sees of a part, head by head: `[n_rows, n_kv_heads, n_seen, dim]`.
     pub(super) fn gather(&self, part: &Part, tile: &Tile) -> Result<Tensor> {
         let gather = Gather { part, shape: (tile.n_rows, tile.n_seen), shaders: &self.shaders };
-        self.bytes.apply_op2_no_bwd(&tile.slots, &gather)
+        let gathered = self.bytes.apply_op2_no_bwd(&tile.slots, &gather)?;
+        match part.format {
+            KvFormat::F16 => Ok(gathered),
+            KvFormat::Q8 => ops::hadamard(&self.shaders, &gathered),
+        }
     }
 
     pub(super) fn copy_block(&self, from: usize, to: usize) -> Result<()> {

@@ -26,6 +26,7 @@ pub(super) struct Programs {
     gather_f16: ComputePipeline,
     gather_q8: ComputePipeline,
     rotate: ComputePipeline,
+    hadamard: ComputePipeline,
 }
 
 /// `Part` in `shaders.metal`.
@@ -46,6 +47,14 @@ struct RotationParams {
     dim: u32,
     n_pairs: u32,
     is_interleaved: u32,
+}
+
+/// `Spread` in `shaders.metal`.
+#[repr(C)]
+struct SpreadParams {
+    dim: u32,
+    run: u32,
+    root: f32,
 }
 
 /// The GPU that this process may use, if it has one.
@@ -78,6 +87,7 @@ impl Programs {
                 gather_f16: program("gather_f16")?,
                 gather_q8: program("gather_q8")?,
                 rotate: program("rotate_pairs")?,
+                hadamard: program("hadamard")?,
             })
         };
         Ok(programs().map_err(|error: MetalKernelError| MetalError::from(error))?)
@@ -178,6 +188,21 @@ pub(super) fn rotate(
         set_input(encoder, 1, x)?;
         set_input(encoder, 2, table)?;
         encoder.set_output_buffer(3, Some(out.buffer()), 0);
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+pub(super) fn hadamard(programs: &Programs, x: View<'_>) -> Result<MetalStorage> {
+    let n = x.1.shape().elem_count();
+    let dim = x.1.dims().last().copied().unwrap_or(1);
+    let run = 1 << dim.trailing_zeros();
+    let out = floats(x.0.device(), n)?;
+    let params = SpreadParams { dim: dim as u32, run: run as u32, root: 1.0 / (run as f32).sqrt() };
+    self::run(x.0.device(), &programs.hadamard, (dim / run, n / dim, 1), |encoder| {
+        encoder.set_bytes(0, &params);
+        set_input(encoder, 1, x)?;
+        encoder.set_output_buffer(2, Some(out.buffer()), 0);
         Ok(())
     })?;
     Ok(out)

@@ -30,6 +30,11 @@ pub(super) fn rotate(shaders: &Shaders, pairs: RopePairs, x: &Tensor, table: &Te
     x.apply_op2_no_bwd(table, &Rotate { pairs, shaders })
 }
 
+/// Each innermost row of `x` by the Hadamard matrix, as the kernels' [`hadamard`](kernels::kv::hadamard).
+pub(super) fn hadamard(shaders: &Shaders, x: &Tensor) -> Result<Tensor> {
+    x.apply_op1_no_bwd(&Hadamard { shaders })
+}
+
 /// The values of a contiguous tensor.
 pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     contiguous(storage.as_slice()?, layout)
@@ -168,5 +173,35 @@ impl CustomOp2 for Rotate<'_> {
     ) -> Result<(candle_core::MetalStorage, Shape)> {
         let out = metal::rotate(self.shaders.metal()?, self.pairs, (x, x_l), (table, table_l))?;
         Ok((out, x_l.shape().clone()))
+    }
+}
+
+struct Hadamard<'a> {
+    #[cfg_attr(
+        not(all(feature = "metal", target_os = "macos")),
+        expect(dead_code, reason = "Metal's programs")
+    )]
+    shaders: &'a Shaders,
+}
+
+impl CustomOp1 for Hadamard<'_> {
+    fn name(&self) -> &'static str {
+        "hadamard"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, x_l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let mut out = floats(x, x_l)?.to_vec();
+        let dim = x_l.dims().last().copied().unwrap_or(1);
+        out.chunks_exact_mut(dim).for_each(kernels::kv::hadamard);
+        Ok((CpuStorage::F32(out), x_l.shape().clone()))
+    }
+
+    #[cfg(all(feature = "metal", target_os = "macos"))]
+    fn metal_fwd(
+        &self,
+        x: &candle_core::MetalStorage,
+        x_l: &Layout,
+    ) -> Result<(candle_core::MetalStorage, Shape)> {
+        Ok((metal::hadamard(self.shaders.metal()?, (x, x_l))?, x_l.shape().clone()))
     }
 }

@@ -1,4 +1,4 @@
-// Our own programs for the GPU: the pool's reads and writes, and rotation.
+// Our own programs for the GPU: the pool's reads and writes, and rotations.
 // The rest is candle's. Each has a CPU form of the same name in `kv.rs` or `ops.rs` that says what it computes;
 // a test compiles this text as C++ and holds both to the same bits.
 //
@@ -21,6 +21,12 @@ struct Rotation {
     uint dim;
     uint n_pairs;
     uint is_interleaved;
+};
+
+struct Spread {
+    uint dim;
+    uint run;
+    float root;
 };
 
 constant uint NO_SLOT = 0xffffffff;
@@ -152,4 +158,29 @@ kernel void rotate_pairs(
     const float a = x[start + i];
     const float b = x[start + other];
     out[start + i] = is_first ? a * c - b * s : a * c + b * s;
+}
+
+// A thread takes a run of values of one vector: `at` is (run, vector).
+kernel void hadamard(
+    constant Spread &spread [[buffer(0)]],
+    device const float *x [[buffer(1)]],
+    device float *out [[buffer(2)]],
+    uint3 at [[thread_position_in_grid]]) {
+    const ulong start = ulong(at.y) * spread.dim + ulong(at.x) * spread.run;
+    for (uint i = 0; i < spread.run; i++) {
+        out[start + i] = x[start + i];
+    }
+    for (uint half_run = spread.run / 2; half_run > 0; half_run /= 2) {
+        for (uint i = 0; i < spread.run; i++) {
+            if ((i & half_run) == 0) {
+                const float a = out[start + i];
+                const float b = out[start + i + half_run];
+                out[start + i] = a + b;
+                out[start + i + half_run] = a - b;
+            }
+        }
+    }
+    for (uint i = 0; i < spread.run; i++) {
+        out[start + i] *= spread.root;
+    }
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use candle_core::Tensor;
 
 use super::super::kv::Part;
-use super::super::ops::rotate;
+use super::super::ops::{hadamard, rotate};
 use super::super::tiles::{NO_SLOT, Tile};
 use super::*;
 use crate::spec::RopePairs;
@@ -73,6 +73,7 @@ int main() {
             case 2: store_q8(part, floats, slots, out.data(), at); break;
             case 3: gather_q8(part, first.data(), slots, to, at); break;
             case 4: rotate_pairs(rotation, floats, (const float *)second.data(), to, at); break;
+            case 5: hadamard(*(const Spread *)params.data(), floats, to, at); break;
             default: return 1;
         }
     }
@@ -101,6 +102,15 @@ impl Programs {
         let output = compiler.output().expect("a C++ compiler (Debian: build-essential)");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Programs { _folder: folder, exe }
+    }
+
+    /// What the program that spreads makes of vectors of `dim` values.
+    fn spread(&self, vectors: &[u8], dim: usize) -> Vec<u8> {
+        let run = 1 << dim.trailing_zeros();
+        let params = [dim as u32, run as u32, (1.0 / (run as f32).sqrt()).to_bits()];
+        let params: Vec<u8> = params.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let out = vec![0; vectors.len()];
+        self.run(5, [dim / run, vectors.len() / 4 / dim, 1], [&params, vectors, &[], &out])
     }
 
     /// What program `number` makes of `out`.
@@ -179,7 +189,11 @@ fn pool_programs_equal_the_cpu_form_bit_for_bit() {
             KvFormat::Q8 => (2, dim.div_ceil(32)),
         };
         let slot_bytes: Vec<u8> = slots.iter().flat_map(|slot| slot.to_le_bytes()).collect();
-        let operands = [&params(&part, 1)[..], &le_bytes(&vectors), &slot_bytes, &before];
+        let mut vector_bytes = le_bytes(&vectors);
+        if format == KvFormat::Q8 {
+            vector_bytes = programs.spread(&vector_bytes, dim);
+        }
+        let operands = [&params(&part, 1)[..], &vector_bytes, &slot_bytes, &before];
         let got = programs.run(number, [width, slots.len(), n_kv_heads], operands);
         assert!(got == stored, "store {part:?}");
 
@@ -190,7 +204,10 @@ fn pool_programs_equal_the_cpu_form_bit_for_bit() {
         let seen_bytes: Vec<u8> = seen.iter().flat_map(|slot| slot.to_le_bytes()).collect();
         let out = vec![0xff; want.len() * 4];
         let operands = [&params(&part, 3)[..], &stored, &seen_bytes, &out];
-        let got = programs.run(number + 1, [dim, 6, n_kv_heads], operands);
+        let mut got = programs.run(number + 1, [dim, 6, n_kv_heads], operands);
+        if format == KvFormat::Q8 {
+            got = programs.spread(&got, dim);
+        }
         let canonical = |x: f32| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() };
         let got = got.as_chunks().0.iter().map(|bytes| canonical(f32::from_le_bytes(*bytes)));
         assert!(got.eq(want.iter().map(|x| canonical(*x))), "gather {part:?}");
@@ -223,6 +240,20 @@ fn the_program_that_rotates_equals_the_cpu_form_bit_for_bit() {
         let got = programs.run(4, [dim, n_tokens, n_heads], operands);
         assert!(got == le_bytes(&want), "{pairs:?} of {dim}");
         assert!(x != want);
+    }
+}
+
+#[test]
+fn the_program_that_spreads_equals_the_cpu_form_bit_for_bit() {
+    let programs = Programs::compile();
+    let mut dice = Dice(13);
+    let shaders = Shaders::new(&Device::Cpu).unwrap();
+    for dim in [256, 64, 40, 20, 5] {
+        let x: Vec<f32> = (0..7 * dim).map(|_| dice.value()).collect();
+        let want = hadamard(&shaders, &Tensor::from_slice(&x, (7, dim), &Device::Cpu).unwrap()).unwrap();
+        let want = want.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(programs.spread(&le_bytes(&x), dim) == le_bytes(&want), "{dim} values");
+        assert!(x != want || dim % 2 == 1);
     }
 }
 
