@@ -4,12 +4,13 @@ use std::sync::mpsc::{SendError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use scheduler::{AnswerToken, TokenId};
 use store::Pin;
 use text::{Chat, TextError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::agents::{AgentAsk, AgentInfo};
-use crate::answers::{Answers, ChatPrompt};
+use crate::answers::{Answers, EncodedPrompt};
 use crate::clock::Clock;
 use crate::command::{Command, Submission};
 use crate::event_stream::EventStream;
@@ -53,6 +54,14 @@ impl Shared {
         *self.card.lock().unwrap_or_else(PoisonError::into_inner) = card;
     }
 
+    /// Remember what the loaded model generated after exactly `before`.
+    pub(crate) fn remember_answer(&self, before: &[TokenId], answer: &[AnswerToken]) {
+        let card = self.card.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(card) = card {
+            self.answers.record(&card.text, before, answer);
+        }
+    }
+
     pub(crate) fn push_record(&self, record: RequestRecord) {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
@@ -90,8 +99,13 @@ impl EngineHandle {
     ///
     /// # Errors
     /// As `TextModel::render_chat`.
-    pub fn encode_chat(&self, card: &ModelCard, chat: &Chat) -> Result<ChatPrompt, TextError> {
-        self.shared.answers.encode(card, chat)
+    pub fn encode_chat(&self, card: &ModelCard, chat: &Chat) -> Result<EncodedPrompt, TextError> {
+        self.shared.answers.encode_chat(card, chat)
+    }
+
+    /// Tokenise a raw prompt for the model of `card`, with earlier answers' ids as in [`EngineHandle::encode_chat`].
+    pub fn encode_raw(&self, card: &ModelCard, text: &str) -> EncodedPrompt {
+        self.shared.answers.encode_raw(card, text)
     }
 
     /// Its distributions.

@@ -83,7 +83,7 @@ pub(crate) fn recall(store: &dyn BlockStore, card: &ModelCard, answers: &Answers
             let Some(ids) = manifest.tokens.get(start..end) else { continue };
             let token = |&id: &TokenId| AnswerToken { id, bytes: card.text.token_bytes(id).to_vec() };
             let answer: Vec<AnswerToken> = ids.iter().map(token).collect();
-            answers.record(&manifest.tokens[..start], &answer);
+            answers.record(&card.text, &manifest.tokens[..start], &answer);
         }
     }
 }

@@ -40,7 +40,7 @@ mod stats;
 mod step_budget;
 
 pub use agents::{AgentInfo, Tier};
-pub use answers::ChatPrompt;
+pub use answers::EncodedPrompt;
 pub use batch_engine::BatchEngine;
 pub use clock::Clock;
 pub use config::EngineConfig;

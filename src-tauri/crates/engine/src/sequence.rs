@@ -321,7 +321,7 @@ impl Sequence {
     fn close_books(&self, outcome: &'static str, usage: &Usage, ledger: &mut Ledger) {
         ledger.ended(self.record(outcome, usage));
         if !self.answer.is_empty() {
-            ledger.shared.answers.record(&self.tokens[..self.n_prompt], &self.answer);
+            ledger.shared.remember_answer(&self.tokens[..self.n_prompt], &self.answer);
         }
     }
 

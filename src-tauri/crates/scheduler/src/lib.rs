@@ -9,6 +9,7 @@
 
 mod admission;
 pub mod answer_index;
+pub mod answer_starts;
 pub mod block_pool;
 mod booking;
 pub mod cache_spec;
@@ -28,6 +29,7 @@ mod sequence;
 pub mod step;
 
 pub use answer_index::{AnswerIndex, AnswerKey, AnswerToken, Splice, SplicedPrompt, splice_prompt};
+pub use answer_starts::AnswerStarts;
 pub use block_pool::PoolCounts;
 pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, ModelCacheSpec};
 pub use capacity::Residency;

@@ -1,6 +1,7 @@
 //! The text side of one model: what engine and server hold.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::SystemTime;
 
@@ -26,6 +27,8 @@ pub struct TextModel {
     user_defined: SpecialTokens,
     /// Texts that must not come from a client's values.
     structural_texts: StructuralTexts,
+    /// The texts of tokens that have no bytes of their own.
+    control_texts: HashMap<TokenId, Box<str>>,
     add_bos: bool,
     template: Option<Template>,
     constraints: ConstraintFactory,
@@ -83,6 +86,10 @@ impl TextModel {
             structural_texts: StructuralTexts::new(
                 structural.iter().map(|&id| meta.tokens[id as usize].clone()).collect(),
             )?,
+            control_texts: structural
+                .iter()
+                .map(|&id| (id, meta.tokens[id as usize].as_str().into()))
+                .collect(),
             add_bos: meta.add_bos.unwrap_or(bos_by_default),
             template: meta.chat_template.map(|source| Template::new(source, token_texts)).transpose()?,
             constraints: ConstraintFactory::default(),
@@ -109,6 +116,35 @@ impl TextModel {
         let mut encoding = Encoding::new();
         self.encode_parts(text, &self.all_special, &mut encoding);
         self.with_bos(encoding.ids)
+    }
+
+    /// The same prompt, with the places in it where answers of the model start, so that it can be encoded in pieces
+    /// by [`TextModel::encode_piece`].
+    pub fn raw_with_answers(&self, text: &str, answer_starts: Vec<usize>) -> RenderedChat {
+        RenderedChat::raw(text, answer_starts, &self.all_special)
+    }
+
+    /// The text of which [`TextModel::encode_raw`] makes these tokens, as far as there is one.
+    pub fn raw_text(&self, ids: &[TokenId]) -> Vec<u8> {
+        let has_bos = self.add_bos && ids.first().is_some_and(|id| Some(*id) == self.vocabulary.bos);
+        let ids = if has_bos { &ids[1..] } else { ids };
+        let adds_space =
+            matches!(&self.merging, Merging::SentencePiece(pieces) if pieces.adds_space_prefix());
+        let mut text = Vec::new();
+        let mut after_special = true;
+        for id in ids {
+            if let Some(special) = self.control_texts.get(id) {
+                text.extend_from_slice(special.as_bytes());
+                after_special = true;
+                continue;
+            }
+            let bytes = self.token_bytes(*id);
+            let bytes =
+                if after_special && adds_space { bytes.strip_prefix(b" ").unwrap_or(bytes) } else { bytes };
+            text.extend_from_slice(bytes);
+            after_special = self.vocabulary.user_defined().binary_search(id).is_ok();
+        }
+        text
     }
 
     /// Plain text: no BOS, no control token whatever the text says.

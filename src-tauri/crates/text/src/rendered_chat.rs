@@ -18,7 +18,7 @@ use crate::special::SpecialTokens;
 use crate::template::{Rendering, Template};
 use crate::{Chat, ChatMessage, TokenId};
 
-/// A rendered chat that can be encoded piece by piece. Offsets are bytes of [`RenderedChat::text`].
+/// A rendered chat, or a raw prompt, that can be encoded piece by piece. Offsets are bytes of [`RenderedChat::text`].
 #[derive(Debug, Clone)]
 pub struct RenderedChat {
     text: String,
@@ -71,6 +71,12 @@ impl RenderedChat {
             message_ends: landmarks.ends.iter().map(|&at| unmarked(at)).collect(),
             text: mark.map_or_else(|| text.clone(), |mark| text.replace(mark, "")),
         }
+    }
+
+    /// A text that no template wrote.
+    pub(crate) fn raw(text: &str, answer_starts: Vec<usize>, specials: &SpecialTokens) -> RenderedChat {
+        let special = specials.spans(text).map(|(range, id)| SpecialToken { id, range }).collect();
+        RenderedChat { text: text.to_owned(), special, answer_starts, message_ends: Vec::new() }
     }
 
     /// The text as the template writes it.

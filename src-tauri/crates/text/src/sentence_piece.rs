@@ -51,6 +51,11 @@ impl SentencePiece {
         Ok(this)
     }
 
+    /// Whether a space is put before a stretch of text that follows a special token or nothing.
+    pub(crate) fn adds_space_prefix(&self) -> bool {
+        self.add_space_prefix
+    }
+
     /// Encodes one stretch of text without special tokens.
     pub(crate) fn encode(
         &self,

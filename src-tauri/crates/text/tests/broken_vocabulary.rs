@@ -27,6 +27,12 @@ fn byte_pair() -> TextMetadata {
 fn small_sound_vocabularies_work() {
     let model = TextModel::new(sentence_piece()).unwrap();
     assert_eq!(model.encode_raw("ab a"), [1, 6, 5, 6, 3], "BOS and a space in front, as such models want it");
+    assert_eq!(model.raw_text(&[1, 6, 5, 6, 3]), b"ab a");
+    assert_eq!(
+        model.raw_text(&[1, 6, 6, 5, 2, 6, 3]),
+        b" ab</s>a",
+        "the space that is put in front is no text"
+    );
     assert_eq!(model.encode_plain("é"), [6, 0, 0], "no byte tokens: unknown, once for each byte");
     let model = TextModel::new(byte_pair()).unwrap();
     assert_eq!(model.encode_raw("abba ab"), [2, 1, 0, 3, 2]);

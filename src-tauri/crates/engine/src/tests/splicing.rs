@@ -156,3 +156,28 @@ async fn a_sliding_window_is_taken_up_where_a_message_ended() {
     assert!(with >= n_system, "{with} of a system prompt of {n_system}");
     assert!(without < n_system, "{without}: the checkpoint makes no difference");
 }
+
+#[tokio::test]
+async fn a_raw_prompt_that_goes_on_with_an_answer_computes_only_what_is_new() {
+    let house = House::new(says("then the moth and the other thing")).await;
+    let card = house.handle.card().unwrap();
+    let ask = async |text: &str| {
+        let prompt = house.handle.encode_raw(&card, text);
+        let request = Request { notes: prompt.notes, ..greedy(prompt.tokens.clone(), 100) };
+        (prompt.tokens, house.answer(request).await)
+    };
+    let (prompt, first) = ask("<|start|>Once there was a moth, ").await;
+    let retold = card.text.encode_plain(&first.text);
+    assert_ne!(retold, first.tokens, "the text tokenises as it was generated, so this shows nothing");
+
+    let (next, second) = ask(&format!("<|start|>Once there was a moth, {} and so on", first.text)).await;
+    let earlier = [&prompt[..], &first.tokens].concat();
+    assert!(next.starts_with(&earlier), "{earlier:?} {next:?}");
+    assert_eq!(second.usage.n_reused, earlier.len());
+    assert_eq!(house.handle.last_record().unwrap().n_spliced, first.tokens.len());
+
+    // Where something else follows, the text is cut as if nothing had been answered.
+    let other = "<|start|>Once there was a moth, then the other moth and the thing";
+    assert_eq!(ask(other).await.0, card.text.encode_raw(other));
+    house.close().await;
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::{ChatPrompt, EngineHandle, ModelCard, PromptNotes, RequestId};
+use engine::{EncodedPrompt, EngineHandle, ModelCard, PromptNotes, RequestId};
 use text::{Chat, Constraint, OutputFormat, TokenId};
 use tokio::task::spawn_blocking;
 
@@ -39,10 +39,13 @@ impl Prompt {
         let param = self.param();
         let (tokens, notes) = match self {
             Prompt::Chat(chat) => {
-                let ChatPrompt { tokens, notes } = engine.encode_chat(card, &chat)?;
+                let EncodedPrompt { tokens, notes } = engine.encode_chat(card, &chat)?;
                 (tokens, notes)
             }
-            Prompt::Text(text) => (card.text.encode_raw(&text), PromptNotes::default()),
+            Prompt::Text(text) => {
+                let EncodedPrompt { tokens, notes } = engine.encode_raw(card, &text);
+                (tokens, notes)
+            }
             Prompt::Tokens(tokens) => {
                 let n_vocab = card.text.n_vocab();
                 match tokens.iter().find(|token| **token as usize >= n_vocab) {
