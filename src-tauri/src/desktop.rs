@@ -6,10 +6,12 @@
 mod commands;
 mod host;
 mod identity;
+mod links;
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
 mod menu_bar;
+mod motion;
 mod page;
 mod placement;
 mod quit;
@@ -21,12 +23,16 @@ mod termination;
 mod tray;
 mod tray_host;
 mod tray_view;
+#[cfg(target_os = "linux")]
+mod web_processes;
 mod window;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use tauri::WindowEvent;
 use tauri::{AppHandle, Manager, RunEvent};
 use tokio::runtime::Runtime;
 
@@ -55,6 +61,10 @@ pub(crate) fn run(runtime: &Runtime, settings: Settings) -> ExitCode {
         Err(line) => return fail(&line),
     };
     logs.open_terminal();
+    #[cfg(target_os = "linux")]
+    if gtk::init().is_err() {
+        return fail(&"the display does not open; start the server with `samovar serve`");
+    }
     tauri::async_runtime::set(runtime.handle().clone());
     let _entered = runtime.enter();
     // Registered first: a signal at any later moment is a drain, not a kill.
@@ -114,7 +124,7 @@ fn set_up(app: &AppHandle, host: &Arc<Host>) -> tauri::Result<()> {
         macos::install(host);
     }
     let tray = tray::Tray::new(app, &host.settings().folders.data.join("tray"))?;
-    tauri::async_runtime::spawn(tray::follow(app.clone(), Arc::clone(host), tray));
+    tauri::async_runtime::spawn(tray::follow(app.clone(), Arc::clone(host), tray, motion::follow()));
     if !tray_host::is_there() {
         tracing::info!("no tray host: the window opens instead");
         window::open(app);
@@ -132,6 +142,8 @@ fn on_event(app: &AppHandle, host: &Arc<Host>, event: RunEvent) {
         }
         // Reached without a drain where the system ends us by itself.
         RunEvent::Exit if !host.has_ended() => host.drain_blocking(LAST_DRAIN),
+        #[cfg(target_os = "linux")]
+        RunEvent::WindowEvent { event: WindowEvent::Destroyed, .. } => web_processes::end_soon(app),
         #[cfg(target_os = "macos")]
         RunEvent::Reopen { .. } => window::open(app),
         _ => {}

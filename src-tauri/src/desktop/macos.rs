@@ -29,7 +29,8 @@ use objc2::rc::Retained;
 use objc2::runtime::{AnyClass, AnyObject, Imp, NSObjectProtocol, ProtocolObject, Sel};
 use objc2::{MainThreadMarker, ffi, msg_send, sel};
 use objc2_app_kit::{
-    NSApplication, NSWorkspace, NSWorkspaceDidWakeNotification, NSWorkspaceWillSleepNotification,
+    NSApplication, NSWorkspace, NSWorkspaceAccessibilityDisplayOptionsDidChangeNotification,
+    NSWorkspaceDidWakeNotification, NSWorkspaceWillSleepNotification,
 };
 use objc2_foundation::{
     NSActivityOptions, NSAppleEventDescriptor, NSAppleEventManager, NSNotification, NSNotificationName,
@@ -37,6 +38,7 @@ use objc2_foundation::{
 };
 
 use super::host::Host;
+use super::motion::Motion;
 use super::quit::{Asker, is_busy};
 use super::termination::{Reply, Surroundings, Termination, asker};
 
@@ -230,6 +232,17 @@ fn tell_sleep_and_wake() {
     let (sleep, wake) = unsafe { (NSWorkspaceWillSleepNotification, NSWorkspaceDidWakeNotification) };
     observe(sleep, || tracing::info!("the Mac goes to sleep; what runs pauses"));
     observe(wake, || tracing::info!("the Mac is awake again; what ran goes on"));
+}
+
+/// Tell what the user wants, now and whenever a setting for how things are shown has changed.
+pub(crate) fn listen_for_motion(tell: impl Fn(Motion) + Send + 'static) {
+    let tell = move || {
+        let is_still = NSWorkspace::sharedWorkspace().accessibilityDisplayShouldReduceMotion();
+        tell(if is_still { Motion::Still } else { Motion::Moving });
+    };
+    tell();
+    // SAFETY: a constant of AppKit.
+    observe(unsafe { NSWorkspaceAccessibilityDisplayOptionsDidChangeNotification }, tell);
 }
 
 fn observe(name: &NSNotificationName, tell: impl Fn() + Send + 'static) {

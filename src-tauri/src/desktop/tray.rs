@@ -10,9 +10,11 @@ use tauri::image::Image;
 use tauri::menu::{Menu, MenuItem, PredefinedMenuItem};
 use tauri::tray::{TrayIcon, TrayIconBuilder};
 use tauri::{AppHandle, Wry, include_image};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::host::{Host, Serving, Stage};
+use super::motion::Motion;
 use super::tray_view::{Icon, Item, Steam, Surroundings, TrayView, problem_view, view};
 use super::window;
 
@@ -113,9 +115,15 @@ fn has_same_shape(old: &[Item], new: &[Item]) -> bool {
             .all(|(old, new)| old == new || matches!((old, new), (Item::Text(_), Item::Text(_))))
 }
 
+/// What the steam's pictures alternate by.
+struct Steaming {
+    since: Instant,
+    motion: watch::Receiver<Motion>,
+}
+
 /// Keep the tray true until the app ends.
-pub(crate) async fn follow(app: AppHandle, host: Arc<Host>, mut tray: Tray) {
-    let since = Instant::now();
+pub(crate) async fn follow(app: AppHandle, host: Arc<Host>, mut tray: Tray, motion: watch::Receiver<Motion>) {
+    let steam = Steaming { since: Instant::now(), motion };
     let mut stage = host.watch();
     loop {
         let stage_now = stage.borrow_and_update().clone();
@@ -130,7 +138,7 @@ pub(crate) async fn follow(app: AppHandle, host: Arc<Host>, mut tray: Tray) {
             }
             Stage::Serving(serving) => {
                 tokio::select! {
-                    () = follow_engine(&app, &serving, since, &mut tray) => return,
+                    () = follow_engine(&app, &serving, &steam, &mut tray) => return,
                     changed = stage.changed() => if changed.is_err() { return },
                 }
             }
@@ -140,7 +148,7 @@ pub(crate) async fn follow(app: AppHandle, host: Arc<Host>, mut tray: Tray) {
 }
 
 /// Keep the tray true until the engine has ended.
-async fn follow_engine(app: &AppHandle, serving: &Serving, since: Instant, tray: &mut Tray) {
+async fn follow_engine(app: &AppHandle, serving: &Serving, steam: &Steaming, tray: &mut Tray) {
     let (mut state, mut stats) = (serving.engine.watch_state(), serving.engine.watch_stats());
     let mut has_failed = false;
     loop {
@@ -149,7 +157,8 @@ async fn follow_engine(app: &AppHandle, serving: &Serving, since: Instant, tray:
         let around = Surroundings {
             model: serving.engine.card().map(|card| card.name.clone()).or_else(|| serving.model.clone()),
             address: serving.address.to_string(),
-            since,
+            since: steam.since,
+            motion: *steam.motion.borrow(),
             now: Instant::now(),
         };
         tray.show(view(&state_now, &stats_now, &around));

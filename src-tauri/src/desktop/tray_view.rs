@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use engine::{After, NotReady, PoolCounts, Readiness, State, Stats, readiness};
 
 use super::commands::Action;
+use super::motion::Motion;
 
 /// Everything the tray shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,7 @@ pub(crate) struct Surroundings {
     pub(crate) address: String,
     /// When the app started; what the steam's pictures alternate by.
     pub(crate) since: Instant,
+    pub(crate) motion: Motion,
     pub(crate) now: Instant,
 }
 
@@ -148,10 +150,10 @@ fn icon(state: &State, stats: &Stats, readiness: &Readiness, around: &Surroundin
     }
 }
 
-/// One picture a second.
+/// One picture a second, or always the same.
 fn steam(around: &Surroundings) -> Steam {
     let seconds = around.now.saturating_duration_since(around.since).as_secs();
-    if seconds % 2 == 1 { Steam::Second } else { Steam::First }
+    if around.motion == Motion::Moving && seconds % 2 == 1 { Steam::Second } else { Steam::First }
 }
 
 /// `Pool ▓▓▓▓▓░░░░░ 46 % · 2 running · 1 waiting`
@@ -222,6 +224,7 @@ mod tests {
             model: model.map(str::to_owned),
             address: "127.0.0.1:8642".to_owned(),
             since,
+            motion: Motion::Moving,
             now,
         };
         let pool = |held| PoolCounts { held, free: 1000 - held, total: 1000, ..PoolCounts::default() };
@@ -331,16 +334,17 @@ mod tests {
     }
 
     #[test]
-    fn steam_has_one_picture_a_second() {
+    fn steam_has_one_picture_a_second_and_stands_still_for_those_who_want_that() {
         let since = Instant::now();
-        let icon_after = |seconds| {
+        let icon_after = |seconds, motion| {
             let now = since + Duration::from_secs(seconds);
             let stats = Stats { n_running: 1, heartbeat: now, ..Stats::default() };
-            let around = Surroundings { model: None, address: String::new(), since, now };
+            let around = Surroundings { model: None, address: String::new(), since, motion, now };
             view(&State::Ready, &stats, &around).icon
         };
-        assert_eq!(icon_after(4), Icon::Busy(Steam::First));
-        assert_eq!(icon_after(5), Icon::Busy(Steam::Second));
+        assert_eq!(icon_after(4, Motion::Moving), Icon::Busy(Steam::First));
+        assert_eq!(icon_after(5, Motion::Moving), Icon::Busy(Steam::Second));
+        assert_eq!(icon_after(5, Motion::Still), Icon::Busy(Steam::First));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The one window: made when it is opened, gone when it is closed, and with it the web view's processes.
 
+use tauri::webview::NewWindowResponse;
 use tauri::{
     AppHandle, LogicalPosition, LogicalSize, Manager, Position, Rect, Size, WebviewUrl, WebviewWindow,
 };
 
-use super::host_of;
 use super::placement::{Area, place};
 use super::tray;
+use super::{host_of, links};
 
 /// Its name, which the capabilities name too.
 const LABEL: &str = "main";
@@ -64,7 +65,12 @@ fn make(app: &AppHandle) -> tauri::Result<WebviewWindow> {
         .inner_size(WIDTH, HEIGHT)
         .min_inner_size(320.0, 400.0)
         .data_directory(host.settings().folders.data.join("window"))
-        .initialization_script(KEYS);
+        .initialization_script(KEYS)
+        .on_navigation(links::is_ours)
+        .on_new_window(|url, _| {
+            links::open_outside(&url);
+            NewWindowResponse::Deny
+        });
     if let Some(monitor) = app.primary_monitor()? {
         let scale = monitor.scale_factor();
         let work_area = monitor.work_area();

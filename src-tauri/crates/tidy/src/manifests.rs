@@ -30,6 +30,7 @@ pub const HEAVY: &[(&str, &[&str])] = &[
     ("tauri", &["samovar"]),
     ("tauri-build", &["samovar"]),
     ("tauri-plugin-single-instance", &["samovar"]),
+    ("gtk", &["samovar"]),
     ("arboard", &["samovar"]),
     ("zbus", &["samovar"]),
     ("clap", &["samovar"]),
