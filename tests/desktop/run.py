@@ -2,7 +2,7 @@
 """Black box: the real desktop app under a real X server, with a session bus, a window manager and a tray host.
 
     run.py --bin target/debug/samovar --model MODEL.gguf [NAME…]          the tests, or those whose name has NAME in it
-    run.py --bin … --model … --screenshots FOLDER                         pictures of every state instead
+    run.py --bin … --model … --screenshots FOLDER [STATE…]                pictures of the window instead
 
 It starts an X server and a bus of its own, so it neither needs nor touches the screen of whoever runs it.
 """
@@ -15,6 +15,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 INSIDE = "--inside"
+# A window of twice as many pixels fits too.
+SCREEN = "1600x1400"
 
 
 def outside(arguments: list[str]) -> None:
@@ -31,7 +33,7 @@ def outside(arguments: list[str]) -> None:
     panel = Path(environment["XDG_CONFIG_HOME"], "xfce4/xfconf/xfce-perchannel-xml")
     panel.mkdir(parents=True)
     (panel / "xfce4-panel.xml").write_bytes((HERE / "xfce4-panel.xml").read_bytes())
-    command = ["xvfb-run", "--auto-servernum", "--server-args=-screen 0 1280x800x24", "dbus-run-session", "--"]
+    command = ["xvfb-run", "--auto-servernum", f"--server-args=-screen 0 {SCREEN}x24", "dbus-run-session", "--"]
     command += [sys.executable, __file__, INSIDE, folder, *arguments]
     os.execvpe(command[0], command, environment)
 
@@ -50,7 +52,7 @@ def inside(folder: Path, arguments: list[str]) -> int:
 
     setup = Setup(options.bin.resolve(), options.model.resolve(), folder)
     if options.screenshots:
-        return screenshots.take(setup, options.screenshots)
+        return screenshots.take(setup, options.screenshots, options.names)
     return scenes.run(setup, options.names)
 
 

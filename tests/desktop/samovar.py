@@ -44,7 +44,7 @@ class Setup:
 
     def environment(self, data: Path, **settings) -> dict:
         """Settings in lower case, as in `port=0`; None leaves a default alone."""
-        values = {"data_dir": data, "port": 0, "model": self.model, "kv_pool": "256MiB", "drain_timeout": 600,
+        values = {"data_dir": data, "port": 0, "model": self.model, "kv_pool": "256MiB", "drain_timeout": 600, "temperature": 0,
                   "hold_dir": data / "holds", **settings}
         named = {f"SAMOVAR_{name.upper()}": str(value) for name, value in values.items() if value is not None}
         return {**os.environ, **named}
@@ -69,13 +69,18 @@ class Holds:
 class App(Holds):
     """A running app. Leaving its `with` block ends it, also when the test has failed."""
 
-    def __init__(self, setup: Setup, data: Path | None = None, held_at: str | None = None, theme: str | None = None, **settings):
+    def __init__(self, setup: Setup, data: Path | None = None, held_at: str | None = None, theme: str | None = None,
+                 path: Path | None = None, scale: int = 1, **settings):
         self.setup = setup
         self.data = data or setup.data_folder()
         super().__init__(self.data)
         if held_at:
             self.hold(held_at)
         self.environment = setup.environment(self.data, **settings)
+        if path:
+            self.environment["PATH"] = f"{path}:{os.environ['PATH']}"
+        if scale != 1:
+            self.environment["GDK_SCALE"] = str(scale)
         if theme:
             self.environment["GTK_THEME"] = theme
         self.port = None
@@ -140,11 +145,11 @@ class App(Holds):
 class Answer:
     """An answer that streams in the background."""
 
-    def __init__(self, app: App, words: str = "Tell me about tea.", max_tokens: int = 60):
+    def __init__(self, app: App, words: str = "Tell me about tea.", max_tokens: int = 60, agent: str | None = None):
         self.events: list[str] = []
         self.has_ended = threading.Event()
         body = {"messages": [{"role": "user", "content": words}], "stream": True, "max_tokens": max_tokens,
-                "temperature": 0, "logit_bias": {}}
+                "temperature": 0, "logit_bias": {}, **({"session_id": agent} if agent else {})}
         self.thread = threading.Thread(target=self._read, args=(app.port, body), daemon=True)
         self.thread.start()
 
@@ -192,13 +197,13 @@ def children_of(pid: int) -> dict[int, str]:
         found.update({child: names[child] for child in more})
 
 
-def resident_mb(pid: int) -> float:
-    """Memory of a process that no other shares and its share of the rest, in MB."""
+def memory_mb(pid: int, line: str) -> float:
+    """A line of what the kernel says about a process's memory, in MB: all that is resident, or what no file has."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0.0
-    return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1000
+    return next(int(row.split()[1]) for row in rollup.splitlines() if row.startswith(f"{line}:")) / 1000
 
 
 def needs(program: str) -> str:

@@ -1,6 +1,7 @@
 """The tests. A name is what a user may rely on."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import time
 import traceback
 
 import screen
-from samovar import Answer, App, Setup, children_of, eventually, resident_mb
+from samovar import Answer, App, Setup, children_of, eventually, memory_mb
 from screen import Tray
 from webdriver import DrivenApp
 
@@ -20,19 +21,59 @@ def the_first_start_shows_progress_and_the_chat_answers(setup: Setup) -> None:
         app.wait_until_listening()
         app.wait_until_held("load_half")
         tray = Tray(app.pid)
-        tray.wait_for("○ Loading")
-        app.wait_for_text("Loading")
-        progress = app.status()["load"]["progress"]
+        eventually("the tray counts", lambda: 0 < percent(tray.line("○ Loading")) < 100)
+        eventually("the window counts", lambda: 0 < percent(app.text_of(".state")) < 100)
         app.release("load_half")
         app.wait_until_ready()
-        assert app.status()["load"]["progress"] > progress, "the load's progress did not move"
         tray.wait_for(f"● Ready · {setup.model.stem}")
         tray.wait_for(f"127.0.0.1:{app.port}")
         app.type("textarea", "What is the capital of France?\ue007")
-        app.wait_for_text("tok/s")
-        text = app.text()
-        assert "France" in text and app.status()["totals"]["generated_tokens"] > 0, text
+        assert "Paris" in app.wait_for_text("tok/s")
+        app.type("textarea", "And of Italy?\ue007")
+        eventually("the second answer says what it reused", lambda: re.search(r"\d+ reused · \d+ new · [\d.]+\stok/s", app.text()))
         tray.choose("Quit Samovar")
+        assert app.wait_for_exit() == 0
+
+
+def an_answer_stops_by_key_and_is_asked_again_by_button(setup: Setup) -> None:
+    with driven(setup) as app:
+        app.type("textarea", "Tell me a long story about a samovar.\ue007")
+        eventually("the answer has begun", lambda: app.text_of(".text"))
+        app.type("textarea", "\ue00c")
+        app.wait_for_text("stopped · ")
+        eventually("nothing runs", lambda: not app.status()["active"])
+        app.press("Retry")
+        eventually("it runs again", lambda: app.status()["active"])
+        eventually("the answer has begun", lambda: app.text_of(".text"))
+        app.press("Stop")
+        app.wait_for_text("stopped · ")
+        app.press("Copy")
+        text = app.run("return document.querySelector('.text').textContent").split()
+        eventually("the answer is on the clipboard", lambda: text and text[0] in screen.clipboard())
+        app.signal()
+        assert app.wait_for_exit() == 0
+
+
+def a_link_in_an_answer_opens_in_the_browser_and_not_in_the_window(setup: Setup) -> None:
+    data = setup.data_folder()
+    opened = data / "opened"
+    browser = data / "bin" / "xdg-open"
+    browser.parent.mkdir()
+    browser.write_text(f'#!/bin/sh\necho "$1" >>"{opened}"\n')
+    browser.chmod(0o700)
+    with driven(setup, data=data, path=browser.parent) as app:
+        page = app.run("return location.href")
+        for target in ("_blank", "_self"):
+            app.run(f"""
+                const link = Object.assign(document.createElement('a'), {{
+                  href: 'https://example.com/{target}', target: '{target}', textContent: '{target}', id: '{target}'}});
+                document.querySelector('main').append(link)""")
+            app.click(f"#{target}")
+        eventually("the browser was asked", opened.exists)
+        app.wait_for_text("Ready")
+        assert opened.read_text() == "https://example.com/_blank\n"
+        assert app.run("return location.href") == page
+        app.signal()
         assert app.wait_for_exit() == 0
 
 
@@ -61,6 +102,23 @@ def cancel_quit_takes_requests_again(setup: Setup) -> None:
         assert Answer(app, max_tokens=4).is_complete()
         app.signal()
         assert app.wait_for_exit() == 0
+
+
+def the_window_shows_a_quit_and_takes_it_back_or_hurries_it(setup: Setup) -> None:
+    with driven(setup) as app:
+        answer = held_answer(app)
+        app.press("Menu")
+        app.press("Quit Samovar")
+        app.wait_for_text("Finishing 1 request")
+        assert app.run("return document.querySelector('textarea').disabled")
+        app.press("Cancel Quit")
+        app.wait_for_text("Answering")
+        assert not answer.has_ended.is_set()
+        app.press("Menu")
+        app.press("Quit Samovar")
+        app.press("Quit Now")
+        assert any("interrupted" in event for event in answer.wait())
+        assert app.wait_for_exit() == 3
 
 
 def quit_now_ends_streams_with_an_error_and_exits_with_3(setup: Setup) -> None:
@@ -112,19 +170,24 @@ def a_second_launch_shows_the_window_of_the_first(setup: Setup) -> None:
 def a_closed_window_takes_its_processes_with_it_and_opens_again(setup: Setup) -> None:
     with started(setup) as app:
         tray = Tray(app.pid)
-        before = resident_mb(app.pid)
-        for turn in ("first", "second"):
+        print(f"  before: {memory(app)}")
+        draft = ""
+        for turn in ("first", "second", "third"):
             tray.choose("Open Chat")
             window = screen.wait_for_window(app.pid)
             eventually("the page is drawn", lambda: screen.n_colours(window) > 16)
-            web = web_processes(app)
-            assert web, "no process of the web view was found"
-            print(f"  {turn} window: app {resident_mb(app.pid):.0f} MB (before {before:.0f}), "
-                  + ", ".join(f"{name} {resident_mb(pid):.0f} MB" for pid, name in web.items()))
+            assert web_processes(app), "no process of the web view was found"
+            # What was written before is there again, and more is written.
+            eventually("the draft is back", lambda: screen.text_in(window) == draft)
+            screen.press(window, "End")
+            screen.write(window, f"{turn} ")
+            draft += f"{turn} "
+            eventually("the draft is written", lambda: screen.text_in(window) == draft)
+            print(f"  {turn} window: {memory(app)}")
             screen.close(window)
             screen.wait_for_no_window(app.pid)
             eventually("the web view's processes are gone", lambda: not web_processes(app))
-            print(f"  closed: app {resident_mb(app.pid):.0f} MB, no process of the web view")
+            print(f"  closed: {memory(app)}")
         assert app.get("/health/ready")[0] == 200
         app.signal()
         assert app.wait_for_exit() == 0
@@ -147,6 +210,14 @@ def a_taken_port_names_its_holder_and_offers_ways_out(setup: Setup) -> None:
             app.wait_until_ready()
             tray.choose("Quit Samovar")
             assert app.wait_for_exit() == 0
+        with DrivenApp(setup, port=port) as app:
+            app.begin()
+            assert str(os.getpid()) in app.wait_for_text(f"Port {port} is in use by python3")
+            app.press("Use Another Port")
+            assert app.wait_until_listening() != port
+            app.wait_for_text("Ready")
+            app.signal()
+            assert app.wait_for_exit() == 0
         with App(setup, port=port) as app:
             tray = Tray(app.pid)
             tray.wait_for(f"Port {port} is in use")
@@ -162,18 +233,22 @@ def a_failed_load_stays_up_with_its_cause_until_it_is_mended(setup: Setup) -> No
     data = setup.data_folder()
     model = data / "model.gguf"
     model.write_bytes(b"no model at all")
-    with App(setup, data=data, model=model) as app:
+    with DrivenApp(setup, data=data, model=model) as app:
+        app.begin()
         app.wait_until_listening()
         tray = Tray(app.pid)
         tray.wait_for("× Failed")
-        screen.wait_for_window(app.pid)
+        app.wait_for_text("The model could not be loaded.")
         status = app.status()
         assert status["state"] == "failed" and str(model) in status["cause"], status
+        tray.choose("Retry")
+        tray.wait_for("× Failed")
         model.unlink()
         model.symlink_to(setup.model)
-        tray.choose("Retry")
+        app.press("Retry")
         app.wait_until_ready()
         tray.wait_for("● Ready")
+        app.wait_for_text("Ready")
         tray.choose("Quit Samovar")
         assert app.wait_for_exit() == 0
 
@@ -182,7 +257,7 @@ def copy_address_puts_the_address_on_the_clipboard(setup: Setup) -> None:
     with started(setup) as app:
         Tray(app.pid).choose("Copy Address")
         want = f"http://127.0.0.1:{app.port}"
-        eventually("the address is on the clipboard", lambda: screen.run("xclip", "-o", "-selection", "clipboard") == want)
+        eventually("the address is on the clipboard", lambda: screen.clipboard() == want)
         app.signal()
         assert app.wait_for_exit() == 0
 
@@ -216,6 +291,24 @@ def started(setup: Setup, **settings) -> App:
     return Ready(setup, **settings)
 
 
+def driven(setup: Setup, **settings) -> DrivenApp:
+    """Ready, with a driver at its window, in a `with`."""
+
+    class Ready(DrivenApp):
+        def __enter__(self):
+            super().__enter__()
+            try:
+                self.begin(lambda: Tray(self.pid).choose("Open Chat"))
+                self.wait_until_ready()
+                self.wait_for_text("Ready")
+            except BaseException:
+                self.__exit__(*sys.exc_info())
+                raise
+            return self
+
+    return Ready(setup, **settings)
+
+
 def held_answer(app: App) -> Answer:
     """An answer that has begun and stands still until the test releases `step`."""
     answer = Answer(app)
@@ -229,12 +322,27 @@ def web_processes(app: App) -> dict[int, str]:
     return {pid: name for pid, name in children_of(app.pid).items() if name.startswith("WebKit") or name == "bwrap"}
 
 
+def memory(app: App) -> str:
+    """Resident sizes, and in brackets how much of them is in no file."""
+    names = {app.pid: "app", **web_processes(app)}
+    return ", ".join(f"{name} {memory_mb(pid, 'Rss'):.0f} MB ({memory_mb(pid, 'Pss_Anon'):.0f})" for pid, name in names.items())
+
+
+def percent(text: str) -> int:
+    """The first percentage in a text; 0 where there is none."""
+    found = re.search(r"(\d+).%", text)
+    return int(found.group(1)) if found else 0
+
+
 # Before there is a tray host, and with one.
 WITHOUT_TRAY = [without_a_tray_host_the_window_opens_and_ctrl_q_quits]
 WITH_TRAY = [
     the_first_start_shows_progress_and_the_chat_answers,
+    an_answer_stops_by_key_and_is_asked_again_by_button,
+    a_link_in_an_answer_opens_in_the_browser_and_not_in_the_window,
     quitting_during_an_answer_completes_it_and_exits_with_0,
     cancel_quit_takes_requests_again,
+    the_window_shows_a_quit_and_takes_it_back_or_hurries_it,
     quit_now_ends_streams_with_an_error_and_exits_with_3,
     a_second_signal_ends_a_drain_at_once,
     an_idle_app_quits_at_once_by_menu_and_by_signal,

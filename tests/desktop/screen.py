@@ -123,6 +123,24 @@ def press(window: str, key: str) -> None:
     run("xdotool", "key", "--clearmodifiers", key)
 
 
+def write(window: str, text: str) -> None:
+    run("xdotool", "windowactivate", "--sync", window)
+    run("xdotool", "type", "--clearmodifiers", text)
+
+
+def text_in(window: str) -> str:
+    """What the field that has the focus says."""
+    # An empty field copies nothing, so what is on the clipboard must be ours to know.
+    subprocess.run(["xclip", "-selection", "clipboard"], input=b"", check=True)
+    press(window, "ctrl+a")
+    press(window, "ctrl+c")
+    return clipboard()
+
+
+def clipboard() -> str:
+    return run("xclip", "-o", "-selection", "clipboard")
+
+
 def n_colours(window: str) -> int:
     """How many colours a window has: an empty one has next to none."""
     return int(run("import", "-window", window, "-format", "%k", "info:-") or 0)

@@ -9,7 +9,6 @@ from screen import Tray
 from webdriver import DrivenApp
 
 THEMES = {"light": "Adwaita", "dark": "Adwaita:dark"}
-QUESTION = "What is a samovar? Answer in one short paragraph.\ue007"
 
 
 def loading(app: DrivenApp) -> None:
@@ -18,25 +17,30 @@ def loading(app: DrivenApp) -> None:
 
 
 def ready(app: DrivenApp) -> None:
-    ask(app, "What is the capital of France?\ue007")
+    app.wait_until_ready()
+    for n, words in enumerate(("What is the capital of France?", "Name three kinds of tea as a Markdown list."), 1):
+        app.type("textarea", f"{words}\ue007")
+        eventually("it is answered", lambda: app.text().count("tok/s") == n)
 
 
 def busy(app: DrivenApp) -> None:
-    """Three long answers beside the window's own."""
-    answers = [Answer(app, f"Tell me a long story about {what}.", 4000) for what in ("tea", "the sea", "a bee")]
-    for answer in answers:
-        answer.wait_until_it_writes()
-    app.wait_until_ready()
-    app.type("textarea", QUESTION)
+    """Three long answers beside the window's own, and what they take."""
+    ready(app)
+    for agent in ("research", "notes", "mail"):
+        Answer(app, f"Write a long story about {agent}.", 4000, agent).wait_until_it_writes()
+    app.click(".strip")
     eventually("the pool fills", lambda: app.status()["pool"]["utilization"] > 60)
     hold(app)
+    # The next look at the server has the numbers of the held step.
+    app.wait_for_text("Up for")
 
 
 def draining(app: DrivenApp) -> None:
     app.wait_until_ready()
-    app.type("textarea", QUESTION)
+    app.type("textarea", "Tell me a long story about a samovar.\ue007")
     answer = Answer(app, "Tell me a long story about tea.", 4000)
     answer.wait_until_it_writes()
+    eventually("some of it is there", lambda: len(app.text_of(".text")) > 300)
     hold(app)
     Tray(app.pid).choose("Quit Samovar")
     Tray(app.pid).wait_for("Finishing")
@@ -47,19 +51,14 @@ def failed(app: DrivenApp) -> None:
     app.wait_for_text("Retry")
 
 
+# Each with what the app is started with.
 STATES = {
     "loading": (loading, {"held_at": "load_half"}),
     "ready": (ready, {}),
-    "busy": (busy, {"kv_pool": "48MiB"}),
+    "busy": (busy, {"kv_pool": "256MiB"}),
     "draining": (draining, {"drain_timeout": 30}),
     "failed": (failed, {"model": "/nonexistent/model.gguf"}),
 }
-
-
-def ask(app: DrivenApp, words: str) -> None:
-    app.wait_until_ready()
-    app.type("textarea", words)
-    app.wait_for_text("tok/s")
 
 
 def hold(app: DrivenApp) -> None:
@@ -67,12 +66,14 @@ def hold(app: DrivenApp) -> None:
     app.wait_until_held("step")
 
 
-def take(setup: Setup, folder: Path) -> int:
+def take(setup: Setup, folder: Path, names: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with screen.window_manager(), screen.tray_host():
         for state, (scene, settings) in STATES.items():
+            if names and state not in names:
+                continue
             for theme, name in THEMES.items():
-                with DrivenApp(setup, theme=name, **settings) as app:
+                with DrivenApp(setup, theme=name, scale=2, **settings) as app:
                     app.begin(lambda: Tray(app.pid).choose("Open Chat"))
                     app.wait_until_listening()
                     scene(app)

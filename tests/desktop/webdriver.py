@@ -1,6 +1,8 @@
 """A small WebDriver client for the app's own web view."""
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import urllib.error
@@ -46,11 +48,12 @@ class DrivenApp(App):
         except OSError:
             return False
 
-    def begin(self, open_window) -> None:
-        """Start the app, have its window opened, and take hold of that."""
+    def begin(self, open_window=None) -> None:
+        """Start the app, have its window opened if it does not open by itself, and take hold of that."""
         with ThreadPoolExecutor(1) as driver:
             session = driver.submit(self._begin)
-            open_window()
+            if open_window:
+                open_window()
             self.session = "/session/" + session.result()["sessionId"]
 
     def _begin(self):
@@ -84,18 +87,30 @@ class DrivenApp(App):
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()[:500]}") from None
 
-    def find(self, css: str) -> str:
+    def find(self, what: str, using: str = "css selector") -> str:
         def look():
-            found = self._ask("POST", self.session + "/elements", {"using": "css selector", "value": css})
+            found = self._ask("POST", self.session + "/elements", {"using": using, "value": what})
             return found[0][ELEMENT] if found else None
 
-        return eventually(f"the page has {css}", look)
+        return eventually(f"the page has {what}", look)
 
     def type(self, css: str, text: str) -> None:
         self._ask("POST", f"{self.session}/element/{self.find(css)}/value", {"text": text})
 
     def click(self, css: str) -> None:
         self._ask("POST", f"{self.session}/element/{self.find(css)}/click", {})
+
+    def press(self, name: str) -> None:
+        """Click the button of that name."""
+        button = self.find(f"//button[normalize-space()='{name}' or @aria-label='{name}']", "xpath")
+        self._ask("POST", f"{self.session}/element/{button}/click", {})
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        os.kill(self.pid, number)
+
+    def text_of(self, css: str) -> str:
+        """Of the first that is there; empty when none is."""
+        return self.run(f"return document.querySelector({css!r})?.innerText ?? ''")
 
     def run(self, script: str):
         return self._ask("POST", self.session + "/execute/sync", {"script": script, "args": []})
