@@ -38,16 +38,24 @@ ui/dist/.built: ui/node_modules/.installed $(UI_FILES)
 	cd ui && npm run --silent build
 	touch $@
 
+# A Mac always has a screen.
+SCREEN := $(or $(filter Darwin,$(shell uname -s)),$(DISPLAY),$(WAYLAND_DISPLAY))
+define QUESTION
+@printf '\nWhen it is ready, ask it something from another terminal:\n\n'
+@printf '  curl http://127.0.0.1:%s/v1/chat/completions -H "Content-Type: application/json" \\\n' $(PORT)
+@printf '    -d '\''{"messages":[{"role":"user","content":"What is the capital of France?"}]}'\''\n\n'
+endef
+
 .PHONY: run run-desktop run-server
-run: run-server ## Build Samovar and start its server with the starter model
-run-desktop: setup models-starter ui ## Build the app with its tray and window and start it (Linux with a screen)
+run: $(if $(SCREEN),run-desktop,run-server) ## Build Samovar and start it with the starter model: the app, or the server where there is no screen
+run-desktop: setup models-starter ui ## The app with its tray and window
 	cargo build --release --locked --features desktop
+	@printf '\nSamovar is in the tray: choose Open Chat there. Without a tray its window opens.\n'
+	$(QUESTION)
 	@SAMOVAR_PORT=$(PORT) SAMOVAR_MODEL=$(STARTER) exec target/release/samovar
-run-server: setup-server models-starter ui
+run-server: setup-server models-starter ui ## The server alone
 	cargo build --release --locked
-	@printf '\nWhen it says "ready", ask it something from another terminal:\n\n'
-	@printf '  curl http://127.0.0.1:%s/v1/chat/completions -H "Content-Type: application/json" \\\n' $(PORT)
-	@printf '    -d '\''{"messages":[{"role":"user","content":"What is the capital of France?"}]}'\''\n\n'
+	$(QUESTION)
 	@exec target/release/samovar serve --port $(PORT) --model $(STARTER)
 
 .PHONY: test
@@ -63,7 +71,9 @@ test: setup-test models check $(CLIENTS)/ready ## Run every test
 DESKTOP_RUN := python3 tests/desktop/run.py --bin target/debug/samovar --model $(STARTER)
 
 .PHONY: desktop-test screenshots
-desktop-test: setup-desktop models-starter ui ## Drive the real window and the tray's menu (Linux)
+desktop-test: setup-desktop models-starter ui ## Lint and test the app, and drive its real window and the tray's menu (Linux)
+	cargo clippy --all-targets --locked --features desktop -- -D warnings
+	cargo test --locked --features desktop --bin samovar
 	cargo build --locked --features desktop
 	$(DESKTOP_RUN)
 screenshots: setup-desktop models-starter ui ## Take pictures of the real window in every state, light and dark (Linux)
@@ -72,7 +82,8 @@ screenshots: setup-desktop models-starter ui ## Take pictures of the real window
 
 .PHONY: deb icons
 deb: setup ui ## Make a Debian package of the app
-	npx --yes @tauri-apps/cli@2.12.5 build --bundles deb --features desktop
+	npx --yes @tauri-apps/cli@2.12.5 build --bundles deb --features desktop \
+	  --config '{"build": {"beforeBundleCommand": "strip --strip-debug target/release/samovar"}}'
 icons: ## Draw the icons again from their SVG sources
 	src-tauri/dev/icons.py
 
