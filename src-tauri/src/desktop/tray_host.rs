@@ -5,12 +5,13 @@
 pub(crate) fn is_there() -> bool {
     let ask = || {
         let bus = zbus::blocking::Connection::session()?;
-        let watcher = zbus::blocking::Proxy::new(
-            &bus,
-            "org.kde.StatusNotifierWatcher",
-            "/StatusNotifierWatcher",
-            "org.kde.StatusNotifierWatcher",
-        )?;
+        // Asked once, so nothing is to be kept up to date, which zbus would complain about where nobody answers.
+        let watcher = zbus::blocking::proxy::Builder::<zbus::blocking::Proxy<'_>>::new(&bus)
+            .destination("org.kde.StatusNotifierWatcher")?
+            .path("/StatusNotifierWatcher")?
+            .interface("org.kde.StatusNotifierWatcher")?
+            .cache_properties(zbus::proxy::CacheProperties::No)
+            .build()?;
         watcher.get_property::<bool>("IsStatusNotifierHostRegistered")
     };
     ask().unwrap_or_else(|error: zbus::Error| {

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -17,15 +18,20 @@ const NAME: &str = "WebKitNetworkPr";
 /// What a page said last is in its local storage's file within half a second, and nothing else of it is kept.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
+/// How many windows have been closed; only the last one's waiter acts, for its writes are the youngest.
+static N_CLOSED: AtomicU64 = AtomicU64::new(0);
+
 /// End what the closed window has left, unless another one is opened meanwhile.
 pub(crate) fn end_soon(app: &AppHandle) {
     let app = app.clone();
+    let n_closed = N_CLOSED.fetch_add(1, Ordering::Relaxed) + 1;
     tauri::async_runtime::spawn(async move {
         tokio::time::sleep(LAST_WRITES).await;
         let in_loop = app.clone();
         // On the main thread no window is opened between the look and the end.
         let asked = app.run_on_main_thread(move || {
             if in_loop.webview_windows().is_empty()
+                && N_CLOSED.load(Ordering::Relaxed) == n_closed
                 && let Err(error) = end_left_over()
             {
                 tracing::warn!(%error, "a process of the closed window is left over");
