@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::harness::server::samovar;
-use crate::harness::{SMOLLM2, Samovar, Setup, eventually};
+use crate::harness::{GEMMA3, SMOLLM2, Samovar, Setup, eventually};
 use crate::warmth::{Answer, complete, metric, prose, restarted, stopped};
 
 fn segments(data: &Path) -> Vec<PathBuf> {
@@ -29,6 +29,10 @@ fn disk_bytes(data: &Path) -> u64 {
 
 #[test]
 fn damaged_files_are_a_miss_with_a_reason_and_the_answer_is_the_same() {
+    [SMOLLM2, GEMMA3].into_iter().for_each(check_damaged_files);
+}
+
+fn check_damaged_files(model: &str) {
     type Damage = fn(&mut Vec<u8>);
     let damages: [(&str, Damage, &str); 4] = [
         ("flipped", |bytes| bytes.iter_mut().skip(3000).step_by(100_000).for_each(|b| *b ^= 0x10), "corrupt"),
@@ -37,7 +41,7 @@ fn damaged_files_are_a_miss_with_a_reason_and_the_answer_is_the_same() {
         // The version in the segment's header.
         ("of another version", |bytes| bytes[8] = 0x7F, ""),
     ];
-    let server = Samovar::ready();
+    let server = Setup::new(model).ready();
     let prompt = prose(20, 300);
     let cold = complete(&server, &prompt, 8);
     let mut setup = stopped(server);
@@ -74,8 +78,12 @@ fn damaged_files_are_a_miss_with_a_reason_and_the_answer_is_the_same() {
 
 #[test]
 fn a_disk_that_refuses_is_said_to_and_saving_goes_on_when_it_takes_bytes_again() {
-    // Segments of one block, so that every block needs a new file.
-    let server = Setup::new(SMOLLM2).with("--store-max", "64MiB").ready();
+    [SMOLLM2, GEMMA3].into_iter().for_each(check_a_disk_that_refuses);
+}
+
+fn check_a_disk_that_refuses(model: &str) {
+    // Segments so small that a few blocks need a new file.
+    let server = Setup::new(model).with("--store-max", "64MiB").ready();
     let folder = server.data().join("store/segments");
     let away = server.data().join("segments-away");
     fs::rename(&folder, &away).unwrap();
@@ -105,7 +113,11 @@ fn a_disk_that_refuses_is_said_to_and_saving_goes_on_when_it_takes_bytes_again()
 
 #[test]
 fn a_disk_as_full_as_its_floor_is_left_alone_and_requests_are_answered() {
-    let server = Setup::new(SMOLLM2).with("--store-floor", "1000TiB").ready();
+    [SMOLLM2, GEMMA3].into_iter().for_each(check_a_full_disk);
+}
+
+fn check_a_full_disk(model: &str) {
+    let server = Setup::new(model).with("--store-floor", "1000TiB").ready();
     let prompt = prose(22, 300);
     let cold = complete(&server, &prompt, 8);
     let status = eventually("the status says so", || {
@@ -123,8 +135,12 @@ fn a_disk_as_full_as_its_floor_is_left_alone_and_requests_are_answered() {
 
 #[test]
 fn the_store_never_takes_more_than_its_cap() {
+    [SMOLLM2, GEMMA3].into_iter().for_each(check_the_cap);
+}
+
+fn check_the_cap(model: &str) {
     const CAP: u64 = 24 << 20;
-    let server = Setup::new(SMOLLM2).with("--store-max", "24MiB").with("--store-floor", "0").ready();
+    let server = Setup::new(model).with("--store-max", "24MiB").with("--store-floor", "0").ready();
     for i in 0..5 {
         complete(&server, &prose(30 + i, 300), 8);
         let taken = disk_bytes(server.data());
@@ -213,7 +229,11 @@ fn is_on_disk(data: &Path, needle: &[u8]) -> bool {
 
 #[test]
 fn a_deleted_agent_leaves_no_bytes_and_another_one_with_the_same_start_is_warm() {
-    let server = Samovar::ready();
+    [SMOLLM2, GEMMA3].into_iter().for_each(check_a_deleted_agent);
+}
+
+fn check_a_deleted_agent(model: &str) {
+    let server = Setup::new(model).ready();
     let ask = |server: &Samovar, agent: &str, salt: usize| {
         let prompt = format!("{} {}", prose(40, 150), prose(salt, 150));
         let body = json!({"prompt": prompt, "max_tokens": 4, "temperature": 0, "ignore_eos": true});
@@ -233,9 +253,7 @@ fn a_deleted_agent_leaves_no_bytes_and_another_one_with_the_same_start_is_warm()
     let [of_gone, of_stays] = ["goes", "stays"].map(|agent| own_tokens(server.data(), agent, n_shared));
     assert!(is_on_disk(server.data(), &of_gone) && is_on_disk(server.data(), &of_stays));
 
-    let mut connection = server.connect();
-    connection.send("DELETE", "/v1/agents/goes", &[], None);
-    let deleted = connection.receive();
+    let deleted = server.delete("/v1/agents/goes");
     assert!((200..300).contains(&deleted.status), "{} {}", deleted.status, deleted.body);
     assert_eq!(server.get("/v1/agents/goes").status, 404);
     eventually("its bytes are gone", || (!is_on_disk(server.data(), &of_gone)).then_some(()));

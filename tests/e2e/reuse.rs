@@ -204,3 +204,23 @@ fn of_two_agents_with_one_system_prompt_the_second_prefills_only_its_own_part() 
     assert_eq!(choices(&second), choices(&cold));
     assert_eq!(choices(&first), choices(&ask(&alone, "one", "marmalade")));
 }
+
+#[test]
+fn with_windows_too_the_second_of_two_agents_prefills_only_its_own_part() {
+    let (system, own) = (tokens(5, 2 * WINDOW), [tokens(6, 40), tokens(7, 40)]);
+    let ask = |server: &Samovar, agent: usize| {
+        let prompt = [system.as_slice(), &own[agent]].concat();
+        let name = format!("agent-{agent}");
+        server.post_with("/v1/completions", &[("X-Session-ID", &name)], &completion(&prompt, 8))
+    };
+    let server = Setup::new(GEMMA3).ready();
+    let (first, second) = (ask(&server, 0), ask(&server, 1));
+    assert_eq!((cached(&first), cached(&second)), (0, system.len()));
+    let alone = Setup::new(GEMMA3).ready();
+    let cold = ask(&alone, 1);
+    assert_eq!(cached(&cold), 0);
+    assert_eq!(choices(&second), choices(&cold));
+    server.delete("/v1/agents/agent-0");
+    let again = ask(&server, 1);
+    assert_eq!((cached(&again), choices(&again)), (system.len() + own[1].len() - 1, choices(&cold)));
+}

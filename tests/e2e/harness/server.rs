@@ -177,6 +177,12 @@ impl Samovar {
         connection.receive()
     }
 
+    pub(crate) fn delete(&self, path: &str) -> Response {
+        let mut connection = self.connect();
+        connection.send("DELETE", path, &[], None);
+        connection.receive()
+    }
+
     /// Ask for an answer as a stream; it is an error not to get one.
     pub(crate) fn stream(&self, path: &str, body: &Value) -> AnswerStream {
         self.try_stream(path, body).unwrap_or_else(|r| panic!("no stream: {} {}", r.status, r.body))
@@ -240,6 +246,14 @@ impl Samovar {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().expect("kill");
         assert!(status.success(), "kill -s {name}");
+    }
+
+    /// The process's resident set.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("kilobytes") * 1024
     }
 
     /// Whether the process has not ended.
