@@ -11,6 +11,7 @@ export MAC RCODESIGN
 
 # A minute at most, so it comes first.
 python3 "$here/tests.py"
+python3 "$here/declared.py" "$MAC/zig/darwin" "$here/symbols" src-tauri/src src-tauri/crates
 # Debian's compiler is not the project's: a lint that only one of them knows is allowed here.
 allowed=(-A unknown_lints)
 # Only build scripts and macros are compiled to run, and none of them runs long enough to be worth optimising.

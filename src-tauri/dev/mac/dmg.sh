@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../../.."
 cache=${1:?cache folder} out=${2:?folder for the image}
 entitlements=src-tauri/macos/entitlements.plist
-features=metal
+features=desktop,metal
 tauri_cli=@tauri-apps/cli@2.12.5
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -50,7 +50,8 @@ on_linux() {
   trap 'rm -rf "$work"' EXIT
   python3 "$here/bundle.py" tauri.conf.json "$CARGO_TARGET_DIR/$CARGO_BUILD_TARGET/release/samovar" "$work" >/dev/null
   "$here/image.sh" "$work/Samovar.app" "$entitlements" "$image"
-  python3 "$here/verify.py" "$image" --entitlements "$entitlements" --symbols "$here/symbols" --version "$version" >"$report"
+  python3 "$here/verify.py" "$image" --entitlements "$entitlements" --symbols "$here/symbols" --version "$version" \
+    --loads AppKit Metal WebKit >"$report"
 }
 
 case $(uname -s) in

@@ -3,7 +3,8 @@
 #   image.sh APP ENTITLEMENTS OUT.dmg
 # Needs xorriso, and RCODESIGN to name the signing tool.
 # A Developer ID certificate comes from APPLE_CERTIFICATE (a .p12 file in base64) and APPLE_CERTIFICATE_PASSWORD, the
-# names that Tauri reads on a Mac; without it a certificate is made for this one image, and macOS will not trust it.
+# names that Tauri reads on a Mac, and Apple's server, or the one that APPLE_TIMESTAMP_URL names, says when it signed;
+# without it a certificate is made for this one image, and macOS will not trust it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 app=${1:?the bundle} entitlements=${2:?the entitlements} out=${3:?the image}
@@ -27,6 +28,7 @@ certificate() (
 certificate >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 if [ -e "$work/signer.p12" ]; then
   signer=(--p12-file "$work/signer.p12" --p12-password-file "$work/password")
+  [ -z "${APPLE_TIMESTAMP_URL:-}" ] || signer+=(--timestamp-url "$APPLE_TIMESTAMP_URL")
 else
   signer=(--pem-file "$work/signer.pem" --timestamp-url none)
 fi

@@ -4,6 +4,7 @@
 Needs the environment that env.sh makes, and RCODESIGN. Nothing here runs what it builds.
 """
 
+import base64
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ import unittest
 import zlib
 
 import bundle
+import declared
 import udif
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -76,10 +78,10 @@ class Scripts(unittest.TestCase):
         cls.make_image(cls.signed_app, cls.signed_image)
 
     @staticmethod
-    def make_image(app: pathlib.Path, out: pathlib.Path):
+    def make_image(app: pathlib.Path, out: pathlib.Path, **given: str):
         command = [HERE / "image.sh", app, ROOT / "src-tauri/macos/entitlements.plist", out]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("APPLE_")}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment | given)
         assert done.returncode == 0, done.stderr
 
     def setUp(self):
@@ -110,6 +112,23 @@ class Scripts(unittest.TestCase):
             "imports from CoreFoundation: 1",
         ):
             self.assertRegex(done.stdout, re.compile(words.replace("(", r"\(").replace(")", r"\)")))
+
+    def test_a_certificate_from_the_environment_signs_app_and_image(self):
+        name = "Developer ID Application: Nobody (0000000000)"
+        key, certificate, both = (self.work / file for file in ("key.pem", "certificate.pem", "both.p12"))
+        make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+        make += ["-addext", "keyUsage=critical,digitalSignature", "-addext", "extendedKeyUsage=critical,codeSigning"]
+        subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        # What the Keychain exports is encrypted in this old way.
+        pack = ["openssl", "pkcs12", "-export", "-legacy", "-inkey", key, "-in", certificate, "-out", both]
+        subprocess.run([*pack, "-passout", "pass:secret"], check=True, capture_output=True)
+        image = self.work / "Tiny.dmg"
+        given = {"APPLE_CERTIFICATE": base64.b64encode(both.read_bytes()).decode(), "APPLE_CERTIFICATE_PASSWORD": "secret"}
+        self.make_image(self.app(), image, APPLE_TIMESTAMP_URL="none", **given)
+        done = verify(image)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for signed in ("app", "image"):
+            self.assertRegex(done.stdout, f"signer of the {signed}: .*{re.escape(name)}")
 
     def test_a_changed_byte_of_code_is_caught(self):
         app = self.app()
@@ -228,6 +247,9 @@ class Scripts(unittest.TestCase):
     def test_another_version_than_asked_for_is_caught(self):
         self.refused(self.signed_app, "version 1.2.3", "--version", "1.2.4")
 
+    def test_a_build_without_what_makes_it_the_app_is_caught(self):
+        self.refused(self.signed_app, "does not load WebKit", "--loads", "CoreFoundation", "WebKit")
+
     def test_a_symbol_that_nobody_reviewed_is_caught_in_the_finished_executable(self):
         symbols = self.work / "symbols"
         symbols.mkdir()
@@ -251,6 +273,23 @@ class Scripts(unittest.TestCase):
         done = subprocess.run(make, capture_output=True, text=True)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("CoreFundation", done.stderr)
+
+    def test_a_misspelt_symbol_in_the_projects_own_sources_is_caught_without_linking(self):
+        block = '#[link(name = "CoreFoundation", kind = "framework")]\nunsafe extern "C" {\n%s\n}\n'
+        text = block % f"    // A call.\n    fn {REVIEWED}() -> f64;\n    fn getpid() -> i32;"
+        check = lambda text: declared.complaints("a.rs", text, HERE / "symbols", frozenset({"_getpid"}))
+        self.assertEqual(check(text), [])
+        self.assertEqual(check("fn main() {}"), [])
+        wrong = "is not known of CoreFoundation or libSystem"
+        self.assertEqual(
+            check(text.replace("Current", "Curent")), [f"a.rs:4: undefined symbol: _CFAbsoluteTimeGetCurent {wrong}"]
+        )
+        named = block % f'    #[link_name = "{REVIEWED}2"]\n    fn {REVIEWED}() -> f64;'
+        self.assertEqual(check(named), [f"a.rs:4: undefined symbol: _{REVIEWED}2 {wrong}"])
+        constant = block % "    static kNothing: *const u8;"
+        self.assertEqual(check(constant), [f"a.rs:3: undefined symbol: _kNothing {wrong}"])
+        self.assertEqual(len(check(text.replace("CoreFoundation", "AppKit"))), 1)
+        self.assertEqual(check('#[cfg(target_os = "linux")]\nunsafe extern "C" {\n    fn prctl();\n}\n'), [])
 
     def test_equal_volumes_make_equal_images(self):
         volume = bytes(range(256)) * 4096

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Read a signed app or disk image back from its bytes, hold it against what it must be, and print a report.
 
-    verify.py APP_OR_DMG --entitlements FILE [--symbols FOLDER] [--version VERSION]
+    verify.py APP_OR_DMG --entitlements FILE [--symbols FOLDER] [--version VERSION] [--loads FRAMEWORK …]
 
 What is checked with programs that had no part in making it: the image's files by 7z, the signatures by openssl, the
 imports by llvm-nm. The rest is read here: the image's checksums and its signature's hashes, every page of code, every
@@ -231,6 +231,9 @@ def check_app(app: pathlib.Path, arguments: argparse.Namespace) -> list[str]:
     need(signature.identifier == info["CFBundleIdentifier"], f"signed as {signature.identifier}")
     want = plistlib.loads(arguments.entitlements.read_bytes())
     need(signature.entitlements() == want, f"entitlements {signature.entitlements()}, and they must be {want}")
+    loaded = {pathlib.PurePath(library).name for _, library in executable.libraries}
+    for framework in arguments.loads:
+        need(framework in loaded, f"it does not load {framework}: another build than the one that is shipped")
     minimum = Executable.version(executable.build[1])
     need(minimum == info["LSMinimumSystemVersion"], f"built for macOS {minimum}, not {info['LSMinimumSystemVersion']}")
     return [
@@ -329,6 +332,7 @@ def main() -> int:
     parser.add_argument("--entitlements", type=pathlib.Path, required=True, help="exactly what the app may have")
     parser.add_argument("--symbols", type=pathlib.Path, help="the reviewed symbols, a file for each library")
     parser.add_argument("--version", help="the version it must have")
+    parser.add_argument("--loads", nargs="*", default=[], metavar="FRAMEWORK", help="what it cannot be without")
     arguments = parser.parse_args()
     check = check_app if arguments.artefact.is_dir() else check_image
     try:
