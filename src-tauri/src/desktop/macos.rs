@@ -204,7 +204,7 @@ async fn follow(host: Arc<Host>) {
                 return;
             }
             // Nothing is served, or the engine is gone: the stage says what comes next.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = state_changed => {}
