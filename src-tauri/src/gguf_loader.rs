@@ -162,7 +162,7 @@ impl GgufLoader {
 }
 
 impl ModelLoader for GgufLoader {
-    fn load(&self, progress: &dyn Fn(LoadProgress)) -> Result<Loaded, String> {
+    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
         let in_file =
             |cause: &dyn Display| format!("model {} cannot be set up: {cause}", self.path.display());
         let seen = std::fs::metadata(&self.path).ok();
@@ -183,8 +183,7 @@ impl ModelLoader for GgufLoader {
             )));
         }
         let mut report = |done: model::LoadProgress| {
-            progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total });
-            ControlFlow::Continue(())
+            progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total })
         };
         // A digest reads the file once more; beside the packing of the weights that costs little time of its own.
         let (runner, digest) = std::thread::scope(|scope| {

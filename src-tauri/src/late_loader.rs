@@ -1,6 +1,7 @@
 //! Finds the model when it is loaded, not before: the desktop app starts without one, and a retry finds the file
 //! that has been put there meanwhile.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use engine::{LoadProgress, Loaded, ModelLoader};
@@ -13,7 +14,7 @@ use crate::settings::Settings;
 pub(crate) struct LateLoader(pub(crate) Arc<Settings>);
 
 impl ModelLoader for LateLoader {
-    fn load(&self, progress: &dyn Fn(LoadProgress)) -> Result<Loaded, String> {
+    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
         let path = model_file::find(self.0.model.as_deref(), &self.0.folders.models)?;
         GgufLoader::new(&self.0, path)?.load(progress)
     }

@@ -1,6 +1,7 @@
 //! What storing keys and values in fewer bits costs, in perplexity on a text, and saves, in bytes a token.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use engine::{Loaded, ModelLoader};
@@ -64,7 +65,8 @@ pub(super) fn measure(mut settings: Settings, path: &Path) -> Result<KvQuality, 
     let mut quality = KvQuality { model: model.display().to_string(), rows: Vec::new() };
     for dtype in [KvDtype::F16, KvDtype::Q8, KvDtype::Q4] {
         settings.kv_dtype = dtype;
-        let Loaded { mut runner, card } = GgufLoader::new(&settings, model.clone())?.load(&|_| ())?;
+        let loader = GgufLoader::new(&settings, model.clone())?;
+        let Loaded { mut runner, card } = loader.load(&|_| ControlFlow::Continue(()))?;
         let piece_tokens = PIECE_TOKENS.min(card.effective_context);
         let mut likelihood = Likelihood::default();
         for piece in card.text.encode_plain(&text).chunks(piece_tokens - 1).take(MAX_PIECES) {

@@ -1,5 +1,6 @@
 //! A runner that notes how long each step's forward pass took.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -39,7 +40,7 @@ pub(super) struct TimedLoader {
 }
 
 impl ModelLoader for TimedLoader {
-    fn load(&self, progress: &dyn Fn(LoadProgress)) -> Result<Loaded, String> {
+    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
         let Loaded { runner, card } = self.inner.load(progress)?;
         Ok(Loaded { runner: Box::new(TimedRunner { inner: runner, passes: self.passes.clone() }), card })
     }

@@ -478,6 +478,10 @@ impl EngineThread {
         self.windows.stats.last_drain = Some(report);
         self.ledger.drained(&report);
         self.publish();
+        if then == After::Exit {
+            // Whoever sees `Stopped` may end the process, and what lies on a GPU must be gone by then.
+            self.serving = None;
+        }
         if let Err(error) = self.transition(&Transition::Drained) {
             tracing::error!(%error, "a drain ended that nobody began");
         }
@@ -549,7 +553,6 @@ impl EngineThread {
 
     /// Nobody reads the inbox any more: answer what is in it.
     fn say_goodbye(&mut self) {
-        self.serving = None;
         self.publish();
         let now = self.config.clock.now();
         while let Ok(command) = self.inbox.try_recv() {

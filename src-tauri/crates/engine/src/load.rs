@@ -1,6 +1,7 @@
 //! Loading on a thread of its own, so that the engine thread stays alive meanwhile.
 
 use std::cell::Cell;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -24,18 +25,21 @@ pub(crate) fn spawn_load(
     let load = move || {
         holds.wait("load");
         let last_part = Cell::new(-1.0);
+        let is_wanted = Cell::new(true);
         let progress = |progress: LoadProgress| {
             let part = (progress.fraction() * N_PARTS).floor();
             if part > last_part.replace(part.max(last_part.get())) {
-                // An engine that has ended needs no model; so below.
-                let _ = to_inbox.send(Command::Progress { ticket, progress });
+                // An engine that has ended needs no model, and its process may be about to end: stop.
+                is_wanted.set(to_inbox.send(Command::Progress { ticket, progress }).is_ok());
                 if part >= N_PARTS / 2.0 {
                     holds.wait("load_half");
                 }
             }
+            if is_wanted.get() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         let result = catch_unwind(AssertUnwindSafe(|| loader.load(&progress)))
             .unwrap_or_else(|panic| Err(format!("the loader panicked: {}", panic_text(panic.as_ref()))));
+        // As above: the model is dropped here.
         let _ = to_inbox.send(Command::Loaded { ticket, result: result.map(Box::new) });
     };
     if let Err(error) = std::thread::Builder::new().name("model-load".to_owned()).spawn(load) {

@@ -1,5 +1,6 @@
 //! How the engine gets a model: a loader that the app plugs in, run on a thread of its own.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,11 +9,12 @@ use text::TextModel;
 
 /// Loads a model. Called again for a retry and after a worker's death.
 pub trait ModelLoader: Send + Sync {
-    /// Load, reporting real progress (bytes of weights done) as it goes.
+    /// Load, reporting real progress (bytes of weights done) as it goes. An answer to break off means that nobody
+    /// waits for the model any more: what has been loaded is to be dropped.
     ///
     /// # Errors
     /// One line for the user that names the file and the cause.
-    fn load(&self, progress: &dyn Fn(LoadProgress)) -> Result<Loaded, String>;
+    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String>;
 }
 
 /// Bytes of weights made ready so far.

@@ -1,5 +1,6 @@
 //! A loader of scripted models.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -52,10 +53,17 @@ impl ScriptedLoader {
 }
 
 impl ModelLoader for ScriptedLoader {
-    fn load(&self, progress: &dyn Fn(LoadProgress)) -> Result<Loaded, String> {
-        progress(LoadProgress { bytes_done: 50, bytes_total: 100 });
+    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
+        let report = |bytes_done| match progress(LoadProgress { bytes_done, bytes_total: 100 }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => {
+                self.steering.stopped_load();
+                Err("nobody waits for it".to_owned())
+            }
+        };
+        report(50)?;
         self.steering.at_load()?;
-        progress(LoadProgress { bytes_done: 100, bytes_total: 100 });
+        report(100)?;
         let ScriptedModel { script, n_blocks, max_context, window, text } = self.model.clone();
         let full = LayerCache { n_kv_heads: 1, k_dim: 2, v_dim: 2, span: AttentionSpan::Full };
         let windowed = window.map(|tokens| LayerCache { span: AttentionSpan::Window { tokens }, ..full });

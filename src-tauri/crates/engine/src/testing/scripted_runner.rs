@@ -195,6 +195,12 @@ impl ModelRunner for ScriptedRunner {
     }
 }
 
+impl Drop for ScriptedRunner {
+    fn drop(&mut self) {
+        self.steering.dropped();
+    }
+}
+
 fn entry_bytes(token: TokenId, group_idx: usize, position: usize) -> [u8; ENTRY] {
     let [a, b, c, _] = token.to_le_bytes();
     let [d, e, f, g] = (position as u32).to_le_bytes();

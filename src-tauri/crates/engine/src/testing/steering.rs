@@ -45,6 +45,8 @@ struct Board {
     is_load_held: bool,
     load_orders: VecDeque<Result<(), String>>,
     n_loads: usize,
+    n_stopped_loads: usize,
+    at_drop: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Steering {
@@ -107,6 +109,11 @@ impl Steering {
         self.wait_for("a held load", |board| board.is_load_held.then_some(()));
     }
 
+    /// Wait until a load has been broken off.
+    pub fn broken_off_load(&self) {
+        self.wait_for("a load that is broken off", |board| (board.n_stopped_loads > 0).then_some(()));
+    }
+
     /// Let the held load, or the next one, end so.
     pub fn release_load(&self, result: Result<(), String>) {
         self.board().load_orders.push_back(result);
@@ -116,6 +123,19 @@ impl Steering {
     /// How many loads were begun.
     pub fn n_loads(&self) -> usize {
         self.board().n_loads
+    }
+
+    /// Do this when the runner is dropped, the next time one is.
+    pub fn when_dropped(&self, act: impl FnOnce() + Send + 'static) {
+        self.board().at_drop = Some(Box::new(act));
+    }
+
+    /// For the runner, which goes.
+    pub(super) fn dropped(&self) {
+        let act = self.board().at_drop.take();
+        if let Some(act) = act {
+            act();
+        }
     }
 
     /// For the runner: announce a step and wait for what to do with it.
@@ -155,6 +175,12 @@ impl Steering {
             }
             board = self.0.changed.wait(board).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// For the loader, which was told to break off.
+    pub(super) fn stopped_load(&self) {
+        self.board().n_stopped_loads += 1;
+        self.0.changed.notify_all();
     }
 
     fn wait_for<T>(&self, what: &str, mut ready: impl FnMut(&mut Board) -> Option<T>) -> T {

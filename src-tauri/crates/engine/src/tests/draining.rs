@@ -281,3 +281,25 @@ async fn an_engine_that_is_dropped_ends_its_streams_and_its_thread() {
     assert_eq!(handle.load().await.unwrap_err().to_string(), "cannot load while stopped");
     assert!(handle.drain(After::Exit, HOUR).await.is_err() || handle.stats().last_drain.is_some());
 }
+
+#[tokio::test]
+async fn the_runner_is_gone_when_the_engine_says_that_it_has_stopped() {
+    let house = House::new(ScriptedModel::default()).await;
+    let (handle, (tell, told)) = (house.handle.clone(), std::sync::mpsc::channel());
+    house.steering.when_dropped(move || tell.send(handle.state().name()).unwrap());
+    house.handle.begin_drain(After::Exit, HOUR);
+    house.reach("stopped").await;
+    assert_eq!(told.try_recv(), Ok("draining"));
+    house.engine.join();
+}
+
+#[tokio::test]
+async fn a_load_that_nobody_waits_for_any_more_is_broken_off() {
+    let steering = Steering::free();
+    steering.hold_loads();
+    let house = House::start(ScriptedModel::default(), steering.clone(), EngineConfig::default());
+    steering.held_load();
+    house.close().await;
+    steering.release_load(Ok(()));
+    steering.broken_off_load();
+}

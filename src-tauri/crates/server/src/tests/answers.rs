@@ -1,5 +1,6 @@
 //! Whole answers, and who is meant by `model`.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use engine::testing::{ScriptedLoader, ScriptedModel, Steering};
@@ -154,7 +155,7 @@ async fn a_prompt_beyond_the_context_is_told_both_lengths_in_the_words_that_agen
 struct BaseModel(ScriptedLoader);
 
 impl ModelLoader for BaseModel {
-    fn load(&self, progress: &dyn Fn(LoadProgress)) -> Result<Loaded, String> {
+    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
         let Loaded { runner, card } = self.0.load(progress)?;
         let tokens = ["h", "i", "hi", "<|end|>"].map(str::to_owned).to_vec();
         let metadata = TextMetadata {
