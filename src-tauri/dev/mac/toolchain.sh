@@ -25,7 +25,9 @@ std_library() {
   echo '#![no_std]' >"$work/std/src/lib.rs"
   (
     cd "$work/std"
-    env -u RUSTFLAGS -u CARGO_BUILD_TARGET -u CARGO_TARGET_DIR RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CARGO_TARGET_DIR="$work/std/target" \
+    # With bitcode, which the release build's link-time optimisation reads.
+    env -u CARGO_BUILD_TARGET -u CARGO_TARGET_DIR RUSTFLAGS=-Cembed-bitcode=yes RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc \
+      CARGO_TARGET_DIR="$work/std/target" \
       /usr/bin/cargo build --quiet --release -Zbuild-std=std,panic_abort,panic_unwind,proc_macro,test --target $target
   ) >&2
   cp "$work/std/target/$target"/release/deps/*.rlib "$lib"
