@@ -20,7 +20,7 @@ def ready(app: DrivenApp) -> None:
     app.wait_until_ready()
     for n, words in enumerate(("What is the capital of France?", "Name three kinds of tea as a Markdown list."), 1):
         app.type("textarea", f"{words}\ue007")
-        eventually("it is answered", lambda: app.text().count("tok/s") == n)
+        eventually("it is answered", lambda: app.text().count("tok/s") == n and "Ready" in app.text_of(".state"))
 
 
 def busy(app: DrivenApp) -> None:
