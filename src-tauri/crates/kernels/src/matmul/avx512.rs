@@ -13,11 +13,11 @@ use crate::ggml::GgmlType;
 
 /// With up to so many rows the accumulators stay in registers; more of them would spill.
 const FEW_ROWS: usize = 2;
-/// With up to so many rows a sub-block takes less time than its bytes need to arrive, but long enough to lose
-/// sight of the stream: prefetching pays. With one row the hardware's own prefetch is better left alone.
+/// With up to so many rows a sub-block takes less time than its bytes need to arrive, and the hardware's own prefetch
+/// loses sight of the stream.
 const PREFETCH_ROWS: usize = 32;
 /// How far ahead, in bytes.
-const PREFETCH_AHEAD: usize = 2560;
+const PREFETCH_AHEAD: usize = 4096;
 
 /// The results of a row for the tile's outputs 0..16 and 16..32.
 type Pair = [__m512; 2];
@@ -175,6 +175,7 @@ unsafe fn few<F: Format, const R: usize>(tile: *const u8, acts: &Activations, fi
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
+            prefetch::<F>(sub);
             let block = load::<F>(head, sub);
             for plane in acts.planes() {
                 let (q, meta) = plane.at(block_idx * acts.stride() + first);
@@ -186,6 +187,15 @@ unsafe fn few<F: Format, const R: usize>(tile: *const u8, acts: &Activations, fi
         for (r, sums) in sums.iter().enumerate() {
             put(out, first + r, *sums);
         }
+    }
+}
+
+/// Asks for the sub-block that lies [`PREFETCH_AHEAD`] of this one.
+#[inline(always)]
+unsafe fn prefetch<F: Format>(sub: *const u8) {
+    for line in 0..F::LAYOUT.sub / 64 {
+        // SAFETY: a hint, which reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(sub.wrapping_add(PREFETCH_AHEAD + 64 * line).cast()) };
     }
 }
 
@@ -208,9 +218,7 @@ unsafe fn many<F: Format, const PREFETCH: bool>(
         };
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
             if PREFETCH {
-                for line in 0..F::LAYOUT.sub / 64 {
-                    _mm_prefetch::<_MM_HINT_T0>(sub.wrapping_add(PREFETCH_AHEAD + 64 * line).cast());
-                }
+                prefetch::<F>(sub);
             }
             let block = load::<F>(head, sub);
             for plane in acts.planes() {
