@@ -152,14 +152,16 @@ def advance(server: Server, agent: Agent, tally: Tally, lock: threading.Lock) ->
     if agent.turn + 1 < N_TURNS:
         agent.turn += 1
         return
-    with lock:
-        agent.life += 1
-        agent.claim = 0
     agent.turn = 0
     try:
         status, _, answer = server.ask("DELETE", f"/v1/agents/{agent.name}")
     except (OSError, http.client.HTTPException, ValueError):
         return
+    finally:
+        # Afterwards: a list that was asked for before the deletion was carried out speaks of the old conversation.
+        with lock:
+            agent.life += 1
+            agent.claim = 0
     if status != 200:
         with lock:
             tally.wrong.append(f"deleting {agent.name} got {status}: {answer}")
