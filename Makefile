@@ -83,7 +83,7 @@ screenshots: setup-desktop models-starter ui ## Take pictures of the real window
 .PHONY: deb icons
 deb: setup ui ## Make a Debian package of the app
 	npx --yes @tauri-apps/cli@2.12.5 build --bundles deb --features desktop \
-	  --config '{"build": {"beforeBundleCommand": "strip --strip-debug target/release/samovar"}}'
+	  --config '{"build": {"beforeBundleCommand": "strip --strip-debug $(CURDIR)/target/release/samovar"}}'
 icons: ## Draw the icons again from their SVG sources
 	src-tauri/dev/icons.py
 
