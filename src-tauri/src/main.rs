@@ -9,6 +9,12 @@ mod bench;
 mod cli;
 #[cfg(feature = "desktop")]
 mod desktop;
+/// What quitting means is the same everywhere, and is tested in builds without the desktop app too.
+#[cfg(all(test, not(feature = "desktop")))]
+mod desktop {
+    mod quit;
+    mod termination;
+}
 mod device;
 mod gguf_loader;
 mod headless;

@@ -40,12 +40,12 @@ on_a_mac() {
 }
 
 on_linux() {
-  local work
   RCODESIGN=$("$here/signer.sh" "$cache")
   MAC=$("$here/toolchain.sh" "$cache")
   export MAC RCODESIGN
   . "$here/env.sh"
   cargo build --release --locked --package samovar --features "$features"
+  # Not local: the trap runs when this function is over.
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   python3 "$here/bundle.py" tauri.conf.json "$CARGO_TARGET_DIR/$CARGO_BUILD_TARGET/release/samovar" "$work" >/dev/null

@@ -14,11 +14,14 @@ MACOS = "13.0"
 TARGETS = "[ arm64-macos ]"
 # Frameworks that crates name on the linker's command line; most of them without using a symbol.
 FRAMEWORKS = """
-    Accelerate AppKit ApplicationServices AVFoundation Carbon CFNetwork Cocoa CoreFoundation CoreGraphics CoreServices
-    CoreText CoreVideo Foundation IOKit IOSurface Metal MetalKit MetalPerformanceShaders QuartzCore Security
-    ServiceManagement SystemConfiguration UniformTypeIdentifiers UserNotifications WebKit
+    Accelerate AppKit ApplicationServices AVFoundation Carbon CFNetwork CloudKit Cocoa ColorSync CoreData
+    CoreFoundation CoreGraphics CoreImage CoreLocation CoreServices CoreText CoreVideo Foundation IOKit IOSurface Metal
+    MetalKit MetalPerformanceShaders Network QuartzCore Security ServiceManagement SystemConfiguration
+    UniformTypeIdentifiers UserNotifications WebKit
 """.split()
 LIBRARIES = {"objc": "libobjc.A.dylib", "iconv": "libiconv.2.dylib", "c++": "libc++.1.dylib", "z": "libz.1.dylib"}
+# Umbrellas: who names the one gets the others' symbols, and what is linked then loads the others themselves.
+UMBRELLAS = {"ApplicationServices": ["ColorSync"], "Carbon": ["CoreServices"], "Foundation": ["CFNetwork"]}
 FRAMEWORK_VERSIONS = {"AppKit": "C", "Foundation": "C"}
 LIBSYSTEM_NAMES = ("c", "m", "pthread", "dl", "System.B")
 
@@ -31,7 +34,8 @@ def symbols_in(path: pathlib.Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def stub(install_name: str, symbols: list[str]) -> str:
+def stub(install_name: str, symbols: list[str], others: list[str] | None = None) -> str:
+    reexported = ", ".join(f"'{framework_install_name(name)}'" for name in others or [])
     exports = ", ".join(f"'{symbol}'" for symbol in sorted(symbols))
     return "\n".join(
         [
@@ -41,6 +45,7 @@ def stub(install_name: str, symbols: list[str]) -> str:
             f"install-name: '{install_name}'",
             "current-version: 1",
             "compatibility-version: 1",
+            *([f"reexported-libraries:\n  - targets: {TARGETS}\n    libraries: [ {reexported} ]"] if others else []),
             *([f"exports:\n  - targets: {TARGETS}\n    symbols: [ {exports} ]"] if symbols else []),
             "...\n",
         ]
@@ -67,6 +72,12 @@ def write(path: pathlib.Path, text: str) -> None:
     path.write_text(text)
 
 
+def link(path: pathlib.Path, to: pathlib.Path) -> None:
+    if not path.is_symlink():
+        path.unlink(missing_ok=True)
+        path.symlink_to(to.relative_to(path.parent))
+
+
 def main(libsystem_folder: str, symbols_folder: str, out: str) -> None:
     sdk, symbols = pathlib.Path(out), pathlib.Path(symbols_folder)
     known = {*FRAMEWORKS, *(f"lib{name}" for name in LIBRARIES)}
@@ -77,8 +88,11 @@ def main(libsystem_folder: str, symbols_folder: str, out: str) -> None:
     settings |= {"MaximumDeploymentTarget": f"{MACOS}.99", "Version": MACOS}
     write(sdk / "SDKSettings.json", json.dumps(settings))
     for name in FRAMEWORKS:
-        path = sdk / "System/Library/Frameworks" / f"{name}.framework" / f"{name}.tbd"
-        write(path, stub(framework_install_name(name), symbols_in(symbols / f"{name}.txt")))
+        path = sdk / f"{framework_install_name(name).removeprefix('/')}.tbd"
+        reviewed = symbols_in(symbols / f"{name}.txt")
+        write(path, stub(framework_install_name(name), reviewed, UMBRELLAS.get(name)))
+        # As in Apple's: `-framework` looks at the one path and an umbrella names the other.
+        link(path.parents[2] / path.name, path)
     for name, file in LIBRARIES.items():
         write(sdk / f"usr/lib/lib{name}.tbd", stub(f"/usr/lib/{file}", symbols_in(symbols / f"lib{name}.txt")))
     text = libsystem((pathlib.Path(libsystem_folder) / "libSystem.tbd").read_text())

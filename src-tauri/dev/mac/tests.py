@@ -37,9 +37,11 @@ def icon_set() -> bytes:
     return b"icns" + struct.pack(">I", 8 + len(entries)) + entries
 
 
-def compile_tiny(folder: pathlib.Path, symbol: str, **environment: str) -> subprocess.CompletedProcess:
+def compile_tiny(
+    folder: pathlib.Path, symbol: str, framework: str = "CoreFoundation", **environment: str
+) -> subprocess.CompletedProcess:
     source, linker = folder / "tiny.rs", os.environ["CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER"]
-    source.write_text(SOURCE.replace("SYMBOL", symbol))
+    source.write_text(SOURCE.replace("SYMBOL", symbol).replace("CoreFoundation", framework))
     command = [os.environ["RUSTC"], "--target", "aarch64-apple-darwin", f"-Clinker={linker}", "-Clinker-flavor=ld64.lld"]
     command += ["-Copt-level=1", source, "-o", folder / "tiny"]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
@@ -260,6 +262,12 @@ class Scripts(unittest.TestCase):
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("undefined symbol: _CFAbsoluteTimeGetCurent", done.stderr)
         self.assertIn("once reviewed, into", done.stderr)
+
+    def test_what_an_umbrella_re_exports_is_taken_from_where_it_is(self):
+        done = compile_tiny(self.work, "UCKeyTranslate", "Carbon")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        imports = subprocess.run(["llvm-nm-19", "-m", self.work / "tiny"], capture_output=True, text=True).stdout
+        self.assertIn("_UCKeyTranslate (from CoreServices)", imports)
 
     def test_a_framework_without_reviewed_symbols_exports_nothing(self):
         sdk = self.work / "sdk"

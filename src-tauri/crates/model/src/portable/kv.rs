@@ -183,6 +183,12 @@ impl KvPool {
         self.shaders.fused()
     }
 
+    /// As on a device with these programs.
+    #[cfg(test)]
+    pub(super) fn with_shaders(&mut self, shaders: Shaders) {
+        self.shaders = shaders;
+    }
+
     /// Where the keys and values of the tokens of `rows` go, `[n_tokens]`.
     pub(super) fn slots_of(&self, rows: &[AttentionRow<'_>]) -> Result<Tensor> {
         let of_row = |row: &AttentionRow<'_>| -> Vec<u32> {

@@ -1,8 +1,16 @@
 //! What runs on a GPU, on candle's CPU device: against the kernels, operation by operation and on the real models.
 
 mod attention;
+mod models;
 mod runner;
 mod shaders;
+
+#[path = "../../tests/common/sequence.rs"]
+#[allow(unreachable_pub, reason = "the tests in `tests/` have it too")]
+mod sequence;
+#[path = "../../tests/common/vectors.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests in `tests/` have it too")]
+mod vectors;
 
 use std::ops::ControlFlow;
 

@@ -64,6 +64,15 @@ impl Matrix {
         self.0.forward(x)
     }
 
+    /// The same values as floats, which is what a GPU multiplies: candle's CPU form rounds what goes in to 8 bits.
+    #[cfg(test)]
+    pub(super) fn in_floats(self) -> Result<Matrix> {
+        match self.0 {
+            QMatMul::QTensor(quantised) => Ok(Matrix(QMatMul::Tensor(quantised.dequantize(&Device::Cpu)?))),
+            floats => Ok(Matrix(floats)),
+        }
+    }
+
     /// The rows `ids`, `[n_ids, n_in]`.
     pub(super) fn rows(&self, ids: &Tensor) -> Result<Tensor> {
         self.0.embedding(ids)
