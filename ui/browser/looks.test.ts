@@ -32,6 +32,7 @@ afterAll(async () => {
 async function look(name: string): Promise<void> {
   for (const colorScheme of SCHEMES) {
     await window.page.emulateMedia({ colorScheme });
+    await still();
     if (PICTURES) {
       mkdirSync(PICTURES, { recursive: true });
       await window.page.screenshot({ path: join(PICTURES, `${name}-${colorScheme}.png`) });
@@ -39,6 +40,14 @@ async function look(name: string): Promise<void> {
     expect(await faults(), `${name}, ${colorScheme}`).toEqual([]);
   }
   expect(window.complaints).toEqual([]);
+}
+
+/** Wait until no colour is on its way to another one. */
+async function still(): Promise<void> {
+  await window.page.evaluate(async () => {
+    await new Promise((next) => requestAnimationFrame(next));
+    await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+  });
 }
 
 /** What axe finds, one line each. */
