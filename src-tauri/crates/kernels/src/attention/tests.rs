@@ -378,16 +378,12 @@ fn stored_values_are_the_nearest_that_the_format_has() {
                 let layer = layer(dtype, 2, dims, 16);
                 let mut pool = Pool::new(isa, layer, params(2, dims.0, None, None), Data::Noise, &[50], 3);
                 pool.step(&Threads::new(2), &[(0, 0, 50)]);
-                // Half a step of the format for the vector's largest value, and what the rotation in f32 may lose.
-                let bound_of = |vector: &[f64], format: KvFormat| {
-                    let largest = vector.iter().fold(0f64, |largest, x| largest.max(x.abs()));
-                    1e-5 + largest
-                        * match format {
-                            KvFormat::F16 => 0.5 / 1024.0,
-                            KvFormat::Q8 => 0.505 / 127.0,
-                            // The steps end at 7 of as few as 9 that the largest value may be.
-                            KvFormat::Q4 => 2.02 / 9.0,
-                        }
+                // Half a step of the format: of values up to 1, of 127 steps to the vector's largest value, and what
+                // the search for a scale may leave of values that the rotation has doubled.
+                let bound_of = |vector: &[f64], format: KvFormat| match format {
+                    KvFormat::F16 => 2.5e-4,
+                    KvFormat::Q8 => 1e-5 + 0.505 / 127.0 * vector.iter().fold(0f64, |m, x| m.max(x.abs())),
+                    KvFormat::Q4 => 0.4,
                 };
                 for (p, head) in (0..50).flat_map(|p| [(p, 0), (p, 1)]) {
                     let given = |of: &[f32], dim: usize| -> Vec<f64> {
