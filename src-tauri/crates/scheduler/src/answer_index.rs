@@ -11,8 +11,9 @@
 //!  prompt     [ encode(text before) ][ generated ids ][ encode(text after them)     ]
 //! ```
 //!
-//! The one who renders templates knows where answers start (in a plain text [`crate::AnswerStarts`] finds it) and calls [`splice_prompt`] before it
-//! submits; the one who generates calls [`AnswerIndex::record`] when a sequence ends.
+//! The one who renders templates knows where answers start (in a plain text [`crate::AnswerStarts`] finds it) and
+//! calls [`splice_prompt`] before it submits; the one who generates calls [`AnswerIndex::record`] when a sequence
+//! ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
