@@ -4,7 +4,7 @@ import struct
 import sys
 from pathlib import Path
 
-FORMAT = Path(__file__).parent.parent / "crates/store/tests/format-1"
+FORMAT = Path(__file__).parent.parent / "crates/store/tests/format-2"
 
 
 def text(value: str) -> bytes:

@@ -22,6 +22,10 @@ use crate::settings::Settings;
 use crate::settings::values::{Amount, Device, Kernels};
 use crate::text_metadata::text_metadata;
 
+/// Memory of the pool that is taken while the model loads at most, so that what comes back from the disk need not wait
+/// for it; more is taken when it is needed.
+const MAX_READY_BYTES: u64 = 512 << 20;
+
 /// One model file and how it is to be loaded. Loading again starts from the file.
 pub(crate) struct GgufLoader {
     path: PathBuf,
@@ -140,6 +144,7 @@ impl GgufLoader {
         gpu: Option<Gpu>,
         gguf: &Gguf,
         pool: PoolSize,
+        ready_bytes: u64,
         progress: &mut dyn FnMut(model::LoadProgress) -> ControlFlow<()>,
     ) -> Result<(Box<dyn ModelRunner>, &'static str), LoadError> {
         let GgufLoader { block_tokens, kv_dtype, .. } = *self;
@@ -155,14 +160,18 @@ impl GgufLoader {
             }
         }
         let GgufLoader { n_threads, isa, precision, .. } = *self;
-        let options = LoadOptions { n_threads, isa, block_tokens, kv_dtype, pool, precision };
+        let options = LoadOptions { n_threads, isa, block_tokens, kv_dtype, pool, ready_bytes, precision };
         let runner = model::load_open(gguf, &options, progress)?;
         Ok((Box::new(runner), isa.name()))
     }
 }
 
 impl ModelLoader for GgufLoader {
-    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
+    fn load(
+        &self,
+        restorable_bytes: u64,
+        progress: &dyn Fn(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<Loaded, String> {
         let in_file =
             |cause: &dyn Display| format!("model {} cannot be set up: {cause}", self.path.display());
         let seen = std::fs::metadata(&self.path).ok();
@@ -182,13 +191,15 @@ impl ModelLoader for GgufLoader {
                 "a KV pool of {pool_bytes} bytes holds no context, at least {least_bytes} are needed (--kv-pool)"
             )));
         }
+        let ready_bytes = restorable_bytes.min(MAX_READY_BYTES);
         let mut report = |done: model::LoadProgress| {
             progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total })
         };
         // A digest reads the file once more; beside the packing of the weights that costs little time of its own.
         let (runner, digest) = std::thread::scope(|scope| {
             let digest = scope.spawn(|| self.digest(&gguf, seen));
-            (self.load_on(gpu, &gguf, PoolSize::Bytes(pool_bytes), &mut report), digest.join())
+            let pool = PoolSize::Bytes(pool_bytes);
+            (self.load_on(gpu, &gguf, pool, ready_bytes, &mut report), digest.join())
         });
         let (runner, computes) = runner.map_err(|error| error.to_string())?;
         let digest = digest.map_err(|_| in_file(&"its digest could not be computed"))?;

@@ -14,8 +14,12 @@ use crate::settings::Settings;
 pub(crate) struct LateLoader(pub(crate) Arc<Settings>);
 
 impl ModelLoader for LateLoader {
-    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
+    fn load(
+        &self,
+        restorable_bytes: u64,
+        progress: &dyn Fn(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<Loaded, String> {
         let path = model_file::find(self.0.model.as_deref(), &self.0.folders.models)?;
-        GgufLoader::new(&self.0, path)?.load(progress)
+        GgufLoader::new(&self.0, path)?.load(restorable_bytes, progress)
     }
 }

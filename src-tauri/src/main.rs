@@ -3,6 +3,7 @@
 //! Arguments lead to the desktop app, the headless server or a command that talks to a server; nothing else is
 //! decided here. Read `app.rs` next.
 
+mod allocator;
 mod api_key;
 mod app;
 mod bench;
@@ -42,6 +43,7 @@ use tokio::runtime::Runtime;
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
+    allocator::set_up();
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

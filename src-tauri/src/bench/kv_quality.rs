@@ -66,7 +66,7 @@ pub(super) fn measure(mut settings: Settings, path: &Path) -> Result<KvQuality, 
     for dtype in [KvDtype::F16, KvDtype::Q8, KvDtype::Q4] {
         settings.kv_dtype = dtype;
         let loader = GgufLoader::new(&settings, model.clone())?;
-        let Loaded { mut runner, card } = loader.load(&|_| ControlFlow::Continue(()))?;
+        let Loaded { mut runner, card } = loader.load(0, &|_| ControlFlow::Continue(()))?;
         let piece_tokens = PIECE_TOKENS.min(card.effective_context);
         let mut likelihood = Likelihood::default();
         for piece in card.text.encode_plain(&text).chunks(piece_tokens - 1).take(MAX_PIECES) {

@@ -40,8 +40,12 @@ pub(super) struct TimedLoader {
 }
 
 impl ModelLoader for TimedLoader {
-    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
-        let Loaded { runner, card } = self.inner.load(progress)?;
+    fn load(
+        &self,
+        restorable_bytes: u64,
+        progress: &dyn Fn(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<Loaded, String> {
+        let Loaded { runner, card } = self.inner.load(restorable_bytes, progress)?;
         Ok(Loaded { runner: Box::new(TimedRunner { inner: runner, passes: self.passes.clone() }), card })
     }
 }

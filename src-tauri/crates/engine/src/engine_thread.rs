@@ -321,7 +321,9 @@ impl EngineThread {
         self.n_tickets += 1;
         self.load = Some(self.n_tickets);
         self.windows.stats.load = Default::default();
-        spawn_load(self.n_tickets, Arc::clone(&self.loader), self.config.holds.clone(), self.to_self.clone());
+        let restorable_bytes = self.config.store.stats().live_bytes;
+        let (loader, holds) = (Arc::clone(&self.loader), self.config.holds.clone());
+        spawn_load(self.n_tickets, loader, restorable_bytes, holds, self.to_self.clone());
         self.publish();
     }
 

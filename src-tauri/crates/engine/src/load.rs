@@ -14,10 +14,11 @@ use crate::loader::{LoadProgress, ModelLoader};
 /// Parts of the whole that progress is reported in, so that a loader may report as often as it likes.
 const N_PARTS: f64 = 200.0;
 
-/// Run `loader`; what it reports and returns comes to the inbox under `ticket`.
+/// Run `loader`, which is told how many bytes of KV the store has; what it reports and returns comes to the inbox under `ticket`.
 pub(crate) fn spawn_load(
     ticket: u64,
     loader: Arc<dyn ModelLoader>,
+    restorable_bytes: u64,
     holds: HoldPoints,
     inbox: Sender<Command>,
 ) {
@@ -37,7 +38,7 @@ pub(crate) fn spawn_load(
             }
             if is_wanted.get() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        let result = catch_unwind(AssertUnwindSafe(|| loader.load(&progress)))
+        let result = catch_unwind(AssertUnwindSafe(|| loader.load(restorable_bytes, &progress)))
             .unwrap_or_else(|panic| Err(format!("the loader panicked: {}", panic_text(panic.as_ref()))));
         // As above: the model is dropped here.
         let _ = to_inbox.send(Command::Loaded { ticket, result: result.map(Box::new) });

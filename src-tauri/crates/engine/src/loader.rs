@@ -12,9 +12,15 @@ pub trait ModelLoader: Send + Sync {
     /// Load, reporting real progress (bytes of weights done) as it goes. An answer to break off means that nobody
     /// waits for the model any more: what has been loaded is to be dropped.
     ///
+    /// `restorable_bytes` of KV lie on disk and may come back into the pool soon.
+    ///
     /// # Errors
     /// One line for the user that names the file and the cause.
-    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String>;
+    fn load(
+        &self,
+        restorable_bytes: u64,
+        progress: &dyn Fn(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<Loaded, String>;
 }
 
 /// Bytes of weights made ready so far.

@@ -5,7 +5,7 @@
 //! store reads and verifies the next on its own thread.
 //!
 //! ```text
-//!  store    [ read 0 ][ read 1 ][ read 2 ]...        at most two pieces are asked for and not imported
+//!  store    [ read 0 ][ read 1 ][ read 2 ]...        at most four pieces are asked for and not imported
 //!  engine             [ import 0 ][ step ][ import 1 ][ step ]...
 //! ```
 
@@ -24,10 +24,10 @@ use crate::stats::Totals;
 const IMPORT_BYTES: usize = 32 << 20;
 
 /// Bytes of a piece: enough of them that the store and the engine work at the same time.
-const PIECE_BYTES: usize = 8 << 20;
+const PIECE_BYTES: usize = 2 << 20;
 
 /// Pieces of a sequence that are asked for and not imported at most.
-const MAX_PIECES: usize = 2;
+const MAX_PIECES: usize = 4;
 
 /// A block that a sequence could have used, and why it was not to be had.
 pub(crate) struct Miss {

@@ -83,7 +83,7 @@ impl Saving {
         // A sequence that is gone completes nothing any more.
         self.unwanted.retain(|id| scheduler.state(*id).is_some());
         while let Some((block, reason)) = self.waiting.pop_front() {
-            let mut bytes = vec![0; self.block_bytes];
+            let mut bytes = self.store.buffer(self.block_bytes);
             if let Err(error) = runner.export_block(block.block, &mut bytes) {
                 // Not saved is a miss later on, never a wrong answer.
                 tracing::warn!(%error, "a block could not be read from the pool and is not saved");

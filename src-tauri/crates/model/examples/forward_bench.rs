@@ -51,6 +51,7 @@ fn main() -> Result<(), Failure> {
         kv_dtype: KvDtype::F16,
         // Enough for any model: blocks that are never written cost nothing.
         pool: PoolSize::Blocks((n_tokens / 32 + 16) * 64),
+        ready_bytes: 0,
         precision: args.precision,
     };
     let start = Instant::now();

@@ -29,6 +29,9 @@ pub struct LoadOptions {
     pub kv_dtype: KvDtype,
     /// How much KV there is room for.
     pub pool: PoolSize,
+    /// Bytes of the pool, from its first block on, whose memory is taken at once. The system gives memory when it is
+    /// first written to, which costs as much again as writing.
+    pub ready_bytes: u64,
     /// How exactly quantised weights are multiplied.
     pub precision: Precision,
 }
@@ -122,10 +125,13 @@ impl CpuRunner {
         let layout = KvLayout::new(&cache_spec, options.block_tokens, options.kv_dtype)
             .map_err(|error| Cause::Setup(error.to_string()))?;
         // The pool comes first: a size that cannot be had costs no packing.
-        let arena = arena(&layout, options.pool)?;
+        let mut arena = arena(&layout, options.pool)?;
         let cpu = Cpu { threads: Threads::new(options.n_threads), isa: options.isa };
         let pack = CpuPack { threads: &cpu.threads };
-        let weights = ModelWeights::load(gguf, &spec, &pack, progress)?;
+        let weights = std::thread::scope(|scope| {
+            scope.spawn(|| arena.take_memory(options.ready_bytes));
+            ModelWeights::load(gguf, &spec, &pack, progress)
+        })?;
         let decoder = Decoder::new(spec, weights, &layout, cpu, options.precision.rounding());
         let flat = FlatStep::default();
         Ok(CpuRunner { decoder, arena, cache_spec, layout, flat, chunk_tokens: CHUNK_TOKENS })

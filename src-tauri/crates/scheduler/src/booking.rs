@@ -1,5 +1,7 @@
 //! What becomes of a sequence's blocks: they get addresses, slide out of windows, are let go, come from the store.
 
+use std::collections::HashSet;
+
 use crate::block_pool::Retention;
 use crate::hash::{BlockKey, ChainHash};
 use crate::plan::{CompletedBlock, RestoreBlock, StoreMode};
@@ -125,6 +127,7 @@ impl Scheduler {
 
     /// Register the blocks that were imported, as far as their prefixes are there, and free the others.
     pub(crate) fn keep_imported(&mut self, seq: &mut Sequence, imported: &[BlockKey]) {
+        let imported: HashSet<&BlockKey> = imported.iter().collect();
         let mut kept = Vec::new();
         for restoring in std::mem::take(&mut seq.restoring) {
             let RestoreBlock { block, key, tokens } = restoring.wanted;

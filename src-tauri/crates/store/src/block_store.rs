@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::agent::{AgentManifest, AgentSummary, Pin};
+use crate::spares::BlockBytes;
 
 /// What a stored block is found by: the chain hash of its tokens under the model's fingerprint, and its layer group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,7 +40,7 @@ pub struct BlockRecord {
     /// Why it was written.
     pub reason: SaveReason,
     /// The pool's bytes, bit for bit.
-    pub bytes: Vec<u8>,
+    pub bytes: BlockBytes,
 }
 
 /// Why a block could not be had.
@@ -187,6 +188,11 @@ pub type Deliver = Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>;
 pub trait BlockStore: Send + Sync {
     /// Whether blocks are kept at all; when not, nothing needs to be exported.
     fn is_on(&self) -> bool;
+
+    /// Room for a block of `n_bytes`, with any content.
+    fn buffer(&self, n_bytes: usize) -> BlockBytes {
+        BlockBytes::from(vec![0; n_bytes])
+    }
 
     /// Queue a block for writing.
     ///

@@ -11,11 +11,15 @@ use crate::block_store::{
 use crate::disk::DiskFile;
 use crate::format::{Death, Position, RECORD_HEADER_BYTES};
 use crate::index::{Hash, Index, Place, Spot};
+use crate::spares::Spares;
 
 /// The unit in which file systems give out space.
 const FS_BLOCK_BYTES: u64 = 4096;
 /// The directories themselves and the lock file.
 const DIRECTORIES_BYTES: u64 = 4 * FS_BLOCK_BYTES;
+
+/// Buffers of blocks that are kept while nobody needs them.
+const MAX_IDLE_BYTES: usize = 16 << 20;
 
 /// A model's fingerprint and an agent's name.
 pub(crate) type AgentId = (Hash, String);
@@ -122,19 +126,25 @@ pub(crate) struct Books {
 }
 
 /// The books and the bells.
-#[derive(Default)]
 pub(crate) struct Shared {
     /// Guards everything that the threads share; held for a look or a change, never across a disk operation.
     books: Mutex<Books>,
     pub(crate) writer_bell: Condvar,
     pub(crate) reader_bell: Condvar,
+    pub(crate) spares: Arc<Spares>,
     /// Guards the listener only; taken after the books are let go of.
     listener: Mutex<Option<StoreListener>>,
 }
 
 impl Shared {
     pub(crate) fn new(books: Books) -> Shared {
-        Shared { books: Mutex::new(books), ..Shared::default() }
+        Shared {
+            books: Mutex::new(books),
+            writer_bell: Condvar::new(),
+            reader_bell: Condvar::new(),
+            spares: Spares::new(MAX_IDLE_BYTES),
+            listener: Mutex::default(),
+        }
     }
 
     pub(crate) fn books(&self) -> MutexGuard<'_, Books> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::agent::{AgentManifest, Pin};
 use crate::block_store::{BlockKey, BlockRecord};
 use crate::format::{
-    Kind, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, array, body_digest, tokens_of,
+    BodyDigest, Kind, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, array, tokens_of,
 };
 use crate::open::{agents_dir, segment_path};
 use crate::testing::house::{self, House, agent, config, record};
@@ -123,7 +123,7 @@ fn mend_segment(bytes: &mut [u8], id: u64) {
         let Some(n_body) = n_tokens.checked_mul(4).and_then(|n| n.checked_add(payload)) else { return };
         let Some((body, next)) = body.split_at_mut_checked(n_body) else { return };
         if head[50] & 1 == 0 {
-            head[128..160].copy_from_slice(&body_digest(body, &[]));
+            head[128..144].copy_from_slice(&BodyDigest::of(body, &[]).0);
         }
         if head[50] & 2 == 0 {
             let digest = blake3::hash(&head[..160]);
@@ -148,7 +148,7 @@ fn verified(bytes: &[u8]) -> Vec<(BlockKey, Vec<u32>, Vec<u8>)> {
         let body = &bytes[at + RECORD_HEADER_BYTES..];
         let Some(body) = body.get(..header.body_bytes() as usize) else { continue };
         let (tokens, payload) = body.split_at(4 * header.n_tokens as usize);
-        if matches!(header.kind, Kind::Block(_)) && body_digest(tokens, payload) == header.body_digest {
+        if matches!(header.kind, Kind::Block(_)) && BodyDigest::of(tokens, payload) == header.body_digest {
             found.push((header.key, tokens_of(tokens), payload.to_vec()));
         }
     }
@@ -172,7 +172,7 @@ fn serve(
     for key in keys {
         if let Ok(found) = store.restore(*key) {
             assert_eq!(found.key, *key);
-            let bytes = (found.key, found.tokens.clone(), found.bytes.clone());
+            let bytes = (found.key, found.tokens.clone(), found.bytes.to_vec());
             assert!(honest.contains(&bytes), "a block that verifies nowhere was given out");
             served.push(found);
         }

@@ -26,6 +26,7 @@ pub mod open;
 mod real_disk;
 mod room;
 mod scan;
+mod spares;
 pub mod store;
 mod writer;
 
@@ -43,4 +44,5 @@ pub use block_store::{
 };
 pub use off::StoreOff;
 pub use open::{OpenError, StoreConfig};
+pub use spares::BlockBytes;
 pub use store::Store;

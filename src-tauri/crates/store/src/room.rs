@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::block_store::{BlockKey, MissReason, Trouble};
 use crate::books::{Books, Segment, Tombstone};
 use crate::disk::read_exact;
-use crate::format::{Kind, Position, RECORD_HEADER_BYTES, RecordHeader, body_digest};
+use crate::format::{BodyDigest, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
 use crate::index::{Place, Spot};
 use crate::open::{segment_path, segments_dir};
 use crate::scan::scan;
@@ -178,7 +178,7 @@ impl Writer {
         read_exact(file, &mut tokens, body)
             .and_then(|()| read_exact(file, &mut payload, body + tokens.len() as u64))
             .map_err(|error| Trouble::of(&error))?;
-        if body_digest(&tokens, &payload) != header.body_digest {
+        if BodyDigest::of(&tokens, &payload) != header.body_digest {
             self.lose(&header.key);
             return Ok(());
         }

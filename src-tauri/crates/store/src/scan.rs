@@ -4,8 +4,8 @@ use std::io;
 
 use crate::disk::{DiskFile, read_exact};
 use crate::format::{
-    HeaderError, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, body_digest,
-    check_segment_header,
+    BodyDigest, BodyHasher, HeaderError, Kind, Position, RECORD_HEADER_BYTES, RecordHeader,
+    SEGMENT_HEADER_BYTES, check_segment_header,
 };
 
 /// Bytes of a body that are read at a time.
@@ -83,16 +83,16 @@ fn buries_what_comes_after(record: &RecordHeader, at: Position) -> bool {
 
 fn is_body_whole(file: &dyn DiskFile, at: Position, record: &RecordHeader) -> io::Result<bool> {
     if record.body_bytes() == 0 {
-        return Ok(record.body_digest == body_digest(&[], &[]));
+        return Ok(record.body_digest == BodyDigest::of(&[], &[]));
     }
-    let mut hasher = blake3::Hasher::new();
+    let mut body = BodyHasher::new();
     let mut piece = vec![0; PIECE_BYTES.min(record.body_bytes() as usize)];
     let mut n_done = 0;
     while n_done < record.body_bytes() {
         let n = piece.len().min((record.body_bytes() - n_done) as usize);
         read_exact(file, &mut piece[..n], at.offset + RECORD_HEADER_BYTES as u64 + n_done)?;
-        hasher.update(&piece[..n]);
+        body.update(&piece[..n]);
         n_done += n as u64;
     }
-    Ok(hasher.finalize() == record.body_digest)
+    Ok(body.finish() == record.body_digest)
 }

@@ -13,17 +13,20 @@ use crate::block_store::{
 use crate::books::{Books, Deletion, Flush, Job, Read, Shared};
 use crate::disk::{Disk, DiskFile, read_exact};
 use crate::format::{
-    HeaderError, Kind, MAX_PAYLOAD_BYTES, MAX_TOKENS, RECORD_HEADER_BYTES, RecordHeader, body_digest,
+    BodyDigest, HeaderError, Kind, MAX_PAYLOAD_BYTES, MAX_TOKENS, RECORD_HEADER_BYTES, RecordHeader,
     tokens_of,
 };
 use crate::index::{Hash, Place, Spot};
 use crate::open::{OpenError, StoreConfig, open};
 use crate::real_disk::RealDisk;
+use crate::spares::{BlockBytes, Spares};
 use crate::writer::Writer;
 
 /// Agents that are remembered at most; beyond that the one used longest ago is forgotten, not its blocks,
 /// conversations without a name before all others.
 const MAX_AGENTS: usize = 4096;
+/// Threads that read: one alone copies and verifies more slowly than disks, and the page cache, give.
+const N_READERS: usize = 2;
 
 /// A directory of blocks and agents, open. Dropping it makes everything durable that was saved.
 pub struct Store {
@@ -47,15 +50,15 @@ impl Store {
     pub fn open(config: StoreConfig) -> Result<Store, OpenError> {
         let dir = config.dir.clone();
         let (inner, writer, lock) = open_on(Arc::new(RealDisk), config)?;
-        let reads = Arc::clone(&inner.shared);
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             let failed = |source| OpenError::Io { path: dir.clone(), source };
             Builder::new().name(name.to_owned()).spawn(body).map_err(failed)
         };
-        let threads = vec![
-            spawn("store-writer", Box::new(move || writer.run()))?,
-            spawn("store-reader", Box::new(move || read_all(&reads)))?,
-        ];
+        let mut threads = vec![spawn("store-writer", Box::new(move || writer.run()))?];
+        for _ in 0..N_READERS {
+            let shared = Arc::clone(&inner.shared);
+            threads.push(spawn("store-reader", Box::new(move || read_all(&shared)))?);
+        }
         Ok(Store { inner, threads, _lock: lock })
     }
 }
@@ -87,6 +90,10 @@ impl Drop for Store {
 impl BlockStore for Store {
     fn is_on(&self) -> bool {
         true
+    }
+
+    fn buffer(&self, n_bytes: usize) -> BlockBytes {
+        self.inner.shared.spares.take(n_bytes)
     }
 
     fn save(&self, record: BlockRecord) -> Result<(), Box<BlockRecord>> {
@@ -340,7 +347,7 @@ fn summary(books: &Books, agent: &AgentManifest) -> AgentSummary {
     }
 }
 
-/// The reader's thread: one restore after the other, until the store is dropped.
+/// A reader's thread: one read after the other, until the store is dropped.
 fn read_all(shared: &Shared) {
     loop {
         let read = {
@@ -395,7 +402,7 @@ fn read_block(shared: &Shared, key: &BlockKey) -> Result<BlockRecord, MissReason
                 }
             }
         };
-        let found = read_record(&*file, key, spot);
+        let found = read_record(&*file, key, spot, &shared.spares);
         let mut books = shared.books();
         let is_same = matches!(books.index.get(key), Some(Place::Disk(now)) if *now == spot);
         match found {
@@ -420,7 +427,12 @@ fn read_block(shared: &Shared, key: &BlockKey) -> Result<BlockRecord, MissReason
     }
 }
 
-fn read_record(file: &dyn DiskFile, key: &BlockKey, spot: Spot) -> Result<BlockRecord, MissReason> {
+fn read_record(
+    file: &dyn DiskFile,
+    key: &BlockKey,
+    spot: Spot,
+    spares: &Arc<Spares>,
+) -> Result<BlockRecord, MissReason> {
     let why = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => MissReason::Corrupt,
         _ => MissReason::Io,
@@ -437,11 +449,11 @@ fn read_record(file: &dyn DiskFile, key: &BlockKey, spot: Spot) -> Result<BlockR
     }
     // The header has matched its digest when the index was made, and the file was that long then.
     let mut tokens = vec![0; 4 * header.n_tokens as usize];
-    let mut payload = vec![0; header.payload_bytes as usize];
+    let mut payload = spares.take(header.payload_bytes as usize);
     let body = spot.at.offset + RECORD_HEADER_BYTES as u64;
     read_exact(file, &mut tokens, body).map_err(why)?;
     read_exact(file, &mut payload, body + tokens.len() as u64).map_err(why)?;
-    if body_digest(&tokens, &payload) != header.body_digest {
+    if BodyDigest::of(&tokens, &payload) != header.body_digest {
         return Err(MissReason::Corrupt);
     }
     Ok(BlockRecord {

@@ -47,7 +47,7 @@ async fn a_damaged_or_foreign_record_costs_time_and_never_the_answer() {
     let damages: [(Damage, &str); 3] = [
         (|record| record.tokens[0] ^= 1, "corrupt"),
         (|record| record.fingerprint = [8; 32], "foreign"),
-        (|record| record.bytes.truncate(5), "corrupt"),
+        (|record| record.bytes = record.bytes[..5].to_vec().into(), "corrupt"),
     ];
     for (damage, reason) in damages {
         let store = filled(None).await;

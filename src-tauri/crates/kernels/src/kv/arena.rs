@@ -4,6 +4,9 @@
 use std::fmt;
 use std::ptr::NonNull;
 
+/// No system has smaller pages.
+const SMALLEST_PAGE_BYTES: usize = 4096;
+
 /// `n_blocks` blocks of `block_bytes` bytes, 64-byte aligned and zero at first.
 ///
 /// The system gives each page when it is first written, so a large pool costs what of it is used.
@@ -86,6 +89,20 @@ impl KvArena {
         self.block_bytes
     }
 
+    /// Take the memory of the first blocks, `n_bytes` of it or all there is, instead of when they are first written.
+    /// What is in them stays.
+    pub fn take_memory(&mut self, n_bytes: u64) {
+        let n_bytes = n_bytes.min(self.mapped_bytes as u64) as usize;
+        for at in (0..n_bytes).step_by(SMALLEST_PAGE_BYTES) {
+            // SAFETY: inside the mapping, which is borrowed exclusively; volatile, so that writing what was read is
+            // not left out.
+            unsafe {
+                let byte = self.start.as_ptr().add(at);
+                byte.write_volatile(byte.read());
+            }
+        }
+    }
+
     /// The bytes of block `i`.
     ///
     /// # Panics
@@ -148,6 +165,15 @@ mod tests {
         arena.copy_block(2, 2);
         let firsts: Vec<u8> = (0..5).map(|i| arena.block(i)[99]).collect();
         assert_eq!(firsts, [1, 4, 3, 4, 5]);
+    }
+
+    #[test]
+    fn taking_memory_changes_nothing_and_ends_with_the_pool() {
+        let mut arena = KvArena::new(3, 5000).unwrap();
+        (0..3).for_each(|i| arena.block_mut(i).fill(7 + i as u8));
+        arena.take_memory(9000);
+        arena.take_memory(u64::MAX);
+        assert!((0..3).all(|i| arena.block(i).iter().all(|byte| *byte == 7 + i as u8)));
     }
 
     #[test]

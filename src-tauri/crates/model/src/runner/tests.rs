@@ -12,6 +12,7 @@ fn options() -> LoadOptions {
         block_tokens: 16,
         kv_dtype: KvDtype::F16,
         pool: PoolSize::Blocks(64),
+        ready_bytes: 0,
         precision: Precision::Fast,
     }
 }

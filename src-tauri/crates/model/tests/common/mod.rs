@@ -37,6 +37,7 @@ pub fn load_with(file: &str, change: impl FnOnce(&mut LoadOptions)) -> CpuRunner
         block_tokens: BLOCK_TOKENS,
         kv_dtype: KvDtype::F16,
         pool: PoolSize::Blocks(100),
+        ready_bytes: 0,
         precision: Precision::Fast,
     };
     change(&mut options);

@@ -155,8 +155,12 @@ async fn a_prompt_beyond_the_context_is_told_both_lengths_in_the_words_that_agen
 struct BaseModel(ScriptedLoader);
 
 impl ModelLoader for BaseModel {
-    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
-        let Loaded { runner, card } = self.0.load(progress)?;
+    fn load(
+        &self,
+        restorable_bytes: u64,
+        progress: &dyn Fn(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<Loaded, String> {
+        let Loaded { runner, card } = self.0.load(restorable_bytes, progress)?;
         let tokens = ["h", "i", "hi", "<|end|>"].map(str::to_owned).to_vec();
         let metadata = TextMetadata {
             tokenizer_model: "gpt2".to_owned(),

@@ -71,7 +71,7 @@ pub(crate) fn record(chain: u32, idx: u32) -> BlockRecord {
         fingerprint: MODEL,
         tokens: (first..first + 32).collect(),
         reason: SaveReason::BlockFull,
-        bytes: hash(chain, idx + 500).iter().copied().cycle().take(BLOCK_BYTES).collect(),
+        bytes: hash(chain, idx + 500).iter().copied().cycle().take(BLOCK_BYTES).collect::<Vec<u8>>().into(),
     }
 }
 

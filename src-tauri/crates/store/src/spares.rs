@@ -1,0 +1,140 @@
+//! Buffers for the bytes of blocks, used again and again: fresh memory costs more than what is copied into it.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The bytes of one block. A buffer that came from [`Spares`] goes back there when it is dropped.
+pub struct BlockBytes {
+    bytes: Vec<u8>,
+    home: Option<Arc<Spares>>,
+}
+
+/// Buffers that nobody uses at the moment, up to a bound.
+pub(crate) struct Spares {
+    max_idle_bytes: usize,
+    /// Guards the idle buffers; all of one length.
+    idle: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Spares {
+    pub(crate) fn new(max_idle_bytes: usize) -> Arc<Spares> {
+        Arc::new(Spares { max_idle_bytes, idle: Mutex::default() })
+    }
+
+    /// A buffer of `n_bytes` with any content.
+    pub(crate) fn take(self: &Arc<Self>, n_bytes: usize) -> BlockBytes {
+        let spare = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.first().is_some_and(|buffer| buffer.len() != n_bytes) {
+                idle.clear();
+            }
+            idle.pop()
+        };
+        let bytes = spare.unwrap_or_else(|| vec![0; n_bytes]);
+        BlockBytes { bytes, home: Some(Arc::clone(self)) }
+    }
+
+    fn give_back(&self, bytes: Vec<u8>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_alike = idle.first().is_none_or(|buffer| buffer.len() == bytes.len());
+        if is_alike && (idle.len() + 1) * bytes.len() <= self.max_idle_bytes {
+            idle.push(bytes);
+        }
+    }
+}
+
+impl Drop for BlockBytes {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            home.give_back(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+impl From<Vec<u8>> for BlockBytes {
+    fn from(bytes: Vec<u8>) -> BlockBytes {
+        BlockBytes { bytes, home: None }
+    }
+}
+
+impl Deref for BlockBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for BlockBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Clone for BlockBytes {
+    fn clone(&self) -> BlockBytes {
+        match &self.home {
+            Some(home) => {
+                let mut copy = home.take(self.len());
+                copy.copy_from_slice(self);
+                copy
+            }
+            None => BlockBytes::from(self.bytes.clone()),
+        }
+    }
+}
+
+impl PartialEq for BlockBytes {
+    fn eq(&self, other: &BlockBytes) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for BlockBytes {}
+
+impl fmt::Debug for BlockBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes of a block", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_buffer_is_used_again_and_no_more_lie_idle_than_agreed() {
+        let spares = Spares::new(250);
+        let n_idle = || spares.idle.lock().unwrap().len();
+        let mut first = spares.take(100);
+        first.fill(7);
+        let place = first.as_ptr();
+        let copy = first.clone();
+        assert_eq!((copy.as_ptr() == place, &copy), (false, &first));
+        drop(first);
+        let again = spares.take(100);
+        assert_eq!((again.as_ptr(), again.len(), n_idle()), (place, 100, 0));
+        let more = [spares.take(100), spares.take(100)];
+        drop((again, copy, more));
+        assert_eq!(n_idle(), 2, "a third would be more than 250 bytes");
+    }
+
+    #[test]
+    fn buffers_of_another_length_make_room() {
+        let spares = Spares::new(1000);
+        drop(spares.take(100));
+        let other = spares.take(40);
+        assert_eq!((other.len(), spares.idle.lock().unwrap().len()), (40, 0));
+        let old = spares.take(100);
+        drop(other);
+        drop(old);
+        assert_eq!(spares.idle.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [40]);
+    }
+
+    #[test]
+    fn bytes_of_somebody_s_own_go_nowhere() {
+        let own = BlockBytes::from(vec![1, 2, 3]);
+        assert_eq!((own.clone(), own.len()), (own, 3));
+    }
+}
