@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use engine::{LoadProgress, Loaded, ModelLoader};
-use scheduler::{BlockId, KvLayout, Logits, ModelCacheSpec, ModelRunner, RunError, Step};
+use scheduler::{BlockId, KvLayout, LentBlock, Logits, ModelCacheSpec, ModelRunner, RunError, Step};
 
 /// One forward pass.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +77,10 @@ impl ModelRunner for TimedRunner {
 
     fn export_block(&mut self, block: BlockId, out: &mut [u8]) -> Result<(), RunError> {
         self.inner.export_block(block, out)
+    }
+
+    fn lend_block(&mut self, block: BlockId) -> Option<LentBlock> {
+        self.inner.lend_block(block)
     }
 
     fn import_block(&mut self, block: BlockId, bytes: &[u8]) -> Result<(), RunError> {

@@ -257,7 +257,7 @@ impl EngineThread {
             }
             Command::Restored { seq, piece, blocks } => {
                 if let Some(serving) = &mut self.serving {
-                    serving.restoring.arrived(seq, piece, blocks);
+                    serving.restored(seq, piece, blocks);
                 }
             }
             Command::Store(event) => self.hear(&event),

@@ -1,20 +1,24 @@
 //! Stored blocks on their way back into the pool.
 //!
 //! A restore is a transaction of one sequence: whatever goes wrong is a miss with a reason, and the sequence goes on
-//! with what came in. It goes in pieces: while the engine thread compares and copies one, between two steps, the
-//! store reads and verifies the next on its own thread.
+//! with what came in. It goes in pieces: the store reads them into the pool's own blocks, which are lent to it, and
+//! verifies them on its own threads, while the engine thread goes on stepping with the others and compares what has
+//! come. Where the pool cannot lend, the engine thread copies too.
 //!
 //! ```text
-//!  store    [ read 0 ][ read 1 ][ read 2 ]...        at most four pieces are asked for and not imported
+//!  store    [ read 0 ][ read 2 ][ read 4 ]...        at most `MAX_PIECES` are asked for and not looked at
+//!           [ read 1 ][ read 3 ]...
 //!  engine             [ import 0 ][ step ][ import 1 ][ step ]...
 //! ```
+//!
+//! A lent block stays its sequence's until it is back: one that ends meanwhile keeps its blocks that long.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use scheduler::{BlockKey, ModelRunner, Restore, RestoreBlock, Scheduler, SeqId, SeqState};
-use store::{BlockRecord, BlockStore, MissReason};
+use scheduler::{BlockKey, ModelRunner, Restore, RestoreBlock, Scheduler, SeqId};
+use store::{BlockBytes, BlockRecord, BlockStore, MissReason, Wanted};
 
 use crate::command::Command;
 use crate::saving::stored_key;
@@ -27,7 +31,7 @@ const IMPORT_BYTES: usize = 32 << 20;
 const PIECE_BYTES: usize = 2 << 20;
 
 /// Pieces of a sequence that are asked for and not imported at most.
-const MAX_PIECES: usize = 4;
+const MAX_PIECES: usize = 6;
 
 /// A block that a sequence could have used, and why it was not to be had.
 pub(crate) struct Miss {
@@ -54,6 +58,8 @@ struct UnderWay {
     asked: BTreeMap<u64, Vec<RestoreBlock>>,
     n_pieces: u64,
     imported: Vec<BlockKey>,
+    /// Nobody waits for it any more; what was asked for is still to come back.
+    is_ended: bool,
 }
 
 /// One piece, with what the store found for each of its blocks.
@@ -89,28 +95,51 @@ impl Restoring {
     }
 
     /// Ask the store for a sequence's blocks; the answers come through the inbox.
-    pub(crate) fn begin(&mut self, restore: Restore) {
+    pub(crate) fn begin(&mut self, restore: Restore, runner: &mut dyn ModelRunner) {
         let Restore { seq, blocks } = restore;
-        let under_way =
-            UnderWay { left: blocks.into(), asked: BTreeMap::new(), n_pieces: 0, imported: Vec::new() };
+        let under_way = UnderWay {
+            left: blocks.into(),
+            asked: BTreeMap::new(),
+            n_pieces: 0,
+            imported: Vec::new(),
+            is_ended: false,
+        };
         self.under_way.insert(seq, under_way);
-        self.ask(seq);
+        self.ask(seq, runner);
+    }
+
+    /// A sequence needs nothing any more. False when blocks of it are still lent: then it has to stay in the
+    /// scheduler until [`Restoring::arrived`] names it.
+    pub(crate) fn end(&mut self, seq: SeqId) -> bool {
+        self.arrived.retain(|arrival| arrival.seq != seq);
+        let Some(under_way) = self.under_way.get_mut(&seq) else { return true };
+        if under_way.asked.is_empty() {
+            self.under_way.remove(&seq);
+            return true;
+        }
+        under_way.left.clear();
+        under_way.is_ended = true;
+        false
     }
 
     /// Ask for the next pieces of a sequence.
-    fn ask(&mut self, seq: SeqId) {
+    fn ask(&mut self, seq: SeqId, runner: &mut dyn ModelRunner) {
         let Some(under_way) = self.under_way.get_mut(&seq) else { return };
         let n_blocks = (PIECE_BYTES / self.block_bytes).max(1);
         while under_way.asked.len() < MAX_PIECES && !under_way.left.is_empty() {
             let blocks: Vec<RestoreBlock> =
                 under_way.left.drain(..n_blocks.min(under_way.left.len())).collect();
-            let keys = blocks.iter().map(|block| stored_key(&block.key)).collect();
+            let wanted = blocks.iter().map(|wanted| Wanted {
+                key: stored_key(&wanted.key),
+                room: runner.lend_block(wanted.block).map(BlockBytes::lent),
+            });
+            let wanted = wanted.collect();
             let piece = under_way.n_pieces;
             under_way.n_pieces += 1;
             under_way.asked.insert(piece, blocks);
             let inbox = self.inbox.clone();
             self.store.restore(
-                keys,
+                wanted,
                 Box::new(move |blocks| {
                     // An engine that has ended needs nothing.
                     let _ = inbox.send(Command::Restored { seq, piece, blocks });
@@ -119,13 +148,28 @@ impl Restoring {
         }
     }
 
-    /// The store has answered.
-    pub(crate) fn arrived(&mut self, seq: SeqId, piece: u64, found: Vec<Result<BlockRecord, MissReason>>) {
-        let Some(under_way) = self.under_way.get_mut(&seq) else { return };
-        let Some(blocks) = under_way.asked.remove(&piece) else { return };
+    /// The store has answered. Returns whether that was the last thing that a sequence which has ended waited for.
+    pub(crate) fn arrived(
+        &mut self,
+        seq: SeqId,
+        piece: u64,
+        found: Vec<Result<BlockRecord, MissReason>>,
+    ) -> bool {
+        let Some(under_way) = self.under_way.get_mut(&seq) else { return false };
+        let Some(blocks) = under_way.asked.remove(&piece) else { return false };
+        if under_way.is_ended {
+            // What was lent for it comes back with that.
+            drop(found);
+            let is_last = under_way.asked.is_empty();
+            if is_last {
+                self.under_way.remove(&seq);
+            }
+            return is_last;
+        }
         // A store that gives too few results has not found the others.
         let found = found.into_iter().chain(std::iter::repeat_with(|| Err(MissReason::Absent)));
         self.arrived.push_back(Arrival { seq, blocks: blocks.into_iter().zip(found).collect() });
+        false
     }
 
     /// Import what has arrived, up to a bound. Returns what could not be had.
@@ -141,11 +185,6 @@ impl Restoring {
             && let Some(mut arrival) = self.arrived.pop_front()
         {
             let seq = arrival.seq;
-            // The blocks of a sequence that is gone may belong to another one by now.
-            if scheduler.state(seq) != Some(SeqState::Restoring) {
-                self.under_way.remove(&seq);
-                continue;
-            }
             let Some(under_way) = self.under_way.get_mut(&seq) else { continue };
             while n_left > 0
                 && let Some((wanted, found)) = arrival.blocks.pop_front()
@@ -154,6 +193,10 @@ impl Restoring {
                     found.and_then(|record| check(record, &wanted, self.fingerprint, self.block_bytes));
                 let imported = record.and_then(|record| {
                     n_left -= 1;
+                    // What was read into the pool is where it belongs.
+                    if record.bytes.is_lent() {
+                        return Ok(());
+                    }
                     runner.import_block(wanted.block, &record.bytes).map_err(|error| {
                         tracing::warn!(%error, "a stored block could not be put into the pool");
                         MissReason::Io
@@ -178,7 +221,7 @@ impl Restoring {
                     scheduler.finish_restore(seq, &done.imported);
                 }
             } else {
-                self.ask(seq);
+                self.ask(seq, runner);
             }
         }
         misses

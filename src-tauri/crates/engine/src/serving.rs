@@ -168,7 +168,7 @@ impl Serving {
         let is_waiting = !stalled.is_empty() || self.scheduler.counts().n_waiting > 0;
         self.is_short_of_saved = is_waiting && step.rows.is_empty() && self.scheduler.pool().n_unsaved > 0;
         for restore in restores {
-            self.restoring.begin(restore);
+            self.restoring.begin(restore, self.runner.as_mut());
         }
         for id in preempted {
             ledger.totals.preemptions += 1;
@@ -452,7 +452,21 @@ impl Serving {
     /// A sequence needs no memory any more; what it has becomes cache.
     fn retire(&mut self, id: SeqId) {
         self.saving.complete(id, &mut self.scheduler);
-        self.scheduler.finish(id);
+        if self.restoring.end(id) {
+            self.scheduler.finish(id);
+        }
+    }
+
+    /// The store has sent a piece of what a sequence is to be restored with.
+    pub(crate) fn restored(
+        &mut self,
+        id: SeqId,
+        piece: u64,
+        found: Vec<Result<store::BlockRecord, MissReason>>,
+    ) {
+        if self.restoring.arrived(id, piece, found) {
+            self.scheduler.finish(id);
+        }
     }
 
     /// A sequence whose KV may be poisoned: nobody may reuse it.

@@ -7,7 +7,7 @@ use kernels::activations::Rounding;
 use kernels::isa::Isa;
 use kernels::kv::KvArena;
 use kernels::threads::Threads;
-use scheduler::{BlockId, KvDtype, KvLayout, Logits, ModelCacheSpec, ModelRunner, RunError, Step};
+use scheduler::{BlockId, KvDtype, KvLayout, LentBlock, Logits, ModelCacheSpec, ModelRunner, RunError, Step};
 
 use crate::batch::{self, Batch, FlatStep};
 use crate::decoder::{CHUNK_TOKENS, Cpu, Decoder};
@@ -170,6 +170,10 @@ impl ModelRunner for CpuRunner {
         self.check_block(block, out.len())?;
         out.copy_from_slice(self.arena.block(block.idx()));
         Ok(())
+    }
+
+    fn lend_block(&mut self, block: BlockId) -> Option<LentBlock> {
+        (block.idx() < self.arena.n_blocks()).then(|| -> LentBlock { Box::new(self.arena.lend(block.idx())) })
     }
 
     fn import_block(&mut self, block: BlockId, bytes: &[u8]) -> Result<(), RunError> {

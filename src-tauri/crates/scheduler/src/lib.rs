@@ -41,7 +41,7 @@ pub use plan::{
     Admitted, Committed, CompletedBlock, EndReason, Ended, NewSequence, Plan, PromptLogits, Restore,
     RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState, Shortage, StoreMode, SubmitError, Submitted,
 };
-pub use runner::{ModelRunner, RunError};
+pub use runner::{LentBlock, ModelRunner, RunError};
 pub use scheduler::Scheduler;
 pub use step::{BlockCopy, BlockTable, Logits, LogitsWanted, Row, Step};
 

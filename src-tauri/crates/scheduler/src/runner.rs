@@ -1,9 +1,14 @@
 //! The one seam between deciding and computing.
 
+use std::ops::DerefMut;
+
 use crate::cache_spec::ModelCacheSpec;
 use crate::ids::BlockId;
 use crate::kv_layout::KvLayout;
 use crate::step::{Logits, Step};
+
+/// The bytes of a block of the pool, on loan.
+pub type LentBlock = Box<dyn DerefMut<Target = [u8]> + Send + Sync>;
 
 /// Executes steps against a KV pool that it owns.
 ///
@@ -31,6 +36,13 @@ pub trait ModelRunner: Send {
     /// # Errors
     /// The block does not exist or `out` has another length.
     fn export_block(&mut self, block: BlockId, out: &mut [u8]) -> Result<(), RunError>;
+
+    /// Lend a block of the pool for a thread of the caller's to fill with what [`ModelRunner::export_block`] gave.
+    /// Until it is dropped, no step and no transfer may touch that block. `None` where the pool is not memory that
+    /// every thread reaches, or there is no such block: then there is [`ModelRunner::import_block`].
+    fn lend_block(&mut self, _block: BlockId) -> Option<LentBlock> {
+        None
+    }
 
     /// Copy bytes that [`ModelRunner::export_block`] gave back into a block, bit for bit.
     ///

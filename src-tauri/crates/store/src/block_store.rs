@@ -43,6 +43,15 @@ pub struct BlockRecord {
     pub bytes: BlockBytes,
 }
 
+/// A block to be restored.
+#[derive(Debug)]
+pub struct Wanted {
+    /// What it is found by.
+    pub key: BlockKey,
+    /// Where its bytes are to go, if there are as many; else to memory of the store's.
+    pub room: Option<BlockBytes>,
+}
+
 /// Why a block could not be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MissReason {
@@ -200,8 +209,8 @@ pub trait BlockStore: Send + Sync {
     /// The queue is full; the record comes back and may be offered again.
     fn save(&self, record: BlockRecord) -> Result<(), Box<BlockRecord>>;
 
-    /// Read and verify `keys`, in order, and hand over one result each.
-    fn restore(&self, keys: Vec<BlockKey>, deliver: Deliver);
+    /// Read and verify blocks and hand over one result each, in order.
+    fn restore(&self, wanted: Vec<Wanted>, deliver: Deliver);
 
     /// Make everything queued so far durable, then call `done`.
     fn flush(&self, done: Box<dyn FnOnce(FlushReport) + Send>);

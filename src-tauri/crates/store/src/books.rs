@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::agent::{AgentManifest, Pin};
 use crate::block_store::{
-    BlockKey, BlockRecord, Deliver, FlushReport, MissReason, StoreEvent, StoreListener, Trouble,
+    BlockKey, BlockRecord, Deliver, FlushReport, MissReason, StoreEvent, StoreListener, Trouble, Wanted,
 };
 use crate::disk::DiskFile;
 use crate::format::{Death, Position, RECORD_HEADER_BYTES};
@@ -75,7 +75,7 @@ pub(crate) struct Flush {
 
 /// Keys to read, and who waits for them.
 pub(crate) struct Read {
-    pub(crate) keys: Vec<BlockKey>,
+    pub(crate) wanted: Vec<Wanted>,
     pub(crate) deliver: Deliver,
 }
 

@@ -40,7 +40,7 @@ mod tests;
 pub use agent::{AgentManifest, AgentSummary, Pin, TokenSpan, is_unnamed};
 pub use block_store::{
     BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, SaveReason,
-    StoreEvent, StoreListener, StoreStats, Trouble,
+    StoreEvent, StoreListener, StoreStats, Trouble, Wanted,
 };
 pub use off::StoreOff;
 pub use open::{OpenError, StoreConfig};

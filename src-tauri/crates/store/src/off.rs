@@ -1,7 +1,7 @@
 //! The store that is switched off: nothing is kept and nothing is found.
 
 use crate::block_store::{
-    BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, StoreStats, Trouble,
+    BlockRecord, BlockStore, Deliver, FlushReport, MissReason, StoreStats, Trouble, Wanted,
 };
 
 /// Keeps nothing. Saving succeeds, because nobody was promised that it would be there again.
@@ -20,8 +20,8 @@ impl BlockStore for StoreOff {
         Ok(())
     }
 
-    fn restore(&self, keys: Vec<BlockKey>, deliver: Deliver) {
-        deliver(keys.iter().map(|_| Err(MissReason::Absent)).collect());
+    fn restore(&self, wanted: Vec<Wanted>, deliver: Deliver) {
+        deliver(wanted.iter().map(|_| Err(MissReason::Absent)).collect());
     }
 
     fn flush(&self, done: Box<dyn FnOnce(FlushReport) + Send>) {
@@ -36,13 +36,14 @@ impl BlockStore for StoreOff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block_store::BlockKey;
     use std::sync::mpsc::channel;
 
     #[test]
     fn a_store_that_is_off_answers_every_restore_with_absent() {
         let (sender, receiver) = channel();
-        let keys = vec![BlockKey { hash: [1; 32], group: 0 }, BlockKey { hash: [2; 32], group: 1 }];
-        StoreOff::default().restore(keys, Box::new(move |found| sender.send(found).unwrap()));
+        let wanted = [1, 2].map(|n| Wanted { key: BlockKey { hash: [n; 32], group: 0 }, room: None });
+        StoreOff::default().restore(wanted.into(), Box::new(move |found| sender.send(found).unwrap()));
         assert_eq!(receiver.recv().unwrap(), vec![Err(MissReason::Absent), Err(MissReason::Absent)]);
     }
 

@@ -4,10 +4,26 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The bytes of one block. A buffer that came from [`Spares`] goes back there when it is dropped.
-pub struct BlockBytes {
-    bytes: Vec<u8>,
-    home: Option<Arc<Spares>>,
+/// The bytes of one block, wherever they are.
+pub struct BlockBytes(Bytes);
+
+enum Bytes {
+    Own(Vec<u8>),
+    /// To be given back to the spares; taken out only when dropped.
+    Spare(Vec<u8>, Arc<Spares>),
+    Lent(Box<dyn DerefMut<Target = [u8]> + Send + Sync>),
+}
+
+impl BlockBytes {
+    /// Somebody else's memory, for the store to fill; it is given back when this is dropped.
+    pub fn lent(room: Box<dyn DerefMut<Target = [u8]> + Send + Sync>) -> BlockBytes {
+        BlockBytes(Bytes::Lent(room))
+    }
+
+    /// Whether it is the memory that was lent.
+    pub fn is_lent(&self) -> bool {
+        matches!(self.0, Bytes::Lent(_))
+    }
 }
 
 /// Buffers that nobody uses at the moment, up to a bound.
@@ -32,7 +48,7 @@ impl Spares {
             idle.pop()
         };
         let bytes = spare.unwrap_or_else(|| vec![0; n_bytes]);
-        BlockBytes { bytes, home: Some(Arc::clone(self)) }
+        BlockBytes(Bytes::Spare(bytes, Arc::clone(self)))
     }
 
     fn give_back(&self, bytes: Vec<u8>) {
@@ -46,15 +62,15 @@ impl Spares {
 
 impl Drop for BlockBytes {
     fn drop(&mut self) {
-        if let Some(home) = self.home.take() {
-            home.give_back(std::mem::take(&mut self.bytes));
+        if let Bytes::Spare(bytes, home) = &mut self.0 {
+            home.give_back(std::mem::take(bytes));
         }
     }
 }
 
 impl From<Vec<u8>> for BlockBytes {
     fn from(bytes: Vec<u8>) -> BlockBytes {
-        BlockBytes { bytes, home: None }
+        BlockBytes(Bytes::Own(bytes))
     }
 }
 
@@ -62,32 +78,38 @@ impl Deref for BlockBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match &self.0 {
+            Bytes::Own(bytes) | Bytes::Spare(bytes, _) => bytes,
+            Bytes::Lent(room) => room,
+        }
     }
 }
 
 impl DerefMut for BlockBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        match &mut self.0 {
+            Bytes::Own(bytes) | Bytes::Spare(bytes, _) => bytes,
+            Bytes::Lent(room) => room,
+        }
     }
 }
 
 impl Clone for BlockBytes {
     fn clone(&self) -> BlockBytes {
-        match &self.home {
-            Some(home) => {
-                let mut copy = home.take(self.len());
-                copy.copy_from_slice(self);
+        match &self.0 {
+            Bytes::Spare(bytes, home) => {
+                let mut copy = home.take(bytes.len());
+                copy.copy_from_slice(bytes);
                 copy
             }
-            None => BlockBytes::from(self.bytes.clone()),
+            Bytes::Own(_) | Bytes::Lent(_) => BlockBytes::from(self.to_vec()),
         }
     }
 }
 
 impl PartialEq for BlockBytes {
     fn eq(&self, other: &BlockBytes) -> bool {
-        self.bytes == other.bytes
+        **self == **other
     }
 }
 
@@ -135,6 +157,10 @@ mod tests {
     #[test]
     fn bytes_of_somebody_s_own_go_nowhere() {
         let own = BlockBytes::from(vec![1, 2, 3]);
-        assert_eq!((own.clone(), own.len()), (own, 3));
+        let mut lent = BlockBytes::lent(Box::new(vec![0; 3]));
+        lent.copy_from_slice(&own);
+        let copy = lent.clone();
+        assert_eq!((&own, &copy, own.len()), (&lent, &own, 3));
+        assert_eq!([own.is_lent(), lent.is_lent(), copy.is_lent()], [false, true, false]);
     }
 }

@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use crate::agent::{AgentManifest, AgentSummary, MAX_FORMER, MAX_NAME_BYTES, Pin, is_unnamed};
 use crate::block_store::{
     BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, StoreEvent,
-    StoreListener, StoreStats,
+    StoreListener, StoreStats, Wanted,
 };
 use crate::books::{Books, Deletion, Flush, Job, Read, Shared};
 use crate::disk::{Disk, DiskFile, read_exact};
@@ -100,8 +100,8 @@ impl BlockStore for Store {
         self.inner.save(record)
     }
 
-    fn restore(&self, keys: Vec<BlockKey>, deliver: Deliver) {
-        self.inner.restore(keys, deliver);
+    fn restore(&self, wanted: Vec<Wanted>, deliver: Deliver) {
+        self.inner.restore(wanted, deliver);
     }
 
     fn flush(&self, done: Box<dyn FnOnce(FlushReport) + Send>) {
@@ -193,15 +193,15 @@ impl Inner {
         Ok(())
     }
 
-    pub(crate) fn restore(&self, keys: Vec<BlockKey>, deliver: Deliver) {
+    pub(crate) fn restore(&self, wanted: Vec<Wanted>, deliver: Deliver) {
         let mut books = self.shared.books();
         if books.is_stopping {
             drop(books);
-            deliver(keys.iter().map(|_| Err(MissReason::Io)).collect());
+            deliver(wanted.iter().map(|_| Err(MissReason::Io)).collect());
             return;
         }
         books.n_reading += 1;
-        books.reads.push_back(Read { keys, deliver });
+        books.reads.push_back(Read { wanted, deliver });
         self.shared.reader_bell.notify_one();
     }
 
@@ -368,7 +368,7 @@ fn read_all(shared: &Shared) {
 
 /// Read what somebody waits for and hand it over.
 pub(crate) fn serve_read(shared: &Shared, read: Read) {
-    let found = read.keys.iter().map(|key| read_block(shared, key)).collect();
+    let found = read.wanted.into_iter().map(|wanted| read_block(shared, wanted)).collect();
     {
         let mut books = shared.books();
         books.n_reading -= 1;
@@ -378,7 +378,9 @@ pub(crate) fn serve_read(shared: &Shared, read: Read) {
 }
 
 /// Read and verify one block.
-fn read_block(shared: &Shared, key: &BlockKey) -> Result<BlockRecord, MissReason> {
+fn read_block(shared: &Shared, wanted: Wanted) -> Result<BlockRecord, MissReason> {
+    let Wanted { key, mut room } = wanted;
+    let key = &key;
     // A block may be moved between the look into the index and the read; then it is looked up again, once.
     let mut tried = None;
     loop {
@@ -394,7 +396,11 @@ fn read_block(shared: &Shared, key: &BlockKey) -> Result<BlockRecord, MissReason
                     books.index.touch(&key.hash);
                     books.counters.n_restored += 1;
                     drop(books);
-                    return Ok((*record).clone());
+                    let n_bytes = record.bytes.len();
+                    let room = room.filter(|room| room.len() == n_bytes);
+                    let mut bytes = room.unwrap_or_else(|| shared.spares.take(n_bytes));
+                    bytes.copy_from_slice(&record.bytes);
+                    return Ok(BlockRecord { bytes, tokens: record.tokens.clone(), ..*record });
                 }
                 Some(Place::Disk(spot)) => {
                     let file = books.segments.get(&spot.at.segment).map(|segment| Arc::clone(&segment.file));
@@ -402,7 +408,7 @@ fn read_block(shared: &Shared, key: &BlockKey) -> Result<BlockRecord, MissReason
                 }
             }
         };
-        let found = read_record(&*file, key, spot, &shared.spares);
+        let found = read_record(&*file, key, spot, &mut room, &shared.spares);
         let mut books = shared.books();
         let is_same = matches!(books.index.get(key), Some(Place::Disk(now)) if *now == spot);
         match found {
@@ -431,6 +437,7 @@ fn read_record(
     file: &dyn DiskFile,
     key: &BlockKey,
     spot: Spot,
+    room: &mut Option<BlockBytes>,
     spares: &Arc<Spares>,
 ) -> Result<BlockRecord, MissReason> {
     let why = |error: std::io::Error| match error.kind() {
@@ -449,7 +456,9 @@ fn read_record(
     }
     // The header has matched its digest when the index was made, and the file was that long then.
     let mut tokens = vec![0; 4 * header.n_tokens as usize];
-    let mut payload = spares.take(header.payload_bytes as usize);
+    let n_bytes = header.payload_bytes as usize;
+    let mut payload =
+        room.take().filter(|room| room.len() == n_bytes).unwrap_or_else(|| spares.take(n_bytes));
     let body = spot.at.offset + RECORD_HEADER_BYTES as u64;
     read_exact(file, &mut tokens, body).map_err(why)?;
     read_exact(file, &mut payload, body + tokens.len() as u64).map_err(why)?;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use store::{
-    AgentManifest, AgentSummary, BlockKey, BlockRecord, BlockStore, FlushReport, MissReason, Origin, Pin,
-    SaveCandidate, StoreEvent, StoreListener, StoreStats, Trouble,
+    AgentManifest, AgentSummary, BlockBytes, BlockKey, BlockRecord, BlockStore, FlushReport, MissReason,
+    Origin, Pin, SaveCandidate, StoreEvent, StoreListener, StoreStats, Trouble, Wanted,
 };
 
 type Delivery = Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>;
@@ -27,7 +27,7 @@ struct Inner {
     flushes: Vec<Done>,
     n_flushes: usize,
     holds_restores: bool,
-    restores: Vec<(Vec<BlockKey>, Delivery)>,
+    restores: Vec<(Vec<Wanted>, Delivery)>,
     listener: Option<Arc<StoreListener>>,
     agents: BTreeMap<(String, [u8; 32]), Arc<AgentManifest>>,
     spares_anonymous: bool,
@@ -94,7 +94,7 @@ impl MemoryStore {
             inner.holds_restores = false;
             std::mem::take(&mut inner.restores)
         };
-        restores.into_iter().for_each(|(keys, deliver)| self.restore(keys, deliver));
+        restores.into_iter().for_each(|(wanted, deliver)| self.restore(wanted, deliver));
     }
 
     /// How many flushes were asked for.
@@ -236,15 +236,23 @@ impl BlockStore for MemoryStore {
         self.inner().records.contains_key(key)
     }
 
-    fn restore(&self, keys: Vec<BlockKey>, deliver: Delivery) {
+    fn restore(&self, wanted: Vec<Wanted>, deliver: Delivery) {
         let found = {
             let mut inner = self.inner();
             if inner.holds_restores {
-                inner.restores.push((keys, deliver));
+                inner.restores.push((wanted, deliver));
                 self.changed.notify_all();
                 return;
             }
-            keys.iter().map(|key| inner.records.get(key).cloned().ok_or(MissReason::Absent)).collect()
+            let found = |Wanted { key, room }| {
+                let mut record = inner.records.get(&key).cloned().ok_or(MissReason::Absent)?;
+                if let Some(mut room) = room.filter(|room: &BlockBytes| room.len() == record.bytes.len()) {
+                    room.copy_from_slice(&record.bytes);
+                    record.bytes = room;
+                }
+                Ok(record)
+            };
+            wanted.into_iter().map(found).collect()
         };
         deliver(found);
     }

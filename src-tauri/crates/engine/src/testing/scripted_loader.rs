@@ -23,6 +23,8 @@ pub struct ScriptedModel {
     pub max_context: usize,
     /// Width of a second layer group's window, if it has one.
     pub window: Option<usize>,
+    /// Whether its pool lends blocks.
+    pub lends: bool,
     /// Its vocabulary and chat template; the tokens must be those of `tiny_text`.
     pub text: fn() -> TextModel,
 }
@@ -34,6 +36,7 @@ impl Default for ScriptedModel {
             n_blocks: 256,
             max_context: 2048,
             window: None,
+            lends: true,
             text: tiny_text,
         }
     }
@@ -53,7 +56,7 @@ impl ScriptedLoader {
 }
 
 impl ModelLoader for ScriptedLoader {
-    fn load(&self, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
+    fn load(&self, _: u64, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
         let report = |bytes_done| match progress(LoadProgress { bytes_done, bytes_total: 100 }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => {
@@ -64,14 +67,15 @@ impl ModelLoader for ScriptedLoader {
         report(50)?;
         self.steering.at_load()?;
         report(100)?;
-        let ScriptedModel { script, n_blocks, max_context, window, text } = self.model.clone();
+        let ScriptedModel { script, n_blocks, max_context, window, lends, text } = self.model.clone();
         let full = LayerCache { n_kv_heads: 1, k_dim: 2, v_dim: 2, span: AttentionSpan::Full };
         let windowed = window.map(|tokens| LayerCache { span: AttentionSpan::Window { tokens }, ..full });
         let layers = std::iter::once(full).chain(windowed).collect();
         let spec = ModelCacheSpec { layers, max_context, n_vocab: N_VOCAB };
         let layout = KvLayout::new(&spec, 16, KvDtype::F16).map_err(|error| error.to_string())?;
         let effective_context = max_context.min(n_blocks * 16);
-        let runner = ScriptedRunner::new(spec, layout, n_blocks, script, self.steering.clone());
+        let runner =
+            ScriptedRunner::new(spec, layout, n_blocks, script, self.steering.clone()).lending(lends);
         let card = ModelCard {
             name: "scripted".to_owned(),
             text: Arc::new(text()),

@@ -1,8 +1,12 @@
 //! A runner that computes nothing and checks everything.
 
+use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use scheduler::{
-    AttentionSpan, BlockId, BlockTable, KvLayout, Logits, LogitsWanted, ModelCacheSpec, ModelRunner, Row,
-    RunError, Step, TokenId,
+    AttentionSpan, BlockId, BlockTable, KvLayout, LentBlock, Logits, LogitsWanted, ModelCacheSpec,
+    ModelRunner, Row, RunError, Step, TokenId,
 };
 
 use super::steering::{Outcome, Steering};
@@ -47,6 +51,11 @@ pub struct ScriptedRunner {
     spec: ModelCacheSpec,
     layout: KvLayout,
     pool: Vec<u8>,
+    lends: bool,
+    /// Blocks that somebody else fills; whoever touches one meanwhile panics.
+    lent: BTreeSet<BlockId>,
+    /// What came back and is not in the pool yet.
+    back: Back,
     script: Script,
     steering: Steering,
 }
@@ -65,15 +74,41 @@ impl ScriptedRunner {
     ) -> Self {
         assert!(layout.block_bytes >= layout.block_tokens * ENTRY, "a block of {} bytes", layout.block_bytes);
         let pool = vec![0xEE; n_blocks * layout.block_bytes];
-        ScriptedRunner { spec, layout, pool, script, steering }
+        ScriptedRunner {
+            spec,
+            layout,
+            pool,
+            lends: true,
+            lent: BTreeSet::new(),
+            back: Back::default(),
+            script,
+            steering,
+        }
+    }
+
+    /// Whether it lends blocks, or everything goes through its thread.
+    pub fn lending(mut self, lends: bool) -> Self {
+        self.lends = lends;
+        self
     }
 
     fn block(&self, block: BlockId) -> Result<std::ops::Range<usize>, RunError> {
         if block.idx() >= self.n_blocks() {
             return Err(RunError::NoSuchBlock { block: block.0, n_blocks: self.n_blocks() });
         }
+        assert!(!self.lent.contains(&block), "block {} is lent", block.0);
         let start = block.idx() * self.layout.block_bytes;
         Ok(start..start + self.layout.block_bytes)
+    }
+
+    /// Put what came back where it belongs.
+    fn take_back(&mut self) {
+        let back = std::mem::take(&mut *self.back.lock().unwrap_or_else(PoisonError::into_inner));
+        for (block, bytes) in back {
+            let start = block.idx() * self.layout.block_bytes;
+            self.pool[start..start + bytes.len()].copy_from_slice(&bytes);
+            self.lent.remove(&block);
+        }
     }
 
     /// Where a position's entry lies.
@@ -141,6 +176,7 @@ impl ModelRunner for ScriptedRunner {
     }
 
     fn run(&mut self, step: &Step, out: &mut Logits) -> Result<(), RunError> {
+        self.take_back();
         let outcome = self.steering.at_step(step);
         match outcome {
             Outcome::Run | Outcome::NotFinite(_) => {}
@@ -176,7 +212,16 @@ impl ModelRunner for ScriptedRunner {
         Ok(())
     }
 
+    fn lend_block(&mut self, block: BlockId) -> Option<LentBlock> {
+        self.take_back();
+        let range = self.block(block).ok().filter(|_| self.lends)?;
+        let bytes = self.pool[range].to_vec();
+        self.lent.insert(block);
+        Some(Box::new(Loan { block, bytes, back: Arc::clone(&self.back) }))
+    }
+
     fn export_block(&mut self, block: BlockId, out: &mut [u8]) -> Result<(), RunError> {
+        self.take_back();
         let range = self.block(block)?;
         if out.len() != range.len() {
             return Err(RunError::BlockSize { got: out.len(), want: range.len() });
@@ -186,12 +231,44 @@ impl ModelRunner for ScriptedRunner {
     }
 
     fn import_block(&mut self, block: BlockId, bytes: &[u8]) -> Result<(), RunError> {
+        self.take_back();
         let range = self.block(block)?;
         if bytes.len() != range.len() {
             return Err(RunError::BlockSize { got: bytes.len(), want: range.len() });
         }
         self.pool[range].copy_from_slice(bytes);
         Ok(())
+    }
+}
+
+/// Blocks that were lent, with what they were filled with; the lock guards just that.
+type Back = Arc<Mutex<Vec<(BlockId, Vec<u8>)>>>;
+
+/// A block on loan.
+struct Loan {
+    block: BlockId,
+    bytes: Vec<u8>,
+    back: Back,
+}
+
+impl Deref for Loan {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Loan {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.back.lock().unwrap_or_else(PoisonError::into_inner).push((self.block, bytes));
     }
 }
 

@@ -6,8 +6,14 @@ use super::house::*;
 use crate::testing::{N_VOCAB, Script, ScriptedModel, Steering, tiny_text};
 use crate::{EngineConfig, Refusal};
 
-const SMALL: ScriptedModel =
-    ScriptedModel { script: Script::Hash, n_blocks: 8, max_context: 2048, window: None, text: tiny_text };
+const SMALL: ScriptedModel = ScriptedModel {
+    script: Script::Hash,
+    n_blocks: 8,
+    max_context: 2048,
+    window: None,
+    lends: true,
+    text: tiny_text,
+};
 
 #[tokio::test]
 async fn without_a_place_a_request_is_told_that_the_house_is_busy() {

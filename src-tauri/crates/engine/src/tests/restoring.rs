@@ -10,8 +10,12 @@ use crate::{After, EngineConfig, Refusal};
 
 /// A fresh engine, as after a restart of the process, over what another one stored.
 async fn restarted(store: &Arc<MemoryStore>, window: Option<usize>) -> House {
+    restarted_as(store, ScriptedModel { window, ..ScriptedModel::default() }).await
+}
+
+async fn restarted_as(store: &Arc<MemoryStore>, model: ScriptedModel) -> House {
     let config = EngineConfig { store: Arc::clone(store) as Arc<dyn BlockStore>, ..EngineConfig::default() };
-    House::with(ScriptedModel { window, ..ScriptedModel::default() }, Steering::free(), config).await
+    House::with(model, Steering::free(), config).await
 }
 
 /// A store with a conversation of 100 tokens and an answer of 10 in it.
@@ -25,9 +29,10 @@ async fn filled(window: Option<usize>) -> Arc<MemoryStore> {
 
 #[tokio::test]
 async fn after_a_restart_a_conversation_comes_back_from_the_store_with_the_same_answer() {
-    for window in [None, Some(40)] {
+    for (window, lends) in [(None, true), (Some(40), true), (None, false), (Some(40), false)] {
         let store = filled(window).await;
-        let house = restarted(&store, window).await;
+        let model = ScriptedModel { window, lends, ..ScriptedModel::default() };
+        let house = restarted_as(&store, model).await;
         let mut conversation = prompt(1, 100);
         conversation.extend(Script::Hash.answer(&prompt(1, 100), 10));
         conversation.extend(prompt(5, 20));
@@ -78,23 +83,34 @@ async fn the_others_go_on_while_one_waits_for_the_store() {
 
 #[tokio::test]
 async fn a_client_that_goes_while_its_blocks_are_read_leaves_nothing_behind() {
-    let store = filled(None).await;
-    let house = restarted(&store, None).await;
-    store.hold_restores();
-    let gone = house.ask(greedy(prompt(1, 100), 10));
-    store.held_restore();
-    drop(gone);
-    house.see(|stats| stats.totals.cancelled == 1 && stats.pool.held == 0).await;
-    // Another one takes the memory that the late bytes were meant for, and has written to it when they come.
-    house.steering.hold_steps();
-    let other = house.ask(greedy(prompt(2, 110), 20));
-    while house.steering.held_step().rows[0].tokens.len() > 1 {
+    for lends in [true, false] {
+        let store = filled(None).await;
+        // Room for one of them and a half.
+        let model = ScriptedModel { n_blocks: 14, lends, ..ScriptedModel::default() };
+        let house = restarted_as(&store, model).await;
+        store.hold_restores();
+        let gone = house.ask(greedy(prompt(1, 100), 10));
+        store.held_restore();
+        drop(gone);
+        house.see(|stats| stats.totals.cancelled == 1).await;
+        // Another one computes meanwhile, and must not get the memory that the late bytes are meant for.
+        house.steering.hold_steps();
+        let other = house.ask(greedy(prompt(2, 90), 20));
+        while house.steering.held_step().rows[0].tokens.len() > 1 {
+            house.steering.let_run();
+        }
         house.steering.let_run();
+        house.steering.held_step();
+        assert!(house.handle.stats().pool.held >= 6 + 6, "the lent blocks and the other's");
+        store.end_restores();
+        house.steering.free_steps();
+        assert_eq!(outcome(other).await.tokens, Script::Hash.answer(&prompt(2, 90), 20));
+        // All of it is free again: one that needs nearly the whole pool gets it.
+        house.see(|stats| stats.pool.held == 0).await;
+        let answer = house.answer(greedy(prompt(3, 200), 10)).await;
+        assert_eq!(answer.tokens, Script::Hash.answer(&prompt(3, 200), 10));
+        house.close().await;
     }
-    store.end_restores();
-    house.steering.free_steps();
-    assert_eq!(outcome(other).await.tokens, Script::Hash.answer(&prompt(2, 110), 20));
-    house.close().await;
 }
 
 #[tokio::test]

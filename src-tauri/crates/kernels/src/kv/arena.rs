@@ -2,7 +2,10 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// No system has smaller pages.
 const SMALLEST_PAGE_BYTES: usize = 4096;
@@ -11,18 +14,63 @@ const SMALLEST_PAGE_BYTES: usize = 4096;
 ///
 /// The system gives each page when it is first written, so a large pool costs what of it is used.
 pub struct KvArena {
-    start: NonNull<u8>,
-    mapped_bytes: usize,
+    map: Arc<Mapping>,
     n_blocks: usize,
     block_bytes: usize,
     /// Distance of two blocks: `block_bytes` rounded up to whole cache lines.
     stride: usize,
 }
 
+/// The arena's memory, which stays as long as a block of it is lent.
+struct Mapping {
+    start: NonNull<u8>,
+    n_bytes: usize,
+    /// Blocks that somebody else fills: the arena does not touch them.
+    lent: Box<[AtomicBool]>,
+}
+
 // SAFETY: it owns its memory as a `Vec<u8>` would.
-unsafe impl Send for KvArena {}
-// SAFETY: as above; `&KvArena` gives only `&[u8]`.
-unsafe impl Sync for KvArena {}
+unsafe impl Send for Mapping {}
+// SAFETY: as above. What is reached through it is `KvArena`'s, by the rules for references to that, but for lent
+// blocks, which are `LentBlock`'s alone.
+unsafe impl Sync for Mapping {}
+
+/// A block to be filled by another thread while the arena is in use. Until it is dropped, whoever touches that block
+/// of the arena panics.
+pub struct LentBlock {
+    map: Arc<Mapping>,
+    idx: usize,
+    start: NonNull<u8>,
+    n_bytes: usize,
+}
+
+// SAFETY: it is the only way to its block, as a `Box<[u8]>` would be.
+unsafe impl Send for LentBlock {}
+// SAFETY: as above; `&LentBlock` gives only `&[u8]`.
+unsafe impl Sync for LentBlock {}
+
+impl Deref for LentBlock {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: initialised (zero pages) memory of the mapping that `map` holds; nobody else touches a lent block.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.n_bytes) }
+    }
+}
+
+impl DerefMut for LentBlock {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `self` is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.n_bytes) }
+    }
+}
+
+impl Drop for LentBlock {
+    fn drop(&mut self) {
+        // Release: what was written to the block is seen by whoever sees that it is back.
+        self.map.lent[self.idx].store(false, Ordering::Release);
+    }
+}
 
 /// The memory of a pool could not be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +124,9 @@ impl KvArena {
         // SAFETY: advice on the mapping just made.
         let _ = unsafe { libc::madvise(start, mapped_bytes, libc::MADV_HUGEPAGE) };
         let start = NonNull::new(start.cast()).ok_or_else(|| error("mapped at address 0".into()))?;
-        Ok(KvArena { start, mapped_bytes, n_blocks, block_bytes, stride })
+        let lent = (0..n_blocks).map(|_| AtomicBool::new(false)).collect();
+        let map = Arc::new(Mapping { start, n_bytes: mapped_bytes, lent });
+        Ok(KvArena { map, n_blocks, block_bytes, stride })
     }
 
     /// How many blocks there are.
@@ -91,13 +141,17 @@ impl KvArena {
 
     /// Take the memory of the first blocks, `n_bytes` of it or all there is, instead of when they are first written.
     /// What is in them stays.
+    ///
+    /// # Panics
+    /// When a block is lent.
     pub fn take_memory(&mut self, n_bytes: u64) {
-        let n_bytes = n_bytes.min(self.mapped_bytes as u64) as usize;
+        assert!(!self.map.lent.iter().any(|lent| lent.load(Ordering::Acquire)), "a block is lent");
+        let n_bytes = n_bytes.min(self.map.n_bytes as u64) as usize;
         for at in (0..n_bytes).step_by(SMALLEST_PAGE_BYTES) {
             // SAFETY: inside the mapping, which is borrowed exclusively; volatile, so that writing what was read is
             // not left out.
             unsafe {
-                let byte = self.start.as_ptr().add(at);
+                let byte = self.map.start.as_ptr().add(at);
                 byte.write_volatile(byte.read());
             }
         }
@@ -121,6 +175,17 @@ impl KvArena {
         unsafe { std::slice::from_raw_parts_mut(self.block_ptr(i), self.block_bytes) }
     }
 
+    /// Lends block `i` to be filled elsewhere; until it comes back, nobody may touch it here.
+    ///
+    /// # Panics
+    /// When there is no block `i`, or it is lent.
+    pub fn lend(&mut self, i: usize) -> LentBlock {
+        let start = NonNull::new(self.block_ptr(i)).expect("inside a mapping that does not start at 0");
+        // `self` is borrowed exclusively: nobody looks at the block, or lends it, at the same time.
+        self.map.lent[i].store(true, Ordering::Relaxed);
+        LentBlock { map: Arc::clone(&self.map), idx: i, start, n_bytes: self.block_bytes }
+    }
+
     /// Copies the bytes of one block over another.
     ///
     /// # Panics
@@ -134,18 +199,20 @@ impl KvArena {
     /// The address of block `i`; what may be done with it follows from how `self` is borrowed.
     ///
     /// # Panics
-    /// When there is no block `i`.
+    /// When there is no block `i`, or it is lent.
     pub(crate) fn block_ptr(&self, i: usize) -> *mut u8 {
         assert!(i < self.n_blocks, "block {i} of {}", self.n_blocks);
+        // Acquire: what its borrower wrote is there.
+        assert!(!self.map.lent[i].load(Ordering::Acquire), "block {i} is lent");
         // SAFETY: inside the mapping by the assertion.
-        unsafe { self.start.as_ptr().add(i * self.stride) }
+        unsafe { self.map.start.as_ptr().add(i * self.stride) }
     }
 }
 
-impl Drop for KvArena {
+impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`, unmapped once. Nothing useful can be done about a failure.
-        let _ = unsafe { libc::munmap(self.start.as_ptr().cast(), self.mapped_bytes) };
+        // SAFETY: the mapping made for it, unmapped once. Nothing useful can be done about a failure.
+        let _ = unsafe { libc::munmap(self.start.as_ptr().cast(), self.n_bytes) };
     }
 }
 
@@ -174,6 +241,38 @@ mod tests {
         arena.take_memory(9000);
         arena.take_memory(u64::MAX);
         assert!((0..3).all(|i| arena.block(i).iter().all(|byte| *byte == 7 + i as u8)));
+    }
+
+    #[test]
+    fn a_lent_block_is_filled_by_another_thread_and_outlives_the_arena() {
+        let mut arena = KvArena::new(3, 5000).unwrap();
+        let (mut lent, mut forgotten) = (arena.lend(1), arena.lend(2));
+        arena.block_mut(0).fill(1);
+        let lent = std::thread::spawn(move || {
+            lent.fill(7);
+            lent
+        });
+        drop(lent.join().unwrap());
+        assert!(arena.block(1).iter().all(|byte| *byte == 7) && arena.block(0)[4999] == 1);
+        drop(arena.lend(1));
+        drop(arena);
+        forgotten.fill(9);
+        assert_eq!((forgotten[0], forgotten.len()), (9, 5000));
+    }
+
+    #[test]
+    #[should_panic(expected = "block 1 is lent")]
+    fn a_lent_block_is_not_touched() {
+        let mut arena = KvArena::new(3, 64).unwrap();
+        let _lent = arena.lend(1);
+        arena.copy_block(0, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "block 1 is lent")]
+    fn a_block_is_lent_once() {
+        let mut arena = KvArena::new(3, 64).unwrap();
+        let _lent = (arena.lend(1), arena.lend(1));
     }
 
     #[test]

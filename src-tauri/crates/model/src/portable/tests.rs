@@ -53,7 +53,15 @@ fn portable(gguf: &Gguf, options: &GpuOptions) -> DeviceRunner {
 fn by_kernels(gguf: &Gguf, options: &GpuOptions) -> CpuRunner {
     let GpuOptions { block_tokens, kv_dtype, pool } = *options;
     let precision = Precision::Full;
-    let options = LoadOptions { n_threads: 2, isa: Isa::detect(), block_tokens, kv_dtype, pool, ready_bytes: 0, precision };
+    let options = LoadOptions {
+        n_threads: 2,
+        isa: Isa::detect(),
+        block_tokens,
+        kv_dtype,
+        pool,
+        ready_bytes: 0,
+        precision,
+    };
     load_open(gguf, &options, &mut |_| ControlFlow::Continue(())).expect("a sound model")
 }
 

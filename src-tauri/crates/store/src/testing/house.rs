@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::sim_disk::SimDisk;
 use crate::agent::{AgentManifest, Pin, TokenSpan};
-use crate::block_store::{BlockKey, BlockRecord, FlushReport, MissReason, SaveReason, StoreEvent};
+use crate::block_store::{BlockKey, BlockRecord, FlushReport, MissReason, SaveReason, StoreEvent, Wanted};
 use crate::open::{OpenError, StoreConfig};
+use crate::spares::BlockBytes;
 use crate::store::{Inner, open_on, serve_read};
 use crate::writer::Writer;
 
@@ -126,9 +127,17 @@ impl House {
     }
 
     pub(crate) fn restore(&self, key: BlockKey) -> Result<BlockRecord, MissReason> {
+        self.restore_to(key, None)
+    }
+
+    pub(crate) fn restore_to(
+        &self,
+        key: BlockKey,
+        room: Option<BlockBytes>,
+    ) -> Result<BlockRecord, MissReason> {
         let answer = Arc::new(Mutex::new(Vec::new()));
         let slot = Arc::clone(&answer);
-        self.inner.restore(vec![key], Box::new(move |found| *slot.lock().unwrap() = found));
+        self.inner.restore(vec![Wanted { key, room }], Box::new(move |found| *slot.lock().unwrap() = found));
         let read = self.inner.shared.books().reads.pop_front().unwrap();
         serve_read(&self.inner.shared, read);
         answer.lock().unwrap().pop().unwrap()

@@ -9,8 +9,9 @@ use std::sync::mpsc::channel;
 use super::house::{self, MODEL, agent, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::AgentManifest;
-use crate::block_store::{BlockRecord, BlockStore, MissReason, Origin, SaveCandidate, StoreEvent};
+use crate::block_store::{BlockRecord, BlockStore, MissReason, Origin, SaveCandidate, StoreEvent, Wanted};
 use crate::open::{OpenError, StoreConfig};
+use crate::spares::BlockBytes;
 use crate::store::Store;
 
 /// A folder that goes with its owner.
@@ -36,8 +37,8 @@ impl Drop for Folder {
 
 fn restore(store: &Store, n_blocks: u32) -> Vec<Result<BlockRecord, MissReason>> {
     let (sender, receiver) = channel();
-    let keys = (0..n_blocks).map(|idx| key(0, idx)).collect();
-    store.restore(keys, Box::new(move |found| sender.send(found).unwrap()));
+    let wanted = (0..n_blocks).map(|idx| Wanted { key: key(0, idx), room: None }).collect();
+    store.restore(wanted, Box::new(move |found| sender.send(found).unwrap()));
     receiver.recv().unwrap()
 }
 
@@ -83,6 +84,20 @@ fn what_was_saved_is_there_after_a_restart_in_private_files() {
         }
     }
     assert!(n_files >= 4, "lock, meter, a segment and a manifest");
+}
+
+#[test]
+fn a_block_goes_where_the_caller_has_room_if_it_is_as_long() {
+    let mut house = open(&SimDisk::default(), &house::config(256 << 10)).unwrap();
+    house.save(record(0, 0));
+    for when in ["queued", "on disk"] {
+        for (n_bytes, is_lent) in [(house::BLOCK_BYTES, true), (house::BLOCK_BYTES - 1, false)] {
+            let room = BlockBytes::lent(Box::new(vec![0; n_bytes]));
+            let found = house.restore_to(key(0, 0), Some(room)).unwrap();
+            assert_eq!((found.bytes.is_lent(), &found), (is_lent, &record(0, 0)), "{when}");
+        }
+        house.flush();
+    }
 }
 
 #[test]
