@@ -24,7 +24,7 @@ debian_packages() {
     echo libwebkit2gtk-4.1-dev libayatana-appindicator3-dev libdbus-1-dev file ;;
   esac
   # An X server, a session bus, a window manager and a tray host, and what drives and photographs windows.
-  [ "$purpose" != desktop ] || echo xvfb xauth dbus dbus-daemon openbox xfce4-panel xdotool xclip x11-utils imagemagick \
+  [ "$purpose" != desktop ] || echo xvfb dbus dbus-daemon openbox xfce4-panel xdotool xclip x11-utils imagemagick \
     webkit2gtk-driver libglib2.0-bin libgl1-mesa-dri fonts-cantarell fonts-dejavu-core adwaita-icon-theme
   [ "$purpose" != aarch64 ] || echo qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross curl
 }

@@ -4,14 +4,17 @@
     run.py --bin target/debug/samovar --model MODEL.gguf [NAME…]          the tests, or those whose name has NAME in it
     run.py --bin … --model … --screenshots FOLDER [STATE…]                pictures of the window instead
 
-It starts an X server and a bus of its own, so it neither needs nor touches the screen of whoever runs it.
+It starts an X server and a bus of its own, so it neither needs nor touches the screen of whoever runs it, and it leaves
+no process and no file behind, also when it is stopped.
 """
 
 import argparse
 import os
+import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+import session
 
 HERE = Path(__file__).resolve().parent
 INSIDE = "--inside"
@@ -19,23 +22,22 @@ INSIDE = "--inside"
 SCREEN = "1600x1400"
 
 
-def outside(arguments: list[str]) -> None:
+def outside(arguments: list[str]) -> int:
     """Run again inside a display and a session that nobody else has."""
-    folder = tempfile.mkdtemp(prefix="samovar-desktop-")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SAMOVAR_")}
-    for name in ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
-        environment[name] = os.path.join(folder, name.lower())
-        os.mkdir(environment[name], 0o700)
-    for name in ("WAYLAND_DISPLAY", "GTK_THEME"):
-        environment.pop(name, None)
-    # Software rendering that WebKit can take pictures of; no accessibility bus.
-    environment.update(GDK_BACKEND="x11", NO_AT_BRIDGE="1", WEBKIT_SKIA_ENABLE_CPU_RENDERING="1", LC_ALL="C.UTF-8")
-    panel = Path(environment["XDG_CONFIG_HOME"], "xfce4/xfconf/xfce-perchannel-xml")
-    panel.mkdir(parents=True)
-    (panel / "xfce4-panel.xml").write_bytes((HERE / "xfce4-panel.xml").read_bytes())
-    command = ["xvfb-run", "--auto-servernum", f"--server-args=-screen 0 {SCREEN}x24", "dbus-run-session", "--"]
-    command += [sys.executable, __file__, INSIDE, folder, *arguments]
-    os.execvpe(command[0], command, environment)
+    with session.folder() as folder, session.display(folder, SCREEN) as display:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SAMOVAR_")}
+        for name in ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+            environment[name] = str(folder / name.lower())
+            os.mkdir(environment[name], 0o700)
+        for name in ("WAYLAND_DISPLAY", "GTK_THEME"):
+            environment.pop(name, None)
+        # Software rendering that WebKit can take pictures of; no accessibility bus.
+        environment.update(GDK_BACKEND="x11", NO_AT_BRIDGE="1", WEBKIT_SKIA_ENABLE_CPU_RENDERING="1", LC_ALL="C.UTF-8")
+        panel = Path(environment["XDG_CONFIG_HOME"], "xfce4/xfconf/xfce-perchannel-xml")
+        panel.mkdir(parents=True)
+        (panel / "xfce4-panel.xml").write_bytes((HERE / "xfce4-panel.xml").read_bytes())
+        command = ["dbus-run-session", "--", sys.executable, __file__, INSIDE, str(folder), *arguments]
+        return subprocess.run(command, env=environment | display).returncode
 
 
 def inside(folder: Path, arguments: list[str]) -> int:
@@ -59,4 +61,4 @@ def inside(folder: Path, arguments: list[str]) -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] == [INSIDE]:
         sys.exit(inside(Path(sys.argv[2]), sys.argv[3:]))
-    outside(sys.argv[1:])
+    sys.exit(outside(sys.argv[1:]))

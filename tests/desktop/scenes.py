@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 import traceback
+from pathlib import Path
 
 import screen
-from samovar import Answer, App, Setup, children_of, eventually, memory_mb
+from samovar import HANG_GUARD, Answer, App, Setup, children_of, eventually, memory_mb
 from screen import Tray
 from webdriver import DrivenApp
+
+RUNNER = Path(__file__).with_name("run.py")
 
 
 def the_first_start_shows_progress_and_the_chat_answers(setup: Setup) -> None:
@@ -275,6 +278,26 @@ def without_a_tray_host_the_window_opens_and_ctrl_q_quits(setup: Setup) -> None:
         assert app.wait_for_exit() == 0
 
 
+def a_stopped_test_run_leaves_no_process_and_no_file(setup: Setup) -> None:
+    """Of these tests themselves: whoever stops them keeps a clean machine."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        outer = setup.data_folder()
+        command = [sys.executable, RUNNER, "--bin", setup.binary, "--model", setup.model, cancel_quit_takes_requests_again.__name__]
+        with open(outer / "said", "wb") as said:
+            run = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(outer)}, stdout=said, stderr=said)
+        try:
+            eventually("its app runs", lambda: setup.binary.name in children_of(run.pid).values())
+            below = [Path(f"/proc/{pid}") for pid in children_of(run.pid)]
+            run.send_signal(number)
+            assert run.wait(HANG_GUARD) == 128 + number
+        finally:
+            run.kill()
+            run.wait()
+        left = [path.name for path in below if path.exists()]
+        assert not left, f"left over after {number.name}: {left}"
+        assert sorted(os.listdir(outer)) == ["holds", "said"], os.listdir(outer)
+
+
 def started(setup: Setup, **settings) -> App:
     """Ready, in a `with`."""
 
@@ -335,7 +358,7 @@ def percent(text: str) -> int:
 
 
 # Before there is a tray host, and with one.
-WITHOUT_TRAY = [without_a_tray_host_the_window_opens_and_ctrl_q_quits]
+WITHOUT_TRAY = [a_stopped_test_run_leaves_no_process_and_no_file, without_a_tray_host_the_window_opens_and_ctrl_q_quits]
 WITH_TRAY = [
     the_first_start_shows_progress_and_the_chat_answers,
     an_answer_stops_by_key_and_is_asked_again_by_button,
