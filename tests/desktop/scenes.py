@@ -25,11 +25,13 @@ def the_first_start_shows_progress_and_the_chat_answers(setup: Setup) -> None:
         app.wait_until_held("load_half")
         tray = Tray(app.pid)
         eventually("the tray counts", lambda: 0 < percent(tray.line("○ Loading")) < 100)
+        tray.wait_for_icon("starting-2")
         eventually("the window counts", lambda: 0 < percent(app.text_of(".state")) < 100)
         app.release("load_half")
         app.wait_until_ready()
         tray.wait_for(f"● Ready · {setup.model.stem}")
         tray.wait_for(f"127.0.0.1:{app.port}")
+        tray.wait_for_icon("ready")
         app.type("textarea", "What is the capital of France?\ue007")
         assert "Paris" in app.wait_for_text("tok/s")
         app.type("textarea", "And of Italy?\ue007")
@@ -83,9 +85,11 @@ def a_link_in_an_answer_opens_in_the_browser_and_not_in_the_window(setup: Setup)
 def quitting_during_an_answer_completes_it_and_exits_with_0(setup: Setup) -> None:
     with started(setup) as app:
         tray, answer = Tray(app.pid), held_answer(app)
+        tray.wait_for_icon("busy-1", "busy-2")
         tray.choose("Quit Samovar")
         tray.wait_for("Finishing 1 request")
         tray.wait_for("◐ Finishing")
+        tray.wait_for_icon("draining")
         refused, error = app.request("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]})
         assert refused == 503, error
         app.release("step")
@@ -159,7 +163,8 @@ def a_second_launch_shows_the_window_of_the_first(setup: Setup) -> None:
         assert not screen.windows_of(app.pid)
         second = subprocess.run([setup.binary], env=app.environment, capture_output=True, timeout=180)
         assert second.returncode == 0, second.stderr
-        screen.wait_for_window(app.pid)
+        window = screen.wait_for_window(app.pid)
+        eventually("it opens in the top right corner", lambda: all(0 <= far <= 8 for far in screen.distance_to_the_corner(window)))
         assert app.get("/health/ready")[0] == 200
         # Another data folder is another app.
         with started(setup) as other:
@@ -241,6 +246,7 @@ def a_failed_load_stays_up_with_its_cause_until_it_is_mended(setup: Setup) -> No
         app.wait_until_listening()
         tray = Tray(app.pid)
         tray.wait_for("× Failed")
+        tray.wait_for_icon("failed")
         app.wait_for_text("The model could not be loaded.")
         status = app.status()
         assert status["state"] == "failed" and str(model) in status["cause"], status

@@ -3,9 +3,11 @@
 import re
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 
 from samovar import eventually, needs
 
+DRAWINGS = Path(__file__).resolve().parents[2] / "icons/tray"
 WATCHER = ["org.kde.StatusNotifierWatcher", "/StatusNotifierWatcher"]
 
 
@@ -89,6 +91,15 @@ class Tray:
         except AssertionError as error:
             raise AssertionError(f"{error}; it says {list(self.lines())}") from None
 
+    def wait_for_icon(self, *names: str) -> None:
+        """Until the icon has the shape of one of the drawings in `icons/tray`; its colour is the panel's business."""
+        shapes = {shape(DRAWINGS / f"{name}.png") for name in names}
+        eventually(f"the icon is {' or '.join(names)}", lambda: self._icon() in shapes)
+
+    def _icon(self) -> str:
+        found = re.search(r"'(/[^']*)'", property_of(self.bus, self.path, self.ITEM, "IconName"))
+        return shape(Path(found.group(1))) if found else ""
+
     def choose(self, label: str) -> None:
         """Click, again if the menu was made anew between looking and clicking: the call fails then."""
         self.wait_for(label)
@@ -100,6 +111,11 @@ class Tray:
         eventually(f"{label} is chosen", click)
 
 
+def shape(picture: Path) -> str:
+    """What is the same for pictures of one shape; empty for a file that is being replaced."""
+    return run("convert", str(picture), "-alpha", "extract", "-format", "%#", "info:")
+
+
 def windows_of(pid: int) -> list[str]:
     """The app's windows that can be seen."""
     return run("xdotool", "search", "--onlyvisible", "--pid", str(pid), "--name", "^Samovar$").split()
@@ -107,6 +123,15 @@ def windows_of(pid: int) -> list[str]:
 
 def wait_for_window(pid: int) -> str:
     return eventually("the window is there", lambda: windows_of(pid))[0]
+
+
+def distance_to_the_corner(window: str) -> tuple[int, int]:
+    """How far a window, with its frame, is from the right edge of where windows may be, and how far from the upper one."""
+    left, top, width, _ = map(int, re.findall(r"\d+", run("xprop", "-root", "_NET_WORKAREA"))[:4])
+    frame_left, frame_right, frame_top, _ = map(int, re.findall(r"\d+", run("xprop", "-id", window, "_NET_FRAME_EXTENTS")))
+    place = run("xwininfo", "-id", window)
+    x, y, inner = (int(re.search(rf"{what}: +(-?\d+)", place).group(1)) for what in ("Absolute upper-left X", "Absolute upper-left Y", "Width"))
+    return left + width - (x + inner + frame_right), y - frame_top - top
 
 
 def wait_for_no_window(pid: int) -> None:
