@@ -56,11 +56,22 @@ it('a connection that is lost in a quit is a quit, and one lost otherwise is not
 });
 
 it('a failure is one sentence for a person, and the server’s words are the details', () => {
-  expect(failure('the model could not be loaded: no such file: x.gguf')).toEqual({
-    what: 'The model could not be loaded.',
+  const details = 'model x.gguf is damaged or no GGUF file: it is empty';
+  expect(failure(`the model could not be loaded: ${details}`)).toEqual({
+    what: 'The model’s file is damaged or no GGUF file.',
     meaning: 'Your chat is kept. Retry reads the file again.',
-    details: 'no such file: x.gguf',
+    details,
   });
+  for (const [load, what] of [
+    ['model x.gguf: there is no such file', 'The model’s file is not there.'],
+    ['cannot read model x.gguf: No such file or directory (os error 2)', 'The model’s file is not there.'],
+    ['cannot read model x.gguf: Permission denied (os error 13)', 'The model’s file cannot be read.'],
+    ['model x.gguf is not supported: architecture `tea`', 'This kind of model is not supported.'],
+    ['model x.gguf cannot be set up: too big', 'The model does not fit the settings or the memory.'],
+    ['something new', 'The model could not be loaded.'],
+  ] as const) {
+    expect(failure(`the model could not be loaded: ${load}`).what).toBe(what);
+  }
   expect(failure("the model's worker failed: out of cups").details).toBe('out of cups');
   expect(failure('something new').details).toBe('something new');
 });

@@ -64,12 +64,21 @@ export interface Failure {
   details: string;
 }
 
+/** What a load can fail by, as the server says it and as a person says it. The first that fits. */
+const LOAD_FAILURES: [RegExp, string][] = [
+  [/there is no such file|No such file or directory/, 'The model’s file is not there.'],
+  [/^cannot read model /, 'The model’s file cannot be read.'],
+  [/ is damaged or no GGUF file: /, 'The model’s file is damaged or no GGUF file.'],
+  [/ is not supported: /, 'This kind of model is not supported.'],
+  [/ cannot be set up: /, 'The model does not fit the settings or the memory.'],
+];
+
 /** A failure's cause as a person understands it; the server's own words are the details. */
 export function failure(cause: string): Failure {
   const [, load] = /^the model could not be loaded: (.*)$/s.exec(cause) ?? [];
   if (load !== undefined) {
     return {
-      what: 'The model could not be loaded.',
+      what: LOAD_FAILURES.find(([said]) => said.test(load))?.[1] ?? 'The model could not be loaded.',
       meaning: 'Your chat is kept. Retry reads the file again.',
       details: load,
     };
