@@ -6,7 +6,7 @@
 //! come. Where the pool cannot lend, the engine thread copies too.
 //!
 //! ```text
-//!  store    [ read 0 ][ read 2 ][ read 4 ]...        at most `MAX_PIECES` are asked for and not looked at
+//!  store    [ read 0 ][ read 2 ][ read 4 ]...        a bounded number is asked for and not looked at
 //!           [ read 1 ][ read 3 ]...
 //!  engine             [ import 0 ][ step ][ import 1 ][ step ]...
 //! ```
@@ -28,10 +28,14 @@ use crate::stats::Totals;
 const IMPORT_BYTES: usize = 32 << 20;
 
 /// Bytes of a piece: enough of them that the store and the engine work at the same time.
-const PIECE_BYTES: usize = 2 << 20;
+const PIECE_BYTES: usize = 4 << 20;
 
-/// Pieces of a sequence that are asked for and not imported at most.
-const MAX_PIECES: usize = 6;
+/// Pieces of a sequence that are asked for and not looked at, at most: what a sequence that ends still waits for, and
+/// others behind it.
+const MAX_LENT_PIECES: usize = 16;
+
+/// The same where they take memory beside the pool.
+const MAX_BUFFERED_PIECES: usize = 3;
 
 /// A block that a sequence could have used, and why it was not to be had.
 pub(crate) struct Miss {
@@ -57,6 +61,8 @@ struct UnderWay {
     /// Asked for, by the number of the piece.
     asked: BTreeMap<u64, Vec<RestoreBlock>>,
     n_pieces: u64,
+    /// How many may be asked for at the same time.
+    max_pieces: usize,
     imported: Vec<BlockKey>,
     /// Nobody waits for it any more; what was asked for is still to come back.
     is_ended: bool,
@@ -101,6 +107,7 @@ impl Restoring {
             left: blocks.into(),
             asked: BTreeMap::new(),
             n_pieces: 0,
+            max_pieces: MAX_LENT_PIECES,
             imported: Vec::new(),
             is_ended: false,
         };
@@ -126,14 +133,17 @@ impl Restoring {
     fn ask(&mut self, seq: SeqId, runner: &mut dyn ModelRunner) {
         let Some(under_way) = self.under_way.get_mut(&seq) else { return };
         let n_blocks = (PIECE_BYTES / self.block_bytes).max(1);
-        while under_way.asked.len() < MAX_PIECES && !under_way.left.is_empty() {
+        while !under_way.left.is_empty() && under_way.asked.len() < under_way.max_pieces {
             let blocks: Vec<RestoreBlock> =
                 under_way.left.drain(..n_blocks.min(under_way.left.len())).collect();
             let wanted = blocks.iter().map(|wanted| Wanted {
                 key: stored_key(&wanted.key),
                 room: runner.lend_block(wanted.block).map(BlockBytes::lent),
             });
-            let wanted = wanted.collect();
+            let wanted: Vec<Wanted> = wanted.collect();
+            if wanted.iter().any(|wanted| wanted.room.is_none()) {
+                under_way.max_pieces = MAX_BUFFERED_PIECES;
+            }
             let piece = under_way.n_pieces;
             under_way.n_pieces += 1;
             under_way.asked.insert(piece, blocks);
