@@ -73,9 +73,11 @@ pub(crate) struct Flush {
     pub(crate) done: Box<dyn FnOnce(FlushReport) + Send>,
 }
 
-/// Keys to read, and who waits for them.
+/// Blocks to read, and who waits for them.
 pub(crate) struct Read {
     pub(crate) wanted: Vec<Wanted>,
+    /// Whether the disk knows.
+    pub(crate) is_announced: bool,
     pub(crate) deliver: Deliver,
 }
 

@@ -46,6 +46,9 @@ pub(crate) trait DiskFile: Send + Sync {
     /// Read up to `buffer.len()` bytes; 0 at the end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Say that these bytes are about to be read, so that the disk can begin. It changes nothing of what is read.
+    fn will_read(&self, _offset: u64, _n_bytes: u64) {}
+
     /// Write some of `bytes`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 

@@ -23,6 +23,7 @@ mod index;
 mod manifests;
 pub mod off;
 pub mod open;
+mod read_ahead;
 mod real_disk;
 mod room;
 mod scan;

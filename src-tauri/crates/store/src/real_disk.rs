@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -104,6 +106,16 @@ impl DiskFile for RealFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.read_at(buffer, offset)
+    }
+
+    fn will_read(&self, offset: u64, n_bytes: u64) {
+        // Where the system does not take it, reading is only slower.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(n_bytes), rustix::fs::Advice::WillNeed);
+        #[cfg(target_vendor = "apple")]
+        let _ = rustix::fs::fcntl_rdadvise(&self.0, offset, n_bytes);
+        #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+        let _ = (offset, n_bytes);
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {

@@ -18,6 +18,7 @@ use crate::format::{
 };
 use crate::index::{Hash, Place, Spot};
 use crate::open::{OpenError, StoreConfig, open};
+use crate::read_ahead::{Run, runs};
 use crate::real_disk::RealDisk;
 use crate::spares::{BlockBytes, Spares};
 use crate::writer::Writer;
@@ -201,7 +202,7 @@ impl Inner {
             return;
         }
         books.n_reading += 1;
-        books.reads.push_back(Read { wanted, deliver });
+        books.reads.push_back(Read { wanted, is_announced: false, deliver });
         self.shared.reader_bell.notify_one();
     }
 
@@ -350,11 +351,12 @@ fn summary(books: &Books, agent: &AgentManifest) -> AgentSummary {
 /// A reader's thread: one read after the other, until the store is dropped.
 fn read_all(shared: &Shared) {
     loop {
-        let read = {
+        let (read, runs) = {
             let mut books = shared.books();
             loop {
+                let runs = to_announce(&mut books);
                 if let Some(read) = books.reads.pop_front() {
-                    break read;
+                    break (read, runs);
                 }
                 if books.is_stopping {
                     return;
@@ -362,8 +364,21 @@ fn read_all(shared: &Shared) {
                 books = shared.reader_bell.wait(books).unwrap_or_else(std::sync::PoisonError::into_inner);
             }
         };
+        runs.iter().for_each(Run::announce);
         serve_read(shared, read);
     }
+}
+
+/// What of the reads that wait the disk should know of, and does not.
+fn to_announce(books: &mut Books) -> Vec<Run> {
+    let mut reads = std::mem::take(&mut books.reads);
+    let mut found = Vec::new();
+    for read in reads.iter_mut().filter(|read| !read.is_announced) {
+        read.is_announced = true;
+        found.extend(runs(books, &read.wanted));
+    }
+    books.reads = reads;
+    found
 }
 
 /// Read what somebody waits for and hand it over.

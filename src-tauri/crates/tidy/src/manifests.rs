@@ -43,7 +43,7 @@ pub const HEAVY: &[(&str, &[&str])] = &[
 pub const LEAN: &[(&str, &[&str])] = &[
     ("scheduler", &["blake3", "thiserror"]),
     ("kernels", &["libc", "half", "thiserror"]),
-    ("store", &["blake3", "twox-hash", "thiserror", "libc", "tracing"]),
+    ("store", &["blake3", "twox-hash", "thiserror", "libc", "rustix", "tracing"]),
     ("tidy", &[]),
 ];
 
