@@ -14,7 +14,8 @@ use crate::loader::{LoadProgress, ModelLoader};
 /// Parts of the whole that progress is reported in, so that a loader may report as often as it likes.
 const N_PARTS: f64 = 200.0;
 
-/// Run `loader`, which is told how many bytes of KV the store has; what it reports and returns comes to the inbox under `ticket`.
+/// Run `loader`, which is told how many bytes of KV the store has; what it reports and returns comes to the inbox
+/// under `ticket`.
 pub(crate) fn spawn_load(
     ticket: u64,
     loader: Arc<dyn ModelLoader>,
