@@ -25,6 +25,7 @@ mod handle;
 mod histograms;
 mod hold_points;
 mod keeping;
+mod key_names;
 mod ledger;
 mod load;
 mod loader;

@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use scheduler::{BlockKey, ModelRunner, Restore, RestoreBlock, Scheduler, SeqId};
+use scheduler::{BlockKey, KvLayout, ModelRunner, Restore, RestoreBlock, Scheduler, SeqId};
 use store::{BlockBytes, BlockRecord, BlockStore, MissReason, Wanted};
 
 use crate::command::Command;
-use crate::saving::stored_key;
+use crate::key_names::KeyNames;
 use crate::stats::Totals;
 
 /// Bytes imported between two steps at most, so that the others' next token does not wait for them.
@@ -48,6 +48,7 @@ pub(crate) struct Miss {
 pub(crate) struct Restoring {
     store: Arc<dyn BlockStore>,
     fingerprint: [u8; 32],
+    names: KeyNames,
     block_bytes: usize,
     inbox: Sender<Command>,
     under_way: BTreeMap<SeqId, UnderWay>,
@@ -78,21 +79,22 @@ impl Restoring {
     pub(crate) fn new(
         store: Arc<dyn BlockStore>,
         fingerprint: [u8; 32],
-        block_bytes: usize,
+        layout: &KvLayout,
         inbox: Sender<Command>,
     ) -> Restoring {
         let (under_way, arrived) = (BTreeMap::new(), VecDeque::new());
-        Restoring { store, fingerprint, block_bytes, inbox, under_way, arrived }
+        let (names, block_bytes) = (KeyNames::new(layout), layout.block_bytes);
+        Restoring { store, fingerprint, names, block_bytes, inbox, under_way, arrived }
     }
 
     /// Whether the store may have a block.
     pub(crate) fn may_have(&self, key: &BlockKey) -> bool {
-        self.store.is_on() && self.store.find(&stored_key(key)).is_ok()
+        self.store.is_on() && self.store.find(&self.names.stored(key)).is_ok()
     }
 
     /// Why a block is not in the store, if it is not.
     pub(crate) fn why_missing(&self, key: &BlockKey) -> Option<MissReason> {
-        self.store.find(&stored_key(key)).err()
+        self.store.find(&self.names.stored(key)).err()
     }
 
     /// Whether there is something to import.
@@ -102,7 +104,9 @@ impl Restoring {
 
     /// Ask the store for a sequence's blocks; the answers come through the inbox.
     pub(crate) fn begin(&mut self, restore: Restore, runner: &mut dyn ModelRunner) {
-        let Restore { seq, blocks } = restore;
+        let Restore { seq, mut blocks } = restore;
+        // The two kinds lie apart on disk, and each in this order.
+        blocks.sort_by_key(|wanted| self.names.stored(&wanted.key).is_of_window());
         let under_way = UnderWay {
             left: blocks.into(),
             asked: BTreeMap::new(),
@@ -137,7 +141,7 @@ impl Restoring {
             let blocks: Vec<RestoreBlock> =
                 under_way.left.drain(..n_blocks.min(under_way.left.len())).collect();
             let wanted = blocks.iter().map(|wanted| Wanted {
-                key: stored_key(&wanted.key),
+                key: self.names.stored(&wanted.key),
                 room: runner.lend_block(wanted.block).map(BlockBytes::lent),
             });
             let wanted: Vec<Wanted> = wanted.collect();
@@ -199,8 +203,15 @@ impl Restoring {
             while n_left > 0
                 && let Some((wanted, found)) = arrival.blocks.pop_front()
             {
-                let record =
-                    found.and_then(|record| check(record, &wanted, self.fingerprint, self.block_bytes));
+                // Its hash leads to it, and its tokens prove it.
+                let is_it = |record: &BlockRecord| {
+                    record.key == self.names.stored(&wanted.key) && record.tokens == wanted.tokens
+                };
+                let record = found.and_then(|record| match record {
+                    record if record.fingerprint != self.fingerprint => Err(MissReason::Foreign),
+                    record if is_it(&record) && record.bytes.len() == self.block_bytes => Ok(record),
+                    _ => Err(MissReason::Corrupt),
+                });
                 let imported = record.and_then(|record| {
                     n_left -= 1;
                     // What was read into the pool is where it belongs.
@@ -240,18 +251,4 @@ impl Restoring {
     fn has_arrived(&self, seq: SeqId) -> bool {
         self.arrived.iter().any(|arrival| arrival.seq == seq)
     }
-}
-
-/// Whether a record is what was asked for: its hash leads to it, and its tokens prove it.
-fn check(
-    record: BlockRecord,
-    wanted: &RestoreBlock,
-    fingerprint: [u8; 32],
-    block_bytes: usize,
-) -> Result<BlockRecord, MissReason> {
-    if record.fingerprint != fingerprint {
-        return Err(MissReason::Foreign);
-    }
-    let is_it = record.key == stored_key(&wanted.key) && record.tokens == wanted.tokens;
-    if is_it && record.bytes.len() == block_bytes { Ok(record) } else { Err(MissReason::Corrupt) }
 }

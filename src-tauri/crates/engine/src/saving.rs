@@ -3,8 +3,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use scheduler::{BlockKey, ChainHash, CompletedBlock, ModelRunner, Scheduler, SeqId, StoreMode};
+use scheduler::{BlockKey, CompletedBlock, KvLayout, ModelRunner, Scheduler, SeqId, StoreMode};
 use store::{BlockRecord, BlockStore, SaveReason, StoreEvent};
+
+use crate::key_names::KeyNames;
 
 /// Copies completed blocks out of the pool and offers them to the store. A store that is off costs a look at a flag.
 ///
@@ -13,6 +15,7 @@ use store::{BlockRecord, BlockStore, SaveReason, StoreEvent};
 pub(crate) struct Saving {
     store: Arc<dyn BlockStore>,
     fingerprint: [u8; 32],
+    names: KeyNames,
     block_bytes: usize,
     /// Blocks the store had no room for; they stay in the pool until it has.
     waiting: VecDeque<(CompletedBlock, SaveReason)>,
@@ -21,8 +24,15 @@ pub(crate) struct Saving {
 }
 
 impl Saving {
-    pub(crate) fn new(store: Arc<dyn BlockStore>, fingerprint: [u8; 32], block_bytes: usize) -> Saving {
-        Saving { store, fingerprint, block_bytes, waiting: VecDeque::new(), unwanted: HashSet::new() }
+    pub(crate) fn new(store: Arc<dyn BlockStore>, fingerprint: [u8; 32], layout: &KvLayout) -> Saving {
+        Saving {
+            store,
+            fingerprint,
+            names: KeyNames::new(layout),
+            block_bytes: layout.block_bytes,
+            waiting: VecDeque::new(),
+            unwanted: HashSet::new(),
+        }
     }
 
     /// Whether the store has still to take something.
@@ -54,7 +64,8 @@ impl Saving {
     /// computed for somebody who was not worth writing, or been given up by the store since.
     pub(crate) fn complete(&self, id: SeqId, scheduler: &mut Scheduler) {
         if self.is_worth(id) {
-            let n_offered = scheduler.offer_again(id, &|key| self.store.find(&stored_key(key)).is_err());
+            let n_offered =
+                scheduler.offer_again(id, &|key| self.store.find(&self.names.stored(key)).is_err());
             if n_offered > 0 {
                 tracing::debug!(n_offered, "resident blocks that the store lacks are saved again");
             }
@@ -91,7 +102,7 @@ impl Saving {
                 continue;
             }
             let record = BlockRecord {
-                key: stored_key(&block.key),
+                key: self.names.stored(&block.key),
                 parent: block.parent.0,
                 fingerprint: self.fingerprint,
                 tokens: block.tokens.clone(),
@@ -108,11 +119,13 @@ impl Saving {
     /// The store has news.
     pub(crate) fn hear(&mut self, event: &StoreEvent, scheduler: &mut Scheduler) {
         match event {
-            StoreEvent::Saved(keys) => keys.iter().for_each(|key| scheduler.mark_saved(&pool_key(key))),
+            StoreEvent::Saved(keys) => {
+                keys.iter().for_each(|key| scheduler.mark_saved(&KeyNames::pooled(key)));
+            }
             // In trouble, the pool keeps what it can until it is offered again. Without, these were deleted on their
             // way or are of no use to the store, and nobody waits for them.
             StoreEvent::NotSaved(keys) if self.store.stats().trouble.is_none() => {
-                keys.iter().for_each(|key| scheduler.mark_saved(&pool_key(key)));
+                keys.iter().for_each(|key| scheduler.mark_saved(&KeyNames::pooled(key)));
             }
             StoreEvent::NotSaved(_) => {}
             StoreEvent::Failing(_) => {
@@ -122,15 +135,4 @@ impl Saving {
             StoreEvent::Recovered => scheduler.set_store(StoreMode::On),
         }
     }
-}
-
-/// The store's name for a block.
-pub(crate) fn stored_key(key: &BlockKey) -> store::BlockKey {
-    // A model has as many groups as layers at most.
-    store::BlockKey { hash: key.hash.0, group: key.group_idx as u16 }
-}
-
-/// The pool's name for a block.
-fn pool_key(key: &store::BlockKey) -> BlockKey {
-    BlockKey { hash: ChainHash(key.hash), group_idx: usize::from(key.group) }
 }

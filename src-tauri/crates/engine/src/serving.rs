@@ -19,12 +19,13 @@ use crate::config::EngineConfig;
 use crate::event::FinishReason;
 use crate::hold_points::Fault;
 use crate::keeping::{Standing, all_hashes, keep, own_hashes, recall};
+use crate::key_names::KeyNames;
 use crate::ledger::Ledger;
 use crate::loader::{Loaded, ModelCard};
 use crate::request::Refusal;
 use crate::restoring::{Miss, Restoring};
 use crate::sampling::{CannotSample, Scratch};
-use crate::saving::{Saving, stored_key};
+use crate::saving::Saving;
 use crate::sequence::{Sequence, Taken};
 use crate::stats::{ActiveRequest, N_ACTIVE, PoolCounts};
 use crate::step_budget::StepBudget;
@@ -76,13 +77,8 @@ impl Serving {
         let scheduler = new_scheduler(runner.as_ref(), &card, config, store);
         config.store.use_model(card.fingerprint);
         Serving {
-            restoring: Restoring::new(
-                Arc::clone(&config.store),
-                card.fingerprint,
-                runner.layout().block_bytes,
-                inbox,
-            ),
-            saving: Saving::new(Arc::clone(&config.store), card.fingerprint, runner.layout().block_bytes),
+            restoring: Restoring::new(Arc::clone(&config.store), card.fingerprint, runner.layout(), inbox),
+            saving: Saving::new(Arc::clone(&config.store), card.fingerprint, runner.layout()),
             card,
             runner,
             scheduler,
@@ -352,7 +348,8 @@ impl Serving {
     /// How many leading tokens of a conversation a restart would find again.
     pub(crate) fn saved_tokens(&self, n_tokens: usize, addresses: &Addresses) -> usize {
         let store = &self.config.store;
-        let is_durable = |key: &BlockKey| store.is_durable(&stored_key(key));
+        let names = KeyNames::new(self.runner.layout());
+        let is_durable = |key: &BlockKey| store.is_durable(&names.stored(key));
         self.scheduler.tokens_covered(n_tokens, addresses, &is_durable)
     }
 

@@ -17,6 +17,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::placement::{current_cpu, leave};
+
 /// How long a worker looks out for the next job before it sleeps: longer than the gap between two operations
 /// of a step, far shorter than anything a user or a scheduler notices.
 const SPIN: Duration = Duration::from_micros(60);
@@ -38,6 +40,8 @@ struct Shared {
     n_running: AtomicUsize,
     n_asleep: AtomicUsize,
     caller_asleep: AtomicBool,
+    /// Where the caller was when it woke workers, plus one; 0 when the system does not tell.
+    caller_cpu: AtomicUsize,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Guards nothing but the two sleeps below, so that no wake-up is lost between check and wait.
@@ -63,6 +67,7 @@ impl Threads {
             n_running: AtomicUsize::new(0),
             n_asleep: AtomicUsize::new(0),
             caller_asleep: AtomicBool::new(false),
+            caller_cpu: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
             sleep: Mutex::new(()),
@@ -110,6 +115,7 @@ impl Threads {
         shared.n_running.store(self.handles.len(), Ordering::Relaxed);
         shared.epoch.fetch_add(1, Ordering::SeqCst);
         if shared.n_asleep.load(Ordering::SeqCst) > 0 {
+            shared.caller_cpu.store(current_cpu().map_or(0, |cpu| cpu + 1), Ordering::Relaxed);
             let _guard = lock(&shared.sleep);
             shared.work.notify_all();
         }
@@ -202,6 +208,11 @@ impl Shared {
             guard = self.work.wait(guard).unwrap_or_else(PoisonError::into_inner);
         };
         self.n_asleep.fetch_sub(1, Ordering::SeqCst);
+        drop(guard);
+        // Beside the caller, and not in turn with it.
+        if let Some(cpu) = current_cpu().filter(|cpu| cpu + 1 == self.caller_cpu.load(Ordering::Relaxed)) {
+            leave(cpu);
+        }
         epoch
     }
 

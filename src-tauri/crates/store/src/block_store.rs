@@ -11,8 +11,19 @@ use crate::spares::BlockBytes;
 pub struct BlockKey {
     /// `BLAKE3(parent hash, token ids, fingerprint)`.
     pub hash: [u8; 32],
-    /// Index of the layer group.
+    /// Index of the layer group, with [`BlockKey::WINDOW`] where it attends to a window only.
     pub group: u16,
+}
+
+impl BlockKey {
+    /// Of such groups a restore reads the last blocks only, of the others all. So their records go to segments of
+    /// their own, and what is read is side by side in both.
+    pub const WINDOW: u16 = 1 << 15;
+
+    /// Whether it is of a group that attends to a window only.
+    pub fn is_of_window(&self) -> bool {
+        self.group & BlockKey::WINDOW != 0
+    }
 }
 
 /// Why a block was written.

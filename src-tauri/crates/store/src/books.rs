@@ -253,9 +253,9 @@ impl Books {
     }
 
     /// Give up everything that waits to be written.
-    pub(crate) fn drop_queue(&mut self, unsynced: Vec<Arc<BlockRecord>>) {
+    pub(crate) fn drop_queue(&mut self) {
         let mut keys = Vec::new();
-        for record in unsynced.into_iter().chain(std::mem::take(&mut self.queue)) {
+        for record in std::mem::take(&mut self.queue) {
             self.queued_bytes -= Books::queue_cost(&record);
             self.counters.n_not_saved += 1;
             if self.is_queued(&record) {

@@ -16,7 +16,7 @@ use crate::format::{BodyDigest, Kind, Position, RECORD_HEADER_BYTES, RecordHeade
 use crate::index::{Place, Spot};
 use crate::open::{segment_path, segments_dir};
 use crate::scan::scan;
-use crate::writer::{Move, Writer};
+use crate::writer::{Lane, Move, Writer};
 
 /// Small segments, each under a quarter of the full size, that are left alone.
 const MAX_SMALL_SEGMENTS: usize = 8;
@@ -72,15 +72,15 @@ impl Writer {
                 if self.evict() {
                     return Ok(true);
                 }
-                // What is left to reclaim is in the segment that grows.
+                // What is left to reclaim is in the segments that grow.
                 let is_half_dead = |active: &crate::writer::Active| {
                     let books = self.shared.books();
                     books.segments.get(&active.id).is_some_and(|s| 2 * s.live_bytes <= s.n_bytes)
                 };
-                if !self.active.as_ref().is_some_and(|active| active.end > 4096 && is_half_dead(active)) {
-                    return Ok(false);
-                }
-                self.seal()?;
+                let is_worth_it = |active: &crate::writer::Active| active.end > 4096 && is_half_dead(active);
+                let lane = Lane::ALL.into_iter().find(|lane| self.active(*lane).is_some_and(is_worth_it));
+                let Some(lane) = lane else { return Ok(false) };
+                self.seal(lane)?;
             }
         }
         Ok(true)
@@ -109,8 +109,7 @@ impl Writer {
 
     fn victim(&self, wish: Wish) -> Option<Victim> {
         let books = self.shared.books();
-        let active = self.active.as_ref().map(|active| active.id);
-        let settled = books.segments.iter().filter(|(id, _)| Some(**id) != active && !self.is_uncut(**id));
+        let settled = books.segments.iter().filter(|(id, _)| !self.is_active(**id) && !self.is_uncut(**id));
         let mut best: Option<(u64, u64)> = None;
         for (id, segment) in settled {
             if segment.is_other_version {
@@ -183,7 +182,7 @@ impl Writer {
             return Ok(());
         }
         let to = self.append(header, &tokens, &payload, Purpose::Move)?;
-        self.moves.push(Move { key: header.key, from, to });
+        self.note_move(Move { key: header.key, from, to });
         Ok(())
     }
 
@@ -225,9 +224,8 @@ impl Writer {
     /// The oldest of the small segments, when there are many: each start leaves one.
     fn small_segment(&self) -> Option<u64> {
         let books = self.shared.books();
-        let active = self.active.as_ref().map(|active| active.id);
         let is_small = |(id, segment): &(&u64, &Segment)| {
-            Some(**id) != active
+            !self.is_active(**id)
                 && !segment.is_other_version
                 && !self.is_uncut(**id)
                 && segment.n_bytes < self.config.segment_bytes / 4

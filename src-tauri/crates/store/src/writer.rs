@@ -27,12 +27,33 @@ const MAX_YIELDS: u32 = 10;
 /// Doublings of the wait after a failure.
 const MAX_DOUBLINGS: u32 = 5;
 
-/// The segment that grows.
+/// A segment that grows.
 pub(crate) struct Active {
     pub(crate) id: u64,
-    pub(crate) file: Arc<dyn DiskFile>,
+    file: Arc<dyn DiskFile>,
     pub(crate) end: u64,
-    pub(crate) synced_end: u64,
+    synced_end: u64,
+    /// Written and not synced.
+    unsynced: Vec<(Arc<BlockRecord>, Spot)>,
+    moves: Vec<Move>,
+    graves: Vec<Tombstone>,
+}
+
+/// Which of the segments that grow a record goes to. All records of a key are in segments of one lane, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Of what is read again as a whole.
+    Whole,
+    /// Of what is read again at its end only.
+    Window,
+}
+
+impl Lane {
+    pub(crate) const ALL: [Lane; 2] = [Lane::Whole, Lane::Window];
+
+    pub(crate) fn of(key: &BlockKey) -> Lane {
+        if key.is_of_window() { Lane::Window } else { Lane::Whole }
+    }
 }
 
 /// A record that was copied, and is not synced at its new place.
@@ -46,13 +67,10 @@ pub(crate) struct Writer {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) config: StoreConfig,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) active: Option<Active>,
+    /// By [`Lane`].
+    active: [Option<Active>; Lane::ALL.len()],
     next_segment: u64,
-    /// Written and not synced.
-    pub(crate) unsynced: Vec<(Arc<BlockRecord>, Spot)>,
     unsynced_since: Option<Instant>,
-    pub(crate) moves: Vec<Move>,
-    pub(crate) graves: Vec<Tombstone>,
     /// Segments to cut off at an offset.
     pub(crate) to_cut: Vec<(u64, u64, Seal)>,
     /// Those of them that failed; tried again with the meter.
@@ -81,12 +99,9 @@ impl Writer {
             disk,
             config,
             shared: Arc::new(Shared::new(books)),
-            active: None,
+            active: [const { None }; Lane::ALL.len()],
             next_segment: opened.next_segment,
-            unsynced: Vec::new(),
             unsynced_since: None,
-            moves: Vec::new(),
-            graves: Vec::new(),
             to_cut: opened.to_cut,
             uncut: Vec::new(),
             n_yields: 0,
@@ -129,9 +144,28 @@ impl Writer {
         reads.map_or(due, |reads| reads.min(due)).max(Duration::from_millis(1))
     }
 
-    /// The last commit; then the segment is sealed, so that the next start need not read it all.
+    pub(crate) fn active(&self, lane: Lane) -> Option<&Active> {
+        self.active[lane as usize].as_ref()
+    }
+
+    fn active_mut(&mut self, lane: Lane) -> Option<&mut Active> {
+        self.active[lane as usize].as_mut()
+    }
+
+    /// Whether a segment still grows.
+    pub(crate) fn is_active(&self, id: u64) -> bool {
+        self.active.iter().flatten().any(|active| active.id == id)
+    }
+
+    /// What is written and not synced.
+    fn unsynced(&self) -> impl Iterator<Item = &Arc<BlockRecord>> {
+        self.active.iter().flatten().flat_map(|active| &active.unsynced).map(|(record, _)| record)
+    }
+
+    /// The last commit; then the segments are sealed, so that the next start need not read them all.
     pub(crate) fn close(&mut self) {
-        let _ = self.commit().and_then(|()| self.write_agents()).and_then(|()| self.seal());
+        let seal_all = |writer: &mut Writer| Lane::ALL.into_iter().try_for_each(|lane| writer.seal(lane));
+        let _ = self.commit().and_then(|()| self.write_agents()).and_then(|()| seal_all(self));
         self.save_meter();
         self.shared.announce();
     }
@@ -169,7 +203,7 @@ impl Writer {
         }
         if self.is_commit_due(now) {
             // A flush of nothing says nothing about the disk.
-            let is_proof = !self.unsynced.is_empty() || !self.shared.books().dirty_agents.is_empty();
+            let is_proof = self.unsynced().next().is_some() || !self.shared.books().dirty_agents.is_empty();
             match self.commit().and_then(|()| self.write_agents()) {
                 Ok(()) if is_proof => self.recover(),
                 Ok(()) => {}
@@ -207,7 +241,9 @@ impl Writer {
         }
         match self.append_block(&record) {
             Ok(spot) => {
-                self.unsynced.push((record, spot));
+                if let Some(active) = self.active_mut(Lane::of(&record.key)) {
+                    active.unsynced.push((record, spot));
+                }
                 self.unsynced_since.get_or_insert(now);
             }
             Err(trouble) => {
@@ -220,18 +256,18 @@ impl Writer {
 
     fn is_commit_due(&self, now: Instant) -> bool {
         let books = self.shared.books();
-        let n_bytes: u64 = self.unsynced.iter().map(|(record, _)| Books::queue_cost(record)).sum();
+        let n_bytes: u64 = self.unsynced().map(|record| Books::queue_cost(record)).sum();
+        let is_settled = n_bytes == 0;
         let first = books.queue.front().map(|_| books.n_queued - books.queue.len() as u64 + 1);
         let is_flush_next =
             books.flushes.front().is_some_and(|flush| first.is_none_or(|first| first > flush.until));
-        let is_last = books.is_stopping
-            && books.queue.is_empty()
-            && (!self.unsynced.is_empty() || !books.dirty_agents.is_empty());
+        let is_last =
+            books.is_stopping && books.queue.is_empty() && (!is_settled || !books.dirty_agents.is_empty());
         is_flush_next
             || is_last
             || n_bytes > self.config.queue_bytes / 2
             || self.unsynced_since.is_some_and(|since| now >= since + self.config.commit_after)
-            || (self.unsynced.is_empty() && books.queue.is_empty() && !books.dirty_agents.is_empty())
+            || (is_settled && books.queue.is_empty() && !books.dirty_agents.is_empty())
     }
 
     /// Tell those whose records are all settled.
@@ -239,7 +275,7 @@ impl Writer {
         let mut done = Vec::new();
         {
             let mut books = self.shared.books();
-            let n_pending = (books.queue.len() + self.unsynced.len()) as u64;
+            let n_pending = (books.queue.len() + self.unsynced().count()) as u64;
             let n_settled = books.n_queued - n_pending;
             while books.flushes.front().is_some_and(|flush| flush.until <= n_settled) {
                 done.extend(books.flushes.pop_front());
@@ -264,7 +300,7 @@ impl Writer {
         self.append(&header, &tokens, &record.bytes, Purpose::Save)
     }
 
-    /// Write a record at the end of the log. It is not durable before the next commit.
+    /// Write a record at the end of its lane. It is not durable before the next commit.
     pub(crate) fn append(
         &mut self,
         header: &RecordHeader,
@@ -275,16 +311,17 @@ impl Writer {
         let n_bytes = header.record_bytes();
         let overhead = (SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES) as u64;
         self.make_room(n_bytes + overhead, purpose)?;
+        let lane = Lane::of(&header.key);
         let is_too_full = |active: &Active| {
             active.end > SEGMENT_HEADER_BYTES as u64 && active.end + n_bytes > self.config.segment_bytes
         };
-        if self.active.as_ref().is_some_and(is_too_full) {
-            self.seal()?;
+        if self.active(lane).is_some_and(is_too_full) {
+            self.seal(lane)?;
         }
-        if self.active.is_none() {
-            self.begin_segment()?;
+        if self.active(lane).is_none() {
+            self.begin_segment(lane)?;
         }
-        let Some(active) = self.active.as_ref() else { return Err(Trouble::Io) };
+        let Some(active) = self.active(lane) else { return Err(Trouble::Io) };
         let (id, end, file) = (active.id, active.end, Arc::clone(&active.file));
         let mut front = header.encode().to_vec();
         front.extend(tokens);
@@ -296,13 +333,13 @@ impl Writer {
             return Err(Trouble::of(&error));
         }
         self.count(n_bytes);
-        if let Some(active) = &mut self.active {
+        if let Some(active) = self.active_mut(lane) {
             active.end = end + n_bytes;
         }
         Ok(Spot { at: Position { segment: id, offset: end }, n_bytes })
     }
 
-    fn begin_segment(&mut self) -> Result<(), Trouble> {
+    fn begin_segment(&mut self, lane: Lane) -> Result<(), Trouble> {
         let id = self.next_segment;
         let path = segment_path(&self.config.dir, id);
         let file = self.disk.create(&path).map_err(|error| Trouble::of(&error))?;
@@ -323,14 +360,22 @@ impl Writer {
             return Err(Trouble::of(&error));
         }
         self.count(n_bytes);
-        self.active = Some(Active { id, file, end: n_bytes, synced_end: n_bytes });
+        self.active[lane as usize] = Some(Active {
+            id,
+            file,
+            end: n_bytes,
+            synced_end: n_bytes,
+            unsynced: Vec::new(),
+            moves: Vec::new(),
+            graves: Vec::new(),
+        });
         Ok(())
     }
 
-    /// Complete the active segment.
-    pub(crate) fn seal(&mut self) -> Result<(), Trouble> {
+    /// Complete a lane's segment.
+    pub(crate) fn seal(&mut self, lane: Lane) -> Result<(), Trouble> {
         self.commit()?;
-        let Some(active) = self.active.take() else { return Ok(()) };
+        let Some(active) = self.active[lane as usize].take() else { return Ok(()) };
         if self.cut(active.id, active.synced_end, Seal::Wanted).is_err() {
             self.uncut.push((active.id, active.synced_end, Seal::Wanted));
         }
@@ -363,23 +408,26 @@ impl Writer {
 
     /// Make what was written durable, and only then point to it.
     pub(crate) fn commit(&mut self) -> Result<(), Trouble> {
-        let Some(active) = &mut self.active else { return Ok(()) };
+        Lane::ALL.into_iter().try_for_each(|lane| self.commit_lane(lane))?;
+        self.unsynced_since = None;
+        Ok(())
+    }
+
+    fn commit_lane(&mut self, lane: Lane) -> Result<(), Trouble> {
+        let Some(active) = &mut self.active[lane as usize] else { return Ok(()) };
         if active.synced_end == active.end {
             return Ok(());
         }
         if let Err(error) = active.file.sync() {
             // After a failed sync the system may have dropped the bytes and call the next sync a success: never
             // ask again, write elsewhere.
-            self.to_cut.push((active.id, active.synced_end, Seal::Not));
-            self.active = None;
+            self.leave(lane);
             return Err(Trouble::of(&error));
         }
         active.synced_end = active.end;
-        let active_id = active.id;
-        self.unsynced_since = None;
         let mut keys = Vec::new();
         let mut books = self.shared.books();
-        for (record, spot) in self.unsynced.drain(..) {
+        for (record, spot) in active.unsynced.drain(..) {
             books.queued_bytes -= Books::queue_cost(&record);
             books.counters.n_saved += 1;
             // It may have been deleted meanwhile.
@@ -388,13 +436,13 @@ impl Writer {
                 keys.push(record.key);
             }
         }
-        for Move { key, from, to } in self.moves.drain(..) {
+        for Move { key, from, to } in active.moves.drain(..) {
             if matches!(books.index.get(&key), Some(Place::Disk(spot)) if *spot == from) {
                 books.relocate(key, to);
             }
         }
-        if let Some(segment) = books.segments.get_mut(&active_id) {
-            segment.tombstones.append(&mut self.graves);
+        if let Some(segment) = books.segments.get_mut(&active.id) {
+            segment.tombstones.append(&mut active.graves);
         }
         if !keys.is_empty() {
             books.events.push(StoreEvent::Saved(keys));
@@ -402,25 +450,30 @@ impl Writer {
         Ok(())
     }
 
-    /// Leave the active segment, whose end is in doubt, and decide what becomes of what waits.
+    /// Leave a lane's segment, whose end is in doubt. What was written there and not synced is the next to be
+    /// written again.
+    fn leave(&mut self, lane: Lane) {
+        let Some(active) = self.active[lane as usize].take() else { return };
+        self.to_cut.push((active.id, active.synced_end, Seal::Not));
+        let mut books = self.shared.books();
+        active.unsynced.into_iter().rev().for_each(|(record, _)| books.queue.push_front(record));
+    }
+
+    /// Leave the segments that grow, and decide what becomes of what waits.
     pub(crate) fn fail(&mut self, trouble: Trouble) {
         self.n_failures += 1;
-        // What was written whole before may still be synced.
-        let _ = self.commit();
-        if let Some(active) = self.active.take() {
-            self.to_cut.push((active.id, active.synced_end, Seal::Not));
+        for lane in Lane::ALL {
+            // What was written whole before may still be synced.
+            let _ = self.commit_lane(lane);
+            self.leave(lane);
         }
-        self.moves.clear();
-        self.graves.clear();
         self.unsynced_since = None;
-        let unsynced: Vec<_> = self.unsynced.drain(..).map(|(record, _)| record).collect();
         let mut books = self.shared.books();
         let is_worth_another = self.n_failures < 2 && trouble == Trouble::Io;
         if is_worth_another {
-            unsynced.into_iter().rev().for_each(|record| books.queue.push_front(record));
             return;
         }
-        books.drop_queue(unsynced);
+        books.drop_queue();
         if books.trouble != Some(trouble) {
             books.trouble = Some(trouble);
             books.events.push(StoreEvent::Failing(trouble));
@@ -434,10 +487,10 @@ impl Writer {
     /// Find out whether saving works again, since nobody may offer anything before it does.
     fn probe(&mut self) -> Result<(), Trouble> {
         self.make_room(self.config.segment_bytes / 4, Purpose::Save)?;
-        if self.active.is_none() {
-            self.begin_segment()?;
+        if self.active(Lane::Whole).is_none() {
+            self.begin_segment(Lane::Whole)?;
         }
-        match &self.active {
+        match self.active(Lane::Whole) {
             Some(active) => active.file.sync().map_err(|error| Trouble::of(&error)),
             None => Ok(()),
         }
@@ -487,10 +540,11 @@ impl Writer {
 
     /// Append a tombstone.
     pub(crate) fn bury(&mut self, key: BlockKey, why: Death) -> Result<(), Trouble> {
-        // The end of the log: all that it buries stands before.
+        // The end of the lane: all that it buries stands before.
+        let active = self.active(Lane::of(&key));
         let bound = Position {
-            segment: self.active.as_ref().map_or(self.next_segment, |active| active.id),
-            offset: self.active.as_ref().map_or(0, |active| active.end),
+            segment: active.map_or(self.next_segment, |active| active.id),
+            offset: active.map_or(0, |active| active.end),
         };
         self.raise(Tombstone { key, why, bound })
     }
@@ -500,8 +554,17 @@ impl Writer {
         let kind = Kind::Tombstone { why: grave.why, bound: grave.bound };
         let header = RecordHeader::without_body(kind, grave.key, self.disk.now());
         self.append(&header, &[], &[], Purpose::Move)?;
-        self.graves.push(grave);
+        if let Some(active) = self.active_mut(Lane::of(&grave.key)) {
+            active.graves.push(grave);
+        }
         Ok(())
+    }
+
+    /// The copy counts with the next commit.
+    pub(crate) fn note_move(&mut self, copy: Move) {
+        if let Some(active) = self.active_mut(Lane::of(&copy.key)) {
+            active.moves.push(copy);
+        }
     }
 
     fn grow(&self, id: u64, n_bytes: u64) {

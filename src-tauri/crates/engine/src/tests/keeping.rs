@@ -111,13 +111,14 @@ async fn saved_tokens_are_those_that_a_restart_finds_in_every_layer_group() {
     assert_eq!(saved().await, 109);
     let manifest = store.agent("a").pop().unwrap();
     let group_of = |group: u16, hash: [u8; 32]| store::BlockKey { hash, group };
+    let window = store::BlockKey::WINDOW | 1;
     // Without a tail, all whole blocks; without a window's block, what lies before it.
-    store.give_up_block(&group_of(1, manifest.tail.unwrap()));
+    store.give_up_block(&group_of(window, manifest.tail.unwrap()));
     assert_eq!(saved().await, 96);
-    store.give_up_block(&group_of(1, manifest.blocks[5]));
+    store.give_up_block(&group_of(window, manifest.blocks[5]));
     assert_eq!(saved().await, 80);
     // What no window looks into any more is not needed in its group, and always in the others.
-    store.give_up_block(&group_of(1, manifest.blocks[0]));
+    store.give_up_block(&group_of(window, manifest.blocks[0]));
     assert_eq!(saved().await, 80);
     store.give_up_block(&group_of(0, manifest.blocks[2]));
     assert_eq!(saved().await, 0, "the windows before block 2 look into block 0");

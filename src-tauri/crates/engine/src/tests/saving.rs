@@ -22,7 +22,8 @@ async fn every_block_is_saved_once_it_is_full_and_the_tail_when_the_answer_ends(
         house.handle.drain(After::Park, HOUR).await.unwrap();
         let mut all = prompt(1, 40);
         all.extend(&answer.tokens);
-        for group in 0..1 + u16::from(window.is_some()) {
+        let of_window = window.map(|_| store::BlockKey::WINDOW | 1);
+        for group in [0].into_iter().chain(of_window) {
             let mut records: Vec<_> = store.records().into_iter().filter(|r| r.key.group == group).collect();
             // Follow the chain from the block that no record is the parent of.
             let keys: Vec<_> = records.iter().map(|r| r.key.hash).collect();

@@ -11,7 +11,7 @@ use crate::block_store::{BlockKey, BlockRecord, FlushReport, MissReason, SaveRea
 use crate::open::{OpenError, StoreConfig};
 use crate::spares::BlockBytes;
 use crate::store::{Inner, open_on, serve_read};
-use crate::writer::Writer;
+use crate::writer::{Lane, Writer};
 
 pub(crate) const MODEL: [u8; 32] = [7; 32];
 pub(crate) const BLOCK_BYTES: usize = 600;
@@ -59,8 +59,10 @@ pub(crate) fn hash(chain: u32, idx: u32) -> [u8; 32] {
     blake3::hash(&bytes).into()
 }
 
+/// Chains with odd numbers are of a group that attends to a window.
 pub(crate) fn key(chain: u32, idx: u32) -> BlockKey {
-    BlockKey { hash: hash(chain, idx), group: 0 }
+    let group = if chain.is_multiple_of(2) { 0 } else { BlockKey::WINDOW | 1 };
+    BlockKey { hash: hash(chain, idx), group }
 }
 
 /// Block `idx` of chain `chain`; what it holds follows from its address.
@@ -100,6 +102,11 @@ impl House {
             }
         }
         panic!("the writer does not come to rest");
+    }
+
+    /// Complete the segments that grow.
+    pub(crate) fn seal(&mut self) {
+        Lane::ALL.into_iter().for_each(|lane| self.writer.seal(lane).unwrap());
     }
 
     /// Let the writer work for so long; for disks that never answer.

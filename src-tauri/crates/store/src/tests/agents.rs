@@ -140,9 +140,9 @@ fn a_tombstone_that_compaction_moves_still_buries() {
     let disk = SimDisk::default();
     let mut house = open(&disk, &config(256 << 10)).unwrap();
     shared_prompt(&mut house);
-    house.writer.seal().unwrap();
+    house.seal();
     delete(&mut house, "a");
-    house.writer.seal().unwrap();
+    house.seal();
     let last = *house.inner.shared.books().segments.keys().last().unwrap();
     house.writer.compact(last).unwrap();
     let house = open(&disk, &config(256 << 10)).unwrap();

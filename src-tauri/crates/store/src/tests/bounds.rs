@@ -4,6 +4,7 @@ use super::house::{agent, config, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::Pin;
 use crate::block_store::{Trouble, Wanted};
+use crate::index::{Place, Spot};
 
 const MAX_BYTES: u64 = 96 << 10;
 
@@ -29,7 +30,8 @@ fn the_directory_never_exceeds_its_cap_and_the_newest_chains_stay() {
 #[test]
 fn leaves_go_before_what_they_rest_on_and_the_longest_unused_first() {
     let mut house = open(&SimDisk::default(), &config(MAX_BYTES)).unwrap();
-    for chain in 0..3 {
+    const CHAINS: [u32; 3] = [0, 2, 4];
+    for chain in CHAINS {
         (0..3).for_each(|idx| house.save(record(chain, idx)));
     }
     house.flush();
@@ -37,16 +39,19 @@ fn leaves_go_before_what_they_rest_on_and_the_longest_unused_first() {
     let mut books = house.inner.shared.books();
     let mut order = Vec::new();
     while let Some(hash) = books.index.next_to_evict() {
-        let found = (0..3).flat_map(|c| (0..3).map(move |i| (c, i))).find(|(c, i)| key(*c, *i).hash == hash);
+        let found = CHAINS
+            .into_iter()
+            .flat_map(|c| (0..3).map(move |i| (c, i)))
+            .find(|(c, i)| key(*c, *i).hash == hash);
         order.extend(found);
         books.forget_node(&hash);
     }
-    for chain in 0..3 {
+    for chain in CHAINS {
         let of_chain: Vec<u32> = order.iter().filter(|(c, _)| *c == chain).map(|(_, idx)| *idx).collect();
         assert_eq!(of_chain, [2, 1, 0]);
     }
     let place = |block| order.iter().position(|other| *other == block);
-    assert!(place((1, 2)) < place((2, 2)) && place((2, 2)) < place((0, 2)), "{order:?}");
+    assert!(place((2, 2)) < place((4, 2)) && place((4, 2)) < place((0, 2)), "{order:?}");
 }
 
 #[test]
@@ -130,4 +135,28 @@ fn queued_writes_wait_for_reads_but_not_for_ever() {
     house.inner.restore(vec![Wanted { key: key(0, 0), room: None }], Box::new(|_| ()));
     assert!(!house.writer.work(), "the read goes first");
     assert!((0..20).any(|_| house.writer.work()), "but not for ever");
+}
+
+#[test]
+fn of_two_groups_that_are_read_differently_each_is_side_by_side() {
+    let mut house = open(&SimDisk::default(), &config(256 << 10)).unwrap();
+    for idx in 0..4 {
+        for chain in [0, 1] {
+            house.save(record(chain, idx));
+        }
+    }
+    house.flush();
+    let books = house.inner.shared.books();
+    for chain in [0, 1] {
+        let spots = (0..4).filter_map(|idx| match books.index.get(&key(chain, idx)) {
+            Some(Place::Disk(spot)) => Some(*spot),
+            _ => None,
+        });
+        let spots: Vec<Spot> = spots.collect();
+        assert_eq!(spots.len(), 4);
+        for two in spots.windows(2) {
+            assert_eq!(two[1].at.segment, two[0].at.segment);
+            assert_eq!(two[1].at.offset, two[0].at.offset + two[0].n_bytes, "chain {chain}");
+        }
+    }
 }

@@ -168,7 +168,7 @@ fn a_segment_whose_id_leaves_none_for_others_is_left_alone() {
 #[test]
 fn a_torn_copy_of_a_block_never_stands_for_it_however_often_the_store_is_opened() {
     let mut files = written();
-    let others = written_with(&[(0, 0), (5, 0), (5, 1)]);
+    let others = written_with(&[(0, 0), (6, 0), (6, 1)]);
     let mut copy = others[&only(&others, ".kv")].clone();
     // What a power cut leaves of a segment that blocks were being copied to: no seal, and a hole.
     copy.truncate(copy.len() - RECORD_HEADER_BYTES);
