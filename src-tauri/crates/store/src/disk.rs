@@ -46,6 +46,11 @@ pub(crate) trait DiskFile: Send + Sync {
     /// Read up to `buffer.len()` bytes; 0 at the end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Read into `first` and then into `second`, up to the bytes of both; 0 at the end.
+    fn read_two_at(&self, first: &mut [u8], second: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.read_at(if first.is_empty() { second } else { first }, offset)
+    }
+
     /// Say that these bytes are about to be read, so that the disk can begin. It changes nothing of what is read.
     fn will_read(&self, _offset: u64, _n_bytes: u64) {}
 
@@ -64,9 +69,24 @@ pub(crate) trait DiskFile: Send + Sync {
 /// # Errors
 /// `UnexpectedEof` when the file ends before.
 pub(crate) fn read_exact(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    read_two_exact(file, buffer, &mut [], offset)
+}
+
+/// Fill `first` from `offset` on, and then `second`.
+///
+/// # Errors
+/// `UnexpectedEof` when the file ends before.
+pub(crate) fn read_two_exact(
+    file: &dyn DiskFile,
+    first: &mut [u8],
+    second: &mut [u8],
+    offset: u64,
+) -> io::Result<()> {
     let mut n_done = 0;
-    while n_done < buffer.len() {
-        match file.read_at(&mut buffer[n_done..], offset + n_done as u64) {
+    while n_done < first.len() + second.len() {
+        let n_first = n_done.min(first.len());
+        let (first, second) = (&mut first[n_first..], &mut second[n_done - n_first..]);
+        match file.read_two_at(first, second, offset + n_done as u64) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => n_done += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

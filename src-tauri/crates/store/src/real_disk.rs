@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, IoSliceMut, Write};
 #[cfg(target_os = "linux")]
 use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
@@ -106,6 +106,11 @@ impl DiskFile for RealFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.read_at(buffer, offset)
+    }
+
+    fn read_two_at(&self, first: &mut [u8], second: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut both = [IoSliceMut::new(first), IoSliceMut::new(second)];
+        Ok(rustix::io::preadv(&self.0, &mut both, offset)?)
     }
 
     fn will_read(&self, offset: u64, n_bytes: u64) {

@@ -11,7 +11,7 @@ use crate::block_store::{
     StoreListener, StoreStats, Wanted,
 };
 use crate::books::{Books, Deletion, Flush, Job, Read, Shared};
-use crate::disk::{Disk, DiskFile, read_exact};
+use crate::disk::{Disk, DiskFile, read_two_exact};
 use crate::format::{
     BodyDigest, HeaderError, Kind, MAX_PAYLOAD_BYTES, MAX_TOKENS, RECORD_HEADER_BYTES, RecordHeader,
     tokens_of,
@@ -26,6 +26,8 @@ use crate::writer::Writer;
 /// Agents that are remembered at most; beyond that the one used longest ago is forgotten, not its blocks,
 /// conversations without a name before all others.
 const MAX_AGENTS: usize = 4096;
+/// What can stand before a payload.
+const MAX_FRONT_BYTES: u64 = (RECORD_HEADER_BYTES + 4 * MAX_TOKENS as usize) as u64;
 /// Threads that read: one alone copies and verifies more slowly than disks, and the page cache, give.
 const N_READERS: usize = 2;
 
@@ -459,9 +461,18 @@ fn read_record(
         std::io::ErrorKind::UnexpectedEof => MissReason::Corrupt,
         _ => MissReason::Io,
     };
-    let mut bytes = [0; RECORD_HEADER_BYTES];
-    read_exact(file, &mut bytes, spot.at.offset).map_err(why)?;
-    let header = RecordHeader::decode(&bytes).map_err(|error| match error {
+    // Who has room knows the payload's length, and the index the record's: one read gets all.
+    let fits = |room: &BlockBytes| {
+        let n_front = spot.n_bytes.checked_sub(room.len() as u64).unwrap_or_default();
+        (RECORD_HEADER_BYTES as u64..=MAX_FRONT_BYTES).contains(&n_front)
+    };
+    let (mut front, mut payload) = match room.take().filter(fits) {
+        Some(room) => (vec![0; spot.n_bytes as usize - room.len()], room),
+        None => (vec![0; RECORD_HEADER_BYTES], spares.take(0)),
+    };
+    read_two_exact(file, &mut front, &mut payload, spot.at.offset).map_err(why)?;
+    let bytes = front.first_chunk().ok_or(MissReason::Corrupt)?;
+    let header = RecordHeader::decode(bytes).map_err(|error| match error {
         HeaderError::Damaged => MissReason::Corrupt,
         HeaderError::Version => MissReason::Version,
     })?;
@@ -469,22 +480,22 @@ fn read_record(
     if header.key != *key || header.record_bytes() != spot.n_bytes {
         return Err(MissReason::Corrupt);
     }
-    // The header has matched its digest when the index was made, and the file was that long then.
-    let mut tokens = vec![0; 4 * header.n_tokens as usize];
-    let n_bytes = header.payload_bytes as usize;
-    let mut payload =
-        room.take().filter(|room| room.len() == n_bytes).unwrap_or_else(|| spares.take(n_bytes));
-    let body = spot.at.offset + RECORD_HEADER_BYTES as u64;
-    read_exact(file, &mut tokens, body).map_err(why)?;
-    read_exact(file, &mut payload, body + tokens.len() as u64).map_err(why)?;
-    if BodyDigest::of(&tokens, &payload) != header.body_digest {
+    if payload.len() as u64 != u64::from(header.payload_bytes) {
+        // The header has matched its digest when the index was made, and the file was that long then.
+        payload = spares.take(header.payload_bytes as usize);
+        front.resize(RECORD_HEADER_BYTES + 4 * header.n_tokens as usize, 0);
+        let body = spot.at.offset + RECORD_HEADER_BYTES as u64;
+        read_two_exact(file, &mut front[RECORD_HEADER_BYTES..], &mut payload, body).map_err(why)?;
+    }
+    let tokens = &front[RECORD_HEADER_BYTES..];
+    if BodyDigest::of(tokens, &payload) != header.body_digest {
         return Err(MissReason::Corrupt);
     }
     Ok(BlockRecord {
         key: *key,
         parent: header.parent,
         fingerprint: header.fingerprint,
-        tokens: tokens_of(&tokens),
+        tokens: tokens_of(tokens),
         reason,
         bytes: payload,
     })
