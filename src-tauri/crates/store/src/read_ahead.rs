@@ -25,7 +25,10 @@ impl Run {
     }
 }
 
-/// Where `wanted` lie on disk, if that is in more than one run: what has no gaps is read ahead by any system.
+/// A run of as many bytes is read ahead by any system, and better than when it is told.
+const LONG_BYTES: u64 = 1 << 20;
+
+/// Where `wanted` lie on disk in short runs.
 pub(crate) fn runs(books: &Books, wanted: &[Wanted]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for Wanted { key, .. } in wanted {
@@ -39,7 +42,8 @@ pub(crate) fn runs(books: &Books, wanted: &[Wanted]) -> Vec<Run> {
             }
         }
     }
-    if runs.len() > 1 { runs } else { Vec::new() }
+    if runs.len() > 1 { runs.retain(|run| run.end - run.start < LONG_BYTES) } else { runs.clear() }
+    runs
 }
 
 #[cfg(test)]
