@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use crate::agent::{AgentManifest, Pin};
 use crate::block_store::{
-    BlockKey, BlockRecord, Deliver, FlushReport, MissReason, StoreEvent, StoreListener, Trouble, Wanted,
+    BlockKey, BlockRecord, FlushReport, MissReason, StoreEvent, StoreListener, Trouble,
 };
 use crate::disk::DiskFile;
 use crate::format::{Death, Position, RECORD_HEADER_BYTES};
 use crate::index::{Hash, Index, Place, Spot};
+use crate::reader::{N_READERS, Read, Reading};
 use crate::spares::Spares;
 
 /// The unit in which file systems give out space.
@@ -73,14 +74,6 @@ pub(crate) struct Flush {
     pub(crate) done: Box<dyn FnOnce(FlushReport) + Send>,
 }
 
-/// Blocks to read, and who waits for them.
-pub(crate) struct Read {
-    pub(crate) wanted: Vec<Wanted>,
-    /// Whether the disk knows.
-    pub(crate) is_announced: bool,
-    pub(crate) deliver: Deliver,
-}
-
 /// Counters since the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counters {
@@ -115,6 +108,8 @@ pub(crate) struct Books {
     pub(crate) jobs: VecDeque<Job>,
     pub(crate) flushes: VecDeque<Flush>,
     pub(crate) reads: VecDeque<Read>,
+    /// Where each reader is; none where it rests.
+    pub(crate) reading: [Option<Reading>; N_READERS],
     /// Reads queued or under way.
     pub(crate) n_reading: usize,
     pub(crate) is_stopping: bool,

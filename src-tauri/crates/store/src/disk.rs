@@ -38,6 +38,13 @@ pub(crate) trait Disk: Send + Sync {
     fn now(&self) -> u64;
 }
 
+/// Whether a read waits for the disk, or takes only what the system has in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Wait,
+    NoWait,
+}
+
 /// An open file, read and written by position from any thread.
 pub(crate) trait DiskFile: Send + Sync {
     /// Its length in bytes.
@@ -46,8 +53,15 @@ pub(crate) trait DiskFile: Send + Sync {
     /// Read up to `buffer.len()` bytes; 0 at the end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Read into `first` and then into `second`, up to the bytes of both; 0 at the end.
-    fn read_two_at(&self, first: &mut [u8], second: &mut [u8], offset: u64) -> io::Result<usize> {
+    /// Read into `first` and then into `second`, up to the bytes of both; 0 at the end. Without patience
+    /// `WouldBlock` may say that the disk has to be waited for.
+    fn read_two_at(
+        &self,
+        first: &mut [u8],
+        second: &mut [u8],
+        offset: u64,
+        _patience: Patience,
+    ) -> io::Result<usize> {
         self.read_at(if first.is_empty() { second } else { first }, offset)
     }
 
@@ -69,24 +83,25 @@ pub(crate) trait DiskFile: Send + Sync {
 /// # Errors
 /// `UnexpectedEof` when the file ends before.
 pub(crate) fn read_exact(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-    read_two_exact(file, buffer, &mut [], offset)
+    read_two_exact(file, buffer, &mut [], offset, Patience::Wait)
 }
 
 /// Fill `first` from `offset` on, and then `second`.
 ///
 /// # Errors
-/// `UnexpectedEof` when the file ends before.
+/// `UnexpectedEof` when the file ends before; `WouldBlock` when the disk has to be waited for.
 pub(crate) fn read_two_exact(
     file: &dyn DiskFile,
     first: &mut [u8],
     second: &mut [u8],
     offset: u64,
+    patience: Patience,
 ) -> io::Result<()> {
     let mut n_done = 0;
     while n_done < first.len() + second.len() {
         let n_first = n_done.min(first.len());
         let (first, second) = (&mut first[n_first..], &mut second[n_done - n_first..]);
-        match file.read_two_at(first, second, offset + n_done as u64) {
+        match file.read_two_at(first, second, offset + n_done as u64, patience) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => n_done += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -5,11 +5,11 @@
 //! reason.
 //!
 //! ```text
-//!  save ──▶ queue ──▶ writer thread ──▶ segments          one mutex over the books (index, sizes, queue),
-//!  restore ─────────▶ reader thread ◀── segments          never held across a disk operation
+//!  save ──▶ queue ──▶ writer thread ───▶ segments         one mutex over the books (index, sizes, queue),
+//!  restore ─────────▶ reader threads ◀── segments         never held across a disk operation
 //! ```
 //!
-//! Read `block_store.rs` first for the interface, `FORMAT.md` for the files, then `writer.rs`.
+//! Read `block_store.rs` first for the interface, `FORMAT.md` for the files, then `writer.rs` and `reader.rs`.
 
 pub mod agent;
 mod backup;
@@ -24,6 +24,7 @@ mod manifests;
 pub mod off;
 pub mod open;
 mod read_ahead;
+mod reader;
 mod real_disk;
 mod room;
 mod scan;

@@ -29,7 +29,7 @@ impl Run {
 const LONG_BYTES: u64 = 1 << 20;
 
 /// Where `wanted` lie on disk in short runs.
-pub(crate) fn runs(books: &Books, wanted: &[Wanted]) -> Vec<Run> {
+pub(crate) fn runs<'a>(books: &Books, wanted: impl Iterator<Item = &'a Wanted>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for Wanted { key, .. } in wanted {
         let Some(Place::Disk(spot)) = books.index.get(key) else { continue };
@@ -42,7 +42,11 @@ pub(crate) fn runs(books: &Books, wanted: &[Wanted]) -> Vec<Run> {
             }
         }
     }
-    if runs.len() > 1 { runs.retain(|run| run.end - run.start < LONG_BYTES) } else { runs.clear() }
+    if runs.len() > 1 {
+        runs.retain(|run| run.end - run.start < LONG_BYTES)
+    } else {
+        runs.clear()
+    }
     runs
 }
 
@@ -63,7 +67,7 @@ mod tests {
             house.save(record(chain, idx));
         }
         let n_runs = |house: &crate::testing::house::House, wanted: &[Wanted]| {
-            let runs = runs(&house.inner.shared.books(), wanted);
+            let runs = runs(&house.inner.shared.books(), wanted.iter());
             runs.iter().map(|run| (run.start, run.end)).collect::<Vec<_>>()
         };
         assert!(n_runs(&house, &wanted(0, 4)).is_empty(), "not on disk yet");

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, Patience};
 use crate::free_space;
 
 /// Nobody but the owner may read what users said.
@@ -108,8 +108,25 @@ impl DiskFile for RealFile {
         self.0.read_at(buffer, offset)
     }
 
-    fn read_two_at(&self, first: &mut [u8], second: &mut [u8], offset: u64) -> io::Result<usize> {
+    fn read_two_at(
+        &self,
+        first: &mut [u8],
+        second: &mut [u8],
+        offset: u64,
+        patience: Patience,
+    ) -> io::Result<usize> {
         let mut both = [IoSliceMut::new(first), IoSliceMut::new(second)];
+        #[cfg(target_os = "linux")]
+        if patience == Patience::NoWait {
+            use rustix::io::{Errno, ReadWriteFlags, preadv2};
+            match preadv2(&self.0, &mut both, offset, ReadWriteFlags::NOWAIT) {
+                // Not every file system knows.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                other => return Ok(other?),
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = patience;
         Ok(rustix::io::preadv(&self.0, &mut both, offset)?)
     }
 

@@ -10,26 +10,19 @@ use crate::block_store::{
     BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, StoreEvent,
     StoreListener, StoreStats, Wanted,
 };
-use crate::books::{Books, Deletion, Flush, Job, Read, Shared};
-use crate::disk::{Disk, DiskFile, read_two_exact};
-use crate::format::{
-    BodyDigest, HeaderError, Kind, MAX_PAYLOAD_BYTES, MAX_TOKENS, RECORD_HEADER_BYTES, RecordHeader,
-    tokens_of,
-};
-use crate::index::{Hash, Place, Spot};
+use crate::books::{Books, Deletion, Flush, Job, Shared};
+use crate::disk::Disk;
+use crate::format::{MAX_PAYLOAD_BYTES, MAX_TOKENS};
+use crate::index::{Hash, Place};
 use crate::open::{OpenError, StoreConfig, open};
-use crate::read_ahead::{Run, runs};
+use crate::reader::{N_READERS, Read, read_all};
 use crate::real_disk::RealDisk;
-use crate::spares::{BlockBytes, Spares};
+use crate::spares::BlockBytes;
 use crate::writer::Writer;
 
 /// Agents that are remembered at most; beyond that the one used longest ago is forgotten, not its blocks,
 /// conversations without a name before all others.
 const MAX_AGENTS: usize = 4096;
-/// What can stand before a payload.
-const MAX_FRONT_BYTES: u64 = (RECORD_HEADER_BYTES + 4 * MAX_TOKENS as usize) as u64;
-/// Threads that read: one alone copies and verifies more slowly than disks, and the page cache, give.
-const N_READERS: usize = 2;
 
 /// A directory of blocks and agents, open. Dropping it makes everything durable that was saved.
 pub struct Store {
@@ -58,9 +51,9 @@ impl Store {
             Builder::new().name(name.to_owned()).spawn(body).map_err(failed)
         };
         let mut threads = vec![spawn("store-writer", Box::new(move || writer.run()))?];
-        for _ in 0..N_READERS {
+        for reader in 0..N_READERS {
             let shared = Arc::clone(&inner.shared);
-            threads.push(spawn("store-reader", Box::new(move || read_all(&shared)))?);
+            threads.push(spawn("store-reader", Box::new(move || read_all(&shared, reader)))?);
         }
         Ok(Store { inner, threads, _lock: lock })
     }
@@ -204,7 +197,7 @@ impl Inner {
             return;
         }
         books.n_reading += 1;
-        books.reads.push_back(Read { wanted, is_announced: false, deliver });
+        books.reads.push_back(Read::new(wanted, deliver));
         self.shared.reader_bell.notify_one();
     }
 
@@ -348,155 +341,4 @@ fn summary(books: &Books, agent: &AgentManifest) -> AgentSummary {
         last_used: agent.last_used,
         pin: agent.pin,
     }
-}
-
-/// A reader's thread: one read after the other, until the store is dropped.
-fn read_all(shared: &Shared) {
-    loop {
-        let (read, runs) = {
-            let mut books = shared.books();
-            loop {
-                let runs = to_announce(&mut books);
-                if let Some(read) = books.reads.pop_front() {
-                    break (read, runs);
-                }
-                if books.is_stopping {
-                    return;
-                }
-                books = shared.reader_bell.wait(books).unwrap_or_else(std::sync::PoisonError::into_inner);
-            }
-        };
-        runs.iter().for_each(Run::announce);
-        serve_read(shared, read);
-    }
-}
-
-/// What of the reads that wait the disk should know of, and does not.
-fn to_announce(books: &mut Books) -> Vec<Run> {
-    let mut reads = std::mem::take(&mut books.reads);
-    let mut found = Vec::new();
-    for read in reads.iter_mut().filter(|read| !read.is_announced) {
-        read.is_announced = true;
-        found.extend(runs(books, &read.wanted));
-    }
-    books.reads = reads;
-    found
-}
-
-/// Read what somebody waits for and hand it over.
-pub(crate) fn serve_read(shared: &Shared, read: Read) {
-    let found = read.wanted.into_iter().map(|wanted| read_block(shared, wanted)).collect();
-    {
-        let mut books = shared.books();
-        books.n_reading -= 1;
-    }
-    shared.writer_bell.notify_one();
-    (read.deliver)(found);
-}
-
-/// Read and verify one block.
-fn read_block(shared: &Shared, wanted: Wanted) -> Result<BlockRecord, MissReason> {
-    let Wanted { key, mut room } = wanted;
-    let key = &key;
-    // A block may be moved between the look into the index and the read; then it is looked up again, once.
-    let mut tried = None;
-    loop {
-        let (spot, file, model) = {
-            let mut books = shared.books();
-            let model = books.model;
-            match books.index.get(key).cloned() {
-                None => return Err(books.index.why_missing(key)),
-                Some(Place::Queued(record)) => {
-                    if model.is_some_and(|model| model != record.fingerprint) {
-                        return Err(MissReason::Foreign);
-                    }
-                    books.index.touch(&key.hash);
-                    books.counters.n_restored += 1;
-                    drop(books);
-                    let n_bytes = record.bytes.len();
-                    let room = room.filter(|room| room.len() == n_bytes);
-                    let mut bytes = room.unwrap_or_else(|| shared.spares.take(n_bytes));
-                    bytes.copy_from_slice(&record.bytes);
-                    return Ok(BlockRecord { bytes, tokens: record.tokens.clone(), ..*record });
-                }
-                Some(Place::Disk(spot)) => {
-                    let file = books.segments.get(&spot.at.segment).map(|segment| Arc::clone(&segment.file));
-                    (spot, file.ok_or(MissReason::Absent)?, model)
-                }
-            }
-        };
-        let found = read_record(&*file, key, spot, &mut room, &shared.spares);
-        let mut books = shared.books();
-        let is_same = matches!(books.index.get(key), Some(Place::Disk(now)) if *now == spot);
-        match found {
-            Ok(record) if model.is_some_and(|model| model != record.fingerprint) => {
-                return Err(MissReason::Foreign);
-            }
-            Ok(record) if is_same => {
-                books.index.touch(&key.hash);
-                books.counters.n_restored += 1;
-                return Ok(record);
-            }
-            // Erased, or moved, while it was read.
-            _ if !is_same && tried.is_none() => tried = Some(spot),
-            Ok(_) => return Err(MissReason::Absent),
-            Err(MissReason::Corrupt) if is_same => {
-                books.quarantine(key);
-                shared.writer_bell.notify_one();
-                return Err(MissReason::Corrupt);
-            }
-            Err(why) => return Err(why),
-        }
-    }
-}
-
-fn read_record(
-    file: &dyn DiskFile,
-    key: &BlockKey,
-    spot: Spot,
-    room: &mut Option<BlockBytes>,
-    spares: &Arc<Spares>,
-) -> Result<BlockRecord, MissReason> {
-    let why = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => MissReason::Corrupt,
-        _ => MissReason::Io,
-    };
-    // Who has room knows the payload's length, and the index the record's: one read gets all.
-    let fits = |room: &BlockBytes| {
-        let n_front = spot.n_bytes.checked_sub(room.len() as u64).unwrap_or_default();
-        (RECORD_HEADER_BYTES as u64..=MAX_FRONT_BYTES).contains(&n_front)
-    };
-    let (mut front, mut payload) = match room.take().filter(fits) {
-        Some(room) => (vec![0; spot.n_bytes as usize - room.len()], room),
-        None => (vec![0; RECORD_HEADER_BYTES], spares.take(0)),
-    };
-    read_two_exact(file, &mut front, &mut payload, spot.at.offset).map_err(why)?;
-    let bytes = front.first_chunk().ok_or(MissReason::Corrupt)?;
-    let header = RecordHeader::decode(bytes).map_err(|error| match error {
-        HeaderError::Damaged => MissReason::Corrupt,
-        HeaderError::Version => MissReason::Version,
-    })?;
-    let Kind::Block(reason) = header.kind else { return Err(MissReason::Corrupt) };
-    if header.key != *key || header.record_bytes() != spot.n_bytes {
-        return Err(MissReason::Corrupt);
-    }
-    if payload.len() as u64 != u64::from(header.payload_bytes) {
-        // The header has matched its digest when the index was made, and the file was that long then.
-        payload = spares.take(header.payload_bytes as usize);
-        front.resize(RECORD_HEADER_BYTES + 4 * header.n_tokens as usize, 0);
-        let body = spot.at.offset + RECORD_HEADER_BYTES as u64;
-        read_two_exact(file, &mut front[RECORD_HEADER_BYTES..], &mut payload, body).map_err(why)?;
-    }
-    let tokens = &front[RECORD_HEADER_BYTES..];
-    if BodyDigest::of(tokens, &payload) != header.body_digest {
-        return Err(MissReason::Corrupt);
-    }
-    Ok(BlockRecord {
-        key: *key,
-        parent: header.parent,
-        fingerprint: header.fingerprint,
-        tokens: tokens_of(tokens),
-        reason,
-        bytes: payload,
-    })
 }

@@ -9,8 +9,9 @@ use super::sim_disk::SimDisk;
 use crate::agent::{AgentManifest, Pin, TokenSpan};
 use crate::block_store::{BlockKey, BlockRecord, FlushReport, MissReason, SaveReason, StoreEvent, Wanted};
 use crate::open::{OpenError, StoreConfig};
+use crate::reader::serve;
 use crate::spares::BlockBytes;
-use crate::store::{Inner, open_on, serve_read};
+use crate::store::{Inner, open_on};
 use crate::writer::{Lane, Writer};
 
 pub(crate) const MODEL: [u8; 32] = [7; 32];
@@ -145,8 +146,8 @@ impl House {
         let answer = Arc::new(Mutex::new(Vec::new()));
         let slot = Arc::clone(&answer);
         self.inner.restore(vec![Wanted { key, room }], Box::new(move |found| *slot.lock().unwrap() = found));
-        let read = self.inner.shared.books().reads.pop_front().unwrap();
-        serve_read(&self.inner.shared, read);
+        let read = self.inner.shared.books().pick_read(0).unwrap();
+        serve(&self.inner.shared, 0, read);
         answer.lock().unwrap().pop().unwrap()
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, Patience};
 
 /// What goes wrong, and at which operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,7 @@ struct State {
     fault: Option<Fault>,
     capacity: Option<u64>,
     is_read_only: bool,
+    is_cold: bool,
     most_bytes: u64,
     now: u64,
 }
@@ -144,6 +145,11 @@ impl SimDisk {
     /// Bytes that the disk holds; `None` is no limit.
     pub(crate) fn set_capacity(&self, capacity: Option<u64>) {
         self.state().capacity = capacity;
+    }
+
+    /// Whether every read has to wait for the disk.
+    pub(crate) fn set_cold(&self, is_cold: bool) {
+        self.state().is_cold = is_cold;
     }
 
     pub(crate) fn set_read_only(&self, is_read_only: bool) {
@@ -296,6 +302,19 @@ impl DiskFile for SimFile {
         let n = rest.len().min(buffer.len());
         buffer[..n].copy_from_slice(&rest[..n]);
         Ok(n)
+    }
+
+    fn read_two_at(
+        &self,
+        first: &mut [u8],
+        second: &mut [u8],
+        offset: u64,
+        patience: Patience,
+    ) -> io::Result<usize> {
+        if patience == Patience::NoWait && self.disk.state().is_cold {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.read_at(if first.is_empty() { second } else { first }, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
