@@ -96,6 +96,7 @@ impl Sequence {
             max_new_tokens: request.max_tokens.unwrap_or(usize::MAX),
             checkpoints: request.notes.message_ends,
             prompt_logits: PromptLogits::Last,
+            former: None,
         };
         let sequence = Sequence {
             request_id: request.id,

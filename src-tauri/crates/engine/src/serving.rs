@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use scheduler::{
-    Addresses, BlockKey, ChainHash, EndReason, Logits, ModelRunner, Plan, RunError, Scheduler,
+    Addresses, BlockKey, ChainHash, EndReason, FormerBlock, Logits, ModelRunner, Plan, RunError, Scheduler,
     SchedulerConfig, SeqId, Step, StoreMode, SubmitError, TokenId,
 };
 use store::{AgentManifest, MissReason, Origin, SaveCandidate, StoreEvent};
@@ -99,7 +99,9 @@ impl Serving {
             return submission.refuse(refusal);
         }
         let id = ledger.next_seq();
-        let (mut sequence, new) = Sequence::new(id, submission, &self.card.text, self.config.queue_timeout);
+        let (mut sequence, mut new) =
+            Sequence::new(id, submission, &self.card.text, self.config.queue_timeout);
+        new.former = self.former_block(&sequence);
         let refusal = match self.scheduler.submit(new) {
             Ok(submitted) => {
                 sequence.set_max_tokens(submitted.max_new_tokens);
@@ -429,6 +431,25 @@ impl Serving {
         let n_tokens = generated.first().map_or(sequence.n_prompt, |first| first.start);
         let addresses = self.scheduler.addresses(&sequence.tokens[..n_tokens]);
         addresses.all().next_back().map_or([0; 32], |hash| hash.0)
+    }
+
+    /// How a sequence's conversation went on before, where its prompt leaves what was kept of it.
+    fn former_block(&self, sequence: &Sequence) -> Option<FormerBlock> {
+        let store = self.config.store.as_ref();
+        if !store.is_on() {
+            return None;
+        }
+        let unnamed = || AgentManifest::unnamed(&self.root_of(sequence));
+        let name = sequence.agent.clone().unwrap_or_else(unnamed);
+        let manifest = manifest_of(store, &name, &self.card.fingerprint)?;
+        if manifest.block_tokens as usize != self.runner.layout().block_tokens {
+            return None;
+        }
+        let addresses = Addresses {
+            whole: manifest.blocks.iter().copied().map(ChainHash).collect(),
+            tail: manifest.tail.map(ChainHash),
+        };
+        self.scheduler.former_block(&manifest.tokens, &addresses, &sequence.tokens)
     }
 
     fn keep(&self, name: &str, sequence: &Sequence, n_tokens: usize) {

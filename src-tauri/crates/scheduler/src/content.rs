@@ -2,7 +2,7 @@
 
 use crate::hash::{BlockKey, ChainHash};
 use crate::ids::{SeqId, TokenId};
-use crate::plan::{CompletedBlock, StoreMode};
+use crate::plan::{CompletedBlock, FormerBlock, StoreMode};
 use crate::scheduler::Scheduler;
 use crate::sequence::block_at;
 
@@ -33,6 +33,26 @@ impl Scheduler {
         Addresses { whole, tail }
     }
 
+    /// The block with which a conversation of `tokens` went on where `prompt` leaves its whole blocks, if the two have
+    /// more in common than these. `addresses` are those of `tokens`.
+    pub fn former_block(
+        &self,
+        tokens: &[TokenId],
+        addresses: &Addresses,
+        prompt: &[TokenId],
+    ) -> Option<FormerBlock> {
+        let block_tokens = self.cache.footprint.block_tokens();
+        let own = self.cache.hasher.whole_blocks(prompt, block_tokens);
+        let block_idx = own.iter().zip(&addresses.whole).take_while(|(own, former)| own == former).count();
+        let start = block_idx * block_tokens;
+        let is_tail = block_idx == addresses.whole.len();
+        let hash = if is_tail { addresses.tail? } else { addresses.whole[block_idx] };
+        let rest = tokens.get(start..)?;
+        let tokens = rest[..rest.len().min(block_tokens)].to_vec();
+        let is_shared = tokens.first().is_some_and(|first| prompt.get(start) == Some(first));
+        is_shared.then_some(FormerBlock { block_idx, hash, tokens })
+    }
+
     /// The blocks at these addresses, in every layer group, in order.
     pub fn keys_at(&self, hashes: impl IntoIterator<Item = ChainHash>) -> Vec<BlockKey> {
         let groups = 0..self.n_groups();
@@ -42,7 +62,7 @@ impl Scheduler {
 
     /// How many leading tokens could be taken up from the pool; `whole` are the addresses of their whole blocks.
     pub fn resident_tokens(&self, tokens: &[TokenId], whole: &[ChainHash]) -> usize {
-        self.cache.find_hit(tokens, whole, tokens.len(), None).n_tokens
+        self.cache.find_hit(tokens, whole, tokens.len(), None, None).n_tokens
     }
 
     /// How many of `n_tokens` leading tokens could be taken up if exactly the blocks that `is_there` names were there.

@@ -38,8 +38,9 @@ pub use hash::{BlockKey, ChainHash, ChainHasher};
 pub use ids::{BlockId, SeqId, TokenId};
 pub use kv_layout::{KvLayout, LayerGroup, LayerSlot};
 pub use plan::{
-    Admitted, Committed, CompletedBlock, EndReason, Ended, NewSequence, Plan, PromptLogits, Restore,
-    RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState, Shortage, StoreMode, SubmitError, Submitted,
+    Admitted, Committed, CompletedBlock, EndReason, Ended, FormerBlock, NewSequence, Plan, PromptLogits,
+    Restore, RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState, Shortage, StoreMode, SubmitError,
+    Submitted,
 };
 pub use runner::{LentBlock, ModelRunner, RunError};
 pub use scheduler::Scheduler;

@@ -65,6 +65,20 @@ pub struct NewSequence {
     pub checkpoints: Vec<usize>,
     /// Whether the prompt's logits are wanted.
     pub prompt_logits: PromptLogits,
+    /// How the conversation went on before, where this prompt leaves what was kept of it.
+    pub former: Option<FormerBlock>,
+}
+
+/// A block that the store may have although nothing of the prompt leads to its address: it continues the prompt's
+/// first `block_idx` blocks, and begins like the rest of the prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerBlock {
+    /// Its index in blocks from the start.
+    pub block_idx: usize,
+    /// Its address.
+    pub hash: ChainHash,
+    /// All its tokens.
+    pub tokens: Vec<TokenId>,
 }
 
 /// Which logits of a prompt are read.

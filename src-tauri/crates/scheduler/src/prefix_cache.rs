@@ -13,8 +13,8 @@ use crate::block_pool::BlockPool;
 use crate::footprint::Footprint;
 use crate::hash::{BlockKey, ChainHash, ChainHasher};
 use crate::ids::{BlockId, TokenId};
-use crate::plan::StoreMode;
-use crate::prefix_index::PrefixIndex;
+use crate::plan::{FormerBlock, StoreMode};
+use crate::prefix_index::{PrefixIndex, n_common};
 
 /// Says which blocks a store could supply; `None` asks for what is in the pool only.
 pub type Stored<'a> = Option<&'a dyn Fn(&BlockKey) -> bool>;
@@ -160,18 +160,19 @@ impl PrefixCache {
     /// The longest prefix of `tokens[..limit]` that can be taken up.
     ///
     /// `hashes` are the addresses of the whole blocks of `tokens`. Blocks count as there when they are in the pool
-    /// or `stored` says so.
+    /// or `stored` says so; `former` is one that the store may have.
     pub fn find_hit(
         &self,
         tokens: &[TokenId],
         hashes: &[ChainHash],
         limit: usize,
         stored: Stored<'_>,
+        former: Option<&FormerBlock>,
     ) -> Hit {
         let n_whole = self.n_reachable(tokens, hashes, limit, stored);
         let parent = if n_whole == 0 { self.hasher.root() } else { hashes[n_whole - 1] };
         let start = n_whole * self.footprint.block_tokens();
-        for (tail, n_slots) in self.tail_candidates(&parent, tokens, hashes, start..limit, stored) {
+        for (tail, n_slots) in self.tail_candidates(&parent, tokens, hashes, start..limit, stored, former) {
             let hit = Hit { n_tokens: start + n_slots, tail: Some(tail) };
             if self.first_gap(&hit, hashes, stored).is_none() {
                 return hit;
@@ -291,6 +292,7 @@ impl PrefixCache {
         hashes: &[ChainHash],
         range: std::ops::Range<usize>,
         stored: Stored<'_>,
+        former: Option<&FormerBlock>,
     ) -> Vec<(Tail, usize)> {
         let block_tokens = self.footprint.block_tokens();
         let start = range.start;
@@ -304,9 +306,20 @@ impl PrefixCache {
                 Some((Tail { hash, tokens: self.tokens(&hash)?.to_vec() }, n_slots))
             });
         let mut candidates: Vec<(Tail, usize)> = resident.collect();
-        // Only exact tokens can be looked for in the store: the whole block, and every leading part of it.
         let Some(stored) = stored else { return candidates };
         let probe = |hash: ChainHash| stored(&BlockKey { hash, group_idx: 0 });
+        let is_next = |former: &&FormerBlock| {
+            former.block_idx * block_tokens == start
+                && self.hasher.child(parent, &former.tokens) == former.hash
+                && probe(former.hash)
+        };
+        if let Some(former) = former.filter(is_next) {
+            let n_slots = n_common(&former.tokens, wanted);
+            if n_slots > 0 {
+                candidates.push((Tail { hash: former.hash, tokens: former.tokens.clone() }, n_slots));
+            }
+        }
+        // Beside that, only exact tokens can be looked for in the store: the whole block, and each leading part of it.
         if let Some(hash) = hashes.get(start / block_tokens).filter(|hash| probe(**hash)) {
             let tail = Tail { hash: *hash, tokens: tokens[start..start + block_tokens].to_vec() };
             candidates.push((tail, wanted.len()));

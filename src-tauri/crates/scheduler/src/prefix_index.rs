@@ -119,6 +119,6 @@ impl PrefixIndex {
 }
 
 /// How many leading tokens two sequences share.
-fn n_common(a: &[TokenId], b: &[TokenId]) -> usize {
+pub(crate) fn n_common(a: &[TokenId], b: &[TokenId]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -2,7 +2,7 @@
 
 use crate::hash::{ChainHash, ChainHasher};
 use crate::ids::{BlockId, SeqId, TokenId};
-use crate::plan::{NewSequence, PromptLogits, RestoreBlock, SeqState};
+use crate::plan::{FormerBlock, NewSequence, PromptLogits, RestoreBlock, SeqState};
 use crate::step::{BlockTable, LogitsWanted};
 
 /// Which list of the scheduler a sequence is in.
@@ -44,6 +44,7 @@ pub(crate) struct Sequence {
     pub(crate) tables: Vec<BlockTable>,
     pub(crate) checkpoints: Vec<usize>,
     pub(crate) prompt_logits: PromptLogits,
+    pub(crate) former: Option<FormerBlock>,
     /// Requests that were admitted past this one while it lacked room.
     pub(crate) n_passes: usize,
     pub(crate) was_preempted: bool,
@@ -82,6 +83,7 @@ impl Sequence {
             tables: vec![BlockTable::default(); n_groups],
             checkpoints,
             prompt_logits: new.prompt_logits,
+            former: new.former,
             n_passes: 0,
             was_preempted: false,
             may_restore: true,

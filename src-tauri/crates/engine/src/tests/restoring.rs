@@ -6,7 +6,7 @@ use store::BlockStore;
 
 use super::house::*;
 use crate::testing::{MemoryStore, Script, ScriptedModel, Steering};
-use crate::{After, EngineConfig, Refusal};
+use crate::{After, EngineConfig, Refusal, Request};
 
 /// A fresh engine, as after a restart of the process, over what another one stored.
 async fn restarted(store: &Arc<MemoryStore>, window: Option<usize>) -> House {
@@ -43,6 +43,27 @@ async fn after_a_restart_a_conversation_comes_back_from_the_store_with_the_same_
         assert!(record.n_restored >= 96, "{record:?}");
         assert!(house.handle.stats().totals.restored_blocks >= 6);
         house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_restart_a_turn_is_taken_up_where_it_leaves_what_its_agent_had_in_the_middle_of_a_block() {
+    let mut edited = prompt(1, 90);
+    edited.extend(prompt(7, 3));
+    // Block 6 holds tokens 96 to 108, block 5 tokens 80 to 95.
+    for (turn, n_reused) in [(prompt(1, 100), 99), (edited, 90), (prompt(1, 97), 96)] {
+        for window in [None, Some(40)] {
+            let store = Arc::new(MemoryStore::default());
+            let ask = |turn: &[u32]| Request { agent: Some("a".to_owned()), ..greedy(turn.to_vec(), 10) };
+            let house = restarted(&store, window).await;
+            house.answer(ask(&prompt(1, 100))).await.end.unwrap();
+            house.close().await;
+            let house = restarted(&store, window).await;
+            let answer = house.answer(ask(&turn)).await;
+            assert_eq!(answer.tokens, Script::Hash.answer(&turn, 10));
+            assert_eq!(answer.usage.n_reused, n_reused, "{} tokens, window {window:?}", turn.len());
+            house.close().await;
+        }
     }
 }
 

@@ -227,6 +227,7 @@ fn the_next_turn_of_a_sampled_answer_computes_only_what_is_new() {
         max_new_tokens: generated.len(),
         checkpoints: Vec::new(),
         prompt_logits: PromptLogits::Last,
+        former: None,
     };
     scheduler.submit(new(1, &prompt)).unwrap();
     for &next in &generated {

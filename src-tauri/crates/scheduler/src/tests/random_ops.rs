@@ -105,7 +105,11 @@ impl Run {
         }
         self.n_ids += 1;
         let id = SeqId(self.n_ids);
+        let scheduler = &self.sim.scheduler;
+        let past = self.prompts.get(self.dice.roll(self.prompts.len().max(1)));
+        let former = past.and_then(|past| scheduler.former_block(past, &scheduler.addresses(past), &prompt));
         let new = NewSequence {
+            former,
             id,
             agent: if self.dice.roll(2) == 0 { Some(self.dice.roll(3) as u64) } else { None },
             max_new_tokens: self.dice.roll(40),

@@ -168,6 +168,7 @@ impl Stage {
             max_new_tokens: number(words, "new", 1),
             checkpoints: checkpoints.unwrap_or_default(),
             prompt_logits: if words.contains(&"logits") { PromptLogits::All } else { PromptLogits::Last },
+            former: None,
         };
         let wanted = new.max_new_tokens;
         match self.sim.scheduler.submit(new) {
