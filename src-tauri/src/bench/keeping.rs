@@ -30,7 +30,7 @@ const N_TURNS: usize = 5;
 const N_FIT: f64 = 3.3;
 /// Streams that run while the cost of saving is looked at: how many, tokens of prompt and answer, and how often
 /// both ways are measured, in turns.
-const STREAMS: (usize, usize, usize, usize) = (4, 600, 400, 7);
+const STREAMS: (usize, usize, usize, usize) = (4, 300, 400, 15);
 
 /// How often a prompt is asked again while it is resident, for one figure: that takes so little time that what else
 /// the machine does shows.
@@ -226,24 +226,32 @@ async fn in_turn(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
 async fn saving(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
     let (n_streams, n_prompt, n_answer, n_rounds) = STREAMS;
     let (mut with, mut without) = (Vec::new(), Vec::new());
+    let scratches = (Scratch::new(plan.parent)?, Scratch::new(plan.parent)?);
+    // Both are there all the time and work in turns, so close to each other that the machine is the same for both.
+    let saving = plan.start(scratches.0.path(), &[]).await?;
+    let not_saving = plan.start(scratches.1.path(), OFF).await?;
     for round in 0..n_rounds {
-        let mut turns = [(&mut with, &[][..]), (&mut without, OFF)];
+        let mut turns = [(&mut with, &saving, true), (&mut without, &not_saving, false)];
         // A machine that slows down or speeds up is not to favour one of them.
         if round % 2 == 1 {
             turns.reverse();
         }
-        for (rates, more) in turns {
-            let scratch = Scratch::new(plan.parent)?;
-            let served = plan.start(scratch.path(), more).await?;
-            let streams: Vec<Timed> = try_join_all((0..n_streams).map(async |idx| {
-                let prompt = plan.slice(WARM_UP + idx * n_prompt, n_prompt)?;
-                served.ask(&format!("agent-{idx}"), prompt, n_answer).await
+        let agents: Vec<String> = (0..n_streams).map(|idx| format!("agent-{round}-{idx}")).collect();
+        for (rates, served, is_saving) in turns {
+            let streams: Vec<Timed> = try_join_all(agents.iter().enumerate().map(async |(idx, agent)| {
+                let prompt = plan.slice(WARM_UP + (round * n_streams + idx) * n_prompt, n_prompt)?;
+                served.ask(agent, prompt, n_answer).await
             }))
             .await?;
             rates.push(rate_of(&streams));
-            served.stop().await?;
+            // What is left to be written is not to be written while the other works.
+            for agent in agents.iter().filter(|_| is_saving) {
+                served.until_saved(agent).await?;
+            }
         }
     }
+    saving.stop().await?;
+    not_saving.stop().await?;
     let mut costs: Vec<f64> = with.iter().zip(&without).map(|(with, without)| 1.0 - with / without).collect();
     report.add(&format!("{n_streams} streams, saving"), "tokens/s", median(&mut with));
     report.add(&format!("{n_streams} streams, not saving"), "tokens/s", median(&mut without));
