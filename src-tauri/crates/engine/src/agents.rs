@@ -167,7 +167,7 @@ fn info(summary: AgentSummary, manifest: Option<&AgentManifest>, serving: Option
             };
             let resident = serving.resident_tokens(&manifest.tokens, &addresses.whole);
             let n_whole = addresses.whole.len() * manifest.block_tokens as usize;
-            (resident, serving.saved_tokens(manifest.tokens.len(), &addresses), n_whole)
+            (resident, serving.saved_tokens(manifest, &addresses), n_whole)
         }
         // The layer groups of another model are not known here: the store's own count is as good as it gets.
         _ => (0, summary.saved_tokens, usize::MAX),

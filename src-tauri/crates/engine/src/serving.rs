@@ -1,6 +1,6 @@
 //! A loaded model at work: `plan → run → sample → commit` over its sequences.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -347,12 +347,19 @@ impl Serving {
         self.scheduler.resident_tokens(tokens, whole)
     }
 
-    /// How many leading tokens of a conversation a restart would find again.
-    pub(crate) fn saved_tokens(&self, n_tokens: usize, addresses: &Addresses) -> usize {
+    /// How many leading tokens of an agent's conversation a restart would find again, whatever happens to others that
+    /// share them. `addresses` are those of the manifest's tokens.
+    pub(crate) fn saved_tokens(&self, manifest: &AgentManifest, addresses: &Addresses) -> usize {
         let store = &self.config.store;
         let names = KeyNames::new(self.runner.layout());
-        let is_durable = |key: &BlockKey| store.is_durable(&names.stored(key));
-        self.scheduler.tokens_covered(n_tokens, addresses, &is_durable)
+        let Some(written) = store.written_agent(&manifest.name, &manifest.fingerprint) else { return 0 };
+        let is_all_written = written.blocks == manifest.blocks && written.tail == manifest.tail;
+        let hashes = written.blocks.iter().chain(&written.tail).filter(|_| !is_all_written);
+        let written: HashSet<[u8; 32]> = hashes.copied().collect();
+        let is_durable = |key: &BlockKey| {
+            (is_all_written || written.contains(&key.hash.0)) && store.is_durable(&names.stored(key))
+        };
+        self.scheduler.tokens_covered(manifest.tokens.len(), addresses, &is_durable)
     }
 
     /// Requests of an agent that run or wait.

@@ -266,6 +266,11 @@ pub trait BlockStore: Send + Sync {
         Vec::new()
     }
 
+    /// An agent's manifest as a crash would leave it; an older state than [`BlockStore::agent`] gives, for a moment.
+    fn written_agent(&self, name: &str, fingerprint: &[u8; 32]) -> Option<Arc<AgentManifest>> {
+        self.agent(name).into_iter().find(|manifest| manifest.fingerprint == *fingerprint)
+    }
+
     /// Exempt an agent's blocks from being given up for space, or no longer. False when there is no such agent.
     fn pin_agent(&self, _name: &str, _pin: Pin) -> bool {
         false

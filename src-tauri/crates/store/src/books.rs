@@ -93,6 +93,8 @@ pub(crate) struct Books {
     pub(crate) index: Index,
     pub(crate) segments: BTreeMap<u64, Segment>,
     pub(crate) agents: BTreeMap<AgentId, Arc<AgentManifest>>,
+    /// The manifests as they are on disk, synced: what a crash leaves of the agents.
+    pub(crate) written_agents: BTreeMap<AgentId, Arc<AgentManifest>>,
     /// Manifests to be written.
     pub(crate) dirty_agents: BTreeSet<AgentId>,
     /// Manifest files by name, with their lengths.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::agent::AgentManifest;
@@ -19,26 +20,40 @@ impl Writer {
         if ids.is_empty() {
             return Ok(());
         }
-        let written = ids.iter().try_for_each(|id| self.write_agent(id)).and_then(|()| {
+        let each: Result<Vec<_>, Trouble> = ids.iter().map(|id| self.write_agent(id)).collect();
+        let written = each.and_then(|agents| {
             let dir = agents_dir(&self.config.dir);
-            self.disk.sync_dir(&dir).map_err(|error| Trouble::of(&error))
+            self.disk.sync_dir(&dir).map_err(|error| Trouble::of(&error))?;
+            Ok(agents)
         });
-        if written.is_err() {
-            self.shared.books().dirty_agents.extend(ids);
+        let mut books = self.shared.books();
+        match written {
+            Ok(agents) => {
+                for (id, agent) in ids.into_iter().zip(agents) {
+                    // It may have been deleted meanwhile.
+                    if let Some(agent) = agent.filter(|_| books.agents.contains_key(&id)) {
+                        books.written_agents.insert(id, agent);
+                    }
+                }
+                Ok(())
+            }
+            Err(trouble) => {
+                books.dirty_agents.extend(ids);
+                Err(trouble)
+            }
         }
-        written
     }
 
-    fn write_agent(&mut self, id: &AgentId) -> Result<(), Trouble> {
+    fn write_agent(&mut self, id: &AgentId) -> Result<Option<Arc<AgentManifest>>, Trouble> {
         let agent = self.shared.books().agents.get(id).cloned();
-        let Some(agent) = agent else { return Ok(()) };
+        let Some(agent) = agent else { return Ok(None) };
         let name = AgentManifest::file_name(&id.0, &id.1);
         let bytes = agent.encode();
         self.make_room(bytes.len() as u64, Purpose::Save)?;
         let path = agents_dir(&self.config.dir).join(&name);
         self.replace(&path, &bytes).map_err(|error| Trouble::of(&error))?;
         self.shared.books().agent_files.insert(name, bytes.len() as u64);
-        Ok(())
+        Ok(Some(agent))
     }
 
     /// Put a file in the place of another, whole or not at all.

@@ -298,7 +298,9 @@ fn read_agents(disk: &dyn Disk, dir: &Path, books: &mut Books) -> io::Result<()>
     agents.sort_unstable_by_key(|agent| agent.last_used);
     for agent in agents {
         agent.hashes().for_each(|hash| books.index.touch(hash));
-        books.agents.insert((agent.fingerprint, agent.name.clone()), Arc::new(agent));
+        let (id, agent) = ((agent.fingerprint, agent.name.clone()), Arc::new(agent));
+        books.written_agents.insert(id.clone(), Arc::clone(&agent));
+        books.agents.insert(id, agent);
     }
     books.repin();
     Ok(())

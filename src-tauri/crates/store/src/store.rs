@@ -10,7 +10,7 @@ use crate::block_store::{
     BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, StoreEvent,
     StoreListener, StoreStats, Wanted,
 };
-use crate::books::{Books, Deletion, Flush, Job, Shared};
+use crate::books::{AgentId, Books, Deletion, Flush, Job, Shared};
 use crate::disk::Disk;
 use crate::format::{MAX_PAYLOAD_BYTES, MAX_TOKENS};
 use crate::index::{Hash, Place};
@@ -145,6 +145,10 @@ impl BlockStore for Store {
         found
     }
 
+    fn written_agent(&self, name: &str, fingerprint: &[u8; 32]) -> Option<Arc<AgentManifest>> {
+        self.inner.shared.books().written_agents.get(&(*fingerprint, name.to_owned())).cloned()
+    }
+
     fn pin_agent(&self, name: &str, pin: Pin) -> bool {
         self.inner.pin_agent(name, pin)
     }
@@ -252,6 +256,7 @@ impl Inner {
             let oldest = unpinned.min_by_key(order).map(|(id, _)| id.clone());
             if let Some(id) = oldest {
                 books.agents.remove(&id);
+                books.written_agents.remove(&id);
                 let to_remove = vec![AgentManifest::file_name(&id.0, &id.1)];
                 books.jobs.push_back(Job::Delete(Deletion { to_remove, ..Deletion::default() }));
             }
@@ -262,7 +267,7 @@ impl Inner {
 
     pub(crate) fn agents(&self) -> Vec<AgentSummary> {
         let books = self.shared.books();
-        let mut found: Vec<_> = books.agents.values().map(|agent| summary(&books, agent)).collect();
+        let mut found: Vec<_> = books.agents.iter().map(|(id, agent)| summary(&books, id, agent)).collect();
         found.sort_by_key(|agent| std::cmp::Reverse(agent.last_used));
         found
     }
@@ -292,6 +297,7 @@ impl Inner {
         let mut deletion = Deletion { done: Some(done), ..Deletion::default() };
         for id in ids {
             books.dirty_agents.remove(&id);
+            books.written_agents.remove(&id);
             deletion.to_remove.push(AgentManifest::file_name(&id.0, &id.1));
             if let Some(agent) = books.agents.remove(&id) {
                 deletion.hashes.extend(agent.hashes().chain(&agent.former));
@@ -328,10 +334,14 @@ fn former(before: &AgentManifest, now: &AgentManifest, is_there: impl Fn(&Hash) 
     gone.take(MAX_FORMER).copied().collect()
 }
 
-fn summary(books: &Books, agent: &AgentManifest) -> AgentSummary {
-    let n_saved = agent.blocks.iter().take_while(|hash| books.index.is_durable(hash)).count();
-    let is_all =
-        n_saved == agent.blocks.len() && agent.tail.is_some_and(|tail| books.index.is_durable(&tail));
+fn summary(books: &Books, id: &AgentId, agent: &AgentManifest) -> AgentSummary {
+    // What the manifest on disk does not have would go with whoever shares it and is deleted after a crash.
+    let written = books.written_agents.get(id);
+    let in_written = written.iter().flat_map(|written| &written.blocks);
+    let is_saved = |(hash, written): &(&Hash, &Hash)| hash == written && books.index.is_durable(hash);
+    let n_saved = agent.blocks.iter().zip(in_written).take_while(is_saved).count();
+    let tail = agent.tail.filter(|tail| written.is_some_and(|written| written.tail == Some(*tail)));
+    let is_all = n_saved == agent.blocks.len() && tail.is_some_and(|tail| books.index.is_durable(&tail));
     let n_whole = n_saved * agent.block_tokens as usize;
     AgentSummary {
         name: agent.name.clone(),

@@ -62,6 +62,30 @@ fn only_durable_tokens_count_as_saved() {
 }
 
 #[test]
+fn what_an_agent_shares_counts_as_saved_once_its_own_manifest_would_keep_it_from_being_deleted_with_another()
+{
+    let disk = SimDisk::default();
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    (0..3).for_each(|idx| house.save(record(0, idx)));
+    house.inner.put_agent(agent("a", 0, 3));
+    house.flush();
+    let saved = |house: &House, name: &str| {
+        let agents = house.inner.agents();
+        agents.iter().find(|agent| agent.name == name).map(|agent| agent.saved_tokens)
+    };
+    house.inner.put_agent(agent("b", 0, 3));
+    assert_eq!((saved(&house, "a"), saved(&house, "b")), (Some(96), Some(0)), "a crash would leave a only");
+    let mut after = open(&disk.after_power_cut(LEFTOVERS[0]), &config(256 << 10)).unwrap();
+    delete(&mut after, "a");
+    assert!(!after.is_there(0, 0));
+    house.flush();
+    assert_eq!(saved(&house, "b"), Some(96));
+    let mut after = open(&disk.after_power_cut(LEFTOVERS[0]), &config(256 << 10)).unwrap();
+    delete(&mut after, "a");
+    assert_eq!((after.is_there(0, 0), saved(&after, "b")), (true, Some(96)));
+}
+
+#[test]
 fn deleting_an_agent_erases_what_is_its_alone_and_leaves_the_other_whole() {
     let disk = SimDisk::default();
     let mut house = open(&disk, &config(256 << 10)).unwrap();
