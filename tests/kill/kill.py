@@ -4,8 +4,13 @@
 
 Named agents hold conversations while the server's list of agents is read all the time. After every restart each
 agent repeats the turn that the kill cut off: what the list had called saved must be reused, up to the last whole
-block, and every greedy answer, before and after, must be the one that a cold server gives. A conversation that has
-come to its end is deleted and begins anew, so that saving, deleting and restoring go on all the time.
+block, and every greedy answer, before and after, must be the one that a cold server gives for the same tokens. A
+conversation that has come to its end is deleted and begins anew, so that saving, deleting and restoring go on all the
+time.
+
+The same words can be different tokens: those of an answer that is sent back are the ones that were generated, where
+the server still knows them. So an answer that is not the cold one for the words is compared with what a cold server
+says to the very tokens of the prompt, which are in the agent's manifest.
 Only the Python standard library is needed.
 """
 
@@ -13,6 +18,7 @@ import argparse
 import http.client
 import json
 import random
+import struct
 import sys
 import tempfile
 import threading
@@ -39,14 +45,21 @@ class Agent:
     name: str
     messages: list[str]
     system: str
-    # The cold server's answers, turn by turn.
+    # What it was answered in this conversation; the next turn is the one that is asked, or is to be asked next.
     answers: list[str] = field(default_factory=list)
-    # The turn that is being asked, or is to be asked next.
-    turn: int = 0
     # What the list of agents said last is saved, since the conversation began.
     claim: int = 0
     # Grows with every deletion: a list that was asked for before it says nothing of what came after.
     life: int = 0
+
+    @property
+    def turn(self) -> int:
+        return len(self.answers)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What was said so far: it decides the answer, but for the tokens of the answers in it."""
+        return (self.name, *self.answers)
 
     def body(self, stream: bool) -> dict:
         messages = [{"role": "system", "content": self.system}]
@@ -63,6 +76,11 @@ class Agent:
 @dataclass
 class Tally:
     wrong: list[str] = field(default_factory=list)
+    # Cold answers, by what was said before.
+    cold: dict[tuple[str, ...], set[str]] = field(default_factory=dict)
+    # Beginnings of answers that are none of those: judged when the turn has been repeated.
+    unjudged: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    n_other_tokens: int = 0
     n_answers: int = 0
     n_cut: int = 0
     n_deleted: int = 0
@@ -88,18 +106,46 @@ def make_agents(rng: random.Random) -> list[Agent]:
 def cold_answers(args, agents: list[Agent], tally: Tally) -> None:
     """Ask every turn of a server that has never seen anything."""
     for agent in agents:
-        for agent.turn in range(N_TURNS):
-            with tempfile.TemporaryDirectory() as data_dir:
-                server = Server(args.bin, args.model, data_dir, OPTIONS)
-                try:
-                    server.wait_until_ready()
-                    status, _, answer = server.ask("POST", "/v1/chat/completions", agent.body(stream=False))
-                finally:
-                    server.kill()
-            if status != 200 or cached_tokens(answer["usage"]) != 0:
-                raise SystemExit(f"no cold answer: {status} {answer}")
-            agent.answers.append(answer["choices"][0]["message"]["content"])
-        agent.turn = 0
+        for _ in range(N_TURNS):
+            choice = cold_answer(args, "/v1/chat/completions", agent.body(stream=False))
+            answer = choice["message"]["content"]
+            tally.cold[agent.said] = {answer}
+            agent.answers.append(answer)
+        agent.answers = []
+
+
+def cold_answer(args, path: str, body: dict) -> dict:
+    with tempfile.TemporaryDirectory() as data_dir:
+        server = Server(args.bin, args.model, data_dir, OPTIONS)
+        try:
+            server.wait_until_ready()
+            status, _, answer = server.ask("POST", path, body)
+        finally:
+            server.kill()
+    if status != 200 or cached_tokens(answer["usage"]) != 0:
+        raise SystemExit(f"no cold answer: {status} {answer}")
+    return answer["choices"][0]
+
+
+def prompt_ids(server: Server, agent: Agent, n_prompt: int) -> list[int] | None:
+    """The tokens of the prompt that an agent was just answered; none when the server is gone."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            _, _, shown = server.ask("GET", f"/v1/agents/{agent.name}")
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+        if shown.get("tokens", 0) >= n_prompt and shown["saved_tokens"] == shown["tokens"]:
+            break
+        time.sleep(0.05)
+    for path in Path(server.data_dir).rglob("*.agent"):
+        data = path.read_bytes()
+        # The layout is that of FORMAT.md.
+        n_name, n_tokens = struct.unpack_from("<II", data, 56)
+        tokens_at = 112 + n_name
+        if data[112:tokens_at].decode() == agent.name and n_tokens >= n_prompt:
+            return list(struct.unpack_from(f"<{n_prompt}I", data, tokens_at))
+    return None
 
 
 def cached_tokens(usage: dict) -> int:
@@ -133,26 +179,44 @@ def read_answer(server: Server, agent: Agent) -> tuple[str, bool, dict | None]:
     return text, finished, usage
 
 
-def take_turn(server: Server, agent: Agent, tally: Tally, lock: threading.Lock) -> dict | None:
-    """Ask the agent's turn and compare; the usage of an answer that came to its end."""
+def take_turn(
+    args, server: Server, agent: Agent, tally: Tally, lock: threading.Lock
+) -> tuple[str, dict] | None:
+    """Ask the agent's turn and compare; text and usage of an answer that came to its end."""
     text, finished, usage = read_answer(server, agent)
-    want = agent.answers[agent.turn]
+    said = agent.said
     with lock:
-        if finished and text != want:
-            tally.wrong.append(f"{agent.name}, turn {agent.turn}: {text!r} is not the cold answer {want!r}")
-        if not finished and not want.startswith(text):
-            tally.wrong.append(f"{agent.name}, turn {agent.turn}: {text!r} is no beginning of {want!r}")
+        cold = tally.cold.setdefault(said, set())
         tally.n_answers += finished
         tally.n_cut += not finished
-    return usage if finished else None
+        if not finished:
+            if not any(answer.startswith(text) for answer in cold):
+                tally.unjudged.append((said, text))
+            return None
+        if text in cold:
+            return text, usage
+    ids = prompt_ids(server, agent, usage["prompt_tokens"])
+    if ids is None:
+        with lock:
+            tally.unjudged.append((said, text))
+        return None
+    body = {"prompt": ids, "max_tokens": MAX_TOKENS, "temperature": 0}
+    want = cold_answer(args, "/v1/completions", body)["text"]
+    with lock:
+        tally.n_other_tokens += 1
+        if text == want:
+            cold.add(text)
+        else:
+            tally.wrong.append(f"{agent.name}, turn {agent.turn}: {text!r} is not the cold answer {want!r}")
+    return text, usage
 
 
-def advance(server: Server, agent: Agent, tally: Tally, lock: threading.Lock) -> None:
+def advance(server: Server, agent: Agent, answer: str, tally: Tally, lock: threading.Lock) -> None:
     """Go on to the next turn; a conversation at its end is deleted and begins anew."""
     if agent.turn + 1 < N_TURNS:
-        agent.turn += 1
+        agent.answers.append(answer)
         return
-    agent.turn = 0
+    agent.answers = []
     try:
         status, _, answer = server.ask("DELETE", f"/v1/agents/{agent.name}")
     except (OSError, http.client.HTTPException, ValueError):
@@ -168,11 +232,12 @@ def advance(server: Server, agent: Agent, tally: Tally, lock: threading.Lock) ->
     tally.n_deleted += 1
 
 
-def converse(server: Server, agent: Agent, tally: Tally, lock: threading.Lock) -> None:
+def converse(args, server: Server, agent: Agent, tally: Tally, lock: threading.Lock) -> None:
     while server.process.poll() is None:
-        if take_turn(server, agent, tally, lock) is None:
+        taken = take_turn(args, server, agent, tally, lock)
+        if taken is None:
             return
-        advance(server, agent, tally, lock)
+        advance(server, agent, taken[0], tally, lock)
 
 
 def read_claims(server: Server, agents: list[Agent], lock: threading.Lock) -> None:
@@ -191,14 +256,15 @@ def read_claims(server: Server, agents: list[Agent], lock: threading.Lock) -> No
         time.sleep(0.02)
 
 
-def reckon(server: Server, agents: list[Agent], tally: Tally, lock: threading.Lock) -> None:
+def reckon(args, server: Server, agents: list[Agent], tally: Tally, lock: threading.Lock) -> None:
     """Every agent repeats the turn that was cut off."""
     block = server.status()["pool"]["block_tokens"]
     for agent in agents:
-        usage = take_turn(server, agent, tally, lock)
-        if usage is None:
+        taken = take_turn(args, server, agent, tally, lock)
+        if taken is None:
             tally.wrong.append(f"{agent.name}, turn {agent.turn}: no answer after the restart")
             continue
+        answer, usage = taken
         # A prompt's last token is always computed, and what the kill left of a tail need not be there.
         owed = min(agent.claim, usage["prompt_tokens"] - 1) // block * block
         reused = cached_tokens(usage)
@@ -209,15 +275,22 @@ def reckon(server: Server, agents: list[Agent], tally: Tally, lock: threading.Lo
                 f"{agent.name}, turn {agent.turn}: {agent.claim} tokens were called saved, {reused} of the "
                 f"prompt's {usage['prompt_tokens']} were reused"
             )
-        advance(server, agent, tally, lock)
+        advance(server, agent, answer, tally, lock)
 
 
-def one_kill(server: Server, agents: list[Agent], tally: Tally, rng: random.Random) -> None:
+def judge(tally: Tally) -> None:
+    """Look at the beginnings of answers again: since then their turns have been repeated."""
+    for said, text in tally.unjudged:
+        if not any(answer.startswith(text) for answer in tally.cold[said]):
+            tally.wrong.append(f"{said[0]}, turn {len(said) - 1}: {text!r} is no beginning of {tally.cold[said]}")
+
+
+def one_kill(args, server: Server, agents: list[Agent], tally: Tally, rng: random.Random) -> None:
     """Load a server, kill it at a random moment, and leave the agents as it found them."""
     # Guards claims and tally between the agents' threads and the one that reads the list.
     lock = threading.Lock()
-    reckon(server, agents, tally, lock)
-    work = [threading.Thread(target=converse, args=(server, agent, tally, lock)) for agent in agents]
+    reckon(args, server, agents, tally, lock)
+    work = [threading.Thread(target=converse, args=(args, server, agent, tally, lock)) for agent in agents]
     work.append(threading.Thread(target=read_claims, args=(server, agents, lock)))
     for thread in work:
         thread.start()
@@ -243,7 +316,7 @@ def run(args, tally: Tally) -> float:
             n_wrong = len(tally.wrong)
             try:
                 server.wait_until_ready()
-                one_kill(server, agents, tally, rng)
+                one_kill(args, server, agents, tally, rng)
             finally:
                 server.kill()
             for what in tally.wrong[n_wrong:]:
@@ -251,12 +324,13 @@ def run(args, tally: Tally) -> float:
         server = Server(args.bin, args.model, data_dir, OPTIONS)
         try:
             server.wait_until_ready()
-            reckon(server, agents, tally, threading.Lock())
+            reckon(args, server, agents, tally, threading.Lock())
             code = server.stop()
             if code != 0:
                 tally.wrong.append(f"exit code {code} after SIGTERM while idle")
         finally:
             server.kill()
+    judge(tally)
     return time.monotonic() - start
 
 
@@ -271,7 +345,8 @@ def main() -> None:
     took = run(args, tally)
     print(
         f"{args.kills} kills under load and {tally.n_early} before ready, seed {args.seed}, {took:.0f} s: "
-        f"{tally.n_answers} answers as the cold ones, {tally.n_cut} cut off, {tally.n_deleted} deletions; "
+        f"{tally.n_answers} answers as the cold ones ({tally.n_other_tokens} compared by tokens), {tally.n_cut} "
+        f"cut off, {tally.n_deleted} deletions; "
         f"{tally.claimed} tokens called saved (whole blocks), {tally.reused} reused"
     )
     for what in tally.wrong[:20]:

@@ -16,6 +16,7 @@ class Server:
     def __init__(self, binary: str, model: str, data_dir: str, options: list[str]) -> None:
         command = [binary, "serve", "--port", "0", "--model", model, "--data-dir", data_dir, *options]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SAMOVAR_")}
+        self.data_dir = data_dir
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
         )
