@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use scheduler::{Addresses, ChainHash};
 use store::{AgentManifest, AgentSummary, BlockStore, Pin, is_unnamed};
 
+use crate::keeping::addresses_of;
 use crate::serving::Serving;
 
 /// A named agent: a conversation whose KV is kept.
@@ -161,13 +161,10 @@ fn info(summary: AgentSummary, manifest: Option<&AgentManifest>, serving: Option
     let serving = serving.filter(|serving| serving.card.fingerprint == summary.fingerprint);
     let (resident_tokens, saved_tokens, n_whole) = match (manifest, serving) {
         (Some(manifest), Some(serving)) => {
-            let addresses = Addresses {
-                whole: manifest.blocks.iter().copied().map(ChainHash).collect(),
-                tail: manifest.tail.map(ChainHash),
-            };
-            let resident = serving.resident_tokens(&manifest.tokens, &addresses.whole);
-            let n_whole = addresses.whole.len() * manifest.block_tokens as usize;
-            (resident, serving.saved_tokens(manifest, &addresses), n_whole)
+            let whole = addresses_of(manifest).whole;
+            let resident = serving.resident_tokens(&manifest.tokens, &whole);
+            let n_whole = whole.len() * manifest.block_tokens as usize;
+            (resident, serving.saved_tokens(manifest), n_whole)
         }
         // The layer groups of another model are not known here: the store's own count is as good as it gets.
         _ => (0, summary.saved_tokens, usize::MAX),

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use scheduler::{AnswerToken, ChainHash, TokenId};
+use scheduler::{Addresses, AnswerToken, BlockKey, ChainHash, KvLayout, Scheduler, TokenId};
 use store::{AgentManifest, BlockStore, Pin, TokenSpan};
 
 use crate::agents::manifest_of;
 use crate::answers::Answers;
+use crate::key_names::KeyNames;
 use crate::loader::ModelCard;
 
 /// Agents whose generated answers are remembered again when their model is loaded: the last used ones.
@@ -52,6 +53,33 @@ fn spans(ranges: &[Range<usize>], n_tokens: usize) -> Vec<TokenSpan> {
     let cut = ranges.iter().map(|range| range.start..range.end.min(n_tokens));
     let span = |range: Range<usize>| TokenSpan { start: range.start as u32, n_tokens: range.len() as u32 };
     cut.filter(|range| !range.is_empty()).map(span).collect()
+}
+
+/// The addresses of an agent's tokens.
+pub(crate) fn addresses_of(agent: &AgentManifest) -> Addresses {
+    Addresses {
+        whole: agent.blocks.iter().copied().map(ChainHash).collect(),
+        tail: agent.tail.map(ChainHash),
+    }
+}
+
+/// How many leading tokens of an agent's conversation a restart would find again, whatever happens to others that
+/// share them: what its own manifest on disk does not have goes when they are deleted.
+pub(crate) fn saved_tokens(
+    store: &dyn BlockStore,
+    scheduler: &Scheduler,
+    layout: &KvLayout,
+    agent: &AgentManifest,
+) -> usize {
+    let names = KeyNames::new(layout);
+    let Some(written) = store.written_agent(&agent.name, &agent.fingerprint) else { return 0 };
+    let is_all_written = written.blocks == agent.blocks && written.tail == agent.tail;
+    let hashes = written.blocks.iter().chain(&written.tail).filter(|_| !is_all_written);
+    let written: HashSet<[u8; 32]> = hashes.copied().collect();
+    let is_durable = |key: &BlockKey| {
+        (is_all_written || written.contains(&key.hash.0)) && store.is_durable(&names.stored(key))
+    };
+    scheduler.tokens_covered(agent.tokens.len(), &addresses_of(agent), &is_durable)
 }
 
 /// Every block of an agent, then those of its earlier states.

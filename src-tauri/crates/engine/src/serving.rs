@@ -1,12 +1,12 @@
 //! A loaded model at work: `plan → run → sample → commit` over its sequences.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use scheduler::{
-    Addresses, BlockKey, ChainHash, EndReason, FormerBlock, Logits, ModelRunner, Plan, RunError, Scheduler,
+    BlockKey, ChainHash, EndReason, FormerBlock, Logits, ModelRunner, Plan, RunError, Scheduler,
     SchedulerConfig, SeqId, Step, StoreMode, SubmitError, TokenId,
 };
 use store::{AgentManifest, MissReason, Origin, SaveCandidate, StoreEvent};
@@ -18,8 +18,7 @@ use crate::command::{Command, Submission};
 use crate::config::EngineConfig;
 use crate::event::FinishReason;
 use crate::hold_points::Fault;
-use crate::keeping::{Standing, all_hashes, keep, own_hashes, recall};
-use crate::key_names::KeyNames;
+use crate::keeping::{Standing, addresses_of, all_hashes, keep, own_hashes, recall, saved_tokens};
 use crate::ledger::Ledger;
 use crate::loader::{Loaded, ModelCard};
 use crate::request::Refusal;
@@ -347,19 +346,9 @@ impl Serving {
         self.scheduler.resident_tokens(tokens, whole)
     }
 
-    /// How many leading tokens of an agent's conversation a restart would find again, whatever happens to others that
-    /// share them. `addresses` are those of the manifest's tokens.
-    pub(crate) fn saved_tokens(&self, manifest: &AgentManifest, addresses: &Addresses) -> usize {
-        let store = &self.config.store;
-        let names = KeyNames::new(self.runner.layout());
-        let Some(written) = store.written_agent(&manifest.name, &manifest.fingerprint) else { return 0 };
-        let is_all_written = written.blocks == manifest.blocks && written.tail == manifest.tail;
-        let hashes = written.blocks.iter().chain(&written.tail).filter(|_| !is_all_written);
-        let written: HashSet<[u8; 32]> = hashes.copied().collect();
-        let is_durable = |key: &BlockKey| {
-            (is_all_written || written.contains(&key.hash.0)) && store.is_durable(&names.stored(key))
-        };
-        self.scheduler.tokens_covered(manifest.tokens.len(), addresses, &is_durable)
+    /// How many leading tokens of an agent's conversation a restart would find again.
+    pub(crate) fn saved_tokens(&self, manifest: &AgentManifest) -> usize {
+        saved_tokens(self.config.store.as_ref(), &self.scheduler, self.runner.layout(), manifest)
     }
 
     /// Requests of an agent that run or wait.
@@ -443,20 +432,13 @@ impl Serving {
     /// How a sequence's conversation went on before, where its prompt leaves what was kept of it.
     fn former_block(&self, sequence: &Sequence) -> Option<FormerBlock> {
         let store = self.config.store.as_ref();
-        if !store.is_on() {
-            return None;
-        }
         let unnamed = || AgentManifest::unnamed(&self.root_of(sequence));
-        let name = sequence.agent.clone().unwrap_or_else(unnamed);
+        let name = sequence.agent.clone().or_else(|| store.is_on().then(unnamed))?;
         let manifest = manifest_of(store, &name, &self.card.fingerprint)?;
-        if manifest.block_tokens as usize != self.runner.layout().block_tokens {
-            return None;
-        }
-        let addresses = Addresses {
-            whole: manifest.blocks.iter().copied().map(ChainHash).collect(),
-            tail: manifest.tail.map(ChainHash),
-        };
-        self.scheduler.former_block(&manifest.tokens, &addresses, &sequence.tokens)
+        let is_same_layout = manifest.block_tokens as usize == self.runner.layout().block_tokens;
+        let addresses = addresses_of(&manifest);
+        let former = || self.scheduler.former_block(&manifest.tokens, &addresses, &sequence.tokens);
+        is_same_layout.then(former)?
     }
 
     fn keep(&self, name: &str, sequence: &Sequence, n_tokens: usize) {

@@ -42,11 +42,9 @@ pub(crate) fn runs<'a>(books: &Books, wanted: impl Iterator<Item = &'a Wanted>) 
             }
         }
     }
-    if runs.len() > 1 {
-        runs.retain(|run| run.end - run.start < LONG_BYTES)
-    } else {
-        runs.clear()
-    }
+    // One run is what any system reads ahead, however long it is.
+    let is_told = runs.len() > 1;
+    runs.retain(|run| is_told && run.end - run.start < LONG_BYTES);
     runs
 }
 

@@ -237,7 +237,7 @@ fn read_record(
     let corrupt = Failure::Miss(MissReason::Corrupt);
     // Who has room knows the payload's length, and the index the record's: one read gets all.
     let fits = |room: &BlockBytes| {
-        let n_front = spot.n_bytes.checked_sub(room.len() as u64).unwrap_or_default();
+        let n_front = spot.n_bytes.saturating_sub(room.len() as u64);
         (RECORD_HEADER_BYTES as u64..=MAX_FRONT_BYTES).contains(&n_front)
     };
     let (mut front, mut payload) = match room.take().filter(fits) {
