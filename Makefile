@@ -92,7 +92,7 @@ check: setup-server ui ## Formatting, lints, types and house rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --quiet -p tidy --locked
-	cargo metadata --quiet --locked --format-version 1 --manifest-path src-tauri/fuzz/Cargo.toml > target/fuzz-metadata.json
+	cargo metadata --quiet --locked --format-version 1 --manifest-path src-tauri/fuzz/Cargo.toml > /dev/null
 	cd ui && npm run --silent check
 
 .PHONY: setup setup-server setup-test setup-desktop
