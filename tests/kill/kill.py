@@ -78,8 +78,8 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
     # Cold answers, by what was said before.
     cold: dict[tuple[str, ...], set[str]] = field(default_factory=dict)
-    # Beginnings of answers that are none of those: judged when the turn has been repeated.
-    unjudged: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    # Answers that are none of those, with whether they came to their end: judged when the turn has been repeated.
+    unjudged: list[tuple[tuple[str, ...], str, bool]] = field(default_factory=list)
     n_other_tokens: int = 0
     n_answers: int = 0
     n_cut: int = 0
@@ -191,14 +191,14 @@ def take_turn(
         tally.n_cut += not finished
         if not finished:
             if not any(answer.startswith(text) for answer in cold):
-                tally.unjudged.append((said, text))
+                tally.unjudged.append((said, text, False))
             return None
         if text in cold:
             return text, usage
     ids = prompt_ids(server, agent, usage["prompt_tokens"])
     if ids is None:
         with lock:
-            tally.unjudged.append((said, text))
+            tally.unjudged.append((said, text, True))
         return None
     body = {"prompt": ids, "max_tokens": MAX_TOKENS, "temperature": 0}
     want = cold_answer(args, "/v1/completions", body)["text"]
@@ -279,10 +279,11 @@ def reckon(args, server: Server, agents: list[Agent], tally: Tally, lock: thread
 
 
 def judge(tally: Tally) -> None:
-    """Look at the beginnings of answers again: since then their turns have been repeated."""
-    for said, text in tally.unjudged:
-        if not any(answer.startswith(text) for answer in tally.cold[said]):
-            tally.wrong.append(f"{said[0]}, turn {len(said) - 1}: {text!r} is no beginning of {tally.cold[said]}")
+    """Look at answers again: since then their turns have been repeated."""
+    for said, text, finished in tally.unjudged:
+        cold = tally.cold[said]
+        if not (text in cold if finished else any(answer.startswith(text) for answer in cold)):
+            tally.wrong.append(f"{said[0]}, turn {len(said) - 1}: {text!r} is none, or no beginning, of {cold}")
 
 
 def one_kill(args, server: Server, agents: list[Agent], tally: Tally, rng: random.Random) -> None:

@@ -50,20 +50,15 @@ pub(crate) trait DiskFile: Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
 
-    /// Read up to `buffer.len()` bytes; 0 at the end.
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-
     /// Read into `first` and then into `second`, up to the bytes of both; 0 at the end. Without patience
     /// `WouldBlock` may say that the disk has to be waited for.
-    fn read_two_at(
+    fn read_at(
         &self,
         first: &mut [u8],
         second: &mut [u8],
         offset: u64,
-        _patience: Patience,
-    ) -> io::Result<usize> {
-        self.read_at(if first.is_empty() { second } else { first }, offset)
-    }
+        patience: Patience,
+    ) -> io::Result<usize>;
 
     /// Say that these bytes are about to be read, so that the disk can begin. It changes nothing of what is read.
     fn will_read(&self, _offset: u64, _n_bytes: u64) {}
@@ -101,7 +96,7 @@ pub(crate) fn read_two_exact(
     while n_done < first.len() + second.len() {
         let n_first = n_done.min(first.len());
         let (first, second) = (&mut first[n_first..], &mut second[n_done - n_first..]);
-        match file.read_two_at(first, second, offset + n_done as u64, patience) {
+        match file.read_at(first, second, offset + n_done as u64, patience) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => n_done += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

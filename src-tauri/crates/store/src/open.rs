@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::agent::{AgentManifest, MAX_MANIFEST_BYTES};
 use crate::block_store::{BlockKey, MissReason};
 use crate::books::{Books, Deletion, Job, Segment, Tombstone};
-use crate::disk::{Disk, read_exact};
+use crate::disk::{Disk, Patience, read_exact};
 use crate::format::{Death, HeaderError, Kind, Position, RecordHeader, array};
 use crate::index::{Place, Spot};
 use crate::scan::scan;
@@ -154,7 +154,7 @@ pub(crate) fn open(disk: &dyn Disk, config: &StoreConfig) -> Result<Opened, Open
 fn holder(disk: &dyn Disk, lock: &Path) -> String {
     let read = || -> io::Result<String> {
         let mut bytes = [0; 16];
-        let n = disk.open(lock)?.read_at(&mut bytes, 0)?;
+        let n = disk.open(lock)?.read_at(&mut bytes, &mut [], 0, Patience::Wait)?;
         Ok(String::from_utf8_lossy(&bytes[..n]).trim().to_owned())
     };
     match read() {

@@ -104,11 +104,7 @@ impl DiskFile for RealFile {
         Ok(self.0.metadata()?.len())
     }
 
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
-    }
-
-    fn read_two_at(
+    fn read_at(
         &self,
         first: &mut [u8],
         second: &mut [u8],

@@ -42,7 +42,7 @@ pub const HEAVY: &[(&str, &[&str])] = &[
 /// Packages whose dependencies are all named here.
 pub const LEAN: &[(&str, &[&str])] = &[
     ("scheduler", &["blake3", "thiserror"]),
-    ("kernels", &["libc", "half", "thiserror"]),
+    ("kernels", &["libc", "half", "rustix", "thiserror"]),
     ("store", &["blake3", "twox-hash", "thiserror", "libc", "rustix", "tracing"]),
     ("tidy", &[]),
 ];
