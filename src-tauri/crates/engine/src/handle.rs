@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use scheduler::{AnswerToken, TokenId};
-use store::Pin;
+use store::{BlockStore, Pin};
 use text::{Chat, TextError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -19,7 +19,7 @@ use crate::lifecycle::{After, IllegalTransition, State};
 use crate::loader::ModelCard;
 use crate::record::{Records, RequestRecord};
 use crate::request::{Refusal, Request};
-use crate::stats::{DrainReport, Stats};
+use crate::stats::{DrainReport, Stats, StoreCounts};
 
 /// One request's place in the house. It travels with the request and is free again when that has ended.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     /// Guards the pointer to the loaded model's card; held for a clone or a store only.
     pub(crate) card: Mutex<Option<Arc<ModelCard>>>,
     pub(crate) answers: Answers,
+    pub(crate) store: Arc<dyn BlockStore>,
     pub(crate) clock: Clock,
 }
 
@@ -81,6 +82,12 @@ impl EngineHandle {
     /// Its numbers.
     pub fn stats(&self) -> Stats {
         self.stats.borrow().clone()
+    }
+
+    /// Its numbers, with the store's as they are at this moment and not as the engine last saw them. Waits for the
+    /// store's lock.
+    pub fn stats_with_store(&self) -> Stats {
+        Stats { store: StoreCounts::of(self.shared.store.as_ref()), ..self.stats() }
     }
 
     /// Its numbers as they change: at every step and every heartbeat.

@@ -15,7 +15,7 @@ use crate::router::App;
 
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let mut page = Page::default();
-    let (state, stats) = (app.engine.state(), app.engine.stats());
+    let (state, stats) = (app.engine.state(), app.engine.stats_with_store());
     process(&mut page, &app);
     lifecycle(&mut page, &state, &stats);
     load(&mut page, &stats);

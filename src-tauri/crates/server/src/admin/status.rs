@@ -15,7 +15,7 @@ use crate::router::App;
 
 pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
     let now = Instant::now();
-    let stats = app.engine.stats();
+    let stats = app.engine.stats_with_store();
     let mut status = view(&app.engine, &app.engine.state(), &stats, now);
     status["version"] = json!(app.config.version);
     status["address"] = json!(format!("http://{}", app.address));
