@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::placement::{current_cpu, leave};
+use crate::placement::{Cpus, Sleeper, own_cpus, set_own_cpus};
 
 /// How long a worker looks out for the next job before it sleeps: longer than the gap between two operations
 /// of a step, far shorter than anything a user or a scheduler notices.
@@ -40,12 +40,14 @@ struct Shared {
     n_running: AtomicUsize,
     n_asleep: AtomicUsize,
     caller_asleep: AtomicBool,
-    /// Where the caller was when it woke workers, plus one; 0 when the system does not tell.
-    caller_cpu: AtomicUsize,
+    /// The workers but for the caller.
+    workers: Box<[Sleeper]>,
+    caller: Sleeper,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    /// Guards nothing but the two sleeps below, so that no wake-up is lost between check and wait.
-    sleep: Mutex<()>,
+    /// Where the caller may run, while it sleeps. Guards the two sleeps below too, so that no wake-up is lost between
+    /// check and wait.
+    sleep: Mutex<Option<Cpus>>,
     work: Condvar,
     done: Condvar,
 }
@@ -67,10 +69,11 @@ impl Threads {
             n_running: AtomicUsize::new(0),
             n_asleep: AtomicUsize::new(0),
             caller_asleep: AtomicBool::new(false),
-            caller_cpu: AtomicUsize::new(0),
+            workers: (1..n).map(|_| Sleeper::default()).collect(),
+            caller: Sleeper::default(),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
-            sleep: Mutex::new(()),
+            sleep: Mutex::new(None),
             work: Condvar::new(),
             done: Condvar::new(),
         });
@@ -115,7 +118,8 @@ impl Threads {
         shared.n_running.store(self.handles.len(), Ordering::Relaxed);
         shared.epoch.fetch_add(1, Ordering::SeqCst);
         if shared.n_asleep.load(Ordering::SeqCst) > 0 {
-            shared.caller_cpu.store(current_cpu().map_or(0, |cpu| cpu + 1), Ordering::Relaxed);
+            // Beside the caller, and not in turn with it.
+            shared.workers.iter().for_each(|worker| worker.make_way(own_cpus));
             let _guard = lock(&shared.sleep);
             shared.work.notify_all();
         }
@@ -171,6 +175,7 @@ impl Drop for Threads {
 impl Shared {
     fn work_until_stopped(&self, worker: usize) {
         let mut seen = 0;
+        self.workers[worker - 1].enter();
         loop {
             seen = self.wait_for_epoch_after(seen);
             if self.stop.load(Ordering::SeqCst) {
@@ -188,7 +193,8 @@ impl Shared {
             }
             if self.n_running.fetch_sub(1, Ordering::SeqCst) == 1 && self.caller_asleep.load(Ordering::SeqCst)
             {
-                let _guard = lock(&self.sleep);
+                let cpus = lock(&self.sleep);
+                self.caller.make_way(|| *cpus);
                 self.done.notify_one();
             }
         }
@@ -208,11 +214,6 @@ impl Shared {
             guard = self.work.wait(guard).unwrap_or_else(PoisonError::into_inner);
         };
         self.n_asleep.fetch_sub(1, Ordering::SeqCst);
-        drop(guard);
-        // Beside the caller, and not in turn with it.
-        if let Some(cpu) = current_cpu().filter(|cpu| cpu + 1 == self.caller_cpu.load(Ordering::Relaxed)) {
-            leave(cpu);
-        }
         epoch
     }
 
@@ -221,12 +222,18 @@ impl Shared {
         if spin_for(idle).is_some() {
             return;
         }
+        self.caller.enter();
+        let cpus = own_cpus();
         let mut guard = lock(&self.sleep);
+        *guard = cpus;
         self.caller_asleep.store(true, Ordering::SeqCst);
         while idle().is_none() {
             guard = self.done.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
         self.caller_asleep.store(false, Ordering::SeqCst);
+        if let Some(cpus) = cpus.filter(|_| self.caller.is_kept_off()) {
+            set_own_cpus(&cpus);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the store's threads share: the index, the segments' sizes, the queue, the agents, the counters.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -11,13 +11,16 @@ use crate::block_store::{
 use crate::disk::DiskFile;
 use crate::format::{Death, Position, RECORD_HEADER_BYTES};
 use crate::index::{Hash, Index, Place, Spot};
-use crate::reader::{N_READERS, Read, Reading};
+use crate::reader::Read;
 use crate::spares::Spares;
 
 /// The unit in which file systems give out space.
 const FS_BLOCK_BYTES: u64 = 4096;
 /// The directories themselves and the lock file.
 const DIRECTORIES_BYTES: u64 = 4 * FS_BLOCK_BYTES;
+
+/// Keys that are remembered as read past the page cache.
+const MAX_FETCHED: usize = 1 << 16;
 
 /// Buffers of blocks that are kept while nobody needs them.
 const MAX_IDLE_BYTES: usize = 16 << 20;
@@ -110,8 +113,8 @@ pub(crate) struct Books {
     pub(crate) jobs: VecDeque<Job>,
     pub(crate) flushes: VecDeque<Flush>,
     pub(crate) reads: VecDeque<Read>,
-    /// Where each reader is; none where it rests.
-    pub(crate) reading: [Option<Reading>; N_READERS],
+    /// Blocks that were read past the page cache.
+    pub(crate) fetched: HashSet<BlockKey>,
     /// Reads queued or under way.
     pub(crate) n_reading: usize,
     pub(crate) is_stopping: bool,
@@ -234,6 +237,14 @@ impl Books {
         self.jobs.push_back(Job::Quarantine(*key));
     }
 
+    /// A block came past the page cache.
+    pub(crate) fn note_fetched(&mut self, key: BlockKey) {
+        if self.fetched.len() >= MAX_FETCHED {
+            self.fetched.clear();
+        }
+        self.fetched.insert(key);
+    }
+
     /// Make the index exempt what pinned agents rest on.
     pub(crate) fn repin(&mut self) {
         let pinned = self.agents.values().filter(|agent| agent.pin == Pin::Pinned);
@@ -243,7 +254,7 @@ impl Books {
 
     /// Of the hashes of deleted agents, and all that continues them, what no remaining agent rests on.
     pub(crate) fn orphaned(&self, hashes: Vec<Hash>) -> Vec<Hash> {
-        let kept: std::collections::HashSet<&Hash> =
+        let kept: HashSet<&Hash> =
             self.agents.values().flat_map(|agent| agent.hashes()).collect();
         let own = hashes.into_iter().filter(|hash| !kept.contains(hash)).collect();
         self.index.with_descendants(own).into_iter().filter(|hash| !kept.contains(hash)).collect()

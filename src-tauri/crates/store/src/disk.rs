@@ -60,8 +60,11 @@ pub(crate) trait DiskFile: Send + Sync {
         patience: Patience,
     ) -> io::Result<usize>;
 
-    /// Say that these bytes are about to be read, so that the disk can begin. It changes nothing of what is read.
-    fn will_read(&self, _offset: u64, _n_bytes: u64) {}
+    /// Read past the system's cache, up to the buffer's bytes. All of offset, length and address are aligned.
+    ///
+    /// # Errors
+    /// Besides the disk's own: the system, or this file system, has no such reads.
+    fn read_direct(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Write some of `bytes`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;

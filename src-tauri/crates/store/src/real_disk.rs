@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, IoSliceMut, Write};
 #[cfg(target_os = "linux")]
-use std::num::NonZeroU64;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -126,14 +126,18 @@ impl DiskFile for RealFile {
         Ok(rustix::io::preadv(&self.0, &mut both, offset)?)
     }
 
-    fn will_read(&self, offset: u64, n_bytes: u64) {
-        // Where the system does not take it, reading is only slower.
-        #[cfg(target_os = "linux")]
-        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(n_bytes), rustix::fs::Advice::WillNeed);
-        #[cfg(target_vendor = "apple")]
-        let _ = rustix::fs::fcntl_rdadvise(&self.0, offset, n_bytes);
-        #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-        let _ = (offset, n_bytes);
+    #[cfg(target_os = "linux")]
+    fn read_direct(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        use rustix::fs::{Mode, OFlags, open};
+        // Opened anew, for the flag is not for those that write; and by its number, for its name may be gone.
+        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        let file = open(path, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(rustix::io::pread(&file, buffer, offset)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read_direct(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {

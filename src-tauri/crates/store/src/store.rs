@@ -51,9 +51,9 @@ impl Store {
             Builder::new().name(name.to_owned()).spawn(body).map_err(failed)
         };
         let mut threads = vec![spawn("store-writer", Box::new(move || writer.run()))?];
-        for reader in 0..N_READERS {
+        for _ in 0..N_READERS {
             let shared = Arc::clone(&inner.shared);
-            threads.push(spawn("store-reader", Box::new(move || read_all(&shared, reader)))?);
+            threads.push(spawn("store-reader", Box::new(move || read_all(&shared)))?);
         }
         Ok(Store { inner, threads, _lock: lock })
     }

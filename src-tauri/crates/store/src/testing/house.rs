@@ -9,7 +9,7 @@ use super::sim_disk::SimDisk;
 use crate::agent::{AgentManifest, Pin, TokenSpan};
 use crate::block_store::{BlockKey, BlockRecord, FlushReport, MissReason, SaveReason, StoreEvent, Wanted};
 use crate::open::{OpenError, StoreConfig};
-use crate::reader::serve;
+use crate::reader::Reader;
 use crate::spares::BlockBytes;
 use crate::store::{Inner, open_on};
 use crate::writer::{Lane, Writer};
@@ -146,8 +146,8 @@ impl House {
         let answer = Arc::new(Mutex::new(Vec::new()));
         let slot = Arc::clone(&answer);
         self.inner.restore(vec![Wanted { key, room }], Box::new(move |found| *slot.lock().unwrap() = found));
-        let read = self.inner.shared.books().pick_read(0).unwrap();
-        serve(&self.inner.shared, 0, read);
+        let read = self.inner.shared.books().reads.pop_front().unwrap();
+        Reader::default().serve(&self.inner.shared, read);
         answer.lock().unwrap().pop().unwrap()
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::bounce::ALIGNMENT;
 use crate::disk::{Disk, DiskFile, Patience};
 
 /// What goes wrong, and at which operation.
@@ -313,6 +314,12 @@ impl DiskFile for SimFile {
         let n = rest.len().min(buffer.len());
         buffer[..n].copy_from_slice(&rest[..n]);
         Ok(n)
+    }
+
+    fn read_direct(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let lengths = [buffer.as_ptr() as usize, buffer.len(), offset as usize];
+        assert!(lengths.iter().all(|length| length.is_multiple_of(ALIGNMENT)), "{lengths:?}");
+        self.read_at(buffer, &mut [], offset, Patience::Wait)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
