@@ -254,8 +254,7 @@ impl Books {
 
     /// Of the hashes of deleted agents, and all that continues them, what no remaining agent rests on.
     pub(crate) fn orphaned(&self, hashes: Vec<Hash>) -> Vec<Hash> {
-        let kept: HashSet<&Hash> =
-            self.agents.values().flat_map(|agent| agent.hashes()).collect();
+        let kept: HashSet<&Hash> = self.agents.values().flat_map(|agent| agent.hashes()).collect();
         let own = hashes.into_iter().filter(|hash| !kept.contains(hash)).collect();
         self.index.with_descendants(own).into_iter().filter(|hash| !kept.contains(hash)).collect()
     }

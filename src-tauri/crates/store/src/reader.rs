@@ -11,7 +11,9 @@ use crate::block_store::{BlockKey, BlockRecord, Deliver, MissReason, Wanted};
 use crate::books::{Books, Shared};
 use crate::bounce::Bounce;
 use crate::disk::{DiskFile, Patience, read_two_exact};
-use crate::format::{BodyDigest, HeaderError, Kind, MAX_TOKENS, RECORD_HEADER_BYTES, RecordHeader, tokens_of};
+use crate::format::{
+    BodyDigest, HeaderError, Kind, MAX_TOKENS, RECORD_HEADER_BYTES, RecordHeader, tokens_of,
+};
 use crate::index::{Place, Spot};
 use crate::spares::{BlockBytes, Spares};
 
@@ -154,7 +156,9 @@ impl Reader {
             for way in ways {
                 found = match way {
                     Way::Direct => self.fetch(shared, &*file, &key, spot, &mut room, ahead),
-                    Way::Memory => read_through_cache(shared, &*file, &key, spot, &mut room, Patience::NoWait),
+                    Way::Memory => {
+                        read_through_cache(shared, &*file, &key, spot, &mut room, Patience::NoWait)
+                    }
                     Way::Cache => read_through_cache(shared, &*file, &key, spot, &mut room, Patience::Wait),
                 };
                 if !matches!(found, Err(Failure::NotSo)) {
@@ -292,3 +296,95 @@ fn failure(error: &io::Error) -> Failure {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::house::{House, config, key, open, record};
+    use crate::testing::sim_disk::{DirectReads, Fault, SimDisk};
+
+    /// Some blocks of chain 0 in one file, with one of chain 2 in the middle.
+    fn some_blocks(disk: &SimDisk) -> House {
+        let mut house = open(disk, &config(256 << 10)).unwrap();
+        (0..3).for_each(|idx| house.save(record(0, idx)));
+        house.save(record(2, 0));
+        (3..6).for_each(|idx| house.save(record(0, idx)));
+        house.flush();
+        house
+    }
+
+    fn wanted(blocks: impl Iterator<Item = u32>) -> Vec<Wanted> {
+        blocks.map(|idx| Wanted { key: key(0, idx), room: None }).collect()
+    }
+
+    fn right(blocks: impl Iterator<Item = u32>) -> Vec<Result<BlockRecord, MissReason>> {
+        blocks.map(|idx| Ok(record(0, idx))).collect()
+    }
+
+    /// Disk operations of a restore of all of chain 0, which is right.
+    fn n_ops(disk: &SimDisk, house: &House) -> usize {
+        let before = disk.n_ops();
+        assert_eq!(house.restore_all(wanted(0..6)), right(0..6));
+        // The reader rests.
+        house.reader.lock().unwrap().cold = None;
+        disk.n_ops() - before
+    }
+
+    #[test]
+    fn what_is_not_in_memory_comes_in_runs_past_the_cache_and_the_next_time_through_it() {
+        let disk = SimDisk::default();
+        let house = some_blocks(&disk);
+        let (each, runs) = (2 * 6, 2);
+        let in_memory = n_ops(&disk, &house);
+        disk.set_cold(true);
+        assert_eq!(
+            [in_memory, n_ops(&disk, &house)],
+            [3 * 6, runs],
+            "front, then payload without room for it"
+        );
+        assert!(n_ops(&disk, &house) > each, "fetched before");
+        house.inner.shared.books().fetched.clear();
+        disk.set_direct_reads(DirectReads::None);
+        assert!(n_ops(&disk, &house) > each, "not on this file system");
+        assert!(house.inner.shared.books().fetched.is_empty());
+    }
+
+    #[test]
+    fn the_order_of_a_piece_need_not_be_that_of_the_file() {
+        let disk = SimDisk::default();
+        let house = some_blocks(&disk);
+        disk.set_cold(true);
+        let order = [4, 0, 5, 2, 1, 3];
+        assert_eq!(house.restore_all(wanted(order.into_iter())), right(order.into_iter()));
+    }
+
+    #[test]
+    fn a_read_that_fails_once_is_a_miss_or_was_not_needed() {
+        for is_cold in [false, true] {
+            let disk = SimDisk::default();
+            let house = some_blocks(&disk);
+            disk.set_cold(is_cold);
+            let n = n_ops(&disk, &house);
+            for at in 0..n {
+                house.inner.shared.books().fetched.clear();
+                disk.set_fault(Some(Fault::Once(disk.n_ops() + at)));
+                let found = house.restore_all(wanted(0..6));
+                let n_right = found.iter().zip(right(0..6)).filter(|(found, right)| *found == right).count();
+                let n_io = found.iter().filter(|found| **found == Err(MissReason::Io)).count();
+                // A direct read that fails says nothing of the file.
+                assert_eq!([n_right, n_io], if is_cold { [6, 0] } else { [5, 1] }, "read {at}");
+                house.reader.lock().unwrap().cold = None;
+                assert!(n_ops(&disk, &house) > 0, "and the next time it is there");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_direct_read_makes_of_a_record_is_no_damage() {
+        let disk = SimDisk::default();
+        let house = some_blocks(&disk);
+        disk.set_cold(true);
+        disk.set_direct_reads(DirectReads::Wrong);
+        assert!(n_ops(&disk, &house) > 0);
+        assert_eq!(house.inner.stats().n_quarantined, 0);
+    }
+}

@@ -36,14 +36,14 @@ pub const HEAVY: &[(&str, &[&str])] = &[
     ("clap", &["samovar"]),
     ("toml", &["samovar"]),
     ("directories", &["samovar"]),
-    ("memmap2", &["model"]),
+    ("memmap2", &["model", "store"]),
 ];
 
 /// Packages whose dependencies are all named here.
 pub const LEAN: &[(&str, &[&str])] = &[
     ("scheduler", &["blake3", "thiserror"]),
     ("kernels", &["libc", "half", "rustix", "thiserror"]),
-    ("store", &["blake3", "twox-hash", "thiserror", "libc", "rustix", "tracing"]),
+    ("store", &["blake3", "twox-hash", "thiserror", "libc", "memmap2", "rustix", "tracing"]),
     ("tidy", &[]),
 ];
 

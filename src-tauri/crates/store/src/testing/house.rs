@@ -22,6 +22,7 @@ const MAX_WORK: usize = 4000;
 pub(crate) struct House {
     pub(crate) inner: Inner,
     pub(crate) writer: Writer,
+    pub(crate) reader: Mutex<Reader>,
     /// What the store said is durable.
     pub(crate) saved: Arc<Mutex<HashSet<BlockKey>>>,
     pub(crate) events: Arc<Mutex<Vec<StoreEvent>>>,
@@ -49,7 +50,7 @@ pub(crate) fn open(disk: &SimDisk, config: &StoreConfig) -> Result<House, OpenEr
         }
         heard.lock().unwrap().push(event);
     }));
-    Ok(House { inner, writer, saved, events })
+    Ok(House { inner, writer, reader: Mutex::default(), saved, events })
 }
 
 /// Address of block `idx` of chain `chain`.
@@ -143,12 +144,17 @@ impl House {
         key: BlockKey,
         room: Option<BlockBytes>,
     ) -> Result<BlockRecord, MissReason> {
+        self.restore_all(vec![Wanted { key, room }]).pop().unwrap()
+    }
+
+    /// One piece of several blocks.
+    pub(crate) fn restore_all(&self, wanted: Vec<Wanted>) -> Vec<Result<BlockRecord, MissReason>> {
         let answer = Arc::new(Mutex::new(Vec::new()));
         let slot = Arc::clone(&answer);
-        self.inner.restore(vec![Wanted { key, room }], Box::new(move |found| *slot.lock().unwrap() = found));
+        self.inner.restore(wanted, Box::new(move |found| *slot.lock().unwrap() = found));
         let read = self.inner.shared.books().reads.pop_front().unwrap();
-        Reader::default().serve(&self.inner.shared, read);
-        answer.lock().unwrap().pop().unwrap()
+        self.reader.lock().unwrap().serve(&self.inner.shared, read);
+        std::mem::take(&mut *answer.lock().unwrap())
     }
 
     pub(crate) fn saved(&self) -> HashSet<BlockKey> {

@@ -47,6 +47,17 @@ pub(crate) const LEFTOVERS: [Leftover; 7] = [
     Leftover::NamesOnly,
 ];
 
+/// What reads past the cache do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum DirectReads {
+    #[default]
+    Right,
+    /// The file system has none.
+    None,
+    /// They do not give what was written.
+    Wrong,
+}
+
 #[derive(Debug, Clone)]
 enum Change {
     Write(u64, Vec<u8>),
@@ -70,6 +81,7 @@ struct State {
     capacity: Option<u64>,
     is_read_only: bool,
     is_cold: bool,
+    direct_reads: DirectReads,
     most_bytes: u64,
     now: u64,
 }
@@ -151,6 +163,10 @@ impl SimDisk {
     /// Whether every read has to wait for the disk.
     pub(crate) fn set_cold(&self, is_cold: bool) {
         self.state().is_cold = is_cold;
+    }
+
+    pub(crate) fn set_direct_reads(&self, direct_reads: DirectReads) {
+        self.state().direct_reads = direct_reads;
     }
 
     pub(crate) fn set_read_only(&self, is_read_only: bool) {
@@ -319,7 +335,15 @@ impl DiskFile for SimFile {
     fn read_direct(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let lengths = [buffer.as_ptr() as usize, buffer.len(), offset as usize];
         assert!(lengths.iter().all(|length| length.is_multiple_of(ALIGNMENT)), "{lengths:?}");
-        self.read_at(buffer, &mut [], offset, Patience::Wait)
+        let direct_reads = self.disk.state().direct_reads;
+        if direct_reads == DirectReads::None {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let n = self.read_at(buffer, &mut [], offset, Patience::Wait)?;
+        if direct_reads == DirectReads::Wrong {
+            buffer.iter_mut().step_by(100).for_each(|byte| *byte ^= 1);
+        }
+        Ok(n)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::house::{House, agent, config, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::AgentManifest;
-use crate::block_store::MissReason;
+use crate::block_store::{BlockRecord, MissReason, Wanted};
 use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, encode_segment_header};
 
 const BLOCKS: u32 = 3;
@@ -28,14 +28,16 @@ fn written_with(blocks: &[(u32, u32)]) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// How many of the blocks are there; those are right.
 fn n_right(house: &House, what: &str) -> u32 {
-    let right = |idx: u32| match house.restore(key(0, idx)) {
+    let wanted = (0..BLOCKS).map(|idx| Wanted { key: key(0, idx), room: None }).collect();
+    let found = house.restore_all(wanted);
+    let right = |(idx, found): (u32, Result<BlockRecord, MissReason>)| match found {
         Ok(found) => {
             assert_eq!(found, record(0, idx), "{what}");
             1
         }
         Err(_) => 0,
     };
-    (0..BLOCKS).map(right).sum()
+    (0..BLOCKS).zip(found).map(right).sum()
 }
 
 fn only(files: &BTreeMap<PathBuf, Vec<u8>>, ending: &str) -> PathBuf {
@@ -52,12 +54,17 @@ fn any_flipped_byte_of_a_segment_is_a_miss_or_the_right_bytes() {
     for at in 0..files[&path].len() {
         let mut files = files.clone();
         files.get_mut(&path).unwrap()[at] ^= 0x41;
-        let disk = SimDisk::with_files(&files);
-        let mut house = open(&disk, &config(256 << 10)).unwrap();
-        let n = n_right(&house, &format!("byte {at}"));
-        house.pump();
-        let again = open(&disk, &config(256 << 10)).unwrap();
-        assert!(n_right(&again, &format!("byte {at}, opened again")) <= n, "byte {at}");
+        let found = [false, true].map(|is_cold| {
+            let disk = SimDisk::with_files(&files);
+            disk.set_cold(is_cold);
+            let mut house = open(&disk, &config(256 << 10)).unwrap();
+            let n = n_right(&house, &format!("byte {at}"));
+            house.pump();
+            let again = open(&disk, &config(256 << 10)).unwrap();
+            assert!(n_right(&again, &format!("byte {at}, opened again")) <= n, "byte {at}");
+            n
+        });
+        assert_eq!(found[0], found[1], "byte {at}: past the page cache the same");
     }
 }
 
@@ -69,12 +76,15 @@ fn a_segment_cut_off_anywhere_keeps_its_whole_records() {
     for n_bytes in 0..files[&path].len() {
         let mut files = files.clone();
         files.get_mut(&path).unwrap().truncate(n_bytes);
-        let disk = SimDisk::with_files(&files);
-        let mut house = open(&disk, &config(256 << 10)).unwrap();
-        let whole = (n_bytes.saturating_sub(64) / record_bytes).min(BLOCKS as usize) as u32;
-        assert_eq!(n_right(&house, &format!("{n_bytes} bytes")), whole, "{n_bytes} bytes");
-        house.pump();
-        assert_eq!(n_right(&house, &format!("{n_bytes} bytes")), whole, "{n_bytes} bytes, salvaged");
+        for is_cold in [false, true] {
+            let disk = SimDisk::with_files(&files);
+            disk.set_cold(is_cold);
+            let mut house = open(&disk, &config(256 << 10)).unwrap();
+            let whole = (n_bytes.saturating_sub(64) / record_bytes).min(BLOCKS as usize) as u32;
+            assert_eq!(n_right(&house, &format!("{n_bytes} bytes")), whole, "{n_bytes} bytes");
+            house.pump();
+            assert_eq!(n_right(&house, &format!("{n_bytes} bytes")), whole, "{n_bytes} bytes, salvaged");
+        }
     }
 }
 
