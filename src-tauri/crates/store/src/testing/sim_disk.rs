@@ -14,6 +14,8 @@ use crate::disk::{Disk, DiskFile, Patience};
 pub(crate) enum Fault {
     /// This one operation fails; a write does half of its work first.
     Once(usize),
+    /// This one operation finds the disk full, a sync too; a write does half of its work first.
+    Full(usize),
     /// This one write does half of its work and says so.
     Short(usize),
     /// From here on nothing reaches the disk.
@@ -112,7 +114,7 @@ fn apply(content: &mut Vec<u8>, change: &Change) {
 enum Luck {
     Good,
     Half,
-    HalfThenFail,
+    HalfThenFail(io::ErrorKind),
 }
 
 impl State {
@@ -130,7 +132,8 @@ impl State {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
         match self.fault {
-            Some(Fault::Once(at)) if at == op => Ok(Luck::HalfThenFail),
+            Some(Fault::Once(at)) if at == op => Ok(Luck::HalfThenFail(io::ErrorKind::Other)),
+            Some(Fault::Full(at)) if at == op => Ok(Luck::HalfThenFail(io::ErrorKind::StorageFull)),
             Some(Fault::Short(at)) if at == op => Ok(Luck::Half),
             Some(Fault::PowerCut(at)) if op >= at => Err(io::Error::other("no power")),
             _ => Ok(Luck::Good),
@@ -140,7 +143,7 @@ impl State {
     /// An operation that happens or does not.
     fn whole_step(&mut self, is_change: bool) -> io::Result<()> {
         match self.step(is_change)? {
-            Luck::HalfThenFail => Err(io::Error::other("an operation that fails once")),
+            Luck::HalfThenFail(kind) => Err(io::Error::new(kind, "an operation that fails once")),
             _ => Ok(()),
         }
     }
@@ -359,7 +362,7 @@ impl DiskFile for SimFile {
         inode.pending.push(change);
         state.most_bytes = state.most_bytes.max(state.used());
         match luck {
-            Luck::HalfThenFail => Err(io::Error::other("a write that fails half way")),
+            Luck::HalfThenFail(kind) => Err(io::Error::new(kind, "a write that fails half way")),
             _ => Ok(n),
         }
     }

@@ -55,7 +55,7 @@ fn n_ops() -> usize {
 #[test]
 fn every_operation_fails_once_and_nothing_is_lost_that_was_reported_saved() {
     for at in 0..n_ops() {
-        for fault in [Fault::Once(at), Fault::Short(at)] {
+        for fault in [Fault::Once(at), Fault::Full(at), Fault::Short(at)] {
             let what = format!("{fault:?}");
             let disk = SimDisk::default();
             disk.set_fault(Some(fault));
@@ -74,6 +74,7 @@ fn every_operation_fails_once_and_nothing_is_lost_that_was_reported_saved() {
             }
             house.save(record(90, 0));
             assert_eq!(house.flush().n_saved, 1, "{what}: it saves again");
+            assert_eq!(house.inner.stats().queued_bytes, 0, "{what}: nothing waits for ever");
             drop(house);
             let again = open(&disk, &config(256 << 10)).unwrap();
             check(&again, &saved, &deleted, &format!("{what}, opened again"));
