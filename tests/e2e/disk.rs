@@ -10,7 +10,7 @@ use crate::harness::server::samovar;
 use crate::harness::{GEMMA3, SMOLLM2, Samovar, Setup, eventually};
 use crate::warmth::{Answer, complete, metric, prose, restarted, stopped};
 
-fn segments(data: &Path) -> Vec<PathBuf> {
+pub(crate) fn segments(data: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(data.join("store/segments")).expect("the store's segments");
     entries.map(|entry| entry.unwrap().path()).collect()
 }

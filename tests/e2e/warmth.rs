@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+#[cfg(target_os = "linux")]
+use crate::disk::segments;
 use crate::harness::answer::{chat, endless_chat};
 use crate::harness::{GEMMA3, Response, SMOLLM2, Samovar, Setup, eventually};
 
@@ -115,6 +117,25 @@ fn after_a_restart_a_prompt_is_warm_and_its_answer_the_same() {
         let longer = format!("{prompt}{} And then", cold.text);
         let next = complete(&server, &longer, 8);
         assert!(next.cached_tokens >= warm.prompt_tokens, "{model}: {next:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_system_has_nothing_of_in_memory_is_as_warm_and_its_answer_the_same() {
+    for model in [SMOLLM2, GEMMA3] {
+        let server = Setup::new(model).ready();
+        let prompt = prose(1, 700);
+        let cold = complete(&server, &prompt, 24);
+        let server = restarted(server);
+        for path in segments(server.data()) {
+            let file = std::fs::File::open(path).unwrap();
+            file.sync_all().unwrap();
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        }
+        let warm = complete(&server, &prompt, 24);
+        assert!(warm.cached_tokens >= warm.whole_blocks(), "{model}: {warm:?}");
+        assert_eq!(warm.text, cold.text, "{model}");
     }
 }
 

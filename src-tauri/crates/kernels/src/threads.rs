@@ -194,8 +194,11 @@ impl Shared {
             if self.n_running.fetch_sub(1, Ordering::SeqCst) == 1 && self.caller_asleep.load(Ordering::SeqCst)
             {
                 let cpus = lock(&self.sleep);
-                self.caller.make_way(|| *cpus);
-                self.done.notify_one();
+                // One that has gone on meanwhile is to be left where it is.
+                if self.caller_asleep.load(Ordering::SeqCst) {
+                    self.caller.make_way(|| *cpus);
+                    self.done.notify_one();
+                }
             }
         }
     }
@@ -352,6 +355,26 @@ mod tests {
             }
         });
         assert!(done.into_inner());
+    }
+
+    #[test]
+    fn a_caller_may_run_afterwards_where_it_might_before() {
+        let threads = Threads::new(2);
+        let before = own_cpus();
+        let cpus: Vec<_> = (0..2000)
+            .map(|idx| {
+                // About as long as the caller spins: sometimes it sleeps, sometimes it is about to.
+                threads.run(&|worker| {
+                    let until = Instant::now() + SPIN + Duration::from_nanos(10 * idx);
+                    while worker == 1 && Instant::now() < until {
+                        spin_loop();
+                    }
+                });
+                own_cpus()
+            })
+            .collect();
+        assert!(cpus.iter().all(|cpus| *cpus == before));
+        assert_eq!(own_cpus(), before);
     }
 
     #[test]
