@@ -109,7 +109,6 @@ mod tests {
 
     use super::*;
     use crate::disk::{Disk, write_all};
-    use crate::real_disk::RealDisk;
     use crate::testing::sim_disk::SimDisk;
 
     fn content(n: usize) -> Vec<u8> {
@@ -154,7 +153,7 @@ mod tests {
         // Not every file system reads directly; the folder of the build is on one that does.
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target");
         let path = folder.join(format!("direct-read-{}", std::process::id()));
-        check(&RealDisk, &path);
+        check(&crate::real_disk::RealDisk, &path);
         std::fs::remove_file(path).unwrap();
     }
 
