@@ -36,7 +36,8 @@ impl BatchEngine {
         self.handle.drain(After::Exit, timeout).await
     }
 
-    /// Wait until the thread has ended, which a drain to exit makes it do.
+    /// Wait until the thread has ended, which a drain to exit makes it do, and with it the store, if nobody else has
+    /// it.
     pub fn join(mut self) {
         if let Some(thread) = self.thread.take() {
             // A panic of the thread is in the log already, and every stream has got its fault.

@@ -52,7 +52,7 @@ pub(crate) fn spawn(config: EngineConfig, loader: Arc<dyn ModelLoader>) -> (Engi
         records: Mutex::new(Records::default()),
         card: Mutex::new(None),
         answers: Answers::default(),
-        store: Arc::clone(&config.store),
+        store: Arc::downgrade(&config.store),
         clock: config.clock.clone(),
     });
     let handle = EngineHandle {

@@ -1,7 +1,7 @@
 //! What everybody but the engine thread holds: a way to ask it, and windows on what it says.
 
 use std::sync::mpsc::{SendError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use scheduler::{AnswerToken, TokenId};
@@ -43,7 +43,8 @@ pub(crate) struct Shared {
     /// Guards the pointer to the loaded model's card; held for a clone or a store only.
     pub(crate) card: Mutex<Option<Arc<ModelCard>>>,
     pub(crate) answers: Answers,
-    pub(crate) store: Arc<dyn BlockStore>,
+    /// The engine thread's: where that has ended, the store is closed, and all is on disk.
+    pub(crate) store: Weak<dyn BlockStore>,
     pub(crate) clock: Clock,
 }
 
@@ -87,7 +88,11 @@ impl EngineHandle {
     /// Its numbers, with the store's as they are at this moment and not as the engine last saw them. Waits for the
     /// store's lock.
     pub fn stats_with_store(&self) -> Stats {
-        Stats { store: StoreCounts::of(self.shared.store.as_ref()), ..self.stats() }
+        let mut stats = self.stats();
+        if let Some(store) = self.shared.store.upgrade() {
+            stats.store = StoreCounts::of(&*store);
+        }
+        stats
     }
 
     /// Its numbers as they change: at every step and every heartbeat.

@@ -9,13 +9,12 @@ use std::ops::Range;
 
 use memmap2::MmapMut;
 
-use crate::disk::DiskFile;
+use crate::disk::{ALIGNMENT, DiskFile};
+use crate::format::Position;
+use crate::index::Spot;
 
 /// Bytes of a piece: a huge page.
 const PIECE_BYTES: usize = 2 << 20;
-
-/// What offsets, lengths and addresses of direct reads are multiples of.
-pub(crate) const ALIGNMENT: usize = 4096;
 
 /// A buffer that disks write into, and which bytes of which segment it holds.
 #[derive(Default)]
@@ -32,57 +31,60 @@ impl Bounce {
         self.held = 0..0;
     }
 
-    /// Whether all of these bytes are here.
-    pub(crate) fn holds(&self, segment: u64, bytes: &Range<u64>) -> bool {
-        self.segment == segment && self.held.start <= bytes.start && bytes.end <= self.held.end
+    /// Whether what begins there is here, or goes on from what is.
+    pub(crate) fn reaches(&self, at: Position) -> bool {
+        self.segment == at.segment && self.held.start <= at.offset && at.offset <= self.held.end
     }
 
-    /// Fill `first` from `offset` on and then `second`. What is not here is read from `file`, up to `end` if that is
-    /// not too much.
+    /// Whether all of a record is here.
+    pub(crate) fn holds(&self, spot: Spot) -> bool {
+        self.reaches(spot.at) && spot.at.offset + spot.n_bytes <= self.held.end
+    }
+
+    /// Fill `first` from `at` on and then `second`. What is not here is read from `file`, up to `end` if that is not
+    /// too much.
     ///
     /// # Errors
     /// The file, or its file system, cannot be read so, or it ends before.
     pub(crate) fn read(
         &mut self,
         file: &dyn DiskFile,
-        segment: u64,
+        mut at: Position,
         first: &mut [u8],
         second: &mut [u8],
-        offset: u64,
         end: u64,
     ) -> io::Result<()> {
-        let mut at = offset;
         for mut part in [first, second] {
             while !part.is_empty() {
-                if !self.holds(segment, &(at..at + 1)) {
-                    self.fetch(file, segment, at, end)?;
+                if !self.reaches(at) || at.offset == self.held.end {
+                    self.fetch(file, at, end)?;
                 }
-                let from = (at - self.held.start) as usize;
-                let n = part.len().min((self.held.end - at) as usize);
+                let from = (at.offset - self.held.start) as usize;
+                let n = part.len().min((self.held.end - at.offset) as usize);
                 let (now, rest) = part.split_at_mut(n);
                 now.copy_from_slice(&self.piece()?[from..from + n]);
                 part = rest;
-                at += n as u64;
+                at.offset += n as u64;
             }
         }
         Ok(())
     }
 
     /// Read a piece that has `at` in it and, if it fits, goes on to `end`.
-    fn fetch(&mut self, file: &dyn DiskFile, segment: u64, at: u64, end: u64) -> io::Result<()> {
+    fn fetch(&mut self, file: &dyn DiskFile, at: Position, end: u64) -> io::Result<()> {
         self.forget();
         let align = ALIGNMENT as u64;
-        let start = at / align * align;
-        let wanted = end.max(at + 1) - start;
+        let start = at.offset / align * align;
+        let wanted = end.max(at.offset + 1) - start;
         // Two halves come faster than a whole and a small rest.
         let n_pieces = wanted.div_ceil(PIECE_BYTES as u64);
         let n_bytes = wanted.div_ceil(n_pieces).next_multiple_of(align) as usize;
         let n = file.read_direct(&mut self.piece()?[..n_bytes], start)?;
         let held = start..start + n as u64;
-        if !held.contains(&at) {
+        if !held.contains(&at.offset) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        (self.segment, self.held) = (segment, held);
+        (self.segment, self.held) = (at.segment, held);
         Ok(())
     }
 
@@ -115,16 +117,19 @@ mod tests {
         (0..n).map(|idx| (idx / 3) as u8 ^ (idx >> 11) as u8).collect()
     }
 
-    fn check(disk: &dyn Disk, path: &Path) {
+    fn at(segment: u64, offset: u64) -> Position {
+        Position { segment, offset }
+    }
+
+    fn check(file: &dyn DiskFile) {
         const N: usize = 5_000_000;
-        let file = disk.create(path).unwrap();
         let bytes = content(N);
-        write_all(&*file, &bytes, 0).unwrap();
+        write_all(file, &bytes, 0).unwrap();
         file.sync().unwrap();
         let mut bounce = Bounce::default();
         let mut read = |n_first: usize, n_second: usize, offset: usize, end: usize| {
             let (mut first, mut second) = (vec![0; n_first], vec![0; n_second]);
-            let done = bounce.read(&*file, 3, &mut first, &mut second, offset as u64, end as u64);
+            let done = bounce.read(file, at(3, offset as u64), &mut first, &mut second, end as u64);
             done.map(|()| [first, second].concat() == bytes[offset..offset + n_first + n_second])
         };
         for (n_first, n_second, offset, end) in [
@@ -144,17 +149,24 @@ mod tests {
 
     #[test]
     fn any_bytes_of_a_file_come_as_they_are() {
-        check(&SimDisk::default(), Path::new("/file"));
+        check(&*SimDisk::default().create(Path::new("/file")).unwrap());
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn and_from_a_real_disk() {
-        // Not every file system reads directly; the folder of the build is on one that does.
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target");
-        let path = folder.join(format!("direct-read-{}", std::process::id()));
-        check(&crate::real_disk::RealDisk, &path);
+        let path = std::env::current_exe().unwrap().with_extension(format!("direct-{}", std::process::id()));
+        let file = crate::real_disk::RealDisk.create(&path).unwrap();
+        // It is opened again by its number.
         std::fs::remove_file(path).unwrap();
+        match Bounce::default().read(&*file, at(1, 0), &mut [0], &mut [], 1).unwrap_err().kind() {
+            // Not every file system reads directly.
+            io::ErrorKind::InvalidInput => {}
+            kind => {
+                assert_eq!(kind, io::ErrorKind::UnexpectedEof, "it is empty");
+                check(&*file);
+            }
+        }
     }
 
     #[test]
@@ -167,12 +179,14 @@ mod tests {
         let before = disk.n_ops();
         for idx in 0..24 {
             let offset = 64 + idx * 100_000;
-            bounce.read(&*file, 1, &mut record, &mut [], offset, 64 + 2_400_000).unwrap();
+            bounce.read(&*file, at(1, offset), &mut record, &mut [], 64 + 2_400_000).unwrap();
         }
         assert_eq!(disk.n_ops() - before, 2, "in two halves");
-        assert!(bounce.holds(1, &(2_300_064..2_400_064)));
-        assert!(!bounce.holds(2, &(2_300_064..2_400_064)));
+        let last = Spot { at: at(1, 2_300_064), n_bytes: 100_000 };
+        assert!(bounce.holds(last) && !bounce.holds(Spot { n_bytes: 200_000, ..last }));
+        assert!(!bounce.holds(Spot { at: at(2, 2_300_064), ..last }));
+        assert!(bounce.reaches(at(1, 2_400_064)));
         bounce.forget();
-        assert!(!bounce.holds(1, &(2_300_064..2_300_065)));
+        assert!(!bounce.reaches(last.at));
     }
 }

@@ -45,6 +45,9 @@ pub(crate) enum Patience {
     NoWait,
 }
 
+/// What direct reads are aligned to.
+pub(crate) const ALIGNMENT: usize = 4096;
+
 /// An open file, read and written by position from any thread.
 pub(crate) trait DiskFile: Send + Sync {
     /// Its length in bytes.
@@ -60,7 +63,8 @@ pub(crate) trait DiskFile: Send + Sync {
         patience: Patience,
     ) -> io::Result<usize>;
 
-    /// Read past the system's cache, up to the buffer's bytes. All of offset, length and address are aligned.
+    /// Read past the system's cache, up to the buffer's bytes. Offset, length and address are multiples of
+    /// [`ALIGNMENT`].
     ///
     /// # Errors
     /// Besides the disk's own: the system, or this file system, has no such reads.

@@ -72,6 +72,17 @@ async fn what_a_deadline_interrupts_is_saved_as_well() {
 }
 
 #[tokio::test]
+async fn the_store_ends_with_the_engine_thread_whoever_still_has_a_handle() {
+    let (house, store) = with_store(ScriptedModel::default()).await;
+    house.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
+    let handle = house.handle.clone();
+    house.engine.drain(std::time::Duration::from_secs(5)).await.unwrap();
+    assert!(handle.stats_with_store().store.is_on);
+    house.engine.join();
+    assert_eq!(Arc::strong_count(&store), 1, "else it would be closed while the process ends");
+}
+
+#[tokio::test]
 async fn a_store_without_room_holds_up_nobody_and_gets_everything_later() {
     let (house, store) = with_store(ScriptedModel::default()).await;
     store.set_full(true);

@@ -6,8 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::bounce::ALIGNMENT;
-use crate::disk::{Disk, DiskFile, Patience};
+use crate::disk::{ALIGNMENT, Disk, DiskFile, Patience};
 
 /// What goes wrong, and at which operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
