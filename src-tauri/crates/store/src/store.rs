@@ -50,13 +50,25 @@ impl Store {
             let failed = |source| OpenError::Io { path: dir.clone(), source };
             Builder::new().name(name.to_owned()).spawn(body).map_err(failed)
         };
-        let mut threads = vec![spawn("store-writer", Box::new(move || writer.run()))?];
+        let write = move || {
+            let_others_go_first();
+            writer.run();
+        };
+        let mut threads = vec![spawn("store-writer", Box::new(write))?];
         for _ in 0..N_READERS {
             let shared = Arc::clone(&inner.shared);
             threads.push(spawn("store-reader", Box::new(move || read_all(&shared)))?);
         }
         Ok(Store { inner, threads, _lock: lock })
     }
+}
+
+/// Make the calling thread one that does not interrupt those that compute: each interruption would hold up a whole
+/// step, and what is written has a second's time.
+fn let_others_go_first() {
+    // Elsewhere that would be the whole process; and where the system refuses, saving costs a little more.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(10);
 }
 
 /// The parts of an open store, before its threads start.
