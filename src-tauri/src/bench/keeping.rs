@@ -30,7 +30,7 @@ const N_TURNS: usize = 5;
 const N_FIT: f64 = 3.3;
 /// Streams that run while the cost of saving is looked at: how many, tokens of prompt and answer, and how often
 /// both ways are measured, in turns.
-const STREAMS: (usize, usize, usize, usize) = (4, 300, 400, 31);
+const STREAMS: (usize, usize, usize, usize) = (4, 300, 400, 61);
 
 /// How often a prompt is asked again while it is resident, for one figure: that takes so little time that what else
 /// the machine does shows.
@@ -230,6 +230,7 @@ async fn saving(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
     // Both are there all the time and work in turns, so close to each other that the machine is the same for both.
     let saving = plan.start(scratches.0.path(), &[]).await?;
     let not_saving = plan.start(scratches.1.path(), OFF).await?;
+    let mut rest = Duration::ZERO;
     for round in 0..n_rounds {
         let mut turns = [(&mut with, &saving, true), (&mut without, &not_saving, false)];
         // A machine that slows down or speeds up is not to favour one of them.
@@ -244,9 +245,16 @@ async fn saving(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
             }))
             .await?;
             rates.push(rate_of(&streams));
-            // What is left to be written is not to be written while the other works.
+            // What is left to be written is not to be written while the other works, and a machine that has rested is
+            // faster for a while: both rest as long.
+            let start = Instant::now();
             for agent in agents.iter().filter(|_| is_saving) {
                 served.until_saved(agent).await?;
+            }
+            if is_saving {
+                rest = start.elapsed();
+            } else {
+                tokio::time::sleep(rest).await;
             }
         }
     }
