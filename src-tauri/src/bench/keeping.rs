@@ -30,7 +30,7 @@ const N_TURNS: usize = 5;
 const N_FIT: f64 = 3.3;
 /// Streams that run while the cost of saving is looked at: how many, tokens of prompt and answer, and how often
 /// both ways are measured, in turns.
-const STREAMS: (usize, usize, usize, usize) = (4, 300, 400, 61);
+const STREAMS: (usize, usize, usize, usize) = (4, 300, 400, 40);
 
 /// How often a prompt is asked again while it is resident, for one figure: that takes so little time that what else
 /// the machine does shows.
