@@ -22,9 +22,6 @@ const DIRECTORIES_BYTES: u64 = 4 * FS_BLOCK_BYTES;
 /// Keys that are remembered as read past the page cache.
 const MAX_FETCHED: usize = 1 << 16;
 
-/// Buffers of blocks that are kept while nobody needs them.
-const MAX_IDLE_BYTES: usize = 16 << 20;
-
 /// A model's fingerprint and an agent's name.
 pub(crate) type AgentId = (Hash, String);
 
@@ -139,12 +136,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(books: Books) -> Shared {
+    /// With spare buffers of up to `max_idle_bytes`.
+    pub(crate) fn new(books: Books, max_idle_bytes: usize) -> Shared {
         Shared {
             books: Mutex::new(books),
             writer_bell: Condvar::new(),
             reader_bell: Condvar::new(),
-            spares: Spares::new(MAX_IDLE_BYTES),
+            spares: Spares::new(max_idle_bytes),
             listener: Mutex::default(),
         }
     }

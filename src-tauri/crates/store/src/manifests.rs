@@ -75,6 +75,10 @@ impl Writer {
     pub(crate) fn save_meter_now_and_then(&mut self, now: Instant) {
         if now.saturating_duration_since(self.meter_saved.1) >= METER_EVERY {
             self.to_cut.append(&mut self.uncut);
+            let is_unused = self.meter.1 == self.meter_saved.0;
+            if is_unused {
+                self.shared.spares.free();
+            }
             self.save_meter();
         }
     }
@@ -89,8 +93,11 @@ impl Writer {
         let digest = blake3::hash(&bytes);
         bytes.extend(digest.as_bytes());
         let path = self.config.dir.join(METER);
-        if self.make_room(2 * bytes.len() as u64, Purpose::Move).is_ok() {
-            let _ = self.replace(&path, &bytes);
+        let is_saved = self.make_room(2 * bytes.len() as u64, Purpose::Move).is_ok()
+            && self.replace(&path, &bytes).is_ok();
+        if is_saved {
+            // Its own bytes are no reason to save it again, or a store that nobody uses would be written for ever.
+            self.meter_saved.0 = self.meter.1;
         }
     }
 }

@@ -51,6 +51,18 @@ impl Spares {
         BlockBytes(Bytes::Spare(bytes, Arc::clone(self)))
     }
 
+    /// Give the idle buffers' memory back to the system.
+    pub(crate) fn free(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        // What the lock guards is out of it: others need not wait for the system.
+        drop(idle);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn n_idle(&self) -> usize {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn give_back(&self, bytes: Vec<u8>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let is_alike = idle.first().is_none_or(|buffer| buffer.len() == bytes.len());
@@ -121,16 +133,17 @@ mod tests {
     #[test]
     fn a_dropped_buffer_is_used_again_and_no_more_lie_idle_than_agreed() {
         let spares = Spares::new(250);
-        let n_idle = || spares.idle.lock().unwrap().len();
         let mut first = spares.take(100);
         first.fill(7);
         let place = first.as_ptr();
         drop(first);
         let again = spares.take(100);
-        assert_eq!((again.as_ptr(), again.len(), n_idle()), (place, 100, 0));
+        assert_eq!((again.as_ptr(), again.len(), spares.n_idle()), (place, 100, 0));
         let more = [spares.take(100), spares.take(100)];
         drop((again, more));
-        assert_eq!(n_idle(), 2, "a third would be more than 250 bytes");
+        assert_eq!(spares.n_idle(), 2, "a third would be more than 250 bytes");
+        spares.free();
+        assert_eq!((spares.n_idle(), spares.take(100).len()), (0, 100));
     }
 
     #[test]
@@ -138,7 +151,7 @@ mod tests {
         let spares = Spares::new(1000);
         drop(spares.take(100));
         let other = spares.take(40);
-        assert_eq!((other.len(), spares.idle.lock().unwrap().len()), (40, 0));
+        assert_eq!((other.len(), spares.n_idle()), (40, 0));
         let old = spares.take(100);
         drop(other);
         drop(old);

@@ -95,10 +95,12 @@ impl Writer {
         let today = disk.now() / SECONDS_A_DAY;
         let meter = if opened.meter.0 == today { opened.meter } else { (today, 0) };
         books.counters.written_today_bytes = meter.1;
+        // What may wait to be saved comes again as long as streams run.
+        let max_idle_bytes = usize::try_from(config.queue_bytes).unwrap_or(usize::MAX);
         Writer {
             disk,
             config,
-            shared: Arc::new(Shared::new(books)),
+            shared: Arc::new(Shared::new(books, max_idle_bytes)),
             active: [const { None }; Lane::ALL.len()],
             next_segment: opened.next_segment,
             unsynced_since: None,

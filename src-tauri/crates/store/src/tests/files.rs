@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Instant;
 
 use super::house::{self, MODEL, agent, key, open, record};
 use super::sim_disk::SimDisk;
@@ -13,6 +15,7 @@ use crate::block_store::{BlockRecord, BlockStore, MissReason, Origin, SaveCandid
 use crate::open::{OpenError, StoreConfig};
 use crate::spares::BlockBytes;
 use crate::store::Store;
+use crate::writer::METER_EVERY;
 
 /// A folder that goes with its owner.
 struct Folder(PathBuf);
@@ -171,4 +174,29 @@ fn the_checked_in_files_of_the_format_are_read_and_would_be_written_again() {
         assert_eq!(house.restore(record.key), Ok(record));
     }
     assert_eq!(**house.inner.shared.books().agents.values().next().unwrap(), manifest);
+}
+
+#[test]
+fn buffers_lie_ready_while_blocks_are_saved_and_a_minute_without_any_frees_them() {
+    let disk = SimDisk::default();
+    let mut house = open(&disk, &house::config(1 << 20)).unwrap();
+    let spares = Arc::clone(&house.inner.shared.spares);
+    let minute_ago = Instant::now().checked_sub(METER_EVERY).unwrap();
+    for idx in 0..100 {
+        let mut bytes = spares.take(house::BLOCK_BYTES);
+        bytes.fill(idx as u8);
+        house.save(BlockRecord { bytes, ..record(2, idx) });
+        if idx % 50 == 49 {
+            assert_eq!(spares.n_idle(), 0, "not durable yet");
+            house.flush();
+            assert_eq!(spares.n_idle(), 50);
+        }
+    }
+    house.writer.meter_saved.1 = minute_ago;
+    house.pump();
+    assert_eq!(spares.n_idle(), 50, "something was saved in this minute");
+    house.writer.meter_saved.1 = minute_ago;
+    let written = house.inner.stats().written_bytes;
+    house.pump();
+    assert_eq!((spares.n_idle(), house.inner.stats().written_bytes), (0, written), "the meter neither");
 }
