@@ -28,9 +28,11 @@ const IN_TURN: (usize, usize, usize) = (12, 4_000, 50);
 const N_TURNS: usize = 5;
 /// Of those agents, so many fit the pool.
 const N_FIT: f64 = 3.3;
-/// Streams that run while the cost of saving is looked at: how many, tokens of prompt and answer, and how often
-/// both ways are measured, in turns.
-const STREAMS: (usize, usize, usize, usize) = (4, 300, 400, 40);
+/// Streams that run while the cost of saving is looked at: how many, and tokens of prompt and answer.
+const STREAMS: (usize, usize, usize) = (4, 300, 400);
+/// How often that cost is measured: pairs of servers, one of each saving, and turns of each pair. Where the system
+/// puts a process's memory makes it a percent faster or slower for its life, so one pair would not do.
+const PAIRS: (usize, usize) = (20, 4);
 
 /// How often a prompt is asked again while it is resident, for one figure: that takes so little time that what else
 /// the machine does shows.
@@ -224,23 +226,55 @@ async fn in_turn(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
 
 /// What saving takes from the token rate of running streams.
 async fn saving(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
-    let (n_streams, n_prompt, n_answer, n_rounds) = STREAMS;
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let mut rates = Rates::default();
+    let (n_pairs, n_turns) = PAIRS;
+    for pair in 0..n_pairs {
+        saving_pair(plan, pair, &mut rates).await?;
+    }
+    let Rates { mut with, mut without } = rates;
+    let mut costs: Vec<f64> =
+        with.iter().zip(&without).map(|(with, without)| 100.0 * (1.0 - with / without)).collect();
+    let n_streams = STREAMS.0;
+    report.add(&format!("{n_streams} streams, saving"), "tokens/s", median(&mut with));
+    report.add(&format!("{n_streams} streams, not saving"), "tokens/s", median(&mut without));
+    let what =
+        format!("what saving costs of the token rate, {n_turns} turns of each of {n_pairs} pairs of servers");
+    report.add(&format!("{what}: median"), "%", median(&mut costs));
+    report.add(&format!("{what}: a quarter is below"), "%", costs[costs.len() / 4]);
+    report.add(&format!("{what}: a quarter is above"), "%", costs[costs.len() * 3 / 4]);
+    Ok(())
+}
+
+/// Tokens a second, turn by turn.
+#[derive(Default)]
+struct Rates {
+    with: Vec<f64>,
+    without: Vec<f64>,
+}
+
+/// The turns of one pair of servers.
+async fn saving_pair(plan: &Plan<'_>, pair: usize, rates: &mut Rates) -> Result<(), String> {
+    let (n_streams, n_prompt, n_answer) = STREAMS;
     let scratches = (Scratch::new(plan.parent)?, Scratch::new(plan.parent)?);
     // Both are there all the time and work in turns, so close to each other that the machine is the same for both.
-    let saving = plan.start(scratches.0.path(), &[]).await?;
-    let not_saving = plan.start(scratches.1.path(), OFF).await?;
+    let (saving, not_saving) = if pair.is_multiple_of(2) {
+        let saving = plan.start(scratches.0.path(), &[]).await?;
+        (saving, plan.start(scratches.1.path(), OFF).await?)
+    } else {
+        let not_saving = plan.start(scratches.1.path(), OFF).await?;
+        (plan.start(scratches.0.path(), &[]).await?, not_saving)
+    };
     let mut rest = Duration::ZERO;
-    for round in 0..n_rounds {
-        let mut turns = [(&mut with, &saving, true), (&mut without, &not_saving, false)];
+    for turn in 0..PAIRS.1 {
+        let mut turns = [(&mut rates.with, &saving, true), (&mut rates.without, &not_saving, false)];
         // A machine that slows down or speeds up is not to favour one of them.
-        if round % 2 == 1 {
+        if turn % 2 == 1 {
             turns.reverse();
         }
-        let agents: Vec<String> = (0..n_streams).map(|idx| format!("agent-{round}-{idx}")).collect();
+        let agents: Vec<String> = (0..n_streams).map(|idx| format!("agent-{turn}-{idx}")).collect();
         for (rates, served, is_saving) in turns {
             let streams: Vec<Timed> = try_join_all(agents.iter().enumerate().map(async |(idx, agent)| {
-                let prompt = plan.slice(WARM_UP + (round * n_streams + idx) * n_prompt, n_prompt)?;
+                let prompt = plan.slice(WARM_UP + (turn * n_streams + idx) * n_prompt, n_prompt)?;
                 served.ask(agent, prompt, n_answer).await
             }))
             .await?;
@@ -259,16 +293,7 @@ async fn saving(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
         }
     }
     saving.stop().await?;
-    not_saving.stop().await?;
-    let mut costs: Vec<f64> = with.iter().zip(&without).map(|(with, without)| 1.0 - with / without).collect();
-    report.add(&format!("{n_streams} streams, saving"), "tokens/s", median(&mut with));
-    report.add(&format!("{n_streams} streams, not saving"), "tokens/s", median(&mut without));
-    report.add(
-        &format!("what saving costs of the token rate, median of {n_rounds} turns"),
-        "%",
-        100.0 * median(&mut costs),
-    );
-    Ok(())
+    not_saving.stop().await
 }
 
 /// Pieces of text a second while all streams run.
