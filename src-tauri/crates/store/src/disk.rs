@@ -70,6 +70,13 @@ pub(crate) trait DiskFile: Send + Sync {
     /// Besides the disk's own: the system, or this file system, has no such reads.
     fn read_direct(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Find room on the disk for `n_bytes` from `offset` on at once, instead of page by page as they are written. The
+    /// file is as long afterwards; what is new reads as zeros.
+    ///
+    /// # Errors
+    /// The disk is full or refused. A system that cannot do this does nothing, which is none.
+    fn set_aside(&self, n_bytes: u64, offset: u64) -> io::Result<()>;
+
     /// Write some of `bytes`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 

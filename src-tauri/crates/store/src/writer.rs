@@ -329,7 +329,9 @@ impl Writer {
         front.extend(tokens);
         // Booked before it is written, so that a failure leaves the bytes counted until they are cut off.
         self.grow(id, end + n_bytes);
-        let written = write_all(&*file, &front, end)
+        let written = file
+            .set_aside(n_bytes, end)
+            .and_then(|()| write_all(&*file, &front, end))
             .and_then(|()| write_all(&*file, payload, end + front.len() as u64));
         if let Err(error) = written {
             return Err(Trouble::of(&error));

@@ -348,6 +348,28 @@ impl DiskFile for SimFile {
         Ok(n)
     }
 
+    fn set_aside(&self, n_bytes: u64, offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let luck = state.step(true)?;
+        let end = match luck {
+            Luck::HalfThenFail(_) => offset + n_bytes / 2,
+            _ => offset + n_bytes,
+        };
+        let n_new = end.saturating_sub(state.inodes[self.inode].content.len() as u64);
+        if state.capacity.is_some_and(|capacity| state.used() + n_new > capacity) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let change = Change::Write(end - n_new, vec![0; n_new as usize]);
+        let inode = &mut state.inodes[self.inode];
+        apply(&mut inode.content, &change);
+        inode.pending.push(change);
+        state.most_bytes = state.most_bytes.max(state.used());
+        match luck {
+            Luck::HalfThenFail(kind) => Err(io::Error::new(kind, "room that is found for one half")),
+            _ => Ok(()),
+        }
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
         let luck = state.step(true)?;

@@ -12,7 +12,9 @@ use super::house::{self, MODEL, agent, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::AgentManifest;
 use crate::block_store::{BlockRecord, BlockStore, MissReason, Origin, SaveCandidate, StoreEvent, Wanted};
+use crate::disk::{Disk, read_exact, write_all};
 use crate::open::{OpenError, StoreConfig};
+use crate::real_disk::RealDisk;
 use crate::spares::BlockBytes;
 use crate::store::Store;
 use crate::writer::METER_EVERY;
@@ -199,4 +201,23 @@ fn buffers_lie_ready_while_blocks_are_saved_and_a_minute_without_any_frees_them(
     let written = house.inner.stats().written_bytes;
     house.pump();
     assert_eq!((spares.n_idle(), house.inner.stats().written_bytes), (0, written), "the meter neither");
+}
+
+#[test]
+fn room_that_is_set_aside_is_empty_and_leaves_what_is_there() {
+    let folder = Folder::new("room");
+    fs::create_dir(&folder.0).unwrap();
+    let systems_own = if cfg!(target_os = "linux") { 13_000 } else { 5000 };
+    for (disk, n_bytes) in [(&RealDisk as &dyn Disk, systems_own), (&SimDisk::default(), 13_000)] {
+        let file = disk.create(&folder.0.join("a")).unwrap();
+        write_all(&*file, &[7; 5000], 0).unwrap();
+        file.set_aside(10_000, 3000).unwrap();
+        assert_eq!(file.len().unwrap(), n_bytes);
+        file.set_aside(100, 0).unwrap();
+        write_all(&*file, &[8; 1000], 6000).unwrap();
+        let mut bytes = vec![1; 7000];
+        read_exact(&*file, &mut bytes, 0).unwrap();
+        let expected = [vec![7; 5000], vec![0; 1000], vec![8; 1000]].concat();
+        assert!(bytes == expected);
+    }
 }
