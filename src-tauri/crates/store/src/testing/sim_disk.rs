@@ -139,6 +139,19 @@ impl State {
         }
     }
 
+    /// Write to a file, if there is room.
+    fn put(&mut self, inode: usize, offset: u64, bytes: Vec<u8>) -> io::Result<()> {
+        if self.capacity.is_some_and(|capacity| self.used() + bytes.len() as u64 > capacity) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let change = Change::Write(offset, bytes);
+        let inode = &mut self.inodes[inode];
+        apply(&mut inode.content, &change);
+        inode.pending.push(change);
+        self.most_bytes = self.most_bytes.max(self.used());
+        Ok(())
+    }
+
     /// An operation that happens or does not.
     fn whole_step(&mut self, is_change: bool) -> io::Result<()> {
         match self.step(is_change)? {
@@ -356,14 +369,7 @@ impl DiskFile for SimFile {
             _ => offset + n_bytes,
         };
         let n_new = end.saturating_sub(state.inodes[self.inode].content.len() as u64);
-        if state.capacity.is_some_and(|capacity| state.used() + n_new > capacity) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let change = Change::Write(end - n_new, vec![0; n_new as usize]);
-        let inode = &mut state.inodes[self.inode];
-        apply(&mut inode.content, &change);
-        inode.pending.push(change);
-        state.most_bytes = state.most_bytes.max(state.used());
+        state.put(self.inode, end - n_new, vec![0; n_new as usize])?;
         match luck {
             Luck::HalfThenFail(kind) => Err(io::Error::new(kind, "room that is found for one half")),
             _ => Ok(()),
@@ -374,14 +380,7 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state();
         let luck = state.step(true)?;
         let n = if matches!(luck, Luck::Good) { bytes.len() } else { bytes.len().div_ceil(2) };
-        if state.capacity.is_some_and(|capacity| state.used() + n as u64 > capacity) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let change = Change::Write(offset, bytes[..n].to_vec());
-        let inode = &mut state.inodes[self.inode];
-        apply(&mut inode.content, &change);
-        inode.pending.push(change);
-        state.most_bytes = state.most_bytes.max(state.used());
+        state.put(self.inode, offset, bytes[..n].to_vec())?;
         match luck {
             Luck::HalfThenFail(kind) => Err(io::Error::new(kind, "a write that fails half way")),
             _ => Ok(n),
