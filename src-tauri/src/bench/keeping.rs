@@ -37,6 +37,9 @@ const PAIRS: (usize, usize) = (20, 4);
 /// How often a prompt is asked again while it is resident, for one figure: that takes so little time that what else
 /// the machine does shows.
 const N_RESIDENT: usize = 5;
+/// How often a server is started anew to restore what a round has saved, with the page cache and without it: a short
+/// prompt is restored in milliseconds, too few for one measurement.
+const N_RESTARTS: usize = 5;
 
 /// Flags of a server that saves nothing.
 const OFF: &[&str] = &["--store", "off"];
@@ -127,63 +130,89 @@ async fn restores(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
     let scratch = Scratch::new(plan.parent)?;
     let prompts = plan.prompts()?;
     let mut cold = Vec::new();
-    let mut resident = Vec::new();
     let served = plan.start(scratch.path(), &[]).await?;
     for (agent, prompt) in &prompts {
-        cold.push(served.ask(agent, prompt, ANSWER).await?.first_text);
+        let first_text = served.ask(agent, prompt, ANSWER).await?.first_text;
+        report.add(&format!("{} tokens, cold", prompt.len()), "ms", ms(first_text));
+        cold.push(first_text);
         served.until_saved(agent).await?;
-        let mut times = Vec::new();
-        for _ in 0..N_RESIDENT {
-            let again = served.ask(agent, prompt, ANSWER).await?;
-            warm_enough(agent, prompt, &again)?;
-            times.push(again.first_text.as_secs_f64());
+    }
+    served.stop().await?;
+
+    for _ in 0..N_RESTARTS {
+        let served = plan.start(scratch.path(), &[]).await?;
+        for ((agent, prompt), cold) in prompts.iter().zip(&cold) {
+            let Restored { warm, resident } = restored(&served, agent, prompt).await?;
+            let n = prompt.len();
+            report.add(&format!("{n} tokens, resident"), "ms", ms(resident));
+            report.add(&format!("{n} tokens, restored, page cache warm"), "ms", ms(warm));
+            report.add(&format!("{n} tokens, cold over restored warm"), "×", cold.div_duration_f64(warm));
+            let over_resident = warm.div_duration_f64(resident);
+            report.add(&format!("{n} tokens, restored warm over resident"), "×", over_resident);
         }
-        resident.push(Duration::from_secs_f64(median(&mut times)));
+        served.stop().await?;
     }
-    served.stop().await?;
 
-    let served = plan.start(scratch.path(), &[]).await?;
-    for (idx, (agent, prompt)) in prompts.iter().enumerate() {
-        let restored = served.ask(agent, prompt, ANSWER).await?;
-        warm_enough(agent, prompt, &restored)?;
-        let (n, warm) = (prompt.len(), restored.first_text);
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        report.add(&format!("{n} tokens, cold"), "ms", ms(cold[idx]));
-        report.add(&format!("{n} tokens, resident"), "ms", ms(resident[idx]));
-        report.add(&format!("{n} tokens, restored, page cache warm"), "ms", ms(warm));
-        report.add(&format!("{n} tokens, cold over restored warm"), "×", cold[idx].div_duration_f64(warm));
-        report.add(
-            &format!("{n} tokens, restored warm over resident"),
-            "×",
-            warm.div_duration_f64(resident[idx]),
-        );
+    for _ in 0..N_RESTARTS {
+        let served = plan.start(scratch.path(), &[]).await?;
+        for (agent, prompt) in &prompts {
+            restored_without_page_cache(&served, scratch.path(), agent, prompt, report).await?;
+        }
+        served.stop().await?;
     }
-    served.stop().await?;
+    Ok(())
+}
 
-    let served = plan.start(scratch.path(), &[]).await?;
-    for (idx, (agent, prompt)) in prompts.iter().enumerate() {
-        let files = segments(scratch.path()).map_err(|error| error.to_string())?;
-        // Before and after, so that what lies below the system's cache is the same for both.
-        let Some(raw_before) = cold_read_rate(&files).map_err(|error| error.to_string())? else { break };
-        drop_from_cache(&files).map_err(|error| error.to_string())?;
-        let before = served.pool_bytes().await?;
-        let restored = served.ask(agent, prompt, ANSWER).await?;
-        warm_enough(agent, prompt, &restored)?;
-        let n_bytes = served.pool_bytes().await?.saturating_sub(before);
-        // What the same request takes when all is in the pool is no part of restoring.
-        let restoring = restored.first_text.saturating_sub(resident[idx]).as_secs_f64();
-        let rate = n_bytes as f64 / restoring;
-        let raw_after = cold_read_rate(&files).map_err(|error| error.to_string())?;
-        let raw = raw_after.map_or(raw_before, |after| after.max(raw_before));
-        let n = prompt.len();
-        let ms = restored.first_text.as_secs_f64() * 1e3;
-        report.add(&format!("{n} tokens, restored, page cache dropped"), "ms", ms);
-        report.add(&format!("{n} tokens, bytes restored"), "MB", n_bytes as f64 / 1e6);
-        report.add(&format!("{n} tokens, these over the time beyond resident"), "MB/s", rate / 1e6);
-        report.add(&format!("{n} tokens, plain read of the segments"), "MB/s", raw / 1e6);
-        report.add(&format!("{n} tokens, restored over plain read"), "%", 100.0 * rate / raw);
+/// Times to the first text of one prompt.
+struct Restored {
+    /// With its KV read from disk.
+    warm: Duration,
+    /// With its KV in the pool: the same server's, right after, so that a machine that has become slower or faster is
+    /// the same for both.
+    resident: Duration,
+}
+
+async fn restored(served: &Served, agent: &str, prompt: &[u32]) -> Result<Restored, String> {
+    let first = served.ask(agent, prompt, ANSWER).await?;
+    warm_enough(agent, prompt, &first)?;
+    let mut times = Vec::new();
+    for _ in 0..N_RESIDENT {
+        let again = served.ask(agent, prompt, ANSWER).await?;
+        warm_enough(agent, prompt, &again)?;
+        times.push(again.first_text.as_secs_f64());
     }
-    served.stop().await
+    Ok(Restored { warm: first.first_text, resident: Duration::from_secs_f64(median(&mut times)) })
+}
+
+async fn restored_without_page_cache(
+    served: &Served,
+    data: &Path,
+    agent: &str,
+    prompt: &[u32],
+    report: &mut Report,
+) -> Result<(), String> {
+    let files = segments(data).map_err(|error| error.to_string())?;
+    // Before and after, so that what lies below the system's cache is the same for both.
+    let Some(raw_before) = cold_read_rate(&files).map_err(|error| error.to_string())? else { return Ok(()) };
+    drop_from_cache(&files).map_err(|error| error.to_string())?;
+    let before = served.pool_bytes().await?;
+    let Restored { warm, resident } = restored(served, agent, prompt).await?;
+    let n_bytes = served.pool_bytes().await?.saturating_sub(before);
+    // What the same request takes when all is in the pool is no part of restoring.
+    let rate = n_bytes as f64 / warm.saturating_sub(resident).as_secs_f64();
+    let raw_after = cold_read_rate(&files).map_err(|error| error.to_string())?;
+    let raw = raw_after.map_or(raw_before, |after| after.max(raw_before));
+    let n = prompt.len();
+    report.add(&format!("{n} tokens, restored, page cache dropped"), "ms", ms(warm));
+    report.add(&format!("{n} tokens, bytes restored"), "MB", n_bytes as f64 / 1e6);
+    report.add(&format!("{n} tokens, these over the time beyond resident"), "MB/s", rate / 1e6);
+    report.add(&format!("{n} tokens, plain read of the segments"), "MB/s", raw / 1e6);
+    report.add(&format!("{n} tokens, restored over plain read"), "%", 100.0 * rate / raw);
+    Ok(())
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// Agents in turn through a pool that holds a quarter of them.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Figures by name, each with one value a round.
+/// Figures by name, most with one value a round.
 #[derive(Debug)]
 pub(super) struct Report {
     n_rounds: usize,
@@ -35,7 +35,7 @@ impl Report {
         Report { n_rounds, figures: Vec::new() }
     }
 
-    /// Note one round's value of the figure `name`.
+    /// Note a value of the figure `name`.
     pub(super) fn add(&mut self, name: &str, unit: &'static str, value: f64) {
         match self.figures.iter_mut().find(|figure| figure.name == name) {
             Some(figure) => figure.values.push(value),
@@ -51,7 +51,7 @@ impl Report {
                 let value = serde_json::json!({
                     "unit": figure.unit,
                     "median": figure.median(),
-                    "rounds": figure.values,
+                    "values": figure.values,
                 });
                 (figure.name.clone(), value)
             })
@@ -67,7 +67,11 @@ impl fmt::Display for Report {
             let sorted = figure.sorted();
             let (low, high) = (sorted[0], sorted[sorted.len() - 1]);
             let Figure { name, unit, .. } = figure;
-            writeln!(f, "  {name:<72}{:>10.2} {unit}  ({low:.2} … {high:.2})", figure.median())?;
+            write!(f, "  {name:<72}{:>10.2} {unit}  ({low:.2} … {high:.2}", figure.median())?;
+            if sorted.len() != self.n_rounds {
+                write!(f, " of {}", sorted.len())?;
+            }
+            writeln!(f, ")")?;
         }
         Ok(())
     }
@@ -78,13 +82,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_figure_is_the_median_of_its_rounds() {
+    fn a_figure_is_the_median_of_its_values() {
         let mut report = Report::new(4);
         for value in [4.0, 1.0, 3.0, 2.0] {
             report.add("rate", "tokens/s", value);
         }
         assert!(report.to_string().contains("2.50 tokens/s  (1.00 … 4.00)"), "{report}");
+        report.add("rate", "tokens/s", 3.5);
+        assert!(report.to_string().contains("3.00 tokens/s  (1.00 … 4.00 of 5)"), "{report}");
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
-        assert_eq!(json["figures"]["rate"]["median"], 2.5);
+        assert_eq!(json["figures"]["rate"]["median"], 3.0);
     }
 }
