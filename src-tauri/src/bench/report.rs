@@ -67,11 +67,12 @@ impl fmt::Display for Report {
             let sorted = figure.sorted();
             let (low, high) = (sorted[0], sorted[sorted.len() - 1]);
             let Figure { name, unit, .. } = figure;
-            write!(f, "  {name:<72}{:>10.2} {unit}  ({low:.2} … {high:.2}", figure.median())?;
-            if sorted.len() != self.n_rounds {
-                write!(f, " of {}", sorted.len())?;
+            write!(f, "  {name:<72}{:>10.2} {unit}", figure.median())?;
+            match sorted.len() {
+                1 => writeln!(f)?,
+                n if n == self.n_rounds => writeln!(f, "  ({low:.2} … {high:.2})")?,
+                n => writeln!(f, "  ({low:.2} … {high:.2} of {n})")?,
             }
-            writeln!(f, ")")?;
         }
         Ok(())
     }
@@ -89,7 +90,10 @@ mod tests {
         }
         assert!(report.to_string().contains("2.50 tokens/s  (1.00 … 4.00)"), "{report}");
         report.add("rate", "tokens/s", 3.5);
-        assert!(report.to_string().contains("3.00 tokens/s  (1.00 … 4.00 of 5)"), "{report}");
+        report.add("rate of one value", "tokens/s", 7.0);
+        let printed = report.to_string();
+        assert!(printed.contains("3.00 tokens/s  (1.00 … 4.00 of 5)\n"), "{printed}");
+        assert!(printed.contains("7.00 tokens/s\n"), "{printed}");
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(json["figures"]["rate"]["median"], 3.0);
     }
