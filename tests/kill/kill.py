@@ -5,8 +5,8 @@
 Named agents hold conversations while the server's list of agents is read all the time. After every restart each
 agent repeats the turn that the kill cut off: what the list had called saved must be reused, up to the last whole
 block, and every greedy answer, before and after, must be the one that a cold server gives for the same tokens. A
-conversation that has come to its end is deleted and begins anew, so that saving, deleting and restoring go on all the
-time.
+conversation that has come to its end repeats its last turn for a while, long enough for it to be called saved however
+fast the server is; then it is deleted and begins anew, so that saving, deleting and restoring go on all the time.
 
 The same words can be different tokens: those of an answer that is sent back are the ones that were generated, where
 the server still knows them. So an answer that is not the cold one for the words is compared with what a cold server
@@ -35,6 +35,8 @@ N_TURNS = 3
 MAX_TOKENS = 40
 # The load runs this long before the kill; a turn of it takes a part of that.
 LOAD_S = (0.05, 3.0)
+# A conversation is not deleted before it is so old; a group commit takes up to a second.
+LIFE_S = (0.0, 4.0)
 # So often a server is killed before it is ready, and nobody has asked it anything.
 EARLY = 0.1
 WORDS = "river copper lantern orchard signal harbour ribbon winter engine meadow thunder paper".split()
@@ -45,12 +47,19 @@ class Agent:
     name: str
     messages: list[str]
     system: str
+    rng: random.Random
+    # When the conversation may be deleted, on the monotonic clock.
+    until: float = 0.0
     # What it was answered in this conversation; the next turn is the one that is asked, or is to be asked next.
     answers: list[str] = field(default_factory=list)
     # What the list of agents said last is saved, since the conversation began.
     claim: int = 0
     # Grows with every deletion: a list that was asked for before it says nothing of what came after.
     life: int = 0
+
+    def begin(self) -> None:
+        self.answers = []
+        self.until = time.monotonic() + self.rng.uniform(*LIFE_S)
 
     @property
     def turn(self) -> int:
@@ -99,7 +108,7 @@ def make_agents(rng: random.Random) -> list[Agent]:
         # The last one shares no prefix with the others.
         system = shared if index < N_AGENTS - 1 else f"{words(70)}. You answer in short sentences."
         messages = [f"Say something about this: {words(90)}." for _ in range(N_TURNS)]
-        agents.append(Agent(f"agent-{index}", messages, system))
+        agents.append(Agent(f"agent-{index}", messages, system, random.Random(rng.random())))
     return agents
 
 
@@ -111,7 +120,7 @@ def cold_answers(args, agents: list[Agent], tally: Tally) -> None:
             answer = choice["message"]["content"]
             tally.cold[agent.said] = {answer}
             agent.answers.append(answer)
-        agent.answers = []
+        agent.begin()
 
 
 def cold_answer(args, path: str, body: dict) -> dict:
@@ -212,11 +221,13 @@ def take_turn(
 
 
 def advance(server: Server, agent: Agent, answer: str, tally: Tally, lock: threading.Lock) -> None:
-    """Go on to the next turn; a conversation at its end is deleted and begins anew."""
+    """Go on to the next turn; a conversation at its end is deleted when it is old enough, and begins anew."""
     if agent.turn + 1 < N_TURNS:
         agent.answers.append(answer)
         return
-    agent.answers = []
+    if time.monotonic() < agent.until:
+        return
+    agent.begin()
     try:
         status, _, answer = server.ask("DELETE", f"/v1/agents/{agent.name}")
     except (OSError, http.client.HTTPException, ValueError):
