@@ -11,7 +11,7 @@ use model::Gguf;
 use text::TextModel;
 
 use super::page_cache::{cold_read_rate, drop_from_cache, segments};
-use super::report::Report;
+use super::report::{Report, median, sorted};
 use super::served::{Scratch, Served, Timed};
 use crate::cli::BenchStoreArguments;
 use crate::model_file;
@@ -142,7 +142,8 @@ async fn restores(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
     for _ in 0..N_RESTARTS {
         let served = plan.start(scratch.path(), &[]).await?;
         for ((agent, prompt), cold) in prompts.iter().zip(&cold) {
-            let Restored { warm, resident } = restored(&served, agent, prompt).await?;
+            let warm = first_text(&served, agent, prompt).await?;
+            let resident = resident_first_text(&served, agent, prompt).await?;
             let n = prompt.len();
             report.add(&format!("{n} tokens, resident"), "ms", ms(resident));
             report.add(&format!("{n} tokens, restored, page cache warm"), "ms", ms(warm));
@@ -163,25 +164,21 @@ async fn restores(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
     Ok(())
 }
 
-/// Times to the first text of one prompt.
-struct Restored {
-    /// With its KV read from disk.
-    warm: Duration,
-    /// With its KV in the pool: the same server's, right after, so that a machine that has become slower or faster is
-    /// the same for both.
-    resident: Duration,
+/// The time to the first text of a prompt whose KV is there.
+async fn first_text(served: &Served, agent: &str, prompt: &[u32]) -> Result<Duration, String> {
+    let timed = served.ask(agent, prompt, ANSWER).await?;
+    warm_enough(agent, prompt, &timed)?;
+    Ok(timed.first_text)
 }
 
-async fn restored(served: &Served, agent: &str, prompt: &[u32]) -> Result<Restored, String> {
-    let first = served.ask(agent, prompt, ANSWER).await?;
-    warm_enough(agent, prompt, &first)?;
+/// That time with the KV in the pool, asked right after it was restored, so that a machine that has become slower or
+/// faster is the same for both.
+async fn resident_first_text(served: &Served, agent: &str, prompt: &[u32]) -> Result<Duration, String> {
     let mut times = Vec::new();
     for _ in 0..N_RESIDENT {
-        let again = served.ask(agent, prompt, ANSWER).await?;
-        warm_enough(agent, prompt, &again)?;
-        times.push(again.first_text.as_secs_f64());
+        times.push(first_text(served, agent, prompt).await?.as_secs_f64());
     }
-    Ok(Restored { warm: first.first_text, resident: Duration::from_secs_f64(median(&mut times)) })
+    Ok(Duration::from_secs_f64(median(&times)))
 }
 
 async fn restored_without_page_cache(
@@ -196,14 +193,15 @@ async fn restored_without_page_cache(
     let Some(raw_before) = cold_read_rate(&files).map_err(|error| error.to_string())? else { return Ok(()) };
     drop_from_cache(&files).map_err(|error| error.to_string())?;
     let before = served.pool_bytes().await?;
-    let Restored { warm, resident } = restored(served, agent, prompt).await?;
+    let restored = first_text(served, agent, prompt).await?;
     let n_bytes = served.pool_bytes().await?.saturating_sub(before);
+    let resident = resident_first_text(served, agent, prompt).await?;
     // What the same request takes when all is in the pool is no part of restoring.
-    let rate = n_bytes as f64 / warm.saturating_sub(resident).as_secs_f64();
+    let rate = n_bytes as f64 / restored.saturating_sub(resident).as_secs_f64();
     let raw_after = cold_read_rate(&files).map_err(|error| error.to_string())?;
     let raw = raw_after.map_or(raw_before, |after| after.max(raw_before));
     let n = prompt.len();
-    report.add(&format!("{n} tokens, restored, page cache dropped"), "ms", ms(warm));
+    report.add(&format!("{n} tokens, restored, page cache dropped"), "ms", ms(restored));
     report.add(&format!("{n} tokens, bytes restored"), "MB", n_bytes as f64 / 1e6);
     report.add(&format!("{n} tokens, these over the time beyond resident"), "MB/s", rate / 1e6);
     report.add(&format!("{n} tokens, plain read of the segments"), "MB/s", raw / 1e6);
@@ -245,7 +243,7 @@ async fn in_turn(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
         }
     }
     served.stop().await?;
-    let (cold, revisit) = (median(&mut cold), median(&mut revisits));
+    let (cold, revisit) = (median(&cold), median(&revisits));
     let what = format!("{n_agents} agents of {n_tokens} tokens in turn, pool for {}", N_FIT as usize);
     report.add(&format!("{what}: first visit, median"), "ms", cold * 1e3);
     report.add(&format!("{what}: revisit, median"), "ms", revisit * 1e3);
@@ -260,15 +258,16 @@ async fn saving(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
     for pair in 0..n_pairs {
         saving_pair(plan, pair, &mut rates).await?;
     }
-    let Rates { mut with, mut without } = rates;
-    let mut costs: Vec<f64> =
+    let Rates { with, without } = rates;
+    let costs: Vec<f64> =
         with.iter().zip(&without).map(|(with, without)| 100.0 * (1.0 - with / without)).collect();
+    let costs = sorted(&costs);
     let n_streams = STREAMS.0;
-    report.add(&format!("{n_streams} streams, saving"), "tokens/s", median(&mut with));
-    report.add(&format!("{n_streams} streams, not saving"), "tokens/s", median(&mut without));
+    report.add(&format!("{n_streams} streams, saving"), "tokens/s", median(&with));
+    report.add(&format!("{n_streams} streams, not saving"), "tokens/s", median(&without));
     let what =
         format!("what saving costs of the token rate, {n_turns} turns of each of {n_pairs} pairs of servers");
-    report.add(&format!("{what}: median"), "%", median(&mut costs));
+    report.add(&format!("{what}: median"), "%", median(&costs));
     report.add(&format!("{what}: a quarter is below"), "%", costs[costs.len() / 4]);
     report.add(&format!("{what}: a quarter is above"), "%", costs[costs.len() * 3 / 4]);
     Ok(())
@@ -343,9 +342,4 @@ fn warm_enough(agent: &str, prompt: &[u32], timed: &Timed) -> Result<(), String>
         return Ok(());
     }
     Err(format!("{agent}: {} of {} tokens were reused", timed.n_cached, prompt.len()))
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

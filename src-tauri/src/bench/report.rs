@@ -16,18 +16,18 @@ struct Figure {
     values: Vec<f64>,
 }
 
-impl Figure {
-    fn sorted(&self) -> Vec<f64> {
-        let mut values = self.values.clone();
-        values.sort_by(f64::total_cmp);
-        values
-    }
+/// Some values, the lowest first.
+pub(super) fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values
+}
 
-    fn median(&self) -> f64 {
-        let sorted = self.sorted();
-        let middle = sorted.len() / 2;
-        if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
-    }
+/// The median of one value or more.
+pub(super) fn median(values: &[f64]) -> f64 {
+    let sorted = sorted(values);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
 }
 
 impl Report {
@@ -50,7 +50,7 @@ impl Report {
             .map(|figure| {
                 let value = serde_json::json!({
                     "unit": figure.unit,
-                    "median": figure.median(),
+                    "median": median(&figure.values),
                     "values": figure.values,
                 });
                 (figure.name.clone(), value)
@@ -64,10 +64,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "medians of {} rounds (lowest … highest)", self.n_rounds)?;
         for figure in &self.figures {
-            let sorted = figure.sorted();
+            let sorted = sorted(&figure.values);
             let (low, high) = (sorted[0], sorted[sorted.len() - 1]);
             let Figure { name, unit, .. } = figure;
-            write!(f, "  {name:<72}{:>10.2} {unit}", figure.median())?;
+            write!(f, "  {name:<72}{:>10.2} {unit}", median(&figure.values))?;
             match sorted.len() {
                 1 => writeln!(f)?,
                 n if n == self.n_rounds => writeln!(f, "  ({low:.2} … {high:.2})")?,
