@@ -297,6 +297,13 @@ impl EngineThread {
                 self.store_mode = StoreMode::On;
                 self.store_seen = None;
             }
+            StoreEvent::Lost(keys) => {
+                let n_blocks = keys.len();
+                tracing::warn!(
+                    n_blocks,
+                    "files of the store were removed or cut: what they held is not saved"
+                );
+            }
             StoreEvent::Saved(_) | StoreEvent::NotSaved(_) => {}
         }
         if let Some(serving) = &mut self.serving {

@@ -128,6 +128,11 @@ impl Saving {
                 keys.iter().for_each(|key| scheduler.mark_saved(&KeyNames::pooled(key)));
             }
             StoreEvent::NotSaved(_) => {}
+            StoreEvent::Lost(keys) => {
+                let keys = keys.iter().map(KeyNames::pooled).collect();
+                let n_offered = scheduler.offer_lost(&keys);
+                tracing::debug!(n_offered, "blocks whose files are gone are saved again");
+            }
             StoreEvent::Failing(_) => {
                 self.waiting.clear();
                 scheduler.set_store(StoreMode::Off);

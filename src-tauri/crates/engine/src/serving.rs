@@ -331,7 +331,7 @@ impl Serving {
     /// The store has news.
     pub(crate) fn hear(&mut self, event: &StoreEvent) {
         self.saving.hear(event, &mut self.scheduler);
-        if *event == StoreEvent::Recovered {
+        if matches!(event, StoreEvent::Recovered | StoreEvent::Lost(_)) {
             self.save(store::SaveReason::Tail);
         }
     }

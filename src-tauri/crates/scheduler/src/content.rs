@@ -1,7 +1,9 @@
 //! What a caller asks about content rather than about sequences: the addresses of tokens, and where their KV is.
 
+use std::collections::HashSet;
+
 use crate::hash::{BlockKey, ChainHash};
-use crate::ids::{SeqId, TokenId};
+use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{CompletedBlock, FormerBlock, StoreMode};
 use crate::scheduler::Scheduler;
 use crate::sequence::block_at;
@@ -129,6 +131,29 @@ impl Scheduler {
         for completed in &offered {
             self.cache.pool.mark_unsaved(completed.block);
         }
+        let n_offered = offered.len();
+        self.completed.extend(offered);
+        n_offered
+    }
+
+    /// The store no longer has these, which counted as saved: report those in the pool once more by
+    /// [`Scheduler::take_completed`]. Returns how many that are.
+    pub fn offer_lost(&mut self, keys: &HashSet<BlockKey>) -> usize {
+        if self.cache.pool.store() == StoreMode::Off {
+            // What is resident then is reported when the store is on again, as far as it does not count as saved.
+            let blocks: Vec<BlockId> = keys.iter().filter_map(|key| self.cache.pool.lookup(key)).collect();
+            blocks.into_iter().for_each(|block| self.cache.pool.mark_unsaved(block));
+            return 0;
+        }
+        let lost = self.cache.walk().into_iter();
+        let lost = lost.filter(|(key, block, ..)| keys.contains(key) && self.cache.pool.is_saved(*block));
+        let offered: Vec<CompletedBlock> = lost
+            .filter_map(|(key, block, parent, block_idx)| {
+                let tokens = self.cache.tokens(&key.hash)?.to_vec();
+                Some(CompletedBlock { block, key, parent, block_idx, tokens, seq: None })
+            })
+            .collect();
+        offered.iter().for_each(|completed| self.cache.pool.mark_unsaved(completed.block));
         let n_offered = offered.len();
         self.completed.extend(offered);
         n_offered

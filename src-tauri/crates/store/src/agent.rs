@@ -95,6 +95,12 @@ impl AgentManifest {
         format!("{}.agent", &hasher.finalize().to_hex()[..32])
     }
 
+    /// Whether a file of this name is one of ours.
+    pub(crate) fn is_file_name(name: &str) -> bool {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        name.strip_suffix(".agent").is_some_and(|digits| digits.len() == 32 && digits.bytes().all(is_digit))
+    }
+
     /// The file's bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; HEADER_BYTES];

@@ -107,7 +107,7 @@ pub struct StoreStats {
     pub queued_bytes: u64,
     /// Bytes on disk: every file of the directory, in whole file-system blocks.
     pub stored_bytes: u64,
-    /// What `stored_bytes` never exceeds.
+    /// What `stored_bytes` never exceeds, unless by what others put there.
     pub max_bytes: u64,
     /// Blocks that can be restored.
     pub n_blocks: u64,
@@ -140,7 +140,7 @@ pub enum Trouble {
     DiskFull,
     /// The directory cannot be written.
     ReadOnly,
-    /// The byte cap is reached and nothing may be given up.
+    /// The byte cap is reached and nothing may be given up: what is there is pinned, or is not the store's.
     CapReached,
     /// Any other refusal of the disk.
     Io,
@@ -174,6 +174,8 @@ pub enum StoreEvent {
     Saved(Vec<BlockKey>),
     /// These were taken by `save` and then given up; their bytes are gone unless the pool still has them.
     NotSaved(Vec<BlockKey>),
+    /// These were durable, and somebody has removed or cut their files. They may be offered again.
+    Lost(Vec<BlockKey>),
     /// Nothing is saved from now on.
     Failing(Trouble),
     /// Saving works again. What was not saved may be offered again, parents before children.

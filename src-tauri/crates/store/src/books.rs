@@ -99,8 +99,12 @@ pub(crate) struct Books {
     pub(crate) dirty_agents: BTreeSet<AgentId>,
     /// Manifest files by name, with their lengths.
     pub(crate) agent_files: BTreeMap<String, u64>,
-    /// Files that are neither segments nor manifests: the meter, and what others put there.
+    /// Files of ours that are neither segments nor manifests: the meter, and temporary ones.
     pub(crate) other_bytes: u64,
+    /// Files that are none of ours, as they take room.
+    pub(crate) foreign_bytes: u64,
+    /// Whether somebody has asked what is still there.
+    pub(crate) is_look_wanted: bool,
 
     pub(crate) queue: VecDeque<Arc<BlockRecord>>,
     /// Bytes of records in the queue or written and not synced.
@@ -171,8 +175,13 @@ impl Books {
         n_bytes.div_ceil(FS_BLOCK_BYTES) * FS_BLOCK_BYTES
     }
 
-    /// Bytes of the whole directory.
+    /// Bytes of the whole directory, what others put there included.
     pub(crate) fn used_bytes(&self) -> u64 {
+        self.own_bytes() + self.foreign_bytes
+    }
+
+    /// Bytes of what is ours.
+    pub(crate) fn own_bytes(&self) -> u64 {
         let segments: u64 = self.segments.values().map(|segment| Books::footprint(segment.n_bytes)).sum();
         let agents: u64 = self.agent_files.values().map(|n_bytes| Books::footprint(*n_bytes)).sum();
         DIRECTORIES_BYTES + segments + agents + self.other_bytes
@@ -226,6 +235,19 @@ impl Books {
         let places = self.index.remove_node(hash);
         places.iter().for_each(|(_, place)| self.let_go(place));
         places
+    }
+
+    /// Forget the blocks of a segment whose records are not within its first `n_bytes`; these are returned.
+    pub(crate) fn lose_beyond(&mut self, id: u64, n_bytes: u64) -> Vec<BlockKey> {
+        let is_beyond = |place: &Place| match place {
+            Place::Disk(spot) => spot.at.offset + spot.n_bytes > n_bytes,
+            Place::Queued(_) => false,
+        };
+        let in_segment = self.index.keys_in(id);
+        let lost: Vec<BlockKey> =
+            in_segment.into_iter().filter(|key| self.index.get(key).is_some_and(is_beyond)).collect();
+        lost.iter().for_each(|key| drop(self.forget(key, MissReason::Absent)));
+        lost
     }
 
     /// Take a damaged block out of the index and have its record buried.

@@ -1,6 +1,5 @@
 //! The file system as the store uses it, so that tests can put a failing one in its place.
 
-use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +9,14 @@ pub(crate) trait Disk: Send + Sync {
     /// Create a directory and its parents; one that exists is made private.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Names and lengths of the files of a directory, in any order.
-    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
+    /// The plain files of a directory, in any order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>>;
 
     /// A new file; an existing one is emptied.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// A file where nothing is.
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
     /// An existing file; for reading only when it cannot be opened for writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
@@ -28,14 +30,37 @@ pub(crate) trait Disk: Send + Sync {
     /// Make names created, renamed and removed in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Hold a lock file until the guard drops. `WouldBlock` when another process holds it.
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>>;
+    /// Hold a directory until the guard drops. `WouldBlock` when another process holds it.
+    fn lock(&self, dir: &Path) -> io::Result<Box<dyn Lock>>;
 
     /// Bytes that may still be written.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 
     /// Seconds since 1970, by the wall clock.
     fn now(&self) -> u64;
+}
+
+/// A plain file in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    /// Its length.
+    pub(crate) n_bytes: u64,
+    /// What it takes of the disk: a file with holes takes less than its length.
+    pub(crate) allocated_bytes: u64,
+}
+
+impl Listed {
+    /// What of its length is on the disk.
+    pub(crate) fn real_bytes(&self) -> u64 {
+        self.n_bytes.min(self.allocated_bytes)
+    }
+}
+
+/// A directory that is held.
+pub(crate) trait Lock: Send + Sync {
+    /// Whether `dir` still leads to the directory that is held: it may have been removed, or moved away.
+    fn is_of(&self, dir: &Path) -> io::Result<bool>;
 }
 
 /// Whether a read waits for the disk, or takes only what the system has in memory.
@@ -52,6 +77,9 @@ pub(crate) const ALIGNMENT: usize = 4096;
 pub(crate) trait DiskFile: Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
+
+    /// Its length in bytes if `path` leads to it; nothing when it has been removed, or another stands there.
+    fn len_at(&self, path: &Path) -> io::Result<Option<u64>>;
 
     /// Read into `first` and then into `second`, up to the bytes of both; 0 at the end. Without patience
     /// `WouldBlock` may say that the disk has to be waited for.

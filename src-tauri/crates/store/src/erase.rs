@@ -1,5 +1,5 @@
 //! Erasing deleted agents: tombstones first, so that nothing comes back after a crash, then the manifests, then the
-//! bytes.
+//! bytes. Burying damaged records is here too.
 //!
 //! Bodies (tokens and payload) are overwritten with zeros where they lie: that costs what the agent had, where
 //! rewriting segments would cost all that its neighbours have. The space comes back with compaction.
@@ -7,12 +7,13 @@
 use std::sync::Arc;
 
 use crate::block_store::{BlockKey, StoreEvent, Trouble};
-use crate::books::Deletion;
+use crate::books::{Deletion, Tombstone};
 use crate::disk::{DiskFile, read_exact, write_all};
 use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
 use crate::index::Place;
 use crate::open::agents_dir;
-use crate::writer::Writer;
+use crate::room::Purpose;
+use crate::writer::{Lane, Writer};
 
 /// Bytes that are overwritten at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -56,10 +57,46 @@ impl Writer {
         Ok(())
     }
 
-    fn remove_agent_file(&self, name: &str) -> Result<(), Trouble> {
+    /// Bury a record that does not match its digest, so that the next start does not find it.
+    pub(crate) fn bury_corrupt(&mut self, key: BlockKey) -> Result<(), Trouble> {
+        // It may have been saved again meanwhile.
+        if self.shared.books().index.get(&key).is_some() {
+            return Ok(());
+        }
+        // Found again it would be found out again: a log without room is no trouble here.
+        match self.bury(key, Death::Corrupt) {
+            Err(Trouble::CapReached | Trouble::DiskFull) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Append a tombstone.
+    pub(crate) fn bury(&mut self, key: BlockKey, why: Death) -> Result<(), Trouble> {
+        // The end of the lane: all that it buries stands before.
+        let active = self.active(Lane::of(&key));
+        let bound = Position {
+            segment: active.map_or(self.next_segment, |active| active.id),
+            offset: active.map_or(0, |active| active.end),
+        };
+        self.raise(Tombstone { key, why, bound })
+    }
+
+    /// Append a tombstone with the bound that it has.
+    pub(crate) fn raise(&mut self, grave: Tombstone) -> Result<(), Trouble> {
+        let kind = Kind::Tombstone { why: grave.why, bound: grave.bound };
+        let header = RecordHeader::without_body(kind, grave.key, self.disk.now());
+        self.append(&header, &[], &[], Purpose::Move)?;
+        if let Some(active) = self.active_mut(Lane::of(&grave.key)) {
+            active.graves.push(grave);
+        }
+        Ok(())
+    }
+
+    fn remove_agent_file(&mut self, name: &str) -> Result<(), Trouble> {
         let dir = agents_dir(&self.config.dir);
         let is_there = self.shared.books().agent_files.contains_key(name);
         if is_there {
+            self.hold_home()?;
             match self.disk.remove(&dir.join(name)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Trouble::of(&error));

@@ -58,6 +58,9 @@ impl Writer {
 
     /// Put a file in the place of another, whole or not at all.
     fn replace(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        if !self.is_home() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let temporary = path.with_extension("tmp");
         self.shared.books().other_bytes += Books::footprint(bytes.len() as u64);
         let file = self.disk.create(&temporary)?;
@@ -75,6 +78,7 @@ impl Writer {
     pub(crate) fn save_meter_now_and_then(&mut self, now: Instant) {
         if now.saturating_duration_since(self.meter_saved.1) >= METER_EVERY {
             self.to_cut.append(&mut self.uncut);
+            self.shared.books().is_look_wanted = true;
             let is_unused = self.meter.1 == self.meter_saved.0;
             if is_unused {
                 self.shared.spares.free();

@@ -1,6 +1,5 @@
 //! Opening a directory: the lock, the segments, the manifests, and the index made of them.
 
-use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use std::time::Duration;
 use crate::agent::{AgentManifest, MAX_MANIFEST_BYTES};
 use crate::block_store::{BlockKey, MissReason};
 use crate::books::{Books, Deletion, Job, Segment, Tombstone};
-use crate::disk::{Disk, Patience, read_exact};
+use crate::disk::{Disk, DiskFile, Listed, Lock, Patience, read_exact};
 use crate::format::{Death, HeaderError, Kind, Position, RecordHeader, array};
 use crate::index::{Place, Spot};
 use crate::scan::scan;
@@ -88,7 +87,7 @@ pub enum OpenError {
 /// What opening found.
 pub(crate) struct Opened {
     pub(crate) books: Books,
-    pub(crate) lock: Box<dyn Any + Send + Sync>,
+    pub(crate) lock: Box<dyn Lock>,
     pub(crate) next_segment: u64,
     /// Segments that a crash left open, where their last whole record ends, and whether they can be sealed.
     pub(crate) to_cut: Vec<(u64, u64, Seal)>,
@@ -97,6 +96,7 @@ pub(crate) struct Opened {
 }
 
 pub(crate) const METER: &str = "meter";
+const LOCK_FILE: &str = "lock";
 
 /// A file with a greater id is none of ours: there must be ids left for what is written after it.
 const MAX_SEGMENT_ID: u64 = u64::MAX >> 1;
@@ -130,31 +130,85 @@ pub(crate) fn open(disk: &dyn Disk, config: &StoreConfig) -> Result<Opened, Open
         let path = path.to_owned();
         move |source| OpenError::Io { path, source }
     };
-    for dir in [dir, &segments_dir(dir), &agents_dir(dir)] {
-        disk.create_dir(dir).map_err(at(dir))?;
-    }
-    disk.sync_dir(dir).map_err(at(dir))?;
-    let lock_path = dir.join("lock");
-    let lock = disk.lock(&lock_path).map_err(|source| match source.kind() {
-        io::ErrorKind::WouldBlock => {
-            OpenError::Locked { dir: dir.to_owned(), holder: holder(disk, &lock_path) }
-        }
-        _ => OpenError::Io { path: lock_path.clone(), source },
+    disk.create_dir(dir).map_err(at(dir))?;
+    let lock = disk.lock(dir).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked { dir: dir.to_owned(), holder: holder(disk, dir) },
+        _ => OpenError::Io { path: dir.to_owned(), source },
     })?;
-    // A backup that is larger than it need be is no reason to do without the store.
-    let _ = (config.exclude_from_backup)(dir);
+    furnish(disk, config).map_err(at(dir))?;
     let mut opened =
         Opened { books: Books::default(), lock, next_segment: 1, to_cut: Vec::new(), meter: (0, 0) };
     read_others(disk, dir, &mut opened).map_err(at(dir))?;
     read_segments(disk, dir, &mut opened).map_err(at(&segments_dir(dir)))?;
     read_agents(disk, dir, &mut opened.books).map_err(at(&agents_dir(dir)))?;
+    let listing = Listing::of(disk, dir).map_err(at(dir))?;
+    opened.books.foreign_bytes = listing.foreign_bytes(&opened.books);
     Ok(opened)
 }
 
-fn holder(disk: &dyn Disk, lock: &Path) -> String {
+/// What a directory that is ours has in it before anything is written.
+pub(crate) fn furnish(disk: &dyn Disk, config: &StoreConfig) -> io::Result<()> {
+    let dir = config.dir.as_path();
+    disk.create_dir(&segments_dir(dir))?;
+    disk.create_dir(&agents_dir(dir))?;
+    disk.sync_dir(dir)?;
+    // A backup that is larger than it need be is no reason to do without the store.
+    let _ = (config.exclude_from_backup)(dir);
+    Ok(())
+}
+
+/// The files of a directory and of those in it.
+pub(crate) struct Listing {
+    home: Vec<Listed>,
+    segments: Vec<Listed>,
+    pub(crate) agents: Vec<Listed>,
+}
+
+impl Listing {
+    pub(crate) fn of(disk: &dyn Disk, dir: &Path) -> io::Result<Listing> {
+        Ok(Listing {
+            home: disk.list(dir)?,
+            segments: disk.list(&segments_dir(dir))?,
+            agents: disk.list(&agents_dir(dir))?,
+        })
+    }
+
+    /// An id that no segment has, nor any after it.
+    pub(crate) fn next_segment(&self) -> u64 {
+        self.segments.iter().filter_map(|file| segment_id(&file.name)).max().map_or(1, |id| id + 1)
+    }
+
+    /// What files that are none of ours take of the disk.
+    pub(crate) fn foreign_bytes(&self, books: &Books) -> u64 {
+        let taken = |files: &[Listed], is_ours: &dyn Fn(&str) -> bool| -> u64 {
+            let foreign = files.iter().filter(|file| !is_temporary(&file.name) && !is_ours(&file.name));
+            foreign.map(|file| Books::footprint(file.real_bytes())).sum()
+        };
+        let is_segment = |name: &str| segment_id(name).is_some_and(|id| books.segments.contains_key(&id));
+        taken(&self.home, &|name| [METER, LOCK_FILE].contains(&name))
+            + taken(&self.segments, &is_segment)
+            + taken(&self.agents, &|name| books.agent_files.contains_key(name))
+    }
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.ends_with(".tmp")
+}
+
+/// A file of ours; nothing when it is not: it has been removed since it was listed, or we may not read it.
+fn open_own(disk: &dyn Disk, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    match disk.open(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Ok(None)
+        }
+        other => Ok(Some(other?)),
+    }
+}
+
+fn holder(disk: &dyn Disk, dir: &Path) -> String {
     let read = || -> io::Result<String> {
         let mut bytes = [0; 16];
-        let n = disk.open(lock)?.read_at(&mut bytes, &mut [], 0, Patience::Wait)?;
+        let n = disk.open(&dir.join(LOCK_FILE))?.read_at(&mut bytes, &mut [], 0, Patience::Wait)?;
         Ok(String::from_utf8_lossy(&bytes[..n]).trim().to_owned())
     };
     match read() {
@@ -163,14 +217,17 @@ fn holder(disk: &dyn Disk, lock: &Path) -> String {
     }
 }
 
-/// The meter, what a crash left of temporary files, and files that are none of ours.
+/// The meter, and what a crash left of temporary files.
 fn read_others(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result<()> {
-    for (name, n_bytes) in disk.list(dir)? {
-        if name.ends_with(".tmp") && disk.remove(&dir.join(&name)).is_ok() {
+    for file in disk.list(dir)? {
+        if is_temporary(&file.name) && disk.remove(&dir.join(&file.name)).is_err() {
+            opened.books.other_bytes += Books::footprint(file.real_bytes());
+        }
+        if file.name != METER {
             continue;
         }
-        opened.books.other_bytes += Books::footprint(n_bytes);
-        if name == METER && n_bytes == 48 {
+        opened.books.other_bytes += Books::footprint(file.real_bytes());
+        if file.n_bytes == 48 {
             let mut bytes = [0; 48];
             let read = disk.open(&dir.join(METER)).and_then(|file| read_exact(&*file, &mut bytes, 0));
             if read.is_ok() && blake3::hash(&bytes[..16]) == array::<32>(&bytes, 16) {
@@ -183,25 +240,24 @@ fn read_others(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result<(
 }
 
 fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result<()> {
-    let mut ids = Vec::new();
-    for (name, n_bytes) in disk.list(&segments_dir(dir))? {
-        match segment_id(&name) {
-            Some(id) => ids.push(id),
-            None => opened.books.other_bytes += Books::footprint(n_bytes),
-        }
-    }
-    ids.sort_unstable();
+    let files = disk.list(&segments_dir(dir))?;
+    let mut ids: Vec<_> = files.iter().filter_map(|file| Some((segment_id(&file.name)?, file))).collect();
+    ids.sort_unstable_by_key(|(id, _)| *id);
     let mut alive: HashMap<BlockKey, (Position, RecordHeader)> = HashMap::new();
     // Records that a newer one of the same key or a tombstone has made dead, but whose bytes are there.
     let mut dead: HashMap<BlockKey, Vec<Position>> = HashMap::new();
     let mut damaged: HashSet<BlockKey> = HashSet::new();
     let mut graves: Vec<Tombstone> = Vec::new();
     let books = &mut opened.books;
-    for id in ids {
+    for (id, listed) in ids {
         opened.next_segment = opened.next_segment.max(id + 1);
-        let file = disk.open(&segment_path(dir, id))?;
-        let n_bytes = file.len()?;
+        let Some(file) = open_own(disk, &segment_path(dir, id))? else { continue };
         let found = scan(&*file, id)?;
+        // What somebody has added to it may be a hole of any length.
+        let n_bytes = listed.real_bytes().max(found.end);
+        if found.is_sealed && found.end < listed.n_bytes {
+            opened.to_cut.push((id, found.end, Seal::Not));
+        }
         books.counters.n_other_versions += u64::from(found.is_other_version);
         if !found.is_sealed && !found.is_other_version && found.end > 0 {
             // A seal says that bodies need not be looked at; a hole among them has to be found every time, or the
@@ -265,23 +321,26 @@ fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result
 fn read_agents(disk: &dyn Disk, dir: &Path, books: &mut Books) -> io::Result<()> {
     let dir = agents_dir(dir);
     let mut agents = Vec::new();
-    for (name, n_bytes) in disk.list(&dir)? {
-        let path = dir.join(&name);
-        if name.ends_with(".tmp") && disk.remove(&path).is_ok() {
+    for listed in disk.list(&dir)? {
+        let (name, path) = (listed.name.clone(), dir.join(&listed.name));
+        if is_temporary(&name) {
+            if disk.remove(&path).is_err() {
+                books.other_bytes += Books::footprint(listed.real_bytes());
+            }
             continue;
         }
-        if !name.ends_with(".agent") {
-            books.other_bytes += Books::footprint(n_bytes);
+        // A manifest has no holes.
+        if !AgentManifest::is_file_name(&name) || listed.n_bytes > MAX_MANIFEST_BYTES {
             continue;
         }
-        books.agent_files.insert(name.clone(), n_bytes);
-        if n_bytes > MAX_MANIFEST_BYTES {
-            continue;
-        }
-        let file = disk.open(&path)?;
-        let mut bytes = vec![0; n_bytes as usize];
-        read_exact(&*file, &mut bytes, 0)?;
-        match AgentManifest::decode(&bytes) {
+        let Some(file) = open_own(disk, &path)? else { continue };
+        books.agent_files.insert(name.clone(), listed.n_bytes);
+        let mut bytes = vec![0; listed.n_bytes as usize];
+        let decoded = match read_exact(&*file, &mut bytes, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(HeaderError::Damaged),
+            read => read.map(|()| AgentManifest::decode(&bytes))?,
+        };
+        match decoded {
             Ok(agent) if AgentManifest::file_name(&agent.fingerprint, &agent.name) == name => {
                 agents.push(agent);
             }

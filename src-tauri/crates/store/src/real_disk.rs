@@ -1,21 +1,24 @@
 //! The file system of the machine.
 
-use std::any::Any;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, IoSliceMut, Write};
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::disk::{Disk, DiskFile, Patience};
+use crate::disk::{Disk, DiskFile, Listed, Lock, Patience};
 use crate::free_space;
 
 /// Nobody but the owner may read what users said.
 const FILE_MODE: u32 = 0o600;
 const DIR_MODE: u32 = 0o700;
+/// The file in a held directory that is held too, and says who holds it.
+const LOCK_FILE: &str = "lock";
+/// A link would lead out of the directory, and the end of a pipe that somebody put there would be waited for.
+const OPEN_FLAGS: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
 
 /// Files on the machine's own disks.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,19 +27,31 @@ pub(crate) struct RealDisk;
 impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)?;
-        if fs::metadata(dir)?.permissions().mode() & 0o777 != DIR_MODE {
-            fs::set_permissions(dir, Permissions::from_mode(DIR_MODE))?;
+        if fs::metadata(dir)?.permissions().mode() & 0o777 == DIR_MODE {
+            return Ok(());
         }
-        Ok(())
+        match fs::set_permissions(dir, Permissions::from_mode(DIR_MODE)) {
+            // Nothing is written there, and what is there can be read.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+            other => other,
+        }
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            let data = entry.metadata()?;
+            let data = match entry.metadata() {
+                // It was removed since.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
             if data.is_file() {
-                files.push((entry.file_name().to_string_lossy().into_owned(), data.len()));
+                files.push(Listed {
+                    name: entry.file_name().to_string_lossy().into_owned(),
+                    n_bytes: data.len(),
+                    allocated_bytes: data.blocks() * 512,
+                });
             }
         }
         Ok(files)
@@ -45,18 +60,30 @@ impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
+        options.custom_flags(OPEN_FLAGS);
+        Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(FILE_MODE);
         Ok(Arc::new(RealFile(options.open(path)?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = match OpenOptions::new().read(true).write(true).open(path) {
+        let options = || {
+            let mut options = OpenOptions::new();
+            options.read(true).custom_flags(OPEN_FLAGS);
+            options
+        };
+        let file = match options().write(true).open(path) {
             Err(error)
                 if matches!(
                     error.kind(),
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
                 ) =>
             {
-                File::open(path)?
+                options().open(path)?
             }
             other => other?,
         };
@@ -75,17 +102,28 @@ impl Disk for RealDisk {
         File::open(dir)?.sync_all()
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+    /// The directory itself is locked, which no removal of a file in it undoes. The file in it is locked too: for
+    /// versions that know no other lock, and for file systems that lock files only.
+    fn lock(&self, dir: &Path) -> io::Result<Box<dyn Lock>> {
+        let held = File::open(dir)?;
+        let is_locked = is_locked_now(&held)?;
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
-        let mut file = options.open(path)?;
-        file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
-            TryLockError::Error(error) => error,
-        })?;
-        // For the message that a second process shows; a full disk must not keep the store shut.
-        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Box::new(file))
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).custom_flags(OPEN_FLAGS);
+        let opened = options.open(dir.join(LOCK_FILE));
+        let file = match opened.and_then(|file| Ok(is_locked_now(&file)?.then_some(file))) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+            Err(_) if is_locked => None,
+            Err(error) => return Err(error),
+        };
+        if !is_locked && file.is_none() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if let Some(mut file) = file.as_ref() {
+            // For the message that a second process shows; a full disk must not keep the store shut.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        }
+        Ok(Box::new(RealLock { dir: held, _file: file }))
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
@@ -97,11 +135,58 @@ impl Disk for RealDisk {
     }
 }
 
+/// Lock an open file or directory; false where its file system has no such locks.
+fn is_locked_now(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(TryLockError::Error(_)) => Ok(false),
+    }
+}
+
+/// What `path` leads to, if there is anything.
+fn at(path: &Path) -> io::Result<Option<Metadata>> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Both are unlocked when they are closed.
+struct RealLock {
+    dir: File,
+    _file: Option<File>,
+}
+
+impl Lock for RealLock {
+    fn is_of(&self, dir: &Path) -> io::Result<bool> {
+        let held = self.dir.metadata()?;
+        // The folder may be a link to where there is room.
+        let found = match fs::metadata(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        };
+        Ok(is_same(&held, &found))
+    }
+}
+
 struct RealFile(File);
 
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn len_at(&self, path: &Path) -> io::Result<Option<u64>> {
+        let own = self.0.metadata()?;
+        Ok(at(path)?.filter(|found| is_same(&own, found)).map(|found| found.len()))
     }
 
     fn read_at(

@@ -6,6 +6,9 @@
 //!
 //! Space comes back when a segment is removed. A segment that is at least half dead is copied and removed; copies
 //! of half a segment fit into the reserve. While there is none, blocks are given up until there is.
+//!
+//! What others put into the directory counts against the cap, but for a little that the reserve has room for. It may
+//! keep new blocks from being written; nothing that is there is given up for it.
 
 use std::sync::Arc;
 
@@ -30,6 +33,31 @@ pub(crate) enum Purpose {
     Move,
 }
 
+/// How something new fits under the cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    Fits,
+    /// What is ours is in its way.
+    TooMuch,
+    /// What others put there has made the directory too large.
+    ForeignInTheWay,
+}
+
+/// Whether `n_bytes` more fit under `limit` beside `own` bytes of ours and `foreign` ones of others.
+///
+/// Ours makes room for what is new, and for a cap that was lowered. A directory that was full already before this
+/// without ours being too much is others' doing.
+fn fit(own: u64, foreign: u64, n_bytes: u64, limit: u64) -> Fit {
+    let used = own.saturating_add(foreign);
+    if used.saturating_add(n_bytes) <= limit {
+        Fit::Fits
+    } else if own > limit || used <= limit {
+        Fit::TooMuch
+    } else {
+        Fit::ForeignInTheWay
+    }
+}
+
 /// A segment that can go.
 enum Victim {
     Dead(u64),
@@ -41,16 +69,44 @@ impl Writer {
     pub(crate) fn make_room(&mut self, n_bytes: u64, purpose: Purpose) -> Result<(), Trouble> {
         // The last block of a file may be begun by this.
         let n_bytes = Books::footprint(n_bytes) + Books::footprint(1);
-        let limit = match purpose {
-            Purpose::Save => self.config.max_bytes - self.config.segment_bytes,
-            Purpose::Move => self.config.max_bytes,
-        };
-        while self.shared.books().used_bytes() + n_bytes > limit {
-            if purpose == Purpose::Move || !self.reclaim()? {
+        match purpose {
+            Purpose::Save => self.make_room_for_new(n_bytes)?,
+            Purpose::Move if self.has_room_to_move(n_bytes) => {}
+            Purpose::Move => return Err(Trouble::CapReached),
+        }
+        self.check_floor(n_bytes)
+    }
+
+    fn make_room_for_new(&mut self, n_bytes: u64) -> Result<(), Trouble> {
+        let limit = self.config.max_bytes - self.config.segment_bytes;
+        loop {
+            let (own, foreign) = {
+                let books = self.shared.books();
+                (books.own_bytes(), books.foreign_bytes)
+            };
+            let is_more = match fit(own, foreign.saturating_sub(self.spared_bytes()), n_bytes, limit) {
+                Fit::Fits => return Ok(()),
+                Fit::TooMuch => self.reclaim()?,
+                Fit::ForeignInTheWay => self.reclaim_dead()?,
+            };
+            if !is_more {
                 return Err(Trouble::CapReached);
             }
         }
-        self.check_floor(n_bytes)
+    }
+
+    /// What others may put there without anybody's noticing: a note that a file browser leaves behind must not end
+    /// saving. It lies in the reserve, whose copies need half a segment.
+    fn spared_bytes(&self) -> u64 {
+        self.config.segment_bytes / 4
+    }
+
+    /// Whether there is room for copies. They make room in the end, so that more foreign bytes than the reserve has
+    /// room for do not stop them.
+    fn has_room_to_move(&self, n_bytes: u64) -> bool {
+        let books = self.shared.books();
+        let foreign = books.foreign_bytes.min(self.spared_bytes());
+        books.own_bytes() + foreign + n_bytes <= self.config.max_bytes
     }
 
     /// Nothing is given up for the floor: what fills the disk is somebody else's, and would have it back at once.
@@ -60,6 +116,16 @@ impl Writer {
             return Err(Trouble::DiskFull);
         }
         Ok(())
+    }
+
+    /// One step towards more room that costs nothing which is there; false when there is none.
+    fn reclaim_dead(&mut self) -> Result<bool, Trouble> {
+        match self.victim(Wish::Housekeeping) {
+            Some(Victim::Dead(id)) => self.remove_segment(id)?,
+            Some(Victim::MostlyDead(id)) if self.has_room_to_compact(id) => self.compact(id)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// One step towards more room; false when nothing more can go.
@@ -87,11 +153,12 @@ impl Writer {
     }
 
     fn has_room_to_compact(&self, id: u64) -> bool {
-        let books = self.shared.books();
-        let n_live = books.segments.get(&id).map_or(0, |segment| needed_bytes(&books, id, segment));
+        let n_live = {
+            let books = self.shared.books();
+            books.segments.get(&id).map_or(0, |segment| needed_bytes(&books, id, segment))
+        };
         // The copies, the ends of two segments, and their last blocks.
-        let n_bytes = Books::footprint(n_live) + 4 * Books::footprint(1);
-        books.used_bytes() + n_bytes <= self.config.max_bytes
+        self.has_room_to_move(Books::footprint(n_live) + 4 * Books::footprint(1))
     }
 
     /// Give up the node used longest ago of those that nothing rests on.
@@ -193,7 +260,16 @@ impl Writer {
     }
 
     fn remove_segment(&mut self, id: u64) -> Result<(), Trouble> {
-        self.disk.remove(&segment_path(&self.config.dir, id)).map_err(|error| Trouble::of(&error))?;
+        let path = segment_path(&self.config.dir, id);
+        let Some(file) = self.shared.books().segments.get(&id).map(|segment| Arc::clone(&segment.file))
+        else {
+            return Ok(());
+        };
+        // Another file that stands there is somebody else's.
+        let is_there = file.len_at(&path).map_err(|error| Trouble::of(&error))?.is_some();
+        if is_there {
+            self.disk.remove(&path).map_err(|error| Trouble::of(&error))?;
+        }
         self.shared.books().segments.remove(&id);
         // A name that comes back after a power cut brings dead or doubled records, which do no harm.
         let _ = self.disk.sync_dir(&segments_dir(&self.config.dir));
@@ -252,4 +328,27 @@ fn needed_bytes(books: &Books, id: u64, segment: &Segment) -> u64 {
 /// Whether a tombstone in segment `id` may still bury something in another one.
 fn is_needed(books: &Books, id: u64, grave: &Tombstone) -> bool {
     books.segments.range(..=grave.bound.segment).any(|(other, _)| *other != id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_makes_room_for_what_is_new_and_never_for_what_is_foreign() {
+        let limit = 100;
+        for (own, foreign, n_bytes, want) in [
+            (90, 0, 10, Fit::Fits),
+            (95, 0, 10, Fit::TooMuch),
+            (85, 10, 10, Fit::TooMuch),
+            (90, 10, 10, Fit::TooMuch),
+            (95, 10, 10, Fit::ForeignInTheWay),
+            (0, 101, 1, Fit::ForeignInTheWay),
+            (50, u64::MAX, 1, Fit::ForeignInTheWay),
+            (120, 0, 10, Fit::TooMuch),
+            (120, u64::MAX, 10, Fit::TooMuch),
+        ] {
+            assert_eq!(fit(own, foreign, n_bytes, limit), want, "{own} + {foreign} + {n_bytes}");
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! The durable store: its threads, and the calls that talk to them without waiting for the disk.
 
-use std::any::Any;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -28,7 +27,6 @@ const MAX_AGENTS: usize = 4096;
 pub struct Store {
     inner: Inner,
     threads: Vec<JoinHandle<()>>,
-    _lock: Box<dyn Any + Send + Sync>,
 }
 
 /// What calls need; tests drive it without threads.
@@ -45,7 +43,7 @@ impl Store {
     /// Another process uses it, the cap is too small to work in, or the disk refused.
     pub fn open(config: StoreConfig) -> Result<Store, OpenError> {
         let dir = config.dir.clone();
-        let (inner, writer, lock) = open_on(Arc::new(RealDisk), config)?;
+        let (inner, writer) = open_on(Arc::new(RealDisk), config)?;
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             let failed = |source| OpenError::Io { path: dir.clone(), source };
             Builder::new().name(name.to_owned()).spawn(body).map_err(failed)
@@ -59,7 +57,7 @@ impl Store {
             let shared = Arc::clone(&inner.shared);
             threads.push(spawn("store-reader", Box::new(move || read_all(&shared)))?);
         }
-        Ok(Store { inner, threads, _lock: lock })
+        Ok(Store { inner, threads })
     }
 }
 
@@ -72,15 +70,11 @@ fn let_others_go_first() {
 }
 
 /// The parts of an open store, before its threads start.
-pub(crate) fn open_on(
-    disk: Arc<dyn Disk>,
-    config: StoreConfig,
-) -> Result<(Inner, Writer, Box<dyn Any + Send + Sync>), OpenError> {
-    let mut opened = open(&*disk, &config)?;
-    let lock = std::mem::replace(&mut opened.lock, Box::new(()));
+pub(crate) fn open_on(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<(Inner, Writer), OpenError> {
+    let opened = open(&*disk, &config)?;
     let writer = Writer::new(Arc::clone(&disk), config.clone(), opened);
     let inner = Inner { shared: Arc::clone(&writer.shared), config, disk };
-    Ok((inner, writer, lock))
+    Ok((inner, writer))
 }
 
 impl Drop for Store {
@@ -158,7 +152,9 @@ impl BlockStore for Store {
     }
 
     fn written_agent(&self, name: &str, fingerprint: &[u8; 32]) -> Option<Arc<AgentManifest>> {
-        self.inner.shared.books().written_agents.get(&(*fingerprint, name.to_owned())).cloned()
+        let mut books = self.inner.shared.books();
+        self.inner.want_look(&mut books);
+        books.written_agents.get(&(*fingerprint, name.to_owned())).cloned()
     }
 
     fn pin_agent(&self, name: &str, pin: Pin) -> bool {
@@ -277,8 +273,15 @@ impl Inner {
         self.shared.writer_bell.notify_one();
     }
 
+    /// Whoever asks what is saved is soon told what of it is still there.
+    fn want_look(&self, books: &mut Books) {
+        books.is_look_wanted = true;
+        self.shared.writer_bell.notify_one();
+    }
+
     pub(crate) fn agents(&self) -> Vec<AgentSummary> {
-        let books = self.shared.books();
+        let mut books = self.shared.books();
+        self.want_look(&mut books);
         let mut found: Vec<_> = books.agents.iter().map(|(id, agent)| summary(&books, id, agent)).collect();
         found.sort_by_key(|agent| std::cmp::Reverse(agent.last_used));
         found

@@ -5,5 +5,7 @@ mod bounds;
 mod damage;
 mod faults;
 mod files;
+mod foreign;
+mod removed;
 
 use crate::testing::{house, sim_disk};

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::block_store::{BlockKey, BlockRecord, FlushReport, StoreEvent, Trouble};
 use crate::books::{Books, Job, Segment, Shared, Tombstone};
-use crate::disk::{Disk, DiskFile, write_all};
+use crate::disk::{Disk, DiskFile, Lock, write_all};
 use crate::format::{
-    Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, encode_segment_header,
+    Kind, Position, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, encode_segment_header,
     token_bytes,
 };
 use crate::index::{Place, Spot};
@@ -24,19 +24,16 @@ const SECONDS_A_DAY: u64 = 86_400;
 pub(crate) const METER_EVERY: Duration = Duration::from_secs(60);
 /// How often in a row a record waits for readers, each time until the bell rings or 20 ms have passed.
 const MAX_YIELDS: u32 = 10;
-/// Doublings of the wait after a failure.
-const MAX_DOUBLINGS: u32 = 5;
-
 /// A segment that grows.
 pub(crate) struct Active {
     pub(crate) id: u64,
-    file: Arc<dyn DiskFile>,
+    pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) end: u64,
-    synced_end: u64,
+    pub(crate) synced_end: u64,
     /// Written and not synced.
-    unsynced: Vec<(Arc<BlockRecord>, Spot)>,
+    pub(crate) unsynced: Vec<(Arc<BlockRecord>, Spot)>,
     moves: Vec<Move>,
-    graves: Vec<Tombstone>,
+    pub(crate) graves: Vec<Tombstone>,
 }
 
 /// Which of the segments that grow a record goes to. All records of a key are in segments of one lane, in order.
@@ -67,18 +64,22 @@ pub(crate) struct Writer {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) config: StoreConfig,
     pub(crate) shared: Arc<Shared>,
+    /// What keeps other processes out of the directory.
+    pub(crate) lock: Box<dyn Lock>,
+    /// When it was last looked at what is still there.
+    pub(crate) looked_at: Option<Instant>,
     /// By [`Lane`].
-    active: [Option<Active>; Lane::ALL.len()],
-    next_segment: u64,
-    unsynced_since: Option<Instant>,
+    pub(crate) active: [Option<Active>; Lane::ALL.len()],
+    pub(crate) next_segment: u64,
+    pub(crate) unsynced_since: Option<Instant>,
     /// Segments to cut off at an offset.
     pub(crate) to_cut: Vec<(u64, u64, Seal)>,
     /// Those of them that failed; tried again with the meter.
     pub(crate) uncut: Vec<(u64, u64, Seal)>,
     /// How often in a row a record waited for readers.
     n_yields: u32,
-    n_failures: u32,
-    n_retreats: u32,
+    pub(crate) n_failures: u32,
+    pub(crate) n_retreats: u32,
     pub(crate) meter: (u64, u64),
     pub(crate) meter_saved: (u64, Instant),
 }
@@ -101,6 +102,8 @@ impl Writer {
             disk,
             config,
             shared: Arc::new(Shared::new(books, max_idle_bytes)),
+            lock: opened.lock,
+            looked_at: None,
             active: [const { None }; Lane::ALL.len()],
             next_segment: opened.next_segment,
             unsynced_since: None,
@@ -140,7 +143,8 @@ impl Writer {
     /// How long there is nothing to do unless the bell rings.
     fn wait(&self, books: &Books, now: Instant) -> Duration {
         let commit = self.unsynced_since.map(|since| since + self.config.commit_after);
-        let due = commit.into_iter().chain(books.retry_at).min();
+        let look = self.look_due(books, now);
+        let due = commit.into_iter().chain(books.retry_at).chain(look).min();
         let reads = (books.n_reading > 0).then_some(Duration::from_millis(20));
         let due = due.map_or(METER_EVERY, |due| due.saturating_duration_since(now));
         reads.map_or(due, |reads| reads.min(due)).max(Duration::from_millis(1))
@@ -150,7 +154,7 @@ impl Writer {
         self.active[lane as usize].as_ref()
     }
 
-    fn active_mut(&mut self, lane: Lane) -> Option<&mut Active> {
+    pub(crate) fn active_mut(&mut self, lane: Lane) -> Option<&mut Active> {
         self.active[lane as usize].as_mut()
     }
 
@@ -167,7 +171,11 @@ impl Writer {
     /// The last commit; then the segments are sealed, so that the next start need not read them all.
     pub(crate) fn close(&mut self) {
         let seal_all = |writer: &mut Writer| Lane::ALL.into_iter().try_for_each(|lane| writer.seal(lane));
-        let _ = self.commit().and_then(|()| self.write_agents()).and_then(|()| seal_all(self));
+        let _ = self
+            .look()
+            .and_then(|()| self.commit())
+            .and_then(|()| self.write_agents())
+            .and_then(|()| seal_all(self));
         self.save_meter();
         self.shared.announce();
     }
@@ -191,6 +199,12 @@ impl Writer {
                 _ => books.retry_at = None,
             }
         }
+        if self.look_due(&self.shared.books(), now).is_some_and(|due| due <= now) {
+            if let Err(trouble) = self.look() {
+                self.fail(trouble);
+            }
+            return true;
+        }
         let job = self.shared.books().jobs.pop_front();
         if let Some(job) = job {
             self.run_job(job);
@@ -206,7 +220,7 @@ impl Writer {
         if self.is_commit_due(now) {
             // A flush of nothing says nothing about the disk.
             let is_proof = self.unsynced().next().is_some() || !self.shared.books().dirty_agents.is_empty();
-            match self.commit().and_then(|()| self.write_agents()) {
+            match self.look().and_then(|()| self.commit()).and_then(|()| self.write_agents()) {
                 Ok(()) if is_proof => self.recover(),
                 Ok(()) => {}
                 Err(trouble) => self.fail(trouble),
@@ -324,6 +338,11 @@ impl Writer {
             self.begin_segment(lane)?;
         }
         let Some(active) = self.active(lane) else { return Err(Trouble::Io) };
+        // Behind the end of a file that somebody has cut there would be a hole.
+        if active.file.len().map_err(|error| Trouble::of(&error))? < active.end {
+            self.leave(lane);
+            return Err(Trouble::Io);
+        }
         let (id, end, file) = (active.id, active.end, Arc::clone(&active.file));
         let mut front = header.encode().to_vec();
         front.extend(tokens);
@@ -343,11 +362,16 @@ impl Writer {
         Ok(Spot { at: Position { segment: id, offset: end }, n_bytes })
     }
 
-    fn begin_segment(&mut self, lane: Lane) -> Result<(), Trouble> {
-        let id = self.next_segment;
-        let path = segment_path(&self.config.dir, id);
-        let file = self.disk.create(&path).map_err(|error| Trouble::of(&error))?;
-        self.next_segment += 1;
+    pub(crate) fn begin_segment(&mut self, lane: Lane) -> Result<(), Trouble> {
+        self.hold_home()?;
+        let file = match self.create_segment() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.look()?;
+                self.create_segment()
+            }
+            other => other,
+        };
+        let (id, file) = file.map_err(|error| Trouble::of(&error))?;
         let n_bytes = SEGMENT_HEADER_BYTES as u64;
         let segment = Segment {
             file: Arc::clone(&file),
@@ -376,6 +400,19 @@ impl Writer {
         Ok(())
     }
 
+    /// A file of the next id at whose place nothing is.
+    fn create_segment(&mut self) -> io::Result<(u64, Arc<dyn DiskFile>)> {
+        loop {
+            let id = self.next_segment;
+            let created = self.disk.create_new(&segment_path(&self.config.dir, id));
+            self.next_segment += 1;
+            match created {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                created => return Ok((id, created?)),
+            }
+        }
+    }
+
     /// Complete a lane's segment.
     pub(crate) fn seal(&mut self, lane: Lane) -> Result<(), Trouble> {
         self.commit()?;
@@ -392,7 +429,10 @@ impl Writer {
         else {
             return Ok(());
         };
-        if file.len()? != end {
+        let len = file.len()?;
+        // One that somebody has cut has no end to seal.
+        let (end, seal) = if len < end { (len, Seal::Not) } else { (end, seal) };
+        if len != end {
             file.truncate(end)?;
         }
         let mut n_bytes = end;
@@ -417,10 +457,16 @@ impl Writer {
         Ok(())
     }
 
-    fn commit_lane(&mut self, lane: Lane) -> Result<(), Trouble> {
+    pub(crate) fn commit_lane(&mut self, lane: Lane) -> Result<(), Trouble> {
         let Some(active) = &mut self.active[lane as usize] else { return Ok(()) };
         if active.synced_end == active.end {
             return Ok(());
+        }
+        let path = segment_path(&self.config.dir, active.id);
+        let is_there = active.file.len_at(&path).is_ok_and(|len| len.is_some_and(|len| len >= active.end));
+        if !is_there {
+            self.leave(lane);
+            return Err(Trouble::Io);
         }
         if let Err(error) = active.file.sync() {
             // After a failed sync the system may have dropped the bytes and call the next sync a success: never
@@ -454,61 +500,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Leave a lane's segment, whose end is in doubt. What was written there and not synced is the next to be
-    /// written again.
-    fn leave(&mut self, lane: Lane) {
-        let Some(active) = self.active[lane as usize].take() else { return };
-        self.to_cut.push((active.id, active.synced_end, Seal::Not));
-        let mut books = self.shared.books();
-        active.unsynced.into_iter().rev().for_each(|(record, _)| books.queue.push_front(record));
-    }
-
-    /// Leave the segments that grow, and decide what becomes of what waits.
-    pub(crate) fn fail(&mut self, trouble: Trouble) {
-        self.n_failures += 1;
-        for lane in Lane::ALL {
-            // What was written whole before may still be synced.
-            let _ = self.commit_lane(lane);
-            self.leave(lane);
-        }
-        self.unsynced_since = None;
-        let mut books = self.shared.books();
-        let is_worth_another = self.n_failures < 2 && trouble == Trouble::Io;
-        if is_worth_another {
-            return;
-        }
-        books.drop_queue();
-        if books.trouble != Some(trouble) {
-            books.trouble = Some(trouble);
-            books.events.push(StoreEvent::Failing(trouble));
-        }
-        let wait = self.config.retry_after * 2u32.pow(self.n_retreats.min(MAX_DOUBLINGS));
-        books.retry_at = Some(Instant::now() + wait);
-        self.n_retreats += 1;
-        self.n_failures = 0;
-    }
-
-    /// Find out whether saving works again, since nobody may offer anything before it does.
-    fn probe(&mut self) -> Result<(), Trouble> {
-        self.make_room(self.config.segment_bytes / 4, Purpose::Save)?;
-        if self.active(Lane::Whole).is_none() {
-            self.begin_segment(Lane::Whole)?;
-        }
-        match self.active(Lane::Whole) {
-            Some(active) => active.file.sync().map_err(|error| Trouble::of(&error)),
-            None => Ok(()),
-        }
-    }
-
-    fn recover(&mut self) {
-        self.n_failures = 0;
-        self.n_retreats = 0;
-        let mut books = self.shared.books();
-        if books.trouble.take().is_some() {
-            books.events.push(StoreEvent::Recovered);
-        }
-    }
-
     fn run_job(&mut self, job: Job) {
         let done = match job {
             Job::Quarantine(key) => self.bury_corrupt(key),
@@ -527,41 +518,6 @@ impl Writer {
             Ok(()) => self.recover(),
             Err(trouble) => self.fail(trouble),
         }
-    }
-
-    /// Bury a record that does not match its digest, so that the next start does not find it.
-    fn bury_corrupt(&mut self, key: BlockKey) -> Result<(), Trouble> {
-        // It may have been saved again meanwhile.
-        if self.shared.books().index.get(&key).is_some() {
-            return Ok(());
-        }
-        // Found again it would be found out again: a log without room is no trouble here.
-        match self.bury(key, Death::Corrupt) {
-            Err(Trouble::CapReached | Trouble::DiskFull) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Append a tombstone.
-    pub(crate) fn bury(&mut self, key: BlockKey, why: Death) -> Result<(), Trouble> {
-        // The end of the lane: all that it buries stands before.
-        let active = self.active(Lane::of(&key));
-        let bound = Position {
-            segment: active.map_or(self.next_segment, |active| active.id),
-            offset: active.map_or(0, |active| active.end),
-        };
-        self.raise(Tombstone { key, why, bound })
-    }
-
-    /// Append a tombstone with the bound that it has.
-    pub(crate) fn raise(&mut self, grave: Tombstone) -> Result<(), Trouble> {
-        let kind = Kind::Tombstone { why: grave.why, bound: grave.bound };
-        let header = RecordHeader::without_body(kind, grave.key, self.disk.now());
-        self.append(&header, &[], &[], Purpose::Move)?;
-        if let Some(active) = self.active_mut(Lane::of(&grave.key)) {
-            active.graves.push(grave);
-        }
-        Ok(())
     }
 
     /// The copy counts with the next commit.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::sim_disk::SimDisk;
 use crate::agent::{AgentManifest, Pin, TokenSpan};
 use crate::block_store::{BlockKey, BlockRecord, FlushReport, MissReason, SaveReason, StoreEvent, Wanted};
+use crate::disk::Disk;
 use crate::open::{OpenError, StoreConfig};
 use crate::reader::Reader;
 use crate::spares::BlockBytes;
@@ -40,7 +41,11 @@ pub(crate) fn config(max_bytes: u64) -> StoreConfig {
 }
 
 pub(crate) fn open(disk: &SimDisk, config: &StoreConfig) -> Result<House, OpenError> {
-    let (inner, writer, _) = open_on(Arc::new(disk.clone()), config.clone())?;
+    open_any(Arc::new(disk.clone()), config)
+}
+
+pub(crate) fn open_any(disk: Arc<dyn Disk>, config: &StoreConfig) -> Result<House, OpenError> {
+    let (inner, writer) = open_on(disk, config.clone())?;
     let saved: Arc<Mutex<HashSet<BlockKey>>> = Arc::default();
     let events: Arc<Mutex<Vec<StoreEvent>>> = Arc::default();
     let (told, heard) = (Arc::clone(&saved), Arc::clone(&events));

@@ -1,12 +1,11 @@
 //! A disk in memory that remembers what was synced, fails on demand and loses its power on demand.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::disk::{ALIGNMENT, Disk, DiskFile, Patience};
+use crate::disk::{ALIGNMENT, Disk, DiskFile, Listed, Lock, Patience};
 
 /// What goes wrong, and at which operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,12 +254,16 @@ impl Disk for SimDisk {
         self.state().whole_step(false)
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         let mut state = self.state();
         state.whole_step(false)?;
         let inside = state.names.iter().filter(|(path, _)| path.parent() == Some(dir));
         let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-        Ok(inside.map(|(path, inode)| (name(path), state.inodes[*inode].content.len() as u64)).collect())
+        let listed = |(path, inode): (&PathBuf, &usize)| {
+            let n_bytes = state.inodes[*inode].content.len() as u64;
+            Listed { name: name(path), n_bytes, allocated_bytes: n_bytes.div_ceil(4096) * 4096 }
+        };
+        Ok(inside.map(listed).collect())
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -270,6 +273,13 @@ impl Disk for SimDisk {
         let inode = state.inodes.len() - 1;
         state.names.insert(path.to_owned(), inode);
         Ok(Arc::new(SimFile { disk: self.clone(), inode }))
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        if self.state().names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.create(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -303,9 +313,9 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn lock(&self, _path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+    fn lock(&self, _dir: &Path) -> io::Result<Box<dyn Lock>> {
         self.state().whole_step(false)?;
-        Ok(Box::new(()))
+        Ok(Box::new(self.clone()))
     }
 
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
@@ -319,7 +329,22 @@ impl Disk for SimDisk {
     }
 }
 
+/// Its directories are always there.
+impl Lock for SimDisk {
+    fn is_of(&self, _dir: &Path) -> io::Result<bool> {
+        self.state().whole_step(false)?;
+        Ok(true)
+    }
+}
+
 impl DiskFile for SimFile {
+    fn len_at(&self, path: &Path) -> io::Result<Option<u64>> {
+        let mut state = self.disk.state();
+        state.whole_step(false)?;
+        let is_there = state.names.get(path) == Some(&self.inode);
+        Ok(is_there.then(|| state.inodes[self.inode].content.len() as u64))
+    }
+
     fn len(&self) -> io::Result<u64> {
         let mut state = self.disk.state();
         state.whole_step(false)?;

@@ -20,10 +20,10 @@ use crate::store::Store;
 use crate::writer::METER_EVERY;
 
 /// A folder that goes with its owner.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub(super) fn new(name: &str) -> Folder {
         let path = std::env::temp_dir().join(format!("samovar-store-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         Folder(path)

@@ -1,0 +1,151 @@
+//! Whether what was said to be saved is still there: files can be removed, cut or moved away under a running store,
+//! and the whole directory too.
+//!
+//! What is gone is no longer called saved, and said; a directory that is gone is made and locked anew. What another
+//! process has meanwhile put in its place is that one's, and nothing is written there.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::agent::AgentManifest;
+use crate::block_store::{StoreEvent, Trouble};
+use crate::books::Books;
+use crate::open::{Listing, furnish, segment_path};
+use crate::writer::{Lane, Writer};
+
+/// How often it is looked at most because somebody asks what is saved.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Writer {
+    /// When to look because somebody has asked.
+    pub(crate) fn look_due(&self, books: &Books, now: Instant) -> Option<Instant> {
+        books.is_look_wanted.then(|| self.looked_at.map_or(now, |at| at + LOOK_EVERY))
+    }
+
+    /// Find out what is still there.
+    ///
+    /// # Errors
+    /// The directory cannot be had, or the disk refused.
+    pub(crate) fn look(&mut self) -> Result<(), Trouble> {
+        self.looked_at = Some(Instant::now());
+        self.shared.books().is_look_wanted = false;
+        let listing = self.settle();
+        self.look_at_segments();
+        match listing {
+            Ok(listing) => {
+                self.look_at_agents(&listing);
+                // Another process may have been here while the directory was not ours.
+                self.next_segment = self.next_segment.max(listing.next_segment());
+                let mut books = self.shared.books();
+                books.foreign_bytes = listing.foreign_bytes(&books);
+                Ok(())
+            }
+            Err(error) => {
+                // A disk that does not answer says nothing.
+                if self.lock.is_of(&self.config.dir).is_ok_and(|is_home| !is_home) {
+                    self.lose_agents(|_| true);
+                }
+                Err(Trouble::of(&error))
+            }
+        }
+    }
+
+    /// Whether the directory is the one that is locked.
+    pub(crate) fn is_home(&self) -> bool {
+        self.lock.is_of(&self.config.dir).unwrap_or(false)
+    }
+
+    /// See that the directory is the one that is locked.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub(crate) fn hold_home(&mut self) -> Result<(), Trouble> {
+        if self.is_home() { Ok(()) } else { self.look() }
+    }
+
+    /// Make and lock what is missing of the directory, and list what is there.
+    fn settle(&mut self) -> io::Result<Listing> {
+        let dir = self.config.dir.as_path();
+        if !self.lock.is_of(dir)? {
+            self.disk.create_dir(dir)?;
+            self.lock = self.disk.lock(dir)?;
+        }
+        match Listing::of(&*self.disk, dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                furnish(&*self.disk, &self.config)?;
+                Listing::of(&*self.disk, dir)
+            }
+            other => other,
+        }
+    }
+
+    fn look_at_segments(&mut self) {
+        let segments: Vec<_> = {
+            let books = self.shared.books();
+            books
+                .segments
+                .iter()
+                .map(|(id, segment)| (*id, Arc::clone(&segment.file), segment.n_bytes))
+                .collect()
+        };
+        for (id, file, n_bytes) in segments {
+            // A disk that does not answer says nothing of what is there.
+            let Ok(found) = file.len_at(&segment_path(&self.config.dir, id)) else { continue };
+            let n_there = found.unwrap_or(0);
+            let growing = Lane::ALL.into_iter().find_map(|lane| {
+                let active = self.active(lane).filter(|active| active.id == id)?;
+                Some((lane, active.end))
+            });
+            let n_needed = growing.map_or(n_bytes, |(_, end)| end);
+            if found.is_some() && n_there >= n_needed {
+                continue;
+            }
+            if let Some((lane, _)) = growing {
+                self.leave(lane);
+            }
+            let mut books = self.shared.books();
+            let lost = books.lose_beyond(id, n_there);
+            if found.is_none() {
+                books.segments.remove(&id);
+            }
+            if !lost.is_empty() {
+                books.events.push(StoreEvent::Lost(lost));
+            }
+        }
+    }
+
+    fn look_at_agents(&self, listing: &Listing) {
+        let there: HashMap<&str, u64> =
+            listing.agents.iter().map(|file| (file.name.as_str(), file.n_bytes)).collect();
+        let is_any_gone = {
+            let books = self.shared.books();
+            books.agent_files.iter().any(|(name, n_bytes)| there.get(name.as_str()) != Some(n_bytes))
+        };
+        if is_any_gone {
+            self.lose_agents(|(name, n_bytes)| there.get(name) != Some(&n_bytes));
+        }
+    }
+
+    /// The manifests whose file, by name and length, `is_gone` are not on disk; they are to be written again.
+    fn lose_agents(&self, is_gone: impl Fn((&str, u64)) -> bool) {
+        let mut books = self.shared.books();
+        let books = &mut *books;
+        books.agent_files.retain(|name, n_bytes| !is_gone((name, *n_bytes)));
+        let lost: Vec<_> = books
+            .written_agents
+            .keys()
+            .filter(|(fingerprint, name)| {
+                !books.agent_files.contains_key(&AgentManifest::file_name(fingerprint, name))
+            })
+            .cloned()
+            .collect();
+        for id in lost {
+            books.written_agents.remove(&id);
+            if books.agents.contains_key(&id) {
+                books.dirty_agents.insert(id);
+            }
+        }
+    }
+}
