@@ -95,21 +95,24 @@ impl GgufLoader {
 
     /// The digest of the opened file: remembered, or computed and remembered. `seen` is what the path led to before it
     /// was opened: when it still does, that is the file which was opened.
-    fn digest(&self, gguf: &Gguf, seen: Option<Metadata>) -> [u8; 32] {
+    ///
+    /// # Errors
+    /// The file cannot be read to its end.
+    fn digest(&self, gguf: &Gguf, seen: Option<Metadata>) -> Result<[u8; 32], LoadError> {
         let is_same = |seen: &Metadata| {
             std::fs::metadata(&self.path).is_ok_and(|now| model_digest::is_same_file(seen, &now))
         };
         let seen = seen.filter(is_same);
         if let Some(known) = seen.as_ref().and_then(|file| self.digests.find(file)) {
-            return known;
+            return Ok(known);
         }
-        let digest = gguf.digest();
+        let digest = gguf.digest()?;
         if let Some(file) = seen.filter(is_same)
             && let Err(error) = self.digests.remember(&file, &digest)
         {
             tracing::warn!(%error, "the model's digest is not remembered and will be computed again");
         }
-        digest
+        Ok(digest)
     }
 
     /// What must be the same for KV to be the same: weights, KV format, block size, what computes and how exactly.
@@ -203,6 +206,7 @@ impl ModelLoader for GgufLoader {
         });
         let (runner, computes) = runner.map_err(|error| error.to_string())?;
         let digest = digest.map_err(|_| in_file(&"its digest could not be computed"))?;
+        let digest = digest.map_err(|error| error.to_string())?;
         let card = ModelCard {
             name: name_of(&self.path),
             text: Arc::new(text),

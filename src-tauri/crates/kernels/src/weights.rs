@@ -31,6 +31,7 @@ mod memory;
 mod pack;
 mod unpack;
 
+use std::convert::Infallible;
 use std::fmt;
 
 use crate::ggml::GgmlType;
@@ -107,20 +108,50 @@ impl Weights {
         n_out: usize,
         n_in: usize,
     ) -> Result<Weights, PackError> {
+        let copy = |offset: usize, out: &mut [u8]| -> Result<(), Infallible> {
+            out.copy_from_slice(&raw[offset..offset + out.len()]);
+            Ok(())
+        };
+        match Weights::pack_from(threads, (ty, n_out, n_in), raw.len(), copy) {
+            Ok(packed) => packed,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Room for a matrix of which `given` bytes are there, zeroed, and the bytes of a row of it.
+    fn room(ty: GgmlType, given: usize, n_out: usize, n_in: usize) -> Result<(usize, Weights), PackError> {
         let bad_shape = PackError::Shape { ty, n_out, n_in };
         if n_out == 0 || n_in == 0 {
             return Err(bad_shape);
         }
         let row_bytes = ty.bytes_of(n_in).ok_or(bad_shape.clone())?;
         let needed = row_bytes.checked_mul(n_out).ok_or(bad_shape.clone())?;
-        if needed != raw.len() {
-            return Err(PackError::Length { needed, given: raw.len() });
+        if needed != given {
+            return Err(PackError::Length { needed, given });
         }
         let tile_bytes = Layout::of(ty).tile_bytes(n_in);
         let bytes = n_out.div_ceil(TILE_ROWS).checked_mul(tile_bytes).ok_or(bad_shape)?;
-        let mut data = WeightBytes::zeroed(bytes).ok_or(PackError::Memory { bytes })?;
-        pack::pack(threads, ty, raw, row_bytes, tile_bytes, &mut data);
-        Ok(Weights { ty, n_out, n_in, data })
+        let data = WeightBytes::zeroed(bytes).ok_or(PackError::Memory { bytes })?;
+        Ok((row_bytes, Weights { ty, n_out, n_in, data }))
+    }
+
+    /// As [`Weights::pack`], of a matrix whose `given` bytes `read` gets piece by piece: it fills a slice from a byte
+    /// offset on, on any of the threads.
+    ///
+    /// # Errors
+    /// What `read` says outside, and the errors of [`Weights::pack`] inside.
+    pub fn pack_from<E: Send>(
+        threads: &Threads,
+        (ty, n_out, n_in): (GgmlType, usize, usize),
+        given: usize,
+        read: impl Fn(usize, &mut [u8]) -> Result<(), E> + Sync,
+    ) -> Result<Result<Weights, PackError>, E> {
+        let (row_bytes, mut weights) = match Weights::room(ty, given, n_out, n_in) {
+            Ok(room) => room,
+            Err(error) => return Ok(Err(error)),
+        };
+        pack::pack(threads, ty, (n_out, row_bytes), read, &mut weights.data)?;
+        Ok(Ok(weights))
     }
 
     /// The type that the matrix had in the file.

@@ -143,7 +143,7 @@ impl Dense<'_> {
     fn tensor(&self, name: &str) -> Vec<f32> {
         let tensor = self.gguf.tensor(&format!("{name}.weight")).unwrap();
         let mut values = vec![0.0; tensor.n_values()];
-        kernels::ggml::dequantize(tensor.ty, self.gguf.data(tensor), &mut values);
+        kernels::ggml::dequantize(tensor.ty, &self.gguf.data(tensor).unwrap(), &mut values);
         values
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// A model that could not be loaded; the message is one line that names the file and the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The file cannot be opened, mapped or is not a plain file.
+    /// The file cannot be opened or read, is not a plain file, or was changed while it was read.
     #[error("cannot read model {}: {cause}", path.display())]
     Unreadable {
         /// The file asked for.
@@ -46,8 +46,9 @@ pub enum LoadError {
 }
 
 /// A cause without its file; the file's name is added at the crate's edge.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Cause {
+    Unreadable(std::io::Error),
     Malformed(String),
     Unsupported(String),
     Setup(String),
@@ -58,6 +59,7 @@ impl Cause {
     pub(crate) fn in_file(self, path: &Path) -> LoadError {
         let path = path.to_path_buf();
         match self {
+            Cause::Unreadable(cause) => LoadError::Unreadable { path, cause },
             Cause::Malformed(cause) => LoadError::Malformed { path, cause },
             Cause::Unsupported(cause) => LoadError::Unsupported { path, cause },
             Cause::Setup(cause) => LoadError::Setup { path, cause },

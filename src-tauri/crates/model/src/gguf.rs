@@ -10,15 +10,18 @@ use std::path::{Path, PathBuf};
 use kernels::ggml::{GgmlType, dequantize};
 
 use crate::error::{Cause, LoadError};
+use crate::file::ModelFile;
 use crate::header;
 use crate::metadata::Metadata;
-use crate::mmap::MappedFile;
+
+/// What is read at a time where all of a file is read.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// An open GGUF file.
 #[derive(Debug)]
 pub struct Gguf {
     path: PathBuf,
-    file: MappedFile,
+    file: ModelFile,
     header: Header,
 }
 
@@ -50,9 +53,8 @@ impl Gguf {
     /// The file cannot be read, is no GGUF of version 2 or 3, contradicts itself, or has a tensor of a type that is
     /// not supported.
     pub fn open(path: &Path) -> Result<Gguf, LoadError> {
-        let file = MappedFile::open(path)
-            .map_err(|cause| LoadError::Unreadable { path: path.to_path_buf(), cause })?;
-        let header = header::parse(file.bytes()).map_err(|cause| cause.in_file(path))?;
+        let file = ModelFile::open(path).map_err(|cause| Cause::Unreadable(cause).in_file(path))?;
+        let header = header::read(&file).map_err(|cause| cause.in_file(path))?;
         Ok(Gguf { path: path.to_path_buf(), file, header })
     }
 
@@ -63,7 +65,7 @@ impl Gguf {
 
     /// The file's size.
     pub fn file_bytes(&self) -> u64 {
-        self.file.bytes().len() as u64
+        self.file.n_bytes()
     }
 
     /// The file's keys and values.
@@ -97,36 +99,59 @@ impl Gguf {
     /// BLAKE3 of the whole file: which weights these are, whatever the file is called.
     ///
     /// Reads the file once; callers keep the digest with the file's inode, size and time.
-    pub fn digest(&self) -> [u8; 32] {
-        const PIECE: usize = 16 << 20;
+    ///
+    /// # Errors
+    /// The file cannot be read, or was cut or changed since it was opened.
+    pub fn digest(&self) -> Result<[u8; 32], LoadError> {
+        let digest = self.digest_of_file().map_err(|cause| cause.in_file(&self.path))?;
+        Ok(*digest.as_bytes())
+    }
+
+    fn digest_of_file(&self) -> Result<blake3::Hash, Cause> {
         let mut hasher = blake3::Hasher::new();
+        let mut piece = vec![0; PIECE_BYTES];
         let mut at = 0;
-        for piece in self.file.bytes().chunks(PIECE) {
-            hasher.update(piece);
-            self.file.release(at..at + piece.len());
-            at += piece.len();
+        while at < self.file.n_bytes() {
+            let n = (self.file.n_bytes() - at).min(PIECE_BYTES as u64) as usize;
+            self.file.read(at, &mut piece[..n]).map_err(Cause::Unreadable)?;
+            hasher.update(&piece[..n]);
+            at += n as u64;
         }
-        *hasher.finalize().as_bytes()
+        self.check_unchanged()?;
+        Ok(hasher.finalize())
     }
 
     /// The bytes of `tensor`.
     ///
-    /// # Panics
-    /// May panic when `tensor` is not one of this file's.
-    pub fn data(&self, tensor: &TensorInfo) -> &[u8] {
-        &self.file.bytes()[tensor.range.clone()]
+    /// # Errors
+    /// There is no memory for them, the file cannot be read, or was cut since it was opened.
+    pub fn read(&self, tensor: &TensorInfo) -> Result<Vec<u8>, LoadError> {
+        self.data(tensor).map_err(|cause| cause.in_file(&self.path))
     }
 
-    /// Let the system drop the pages of `tensor`.
-    pub(crate) fn release(&self, tensor: &TensorInfo) {
-        self.file.release(tensor.range.clone());
+    /// As [`Gguf::read`].
+    pub(crate) fn data(&self, tensor: &TensorInfo) -> Result<Vec<u8>, Cause> {
+        let mut bytes = room(tensor.range.len())?;
+        self.read_part(tensor, 0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Fill `out` with the bytes of `tensor` from its byte `offset` on.
+    pub(crate) fn read_part(&self, tensor: &TensorInfo, offset: usize, out: &mut [u8]) -> Result<(), Cause> {
+        self.file.read((tensor.range.start + offset) as u64, out).map_err(Cause::Unreadable)
+    }
+
+    /// Hold that the file is what it was when it was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<(), Cause> {
+        self.file.check_unchanged().map_err(Cause::Unreadable)
     }
 
     /// The values of the vector called `name`, which must have `n_values`.
     pub(crate) fn floats(&self, name: &str, n_values: usize) -> Result<Vec<f32>, Cause> {
         let tensor = self.tensor_of(name, &[n_values])?;
-        let mut values = vec![0.0; n_values];
-        dequantize(tensor.ty, self.data(tensor), &mut values);
+        let bytes = self.data(tensor)?;
+        let mut values = room(n_values)?;
+        dequantize(tensor.ty, &bytes, &mut values);
         Ok(values)
     }
 
@@ -142,6 +167,14 @@ impl Gguf {
         }
         Ok(tensor)
     }
+}
+
+/// `n` zeros. A file with holes may claim more than there is memory for.
+fn room<T: Copy + Default>(n: usize) -> Result<Vec<T>, Cause> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(n).map_err(|_| Cause::Setup(format!("no memory for a tensor of {n} values")))?;
+    values.resize(n, T::default());
+    Ok(values)
 }
 
 impl TensorInfo {

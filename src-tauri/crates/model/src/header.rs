@@ -12,6 +12,7 @@ use std::ops::Range;
 use kernels::ggml::GgmlType;
 
 use crate::error::Cause;
+use crate::file::ModelFile;
 use crate::gguf::{Header, TensorInfo};
 use crate::metadata::{Array, Metadata, Strings, Value};
 
@@ -23,9 +24,41 @@ const MAX_DIMS: u32 = 4;
 const DEFAULT_ALIGNMENT: usize = 32;
 const MAX_ALIGNMENT: usize = 1 << 16;
 
-/// Read the header at the front of `file`, and check that every tensor lies within it.
-pub(crate) fn parse(file: &[u8]) -> Result<Header, Cause> {
-    let mut reader = Reader { file, at: 0 };
+/// Bytes of a header at most; the largest vocabularies take a tenth of that.
+const MAX_HEADER_BYTES: u64 = 256 << 20;
+/// What is read of a file at first.
+const FIRST_BYTES: u64 = 1 << 20;
+
+/// Read the header of `file`, and check that every tensor lies within it.
+pub(crate) fn read(file: &ModelFile) -> Result<Header, Cause> {
+    let most = file.n_bytes().min(MAX_HEADER_BYTES);
+    let mut front = Vec::new();
+    let mut n_bytes = FIRST_BYTES.min(most);
+    loop {
+        let n_before = front.len();
+        front.resize(n_bytes as usize, 0);
+        file.read(n_before as u64, &mut front[n_before..]).map_err(Cause::Unreadable)?;
+        match parse(&front, file.n_bytes()) {
+            Ok(Some(header)) => return Ok(header),
+            Ok(None) if n_bytes == most => {
+                return malformed(format!("its header does not end within {most} bytes"));
+            }
+            // Mostly there are enough; a vocabulary read in vain is read again.
+            Ok(None) => n_bytes = (4 * n_bytes).min(most),
+            Err(cause) => return Err(cause),
+        }
+    }
+}
+
+/// Read the header at the front of a file of `file_bytes`; nothing when more than this front of it is needed.
+pub(crate) fn parse(front: &[u8], file_bytes: u64) -> Result<Option<Header>, Cause> {
+    let n_bytes = usize::try_from(file_bytes).map_err(|_| Cause::Malformed("a vast file".to_owned()))?;
+    let mut reader = Reader { file: front, n_bytes, at: 0, is_short: false };
+    let found = parse_with(&mut reader);
+    if reader.is_short { Ok(None) } else { found.map(Some) }
+}
+
+fn parse_with(reader: &mut Reader<'_>) -> Result<Header, Cause> {
     if reader.take(4, "the magic number")? != b"GGUF" {
         return malformed("it does not begin with `GGUF`");
     }
@@ -67,7 +100,7 @@ pub(crate) fn parse(file: &[u8]) -> Result<Header, Cause> {
         }
         header.tensors.push(tensor);
     }
-    place(&mut header.tensors, reader.at.next_multiple_of(alignment), file.len())?;
+    place(&mut header.tensors, reader.at.next_multiple_of(alignment), reader.n_bytes)?;
     Ok(header)
 }
 
@@ -97,15 +130,24 @@ fn place(tensors: &mut [TensorInfo], data_start: usize, file_bytes: usize) -> Re
 }
 
 struct Reader<'a> {
+    /// The front of the file.
     file: &'a [u8],
+    /// Bytes of the whole file.
+    n_bytes: usize,
     at: usize,
+    /// Whether something lies in the file behind its front.
+    is_short: bool,
 }
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n_bytes: usize, what: &str) -> Result<&'a [u8], Cause> {
-        let rest = self.file.len() - self.at;
+        let rest = self.n_bytes - self.at;
         if n_bytes > rest {
             return malformed(format!("{what} needs {n_bytes} bytes at {}, {rest} are left", self.at));
+        }
+        if n_bytes > self.file.len() - self.at {
+            self.is_short = true;
+            return malformed(format!("{what} is not in what has been read"));
         }
         let taken = &self.file[self.at..self.at + n_bytes];
         self.at += n_bytes;
@@ -129,7 +171,7 @@ impl<'a> Reader<'a> {
     /// A length or count that counts things of at least `unit` bytes, hence fits what is left of the file.
     fn length(&mut self, unit: usize, what: &str) -> Result<usize, Cause> {
         let count = self.u64(what)?;
-        let rest = self.file.len() - self.at;
+        let rest = self.n_bytes - self.at;
         match usize::try_from(count).ok().filter(|&n| n <= rest / unit) {
             Some(count) => Ok(count),
             None => malformed(format!("{what} claims a length of {count} with {rest} bytes left")),

@@ -19,10 +19,10 @@ mod gpu;
 mod portable;
 
 mod error;
+mod file;
 mod gguf;
 mod header;
 mod metadata;
-mod mmap;
 
 #[cfg(test)]
 mod dense;

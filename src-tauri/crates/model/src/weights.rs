@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use kernels::ggml::GgmlType;
 use kernels::threads::Threads;
 use kernels::weights::Weights;
 
@@ -27,8 +26,14 @@ pub(crate) trait Pack {
     /// A norm's weights.
     type Vector;
 
-    /// The matrix whose values of type `ty` the file stores as `raw`.
-    fn matrix(&self, ty: GgmlType, raw: &[u8], n_out: usize, n_in: usize) -> Result<Self::Matrix, String>;
+    /// The matrix of shape `[n_out, n_in]` that `tensor` is.
+    fn matrix(
+        &self,
+        gguf: &Gguf,
+        tensor: &TensorInfo,
+        n_out: usize,
+        n_in: usize,
+    ) -> Result<Self::Matrix, Cause>;
 
     /// The vector of `values`.
     fn vector(&self, values: Vec<f32>) -> Result<Self::Vector, String>;
@@ -43,8 +48,12 @@ impl Pack for CpuPack<'_> {
     type Matrix = Weights;
     type Vector = Vec<f32>;
 
-    fn matrix(&self, ty: GgmlType, raw: &[u8], n_out: usize, n_in: usize) -> Result<Weights, String> {
-        Weights::pack(self.threads, ty, raw, n_out, n_in).map_err(|error| error.to_string())
+    fn matrix(&self, gguf: &Gguf, tensor: &TensorInfo, n_out: usize, n_in: usize) -> Result<Weights, Cause> {
+        let shape = (tensor.ty, n_out, n_in);
+        // Each thread reads what it packs: there is never a second copy of a whole tensor.
+        let read = |offset: usize, out: &mut [u8]| gguf.read_part(tensor, offset, out);
+        let packed = Weights::pack_from(self.threads, shape, tensor.range.len(), read)?;
+        packed.map_err(|error| not_packed(tensor, &error.to_string()))
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>, String> {
@@ -88,6 +97,17 @@ impl<M, V> ModelWeights<M, V> {
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
     ) -> Result<ModelWeights<M, V>, Cause> {
         check(gguf, spec)?;
+        let weights = ModelWeights::pack(gguf, spec, pack, progress)?;
+        gguf.check_unchanged()?;
+        Ok(weights)
+    }
+
+    fn pack(
+        gguf: &Gguf,
+        spec: &ModelSpec,
+        pack: &impl Pack<Matrix = M, Vector = V>,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<ModelWeights<M, V>, Cause> {
         let bytes_total = gguf.tensors().iter().map(|tensor| tensor.range.len() as u64).sum();
         let done = LoadProgress { bytes_done: 0, bytes_total };
         let mut packer = Packer { gguf, pack, progress, done };
@@ -199,7 +219,7 @@ impl<P: Pack> Packer<'_, P> {
     fn vector(&mut self, name: &str) -> Result<P::Vector, Cause> {
         let tensor = find(self.gguf, name)?;
         let values = self.gguf.floats(&tensor.name, tensor.n_values())?;
-        let packed = self.pack.vector(values).map_err(|error| not_packed(name, &error))?;
+        let packed = self.pack.vector(values).map_err(|error| not_packed(tensor, &error))?;
         self.count(tensor)?;
         Ok(packed)
     }
@@ -209,10 +229,7 @@ impl<P: Pack> Packer<'_, P> {
         let &[n_in, n_out] = tensor.shape.as_slice() else {
             return Err(Cause::Malformed(format!("tensor `{name}.weight` is no matrix")));
         };
-        let raw = self.gguf.data(tensor);
-        let packed = self.pack.matrix(tensor.ty, raw, n_out, n_in);
-        let packed = packed.map_err(|error| not_packed(name, &error))?;
-        self.gguf.release(tensor);
+        let packed = self.pack.matrix(self.gguf, tensor, n_out, n_in)?;
         self.count(tensor)?;
         Ok(packed)
     }
@@ -231,6 +248,7 @@ fn find<'a>(gguf: &'a Gguf, name: &str) -> Result<&'a TensorInfo, Cause> {
     gguf.tensor(&format!("{name}.weight")).ok_or_else(missing)
 }
 
-fn not_packed(name: &str, error: &str) -> Cause {
-    Cause::Setup(format!("tensor `{name}.weight`: {error}"))
+/// A tensor that the arithmetic cannot have.
+pub(crate) fn not_packed(tensor: &TensorInfo, error: &str) -> Cause {
+    Cause::Setup(format!("tensor `{}`: {error}", tensor.name))
 }

@@ -36,7 +36,7 @@ pub const HEAVY: &[(&str, &[&str])] = &[
     ("clap", &["samovar"]),
     ("toml", &["samovar"]),
     ("directories", &["samovar"]),
-    ("memmap2", &["model", "store"]),
+    ("memmap2", &["store"]),
 ];
 
 /// Packages whose dependencies are all named here.

@@ -5,7 +5,6 @@ use crate::tree::File;
 /// Files that may contain `unsafe`, with the reason; a trailing `/` names a folder.
 pub const UNSAFE_FILES: &[(&str, &str)] = &[
     ("src-tauri/crates/kernels/", "SIMD, the worker pool, aligned memory"),
-    ("src-tauri/crates/model/src/mmap.rs", "the memory map of the weights"),
     ("src-tauri/src/allocator.rs", "a setting of the allocator, which std lacks"),
     ("src-tauri/src/desktop/macos.rs", "Objective-C, which only macOS speaks"),
     ("src-tauri/crates/store/src/free_space.rs", "the one call for free disk space, which std lacks"),

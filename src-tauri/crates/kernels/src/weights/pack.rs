@@ -1,30 +1,57 @@
 //! From the file's blocks, row by row, to packed tiles.
 #![allow(unsafe_code)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use super::layout::{Layout, TILE_ROWS};
 use crate::ggml::{GgmlType, scale_and_min_k};
 use crate::threads::{SharedMut, Threads};
 
-/// Fills `data`, zeroed, with the tiles of `raw`, whose rows are `row_bytes` long.
-pub(super) fn pack(
+/// What a thread reads at a time, unless a single tile's rows are more: it stays in the processor's cache.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Fills `data`, zeroed, with the tiles of a matrix of `n_rows` rows, `row_bytes` long each, that `read` gets: it fills
+/// a slice from a byte offset on.
+///
+/// # Errors
+/// The first thing that `read` says.
+pub(super) fn pack<E: Send>(
     threads: &Threads,
     ty: GgmlType,
-    raw: &[u8],
-    row_bytes: usize,
-    tile_bytes: usize,
+    (n_rows, row_bytes): (usize, usize),
+    read: impl Fn(usize, &mut [u8]) -> Result<(), E> + Sync,
     data: &mut [u8],
-) {
-    let n_tiles = data.len() / tile_bytes;
+) -> Result<(), E> {
+    let n_tiles = n_rows.div_ceil(TILE_ROWS);
+    let tile_bytes = data.len() / n_tiles;
     let tiles = SharedMut::new(data);
-    threads.for_each(n_tiles, 1, |range| {
-        for tile_idx in range {
-            // SAFETY: each tile is handed out once.
-            let tile = unsafe { tiles.range(tile_idx * tile_bytes..(tile_idx + 1) * tile_bytes) };
-            let first = tile_idx * TILE_ROWS * row_bytes;
-            let rows = &raw[first..raw.len().min(first + TILE_ROWS * row_bytes)];
-            pack_tile(ty, rows, row_bytes, tile);
+    let n_at_once = (PIECE_BYTES / (TILE_ROWS * row_bytes)).max(1);
+    // Guards the first error alone.
+    let failed: Mutex<Option<E>> = Mutex::new(None);
+    let has_failed = AtomicBool::new(false);
+    threads.for_each(n_tiles, n_at_once, |range| {
+        let mut rows = Vec::new();
+        for first_tile in range.clone().step_by(n_at_once) {
+            if has_failed.load(Ordering::Relaxed) {
+                return;
+            }
+            let last_tile = range.end.min(first_tile + n_at_once);
+            let (start, end) = (first_tile * TILE_ROWS, n_rows.min(last_tile * TILE_ROWS));
+            rows.resize((end - start) * row_bytes, 0);
+            if let Err(error) = read(start * row_bytes, &mut rows) {
+                has_failed.store(true, Ordering::Relaxed);
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                return;
+            }
+            for (tile_idx, rows) in (first_tile..last_tile).zip(rows.chunks(TILE_ROWS * row_bytes)) {
+                // SAFETY: each tile is handed out once.
+                let tile = unsafe { tiles.range(tile_idx * tile_bytes..(tile_idx + 1) * tile_bytes) };
+                pack_tile(ty, rows, row_bytes, tile);
+            }
         }
     });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 fn pack_tile(ty: GgmlType, rows: &[u8], row_bytes: usize, tile: &mut [u8]) {

@@ -52,3 +52,25 @@ fn what_is_not_whole_blocks_is_refused_with_its_cause() {
     assert_eq!(pack(GgmlType::F16, 2 * 3 * 5, 3, 5), None);
     assert_eq!(pack(GgmlType::F32, 4, usize::MAX, 2), shape(GgmlType::F32, usize::MAX, 2));
 }
+
+#[test]
+fn a_matrix_that_cannot_be_read_to_its_end_is_an_error_on_any_number_of_threads() {
+    let ty = GgmlType::Q8_0;
+    // Several pieces, with a ragged end.
+    let (n_out, n_in) = (1000, 1024);
+    let raw = vec![7; ty.bytes_of(n_out * n_in).unwrap()];
+    for n_threads in [1, 2, 4] {
+        let threads = Threads::new(n_threads);
+        for n_there in [0, 1, raw.len() / 2, raw.len() - 1, raw.len()] {
+            let read = |offset: usize, out: &mut [u8]| match raw[..n_there].get(offset..offset + out.len()) {
+                Some(bytes) => {
+                    out.copy_from_slice(bytes);
+                    Ok(())
+                }
+                None => Err("cut off"),
+            };
+            let packed = Weights::pack_from(&threads, (ty, n_out, n_in), raw.len(), read);
+            assert_eq!(packed.err(), (n_there < raw.len()).then_some("cut off"), "{n_there}");
+        }
+    }
+}

@@ -18,6 +18,11 @@ fn small() -> GgufWriter {
         .tensor_of("second", &[32, 2], 8, vec![7; 68])
 }
 
+/// The header of a file that has been read as a whole.
+fn parse(bytes: &[u8]) -> Result<Header, Cause> {
+    Ok(super::parse(bytes, bytes.len() as u64)?.expect("there is no more of it"))
+}
+
 fn refusal(bytes: &[u8]) -> String {
     match parse(bytes) {
         Ok(_) => panic!("it was accepted"),

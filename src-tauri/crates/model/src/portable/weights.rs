@@ -8,9 +8,11 @@ use candle_core::{Device, Module, Result, Tensor};
 use kernels::ggml::GgmlType;
 
 use super::one_line;
-use crate::weights::Pack;
+use crate::error::Cause;
+use crate::gguf::{Gguf, TensorInfo};
+use crate::weights::{Pack, not_packed};
 
-/// Tensors must start at multiples of this in the file: the widest number in a block of quantised values.
+/// A tensor's bytes must start at a multiple of this: the widest number in a block of quantised values.
 const ALIGNMENT: usize = 4;
 
 /// Puts tensors on a device.
@@ -27,16 +29,20 @@ impl Pack for DevicePack<'_> {
 
     fn matrix(
         &self,
-        ty: GgmlType,
-        raw: &[u8],
+        gguf: &Gguf,
+        tensor: &TensorInfo,
         n_out: usize,
         n_in: usize,
-    ) -> std::result::Result<Matrix, String> {
+    ) -> std::result::Result<Matrix, Cause> {
+        let raw = gguf.data(tensor)?;
+        // Every allocator of this size gives more than that; candle takes the bytes for numbers as they stand.
         let place = raw.as_ptr() as usize % ALIGNMENT;
-        if place != 0 && ty != GgmlType::F32 {
-            return Err(format!("lies {place} bytes beside a multiple of {ALIGNMENT} in the file"));
+        if place != 0 && tensor.ty != GgmlType::F32 {
+            let error = format!("lies {place} bytes beside a multiple of {ALIGNMENT} in memory");
+            return Err(not_packed(tensor, &error));
         }
-        self.put(ty, raw, (n_out, n_in)).map_err(|error| one_line(&error))
+        let put = self.put(tensor.ty, &raw, (n_out, n_in));
+        put.map_err(|error| not_packed(tensor, &one_line(&error)))
     }
 
     fn vector(&self, values: Vec<f32>) -> std::result::Result<Tensor, String> {

@@ -1,13 +1,14 @@
 //! Both real models: the same steps on a device and by the kernels, batched, in chunks, and through windows that
 //! close behind a sequence.
 
-use kernels::ggml::GgmlType;
 use scheduler::AttentionSpan;
 use scheduler::LogitsWanted;
 
 use super::sequence::{Blocks, Random, Sequence};
 use super::vectors::{GEMMA3, SMOLLM2, model_path, references};
 use super::*;
+use crate::error::Cause;
+use crate::gguf::TensorInfo;
 
 const N_BLOCKS: usize = 700;
 
@@ -31,8 +32,9 @@ impl Pack for FloatPack<'_> {
     type Matrix = Matrix;
     type Vector = Tensor;
 
-    fn matrix(&self, ty: GgmlType, raw: &[u8], n_out: usize, n_in: usize) -> Result<Matrix, String> {
-        self.0.matrix(ty, raw, n_out, n_in)?.in_floats().map_err(|error| one_line(&error))
+    fn matrix(&self, gguf: &Gguf, tensor: &TensorInfo, n_out: usize, n_in: usize) -> Result<Matrix, Cause> {
+        let matrix = self.0.matrix(gguf, tensor, n_out, n_in)?;
+        matrix.in_floats().map_err(|error| Cause::Setup(one_line(&error)))
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Tensor, String> {
