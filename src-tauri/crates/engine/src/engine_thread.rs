@@ -27,6 +27,7 @@ use crate::request::Refusal;
 use crate::sequence::Sequence;
 use crate::serving::Serving;
 use crate::stats::{DrainProgress, DrainReport, Stats, StoreCounts};
+use crate::windows::Windows;
 
 /// How often an idle engine thread gives a sign of life.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -89,18 +90,20 @@ pub(crate) fn spawn(config: EngineConfig, loader: Arc<dyn ModelLoader>) -> (Engi
     (handle, thread)
 }
 
-/// What the thread publishes. Only its owner writes the state, and only through `next`.
-struct Windows {
-    state: State,
-    state_sender: watch::Sender<State>,
-    stats: Stats,
-    stats_sender: watch::Sender<Stats>,
+/// Why nothing more can be had of what is loaded.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    /// The runner; a new one may do.
+    #[error("{0}")]
+    Worker(String),
+    /// The model: its weights, or what computes with them.
+    #[error("whatever it reads, it computes logits that are not finite: its weights are damaged")]
+    Model,
 }
 
-/// A thread that ends without a drain is seen to have ended.
-impl Drop for Windows {
-    fn drop(&mut self) {
-        self.state_sender.send_replace(State::Stopped);
+impl From<RunError> for Broken {
+    fn from(error: RunError) -> Broken {
+        Broken::Worker(error.to_string())
     }
 }
 
@@ -144,7 +147,7 @@ impl EngineThread {
                     );
                     resume_unwind(panic);
                 }
-                self.worker_failed(panic_text(panic.as_ref()));
+                self.worker_failed(Broken::Worker(panic_text(panic.as_ref())));
             }
         }
         self.say_goodbye();
@@ -153,15 +156,15 @@ impl EngineThread {
     fn turn(&mut self) {
         self.read_inbox();
         self.meet_deadline();
-        if let Err(error) = self.step() {
-            self.worker_failed(error.to_string());
+        if let Err(broken) = self.step() {
+            self.worker_failed(broken);
         }
         self.advance_drain();
         self.publish();
     }
 
     /// Compute something for every sequence that can go on.
-    fn step(&mut self) -> Result<(), RunError> {
+    fn step(&mut self) -> Result<(), Broken> {
         self.is_busy = false;
         self.is_held = false;
         let EngineThread { config, serving: Some(serving), ledger, windows, to_self, .. } = self else {
@@ -194,6 +197,10 @@ impl EngineThread {
         serving.run(&step)?;
         let now = config.clock.now();
         let sampled = serving.sample(&step, now.saturating_duration_since(began), now, ledger);
+        // Before anybody is told: one row may be its request's own fault, a model that computes no numbers is not.
+        if sampled.is_all_broken() && !serving.is_sound()? {
+            return Err(Broken::Model);
+        }
         serving.commit(&step, sampled, now, ledger);
         self.is_busy = true;
         Ok(())
@@ -358,7 +365,8 @@ impl EngineThread {
     }
 
     /// The pool is void and the runner not to be trusted: end everybody, and build a new one.
-    fn worker_failed(&mut self, text: String) {
+    fn worker_failed(&mut self, broken: Broken) {
+        let text = broken.to_string();
         let now = self.config.clock.now();
         self.ledger.totals.worker_failures += 1;
         self.is_busy = false;
@@ -384,7 +392,8 @@ impl EngineThread {
                 );
             }
         }
-        let may_rebuild = self.rebuilds.after_failure(now);
+        // The same file would give the same model: that is for a person to try.
+        let may_rebuild = matches!(broken, Broken::Worker(_)) && self.rebuilds.after_failure(now);
         match (&self.windows.state, may_rebuild) {
             (State::Failed { .. }, true) => {
                 if let Err(error) = self.begin_load() {
@@ -575,23 +584,6 @@ impl EngineThread {
                 _ => {}
             }
         }
-    }
-}
-
-impl Windows {
-    fn show(&mut self, serving: Option<&Serving>) {
-        self.stats.n_running = serving.map_or(0, Serving::n_running);
-        self.stats.n_waiting = serving.map_or(0, Serving::n_waiting);
-        self.stats.active = serving.map(Serving::active).unwrap_or_default();
-        self.stats.pool = serving.map(Serving::pool).unwrap_or_default();
-    }
-
-    /// A step is under way: it may take long.
-    fn step_begins(&mut self, now: Instant, serving: &Serving) {
-        self.stats.heartbeat = now;
-        self.show(Some(serving));
-        self.stats.step_started = Some(now);
-        self.stats_sender.send_replace(self.stats.clone());
     }
 }
 

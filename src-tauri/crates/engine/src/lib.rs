@@ -37,8 +37,10 @@ mod sampling;
 mod saving;
 mod sequence;
 mod serving;
+mod soundness;
 mod stats;
 mod step_budget;
+mod windows;
 
 pub use agents::{AgentInfo, Tier};
 pub use answers::EncodedPrompt;

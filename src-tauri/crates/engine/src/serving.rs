@@ -26,6 +26,7 @@ use crate::restoring::{Miss, Restoring};
 use crate::sampling::{CannotSample, Scratch};
 use crate::saving::Saving;
 use crate::sequence::{Sequence, Taken};
+use crate::soundness::is_sound;
 use crate::stats::{ActiveRequest, N_ACTIVE, PoolCounts};
 use crate::step_budget::StepBudget;
 
@@ -63,6 +64,14 @@ pub(crate) struct Sampled {
     broken: Vec<SeqId>,
     /// Sequences whose answers cannot go on within their format.
     stuck: Vec<(SeqId, ConstraintError)>,
+}
+
+impl Sampled {
+    /// Whether there was something to sample from, and none of it could be used.
+    pub(crate) fn is_all_broken(&self) -> bool {
+        let has_other = !self.tokens.is_empty() || !self.finished.is_empty() || !self.stuck.is_empty();
+        !self.broken.is_empty() && !has_other
+    }
 }
 
 impl Serving {
@@ -252,6 +261,14 @@ impl Serving {
             }
         }
         sampled
+    }
+
+    /// Whether the model computes numbers, after a step that gave none.
+    ///
+    /// # Errors
+    /// It computes nothing at all.
+    pub(crate) fn is_sound(&mut self) -> Result<bool, RunError> {
+        is_sound(&mut self.scheduler, self.runner.as_mut())
     }
 
     /// Book the step and end what is complete.

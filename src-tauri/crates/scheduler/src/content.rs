@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
+use crate::block_pool::Retention;
 use crate::hash::{BlockKey, ChainHash};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{CompletedBlock, FormerBlock, StoreMode};
 use crate::scheduler::Scheduler;
 use crate::sequence::block_at;
+use crate::step::{BlockTable, LogitsWanted, Row, Step};
 
 /// The addresses of a token sequence: its whole blocks in order, and the partial one after them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,6 +136,23 @@ impl Scheduler {
         let n_offered = offered.len();
         self.completed.extend(offered);
         n_offered
+    }
+
+    /// A step that reads `token` alone, in blocks that nobody holds; nothing of it is kept, and it has to run before
+    /// the scheduler is asked for anything else. `None` when there are no such blocks.
+    pub fn lone_step(&mut self, token: TokenId) -> Option<Step> {
+        let n_groups = self.cache.footprint.n_groups();
+        let blocks: Vec<BlockId> = std::iter::from_fn(|| self.cache.alloc()).take(n_groups).collect();
+        blocks.iter().for_each(|block| self.cache.pool.release(*block, Retention::OutOfReach));
+        let table = |block: &BlockId| BlockTable { first_block: 0, blocks: vec![*block] };
+        let row = Row {
+            seq: SeqId(u64::MAX),
+            tokens: vec![token],
+            start: 0,
+            tables: blocks.iter().map(table).collect(),
+            logits: LogitsWanted::Last,
+        };
+        (blocks.len() == n_groups).then(|| Step { copies: Vec::new(), rows: vec![row] })
     }
 
     /// The store no longer has these, which counted as saved: report those in the pool once more by

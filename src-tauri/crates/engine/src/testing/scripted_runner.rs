@@ -22,6 +22,8 @@ pub enum Script {
     Hash,
     /// This text, wherever the answer begins, and then the end of the turn.
     Says(String),
+    /// Nothing that is a number.
+    NotFinite,
 }
 
 impl Script {
@@ -36,6 +38,7 @@ impl Script {
 
     fn next(&self, tokens: &[TokenId]) -> TokenId {
         match self {
+            Script::NotFinite => 0,
             Script::Hash => 97 + (hash(tokens) % 26) as TokenId,
             Script::Says(text) => {
                 let text: Vec<TokenId> = text.bytes().map(TokenId::from).collect();
@@ -286,6 +289,9 @@ fn entry_bytes(token: TokenId, group_idx: usize, position: usize) -> [u8; ENTRY]
 
 /// The script's token is the likeliest; other letters follow, by a hash. A pool that is wrong says `#`.
 fn logits(script: &Script, tokens: Option<&[TokenId]>) -> Vec<f32> {
+    if *script == Script::NotFinite {
+        return vec![f32::NAN; N_VOCAB];
+    }
     let mut values = vec![-20.0; N_VOCAB];
     let Some(tokens) = tokens else {
         values[usize::from(b'#')] = 6.0;

@@ -4,7 +4,7 @@ use scheduler::SeqId;
 
 use super::house::*;
 use crate::testing::{Outcome as StepOutcome, Script, ScriptedModel, Steering};
-use crate::{After, EngineConfig, FailureCause, Refusal, State};
+use crate::{After, EngineConfig, FailureCause, Readiness, Refusal, State};
 
 async fn held() -> House {
     House::with(ScriptedModel::default(), Steering::holding_steps(), EngineConfig::default()).await
@@ -81,6 +81,62 @@ async fn a_row_that_is_not_finite_ends_alone_and_nobody_reuses_what_it_left() {
     let again = house.answer(greedy(prompt(2, 40), 9)).await;
     assert_eq!((again.usage.n_reused, again.tokens), (0, Script::Hash.answer(&prompt(2, 40), 9)));
     assert_eq!(house.answer(greedy(prompt(1, 40), 9)).await.usage.n_reused, 39);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_model_that_computes_no_numbers_is_not_ready_and_says_why_until_it_is_loaded_anew() {
+    for window in [None, Some(40)] {
+        let model = ScriptedModel { script: Script::NotFinite, window, ..ScriptedModel::default() };
+        let house = House::with(model, Steering::free(), EngineConfig::default()).await;
+        for n in 1..=2 {
+            let end = house.answer(greedy(prompt(1, 10), 9)).await.end;
+            assert_eq!(end, Err(Refusal::Fault { id: "r-10".to_owned() }));
+            let State::Failed { cause: FailureCause::Worker(cause) } = house.handle.state() else {
+                panic!("whoever is told of the fault finds the engine failed: {:?}", house.handle.state());
+            };
+            assert!(cause.contains("not finite"), "{cause}");
+            let now = std::time::Instant::now();
+            match crate::readiness(&house.handle.state(), &house.handle.stats(), now) {
+                Readiness::NotReady(not_ready) => assert_eq!(not_ready.reason(), "engine_failed"),
+                ready => panic!("{ready:?}"),
+            }
+            assert!(matches!(house.handle.try_permit(), Err(Refusal::Unavailable { state: "failed", .. })));
+            assert_eq!(house.steering.n_loads(), n, "no other copy of the same file would do better");
+            house.handle.load().await.unwrap();
+            house.reach("ready").await;
+        }
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_alone_in_its_step_whose_row_is_not_finite_is_its_own_fault() {
+    let house = held().await;
+    let stream = house.ask(greedy(prompt(2, 40), 9));
+    while house.steering.held_step().rows[0].tokens.len() > 1 {
+        house.steering.let_run();
+    }
+    house.steering.release(StepOutcome::NotFinite(0));
+    house.steering.free_steps();
+    assert_eq!(outcome(stream).await.end, Err(Refusal::Fault { id: "r-40".to_owned() }));
+    assert_eq!((house.handle.state().name(), house.steering.n_loads()), ("ready", 1));
+    let again = house.answer(greedy(prompt(2, 40), 9)).await;
+    assert_eq!((again.usage.n_reused, again.tokens), (0, Script::Hash.answer(&prompt(2, 40), 9)));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_model_that_computes_no_numbers_ends_everybody_who_runs_or_waits() {
+    let model = ScriptedModel { script: Script::NotFinite, ..ScriptedModel::default() };
+    let house = House::with(model, Steering::holding_steps(), EngineConfig::default()).await;
+    let streams = [1, 2, 3, 4, 5].map(|salt| house.ask(greedy(prompt(salt, 40), 9)));
+    house.steering.free_steps();
+    for stream in streams {
+        let end = outcome(stream).await.end;
+        assert!(matches!(end, Err(Refusal::Fault { .. } | Refusal::Unavailable { .. })), "{end:?}");
+    }
+    assert_eq!(house.handle.state().name(), "failed");
     house.close().await;
 }
 
