@@ -1,9 +1,13 @@
 //! The API key's file: one line that only its owner may read.
 
+use std::io::Read;
 use std::path::Path;
 
 /// Bytes that a key may have.
 const MAX_KEY_BYTES: usize = 512;
+
+/// Bytes that its file may have.
+const MAX_FILE_BYTES: u64 = 4096;
 
 /// Read the key.
 ///
@@ -20,10 +24,13 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
             return Err(fail(format!("others may use it (mode {mode:o}); chmod 600 it")));
         }
     }
-    if metadata.len() > 4096 {
+    if metadata.len() > MAX_FILE_BYTES {
         return Err(fail("it is too long for a key".to_owned()));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+    // A pipe is as good as a file: shells give keys that way. Not even that may be read without end.
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| fail(error.to_string()))?;
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
     let key = text.trim();
     if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(fail(format!("one line of 1 to {MAX_KEY_BYTES} visible ASCII characters is wanted")));

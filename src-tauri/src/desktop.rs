@@ -56,6 +56,7 @@ pub(crate) fn run(runtime: &Runtime, settings: Settings) -> ExitCode {
         Ok(logs) => logs,
         Err(line) => return fail(&line),
     };
+    logs.tell_trouble();
     let token = match settings.api_key_file.as_deref().map(api_key::read).transpose() {
         Ok(token) => token,
         Err(line) => return fail(&line),

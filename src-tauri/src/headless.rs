@@ -23,6 +23,7 @@ pub(crate) async fn serve(settings: Settings) -> ExitCode {
         Ok(logs) => logs,
         Err(line) => return fail(&line),
     };
+    logs.tell_trouble();
     let prepared = match Prepared::new(&settings).await {
         Ok(prepared) => prepared,
         Err(line) => return fail(&line),

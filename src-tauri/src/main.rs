@@ -27,6 +27,7 @@ mod memory;
 mod model_digest;
 mod model_file;
 mod settings;
+mod small_file;
 mod text_metadata;
 
 use std::process::ExitCode;

@@ -9,8 +9,13 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::small_file;
+
 /// Files that are remembered at most.
 const MAX_FILES: usize = 256;
+
+/// Bytes that such a list has at most, with room to spare.
+const MAX_LIST_BYTES: u64 = 1 << 20;
 
 /// A file changed less long ago may change again without its times showing it.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -28,7 +33,7 @@ impl DigestList {
 
     /// The digest of a file as it is now, if it is known.
     pub(crate) fn find(&self, file: &Metadata) -> Option<[u8; 32]> {
-        let list = fs::read_to_string(&self.path).ok()?;
+        let list = small_file::read_text(&self.path, MAX_LIST_BYTES).ok()?;
         let wanted = identity(file);
         let line = list.lines().rev().find_map(|line| line.strip_prefix(wanted.as_str()))?;
         parse(line.trim())
@@ -43,7 +48,7 @@ impl DigestList {
         if SystemTime::now().duration_since(changed).unwrap_or_default() < SETTLED {
             return Ok(());
         }
-        let old = fs::read_to_string(&self.path).unwrap_or_default();
+        let old = small_file::read_text(&self.path, MAX_LIST_BYTES).unwrap_or_default();
         let place = format!("{} {} ", file.dev(), file.ino());
         let others: Vec<&str> = old.lines().filter(|line| !line.starts_with(&place)).collect();
         let kept = &others[others.len().saturating_sub(MAX_FILES - 1)..];
@@ -52,7 +57,7 @@ impl DigestList {
         text += &format!("{}{hex}\n", identity(file));
         let temporary = self.path.with_extension("tmp");
         let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(small_file::OPEN_FLAGS);
         options.open(&temporary)?.write_all(text.as_bytes())?;
         fs::rename(&temporary, &self.path)
     }

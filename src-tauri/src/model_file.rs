@@ -33,6 +33,9 @@ pub(crate) fn find(wanted: Option<&str>, models: &Path) -> Result<PathBuf, Strin
     if as_path.is_dir() {
         return Err(format!("model {wanted} is a folder; a GGUF file is wanted"));
     }
+    if as_path.exists() {
+        return Err(format!("model {wanted} is no plain file; a GGUF file is wanted"));
+    }
     if !is_name {
         return Err(format!("model {wanted}: there is no such file"));
     }
@@ -56,7 +59,7 @@ fn names_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|entry| entry.ok().filter(|entry| entry.path().is_file())?.file_name().into_string().ok())
         .filter(|name| name.to_lowercase().ends_with(".gguf"))
         .collect();
     names.sort();

@@ -10,14 +10,19 @@ pub(crate) mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::small_file;
 use flags::Flags;
-use folders::Folders;
+use folders::{Folders, NOWHERE};
 use keys::{KEYS, Key};
 use values::{Amount, Device, Kernels, Switch};
+
+/// Bytes of a settings file at most.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Everything that can be set, parsed and bounded.
 #[derive(Debug)]
@@ -143,9 +148,6 @@ pub(crate) enum SettingsError {
         /// What it may be.
         cause: String,
     },
-    /// No home folder, so no place for data.
-    #[error("this user has no home folder: say where data goes with --data-dir or SAMOVAR_DATA_DIR")]
-    NoHome,
 }
 
 impl SettingsError {
@@ -183,7 +185,8 @@ impl Settings {
             .map(PathBuf::from);
         let folders = match data_dir {
             Some(dir) => Folders::under(&std::path::absolute(&dir).unwrap_or(dir)),
-            None => Folders::of_this_user().ok_or(SettingsError::NoHome)?,
+            // What would lie there is done without: it is no condition for serving.
+            None => Folders::of_this_user().unwrap_or_else(|| Folders::under(Path::new(NOWHERE))),
         };
         let file = read_file(&folders.settings_file)?;
         Settings::resolve(Layers { flags, environment, file, folders })
@@ -311,9 +314,12 @@ struct SettingsFile {
 
 fn read_file(path: &Path) -> Result<Option<SettingsFile>, SettingsError> {
     let fail = |cause: String| SettingsError::File { path: path.to_owned(), cause };
-    let bytes = match std::fs::read(path) {
+    let bytes = match small_file::read(path, MAX_FILE_BYTES) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        // Below something that is no folder there is nothing either.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(fail(format!("cannot be read: {error}"))),
     };
     let text = String::from_utf8(bytes).map_err(|_| fail("is not UTF-8 text".to_owned()))?;

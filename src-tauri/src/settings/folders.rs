@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
 
+/// The folder of a user who has none: nothing can be made there.
+pub(crate) const NOWHERE: &str = "/dev/null/no-home";
+
 /// The folders of one installation. Two servers with two data folders never meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Folders {
