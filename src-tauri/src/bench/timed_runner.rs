@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use engine::{LoadProgress, Loaded, ModelLoader};
-use scheduler::{BlockId, KvLayout, LentBlock, Logits, ModelCacheSpec, ModelRunner, RunError, Step};
+use scheduler::{
+    BlockId, BlockPart, KvLayout, LentBlock, Logits, ModelCacheSpec, ModelRunner, RunError, Step,
+};
 
 /// One forward pass.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +79,18 @@ impl ModelRunner for TimedRunner {
 
     fn export_block(&mut self, block: BlockId, out: &mut [u8]) -> Result<(), RunError> {
         self.inner.export_block(block, out)
+    }
+
+    fn part_bytes(&self, part: BlockPart) -> usize {
+        self.inner.part_bytes(part)
+    }
+
+    fn export_part(&mut self, block: BlockId, part: BlockPart, out: &mut [u8]) -> Result<(), RunError> {
+        self.inner.export_part(block, part, out)
+    }
+
+    fn import_part(&mut self, block: BlockId, part: BlockPart, bytes: &[u8]) -> Result<(), RunError> {
+        self.inner.import_part(block, part, bytes)
     }
 
     fn lend_block(&mut self, block: BlockId) -> Option<LentBlock> {

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use scheduler::{BlockKey, KvLayout, ModelRunner, Restore, RestoreBlock, Scheduler, SeqId};
+use scheduler::{BlockKey, BlockPart, KvLayout, ModelRunner, Restore, RestoreBlock, Scheduler, SeqId};
 use store::{BlockBytes, BlockRecord, BlockStore, MissReason, Wanted};
 
 use crate::command::Command;
@@ -203,13 +203,17 @@ impl Restoring {
             while n_left > 0
                 && let Some((wanted, found)) = arrival.blocks.pop_front()
             {
+                let part = BlockPart { group_idx: wanted.key.group_idx, n_tokens: wanted.tokens.len() };
+                let n_part = runner.part_bytes(part);
                 // Its hash leads to it, and its tokens prove it.
                 let is_it = |record: &BlockRecord| {
                     record.key == self.names.stored(&wanted.key) && record.tokens == wanted.tokens
                 };
                 let record = found.and_then(|record| match record {
                     record if record.fingerprint != self.fingerprint => Err(MissReason::Foreign),
-                    record if is_it(&record) && record.bytes.len() == self.block_bytes => Ok(record),
+                    record if is_it(&record) && [self.block_bytes, n_part].contains(&record.bytes.len()) => {
+                        Ok(record)
+                    }
                     _ => Err(MissReason::Corrupt),
                 });
                 let imported = record.and_then(|record| {
@@ -218,7 +222,11 @@ impl Restoring {
                     if record.bytes.is_lent() {
                         return Ok(());
                     }
-                    runner.import_block(wanted.block, &record.bytes).map_err(|error| {
+                    let imported = match record.bytes.len() == self.block_bytes {
+                        true => runner.import_block(wanted.block, &record.bytes),
+                        false => runner.import_part(wanted.block, part, &record.bytes),
+                    };
+                    imported.map_err(|error| {
                         tracing::warn!(%error, "a stored block could not be put into the pool");
                         MissReason::Io
                     })

@@ -3,8 +3,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use scheduler::{BlockKey, CompletedBlock, KvLayout, ModelRunner, Scheduler, SeqId, StoreMode};
-use store::{BlockRecord, BlockStore, SaveReason, StoreEvent};
+use scheduler::{BlockKey, BlockPart, CompletedBlock, KvLayout, ModelRunner, Scheduler, SeqId, StoreMode};
+use store::{BlockBytes, BlockRecord, BlockStore, SaveReason, StoreEvent};
 
 use crate::key_names::KeyNames;
 
@@ -94,8 +94,19 @@ impl Saving {
         // A sequence that is gone completes nothing any more.
         self.unwanted.retain(|id| scheduler.state(*id).is_some());
         while let Some((block, reason)) = self.waiting.pop_front() {
-            let mut bytes = self.store.buffer(self.block_bytes);
-            if let Err(error) = runner.export_block(block.block, &mut bytes) {
+            let n_tokens = block.tokens.len();
+            let (bytes, exported) = if n_tokens == block_tokens {
+                let mut bytes = self.store.buffer(self.block_bytes);
+                let exported = runner.export_block(block.block, &mut bytes);
+                (bytes, exported)
+            } else {
+                // Of a tail only what its tokens take: most conversations' last block has few.
+                let part = BlockPart { group_idx: block.key.group_idx, n_tokens };
+                let mut bytes = vec![0; runner.part_bytes(part)];
+                let exported = runner.export_part(block.block, part, &mut bytes);
+                (BlockBytes::from(bytes), exported)
+            };
+            if let Err(error) = exported {
                 // Not saved is a miss later on, never a wrong answer.
                 tracing::warn!(%error, "a block could not be read from the pool and is not saved");
                 scheduler.mark_saved(&block.key);

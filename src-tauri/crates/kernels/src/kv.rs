@@ -29,6 +29,7 @@ pub use quantise::hadamard;
 pub use store::{KeyInput, store_kv};
 
 pub mod arena;
+pub mod part;
 pub(crate) mod quantise;
 pub(crate) mod store;
 

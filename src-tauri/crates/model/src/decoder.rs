@@ -4,9 +4,12 @@
 //! cache while the layer's weights come from the third. Chunks follow each other in token order: a token's keys
 //! are in the pool before any later token asks for them, and the cut changes no bits.
 
+use std::ops::Range;
+
 use kernels::activations::{Activations, Form, RmsNorm, Rounding};
 use kernels::isa::Isa;
 use kernels::kv::KvArena;
+use kernels::kv::part::ranges_of;
 use kernels::matmul::{Epilogue, matmul};
 use kernels::ops::{self, Rope, RopeTable};
 use kernels::threads::Threads;
@@ -90,6 +93,11 @@ impl Decoder {
         if !batch.wanted.is_empty() {
             self.project(&batch.wanted, logits);
         }
+    }
+
+    /// The bytes of a block of these layers that hold its first `n_tokens` tokens.
+    pub(crate) fn part(&self, layers: &[usize], n_tokens: usize) -> Vec<Range<usize>> {
+        layers.iter().flat_map(|&layer| ranges_of(&self.layers[layer].kv, n_tokens)).collect()
     }
 
     fn embed(&mut self, batch: &Batch<'_>) {

@@ -16,7 +16,7 @@ use crate::weights::LayerWeights;
 /// A layer: its weights and what else of it does not change from step to step.
 pub(crate) struct Layer {
     weights: LayerWeights,
-    kv: KvLayer,
+    pub(crate) kv: KvLayer,
     group_idx: usize,
     pub(crate) rope_idx: usize,
     attention: AttentionParams,

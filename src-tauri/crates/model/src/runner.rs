@@ -1,13 +1,16 @@
 //! [`CpuRunner`]: a decoder and the KV pool that it works on, behind the scheduler's interface.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 use kernels::activations::Rounding;
 use kernels::isa::Isa;
 use kernels::kv::KvArena;
+use kernels::kv::part::{gather, scatter};
 use kernels::threads::Threads;
-use scheduler::{BlockId, KvDtype, KvLayout, LentBlock, Logits, ModelCacheSpec, ModelRunner, RunError, Step};
+use scheduler::{
+    BlockId, BlockPart, KvDtype, KvLayout, LentBlock, Logits, ModelCacheSpec, ModelRunner, RunError, Step,
+};
 
 use crate::batch::{self, Batch, FlatStep};
 use crate::decoder::{CHUNK_TOKENS, Cpu, Decoder};
@@ -140,6 +143,17 @@ impl CpuRunner {
     fn check_block(&self, block: BlockId, n_bytes: usize) -> Result<(), RunError> {
         check_block(block, n_bytes, self.arena.n_blocks(), self.layout.block_bytes)
     }
+
+    /// Where a part's bytes are in a block; none of a group or of more tokens than there are.
+    fn part(&self, part: BlockPart) -> Vec<Range<usize>> {
+        let group = self.layout.groups.get(part.group_idx);
+        let group = group.filter(|_| part.n_tokens <= self.layout.block_tokens);
+        group.map_or_else(Vec::new, |group| self.decoder.part(&group.layers, part.n_tokens))
+    }
+
+    fn check_part(&self, block: BlockId, ranges: &[Range<usize>], n_bytes: usize) -> Result<(), RunError> {
+        check_block(block, n_bytes, self.arena.n_blocks(), ranges.iter().map(Range::len).sum())
+    }
 }
 
 impl ModelRunner for CpuRunner {
@@ -169,6 +183,24 @@ impl ModelRunner for CpuRunner {
     fn export_block(&mut self, block: BlockId, out: &mut [u8]) -> Result<(), RunError> {
         self.check_block(block, out.len())?;
         out.copy_from_slice(self.arena.block(block.idx()));
+        Ok(())
+    }
+
+    fn part_bytes(&self, part: BlockPart) -> usize {
+        self.part(part).iter().map(Range::len).sum()
+    }
+
+    fn export_part(&mut self, block: BlockId, part: BlockPart, out: &mut [u8]) -> Result<(), RunError> {
+        let ranges = self.part(part);
+        self.check_part(block, &ranges, out.len())?;
+        gather(self.arena.block(block.idx()), &ranges, out);
+        Ok(())
+    }
+
+    fn import_part(&mut self, block: BlockId, part: BlockPart, bytes: &[u8]) -> Result<(), RunError> {
+        let ranges = self.part(part);
+        self.check_part(block, &ranges, bytes.len())?;
+        scatter(bytes, &ranges, self.arena.block_mut(block.idx()));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use common::load_with;
 use common::sequence::{Blocks, Random, Sequence};
 use common::vectors::{GEMMA3, SMOLLM2, references};
 use model::{CpuRunner, PoolSize};
-use scheduler::{KvDtype, Logits, LogitsWanted, ModelRunner, Step};
+use scheduler::{BlockPart, KvDtype, Logits, LogitsWanted, ModelRunner, Step};
 
 /// The baseline: the hash of each position's logits.
 struct Baseline {
@@ -128,11 +128,28 @@ fn check_moved(model: &str, name: &str, kv_dtype: KvDtype, n_tokens: usize) {
     let moved_at = n_tokens - 30;
     advance(&mut first, &mut sequences, &[moved_at], &mut here, &baselines);
 
-    let mut bytes = vec![0; layout.block_bytes];
-    for block in sequences[0].tables.iter_mut().flat_map(|table| &mut table.blocks) {
-        first.export_block(*block, &mut bytes).unwrap();
-        *block = there.take();
-        second.import_block(*block, &bytes).unwrap();
+    let token_bytes = layout.block_bytes / layout.block_tokens;
+    for (group_idx, table) in sequences[0].tables.iter_mut().enumerate() {
+        for (idx, block) in table.blocks.iter_mut().enumerate() {
+            let start = (table.first_block + idx) * layout.block_tokens;
+            let part = BlockPart { group_idx, n_tokens: (moved_at - start).min(layout.block_tokens) };
+            let is_whole = part.n_tokens == layout.block_tokens;
+            let to = there.take();
+            // What the part does not have is what somebody else left, which need not be numbers.
+            second.import_block(to, &vec![0xff; layout.block_bytes]).unwrap();
+            if is_whole {
+                let mut bytes = vec![0; layout.block_bytes];
+                first.export_block(*block, &mut bytes).unwrap();
+                second.import_block(to, &bytes).unwrap();
+            } else {
+                let mut bytes = vec![0; first.part_bytes(part)];
+                assert!(bytes.len() <= part.n_tokens * token_bytes, "a part costs what its tokens take");
+                first.export_part(*block, part, &mut bytes).unwrap();
+                second.import_part(to, part, &bytes).unwrap();
+                assert!(second.import_part(to, part, &bytes[1..]).is_err());
+            }
+            *block = to;
+        }
     }
     for n in [1, 1, 1, 7, 20] {
         advance(&mut second, &mut sequences, &[n], &mut there, &baselines);

@@ -10,6 +10,15 @@ use crate::step::{Logits, Step};
 /// The bytes of a block of the pool, on loan.
 pub type LentBlock = Box<dyn DerefMut<Target = [u8]> + Send + Sync>;
 
+/// The first tokens of a block that is not full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockPart {
+    /// The layer group whose block it is.
+    pub group_idx: usize,
+    /// How many tokens.
+    pub n_tokens: usize,
+}
+
 /// Executes steps against a KV pool that it owns.
 ///
 /// The engine drives it from one thread. Two implementations exist: the real one in `model`,
@@ -36,6 +45,29 @@ pub trait ModelRunner: Send {
     /// # Errors
     /// The block does not exist or `out` has another length.
     fn export_block(&mut self, block: BlockId, out: &mut [u8]) -> Result<(), RunError>;
+
+    /// Bytes of a part of a block: as many as its tokens take, or those of a whole block where the runner keeps no
+    /// parts.
+    fn part_bytes(&self, _part: BlockPart) -> usize {
+        self.layout().block_bytes
+    }
+
+    /// Copy the bytes of a part of a block out of the pool; `out` is [`ModelRunner::part_bytes`] long.
+    ///
+    /// # Errors
+    /// The block does not exist or `out` has another length.
+    fn export_part(&mut self, block: BlockId, _part: BlockPart, out: &mut [u8]) -> Result<(), RunError> {
+        self.export_block(block, out)
+    }
+
+    /// Copy bytes that [`ModelRunner::export_part`] gave back into a block; what the part does not have is left as it
+    /// is.
+    ///
+    /// # Errors
+    /// The block does not exist or `bytes` has another length.
+    fn import_part(&mut self, block: BlockId, _part: BlockPart, bytes: &[u8]) -> Result<(), RunError> {
+        self.import_block(block, bytes)
+    }
 
     /// Lend a block of the pool for a thread of the caller's to fill with what [`ModelRunner::export_block`] gave.
     /// Until it is dropped, no step and no transfer may touch that block. `None` where the pool is not memory that
