@@ -268,3 +268,114 @@ fn check_a_deleted_agent(model: &str) {
     assert!(again.cached_tokens < n_shared as u64, "{again:?}");
     assert_eq!(again.text, gone.text);
 }
+
+/// A completion in the name of an agent.
+fn complete_as(server: &Samovar, agent: &str, prompt: &serde_json::Value, max_tokens: usize) {
+    let body = json!({"prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": true});
+    let answer = server.post_with("/v1/completions", &[("x-session-id", agent)], &body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// What is said to be saved of an agent, and how many tokens it has.
+fn saved_of(server: &Samovar, agent: &str) -> (u64, u64) {
+    let shown = server.get(&format!("/v1/agents/{agent}")).json();
+    (shown["saved_tokens"].as_u64().unwrap(), shown["tokens"].as_u64().unwrap())
+}
+
+fn wait_until_saved(server: &Samovar, agent: &str) -> u64 {
+    eventually("all of the agent is said to be saved", || {
+        let (saved, all) = saved_of(server, agent);
+        (saved == all).then_some(all)
+    })
+}
+
+#[test]
+fn a_store_whose_files_were_removed_or_cut_writes_them_again_and_says_what_is_true() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 3] = [
+        ("segments removed", |data| segments(data).iter().for_each(|path| fs::remove_file(path).unwrap())),
+        ("segments emptied", |data| segments(data).iter().for_each(|path| fs::write(path, b"").unwrap())),
+        ("the folder removed", |data| fs::remove_dir_all(data.join("store")).unwrap()),
+    ];
+    for (what, harm) in harms {
+        let server = Setup::new(SMOLLM2).ready();
+        complete_as(&server, "tea", &json!(prose(31, 200)), 4);
+        let n_tokens = wait_until_saved(&server, "tea");
+        harm(server.data());
+        // What another says makes the store look at what it has; what the pool has of the first is written again.
+        complete_as(&server, "coffee", &json!(prose(32, 40)), 4);
+        wait_until_saved(&server, "coffee");
+        eventually("the files are there again", || {
+            let folder = fs::read_dir(server.data().join("store/segments")).ok()?;
+            let n_bytes: u64 = folder.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum();
+            // Of 23,040 bytes a token.
+            (n_bytes > 20_000 * n_tokens).then_some(())
+        });
+        assert_eq!(wait_until_saved(&server, "tea"), n_tokens, "{what}");
+        server.signal("KILL");
+        let setup = server.again();
+        drop(server);
+        let server = setup.ready();
+        assert_eq!(saved_of(&server, "tea"), (n_tokens, n_tokens), "{what}");
+        let again = complete(&server, &prose(31, 200), 4);
+        assert!(again.cached_tokens >= again.whole_blocks(), "{what}: {again:?}");
+    }
+}
+
+#[test]
+fn a_file_of_a_terabyte_of_nothing_in_the_stores_folder_costs_no_conversation() {
+    let server = Setup::new(SMOLLM2).ready();
+    complete_as(&server, "tea", &json!(prose(33, 200)), 4);
+    let n_tokens = wait_until_saved(&server, "tea");
+    let setup = stopped(server);
+    for name in ["store/film", "store/segments/film"] {
+        fs::File::create(setup.data().join(name)).unwrap().set_len(1 << 40).unwrap();
+    }
+    let server = setup.ready();
+    complete_as(&server, "coffee", &json!(prose(34, 200)), 4);
+    wait_until_saved(&server, "coffee");
+    assert_eq!(saved_of(&server, "tea"), (n_tokens, n_tokens));
+    assert_eq!(metric(&server, "samovar_store_evicted_blocks_total"), 0.0);
+}
+
+#[test]
+fn a_named_request_of_four_tokens_costs_about_what_its_bytes_are() {
+    let server = Setup::new(SMOLLM2).ready();
+    complete_as(&server, "tea", &json!([504, 1575, 282, 4649]), 1);
+    let n_tokens = wait_until_saved(&server, "tea");
+    let setup = stopped(server);
+    // 23,040 bytes a token; segment, manifest, lock and meter take a few file-system blocks.
+    let n_bytes = disk_bytes(setup.data());
+    assert!((4..=5).contains(&n_tokens) && n_bytes < 23_040 * n_tokens + 40_000, "{n_bytes} for {n_tokens}");
+    let server = setup.ready();
+    assert_eq!(saved_of(&server, "tea"), (n_tokens, n_tokens));
+    let body = json!({"prompt": [504, 1575, 282, 4649, 275, 253], "max_tokens": 8, "temperature": 0});
+    let warm = Answer::of(&server.post("/v1/completions", &body));
+    assert!(warm.cached_tokens >= 4, "{warm:?}");
+    let cold = Answer::of(&Setup::new(SMOLLM2).ready().post("/v1/completions", &body));
+    assert_eq!((cold.cached_tokens, cold.text), (0, warm.text));
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_made_keeps_nobody_from_serving() {
+    for store in ["on", "off"] {
+        let setup = Setup::new(SMOLLM2);
+        let file = setup.data().join("file");
+        fs::write(&file, b"").unwrap();
+        let folder = file.join("data").display().to_string();
+        let server = setup.with("--data-dir", &folder).with("--store", store).ready();
+        assert!(!complete(&server, "Once upon", 4).text.is_empty());
+        let said = server.stderr();
+        assert!(said.contains("there is no log file") && said.contains(&folder), "{said}");
+    }
+}
+
+#[test]
+fn what_logs_say_is_for_their_owner_alone() {
+    let server = Samovar::ready();
+    let logs = server.data().join("logs");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let files: Vec<PathBuf> = fs::read_dir(&logs).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!files.is_empty() && mode(&logs) == 0o700, "{files:?}");
+    files.iter().for_each(|path| assert_eq!(mode(path), 0o600, "{}", path.display()));
+}
