@@ -33,6 +33,7 @@ mod rebuilds;
 mod record;
 mod request;
 mod restoring;
+mod sampled;
 mod sampling;
 mod saving;
 mod sequence;

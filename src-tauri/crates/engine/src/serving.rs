@@ -10,7 +10,6 @@ use scheduler::{
     SchedulerConfig, SeqId, Step, StoreMode, SubmitError, TokenId,
 };
 use store::{AgentManifest, MissReason, Origin, SaveCandidate, StoreEvent};
-use text::ConstraintError;
 
 use crate::agents::manifest_of;
 use crate::answers::Answers;
@@ -23,6 +22,7 @@ use crate::ledger::Ledger;
 use crate::loader::{Loaded, ModelCard};
 use crate::request::Refusal;
 use crate::restoring::{Miss, Restoring};
+use crate::sampled::Sampled;
 use crate::sampling::{CannotSample, Scratch};
 use crate::saving::Saving;
 use crate::sequence::{Sequence, Taken};
@@ -53,25 +53,6 @@ pub(crate) struct Serving {
     /// Whether the store was asked to hurry.
     pub(crate) is_hurrying: bool,
     config: EngineConfig,
-}
-
-/// What sampling made of a step.
-#[derive(Default)]
-pub(crate) struct Sampled {
-    tokens: Vec<(SeqId, TokenId)>,
-    finished: Vec<(SeqId, FinishReason)>,
-    /// Sequences whose logits cannot be sampled from.
-    broken: Vec<SeqId>,
-    /// Sequences whose answers cannot go on within their format.
-    stuck: Vec<(SeqId, ConstraintError)>,
-}
-
-impl Sampled {
-    /// Whether there was something to sample from, and none of it could be used.
-    pub(crate) fn is_all_broken(&self) -> bool {
-        let has_other = !self.tokens.is_empty() || !self.finished.is_empty() || !self.stuck.is_empty();
-        !self.broken.is_empty() && !has_other
-    }
 }
 
 impl Serving {
