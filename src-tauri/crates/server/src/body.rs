@@ -4,67 +4,62 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
 use futures_util::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::body_budget::{BodyBudget, Share};
 use crate::config::HttpLimits;
 use crate::errors::ApiError;
 use crate::fields::Fields;
-
-/// How much memory the bodies of all requests may take together, in units of [`UNIT`].
-#[derive(Debug)]
-pub(crate) struct BodyBudget(Arc<Semaphore>);
-
-/// Bytes of one unit of the budget.
-const UNIT: usize = 1024;
-
-impl BodyBudget {
-    pub(crate) fn new(limits: &HttpLimits) -> BodyBudget {
-        // At least one body must fit, or it would wait for ever.
-        let bytes = limits.all_bodies_bytes.max(limits.body_bytes);
-        BodyBudget(Arc::new(Semaphore::new(bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS))))
-    }
-}
 
 /// A whole body, and its share of the budget.
 #[derive(Debug)]
 pub(crate) struct WholeBody {
     pub(crate) bytes: Bytes,
-    _share: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 /// Read a body to its end.
 ///
 /// # Errors
-/// 413 beyond the limit, 408 when it takes too long, 400 when it breaks off.
+/// 413 beyond the limit, 408 when it takes too long, or stops while others want its room, 503 when there is no room,
+/// 400 when it breaks off.
 pub(crate) async fn read(
     body: Body,
     limits: &HttpLimits,
-    budget: &BodyBudget,
+    budget: &Arc<BodyBudget>,
 ) -> Result<WholeBody, ApiError> {
     let announced = body.size_hint();
     if announced.lower() > limits.body_bytes as u64 {
         discard(body, limits).await;
         return Err(ApiError::body_too_large(limits.body_bytes));
     }
-    // A body of unknown length may turn out to be as long as any.
-    let most =
-        announced.upper().map_or(limits.body_bytes, |upper| upper.min(limits.body_bytes as u64) as usize);
-    let units = u32::try_from(most.div_ceil(UNIT)).unwrap_or(u32::MAX);
-
     let reading = async {
-        let share =
-            Arc::clone(&budget.0).acquire_many_owned(units).await.map_err(|_| ApiError::body_timeout())?;
+        let mut share = budget.open();
         let mut stream = body.into_data_stream();
-        let mut whole = Vec::with_capacity(announced.exact().map_or(0, |exact| exact as usize));
-        while let Some(chunk) = stream.next().await {
+        let mut whole = Vec::new();
+        loop {
+            let next = tokio::select! {
+                biased;
+                why = share.told() => return Err(why),
+                next = stream.next() => next,
+            };
+            let Some(chunk) = next else { break };
             let chunk = chunk.map_err(|_| ApiError::bad_request("the body broke off"))?;
             if whole.len() + chunk.len() > limits.body_bytes {
+                drop((whole, share));
                 discard(Body::from_stream(stream), limits).await;
                 return Err(ApiError::body_too_large(limits.body_bytes));
             }
+            if let Err(why) = share.grow(chunk.len()).await {
+                drop((whole, chunk, share));
+                discard(Body::from_stream(stream), limits).await;
+                return Err(why);
+            }
+            // What a client announces is no reason to set memory aside, and a process that gets none must not end.
+            whole.try_reserve(chunk.len()).map_err(|_| ApiError::no_room_for_body())?;
             whole.extend_from_slice(&chunk);
         }
+        share.close()?;
         Ok(WholeBody { bytes: whole.into(), _share: share })
     };
     timeout(limits.body_timeout, reading).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
@@ -77,7 +72,7 @@ pub(crate) async fn read(
 pub(crate) async fn must_be_empty(
     body: Body,
     limits: &HttpLimits,
-    budget: &BodyBudget,
+    budget: &Arc<BodyBudget>,
 ) -> Result<(), ApiError> {
     let body = read(body, limits, budget).await?;
     if body.bytes.is_empty() { Ok(()) } else { Fields::of_body(&body.bytes)?.finish() }
@@ -152,13 +147,142 @@ mod tests {
         assert_eq!(read(never, &LIMITS, &budget).await.unwrap_err().status, 408);
     }
 
+    /// As many bytes as are sent, one chunk each, for as long as the sender lives.
+    fn sent(limit: usize) -> (tokio::sync::mpsc::Sender<Bytes>, Body) {
+        let (sender, receiver) = tokio::sync::mpsc::channel(limit);
+        let chunks = stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|chunk| (Ok::<_, Infallible>(chunk), receiver))
+        });
+        (sender, Body::from_stream(chunks))
+    }
+
+    const BIG: HttpLimits = HttpLimits { body_bytes: 4 << 20, all_bodies_bytes: 8 << 20, ..LIMITS };
+
+    type Reading = tokio::task::JoinHandle<Result<WholeBody, ApiError>>;
+
+    fn begin(body: Body, budget: &Arc<BodyBudget>) -> Reading {
+        let budget = Arc::clone(budget);
+        tokio::spawn(async move { read(body, &BIG, &budget).await })
+    }
+
+    async fn status(reading: Reading) -> u16 {
+        reading.await.unwrap().map_or_else(|error| error.status.as_u16(), |_| 200)
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn bodies_beyond_the_common_budget_wait_for_their_share() {
-        let limits = HttpLimits { body_bytes: 4096, all_bodies_bytes: 4096, ..LIMITS };
-        let budget = BodyBudget::new(&limits);
-        let first = read(chunks(&["first"]), &limits, &budget).await.unwrap();
-        assert_eq!(read(chunks(&["second"]), &limits, &budget).await.unwrap_err().status, 408);
+    async fn a_body_that_has_announced_much_and_brought_nothing_holds_nobody_up() {
+        let budget = BodyBudget::new(&BIG);
+        let mut stalled = Vec::new();
+        for _ in 0..100 {
+            let (sender, body) = sent(1);
+            stalled.push((sender, begin(body, &budget)));
+        }
+        tokio::task::yield_now().await;
+        let before = tokio::time::Instant::now();
+        assert_eq!(status(begin(Body::from(vec![b'x'; 4 << 20]), &budget)).await, 200);
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_stop_nearly_full_give_way_to_others_and_bodies_that_go_on_do_not() {
+        let budget = BodyBudget::new(&BIG);
+        let mut stalled = Vec::new();
+        for _ in 0..2 {
+            let (sender, body) = sent(1);
+            let reading = begin(body, &budget);
+            sender.send(vec![b'x'; (4 << 20) - 100_000].into()).await.unwrap();
+            stalled.push((sender, reading));
+        }
+        // This one stays within what is left, and goes on.
+        let (going, body) = sent(1);
+        let goes_on = begin(body, &budget);
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            going.send(vec![b'y'; 30_000].into()).await.unwrap();
+        }
+        let before = tokio::time::Instant::now();
+        assert_eq!(status(begin(Body::from(vec![b'z'; 1 << 20]), &budget)).await, 200);
+        assert_eq!(before.elapsed(), Duration::ZERO, "who has stopped gives way at once");
+        drop(going);
+        assert_eq!(status(goes_on).await, 200);
+        // One was enough.
+        let mut ends = Vec::new();
+        for (sender, reading) in stalled {
+            drop(sender);
+            ends.push(status(reading).await);
+        }
+        ends.sort_unstable();
+        assert_eq!(ends, [200, 408]);
+        assert!(budget.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_gives_way_too() {
+        let budget = BodyBudget::new(&BIG);
+        let (sender, body) = sent(1);
+        let reading = begin(body, &budget);
+        sender.send(vec![b'x'; (4 << 20) - 1_000].into()).await.unwrap();
+        let dripping = tokio::spawn(async move {
+            while sender.send(Bytes::from_static(b".")).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let whole = read(Body::from(vec![b'z'; 4 << 20]), &BIG, &budget).await.unwrap();
+        assert_eq!(status(begin(Body::from(vec![b'z'; 100_000]), &budget)).await, 200);
+        assert_eq!(status(reading).await, 408);
+        dripping.await.unwrap();
+        drop(whole);
+        assert!(budget.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_all_wait_for_each_other_come_to_an_end() {
+        let budget = BodyBudget::new(&BIG);
+        let mut all = Vec::new();
+        for _ in 0..4 {
+            let (sender, body) = sent(1);
+            all.push((sender, begin(body, &budget)));
+        }
+        // Half of each is in: the room is used up, and nobody has stopped.
+        for _ in 0..2 {
+            for (sender, _) in &all {
+                sender.send(vec![b'x'; 1 << 20].into()).await.unwrap();
+            }
+        }
+        let mut readings = Vec::new();
+        for (sender, reading) in all {
+            let rest = tokio::spawn(async move {
+                for _ in 0..2 {
+                    // One that is sent away is read no more.
+                    let _ = sender.send(vec![b'x'; 1 << 20].into()).await;
+                }
+            });
+            readings.push((rest, reading));
+        }
+        let mut ends = Vec::new();
+        for (rest, reading) in readings {
+            ends.push(status(reading).await);
+            rest.await.unwrap();
+        }
+        assert_eq!(ends[0], 200, "the first that came is never sent away: {ends:?}");
+        assert!(ends.iter().all(|end| [200, 503].contains(end)) && ends.contains(&503), "{ends:?}");
+        assert!(budget.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_waits_for_room_that_whole_ones_have() {
+        let budget = BodyBudget::new(&BIG);
+        let whole = || read(Body::from(vec![b'x'; 4 << 20]), &BIG, &budget);
+        let (first, second) = (whole().await.unwrap(), whole().await.unwrap());
+        let waiting = begin(Body::from("third"), &budget);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(!waiting.is_finished());
         drop(first);
-        assert_eq!(read(chunks(&["third"]), &limits, &budget).await.unwrap().bytes, "third");
+        assert_eq!(waiting.await.unwrap().unwrap().bytes, "third");
+        // For ever it does not.
+        let _third = whole().await.unwrap();
+        assert_eq!(status(begin(Body::from("fourth"), &budget)).await, 408);
+        drop(second);
     }
 }

@@ -1,28 +1,33 @@
 //! The server's life: bound before anything else starts, serving until the engine has stopped.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use engine::{EngineHandle, State};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::config::{ConfigError, HttpLimits, ServerConfig};
+use crate::config::{ConfigError, ServerConfig};
+use crate::connection::{serve_connection, until};
 use crate::guard::Guard;
 use crate::port_holder::port_holder;
 use crate::router::{App, router};
+use crate::seats::Seats;
 
 /// How long connections may take to end once the engine has stopped.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Free ports that are tried until both loopbacks have one.
+const N_TRIES: usize = 16;
 
 /// Where a server begins.
 #[derive(Debug)]
@@ -31,7 +36,8 @@ pub struct Server;
 /// A server that listens and does not answer yet. Clients that connect now are answered once it serves.
 #[derive(Debug)]
 pub struct Bound {
-    listener: TcpListener,
+    /// One for each address that the host's name stands for.
+    listeners: Vec<TcpListener>,
     address: SocketAddr,
     config: ServerConfig,
     since: Instant,
@@ -84,12 +90,12 @@ impl Server {
         {
             return Err(ConfigError::OpenToTheNetwork(open.ip().to_string()).into());
         }
-        let listener = listen(&addresses).await?;
+        let listeners = listen(&config.host, &addresses).await?;
         let address =
-            listener.local_addr().map_err(|source| BindError::Io { address: addresses[0], source })?;
+            listeners[0].local_addr().map_err(|source| BindError::Io { address: addresses[0], source })?;
         // The lists are checked now, so that a bad entry ends the start and not the first request.
         Guard::new(&config, address)?;
-        Ok(Bound { listener, address, config, since })
+        Ok(Bound { listeners, address, config, since })
     }
 }
 
@@ -103,8 +109,7 @@ impl Bound {
     ///
     /// The listener closes last: as long as the engine drains, new clients are told so.
     pub async fn serve(self, engine: EngineHandle) {
-        let Bound { listener, address, config, since } = self;
-        let limits = config.limits;
+        let Bound { listeners, address, config, since } = self;
         let stopped = stopped(&engine);
         let app = match App::new(config, address, engine, since) {
             Ok(app) => Arc::new(app),
@@ -113,7 +118,7 @@ impl Bound {
         };
         let router = router(Arc::clone(&app));
         tokio::select! {
-            () = serve(listener, &router, limits, stopped) => {}
+            () = serve(listeners, &app, &router, stopped) => {}
             () = app.history.keep(&app.engine) => {}
         }
     }
@@ -121,6 +126,10 @@ impl Bound {
 
 /// The addresses of the configured host; never empty.
 async fn resolve(config: &ServerConfig) -> Result<Vec<SocketAddr>, BindError> {
+    if is_localhost(&config.host) {
+        // Not every resolver knows both of its addresses.
+        return Ok(vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.port)]);
+    }
     let host = config.host.trim_start_matches('[').trim_end_matches(']');
     let failed = |source| BindError::Host { host: config.host.clone(), source };
     let addresses: Vec<SocketAddr> = lookup_host((host, config.port)).await.map_err(failed)?.collect();
@@ -130,8 +139,39 @@ async fn resolve(config: &ServerConfig) -> Result<Vec<SocketAddr>, BindError> {
     Ok(addresses)
 }
 
+/// Listen on the first address that the system gives; of `localhost` on both loopbacks, since nobody knows which of them
+/// a client takes.
+async fn listen(host: &str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
+    if !is_localhost(host) {
+        return Ok(vec![listen_on_first(addresses).await?]);
+    }
+    let port = addresses[0].port();
+    let on = |ip: IpAddr, port| async move { listen_on_first(&[SocketAddr::new(ip, port)]).await };
+    // A free port of one loopback may be taken on the other.
+    for _ in 0..N_TRIES {
+        let first = match on(Ipv4Addr::LOCALHOST.into(), port).await {
+            Err(BindError::Io { .. }) => return Ok(vec![on(Ipv6Addr::LOCALHOST.into(), port).await?]),
+            first => first?,
+        };
+        let picked = first.local_addr().map_or(port, |address| address.port());
+        match on(Ipv6Addr::LOCALHOST.into(), picked).await {
+            Ok(second) => return Ok(vec![first, second]),
+            Err(BindError::PortInUse { .. }) if port == 0 => {}
+            Err(error @ BindError::PortInUse { .. }) => return Err(error),
+            // This machine has no IPv6.
+            Err(_) => return Ok(vec![first]),
+        }
+    }
+    Err(BindError::PortInUse { port, holder: None })
+}
+
+/// The name that stands for both loopbacks.
+fn is_localhost(host: &str) -> bool {
+    host.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+}
+
 /// Listen on the first address that the system gives.
-async fn listen(addresses: &[SocketAddr]) -> Result<TcpListener, BindError> {
+async fn listen_on_first(addresses: &[SocketAddr]) -> Result<TcpListener, BindError> {
     let mut first_error = None;
     for &address in addresses {
         let source = match TcpListener::bind(address).await {
@@ -165,82 +205,58 @@ fn stopped(engine: &EngineHandle) -> watch::Receiver<bool> {
     receiver
 }
 
-/// Wait until it turns true.
-async fn until(stopped: &mut watch::Receiver<bool>) {
-    // An error means that the engine is gone, which comes to the same. The guard that `wait_for` returns is a lock
-    // and must not live on.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// Accept until `stopped`, then let go of the listener and give the connections [`LAST_WORDS`].
+/// Accept until `stopped`, then let go of the listeners and give the connections [`LAST_WORDS`].
 async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
+    app: &Arc<App>,
     router: &Router,
-    limits: HttpLimits,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let seats = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+    let most_files = getrlimit(Resource::Nofile).current.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    let seats = Seats::new(app.config.limits.connections, most_files);
     let mut connections = JoinSet::new();
     loop {
-        let accepted = async {
-            // The semaphore is never closed; a connection beyond the bound waits in the system's queue.
-            let seat = Arc::clone(&seats).acquire_owned().await.ok();
-            (listener.accept().await, seat)
-        };
-        let (stream, seat) = tokio::select! {
+        let accepted = tokio::select! {
             () = until(&mut stopped) => break,
             Some(_) = connections.join_next() => continue,
-            (accepted, seat) = accepted => match accepted {
-                Ok((stream, _)) => (stream, seat),
-                Err(error) => {
-                    // Of a client that gave up, or no file descriptor left: neither ends the server.
-                    tracing::warn!(%error, "a connection was not accepted");
-                    sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
+            accepted = accept(&listeners) => accepted,
         };
-        let connection = serve_connection(stream, router.clone(), limits, stopped.clone());
-        connections.spawn(async move {
-            connection.await;
-            drop(seat);
-        });
+        match accepted {
+            Ok(stream) => {
+                let (app, router, stopped) = (Arc::clone(app), router.clone(), stopped.clone());
+                connections.spawn(serve_connection(stream, app, router, seats.admit(), stopped));
+            }
+            Err(error) => {
+                // Of a client that gave up, or no file descriptor left: neither ends the server.
+                tracing::warn!(%error, "a connection was not accepted");
+                let has_no_file = matches!(
+                    error.raw_os_error().map(Errno::from_raw_os_error),
+                    Some(Errno::MFILE | Errno::NFILE)
+                );
+                if has_no_file {
+                    seats.give_way();
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
     }
-    drop(listener);
+    drop(listeners);
     let all_ended = async { while connections.join_next().await.is_some() {} };
     if timeout(LAST_WORDS, all_ended).await.is_err() {
         tracing::info!(n_connections = connections.len(), "connections were cut at the end");
     }
 }
 
-/// One client's connection, to its end.
-async fn serve_connection(
-    stream: TcpStream,
-    router: Router,
-    limits: HttpLimits,
-    mut stopped: watch::Receiver<bool>,
-) {
-    // Without this a token's frame waits for the acknowledgement of the one before.
-    let _ = stream.set_nodelay(true);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        // The outer bounds: hyper answers what exceeds them with a bare 431 and closes. The guard's own bounds
-        // lie within them and are answered in the API's shape.
-        .max_headers(limits.headers.saturating_add(64))
-        .max_buf_size((2 * (limits.header_bytes + limits.target_bytes)).max(64 << 10))
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = until(&mut stopped) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke off");
-    }
+/// The next connection to any of the listeners.
+async fn accept(listeners: &[TcpListener]) -> io::Result<TcpStream> {
+    poll_fn(|cx| {
+        let next = listeners.iter().find_map(|listener| match listener.poll_accept(cx) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        });
+        next.map_or(Poll::Pending, |accepted| Poll::Ready(accepted.map(|(stream, _)| stream)))
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -283,6 +299,31 @@ mod tests {
         });
         assert!(with_key.await.is_ok());
         assert!(bind(|config| config.host = "localhost".into()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn localhost_is_both_loopbacks_at_one_port() {
+        let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+        for host in ["localhost", "LocalHost", "localhost."] {
+            let bound = bind(|config| config.host = host.into()).await.unwrap();
+            let port = bound.address().port();
+            assert_eq!(bound.address(), SocketAddr::from(([127, 0, 0, 1], port)), "{host}");
+            assert!(TcpStream::connect(("127.0.0.1", port)).await.is_ok());
+            assert_eq!(TcpStream::connect(("::1", port)).await.is_ok(), has_ipv6, "{host}");
+        }
+        let one = bind(|config| config.host = "127.0.0.1".into()).await.unwrap();
+        assert_eq!(one.listeners.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_somebody_holds_on_either_loopback_is_in_use() {
+        for taken in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(holder) = std::net::TcpListener::bind(taken) else { continue };
+            let port = holder.local_addr().unwrap().port();
+            let error =
+                bind(|config| (config.host, config.port) = ("localhost".into(), port)).await.unwrap_err();
+            assert!(matches!(error, BindError::PortInUse { .. }), "{taken}: {error}");
+        }
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ pub struct ServerConfig {
     pub port: u16,
     /// Names allowed in the Host header besides the loopback ones: `name` (any port) or `name:port`.
     pub allowed_hosts: Vec<String>,
-    /// Origins allowed besides the app's own, `scheme://host[:port]`.
+    /// Origins allowed besides the app's own, `scheme://host[:port]`; with a key also `null`, `file://` and `scheme://*`.
     pub allowed_origins: Vec<String>,
     /// What clients must show; absent = nobody is asked.
     pub api_key: Option<ApiKey>,
@@ -26,6 +26,8 @@ pub struct ServerConfig {
     pub version: String,
     /// Names in a request's `model` that mean the loaded model besides its id, for example its file's name.
     pub model_aliases: Vec<String>,
+    /// The same as patterns, in which `*` stands for any text.
+    pub model_patterns: Vec<String>,
     /// How tokens are chosen where a request does not say.
     pub sampling: Sampling,
 }
@@ -35,7 +37,8 @@ pub struct ServerConfig {
 pub struct HttpLimits {
     /// Bytes of a body; more is a 413.
     pub body_bytes: usize,
-    /// Bytes of all bodies in memory together; a body waits for its share.
+    /// Bytes of all bodies in memory together. A body waits for its share, and one whose client stops sending gives way
+    /// meanwhile with a 408.
     pub all_bodies_bytes: usize,
     /// How long a body may take; longer is a 408.
     pub body_timeout: Duration,
@@ -45,9 +48,11 @@ pub struct HttpLimits {
     pub header_bytes: usize,
     /// Bytes of a request's target; more is a 414.
     pub target_bytes: usize,
-    /// How long a head may take, and how long a connection may be idle between two; then it is closed.
+    /// How long a head may take, and how long a connection may be idle between two, while there is room; then it is
+    /// closed.
     pub header_timeout: Duration,
-    /// Connections at a time; more wait to be accepted.
+    /// Requests in flight at a time; more get 503, but health is always answered. Of connections there are a few more,
+    /// and the one that has been idle longest gives way to a new one.
     pub connections: usize,
 }
 
@@ -78,6 +83,7 @@ impl Default for ServerConfig {
             drain_timeout: Duration::from_secs(30),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model_aliases: Vec::new(),
+            model_patterns: Vec::new(),
             sampling: Sampling::default(),
         }
     }
@@ -90,8 +96,11 @@ pub enum ConfigError {
     #[error("allowed host `{0}` is neither `name` nor `name:port`")]
     AllowedHost(String),
     /// An entry of `allowed_origins`.
-    #[error("allowed origin `{0}` is not of the form `scheme://host[:port]`")]
+    #[error("allowed origin `{0}` is neither `scheme://host[:port]`, `scheme://*`, `file://` nor `null`")]
     AllowedOrigin(String),
+    /// An entry of `allowed_origins` that strangers' pages can have.
+    #[error("allowed origin `{0}` means pages of anybody, so it needs an API key: set api_key_file too")]
+    OriginNeedsKey(String),
     /// An API key.
     #[error("an API key must have 1 to 512 visible ASCII characters and no spaces")]
     ApiKey,

@@ -1,8 +1,9 @@
 //! What every request passes on its way in and every response on its way out.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -16,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::access_log::AccessEntry;
 use crate::body::discard;
+use crate::connection::Turn;
 use crate::errors::ApiError;
 use crate::guard::{Guard, is_health};
 use crate::request_id::{X_REQUEST_ID, header_value, request_id};
@@ -31,7 +33,14 @@ pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Ne
     head.extensions.insert(Arc::clone(&entry));
 
     let (origin, verdict) = judge(&app.guard, &head);
+    // Health is answered also when all seats are taken, and what is refused needs none.
+    let turn = head.extensions.get::<Arc<Turn>>().filter(|_| !is_health(head.uri.path()));
+    let is_full = matches!(verdict, Ok(Verdict::HandOn)) && turn.is_some_and(|turn| !turn.sit_down());
     let mut response = match verdict {
+        Ok(Verdict::HandOn) if is_full => {
+            discard(body, &app.config.limits).await;
+            ApiError::no_seat().into_response()
+        }
         Ok(Verdict::HandOn) => next.run(Request::from_parts(head, body)).await,
         Ok(Verdict::Preflight) => preflight(&head.headers),
         Err(error) => {
@@ -55,6 +64,43 @@ pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Ne
     response.map(|body| Body::new(entry.follow(body)))
 }
 
+/// The answer to bytes that are no request, which hyper refuses with `bare`, a head of its own: as any refusal it gets
+/// an id, the API's shape, a line in the log and its count.
+pub(crate) fn no_request(app: &App, status: StatusCode, bare: &[u8]) -> Bytes {
+    let limits = &app.config.limits;
+    let error = match status {
+        StatusCode::URI_TOO_LONG => ApiError::target_too_long(limits.target_bytes),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ApiError::headers_too_large(format!(
+            "more than {} header fields or {} bytes of them",
+            limits.headers, limits.header_bytes
+        )),
+        _ => ApiError::bad_request("what came is no request of HTTP/1.1"),
+    };
+    let id = request_id(None);
+    let method = Method::from_bytes(b"UNKNOWN").unwrap_or_default();
+    let entry = AccessEntry::new(id.clone(), &method, "unmatched".to_owned(), false);
+    let body = error.body().to_string();
+    app.http_counts.count(entry.method(), entry.route(), status);
+    entry.answered(&error.into_response());
+
+    let bare = String::from_utf8_lossy(bare);
+    let mut lines = bare.split("\r\n");
+    let mut head = lines.next().unwrap_or_default().to_owned();
+    // Of hyper's fields its date is kept; what it says of length and connection comes with ours.
+    let date = lines.find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("date:")));
+    if let Some(line) = date {
+        let _ = write!(head, "\r\n{line}");
+    }
+    let _ = write!(
+        head,
+        "\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n{X_REQUEST_ID}: {}\r\n\
+         {X_CONTENT_TYPE_OPTIONS}: nosniff\r\n\r\n{body}",
+        body.len(),
+        id.0
+    );
+    head.into()
+}
+
 enum Verdict {
     HandOn,
     Preflight,
@@ -63,8 +109,11 @@ enum Verdict {
 /// The guard's checks in order, and the origin to answer to as soon as it is known to be allowed:
 /// the app's own window must be able to read a 401.
 fn judge(guard: &Guard, head: &Parts) -> (Option<HeaderValue>, Result<Verdict, ApiError>) {
-    let origin =
-        guard.check_size(head).and_then(|()| guard.check_host(head)).and_then(|()| guard.check_origin(head));
+    let origin = guard
+        .check_size(head)
+        .and_then(|()| guard.check_once(head))
+        .and_then(|()| guard.check_host(head))
+        .and_then(|()| guard.check_origin(head));
     let origin = match origin {
         Ok(origin) => origin,
         Err(error) => return (None, Err(error)),
@@ -76,7 +125,10 @@ fn judge(guard: &Guard, head: &Parts) -> (Option<HeaderValue>, Result<Verdict, A
     {
         return (origin, Ok(Verdict::Preflight));
     }
-    let rest = guard.check_key(head).and_then(|()| guard.check_content_type(head));
+    let rest = guard
+        .check_key(head)
+        .and_then(|()| guard.check_content_type(head))
+        .and_then(|()| guard.check_encoding(head));
     (origin, rest.map(|()| Verdict::HandOn))
 }
 

@@ -93,6 +93,26 @@ impl ApiError {
         )
     }
 
+    /// All seats are taken by requests in flight.
+    pub(crate) fn no_seat() -> ApiError {
+        let message = "too many requests are in flight; try again shortly";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", "too_many_requests_in_flight", message)
+            .retry(Some(Duration::from_secs(1)))
+    }
+
+    /// A body that has stopped while others want the room that it has.
+    pub(crate) fn body_too_slow() -> ApiError {
+        let message = "the body came too slowly while others waited for room";
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, INVALID, "request_timeout", message)
+    }
+
+    /// More bodies at a time than there is memory for.
+    pub(crate) fn no_room_for_body() -> ApiError {
+        let message = "too many large requests arrive at the same time; try again shortly";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", "too_many_bodies", message)
+            .retry(Some(Duration::from_secs(1)))
+    }
+
     /// More than one request may bring.
     pub(crate) fn body_too_large(limit: usize) -> ApiError {
         let message = format!("the body is larger than {limit} bytes");
@@ -115,6 +135,12 @@ impl ApiError {
     pub(crate) fn not_json() -> ApiError {
         let message = "a body must come with content-type: application/json";
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_media_type", message)
+    }
+
+    /// A body that is compressed, or coded otherwise for its way.
+    pub(crate) fn encoded(field: &str, plain: &str) -> ApiError {
+        let message = format!("a body is taken as it is: send it without {field}, or with {field}: {plain}");
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_encoding", message)
     }
 
     /// A Host or Origin that is not on the list.

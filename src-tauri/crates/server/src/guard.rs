@@ -6,7 +6,10 @@
 
 use std::net::SocketAddr;
 
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN,
+    TRANSFER_ENCODING,
+};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
 
@@ -20,11 +23,19 @@ const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// Origins of the app's own window.
 const APP_ORIGINS: [&str; 2] = ["tauri://localhost", "http://tauri.localhost"];
 
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// Fields that decide who may do what: one that comes twice could mean either.
+const AT_MOST_ONCE: [HeaderName; 6] =
+    [ORIGIN, AUTHORIZATION, CONTENT_TYPE, X_API_KEY, SEC_FETCH_SITE, SEC_FETCH_MODE];
+
 /// The lists, the key and the bounds.
 #[derive(Debug)]
 pub(crate) struct Guard {
     hosts: Vec<Authority>,
-    origins: Vec<String>,
+    origins: Vec<AllowedOrigin>,
     key: Option<ApiKey>,
     limits: HttpLimits,
 }
@@ -57,10 +68,16 @@ impl Guard {
             hosts.push(Authority::parse(entry).ok_or_else(|| ConfigError::AllowedHost(entry.clone()))?);
         }
 
-        let mut origins: Vec<String> = APP_ORIGINS.iter().map(|origin| (*origin).to_owned()).collect();
-        origins.extend(LOOPBACK_NAMES.iter().map(|name| format!("http://{name}:{}", address.port())));
+        let own = APP_ORIGINS.iter().map(|origin| (*origin).to_owned());
+        let own = own.chain(LOOPBACK_NAMES.iter().map(|name| format!("http://{name}:{}", address.port())));
+        let mut origins: Vec<AllowedOrigin> = own.map(AllowedOrigin::One).collect();
         for entry in &config.allowed_origins {
-            origins.push(parse_origin(entry).ok_or_else(|| ConfigError::AllowedOrigin(entry.clone()))?);
+            let origin =
+                AllowedOrigin::parse(entry).ok_or_else(|| ConfigError::AllowedOrigin(entry.clone()))?;
+            if origin.means_many_pages() && config.api_key.is_none() {
+                return Err(ConfigError::OriginNeedsKey(entry.clone()));
+            }
+            origins.push(origin);
         }
         Ok(Guard { hosts, origins, key: config.api_key.clone(), limits: config.limits })
     }
@@ -86,6 +103,17 @@ impl Guard {
         Ok(())
     }
 
+    /// That no field comes twice that decides something.
+    ///
+    /// # Errors
+    /// 400.
+    pub(crate) fn check_once(&self, head: &Parts) -> Result<(), ApiError> {
+        match AT_MOST_ONCE.iter().find(|name| head.headers.get_all(*name).iter().nth(1).is_some()) {
+            Some(name) => Err(ApiError::bad_request(format!("a request has at most one {name} header"))),
+            None => Ok(()),
+        }
+    }
+
     /// That the request was meant for us by name.
     ///
     /// # Errors
@@ -99,7 +127,10 @@ impl Guard {
         let in_target = head.uri.authority().map(axum::http::uri::Authority::as_str);
         for name in host.to_str().ok().into_iter().chain(in_target) {
             if !Authority::parse(name).is_some_and(|sent| self.hosts.iter().any(|ours| ours.admits(&sent))) {
-                let message = format!("host '{}' is not on the list of allowed hosts", shorten(name));
+                let message = format!(
+                    "host '{}' is not on the list of allowed hosts; the setting allow_host (--allow-host) adds to it",
+                    shorten(name)
+                );
                 return Err(ApiError::forbidden("host_not_allowed", message));
             }
         }
@@ -109,20 +140,23 @@ impl Guard {
         }
     }
 
-    /// The origin to answer to, if the request has one and it is on the list. Call after [`Guard::check_host`].
+    /// The origin to answer to, if the request has one and it is on the list. Call after [`Guard::check_once`] and
+    /// [`Guard::check_host`].
     ///
     /// # Errors
     /// 403 for a page of another site.
     pub(crate) fn check_origin(&self, head: &Parts) -> Result<Option<HeaderValue>, ApiError> {
         let Some(origin) = head.headers.get(ORIGIN) else {
-            return if is_embedded_by_another_site(&head.headers) {
-                Err(ApiError::forbidden("origin_not_allowed", "pages of other sites may not load this"))
+            return if comes_from_another_site(head) {
+                let message = "pages of other sites may not load this, unless the setting allow_origin \
+                               (--allow-origin) names theirs";
+                Err(ApiError::forbidden("origin_not_allowed", message))
             } else {
                 Ok(None)
             };
         };
         let text = origin.to_str().unwrap_or("null");
-        let listed = self.origins.iter().any(|ours| ours == text);
+        let listed = self.origins.iter().any(|ours| ours.admits(text));
         // A page that this server sent, reached through a port forward or a proxy under an allowed name.
         let same = head.headers.get(HOST).and_then(|host| host.to_str().ok()).is_some_and(|host| {
             text.split_once("://")
@@ -131,7 +165,10 @@ impl Guard {
         if listed || same {
             return Ok(Some(origin.clone()));
         }
-        let message = format!("origin '{}' is not on the list of allowed origins", shorten(text));
+        let message = format!(
+            "origin '{}' is not on the list of allowed origins; the setting allow_origin (--allow-origin) adds to it",
+            shorten(text)
+        );
         Err(ApiError::forbidden("origin_not_allowed", message))
     }
 
@@ -148,11 +185,25 @@ impl Guard {
             let (scheme, token) = value.as_bytes().split_at_checked(7)?;
             scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
         });
-        let x_api_key = head.headers.get("x-api-key").map(HeaderValue::as_bytes);
+        let x_api_key = head.headers.get(X_API_KEY).map(HeaderValue::as_bytes);
         // Both are always compared, so that the time does not tell which was right.
         let by_bearer = bearer.is_some_and(|token| key.matches(token));
         let by_header = x_api_key.is_some_and(|token| key.matches(token));
         if by_bearer | by_header { Ok(()) } else { Err(ApiError::unauthorized()) }
+    }
+
+    /// That a body comes as it is, not compressed.
+    ///
+    /// # Errors
+    /// 415.
+    pub(crate) fn check_encoding(&self, head: &Parts) -> Result<(), ApiError> {
+        for (name, plain) in [(CONTENT_ENCODING, "identity"), (TRANSFER_ENCODING, "chunked")] {
+            let values = head.headers.get_all(&name);
+            if values.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(plain.as_bytes())) {
+                return Err(ApiError::encoded(name.as_str(), plain));
+            }
+        }
+        Ok(())
     }
 
     /// That a body says it is JSON. Together with the Origin list this keeps "simple" cross-site requests out:
@@ -205,22 +256,62 @@ impl Authority {
     }
 }
 
-/// An origin as browsers write it.
-fn parse_origin(text: &str) -> Option<String> {
-    let text = text.to_ascii_lowercase();
-    let (scheme, rest) = text.split_once("://")?;
-    let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-    (scheme_fits && Authority::parse(rest).is_some()).then(|| text.clone())
+/// An entry of the list of origins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum AllowedOrigin {
+    /// As browsers write it.
+    One(String),
+    /// What pages have that no other site can be told from: files, and frames in a sandbox.
+    Nameless(&'static str),
+    /// All of a scheme, such as an editor's own.
+    Scheme(String),
 }
 
-/// Whether a browser says that a page of another site loads this as an image, a script or the like.
-/// Following a link (`navigate`) is fine.
-fn is_embedded_by_another_site(headers: &HeaderMap) -> bool {
-    let is = |name: &str, values: &[&str]| {
-        headers.get(name).is_some_and(|value| values.iter().any(|text| value.as_bytes() == text.as_bytes()))
+impl AllowedOrigin {
+    /// `scheme://host[:port]`, `null`, `file://` or `scheme://*`.
+    fn parse(text: &str) -> Option<AllowedOrigin> {
+        let text = text.to_ascii_lowercase();
+        if let Some(nameless) = ["null", "file://"].into_iter().find(|nameless| *nameless == text) {
+            return Some(AllowedOrigin::Nameless(nameless));
+        }
+        let (scheme, rest) = text.split_once("://")?;
+        let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+        match rest {
+            _ if !scheme_fits => None,
+            "*" => Some(AllowedOrigin::Scheme(format!("{scheme}://"))),
+            _ => Authority::parse(rest).map(|_| AllowedOrigin::One(text.clone())),
+        }
+    }
+
+    /// Whether pages of strangers can have it, so that only a key tells who is who.
+    fn means_many_pages(&self) -> bool {
+        !matches!(self, AllowedOrigin::One(_))
+    }
+
+    fn admits(&self, sent: &str) -> bool {
+        match self {
+            AllowedOrigin::One(ours) => ours == sent,
+            AllowedOrigin::Nameless(ours) => *ours == sent,
+            AllowedOrigin::Scheme(ours) => {
+                sent.strip_prefix(ours.as_str()).is_some_and(|rest| !rest.is_empty())
+            }
+        }
+    }
+}
+
+/// Whether a browser says that a page of another site loads this as an image, a script or the like, or sends a form.
+/// Following a link (`navigate` with GET) is fine. A site that this server has not heard of is another.
+fn comes_from_another_site(head: &Parts) -> bool {
+    let is = |name: HeaderName, values: &[&str]| {
+        head.headers
+            .get(name)
+            .map(|value| values.iter().any(|text| value.as_bytes().eq_ignore_ascii_case(text.as_bytes())))
     };
-    is("sec-fetch-site", &["cross-site", "same-site"]) && !is("sec-fetch-mode", &["navigate"])
+    let is_another = is(SEC_FETCH_SITE, &["same-origin", "none"]) == Some(false);
+    let follows_a_link =
+        matches!(head.method, Method::GET | Method::HEAD) && is(SEC_FETCH_MODE, &["navigate"]) == Some(true);
+    is_another && !follows_a_link
 }
 
 /// Paths that need no key.
@@ -372,11 +463,117 @@ mod tests {
     #[test]
     fn pages_of_other_sites_cannot_embed_what_they_cannot_read_but_links_work() {
         let guard = guard(|_| {});
-        let load = |site: &str, mode: &str| {
-            guard.check_origin(&head("/", &[("sec-fetch-site", site), ("sec-fetch-mode", mode)])).is_ok()
+        let load = |method: &str, site: &str, mode: &str| {
+            let mut head = head("/", &[("sec-fetch-site", site), ("sec-fetch-mode", mode)]);
+            head.method = method.parse().unwrap();
+            guard.check_origin(&head).is_ok()
         };
-        assert!(!load("cross-site", "no-cors") && !load("same-site", "no-cors"));
-        assert!(load("cross-site", "navigate") && load("same-origin", "no-cors") && load("none", "navigate"));
+        for (method, site, mode, passes) in [
+            ("GET", "cross-site", "no-cors", false),
+            ("GET", "same-site", "no-cors", false),
+            ("GET", "Cross-Site", "no-cors", false),
+            ("GET", "a-new-word", "no-cors", false),
+            ("GET", "", "no-cors", false),
+            ("GET", "cross-site", "navigate", true),
+            ("HEAD", "cross-site", "Navigate", true),
+            ("POST", "cross-site", "navigate", false),
+            ("DELETE", "same-site", "navigate", false),
+            ("OPTIONS", "cross-site", "navigate", false),
+            ("POST", "same-origin", "cors", true),
+            ("POST", "none", "navigate", true),
+            ("GET", "same-origin", "no-cors", true),
+        ] {
+            assert_eq!(load(method, site, mode), passes, "{method} {site} {mode}");
+        }
+        let bare = head("/", &[("sec-fetch-site", "cross-site")]);
+        assert!(guard.check_origin(&bare).is_err());
+    }
+
+    #[test]
+    fn what_decides_something_comes_once() {
+        let guard = guard(|_| {});
+        for name in [
+            "origin",
+            "Origin",
+            "authorization",
+            "x-api-key",
+            "content-type",
+            "sec-fetch-site",
+            "sec-fetch-mode",
+        ] {
+            let error = guard.check_once(&head("/", &[(name, "a"), (name, "b")])).unwrap_err();
+            assert_eq!(error.status, 400);
+            assert!(error.message.contains(&name.to_lowercase()), "{}", error.message);
+            assert!(guard.check_once(&head("/", &[(name, "a"), (name, "a")])).is_err(), "{name}");
+            assert!(guard.check_once(&head("/", &[(name, "a"), ("accept", "b"), ("accept", "c")])).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_setting_that_would_allow_it() {
+        let guard = guard(|_| {});
+        let host = guard.check_host(&head("/", &[("host", "box.lan")])).unwrap_err();
+        assert!(host.message.contains("box.lan") && host.message.contains("allow_host"), "{}", host.message);
+        for headers in [
+            &[("host", "localhost"), ("origin", "https://a.example")][..],
+            &[("host", "localhost"), ("sec-fetch-site", "cross-site")],
+        ] {
+            let origin = guard.check_origin(&head("/", headers)).unwrap_err();
+            assert!(origin.message.contains("allow_origin"), "{}", origin.message);
+        }
+    }
+
+    #[test]
+    fn pages_without_a_name_and_whole_schemes_can_be_allowed_with_a_key_only() {
+        let entries = ["null", "file://", "vscode-webview://*", "NULL", "chrome-extension://*"];
+        for entry in entries {
+            let config = ServerConfig { allowed_origins: vec![entry.into()], ..ServerConfig::default() };
+            let error = Guard::new(&config, "127.0.0.1:1".parse().unwrap()).unwrap_err();
+            assert_eq!(error, ConfigError::OriginNeedsKey(entry.into()));
+            assert!(error.to_string().contains("key"), "{error}");
+        }
+        let guard = guard(|config| {
+            config.api_key = Some(ApiKey::new("sk-1").unwrap());
+            config.allowed_origins = entries.iter().map(|entry| (*entry).to_owned()).collect();
+        });
+        let passes = |origin: &str| {
+            guard.check_origin(&head("/", &[("host", "localhost"), ("origin", origin)])).is_ok()
+        };
+        for origin in ["null", "file://", "vscode-webview://abc-1", "chrome-extension://abcdef"] {
+            assert!(passes(origin), "{origin}");
+        }
+        for origin in [
+            "https://a.example",
+            "vscode-webview://",
+            "vscode-webviewx://a",
+            "file:///etc",
+            "nullx",
+            "moz-extension://a",
+        ] {
+            assert!(!passes(origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_compressed_body_is_refused_by_the_name_of_its_field() {
+        let guard = guard(|_| {});
+        for (name, value) in [
+            ("content-encoding", "gzip"),
+            ("content-encoding", "zstd"),
+            ("content-encoding", "br, gzip"),
+            ("Content-Encoding", "identity, gzip"),
+            ("content-encoding", ""),
+            ("transfer-encoding", "gzip, chunked"),
+        ] {
+            let error = guard.check_encoding(&head("/", &[(name, value)])).unwrap_err();
+            assert_eq!(error.status, 415, "{value}");
+            assert!(error.message.contains(&name.to_lowercase()), "{}", error.message);
+        }
+        for (name, value) in
+            [("content-encoding", "Identity"), ("transfer-encoding", "chunked"), ("accept-encoding", "gzip")]
+        {
+            assert!(guard.check_encoding(&head("/", &[(name, value)])).is_ok(), "{name}: {value}");
+        }
     }
 
     #[test]
@@ -445,7 +642,8 @@ mod tests {
         };
         let host = new(|config| config.allowed_hosts = vec!["http://box".into()]);
         assert_eq!(host, ConfigError::AllowedHost("http://box".into()));
-        for origin in ["*", "null", "box.lan", "https://box.lan/", "https://"] {
+        for origin in ["*", "*://*", "box.lan", "https://box.lan/", "https://", "https://*.lan", "file://x/y"]
+        {
             let config = ServerConfig { allowed_origins: vec![origin.into()], ..ServerConfig::default() };
             let error = Guard::new(&config, "127.0.0.1:1".parse().unwrap()).unwrap_err();
             assert_eq!(error, ConfigError::AllowedOrigin(origin.into()));

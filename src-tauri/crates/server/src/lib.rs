@@ -4,7 +4,7 @@
 //! engine's events in the dialect of the API. It executes no model, knows no blocks, no candle and no Tauri,
 //! and holds no state of a request beyond its connection.
 //!
-//! Read `bound.rs` first (what the app calls), then `router.rs` (which path leads where), `edge.rs` (what every
+//! Read `bound.rs` first (what the app calls), `connection.rs` and `seats.rs` (what becomes of a connection), then `router.rs` (which path leads where), `edge.rs` (what every
 //! request passes), and `openai/generate.rs` (the way of a generation call). `errors.rs` is the only place
 //! that maps kinds of errors to status codes.
 
@@ -13,11 +13,14 @@ mod admin;
 mod agent_name;
 mod agents;
 mod body;
+mod body_budget;
 mod bound;
 mod config;
+mod connection;
 mod edge;
 mod errors;
 mod fields;
+mod gone_client;
 mod guard;
 mod health;
 mod http_counts;
@@ -29,6 +32,7 @@ mod port_holder;
 mod prometheus;
 mod request_id;
 mod router;
+mod seats;
 mod sse;
 
 #[cfg(test)]

@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use engine::EngineHandle;
 use tokio::sync::Semaphore;
 
 use crate::admin::History;
-use crate::body::{BodyBudget, discard};
+use crate::body::discard;
+use crate::body_budget::BodyBudget;
 use crate::config::{ConfigError, ServerConfig};
 use crate::edge::edge;
 use crate::errors::ApiError;
@@ -29,7 +30,7 @@ pub(crate) struct App {
     pub(crate) guard: Guard,
     pub(crate) engine: EngineHandle,
     pub(crate) http_counts: HttpCounts,
-    pub(crate) body_budget: BodyBudget,
+    pub(crate) body_budget: Arc<BodyBudget>,
     /// Prompts being rendered and tokenised at a time; the engine needs the other cores.
     pub(crate) tokenizing: Arc<Semaphore>,
     /// Answers that go on without their clients.
@@ -64,8 +65,12 @@ impl App {
     }
 }
 
-/// All routes, behind the edge that every request passes.
+/// All routes, behind the edge that every request passes, and before that what writes paths as the routes have them.
 pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new().fallback_service(routes(app)).layer(map_request(canonical))
+}
+
+fn routes(app: Arc<App>) -> Router {
     Router::new()
         .merge(page::routes())
         .merge(health::routes())
@@ -79,6 +84,40 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// Paths of OpenAI's API that clients with another idea of the base address ask for without `/v1`.
+const WITHOUT_V1: [&str; 4] = ["/models", "/chat/completions", "/completions", "/agents"];
+
+async fn canonical(mut request: Request) -> Request {
+    let uri = request.uri();
+    if let Some(path) = canonical_path(uri.path()) {
+        let target = uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = target.parse().ok();
+        if let Ok(uri) = axum::http::Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+/// The path without doubled and trailing slashes and with `/v1`, if it is written otherwise.
+fn canonical_path(path: &str) -> Option<String> {
+    let mut plain = String::with_capacity(path.len() + 3);
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        plain.push('/');
+        plain.push_str(segment);
+    }
+    if plain.is_empty() {
+        plain.push('/');
+    }
+    let lacks_v1 =
+        |root: &str| plain.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if path.starts_with('/') && WITHOUT_V1.iter().any(|root| lacks_v1(root)) {
+        plain.insert_str(0, "/v1");
+    }
+    (path.starts_with('/') && plain != path).then_some(plain)
+}
+
 async fn no_route(State(app): State<Arc<App>>, request: Request) -> Response {
     let error = ApiError::no_route(request.method().as_str(), request.uri().path());
     discard(request.into_body(), &app.config.limits).await;
@@ -89,4 +128,34 @@ async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response
     let error = ApiError::wrong_method(request.method().as_str(), request.uri().path());
     discard(request.into_body(), &app.config.limits).await;
     error.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_found_without_v1_and_with_slashes_too_many() {
+        for (path, want) in [
+            ("/", None),
+            ("//", Some("/")),
+            ("/v1/models", None),
+            ("/v1/models/", Some("/v1/models")),
+            ("//v1//chat///completions//", Some("/v1/chat/completions")),
+            ("/models", Some("/v1/models")),
+            ("/models/some/model", Some("/v1/models/some/model")),
+            ("/chat/completions/", Some("/v1/chat/completions")),
+            ("/completions", Some("/v1/completions")),
+            ("/agents/a/pin", Some("/v1/agents/a/pin")),
+            ("/health/", Some("/health")),
+            ("/modelsx", None),
+            ("/chat", None),
+            ("/admin/requests/", Some("/admin/requests")),
+            ("/v1/agents/..%2Fa", None),
+            ("*", None),
+            ("", None),
+        ] {
+            assert_eq!(canonical_path(path).as_deref(), want, "{path}");
+        }
+    }
 }

@@ -27,7 +27,28 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) ->
 
 /// Whether `name` means the loaded model: its id, or one of the configured aliases.
 pub(super) fn is_name_of(app: &App, card: &ModelCard, name: &str) -> bool {
-    name == card.name || app.config.model_aliases.iter().any(|alias| alias == name)
+    let config = &app.config;
+    name == card.name
+        || config.model_aliases.iter().any(|alias| alias == name)
+        || config.model_patterns.iter().any(|pattern| fits(pattern, name))
+}
+
+/// Whether `name` is what `pattern` says, in which `*` stands for any text.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(start) else { return false };
+    let mut pieces = rest.split('*').peekable();
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_none() {
+            return name.ends_with(piece);
+        }
+        // The first place is as good as any: it leaves most for the pieces that follow.
+        match name.find(piece) {
+            Some(at) => name = &name[at + piece.len()..],
+            None => return false,
+        }
+    }
+    true
 }
 
 /// What OpenAI says of a model, and how long its context is, in the words of those who say it.
@@ -43,4 +64,33 @@ fn describe(card: &ModelCard) -> Value {
         "has_chat_template": card.text.has_chat_template(),
         "file_bytes": card.file_bytes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text_and_everything_else_for_itself() {
+        for (pattern, name, want) in [
+            ("gpt-4*", "gpt-4o-mini", true),
+            ("gpt-4*", "gpt-4", true),
+            ("gpt-4*", "gpt-3.5", false),
+            ("gpt-4*", "my-gpt-4", false),
+            ("*", "anything", true),
+            ("claude-*-latest", "claude-3-5-sonnet-latest", true),
+            ("claude-*-latest", "claude-latest", false),
+            ("*mini*", "o3-mini-high", true),
+            ("a*b*c", "a-c-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("a*a", "a", false),
+            ("**", "x", true),
+            ("exact", "exact", true),
+            ("exact", "exactly", false),
+            ("gpt.4", "gpt-4", false),
+            ("modèle*", "modèle-é", true),
+        ] {
+            assert_eq!(fits(pattern, name), want, "{pattern} {name}");
+        }
+    }
 }

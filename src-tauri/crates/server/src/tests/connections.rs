@@ -180,3 +180,204 @@ async fn connections_beyond_the_bound_wait_their_turn() {
     drop(first);
     read_until(&mut second, "alive").await;
 }
+
+/// The head and body of the next answer on a connection that stays open.
+async fn ask(stream: &mut TcpStream, path: &str) -> String {
+    write(stream, &format!("GET {path} HTTP/1.1"), "").await;
+    let mut text = read_until(stream, "\r\n\r\n").await;
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut rest = vec![0; length.parse::<usize>().unwrap() - body.len()];
+    stream.read_exact(&mut rest).await.unwrap();
+    text.push_str(std::str::from_utf8(&rest).unwrap());
+    text
+}
+
+/// Whether the other side has closed.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    matches!(stream.read(&mut [0; 16]).await, Ok(0) | Err(_))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_idle_and_dripping_connections_give_way_to_new_ones_the_longest_idle_first() {
+    let live = live(" ok", HttpLimits { connections: 8, ..HttpLimits::default() }).await;
+    let mut kept = live.connect().await;
+    ask(&mut kept, "/health").await;
+    let mut dripping = live.connect().await;
+    dripping.write_all(b"GET / HTT").await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(live.connect().await);
+        dripping.write_all(b"P").await.ok();
+    }
+    let mut new = live.connect().await;
+    assert!(ask(&mut new, "/health/live").await.contains("alive"));
+    assert!(is_closed(&mut kept).await && is_closed(&mut dripping).await && is_closed(&mut silent[0]).await);
+    // The last ones are there still, and served.
+    let mut last = silent.pop().unwrap();
+    assert!(ask(&mut last, "/v1/models").await.contains("200 OK"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_flight_are_never_cut_and_health_is_answered_when_all_seats_are_taken() {
+    let live = live(" ok", HttpLimits { connections: 3, ..HttpLimits::default() }).await;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let mut events = live.connect().await;
+        write(&mut events, "GET /admin/events HTTP/1.1", "").await;
+        read_until(&mut events, "\"ready\"").await;
+        streams.push(events);
+    }
+    // A body on its way is a request in flight too.
+    let mut half = live.connect().await;
+    let body = chat("");
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    half.write_all(head.as_bytes()).await.unwrap();
+    half.write_all(&body.as_bytes()[..5]).await.unwrap();
+
+    let mut refused = live.connect().await;
+    let answer = loop {
+        // The half request's head may be read later than this one.
+        let answer = ask(&mut refused, "/v1/models").await;
+        if answer.starts_with("HTTP/1.1 503") {
+            break answer;
+        }
+    };
+    for part in ["too_many_requests_in_flight", "retry-after: 1", "x-request-id: ", "application/json"] {
+        assert!(answer.contains(part), "{answer}");
+    }
+    let mut flood = Vec::new();
+    for i in 0..100 {
+        let mut connection = live.connect().await;
+        if i % 10 == 0 {
+            assert!(ask(&mut connection, "/health/ready").await.contains("200 OK"));
+            assert!(ask(&mut connection, "/health/live").await.contains("alive"));
+        }
+        flood.push(connection);
+    }
+    half.write_all(&body.as_bytes()[5..]).await.unwrap();
+    assert!(read_until(&mut half, "\"usage\"").await.starts_with("HTTP/1.1 200"));
+    // Its seat has come back.
+    let mut late = live.connect().await;
+    while !ask(&mut late, "/v1/models").await.contains("200 OK") {}
+    live.engine.begin_drain(engine::After::Exit, Duration::ZERO);
+    for mut events in streams {
+        assert!(read_all(&mut events).await.contains("\"stopped\""));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_is_refused_with_an_id_and_in_the_shape_of_the_api() {
+    let live = live(" ok", HttpLimits::default()).await;
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(70_000));
+    let many = format!("GET / HTTP/1.1\r\nhost: localhost{}\r\n\r\n", "\r\nx: y".repeat(5_000));
+    let large = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
+    for (bytes, status) in [
+        ("GARBAGE\r\n\r\n", 400),
+        ("GET / HTTP/9.9\r\n\r\n", 400),
+        ("GET /\r\n\r\n", 400),
+        ("\x16\x03\x01\x02\x00\x01\x00\x01\x7f\x03\x03\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nno colon here\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: localhost\r\nbad name: x\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: localhost\r\nx: a\0b\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: many\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999999999999999\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: gzip\r\n\r\n", 400),
+        (
+            "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            400,
+        ),
+        (
+            "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+            400,
+        ),
+        (&long, 414),
+        (&many, 431),
+        (&large, 431),
+        // After a request that makes sense.
+        ("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGARBAGE\r\n\r\n", 400),
+    ] {
+        let shown = &bytes[..bytes.len().min(120)];
+        let mut client = live.connect().await;
+        // The server may have had enough before all is written.
+        let _ = client.write_all(bytes.as_bytes()).await;
+        let text = read_all(&mut client).await;
+        let answer = match text.rfind("HTTP/1.1 ") {
+            Some(at) => &text[at..],
+            None => panic!("{shown:?}: {text:?}"),
+        };
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{shown:?}: {text:?}"));
+        let head = head.to_lowercase();
+        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{shown:?}: {text}");
+        let field = |name: &str| {
+            head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default()
+        };
+        assert!(field("x-request-id").starts_with("req_"), "{shown:?}: {text}");
+        assert_eq!(field("content-type"), "application/json", "{shown:?}: {text}");
+        assert_eq!(field("content-length"), body.len().to_string(), "{shown:?}: {text}");
+        let error: Value =
+            serde_json::from_str(body).unwrap_or_else(|error| panic!("{shown:?}: {error}: {text}"));
+        assert!(error["error"]["message"].is_string() && error["error"]["code"].is_string(), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_ends_its_side_gets_its_answer() {
+    let live = live(" ok", HttpLimits::default()).await;
+    live.steering.hold_steps();
+    let mut clients = Vec::new();
+    for more in ["", r#","stream":true"#] {
+        let mut client = live.connect().await;
+        write(&mut client, "POST /v1/chat/completions HTTP/1.1", &chat(more)).await;
+        client.shutdown().await.unwrap();
+        clients.push(client);
+    }
+    // Long enough that it is looked for more than once.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    live.steering.free_steps();
+    live.steering.release(Outcome::Run);
+    for mut client in clients {
+        let text = read_all(&mut client).await;
+        assert!(text.starts_with("HTTP/1.1 200") && text.contains("finish_reason"), "{text}");
+    }
+    let mut client = live.connect().await;
+    write(&mut client, "GET /health HTTP/1.1", "").await;
+    client.shutdown().await.unwrap();
+    assert!(read_all(&mut client).await.contains("alive"));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_gone_is_noticed_before_its_answer_is_there() {
+    for end_first in [false, true] {
+        let live = live(" ok", HttpLimits::default()).await;
+        live.steering.hold_steps();
+        let mut stats = live.engine.watch_stats();
+        let mut client = live.connect().await;
+        write(&mut client, "POST /v1/chat/completions HTTP/1.1", &chat("")).await;
+        let steering = live.steering.clone();
+        blocking(move || steering.held_step()).await;
+        if end_first {
+            client.shutdown().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(600)).await;
+        }
+        drop(client);
+        // The engine looks between two steps, and not one of this answer is let through until then.
+        tokio::time::timeout(Duration::from_secs(60), async {
+            loop {
+                live.steering.release(Outcome::Run);
+                if stats.borrow_and_update().n_running == 0 {
+                    break;
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(20), stats.changed()).await;
+            }
+        })
+        .await
+        .unwrap();
+    }
+}

@@ -203,3 +203,35 @@ async fn no_path_leads_out_of_the_page() {
         assert_eq!(house.get(path).await.status, 404, "{path}");
     }
 }
+
+#[tokio::test]
+async fn routes_are_found_without_v1_and_with_slashes_too_many() {
+    let house = House::saying(" tea").await;
+    for path in ["/models", "/v1/models/", "//v1//models", "/models//", "/v1/models?x=1"] {
+        assert_eq!(house.get(path).await.json()["object"], "list", "{path}");
+    }
+    for path in ["/chat/completions", "/v1/chat/completions/", "//chat//completions/"] {
+        assert_eq!(house.post(path, &chat("")).await.status, OK, "{path}");
+    }
+    for path in ["/health/", "//health//live"] {
+        assert_eq!(house.get(path).await.status, OK, "{path}");
+    }
+    assert_eq!(house.get("/nothing/").await.error().0, 404);
+    assert!(house.get("/metrics/").await.text.contains("route=\"/v1/chat/completions\""));
+}
+
+#[tokio::test]
+async fn a_name_that_fits_a_pattern_means_the_loaded_model() {
+    let house =
+        House::with(" tea", |config, _| config.model_patterns = vec!["gpt-4*".into(), "claude-*".into()]);
+    house.ready().await;
+    for (name, status) in
+        [("gpt-4o", 200), ("claude-sonnet", 200), ("gpt-4", 200), ("gpt-3.5", 404), ("GPT-4", 404)]
+    {
+        assert_eq!(
+            house.post("/v1/chat/completions", &chat(&format!(r#","model":"{name}""#))).await.status,
+            status
+        );
+        assert_eq!(house.get(&format!("/v1/models/{name}")).await.status, status, "{name}");
+    }
+}
