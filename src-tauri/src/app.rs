@@ -114,7 +114,7 @@ impl Prepared {
     ) -> Result<Prepared, CannotStart> {
         let key = key.as_deref().map(ApiKey::new).transpose();
         let config = ServerConfig {
-            host: settings.address.ip().to_string(),
+            host: settings.host.clone(),
             port,
             allowed_hosts: settings.allow_host.clone(),
             allowed_origins: settings.allow_origin.clone(),
@@ -122,6 +122,7 @@ impl Prepared {
             drain_timeout: settings.drain_timeout,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model_aliases,
+            model_patterns: settings.model_aliases.clone(),
             sampling: settings.sampling.clone(),
             ..ServerConfig::default()
         };

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use engine::ModelLoader;
 
+use crate::cli::printing::{fail, say};
 use crate::cli::{self, BenchArguments, BenchStoreArguments};
 use crate::gguf_loader::GgufLoader;
 use crate::model_file;
@@ -38,7 +39,7 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
     if let Some(text) = &arguments.kv_quality {
         return match kv_quality::measure(settings, text) {
             Ok(quality) => print(&quality, quality.to_json(), arguments.json.as_deref()),
-            Err(line) => cli::fail(&line),
+            Err(line) => fail(&line),
         };
     }
     let measured = async {
@@ -52,7 +53,7 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
     };
     match measured.await {
         Ok(report) => print(&report, report.to_json(), arguments.json.as_deref()),
-        Err(line) => cli::fail(&line),
+        Err(line) => fail(&line),
     }
 }
 
@@ -61,18 +62,19 @@ pub(crate) async fn bench_store(arguments: BenchStoreArguments) -> ExitCode {
     let json = arguments.json.clone();
     match keeping::measure(arguments).await {
         Ok(report) => print(&report, report.to_json(), json.as_deref()),
-        Err(line) => cli::fail(&line),
+        Err(line) => fail(&line),
     }
 }
 
 /// Print `table`, and write `json` where that was asked for.
 fn print(table: &impl Display, json: String, path: Option<&Path>) -> ExitCode {
-    cli::say(table);
-    let Some(path) = path else { return ExitCode::from(cli::CLEAN) };
-    match std::fs::write(path, json) {
-        Ok(()) => ExitCode::from(cli::CLEAN),
-        Err(cause) => cli::fail(&format!("{}: {cause}", path.display())),
+    // The file first: it must be there also when nobody can see the table.
+    if let Some(path) = path
+        && let Err(cause) = std::fs::write(path, json)
+    {
+        return fail(&format!("{}: {cause}", path.display()));
     }
+    say(table, cli::CLEAN)
 }
 
 /// # Errors

@@ -4,6 +4,7 @@ pub(crate) mod agents;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod drain;
+pub(crate) mod printing;
 pub(crate) mod run;
 pub(crate) mod sse;
 pub(crate) mod status;
@@ -16,6 +17,7 @@ use crate::api_key;
 use crate::settings::flags::{ClientFlags, EngineFlags, Flags};
 use crate::settings::{Settings, SettingsError};
 use client::Client;
+use printing::fail;
 
 /// All went well.
 pub(crate) const CLEAN: u8 = 0;
@@ -202,21 +204,6 @@ pub(crate) async fn with_client(
         Ok(client) => command(client).await,
         Err(line) => fail(&line),
     }
-}
-
-/// The one line on stderr that says why a command failed.
-#[expect(clippy::print_stderr, reason = "this is where the command line speaks to its user")]
-pub(crate) fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    let line = error.to_string().replace(['\n', '\r'], " ");
-    eprintln!("samovar: {line}");
-    ExitCode::from(FAILED)
-}
-
-/// One line on stdout. A reader that went away is no error: `samovar config | head` ends quietly.
-pub(crate) fn say(line: &dyn std::fmt::Display) {
-    use std::io::Write;
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
 #[cfg(test)]

@@ -36,9 +36,10 @@ use tauri::WindowEvent;
 use tauri::{AppHandle, Manager, RunEvent};
 use tokio::runtime::Runtime;
 
-use crate::cli::{FAILED, fail};
-use crate::headless::QuitSignals;
+use crate::cli::FAILED;
+use crate::cli::printing::fail_soon;
 use crate::settings::{Settings, has_display};
+use crate::signals::QuitSignals;
 use crate::{api_key, logs};
 use commands::Action;
 use host::Host;
@@ -50,34 +51,34 @@ const LAST_DRAIN: Duration = Duration::from_secs(5);
 /// Run until somebody quits. The main thread becomes the window system's; everything else is on `runtime`.
 pub(crate) fn run(runtime: &Runtime, settings: Settings) -> ExitCode {
     if !has_display() {
-        return fail(&"there is no display here; start the server with `samovar serve`");
+        return fail_soon(&"there is no display here; start the server with `samovar serve`");
     }
-    let logs = match logs::start(&settings.folders.logs, &settings.log) {
-        Ok(logs) => logs,
-        Err(line) => return fail(&line),
-    };
-    logs.tell_trouble();
-    let token = match settings.api_key_file.as_deref().map(api_key::read).transpose() {
-        Ok(token) => token,
-        Err(line) => return fail(&line),
-    };
-    logs.open_terminal();
-    #[cfg(target_os = "linux")]
-    if gtk::init().is_err() {
-        return fail(&"the display does not open; start the server with `samovar serve`");
-    }
-    tauri::async_runtime::set(runtime.handle().clone());
     let _entered = runtime.enter();
     // Registered first: a signal at any later moment is a drain, not a kill.
     let signals = match QuitSignals::new() {
         Ok(signals) => signals,
-        Err(error) => return fail(&format!("signals cannot be received: {error}")),
+        Err(error) => return fail_soon(&format!("signals cannot be received: {error}")),
     };
+    let logs = match logs::start(&settings.folders.logs, &settings.log) {
+        Ok(logs) => logs,
+        Err(line) => return fail_soon(&line),
+    };
+    logs.tell_trouble();
+    let token = match settings.api_key_file.as_deref().map(api_key::read).transpose() {
+        Ok(token) => token,
+        Err(line) => return fail_soon(&line),
+    };
+    logs.open_terminal();
+    #[cfg(target_os = "linux")]
+    if gtk::init().is_err() {
+        return fail_soon(&"the display does not open; start the server with `samovar serve`");
+    }
+    tauri::async_runtime::set(runtime.handle().clone());
     // The listener is bound before anything of the window system starts.
     let (host, prepared) = runtime.block_on(Host::new(Arc::new(settings), token));
     let app = match build(&host) {
         Ok(app) => app,
-        Err(error) => return fail(&format!("the desktop app could not start: {error}")),
+        Err(error) => return fail_soon(&format!("the desktop app could not start: {error}")),
     };
     // Whoever comes this far is the only instance: another one has shown its window and ended this process.
     if let Some(prepared) = prepared {

@@ -1,34 +1,36 @@
 //! The server without a window: signals drain it, and its exit code says how that went.
 
-use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use engine::{After, EngineHandle};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{App, Ending, Prepared};
-use crate::cli::{CLEAN, INTERRUPTED, fail, say};
+use crate::cli::printing::{announce, fail_soon};
+use crate::cli::{CLEAN, INTERRUPTED};
 use crate::logs::{self, Logs};
 use crate::settings::Settings;
+use crate::signals::QuitSignals;
 
 /// `samovar serve`.
 pub(crate) async fn serve(settings: Settings) -> ExitCode {
     // Registered first: a signal at any later moment is a drain, not a kill.
     let signals = match QuitSignals::new() {
         Ok(signals) => signals,
-        Err(error) => return fail(&format!("signals cannot be received: {error}")),
+        Err(error) => return fail_soon(&format!("signals cannot be received: {error}")),
     };
     let logs = match logs::start(&settings.folders.logs, &settings.log) {
         Ok(logs) => logs,
-        Err(line) => return fail(&line),
+        Err(line) => return fail_soon(&line),
     };
     logs.tell_trouble();
     let prepared = match Prepared::new(&settings).await {
         Ok(prepared) => prepared,
-        Err(line) => return fail(&line),
+        Err(line) => return fail_soon(&line),
     };
-    say(&format!("listening on http://{}", prepared.address()));
+    if let Err(line) = announce(prepared.address()) {
+        return fail_soon(&line);
+    }
     let app = prepared.start();
     run(app, signals, &logs).await
 }
@@ -48,7 +50,7 @@ async fn run(app: App, signals: QuitSignals, logs: &Logs) -> ExitCode {
     let ending = app.ended().await;
     draining.abort();
     match (loaded, ending) {
-        (Err(line), _) => fail(&line),
+        (Err(line), _) => fail_soon(&line),
         (Ok(()), Ending::Clean) => ExitCode::from(CLEAN),
         (Ok(()), Ending::Interrupted) => ExitCode::from(INTERRUPTED),
     }
@@ -68,32 +70,5 @@ pub(crate) async fn drain_on(mut signals: QuitSignals, engine: EngineHandle, tim
     loop {
         signals.recv().await;
         engine.begin_drain(After::Exit, Duration::ZERO);
-    }
-}
-
-/// SIGTERM and SIGINT, which mean the same.
-pub(crate) struct QuitSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl QuitSignals {
-    /// Receive them from now on.
-    ///
-    /// # Errors
-    /// The system refuses.
-    pub(crate) fn new() -> io::Result<QuitSignals> {
-        Ok(QuitSignals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Wait for one. Dropping the future loses none.
-    pub(crate) async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }

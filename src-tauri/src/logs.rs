@@ -1,6 +1,9 @@
 //! Logs: human lines on the terminal, JSON in a file that changes every day and that only its owner reads.
 //!
-//! They are no condition for serving: where there can be no file, everything goes to stderr.
+//! They are no condition for serving: where there can be no file, everything goes to stderr. And nobody who logs
+//! waits: a terminal, a pipe or a disk that takes nothing costs log lines, and those are counted.
+
+mod line_queue;
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, IsTerminal, Write};
@@ -8,9 +11,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tracing_appender::non_blocking::WorkerGuard;
+use line_queue::LineQueue;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::filter::{EnvFilter, dynamic_filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
@@ -26,9 +29,16 @@ const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 const SECONDS_A_DAY: u64 = 86_400;
 
-/// Running logs; dropping them writes out what is still queued.
+/// Bytes of lines that wait for the terminal, and for the file.
+const QUEUE_BYTES: usize = 1 << 20;
+
+/// How long the last lines may take to be written out.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Running logs; dropping them writes out what is still queued, within a second for each place.
 pub(crate) struct Logs {
-    _file: Option<WorkerGuard>,
+    file: Option<LineQueue>,
+    terminal: LineQueue,
     /// Why there is no file.
     trouble: Option<String>,
     terminal_is_open: Arc<AtomicBool>,
@@ -51,6 +61,15 @@ impl Logs {
     }
 }
 
+impl Drop for Logs {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            file.flush(LAST_LINES);
+        }
+        self.terminal.flush(LAST_LINES);
+    }
+}
+
 /// Start logging into a file of `folder`.
 ///
 /// Where stderr is no terminal only warnings will go there, as long as there is a file: what matters then is what went
@@ -59,30 +78,45 @@ impl Logs {
 /// # Errors
 /// Something logs already.
 pub(crate) fn start(folder: &Path, filter: &str) -> Result<Logs, String> {
-    let (file, guard, trouble) = match open(folder) {
+    let no_thread = |error| format!("logging could not start: {error}");
+    let (file, trouble) = match open(folder) {
         Ok(appender) => {
-            let (writer, guard) = tracing_appender::non_blocking(appender);
-            let file = fmt::layer().json().with_writer(writer).with_filter(parse(filter));
-            (Some(file), Some(guard), None)
+            let lost = |n_lines| tracing::warn!(n_lines, "log lines were lost: the log file took none");
+            (Some(LineQueue::new(QUEUE_BYTES, appender, lost).map_err(no_thread)?), None)
         }
-        Err(error) => (None, None, Some(format!("logs folder {}: {error}", folder.display()))),
+        Err(error) => (None, Some(format!("logs folder {}: {error}", folder.display()))),
     };
+    let lost = |n_lines| tracing::warn!(n_lines, "log lines were lost: nobody read them from stderr");
+    let terminal = LineQueue::new(QUEUE_BYTES, io::stderr(), lost).map_err(no_thread)?;
+
     let is_terminal = io::stderr().is_terminal();
     let terminal_is_open = Arc::new(AtomicBool::new(false));
     let is_open = Arc::clone(&terminal_is_open);
     let says_all = is_terminal || trouble.is_some();
+    let json = file.clone().map(|file| {
+        fmt::layer().json().with_writer(file).log_internal_errors(false).with_filter(parse(filter))
+    });
     let human = fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(terminal.clone())
+        .log_internal_errors(false)
         .with_ansi(is_terminal)
         .with_target(false)
         .with_filter(dynamic_filter_fn(move |_, _| is_open.load(Ordering::Relaxed)))
         .with_filter(if says_all { parse(filter) } else { parse("warn") });
     Registry::default()
-        .with(file)
+        .with(json)
         .with(human)
         .try_init()
         .map_err(|error| format!("logging could not start: {error}"))?;
-    Ok(Logs { _file: guard, trouble, terminal_is_open })
+    // The default hook writes to stderr from the thread that panics, and would wait there.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(
+            place = panic.location().map(tracing::field::display),
+            "{}",
+            panic.payload_as_str().unwrap_or("panic")
+        );
+    }));
+    Ok(Logs { file, terminal, trouble, terminal_is_open })
 }
 
 /// Today's file in `folder`, and tomorrow's.

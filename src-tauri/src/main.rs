@@ -26,7 +26,9 @@ mod logs;
 mod memory;
 mod model_digest;
 mod model_file;
+mod open_files;
 mod settings;
+mod signals;
 mod small_file;
 mod text_metadata;
 
@@ -34,6 +36,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use cli::printing::{explain, fail};
 use cli::{Arguments, Command};
 #[cfg(feature = "desktop")]
 use settings::flags::Flags;
@@ -45,10 +48,18 @@ const LAST_WAIT: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     allocator::set_up();
-    let arguments = Arguments::parse();
+    open_files::raise_limit();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    #[cfg(all(feature = "desktop", target_os = "linux"))]
+    if arguments.command.is_none() {
+        signals::move_the_web_views();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return cli::fail(&format!("the runtime could not start: {error}")),
+        Err(error) => return fail(&format!("the runtime could not start: {error}")),
     };
     let code = match arguments.command {
         Some(command) => runtime.block_on(run(command)),
@@ -95,6 +106,6 @@ fn without_command(runtime: &Runtime) -> ExitCode {
 /// This build has no desktop app.
 #[cfg(not(feature = "desktop"))]
 fn without_command(_runtime: &Runtime) -> ExitCode {
-    cli::fail(&"this build has no desktop app; start the server with `samovar serve` (see --help)");
+    fail(&"this build has no desktop app; start the server with `samovar serve` (see --help)");
     ExitCode::from(cli::USAGE)
 }

@@ -29,6 +29,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub(crate) struct Settings {
     /// Where models, logs and the settings file lie.
     pub(crate) folders: Folders,
+    /// The address the server listens on, or `localhost`, which is two.
+    pub(crate) host: String,
     /// The address the server listens on and clients connect to.
     pub(crate) address: SocketAddr,
     /// A path, or a name in the models folder; absent = the only one there.
@@ -71,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) allow_host: Vec<String>,
     /// Origins of web pages that may call the API.
     pub(crate) allow_origin: Vec<String>,
+    /// Names in requests that mean the loaded model; `*` stands for any text.
+    pub(crate) model_aliases: Vec<String>,
     /// The log's filter.
     pub(crate) log: String,
     /// Where tests hold the engine; never set in a release build.
@@ -226,9 +230,12 @@ impl Settings {
         let api_key_file = r.optional("api_key_file", |text| Ok(PathBuf::from(text)))?;
         let allow_host = r.many("allow_host", values::host_name)?;
         let allow_origin = r.many("allow_origin", values::origin)?;
+        let model_aliases = r.many("model_aliases", values::model_alias)?;
         let log = r.one("log", values::log_filter)?;
         let hold_dir = layers.hold_dir();
         let rows = r.rows;
+        let is_localhost =
+            rows.iter().any(|row| row.key == "host" && row.value.eq_ignore_ascii_case(values::LOCALHOST));
         if !host.is_loopback() && api_key_file.is_none() {
             return Err(SettingsError::BadValue {
                 key: "host",
@@ -248,6 +255,7 @@ impl Settings {
             api_key_file.map(|path| if from_file { folders.beside_settings(&path) } else { path });
         Ok(Settings {
             folders,
+            host: if is_localhost { values::LOCALHOST.to_owned() } else { host.to_string() },
             address: SocketAddr::new(host, port),
             model,
             kv_pool,
@@ -269,6 +277,7 @@ impl Settings {
             api_key_file,
             allow_host,
             allow_origin,
+            model_aliases,
             log,
             hold_dir,
             rows,

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::json;
 
 use crate::harness::answer::endless_chat;
-use crate::harness::server::samovar;
+use crate::harness::server::{samovar, samovar_in};
 use crate::harness::{SMOLLM2, Samovar, eventually, model};
 
 /// In words that SmolLM2 understands without a system prompt.
@@ -243,4 +243,73 @@ fn run_reads_the_prompt_from_standard_input() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("Paris"), "{}", text(&output.stdout));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_printed_is_an_error_and_a_reader_that_left_is_none() {
+    let server = Samovar::ready();
+    let port = server.address.port().to_string();
+    for arguments in [
+        &["config"][..],
+        &["status"],
+        &["--help"],
+        &["--version"],
+        &["help", "serve"],
+        &["resume"],
+        &["run", "--max-tokens", "4", CAPITAL],
+    ] {
+        let command = |stdout: Stdio| {
+            let mut command = samovar(server.data());
+            command.env("SAMOVAR_PORT", &port).args(arguments).stdout(stdout).stderr(Stdio::piped());
+            command.spawn().unwrap().wait_with_output().unwrap()
+        };
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = command(full.into());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with("samovar: ") && stderr.lines().count() == 1, "{arguments:?}: {stderr}");
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(writer.into());
+        // There is nothing to resume.
+        let wanted = if arguments == ["resume"] { 1 } else { 0 };
+        assert_eq!(output.status.code(), Some(wanted), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
+
+/// A server that answers whatever it is asked with a stream in which there are things that terminals obey.
+fn hostile_server() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            let mut request = [0; 4096];
+            // A look whether somebody listens says nothing.
+            if !client.read(&mut request).is_ok_and(|n| n > 0) {
+                continue;
+            }
+            let piece = json!({"choices": [{"delta": {"content": "a\u{1b}]0;title\u{7}b\u{9b}31mc\rd\u{202e}e\n\tf"}}]});
+            let body = format!("data: {piece}\n\ndata: [DONE]\n\n");
+            let _ = write!(client, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    address
+}
+
+#[test]
+fn a_terminal_gets_nothing_from_a_model_that_it_would_obey_and_a_pipe_gets_the_bytes() {
+    let data = tempfile::tempdir().unwrap();
+    let port = hostile_server().port().to_string();
+    let asked = ["run", "--port", &port, "hi"];
+    let piped = samovar(data.path()).args(asked).output().unwrap();
+    assert_eq!(text(&piped.stdout), "a\u{1b}]0;title\u{7}b\u{9b}31mc\rd\u{202e}e\n\tf\n");
+
+    let in_a_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+    let shown = samovar_in(&["python3", "-c", in_a_terminal], data.path()).args(asked).output().unwrap();
+    assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+    let shown = text(&shown.stdout).replace("\r\n", "\n");
+    assert_eq!(shown, "a\\u{1b}]0;title\\u{7}b\\u{9b}31mcd\\u{202e}e\n\tf\n");
 }

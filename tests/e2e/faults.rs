@@ -62,3 +62,20 @@ fn after_a_panic_clients_get_an_error_readiness_503_and_the_worker_comes_back_by
 fn after_a_failed_step_clients_get_an_error_readiness_503_and_the_worker_comes_back_by_itself() {
     check("step.error");
 }
+
+#[test]
+fn a_stderr_that_nobody_reads_holds_up_neither_answers_nor_the_exit() {
+    let mut server = Setup::new(SMOLLM2).with_full_stderr().ready();
+    let body = chat("What is the capital of France?", 8);
+    let before = server.post("/v1/chat/completions", &body);
+    assert_eq!(before.status, 200);
+    // Each of these is an error in the log, from the engine's thread, and the panic from within a step.
+    for fault in ["step.error", "step.panic"] {
+        server.ask_for_fault(fault);
+        assert!(server.post("/v1/chat/completions", &body).status >= 500, "{fault}");
+        server.wait_until_ready();
+        assert_eq!(server.post("/v1/chat/completions", &body).status, 200, "after {fault}");
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit(), 0);
+}

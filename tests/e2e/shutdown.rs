@@ -39,13 +39,49 @@ fn graceful_shutdown_with_active_requests() {
 }
 
 #[test]
-fn sigint_drains_like_sigterm() {
+fn every_signal_that_asks_for_an_end_drains_like_sigterm() {
+    for name in ["INT", "QUIT", "HUP"] {
+        let setup = Setup::new(SMOLLM2).with_signal(&format!("SIG{name}"), "SIG_DFL");
+        let mut server = setup.ready();
+        let streams = three_streams(&server, 60);
+        server.signal(name);
+        for stream in streams {
+            stream.finish().assert_complete();
+        }
+        assert_eq!(server.wait_for_exit(), 0, "{name}");
+    }
+}
+
+#[test]
+fn signals_that_ask_for_nothing_end_nothing() {
     let mut server = Samovar::ready();
     let streams = three_streams(&server, 60);
-    server.signal("INT");
+    let mut names = vec!["USR1", "USR2", "ALRM", "PIPE", "VTALRM", "PROF", "IO", "XFSZ"];
+    if cfg!(target_os = "linux") {
+        // The real-time signals have numbers only.
+        names.extend(["PWR", "STKFLT", "34", "35", "50", "64"]);
+    }
+    for name in names {
+        server.signal(name);
+        assert_eq!(server.get("/health/live").status, 200, "{name}");
+    }
     for stream in streams {
         stream.finish().assert_complete();
     }
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit(), 0);
+}
+
+#[test]
+fn a_hang_up_that_was_ignored_at_the_start_stays_ignored() {
+    let mut server = Setup::new(SMOLLM2).with_signal("SIGHUP", "SIG_IGN").ready();
+    let streams = three_streams(&server, 60);
+    server.signal("HUP");
+    for stream in streams {
+        stream.finish().assert_complete();
+    }
+    assert_eq!(server.get("/health/ready").status, 200);
+    server.signal("TERM");
     assert_eq!(server.wait_for_exit(), 0);
 }
 
@@ -129,7 +165,8 @@ fn a_second_signal_moves_the_deadline_to_now() {
     server.signal("TERM");
     server.wait_until_not_ready("shutting_down");
     assert!(server.is_running());
-    server.signal("TERM");
+    // Any of them, not only the same once more.
+    server.signal("QUIT");
     for stream in streams {
         assert!(stream.finish().error.is_some());
     }

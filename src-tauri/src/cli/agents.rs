@@ -8,7 +8,8 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError};
-use super::{AgentArguments, AgentsCommand, CLEAN, RemoveArguments, fail, say, with_client};
+use super::printing::{fail, one_line, say};
+use super::{AgentArguments, AgentsCommand, CLEAN, RemoveArguments, with_client};
 
 /// Ask the server and print.
 pub(crate) async fn agents(command: AgentsCommand) -> ExitCode {
@@ -36,12 +37,8 @@ async fn of_one(one: AgentArguments, method: Method, verb: &str, show: fn(Value)
 
 fn answer(text: Result<String, ClientError>) -> ExitCode {
     match text {
-        Ok(text) => {
-            if !text.is_empty() {
-                say(&text);
-            }
-            ExitCode::from(CLEAN)
-        }
+        Ok(text) if text.is_empty() => ExitCode::from(CLEAN),
+        Ok(text) => say(&text, CLEAN),
         Err(error) => fail(&error),
     }
 }
@@ -63,7 +60,7 @@ async fn remove(client: &Client, names: Option<Vec<String>>) -> Result<String, C
     let mut done = Vec::new();
     for name in names {
         client.ask(Method::DELETE, &path_of(&name), None).await?;
-        done.push(format!("removed {name}"));
+        done.push(format!("removed {}", one_line(&name)));
     }
     Ok(done.join("\n"))
 }
@@ -93,12 +90,13 @@ fn path_of(name: &str) -> String {
 /// The name first, so that a script can look at the first word.
 fn line(agent: &Value, now: u64) -> String {
     let n = |key: &str| agent[key].as_u64().unwrap_or(0);
+    let text = |key: &str| one_line(agent[key].as_str().unwrap_or("?"));
     let ago = now.saturating_sub(n("last_used"));
     let pinned = if agent["pinned"] == true { "  pinned" } else { "" };
     format!(
         "{}  {}  tokens={}  saved={}  used={}{pinned}",
-        agent["id"].as_str().unwrap_or("?"),
-        agent["tier"].as_str().unwrap_or("?"),
+        text("id"),
+        text("tier"),
         n("tokens"),
         n("saved_tokens"),
         since(ago),
@@ -110,8 +108,8 @@ fn details(agent: Value) -> String {
     let fields = agent.as_object().into_iter().flatten().filter(|(key, _)| *key != "object");
     let lines: Vec<String> = fields
         .map(|(key, value)| match value {
-            Value::String(text) => format!("{key:<16}{text}"),
-            other => format!("{key:<16}{other}"),
+            Value::String(text) => one_line(&format!("{key:<16}{text}")),
+            other => one_line(&format!("{key:<16}{other}")),
         })
         .collect();
     lines.join("\n")

@@ -47,6 +47,9 @@ pub(crate) enum ClientError {
         /// What happened.
         cause: String,
     },
+    /// An answer that came and cannot be printed.
+    #[error("stdout: {0}")]
+    Stdout(#[from] io::Error),
     /// The server refused, in its own words.
     #[error("{message}")]
     Refused {

@@ -2,20 +2,18 @@
 
 use std::process::ExitCode;
 
-use super::{CLEAN, say};
+use super::CLEAN;
+use super::printing::{one_line, say};
 use crate::settings::{SettingRow, Settings};
 
 /// Print the table.
 pub(crate) fn config(settings: &Settings) -> ExitCode {
-    for line in table(&settings.rows) {
-        say(&line);
-    }
-    ExitCode::from(CLEAN)
+    say(&table(&settings.rows).join("\n"), CLEAN)
 }
 
 /// Three columns, as wide as they must be.
 fn table(rows: &[SettingRow]) -> Vec<String> {
-    let shown = |row: &SettingRow| if row.value.is_empty() { "-".to_owned() } else { row.value.clone() };
+    let shown = |row: &SettingRow| if row.value.is_empty() { "-".to_owned() } else { one_line(&row.value) };
     let key_width = rows.iter().map(|row| row.key.len()).max().unwrap_or(0);
     let value_width = rows.iter().map(|row| shown(row).chars().count()).max().unwrap_or(0);
     rows.iter()

@@ -8,7 +8,8 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, Events};
-use super::{CLEAN, DrainArguments, INTERRUPTED, fail, say, with_client};
+use super::printing::{fail, progress, say};
+use super::{CLEAN, DrainArguments, INTERRUPTED, with_client};
 
 /// How often it is looked whether a stopped server is gone.
 const POLL: Duration = Duration::from_millis(20);
@@ -45,10 +46,7 @@ pub(crate) async fn stop(arguments: DrainArguments) -> ExitCode {
 /// `samovar resume`.
 pub(crate) async fn resume(client: &Client) -> ExitCode {
     match client.post("/admin/resume", &json!({})).await {
-        Ok(answer) => {
-            say(&answer["status"].as_str().unwrap_or("resumed"));
-            ExitCode::from(CLEAN)
-        }
+        Ok(answer) => say(&answer["status"].as_str().unwrap_or("resumed"), CLEAN),
         Err(error) => fail(&error),
     }
 }
@@ -77,7 +75,6 @@ async fn drain_and_watch(
 }
 
 /// The progress of a drain: a line that is written over on a terminal, else a line for each change.
-#[expect(clippy::print_stderr, reason = "a progress line for the user who waits")]
 async fn show(events: &mut Events) {
     let is_terminal = std::io::stderr().is_terminal();
     let mut last = None;
@@ -86,18 +83,17 @@ async fn show(events: &mut Events) {
         let Some(n_active) = status["drain"]["active"].as_u64() else { continue };
         if is_terminal {
             let left = status["drain"]["deadline_s"].as_f64().unwrap_or(0.0);
-            eprint!("\r\x1b[Kdraining: {n_active} running, {left:.0} s left");
+            progress(&format!("\r\x1b[Kdraining: {n_active} running, {left:.0} s left"));
         } else if last != Some(n_active) {
-            eprintln!("draining: {n_active} running");
+            progress(&format!("draining: {n_active} running\n"));
         }
         last = Some(n_active);
     }
 }
 
-#[expect(clippy::print_stderr, reason = "takes the progress line away")]
 fn clear_progress() {
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K");
+        progress(&"\r\x1b[K");
     }
 }
 
@@ -105,12 +101,12 @@ fn clear_progress() {
 fn tell(what: &str, answer: &Value) -> ExitCode {
     let report = &answer["report"];
     let n = |name: &str| report[name].as_u64().unwrap_or(0);
-    say(&format!(
+    let line = format!(
         "{what}: {} finished, {} interrupted, {} refused, {:.1} s",
         n("drained"),
         n("interrupted"),
         n("refused"),
         report["took_s"].as_f64().unwrap_or(0.0)
-    ));
-    ExitCode::from(if n("interrupted") > 0 { INTERRUPTED } else { CLEAN })
+    );
+    say(&line, if n("interrupted") > 0 { INTERRUPTED } else { CLEAN })
 }

@@ -4,7 +4,7 @@
 //! same server for itself, on a free loopback port with a key that nobody else has, and drains on its way out. So
 //! there is one way to an answer, not two.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,11 +15,12 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, refused};
-use super::{CLEAN, INTERRUPTED, RunArguments, fail, settings};
+use super::printing::{AnswerPrinter, fail, fail_soon, progress};
+use super::{CLEAN, INTERRUPTED, RunArguments, settings};
 use crate::app::{App, Prepared};
-use crate::headless::QuitSignals;
 use crate::kv_store::WhenLocked;
 use crate::settings::{Settings, Source};
+use crate::signals::QuitSignals;
 use crate::{logs, model_file};
 
 /// Bytes that a prompt from standard input may have; the server takes no more either.
@@ -97,8 +98,9 @@ pub(crate) async fn run(mut arguments: RunArguments) -> ExitCode {
         Ok(client) => client,
         Err(line) => return fail(&line),
     };
-    match client.connect().await {
-        Ok(_) => ask_server(&client, &question).await,
+    // The look is over before the question: a connection that says nothing would be one for the server to keep.
+    match client.connect().await.map(drop) {
+        Ok(()) => ask_server(&client, &question).await,
         Err(ClientError::NoServer { .. }) => host(settings, question).await,
         Err(error) => fail(&error),
     }
@@ -151,6 +153,7 @@ async fn host(mut settings: Settings, question: Question) -> ExitCode {
         Err(line) => return fail(&line),
     };
     settings.address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    settings.host = settings.address.ip().to_string();
     let key = uuid::Uuid::new_v4().simple().to_string();
     let prepared = match Prepared::with_key(&settings, Some(key.clone()), WhenLocked::GoWithout).await {
         Ok(prepared) => prepared,
@@ -176,24 +179,23 @@ async fn host(mut settings: Settings, question: Question) -> ExitCode {
 }
 
 /// Wait for the model, with the progress on a terminal's stderr.
-#[expect(clippy::print_stderr, reason = "a progress line for the user who waits")]
 async fn show_loading(app: &App) -> Result<(), NoAnswer> {
     if !std::io::stderr().is_terminal() {
         return app.loaded().await.map_err(NoAnswer::Failed);
     }
     let mut stats = app.handle().watch_stats();
-    let progress = async {
+    let showing = async {
         while stats.changed().await.is_ok() {
             let fraction = stats.borrow_and_update().load.fraction();
-            eprint!("\rloading the model: {:3.0} %", fraction * 100.0);
+            progress(&format!("\rloading the model: {:3.0} %", fraction * 100.0));
         }
         std::future::pending::<()>().await;
     };
     let loaded = tokio::select! {
         loaded = app.loaded() => loaded,
-        () = progress => Ok(()),
+        () = showing => Ok(()),
     };
-    eprint!("\r\x1b[K");
+    progress(&"\r\x1b[K");
     loaded.map_err(NoAnswer::Failed)
 }
 
@@ -238,44 +240,31 @@ fn common_body(question: &Question) -> Value {
 /// Print the text of a stream as it comes.
 async fn stream(client: &Client, path: &str, body: &Value) -> Result<(), ClientError> {
     let mut events = client.stream(Method::POST, path, Some(body)).await?;
-    let mut ends_with_newline = true;
+    let mut printer = AnswerPrinter::new();
     while let Some(frame) = events.next().await? {
         if frame.data == "[DONE]" {
             break;
         }
         let data: Value = serde_json::from_str(&frame.data).unwrap_or_default();
         if data.get("error").is_some() {
-            print("\n");
+            printer.end().await?;
             return Err(refused(StatusCode::SERVICE_UNAVAILABLE, &data));
         }
         let choice = &data["choices"][0];
         let text = choice["delta"]["content"].as_str().or_else(|| choice["text"].as_str());
-        let text = text.unwrap_or_default();
-        if !text.is_empty() {
-            ends_with_newline = text.ends_with('\n');
-            if !print(text) {
-                // Nobody reads any more; dropping the stream ends the answer over there.
-                return Ok(());
-            }
+        if !printer.print(text.unwrap_or_default()).await? {
+            // Nobody reads any more; dropping the stream ends the answer over there.
+            return Ok(());
         }
     }
-    if !ends_with_newline {
-        print("\n");
-    }
-    Ok(())
-}
-
-/// Write text out at once; whether somebody still reads.
-fn print(text: &str) -> bool {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
+    Ok(printer.end().await?)
 }
 
 fn exit_code(outcome: Result<(), NoAnswer>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::from(CLEAN),
         Err(NoAnswer::Cancelled) => ExitCode::from(INTERRUPTED),
-        Err(NoAnswer::Failed(line)) => fail(&line),
+        Err(NoAnswer::Failed(line)) => fail_soon(&line),
     }
 }
 

@@ -6,15 +6,13 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 use super::client::{Client, ClientError, refused};
-use super::{CLEAN, FAILED, fail, say};
+use super::printing::{fail, one_line, say};
+use super::{CLEAN, FAILED};
 
 /// Ask and print.
 pub(crate) async fn status(client: &Client) -> ExitCode {
     match ask(client).await {
-        Ok((line, is_ready)) => {
-            say(&line);
-            ExitCode::from(if is_ready { CLEAN } else { FAILED })
-        }
+        Ok((line, is_ready)) => say(&line, if is_ready { CLEAN } else { FAILED }),
         Err(error) => fail(&error),
     }
 }
@@ -36,10 +34,10 @@ fn line(readiness: &Value, status: &Value) -> String {
         Some(reason) if state == "ready" => reason,
         _ => state,
     };
-    let mut line = state.to_owned();
+    let mut line = one_line(state);
     let mut add = |text: String| {
         line.push_str("  ");
-        line.push_str(&text);
+        line.push_str(&one_line(&text));
     };
     if let Some(model) = status["model"]["id"].as_str() {
         add(format!("model={model}"));

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use super::quit::{Asker, Quit, decide};
 use super::window;
 use crate::app::{CannotStart, Ending, Prepared};
-use crate::cli::{CLEAN, INTERRUPTED, say};
+use crate::cli::printing::announce;
+use crate::cli::{CLEAN, INTERRUPTED};
 use crate::settings::Settings;
 
 /// The one thing that commands, tray and window share.
@@ -110,7 +111,9 @@ impl Host {
 
     /// Start the engine behind a server that listens.
     pub(crate) fn start(self: &Arc<Host>, app: &AppHandle, prepared: Prepared) {
-        say(&format!("listening on http://{}", prepared.address()));
+        if let Err(line) = announce(prepared.address()) {
+            tracing::warn!(line, "nobody is told on stdout where the server listens");
+        }
         let address = reachable(prepared.address());
         let model = prepared.model_name.clone();
         let running = prepared.start();

@@ -109,7 +109,21 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         many: true,
-        ..engine("allow_origin", "ORIGIN", "", "A web page's origin that may call the API; may be repeated")
+        ..engine(
+            "allow_origin",
+            "ORIGIN",
+            "",
+            "A web page's origin that may call the API; with a key also null, file:// or scheme://*; may be repeated",
+        )
+    },
+    Key {
+        many: true,
+        ..engine(
+            "model_aliases",
+            "PATTERN",
+            "",
+            "A name in requests that means the loaded model, such as gpt-4*; may be repeated",
+        )
     },
     engine("log", "FILTER", "info", "What is logged: error, warn, info, debug, or a filter per target"),
 ];

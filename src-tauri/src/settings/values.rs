@@ -63,9 +63,12 @@ pub(crate) enum Device {
     Metal,
 }
 
+/// The name of both loopbacks.
+pub(crate) const LOCALHOST: &str = "localhost";
+
 /// An IP address, or `localhost`.
 pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
-    if text.eq_ignore_ascii_case("localhost") {
+    if text.eq_ignore_ascii_case(LOCALHOST) {
         return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
@@ -203,14 +206,24 @@ pub(crate) fn host_name(text: &str) -> Result<String, String> {
     if valid { Ok(text.to_ascii_lowercase()) } else { Err("a host name is wanted".to_owned()) }
 }
 
-/// A web page's origin: scheme, host and optional port, nothing after it.
+/// A web page's origin, as far as it can be told from an address by mistake; the server takes it apart.
 pub(crate) fn origin(text: &str) -> Result<String, String> {
-    let wanted = || "an origin such as https://example.org is wanted".to_owned();
+    let wanted = || "an origin such as https://example.org, null, file:// or scheme://* is wanted".to_owned();
+    let text = text.to_ascii_lowercase();
+    if text == "null" || text == "file://" {
+        return Ok(text);
+    }
     let (scheme, rest) = text.split_once("://").ok_or_else(wanted)?;
     let plain = |s: &str| {
         !s.is_empty() && s.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '*'))
     };
-    if plain(scheme) && plain(rest) { Ok(text.to_ascii_lowercase()) } else { Err(wanted()) }
+    if plain(scheme) && (plain(rest) || rest == "*") { Ok(text.clone()) } else { Err(wanted()) }
+}
+
+/// A name of a model, in which `*` stands for any text.
+pub(crate) fn model_alias(text: &str) -> Result<String, String> {
+    let fits = (1..=256).contains(&text.len()) && !text.chars().any(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err("a name of up to 256 bytes is wanted".to_owned()) }
 }
 
 /// A filter of the log.

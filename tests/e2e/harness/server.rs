@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -18,7 +18,14 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_samovar");
 
 /// A command of the binary with a clean environment: nothing that this user has set is seen.
 pub(crate) fn samovar(data: &Path) -> Command {
-    let mut command = Command::new(BINARY);
+    samovar_in::<&str>(&[], data)
+}
+
+/// The same, begun by another program with what comes after that one's own arguments.
+pub(crate) fn samovar_in<S: AsRef<str>>(first: &[S], data: &Path) -> Command {
+    let mut words = first.iter().map(AsRef::as_ref).chain([BINARY]);
+    let mut command = Command::new(words.next().expect("at least the binary"));
+    command.args(words);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SAMOVAR_") {
             command.env_remove(name);
@@ -28,9 +35,20 @@ pub(crate) fn samovar(data: &Path) -> Command {
     command
 }
 
+/// Where a server's stderr goes.
+#[derive(Clone, Copy)]
+enum Stderr {
+    /// Into a file of its data folder.
+    File,
+    /// Into a pipe that is full and that nobody reads.
+    FullPipe,
+}
+
 /// How a server is to be started.
 pub(crate) struct Setup {
     data: Arc<TempDir>,
+    begun_by: Vec<String>,
+    stderr: Stderr,
     arguments: Vec<String>,
 }
 
@@ -40,7 +58,8 @@ impl Setup {
     pub(crate) fn new(name: &str) -> Setup {
         let data = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(data.path().join("holds")).expect("a folder for hold points");
-        let setup = Setup { data: Arc::new(data), arguments: Vec::new() };
+        let setup =
+            Setup { data: Arc::new(data), begun_by: Vec::new(), stderr: Stderr::File, arguments: Vec::new() };
         setup
             .with("--model", &model(name).display().to_string())
             .with("--kv-pool", "256MiB")
@@ -53,6 +72,33 @@ impl Setup {
             self.arguments.drain(at..at + 2);
         }
         self.arguments.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Begun with a signal set to what it does by default (`SIG_DFL`) or to nothing (`SIG_IGN`), whatever it is for the
+    /// tests.
+    pub(crate) fn with_signal(mut self, name: &str, action: &str) -> Setup {
+        let script = format!(
+            "import os, signal, sys; signal.signal(signal.{name}, signal.{action}); os.execv(sys.argv[1], sys.argv[1:])"
+        );
+        self.begun_by.extend(["python3".to_owned(), "-c".to_owned(), script]);
+        self
+    }
+
+    /// With a stderr that takes nothing: a pipe that is full when the server starts, and that nobody reads.
+    pub(crate) fn with_full_stderr(mut self) -> Setup {
+        let script = "import fcntl, os, sys
+fcntl.fcntl(2, fcntl.F_SETFL, os.O_NONBLOCK)
+for size in (4096, 1):
+    try:
+        while True:
+            os.write(2, b'x' * size)
+    except BlockingIOError:
+        pass
+fcntl.fcntl(2, fcntl.F_SETFL, 0)
+os.execv(sys.argv[1], sys.argv[1:])";
+        self.begun_by.extend(["python3".to_owned(), "-c".to_owned(), script.to_owned()]);
+        self.stderr = Stderr::FullPipe;
         self
     }
 
@@ -72,8 +118,11 @@ impl Setup {
     pub(crate) fn start(self) -> Samovar {
         let holds = self.data.path().join("holds");
         let stderr_path = self.data.path().join("stderr.txt");
-        let stderr = File::create(&stderr_path).expect("a file for stderr");
-        let mut child = samovar(self.data.path())
+        let stderr: Stdio = match self.stderr {
+            Stderr::File => File::create(&stderr_path).expect("a file for stderr").into(),
+            Stderr::FullPipe => Stdio::piped(),
+        };
+        let mut child = samovar_in(&self.begun_by, self.data.path())
             .arg("serve")
             .args(["--port", "0"])
             .args(&self.arguments)
@@ -87,6 +136,7 @@ impl Setup {
         stdout.read_line(&mut line).expect("stdout is text");
         // From here on the child is ended even when the line below is not what it should be.
         let mut server = Samovar {
+            _full_stderr: child.stderr.take(),
             child,
             address: ([127, 0, 0, 1], 0).into(),
             stdout,
@@ -116,6 +166,8 @@ pub(crate) struct Samovar {
     pub(crate) address: SocketAddr,
     stdout: BufReader<ChildStdout>,
     stderr_path: PathBuf,
+    /// Kept, so that the pipe is not broken.
+    _full_stderr: Option<ChildStderr>,
     holds: PathBuf,
     data: Arc<TempDir>,
     arguments: Vec<String>,
@@ -143,7 +195,12 @@ impl Samovar {
 
     /// The same once more, on the same folder; this one must have ended.
     pub(crate) fn again(&self) -> Setup {
-        Setup { data: Arc::clone(&self.data), arguments: self.arguments.clone() }
+        Setup {
+            data: Arc::clone(&self.data),
+            begun_by: Vec::new(),
+            stderr: Stderr::File,
+            arguments: self.arguments.clone(),
+        }
     }
 
     pub(crate) fn connect(&self) -> Connection {

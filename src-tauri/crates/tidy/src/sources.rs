@@ -6,6 +6,10 @@ use crate::tree::File;
 pub const UNSAFE_FILES: &[(&str, &str)] = &[
     ("src-tauri/crates/kernels/", "SIMD, the worker pool, aligned memory"),
     ("src-tauri/src/allocator.rs", "a setting of the allocator, which std lacks"),
+    (
+        "src-tauri/src/signals.rs",
+        "whether a signal is ignored, and a variable for the web view, which std lacks",
+    ),
     ("src-tauri/src/desktop/macos.rs", "Objective-C, which only macOS speaks"),
     ("src-tauri/crates/store/src/free_space.rs", "the one call for free disk space, which std lacks"),
     (
