@@ -58,15 +58,22 @@ run-server: setup-server models-starter ui ## The server alone
 	$(QUESTION)
 	@exec target/release/samovar serve --port $(PORT) --model $(STARTER)
 
-.PHONY: test
-test: setup-test models check $(CLIENTS)/ready ## Run every test
-	cargo test --workspace --locked
-	cargo test --workspace --no-default-features --locked --test e2e -- a_build_without_the_desktop
-	$(CLIENTS)/bin/python tests/clients/run.py --bin target/debug/samovar --model $(STARTER)
-	python3 tests/kill/kill.py --bin target/debug/samovar --model $(STARTER) --kills 10
-	python3 tests/soak/soak.py --bin target/debug/samovar --model $(STARTER) --minutes 2
-	cd ui && npm run --silent test
-	cd ui && npm run --silent test:browser
+# What each part of `make test` took is printed at its end, also when a part has failed.
+TIMED = src-tauri/dev/timed.sh target/test-minutes.txt
+
+.PHONY: test test-parts
+test: ## Run every test
+	@rm -f target/test-minutes.txt
+	@code=0; $(MAKE) --no-print-directory test-parts || code=$$?; $(TIMED); exit $$code
+test-parts: setup-test models $(CLIENTS)/ready
+	@$(TIMED) check $(MAKE) --no-print-directory check
+	@$(TIMED) 'cargo test' cargo test --workspace --locked
+	@$(TIMED) 'without features' cargo test --workspace --no-default-features --locked --test e2e -- a_build_without_the_desktop
+	@$(TIMED) 'official clients' $(CLIENTS)/bin/python tests/clients/run.py --bin target/debug/samovar --model $(STARTER)
+	@$(TIMED) kill python3 tests/kill/kill.py --bin target/debug/samovar --model $(STARTER) --kills 10
+	@$(TIMED) soak python3 tests/soak/soak.py --bin target/debug/samovar --model $(STARTER) --minutes 1.5
+	@$(TIMED) 'page: units' npm --prefix ui run --silent test
+	@$(TIMED) 'page: browser' npm --prefix ui run --silent test:browser
 
 DESKTOP_RUN := python3 tests/desktop/run.py --bin target/debug/samovar --model $(STARTER)
 
