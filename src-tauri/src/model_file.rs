@@ -1,5 +1,6 @@
 //! Which GGUF file is meant: by path, by name, or as the only one there.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The file that `wanted` means: a path, or a name (with or without `.gguf`) in the folder `models`; without it the
@@ -22,19 +23,14 @@ pub(crate) fn find(wanted: Option<&str>, models: &Path) -> Result<PathBuf, Strin
     }
     // A name is one plain component, so that it cannot lead out of the folder.
     let is_name = as_path.components().count() == 1 && as_path.file_name().is_some_and(|name| name == wanted);
-    if is_name {
-        for name in [wanted.to_owned(), format!("{wanted}.gguf")] {
-            let path = models.join(name);
-            if path.is_file() {
-                return Ok(path);
-            }
-        }
+    let named = [wanted.to_owned(), format!("{wanted}.gguf")].map(|name| models.join(name));
+    let named = if is_name { &named[..] } else { &[] };
+    if let Some(path) = named.iter().find(|path| path.is_file()) {
+        return Ok(path.clone());
     }
-    if as_path.is_dir() {
-        return Err(format!("model {wanted} is a folder; a GGUF file is wanted"));
-    }
-    if as_path.exists() {
-        return Err(format!("model {wanted} is no plain file; a GGUF file is wanted"));
+    let places = std::iter::once(as_path).chain(named.iter().map(PathBuf::as_path));
+    if let Some((path, what)) = places.filter_map(|path| Some((path, what_else(path)?))).next() {
+        return Err(format!("model {}: {what}; a GGUF file is wanted", path.display()));
     }
     if !is_name {
         return Err(format!("model {wanted}: there is no such file"));
@@ -42,6 +38,21 @@ pub(crate) fn find(wanted: Option<&str>, models: &Path) -> Result<PathBuf, Strin
     let there = names_in(models);
     let there = if there.is_empty() { "no model".to_owned() } else { there.join(", ") };
     Err(format!("model {wanted}: no such file, and the models folder {} has {there}", models.display()))
+}
+
+/// What is there that is no file; none when nothing is.
+fn what_else(path: &Path) -> Option<String> {
+    match std::fs::metadata(path) {
+        Ok(there) if there.is_file() => None,
+        Ok(there) if there.is_dir() => Some("it is a folder".to_owned()),
+        Ok(_) => Some("it is not a regular file but a device, a pipe or a socket".to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            path.is_symlink().then(|| "it is a link to what is not there".to_owned())
+        }
+        // A folder on the way that is a file, for one.
+        Err(error) if error.kind() == ErrorKind::NotADirectory => None,
+        Err(error) => Some(format!("it cannot be looked at ({error})")),
+    }
 }
 
 /// What a model is called in the API: its file's name without the ending.
@@ -59,8 +70,8 @@ fn names_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
-        .filter_map(|entry| entry.ok().filter(|entry| entry.path().is_file())?.file_name().into_string().ok())
-        .filter(|name| name.to_lowercase().ends_with(".gguf"))
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.to_lowercase().ends_with(".gguf") && folder.join(name).is_file())
         .collect();
     names.sort();
     names
@@ -109,6 +120,33 @@ mod tests {
     #[test]
     fn a_name_never_leads_out_of_the_folder() {
         check(&["a.gguf"], Some("../a"), "error: model ../a: there is no such file");
-        check(&["a.gguf"], Some(".."), "error: model .. is a folder; a GGUF file is wanted");
+        check(&["a.gguf"], Some(".."), "error: model ..: it is a folder; a GGUF file is wanted");
+    }
+    #[test]
+    fn what_is_there_and_no_file_is_said_to_be_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::create_dir(at("a.gguf")).unwrap();
+        std::os::unix::fs::symlink(at("nowhere"), at("b.gguf")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("c.gguf")).unwrap();
+        std::fs::write(at("file"), b"").unwrap();
+        let line = |wanted: &str| find(Some(wanted), folder.path()).unwrap_err();
+        let special = "it is not a regular file but a device, a pipe or a socket; a GGUF file is wanted";
+        for (wanted, path, what) in [
+            ("/dev/null", "/dev/null", special),
+            ("/dev/zero", "/dev/zero", special),
+            ("c", &at("c.gguf"), special),
+            (&at("c.gguf"), &at("c.gguf"), special),
+            ("a", &at("a.gguf"), "it is a folder; a GGUF file is wanted"),
+            ("/", "/", "it is a folder; a GGUF file is wanted"),
+            ("b", &at("b.gguf"), "it is a link to what is not there; a GGUF file is wanted"),
+        ] {
+            assert_eq!(line(wanted), format!("model {path}: {what}"));
+        }
+        assert_eq!(line(&at("file/x")), format!("model {}: there is no such file", at("file/x")));
+        // None of them is taken for the only model there.
+        assert!(find(None, folder.path()).unwrap_err().starts_with("no model"));
+        // An empty file is a file; what is wrong with it is said when it is read.
+        assert!(find(Some("file"), folder.path()).is_ok());
     }
 }

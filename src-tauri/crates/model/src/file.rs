@@ -24,7 +24,7 @@ impl ModelFile {
         let file = options.read(true).custom_flags(OPEN_FLAGS).open(path)?;
         let found = file.metadata()?;
         if !found.is_file() {
-            return Err(Error::new(ErrorKind::InvalidInput, "not a file"));
+            return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
         }
         if found.len() == 0 {
             return Err(Error::new(ErrorKind::InvalidData, "the file is empty"));

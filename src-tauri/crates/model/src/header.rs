@@ -77,7 +77,9 @@ fn parse_with(reader: &mut Reader<'_>) -> Result<Header, Cause> {
 
     let mut metadata = Metadata::default();
     for _ in 0..n_keys {
-        let key = reader.string(MAX_KEY_BYTES, "a metadata key")?.to_owned();
+        let key = reader.bytes(MAX_KEY_BYTES, "a metadata key")?;
+        // No key that is looked for has such bytes.
+        let key = std::str::from_utf8(key).map_or_else(|_| key.escape_ascii().to_string(), str::to_owned);
         let value = reader.value(&key)?;
         if !metadata.insert(key.clone(), value) {
             return malformed(format!("metadata key `{key}` occurs twice"));
@@ -91,6 +93,8 @@ fn parse_with(reader: &mut Reader<'_>) -> Result<Header, Cause> {
         return malformed(format!("an alignment of {alignment} bytes"));
     }
 
+    refuse_part(&metadata)?;
+
     let mut header = Header { metadata, ..Header::default() };
     for _ in 0..n_tensors {
         let tensor = reader.tensor(alignment)?;
@@ -102,6 +106,20 @@ fn parse_with(reader: &mut Reader<'_>) -> Result<Header, Cause> {
     }
     place(&mut header.tensors, reader.at.next_multiple_of(alignment), reader.n_bytes)?;
     Ok(header)
+}
+
+/// Refuse a file of a model that was cut into several, none of which can be run.
+fn refuse_part(metadata: &Metadata) -> Result<(), Cause> {
+    let number = |key: &str| metadata.find_usize(key).ok().flatten();
+    let Some(n_parts) = number("split.count").filter(|&n| n > 1) else { return Ok(()) };
+    let part = number("split.no")
+        .map_or_else(|| "a part".to_owned(), |idx| format!("part {}", idx.saturating_add(1)));
+    let tensors =
+        number("split.tensors.count").map_or_else(String::new, |n| format!(" with {n} tensors in all"));
+    unsupported(format!(
+        "it is {part} of {n_parts} of a split model{tensors}; join the parts into one file first, for example with \
+         `llama-gguf-split --merge`"
+    ))
 }
 
 /// Turn offsets from the start of the data into offsets from the start of the file, none outside or overlapping.
@@ -178,12 +196,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn string(&mut self, max_bytes: usize, what: &str) -> Result<&'a str, Cause> {
+    /// The bytes of a string.
+    fn bytes(&mut self, max_bytes: usize, what: &str) -> Result<&'a [u8], Cause> {
         let n_bytes = self.length(1, what)?;
         if n_bytes > max_bytes {
             return malformed(format!("{what} of {n_bytes} bytes"));
         }
-        let bytes = self.take(n_bytes, what)?;
+        self.take(n_bytes, what)
+    }
+
+    fn string(&mut self, max_bytes: usize, what: &str) -> Result<&'a str, Cause> {
+        let bytes = self.bytes(max_bytes, what)?;
         std::str::from_utf8(bytes).map_err(|_| Cause::Malformed(format!("{what} is no valid UTF-8")))
     }
 
@@ -199,7 +222,10 @@ impl<'a> Reader<'a> {
             5 => Value::I32(i32::from_le_bytes(self.number(what)?)),
             6 => Value::F32(f32::from_le_bytes(self.number(what)?)),
             7 => Value::Bool(self.number::<1>(what)? != [0]),
-            8 => Value::Str(self.string(usize::MAX, what)?.to_owned()),
+            8 => match std::str::from_utf8(self.bytes(usize::MAX, what)?) {
+                Ok(text) => Value::Str(text.to_owned()),
+                Err(_) => Value::NotText,
+            },
             9 => Value::Array(self.array(what)?),
             10 => Value::U64(u64::from_le_bytes(self.number(what)?)),
             11 => Value::I64(i64::from_le_bytes(self.number(what)?)),
@@ -221,12 +247,17 @@ impl<'a> Reader<'a> {
             8 => {
                 let n_strings = self.length(8, what)?;
                 let mut strings = Strings::default();
-                for _ in 0..n_strings {
-                    if !strings.push(self.string(usize::MAX, what)?) {
+                let mut not_text = None;
+                for idx in 0..n_strings {
+                    let Ok(text) = std::str::from_utf8(self.bytes(usize::MAX, what)?) else {
+                        not_text.get_or_insert(idx);
+                        continue;
+                    };
+                    if !strings.push(text) {
                         return malformed(format!("{what} holds more than 4 GiB of text"));
                     }
                 }
-                Array::Str(strings)
+                not_text.map_or(Array::Str(strings), Array::NotText)
             }
             9 => return unsupported(format!("an array of arrays ({what})")),
             10 => Array::U64(self.numbers(what, u64::from_le_bytes)?),

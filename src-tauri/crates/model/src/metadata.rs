@@ -15,6 +15,8 @@ pub enum Value {
     F32(f32),
     Bool(bool),
     Str(String),
+    /// A string whose bytes are no valid UTF-8; whoever needs it is told so.
+    NotText,
     U64(u64),
     I64(i64),
     F64(f64),
@@ -34,6 +36,8 @@ pub enum Array {
     F32(Vec<f32>),
     Bool(Vec<bool>),
     Str(Strings),
+    /// Strings of which the one with this index is no valid UTF-8.
+    NotText(usize),
     U64(Vec<u64>),
     I64(Vec<i64>),
     F64(Vec<f64>),
@@ -143,18 +147,21 @@ impl Metadata {
     /// # Errors
     /// No integer, negative or too large.
     pub fn find_usize(&self, key: &str) -> Result<Option<usize>, MetadataError> {
-        let wide = self.find(key, "an integer", |value| match *value {
-            Value::U8(v) => Some(i128::from(v)),
-            Value::I8(v) => Some(i128::from(v)),
-            Value::U16(v) => Some(i128::from(v)),
-            Value::I16(v) => Some(i128::from(v)),
-            Value::U32(v) => Some(i128::from(v)),
-            Value::I32(v) => Some(i128::from(v)),
-            Value::U64(v) => Some(i128::from(v)),
-            Value::I64(v) => Some(i128::from(v)),
-            _ => None,
-        })?;
+        let wide = self.find(key, "an integer", Value::integer)?;
         wide.map(|v| usize::try_from(v).map_err(|_| out_of_range(key, v))).transpose()
+    }
+
+    /// A whole number of any width and sign, as some writers also store it as a float, if the key is there.
+    ///
+    /// # Errors
+    /// No whole number, or too large.
+    pub fn find_i64(&self, key: &str) -> Result<Option<i64>, MetadataError> {
+        let wide = self.find(key, "an integer", |value| match *value {
+            Value::F32(v) if v.fract() == 0.0 => Some(v as i128),
+            Value::F64(v) if v.fract() == 0.0 => Some(v as i128),
+            _ => value.integer(),
+        })?;
+        wide.map(|v| i64::try_from(v).map_err(|_| out_of_range(key, v))).transpose()
     }
 
     /// A finite float that must be there.
@@ -260,14 +267,37 @@ impl Metadata {
     }
 }
 
+impl FromIterator<(String, Value)> for Metadata {
+    /// The last value of a key counts.
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(values: I) -> Metadata {
+        Metadata { values: values.into_iter().collect() }
+    }
+}
+
 impl Value {
+    fn integer(&self) -> Option<i128> {
+        match *self {
+            Value::U8(v) => Some(v.into()),
+            Value::I8(v) => Some(v.into()),
+            Value::U16(v) => Some(v.into()),
+            Value::I16(v) => Some(v.into()),
+            Value::U32(v) => Some(v.into()),
+            Value::I32(v) => Some(v.into()),
+            Value::U64(v) => Some(v.into()),
+            Value::I64(v) => Some(v.into()),
+            _ => None,
+        }
+    }
+
     /// The value's type in words, with its article.
     pub fn type_name(&self) -> &'static str {
         match self {
             Value::Bool(_) => "a bool",
             Value::Str(_) => "a string",
+            Value::NotText => "a string of bytes that are no valid UTF-8",
             Value::F32(_) | Value::F64(_) => "a float",
             Value::Array(Array::Str(_)) => "an array of strings",
+            Value::Array(Array::NotText(_)) => "an array with bytes that are no valid UTF-8",
             Value::Array(Array::F32(_) | Array::F64(_)) => "an array of floats",
             Value::Array(Array::Bool(_)) => "an array of bools",
             Value::Array(_) => "an array of integers",

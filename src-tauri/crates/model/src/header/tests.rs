@@ -125,7 +125,6 @@ fn contradictions_are_named() {
     check(file().u32("general.alignment", 0), "an alignment of 0");
     check(file().str("general.alignment", "x"), "is a string where an integer is needed");
     check(file().raw("k", 99, &[]), "unknown type 99");
-    check(file().raw("k", 8, &[2, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe]), "no valid UTF-8");
     check(file().raw("k", 9, &[9, 0, 0, 0]), "array of arrays");
     check(file().tensor_of("t", &[33], 8, vec![0; 34]), "rows of 33 values, no multiple of 32");
     check(file().tensor_of("t", &[256], 16, vec![0; 66]), "`t` is quantised as IQ2_XXS");
@@ -140,6 +139,66 @@ fn contradictions_are_named() {
     old.version = 3_u32.swap_bytes();
     check(old, "big-endian");
     assert!(refusal(b"PK\x03\x04 something else").contains("does not begin with `GGUF`"));
+}
+
+#[test]
+fn a_part_of_a_split_model_says_which_part_of_how_many_it_is() {
+    let part = |no: u16, count: u16, tensors: i32| {
+        small().raw("split.no", 2, &no.to_le_bytes()).raw("split.count", 2, &count.to_le_bytes()).raw(
+            "split.tensors.count",
+            5,
+            &tensors.to_le_bytes(),
+        )
+    };
+    for (no, count, want) in [
+        (0, 3, "it is part 1 of 3 of a split model with 291 tensors in all"),
+        (2, 3, "it is part 3 of 3 of a split model with 291 tensors in all"),
+        (u16::MAX, 2, "it is part 65536 of 2 of a split model"),
+    ] {
+        let cause = refusal(&part(no, count, 291).bytes());
+        assert!(cause.starts_with(want), "{cause}");
+        assert!(matches!(parse(&part(no, count, 291).bytes()), Err(Cause::Unsupported(_))));
+    }
+    // Later parts have no other keys, and a first part has none of the tensors: it is said before either is missed.
+    let bare = GgufWriter::new().raw("split.count", 4, &2_u32.to_le_bytes());
+    assert!(refusal(&bare.bytes()).starts_with("it is a part of 2 of a split model; join"));
+    let vast = GgufWriter::new().raw("split.no", 10, &u64::MAX.to_le_bytes()).u32("split.count", 2);
+    assert!(refusal(&vast.bytes()).contains("of 2 of a split model"));
+    // A model in one piece may say so, and keys of another kind mean nothing.
+    for file in [part(0, 1, 2), part(0, 0, 2), small().str("split.count", "3")] {
+        assert!(parse(&file.bytes()).is_ok());
+    }
+}
+
+#[test]
+fn bytes_that_are_no_utf8_do_no_harm_where_nobody_looks() {
+    let string = |bytes: &[u8]| [&(bytes.len() as u64).to_le_bytes(), bytes].concat();
+    let strings = |all: &[&[u8]]| {
+        let all: Vec<u8> = all.iter().flat_map(|bytes| string(bytes)).collect();
+        [&8_u32.to_le_bytes()[..], &2_u64.to_le_bytes(), &all].concat()
+    };
+    let bad: [&[u8]; 5] = [b"\xff\xfe", b"caf\xe9", b"\xc3", b"a\x80b", b"\xed\xa0\x80"];
+    for bytes in bad {
+        let file = small().raw("general.author", 8, &string(bytes)).raw("tags", 9, &strings(&[b"ok", bytes]));
+        let metadata = parse(&file.bytes()).unwrap().metadata;
+        assert_eq!(metadata.str("general.architecture"), Ok("llama"));
+        assert_eq!(
+            metadata.str("general.author").unwrap_err().to_string(),
+            "metadata key `general.author` is a string of bytes that are no valid UTF-8 where a string is needed"
+        );
+        assert_eq!(metadata.get("tags"), Some(&Value::Array(Array::NotText(1))));
+        assert!(metadata.find_strings("tags").is_err());
+    }
+    // A key's own name, of which two may look alike.
+    let mut bytes = GgufWriter::new().u32("k\u{e9}", 1).u32("k\u{eb}", 2).str("last", "x").bytes();
+    bytes.iter_mut().filter(|byte| **byte == 0xc3).for_each(|byte| *byte = 0xff);
+    let metadata = parse(&bytes).unwrap().metadata;
+    assert_eq!((metadata.len(), metadata.str("last")), (3, Ok("x")));
+    // The name of a tensor is looked for.
+    let mut bytes = GgufWriter::new().tensor("caf\u{e9}", &[8]).bytes();
+    let at = bytes.iter().position(|&byte| byte == 0xc3).unwrap();
+    bytes[at] = 0xff;
+    assert!(refusal(&bytes).contains("a tensor's name is no valid UTF-8"));
 }
 
 #[test]
