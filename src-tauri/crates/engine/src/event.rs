@@ -29,7 +29,8 @@ pub enum Event {
         text: String,
         /// The tokens sampled since the last event.
         tokens: Vec<TokenId>,
-        /// One entry a token when the request asked for log-probabilities.
+        /// When the request asked for log-probabilities, one entry for each token whose text starts in this one's; a
+        /// token of which a stop string leaves nothing has none.
         logprobs: Vec<TokenLogprob>,
     },
     /// Terminal: the answer is complete.

@@ -22,6 +22,7 @@ mod engine_thread;
 mod event;
 mod event_stream;
 mod handle;
+mod held_logprobs;
 mod histograms;
 mod hold_points;
 mod keeping;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::command::Submission;
 use crate::event::{Event, FinishReason, TokenLogprob, Usage};
 use crate::handle::Permit;
+use crate::held_logprobs::HeldLogprobs;
 use crate::ledger::Ledger;
 use crate::record::RequestRecord;
 use crate::request::{Refusal, RequestId};
@@ -64,6 +65,7 @@ pub(crate) struct Sequence {
     stop_matcher: StopMatcher,
     ignore_end_of_turn: bool,
     top_logprobs: Option<usize>,
+    held_logprobs: HeldLogprobs,
     events: mpsc::UnboundedSender<Event>,
     permit: Permit,
 }
@@ -128,6 +130,7 @@ impl Sequence {
             stop,
             ignore_end_of_turn: request.ignore_end_of_turn,
             top_logprobs: request.top_logprobs,
+            held_logprobs: HeldLogprobs::default(),
             tokens: request.prompt,
             events,
             permit,
@@ -240,10 +243,7 @@ impl Sequence {
         if let Some(constraint) = &mut self.constraint {
             constraint.commit(token)?;
         }
-        let logprobs = match self.top_logprobs {
-            Some(n_top) => vec![logprob(logits, token, n_top, scratch)?],
-            None => Vec::new(),
-        };
+        let logprob = self.top_logprobs.map(|n_top| logprob(logits, token, n_top, scratch)).transpose()?;
         match self.last_token_at.replace(now) {
             Some(before) => ledger.next_token(now.saturating_duration_since(before)),
             None => {
@@ -252,17 +252,20 @@ impl Sequence {
             }
         }
         self.tokens.push(token);
-        Ok(self.say(token, logprobs, text))
+        Ok(self.say(token, logprob, text))
     }
 
-    fn say(&mut self, token: TokenId, logprobs: Vec<TokenLogprob>, text: &TextModel) -> Taken {
+    fn say(&mut self, token: TokenId, logprob: Option<TokenLogprob>, text: &TextModel) -> Taken {
         // A document that is complete leaves nothing but to end.
         let may_end = self.constraint.is_some() || !self.ignore_end_of_turn;
         if may_end && text.is_end_of_generation(token) {
             return Taken::Last(None, self.last_words(FinishReason::EndOfTurn));
         }
         self.answer.push(AnswerToken { id: token, bytes: text.token_bytes(token).to_vec() });
-        let said = self.stop_matcher.push(&self.detokenizer.push(token));
+        let completed = self.detokenizer.push(token);
+        self.held_logprobs.push(logprob, completed.len());
+        let said = self.stop_matcher.push(&completed);
+        let logprobs = self.held_logprobs.sent(said.emit.len());
         self.send(Event::Text { text: said.emit, tokens: vec![token], logprobs });
         match said.stopped {
             Some(idx) => Taken::Last(Some(token), FinishReason::StopString(self.stop[idx].clone())),
@@ -279,14 +282,19 @@ impl Sequence {
     /// Send what was held back; it may yet complete a stop string.
     fn last_words(&mut self, reason: FinishReason) -> FinishReason {
         let said = self.stop_matcher.push(&self.detokenizer.finish());
-        let (rest, reason) = match said.stopped {
-            Some(idx) => (said.emit, FinishReason::StopString(self.stop[idx].clone())),
-            None => (said.emit + &self.stop_matcher.flush(), reason),
-        };
-        if !rest.is_empty() {
-            self.send(Event::Text { text: rest, tokens: Vec::new(), logprobs: Vec::new() });
+        match said.stopped {
+            Some(idx) => {
+                let logprobs = self.held_logprobs.sent(said.emit.len());
+                self.send_rest(said.emit, logprobs);
+                FinishReason::StopString(self.stop[idx].clone())
+            }
+            None => {
+                let rest = said.emit + &self.stop_matcher.flush();
+                let logprobs = self.held_logprobs.rest();
+                self.send_rest(rest, logprobs);
+                reason
+            }
         }
-        reason
     }
 
     /// The answer is complete.
@@ -302,10 +310,8 @@ impl Sequence {
         if self.has_begun() {
             ledger.n_interrupted += 1;
             // What a stop string might have swallowed is part of the answer so far.
-            let rest = self.stop_matcher.flush();
-            if !rest.is_empty() {
-                self.send(Event::Text { text: rest, tokens: Vec::new(), logprobs: Vec::new() });
-            }
+            let (rest, logprobs) = (self.stop_matcher.flush(), self.held_logprobs.rest());
+            self.send_rest(rest, logprobs);
         }
         let usage = self.usage(now);
         self.close_books(error.kind(), &usage, ledger);
@@ -373,6 +379,13 @@ impl Sequence {
         let Sequence { events, permit, .. } = self;
         drop(permit);
         let _ = events.send(event);
+    }
+
+    /// Send what was held back, if anything was.
+    fn send_rest(&self, text: String, logprobs: Vec<TokenLogprob>) {
+        if !text.is_empty() || !logprobs.is_empty() {
+            self.send(Event::Text { text, tokens: Vec::new(), logprobs });
+        }
     }
 
     /// Send an event. A client that is gone is found by [`Sequence::is_gone`] before the next step.

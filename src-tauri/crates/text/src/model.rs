@@ -244,6 +244,11 @@ impl TextModel {
         self.vocabulary.pieces.get(id)
     }
 
+    /// How a token is written that stands for structure and has no bytes in an answer's text; none for all others.
+    pub fn control_text(&self, id: TokenId) -> Option<&str> {
+        self.control_texts.get(&id).map(AsRef::as_ref)
+    }
+
     /// A fresh detokenizer for text that follows `prompt_tail`.
     pub fn detokenizer(&self, prompt_tail: &[TokenId]) -> Detokenizer {
         Detokenizer::new(self.vocabulary.pieces.clone(), prompt_tail)

@@ -1,7 +1,7 @@
 //! What a request is answered, alone and in company.
 
 use super::house::*;
-use crate::testing::{Script, ScriptedModel, Steering};
+use crate::testing::{Script, ScriptedModel, Steering, tiny_text};
 use crate::{EngineConfig, Event, FinishReason, Request, Sampling};
 
 const TINY_STEPS: EngineConfigPatch = EngineConfigPatch { prefill_chunk: 16, step_token_budget: 40 };
@@ -163,6 +163,48 @@ async fn log_probabilities_come_with_the_tokens_that_they_are_of() {
     }
     assert_eq!(n, 4);
     house.close().await;
+}
+
+/// The tokens, as text, whose log-probabilities come with an answer of a model that says `says`, and the text.
+async fn with_logprobs(says: &str, stop: &[&str], max_tokens: usize) -> (String, String) {
+    let model = ScriptedModel { script: Script::Says(says.to_owned()), ..ScriptedModel::default() };
+    let house = House::new(model).await;
+    let mut stream = house.ask(Request {
+        top_logprobs: Some(0),
+        stop: stop.iter().map(|s| (*s).to_owned()).collect(),
+        ..greedy(prompt(1, 10), max_tokens)
+    });
+    let (mut bytes, mut shown) = (Vec::new(), String::new());
+    while let Some(event) = stream.recv().await {
+        if let Event::Text { text, logprobs, .. } = event {
+            shown.push_str(&text);
+            bytes.extend(logprobs.iter().flat_map(|l| tiny_text().token_bytes(l.token).to_vec()));
+            // None comes before its text, and no text before its tokens' are there.
+            assert!(bytes.len() >= shown.len(), "{shown:?}");
+        }
+    }
+    house.close().await;
+    (String::from_utf8_lossy(&bytes).into_owned(), shown)
+}
+
+#[tokio::test]
+async fn log_probabilities_end_where_a_stop_string_cuts_the_text() {
+    for (says, stop, want) in [
+        ("one two three", &["two"][..], "one "),
+        ("one two three", &["one"], ""),
+        ("one two three", &["e t", "three"], "on"),
+        ("12, 13, 14", &[", 14", "\n"], "12, 13"),
+        ("Grüße 🌍 an alle", &["🌍"], "Grüße "),
+        ("Grüße an alle", &["üße"], "Gr"),
+        // A beginning of a stop string that never came is text like any other.
+        ("one two", &["two!"], "one two"),
+        ("aaab", &["aab"], "a"),
+    ] {
+        let (tokens, text) = with_logprobs(says, stop, 100).await;
+        assert_eq!((tokens.as_str(), text.as_str()), (want, want), "{says:?} {stop:?}");
+    }
+    // Cut by its length within what may become a stop string.
+    assert_eq!(with_logprobs("one two", &["two!"], 6).await, ("one tw".to_owned(), "one tw".to_owned()));
 }
 
 #[tokio::test]
