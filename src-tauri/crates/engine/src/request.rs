@@ -67,12 +67,15 @@ pub struct Sampling {
     pub top_k: usize,
     /// Keep tokens at least this likely relative to the likeliest; 0 = off.
     pub min_p: f32,
-    /// Subtracted from a token's logit for every time it was generated.
+    /// Subtracted from a token's logit for every time it is in the penalties' window.
     pub frequency_penalty: f32,
-    /// Subtracted once from the logit of a token that was generated.
+    /// Subtracted once from the logit of a token in the penalties' window.
     pub presence_penalty: f32,
-    /// Divides (positive) or multiplies (negative) logits of tokens seen in prompt or answer; 1 = off.
+    /// Divides (positive) or multiplies (negative) logits of tokens in the penalties' window; 1 = off.
     pub repetition_penalty: f32,
+    /// How many of the answer's last tokens the three penalties count. The prompt's never do, nor those that a
+    /// constraint held to a format.
+    pub penalty_window: usize,
     /// Added to the logits of these tokens.
     pub logit_bias: Vec<(TokenId, f32)>,
     /// Fixes the random choices; the same in any batch.
@@ -89,6 +92,7 @@ impl Default for Sampling {
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
             repetition_penalty: 1.0,
+            penalty_window: 64,
             logit_bias: Vec::new(),
             seed: None,
         }

@@ -1,6 +1,9 @@
 //! The choice of the next token from a row of logits.
 //!
 //! The order is: logit bias, penalties, the mask of a constraint, temperature, top-k, top-p, min-p, draw.
+//! Penalties count the answer's last free tokens, never the prompt, which an answer may have to copy. Where a
+//! constraint holds the answer there are none, and what is said there counts for none: a document repeats its keys
+//! and its punctuation.
 //! Nothing here sorts a vocabulary: one pass finds the maxima of blocks of tokens, another weighs them, and after
 //! that only blocks that can matter are looked into. The passes are `kernels::softmax`'s.
 //! The random numbers of a token depend on the request's seed and the token's place in its answer only,
@@ -9,8 +12,7 @@
 mod candidates;
 mod lottery;
 mod random;
-
-use std::collections::BTreeMap;
+mod recent;
 
 use scheduler::TokenId;
 use text::{ConstraintError, TokenMask};
@@ -20,6 +22,7 @@ use crate::request::Sampling;
 use candidates::{Candidate, Survey};
 use lottery::{Lottery, Odds};
 use random::Dice;
+use recent::Recent;
 
 pub(crate) use random::fresh_seed;
 
@@ -62,21 +65,17 @@ struct Drawing {
 pub(crate) struct Sampler {
     sampling: Sampling,
     seed: u64,
-    /// Tokens that a penalty touches: whether the prompt has them, and how often they were generated.
-    /// Ordered, so that sums come out the same in every run.
-    seen: BTreeMap<TokenId, u32>,
+    /// What a penalty touches.
+    recent: Recent,
     n_sampled: u64,
 }
 
 impl Sampler {
-    /// A sampler for a request with this prompt; `fresh_seed` serves a request that fixes none.
-    pub(crate) fn new(sampling: Sampling, prompt: &[TokenId], fresh_seed: u64) -> Sampler {
+    /// A sampler for a request; `fresh_seed` serves one that fixes none.
+    pub(crate) fn new(sampling: Sampling, fresh_seed: u64) -> Sampler {
         let seed = sampling.seed.unwrap_or(fresh_seed);
-        let mut seen = BTreeMap::new();
-        if sampling.repetition_penalty != 1.0 {
-            seen.extend(prompt.iter().map(|&token| (token, 0)));
-        }
-        Sampler { sampling, seed, seen, n_sampled: 0 }
+        let recent = Recent::new(sampling.penalty_window);
+        Sampler { sampling, seed, recent, n_sampled: 0 }
     }
 
     /// The next token for `logits`, one for each token of the vocabulary; one of those that `mask` allows.
@@ -91,10 +90,15 @@ impl Sampler {
     ) -> Result<TokenId, CannotSample> {
         let Scratch { adjusted, drawing, allowed, allowed_values } = scratch;
         drawing.survey.take(logits)?;
-        let values = if self.adjusts() {
+        let is_free = mask.is_none();
+        let penalised = is_free && self.penalises() && !self.recent.is_empty();
+        let values = if penalised || !self.sampling.logit_bias.is_empty() {
             adjusted.clear();
             adjusted.extend_from_slice(logits);
-            self.adjust(adjusted);
+            self.bias(adjusted);
+            if penalised {
+                self.penalise(adjusted);
+            }
             // A bias cannot make a finite logit more than huge, and a survey of huge ones is still sound.
             drawing.survey.take(adjusted)?;
             &adjusted[..]
@@ -117,8 +121,8 @@ impl Sampler {
             }
         };
         self.n_sampled += 1;
-        if self.counts() {
-            *self.seen.entry(token).or_insert(0) += 1;
+        if is_free && self.penalises() {
+            self.recent.push(token);
         }
         Ok(token)
     }
@@ -134,31 +138,28 @@ impl Sampler {
     }
 
     /// Whether generated tokens change later logits.
-    fn counts(&self) -> bool {
+    fn penalises(&self) -> bool {
         let s = &self.sampling;
         s.frequency_penalty != 0.0 || s.presence_penalty != 0.0 || s.repetition_penalty != 1.0
     }
 
-    fn adjusts(&self) -> bool {
-        !self.sampling.logit_bias.is_empty() || (self.counts() && !self.seen.is_empty())
-    }
-
-    fn adjust(&self, logits: &mut [f32]) {
-        let s = &self.sampling;
-        for &(token, bias) in &s.logit_bias {
+    fn bias(&self, logits: &mut [f32]) {
+        for &(token, bias) in &self.sampling.logit_bias {
             if let Some(logit) = logits.get_mut(token as usize) {
                 *logit = (*logit + bias).clamp(f32::MIN, f32::MAX);
             }
         }
-        for (&token, &n_generated) in &self.seen {
+    }
+
+    fn penalise(&self, logits: &mut [f32]) {
+        let s = &self.sampling;
+        for (token, n_generated) in self.recent.counts() {
             let Some(logit) = logits.get_mut(token as usize) else { continue };
             let mut value = *logit;
             if s.repetition_penalty != 1.0 {
                 value = if value > 0.0 { value / s.repetition_penalty } else { value * s.repetition_penalty };
             }
-            if n_generated > 0 {
-                value -= s.presence_penalty + s.frequency_penalty * n_generated as f32;
-            }
+            value -= s.presence_penalty + s.frequency_penalty * n_generated as f32;
             *logit = value.clamp(f32::MIN, f32::MAX);
         }
     }

@@ -123,7 +123,7 @@ impl Sequence {
             n_prefilled: 0,
             n_preempted: 0,
             answer: Vec::new(),
-            sampler: Sampler::new(request.sampling, &request.prompt, fresh_seed(id.0)),
+            sampler: Sampler::new(request.sampling, fresh_seed(id.0)),
             constraint: request.constraint,
             detokenizer: text.detokenizer(tail),
             stop_matcher: StopMatcher::new(stop.clone()),

@@ -1,5 +1,7 @@
 //! What a request's sampling settings promise.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 const GREEDY: Sampling = Sampling {
@@ -10,6 +12,7 @@ const GREEDY: Sampling = Sampling {
     frequency_penalty: 0.0,
     presence_penalty: 0.0,
     repetition_penalty: 1.0,
+    penalty_window: 64,
     logit_bias: Vec::new(),
     seed: None,
 };
@@ -20,7 +23,7 @@ fn logits(n: usize, salt: u64) -> Vec<f32> {
 }
 
 fn one(sampling: &Sampling, logits: &[f32], seed: u64) -> TokenId {
-    Sampler::new(sampling.clone(), &[], seed).sample(logits, None, &mut Scratch::default()).unwrap()
+    Sampler::new(sampling.clone(), seed).sample(logits, None, &mut Scratch::default()).unwrap()
 }
 
 /// How often each token is drawn in `n` draws.
@@ -28,7 +31,7 @@ fn histogram(sampling: &Sampling, logits: &[f32], n: u64) -> BTreeMap<TokenId, f
     let mut counts = BTreeMap::new();
     let mut scratch = Scratch::default();
     for seed in 0..n {
-        let token = Sampler::new(sampling.clone(), &[], seed).sample(logits, None, &mut scratch).unwrap();
+        let token = Sampler::new(sampling.clone(), seed).sample(logits, None, &mut scratch).unwrap();
         *counts.entry(token).or_insert(0.0) += 1.0 / n as f64;
     }
     counts
@@ -170,7 +173,7 @@ fn a_seed_fixes_the_answer_and_another_seed_changes_it() {
     let answer = |seed| {
         let sampling = Sampling { seed: Some(seed), temperature: 2.0, ..Sampling::default() };
         // Another scratch and another fresh seed, as in another batch.
-        let mut sampler = Sampler::new(sampling, &[], seed * 31);
+        let mut sampler = Sampler::new(sampling, seed * 31);
         (0..16).map(|_| sampler.sample(&row, None, &mut Scratch::default()).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(answer(5), answer(5));
@@ -185,7 +188,7 @@ fn a_row_with_a_value_that_is_not_finite_is_an_error_wherever_it_is() {
                 let mut row = logits(n, 2);
                 row[at] = bad;
                 for sampling in [GREEDY, Sampling::default()] {
-                    let sampled = Sampler::new(sampling, &[], 0).sample(&row, None, &mut Scratch::default());
+                    let sampled = Sampler::new(sampling, 0).sample(&row, None, &mut Scratch::default());
                     assert_eq!(sampled, Err(NotFinite.into()), "{bad} at {at} of {n}");
                 }
                 assert_eq!(logprob(&row, 0, 1, &mut Scratch::default()), Err(NotFinite));
@@ -205,24 +208,68 @@ fn a_bias_forces_and_bans_tokens_and_unknown_ones_are_passed_over() {
     assert_eq!(biased(vec![(17, f32::MAX), (17, f32::MAX)]), 17);
 }
 
-#[test]
-fn penalties_push_down_what_was_generated_and_repetition_also_what_was_in_the_prompt() {
+/// What is said greedily `n` times over a row in which 3, 4 and 5 stand out, a little less each.
+fn said(sampling: Sampling, n: usize, mask_at: impl Fn(usize) -> Option<TokenMask>) -> Vec<TokenId> {
     let mut row = vec![0.0; 100];
     row[3] = 3.0;
     row[4] = 2.5;
     row[5] = 2.0;
-    let answer = |sampling: Sampling, prompt: &[TokenId]| {
-        let mut sampler = Sampler::new(sampling, prompt, 0);
-        let mut scratch = Scratch::default();
-        (0..4).map(|_| sampler.sample(&row, None, &mut scratch).unwrap()).collect::<Vec<_>>()
-    };
-    assert_eq!(answer(GREEDY, &[]), [3, 3, 3, 3]);
+    let mut sampler = Sampler::new(sampling, 0);
+    let mut scratch = Scratch::default();
+    (0..n).map(|at| sampler.sample(&row, mask_at(at).as_ref(), &mut scratch).unwrap()).collect()
+}
+
+#[test]
+fn penalties_push_down_what_was_generated() {
+    let answer = |sampling| said(sampling, 4, |_| None);
+    assert_eq!(answer(GREEDY), [3, 3, 3, 3]);
     // Once each, however often: 3.0 - 0.7 < 2.5, then 2.5 - 0.7 < 2.3.
-    assert_eq!(answer(Sampling { presence_penalty: 0.7, ..GREEDY }, &[]), [3, 4, 3, 3]);
+    assert_eq!(answer(Sampling { presence_penalty: 0.7, ..GREEDY }), [3, 4, 3, 3]);
     // 3.0, 2.5 against 2.3, then 2.3, then 2.0 against 1.6 and 1.8.
-    assert_eq!(answer(Sampling { frequency_penalty: 0.7, ..GREEDY }, &[]), [3, 4, 3, 5]);
-    assert_eq!(answer(Sampling { repetition_penalty: 2.0, ..GREEDY }, &[3]), [4, 5, 3, 3]);
-    assert_eq!(answer(Sampling { presence_penalty: 2.0, ..GREEDY }, &[3])[0], 3);
+    assert_eq!(answer(Sampling { frequency_penalty: 0.7, ..GREEDY }), [3, 4, 3, 5]);
+    assert_eq!(answer(Sampling { repetition_penalty: 2.0, ..GREEDY }), [3, 4, 5, 3]);
+    assert_eq!(answer(Sampling { repetition_penalty: 0.5, presence_penalty: 2.9, ..GREEDY }), [3, 3, 3, 3]);
+    assert_eq!(answer(Sampling { presence_penalty: -1.0, ..GREEDY }), [3, 3, 3, 3]);
+}
+
+#[test]
+fn a_penalty_forgets_what_has_left_its_window() {
+    let banning = Sampling { presence_penalty: 2.0, ..GREEDY };
+    let answer = |penalty_window| said(Sampling { penalty_window, ..banning.clone() }, 6, |_| None);
+    assert_eq!(answer(0), [3, 3, 3, 3, 3, 3]);
+    assert_eq!(answer(1), [3, 4, 3, 4, 3, 4]);
+    assert_eq!(answer(2), [3, 4, 5, 3, 4, 5]);
+    assert_eq!(Sampling::default().penalty_window, 64);
+}
+
+#[test]
+fn inside_a_format_no_penalty_counts_and_what_was_said_there_counts_for_none() {
+    let format = text::OutputFormat::JsonSchema(serde_json::json!({"type": "integer"}));
+    let mut constraint = crate::testing::tiny_text().constraint(&format).unwrap();
+    let digits = constraint.mask().unwrap();
+    // The likeliest digit, however often it has been said.
+    let mut row = vec![0.0; 300];
+    row[b'7' as usize] = 3.0;
+    row[b'8' as usize] = 2.9;
+    row[b'a' as usize] = 5.0;
+    for sampling in [
+        Sampling { presence_penalty: 2.0, ..GREEDY },
+        Sampling { frequency_penalty: 2.0, ..GREEDY },
+        Sampling { repetition_penalty: 10.0, ..GREEDY },
+        Sampling { repetition_penalty: 1.15, presence_penalty: 0.5, frequency_penalty: 0.5, ..GREEDY },
+        Sampling { repetition_penalty: 1.15, penalty_window: usize::MAX, ..GREEDY },
+    ] {
+        let mut sampler = Sampler::new(sampling, 0);
+        let mut say = |mask| sampler.sample(&row, mask, &mut Scratch::default()).unwrap();
+        assert_eq!(say(None), TokenId::from(b'a'));
+        let held: Vec<TokenId> = (0..5).map(|_| say(Some(&digits))).collect();
+        assert_eq!(held, [TokenId::from(b'7'); 5]);
+        // Only the free token has been counted: the digits are as likely as before.
+        row[b'a' as usize] = 0.0;
+        let mut say = |mask| sampler.sample(&row, mask, &mut Scratch::default()).unwrap();
+        assert_eq!(say(None), TokenId::from(b'7'));
+        row[b'a' as usize] = 5.0;
+    }
 }
 
 #[test]
