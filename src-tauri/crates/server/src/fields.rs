@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::errors::{ApiError, shorten};
@@ -16,6 +17,8 @@ const MAX_ELEMENTS: usize = 16_384;
 /// Bytes of a field's JSON, but for those that carry a prompt: what is built from a value may be larger than its
 /// text many times over.
 const MAX_SMALL_BYTES: usize = 64 << 10;
+/// Bytes of a value, with its white space, that may be the same as a short one.
+const MAX_SAME_BYTES: usize = 4 << 10;
 
 /// The fields of an object that nobody has taken yet; the values are slices of the body.
 #[derive(Debug)]
@@ -163,29 +166,119 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Take a whole number, however it is written.
+    ///
+    /// # Errors
+    /// It is no whole number.
+    pub(crate) fn take_whole(&mut self, name: &str) -> Result<Option<i128>, ApiError> {
+        Ok(self.take::<Whole>(name)?.map(|Whole(number)| number))
+    }
+
+    /// Take a whole number that must lie within `range`.
+    ///
+    /// # Errors
+    /// It is no whole number or lies outside.
+    pub(crate) fn take_whole_within(
+        &mut self,
+        name: &str,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<Option<usize>, ApiError> {
+        let Some(number) = self.take_whole(name)? else { return Ok(None) };
+        match usize::try_from(number).ok().filter(|number| range.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => {
+                let message = format!("{number} is not within {} to {}", range.start(), range.end());
+                Err(ApiError::invalid(self.path(name), message))
+            }
+        }
+    }
+
+    /// Pass over hints that cannot change an answer: whatever they say.
+    pub(crate) fn pass(&mut self, is_hint: impl Fn(&str) -> bool) {
+        self.left.retain(|(name, _)| !is_hint(name));
+    }
+
     /// Refuse a feature that the API has and this server lacks, unless the value asks for what happens anyway:
-    /// `null`, or one of `harmless` (JSON texts).
+    /// `null`, or what means the same as one of `harmless` (JSON texts), however it is written.
     ///
     /// # Errors
     /// The value asks for the feature.
     pub(crate) fn refuse(&mut self, name: &str, harmless: &[&str]) -> Result<(), ApiError> {
-        let value = self.take::<&RawValue>(name)?;
-        match value.map(RawValue::get) {
+        match self.take_large::<&RawValue>(name)? {
             None => Ok(()),
-            Some(value) if harmless.contains(&value) => Ok(()),
+            Some(value) if harmless.iter().any(|other| means_the_same(value.get(), other)) => Ok(()),
             Some(_) => Err(ApiError::unsupported(self.path(name), format!("'{name}' is not supported"))),
         }
     }
 
-    /// That everything was taken.
+    /// That everything was taken but what is `null`, which is as good as absent.
     ///
     /// # Errors
     /// A field is left that nobody knows.
     pub(crate) fn finish(self) -> Result<(), ApiError> {
-        match self.left.first() {
+        match self.left.iter().find(|(_, value)| value.get() != "null") {
             Some((name, _)) => Err(ApiError::unknown(self.path(&shorten(name)))),
             None => Ok(()),
         }
+    }
+}
+
+/// A whole number: `4`, `4.0` and `4e0` are the same one.
+struct Whole(i128);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Whole, E> {
+                Ok(Whole(number.into()))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Whole, E> {
+                Ok(Whole(number.into()))
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Whole, E> {
+                match number.fract() == 0.0 {
+                    // Far beyond what any field takes; the conversion ends at the largest number there is.
+                    true => Ok(Whole(number as i128)),
+                    false => Err(E::invalid_type(serde::de::Unexpected::Float(number), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
+}
+
+/// Whether two JSON texts have the same value.
+fn means_the_same(one: &str, other: &str) -> bool {
+    // What is this much longer than a short value can only be another one; nothing large is built.
+    if one.len() > MAX_SAME_BYTES {
+        return false;
+    }
+    match (serde_json::from_str::<Value>(one), serde_json::from_str::<Value>(other)) {
+        (Ok(one), Ok(other)) => is_same(&one, &other),
+        _ => false,
+    }
+}
+
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let has = |(name, value): (&String, &Value)| other.get(name).is_some_and(|v| is_same(value, v));
+            one.len() == other.len() && one.iter().all(has)
+        }
+        _ => one == other,
     }
 }
 
@@ -230,6 +323,73 @@ mod tests {
         assert_eq!(refuse(r#"{"n":null}"#), Ok(()));
         assert_eq!(refuse(r#"{"n":1}"#), Ok(()));
         assert_eq!(refuse(r#"{"n":2}"#).unwrap_err().param.as_deref(), Some("n"));
+    }
+
+    #[test]
+    fn values_are_compared_and_not_how_they_are_written() {
+        for (value, harmless, same) in [
+            ("[ ]", "[]", true),
+            ("[\n  ]", "[]", true),
+            ("1.0", "1", true),
+            ("1e0", "1", true),
+            ("10E-1", "1", true),
+            ("-0.0", "0", true),
+            (r#"[ "text" ]"#, r#"["text"]"#, true),
+            (r#""\u0061uto""#, r#""auto""#, true),
+            (r#"{"a": 1.0, "b": [ ]}"#, r#"{"b":[],"a":1}"#, true),
+            (" true", "true", true),
+            ("[[]]", "[]", false),
+            ("1.5", "1", false),
+            ("\"1\"", "1", false),
+            ("true", "1", false),
+            ("{}", "[]", false),
+            (r#"["text","text"]"#, r#"["text"]"#, false),
+            (r#"{"a":1,"c":1}"#, r#"{"a":1,"b":1}"#, false),
+        ] {
+            let body = format!(r#"{{"x":{value}}}"#);
+            let got = Fields::of_body(body.as_bytes()).unwrap().refuse("x", &[harmless]);
+            assert_eq!(got.is_ok(), same, "{value} {harmless}");
+        }
+        for large in
+            [format!("[{}1]", "1,".repeat(100_000)), format!("{}1{}", "[".repeat(120), "]".repeat(120))]
+        {
+            let body = format!(r#"{{"x":{large}}}"#);
+            let got = Fields::of_body(body.as_bytes()).unwrap().refuse("x", &["[]"]);
+            assert_eq!(got.unwrap_err().code, Some("unsupported_parameter"), "{large:.40}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_as_a_float() {
+        let whole = |text: &str| {
+            let body = format!(r#"{{"x":{text}}}"#);
+            let got = Fields::of_body(body.as_bytes()).unwrap().take_whole("x");
+            got.map_err(|error| error.message)
+        };
+        for (text, want) in [("4", 4), ("4.0", 4), ("4e2", 400), ("-1", -1), ("-1.0", -1), ("0.0", 0)] {
+            assert_eq!(whole(text), Ok(Some(want)), "{text}");
+        }
+        assert_eq!(whole("18446744073709551615"), Ok(Some(u64::MAX.into())));
+        assert_eq!(whole("null"), Ok(None));
+        assert_eq!(whole("1.5").unwrap_err(), "invalid type: floating point `1.5`, expected a whole number");
+        for text in ["\"4\"", "true", "[4]", "{}", "1e400"] {
+            assert!(whole(text).is_err(), "{text}");
+        }
+        let within = |text: &str| {
+            let body = format!(r#"{{"x":{text}}}"#);
+            Fields::of_body(body.as_bytes()).unwrap().take_whole_within("x", 0..=5).map_err(|e| e.message)
+        };
+        assert_eq!(within("5.0"), Ok(Some(5)));
+        assert_eq!(within("6").unwrap_err(), "6 is not within 0 to 5");
+        assert_eq!(within("-1").unwrap_err(), "-1 is not within 0 to 5");
+        assert!(within("1e300").is_err());
+    }
+
+    #[test]
+    fn a_null_is_as_good_as_absent_and_hints_are_passed_over() {
+        let mut fields = Fields::of_body(br#"{"typo":null,"hint":{"a":[1]},"hint_too":3}"#).unwrap();
+        fields.pass(|name| name.starts_with("hint"));
+        assert_eq!(fields.finish(), Ok(()));
     }
 
     #[test]

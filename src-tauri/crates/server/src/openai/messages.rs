@@ -40,7 +40,12 @@ fn parse(path: &str, message: &RawValue) -> Result<ChatMessage, ApiError> {
     fields.refuse("tool_calls", &["[]"])?;
     fields.refuse("function_call", &[])?;
 
-    let content = take_content(&mut fields)?;
+    // An answer without text is held as `null` by the official clients, or not at all.
+    let content = match take_content(&mut fields)? {
+        Some(content) => content,
+        None if role == "assistant" => String::new(),
+        None => return Err(ApiError::missing(fields.path("content"))),
+    };
     let mut message = ChatMessage::new(role, content);
     message.name = fields.take("name")?;
     if message.role == "tool"
@@ -53,13 +58,13 @@ fn parse(path: &str, message: &RawValue) -> Result<ChatMessage, ApiError> {
     Ok(message)
 }
 
-fn take_content(fields: &mut Fields<'_>) -> Result<String, ApiError> {
+/// The text of a message; none where there is no content.
+fn take_content(fields: &mut Fields<'_>) -> Result<Option<String>, ApiError> {
     let path = fields.path("content");
-    let Some(content) = fields.take_large::<&RawValue>("content")? else {
-        return Err(ApiError::missing(path));
-    };
+    let Some(content) = fields.take_large::<&RawValue>("content")? else { return Ok(None) };
     if content.get().starts_with('"') {
         return serde_json::from_str(content.get())
+            .map(Some)
             .map_err(|_| ApiError::invalid(path, "the string has an escape that is no character"));
     }
     let Ok(RawList(parts)) = serde_json::from_str::<RawList<'_>>(content.get()) else {
@@ -67,7 +72,7 @@ fn take_content(fields: &mut Fields<'_>) -> Result<String, ApiError> {
     };
     let texts = parts.iter().enumerate().map(|(i, part)| text_of_part(&format!("{path}[{i}]"), part));
     // Parts are paragraphs: the servers that templates are tried on join them like this.
-    Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+    Ok(Some(texts.collect::<Result<Vec<_>, _>>()?.join("\n")))
 }
 
 fn text_of_part(path: &str, part: &RawValue) -> Result<String, ApiError> {
@@ -125,6 +130,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_without_text_is_empty() {
+        for message in [
+            r#"[{"role":"assistant","content":null}]"#,
+            r#"[{"role":"assistant"}]"#,
+            r#"[{"role":"assistant","content":null,"tool_calls":[ ],"refusal":"no"}]"#,
+            r#"[{"role":"assistant","content":""}]"#,
+            r#"[{"role":"assistant","content":[ ]}]"#,
+        ] {
+            assert_eq!(show(message), "assistant: ", "{message}");
+        }
+    }
+
+    #[test]
     fn fields_of_other_servers_in_a_message_are_passed_over() {
         let foreign = format!(
             r#"[{{"role":"assistant","content":[{{"type":"text","text":"hi","cache_control":{{"type":"ephemeral"}}}}],
@@ -146,6 +164,7 @@ mod tests {
             ("[{}]", "messages[0].role"),
             (r#"[{"role":"user"}]"#, "messages[0].content"),
             (r#"[{"role":"user","content":null}]"#, "messages[0].content"),
+            (r#"[{"role":"tool","content":null,"tool_call_id":"c"}]"#, "messages[0].content"),
             (r#"[{"role":"user","content":7}]"#, "messages[0].content"),
             (r#"[{"role":"user","content":"\ud800"}]"#, "messages[0].content"),
             (r#"[{"role":"owner","content":"x"}]"#, "messages[0].role"),
