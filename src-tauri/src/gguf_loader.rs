@@ -18,6 +18,7 @@ use crate::device::{self, Choice};
 use crate::memory::{PoolNeeds, auto_pool_bytes, available_bytes};
 use crate::model_digest::{self, DigestList};
 use crate::model_file::{alias_of, name_of};
+use crate::recommended_sampling::recommended_sampling;
 use crate::settings::Settings;
 use crate::settings::values::{Amount, Device, Kernels};
 use crate::text_metadata::text_metadata;
@@ -214,6 +215,7 @@ impl ModelLoader for GgufLoader {
             effective_context: footprint.longest_alone(runner.n_blocks(), spec.max_context),
             fingerprint: self.fingerprint(&digest, computes),
             file_bytes: gguf.file_bytes(),
+            sampling: recommended_sampling(gguf.metadata()),
             loaded_at: SystemTime::now(),
         };
         tracing::info!(

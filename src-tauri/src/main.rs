@@ -27,6 +27,7 @@ mod memory;
 mod model_digest;
 mod model_file;
 mod open_files;
+mod recommended_sampling;
 mod settings;
 mod signals;
 mod small_file;

@@ -59,8 +59,8 @@ pub(crate) struct Settings {
     pub(crate) queue_timeout: Duration,
     /// Prompt tokens of one sequence in one step.
     pub(crate) prefill_chunk: usize,
-    /// How tokens are chosen for requests that set no temperature.
-    pub(crate) sampling: engine::Sampling,
+    /// How tokens are chosen where a request does not say; what is absent is the model's recommendation, or ours.
+    pub(crate) sampling: engine::SamplingChoices,
     /// Whether KV is kept on disk.
     pub(crate) store: Switch,
     /// Bytes that the store takes on disk at most.
@@ -216,13 +216,14 @@ impl Settings {
         let max_batch = r.one("max_batch", |text| values::count(text, 1..=256))?;
         let queue_timeout = r.one("queue_timeout", values::duration)?;
         let prefill_chunk = r.one("prefill_chunk", |text| values::count(text, 1..=8192))?;
-        let sampling = engine::Sampling {
-            temperature: r.one("temperature", |text| values::number(text, 0.0..=2.0))?,
-            top_p: r.one("top_p", |text| values::number(text, 0.01..=1.0))?,
-            top_k: r.one("top_k", |text| values::count(text, 0..=100_000))?,
-            min_p: r.one("min_p", |text| values::number(text, 0.0..=1.0))?,
-            repetition_penalty: r.one("repetition_penalty", |text| values::number(text, 0.5..=2.0))?,
-            ..engine::Sampling::default()
+        let sampling = engine::SamplingChoices {
+            temperature: r.one("temperature", |text| values::number_or_auto(text, 0.0..=2.0))?,
+            top_p: r.one("top_p", |text| values::number_or_auto(text, 0.01..=1.0))?,
+            top_k: r.one("top_k", |text| values::count_or_auto(text, 0..=100_000))?,
+            min_p: r.one("min_p", |text| values::number_or_auto(text, 0.0..=1.0))?,
+            repetition_penalty: r
+                .one("repetition_penalty", |text| values::number_or_auto(text, 0.5..=2.0))?,
+            ..engine::SamplingChoices::default()
         };
         let store = r.one("store", values::switch)?;
         let store_max = r.one("store_max", values::disk_bytes)?;

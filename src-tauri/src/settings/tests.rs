@@ -149,6 +149,34 @@ fn every_key_has_a_default_that_its_own_parser_takes() {
 }
 
 #[test]
+fn sampling_is_left_to_the_model_unless_somebody_sets_it() {
+    let sampling = |file: &str| {
+        let folders = Folders::under(Path::new("/data"));
+        let file = parse_file(&folders.settings_file, file).ok();
+        let layers = Layers { flags: Flags::default(), environment: BTreeMap::new(), file, folders };
+        Settings::resolve(layers).unwrap().sampling
+    };
+    assert_eq!(sampling(""), engine::SamplingChoices::default());
+    assert_eq!(sampling("temperature = 'auto'"), engine::SamplingChoices::default());
+    let set = engine::SamplingChoices {
+        temperature: Some(0.5),
+        top_k: Some(0),
+        repetition_penalty: Some(1.5),
+        ..engine::SamplingChoices::default()
+    };
+    assert_eq!(sampling("temperature = 0.5\ntop_k = 0\nrepetition_penalty = 1.5"), set);
+    assert_eq!(check(&[], &[], "", "temperature"), "auto (default)");
+    assert_eq!(
+        check(&[("top_k", "-1")], &[], "", "port"),
+        "--top-k: `-1`: auto, or a whole number from 0 to 100000 is wanted"
+    );
+    assert_eq!(
+        check(&[("temperature", "3")], &[], "", "port"),
+        "--temperature: `3`: auto, or a number from 0 to 2 is wanted"
+    );
+}
+
+#[test]
 fn a_relative_key_file_of_the_settings_file_lies_beside_it() {
     let folders = Folders::under(Path::new("/data"));
     let file = parse_file(&folders.settings_file, "api_key_file = 'key'").ok();

@@ -95,6 +95,22 @@ pub(crate) fn number(text: &str, range: RangeInclusive<f32>) -> Result<f32, Stri
     }
 }
 
+/// `auto`, which leaves the choice to others, or a number within `range`.
+pub(crate) fn number_or_auto(text: &str, range: RangeInclusive<f32>) -> Result<Option<f32>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    number(text, range).map(Some).map_err(|wanted| format!("auto, or {wanted}"))
+}
+
+/// `auto`, which leaves the choice to others, or a whole number within `range`.
+pub(crate) fn count_or_auto(text: &str, range: RangeInclusive<usize>) -> Result<Option<usize>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    count(text, range).map(Some).map_err(|wanted| format!("auto, or {wanted}"))
+}
+
 /// `auto`, or a number of threads.
 pub(crate) fn threads(text: &str) -> Result<Amount<usize>, String> {
     if text == "auto" {

@@ -36,6 +36,7 @@ mod request;
 mod restoring;
 mod sampled;
 mod sampling;
+mod sampling_choices;
 mod saving;
 mod sequence;
 mod serving;
@@ -59,6 +60,7 @@ pub use loader::{LoadProgress, Loaded, ModelCard, ModelLoader};
 pub use readiness::{NotReady, Readiness, readiness};
 pub use record::{N_RECORDS, RequestRecord};
 pub use request::{PromptNotes, Refusal, Request, RequestId, Sampling};
+pub use sampling_choices::SamplingChoices;
 pub use stats::{
     ActiveRequest, DrainProgress, DrainReport, N_ACTIVE, Phase, PoolCounts, Stats, StoreCounts, Totals,
 };

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use scheduler::ModelRunner;
 use text::TextModel;
 
+use crate::sampling_choices::SamplingChoices;
+
 /// Loads a model. Called again for a retry and after a worker's death.
 pub trait ModelLoader: Send + Sync {
     /// Load, reporting real progress (bytes of weights done) as it goes. An answer to break off means that nobody
@@ -67,6 +69,8 @@ pub struct ModelCard {
     pub fingerprint: [u8; 32],
     /// Bytes of the weights' file.
     pub file_bytes: u64,
+    /// How its makers recommend to sample it.
+    pub sampling: SamplingChoices,
     /// When it was loaded.
     pub loaded_at: SystemTime,
 }

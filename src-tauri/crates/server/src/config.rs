@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use engine::Sampling;
+use engine::SamplingChoices;
 
 /// Address, guard and bounds of a server. `Default` is a loopback server on port 8642 without a key.
 #[derive(Debug, Clone)]
@@ -28,8 +28,8 @@ pub struct ServerConfig {
     pub model_aliases: Vec<String>,
     /// The same as patterns, in which `*` stands for any text.
     pub model_patterns: Vec<String>,
-    /// How tokens are chosen where a request does not say.
-    pub sampling: Sampling,
+    /// How tokens are chosen where a request does not say; where this does not say either, the model's file does.
+    pub sampling: SamplingChoices,
 }
 
 /// Bounds on what a client may send; each has an answer of its own.
@@ -84,7 +84,7 @@ impl Default for ServerConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model_aliases: Vec::new(),
             model_patterns: Vec::new(),
-            sampling: Sampling::default(),
+            sampling: SamplingChoices::default(),
         }
     }
 }

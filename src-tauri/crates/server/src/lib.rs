@@ -32,6 +32,7 @@ mod port_holder;
 mod prometheus;
 mod request_id;
 mod router;
+mod sampling_by_default;
 mod seats;
 mod sse;
 

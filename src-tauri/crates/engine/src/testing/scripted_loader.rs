@@ -11,6 +11,7 @@ use super::scripted_runner::{Script, ScriptedRunner};
 use super::steering::Steering;
 use super::tiny_text::{N_VOCAB, tiny_text};
 use crate::loader::{LoadProgress, Loaded, ModelCard, ModelLoader};
+use crate::sampling_choices::SamplingChoices;
 
 /// What a scripted model is like.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct ScriptedModel {
     pub lends: bool,
     /// Its vocabulary and chat template; the tokens must be those of `tiny_text`.
     pub text: fn() -> TextModel,
+    /// How it is recommended to be sampled.
+    pub sampling: SamplingChoices,
 }
 
 impl Default for ScriptedModel {
@@ -38,6 +41,7 @@ impl Default for ScriptedModel {
             window: None,
             lends: true,
             text: tiny_text,
+            sampling: SamplingChoices::default(),
         }
     }
 }
@@ -67,7 +71,8 @@ impl ModelLoader for ScriptedLoader {
         report(50)?;
         self.steering.at_load()?;
         report(100)?;
-        let ScriptedModel { script, n_blocks, max_context, window, lends, text } = self.model.clone();
+        let ScriptedModel { script, n_blocks, max_context, window, lends, text, sampling } =
+            self.model.clone();
         let full = LayerCache { n_kv_heads: 1, k_dim: 2, v_dim: 2, span: AttentionSpan::Full };
         let windowed = window.map(|tokens| LayerCache { span: AttentionSpan::Window { tokens }, ..full });
         let layers = std::iter::once(full).chain(windowed).collect();
@@ -83,6 +88,7 @@ impl ModelLoader for ScriptedLoader {
             effective_context,
             fingerprint: [7; 32],
             file_bytes: 100,
+            sampling,
             loaded_at: SystemTime::UNIX_EPOCH,
         };
         Ok(Loaded { runner: Box::new(runner), card: Arc::new(card) })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::house::*;
 use crate::testing::{N_VOCAB, Script, ScriptedModel, Steering, tiny_text};
-use crate::{EngineConfig, Refusal};
+use crate::{EngineConfig, Refusal, SamplingChoices};
 
 const SMALL: ScriptedModel = ScriptedModel {
     script: Script::Hash,
@@ -13,6 +13,7 @@ const SMALL: ScriptedModel = ScriptedModel {
     window: None,
     lends: true,
     text: tiny_text,
+    sampling: SamplingChoices::NONE,
 };
 
 #[tokio::test]

@@ -151,10 +151,10 @@ fn what_is_no_file_is_refused_at_once() {
     let empty = folder.path().join("empty");
     fs::write(&empty, b"").unwrap();
     for (path, want) in [
-        (pipe.as_path(), "not a file"),
-        (folder.path(), "not a file"),
-        (Path::new("/dev/zero"), "not a file"),
-        (Path::new("/dev/null"), "not a file"),
+        (pipe.as_path(), "it is not a regular file"),
+        (folder.path(), "it is not a regular file"),
+        (Path::new("/dev/zero"), "it is not a regular file"),
+        (Path::new("/dev/null"), "it is not a regular file"),
         (&empty, "the file is empty"),
     ] {
         let error = Gguf::open(path).unwrap_err().to_string();

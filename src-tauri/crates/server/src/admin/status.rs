@@ -12,11 +12,15 @@ use super::lifecycle::seconds;
 use super::requests::describe;
 use crate::health::one_decimal;
 use crate::router::App;
+use crate::sampling_by_default::sampling_by_default;
 
 pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
     let now = Instant::now();
     let stats = app.engine.stats_with_store();
     let mut status = view(&app.engine, &app.engine.state(), &stats, now);
+    if let Some(card) = app.engine.card() {
+        status["model"]["sampling"] = sampling_by_default(&app.config.sampling, &card);
+    }
     status["version"] = json!(app.config.version);
     status["address"] = json!(format!("http://{}", app.address));
     status["uptime_s"] = json!(seconds(app.started.elapsed()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use engine::{FinishReason, Sampling};
+use engine::FinishReason;
 use serde_json::{Value, json};
 use text::{Chat, TextModel};
 
@@ -12,7 +12,7 @@ use super::answer::{Dialect, Piece, finish_reason};
 use super::generate::{Call, generate};
 use super::logprobs;
 use super::messages::take_messages;
-use super::parameters::{Parameters, take_count};
+use super::parameters::{LengthFields, Parameters};
 use super::prompt::Prompt;
 use super::response_format::take_response_format;
 use crate::errors::ApiError;
@@ -21,23 +21,18 @@ use crate::router::App;
 
 /// Most rivals that log-probabilities are reported with.
 const MAX_TOP_LOGPROBS: usize = 20;
+/// The bound on an answer's length has two names.
+const LENGTH: LengthFields = LengthFields { names: &["max_tokens", "max_completion_tokens"], default: None };
 
 pub(super) async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Response {
     generate(app, request, parse).await
 }
 
 /// A body as a call.
-fn parse(body: &[u8], defaults: &Sampling) -> Result<Call<ChatDialect>, ApiError> {
+fn parse(body: &[u8]) -> Result<Call<ChatDialect>, ApiError> {
     let mut fields = Fields::of_body(body)?;
     let messages = take_messages(&mut fields)?;
-    let mut parameters = Parameters::take(&mut fields, defaults)?;
-    if let Some(most) = take_count(&mut fields, "max_completion_tokens")? {
-        if parameters.max_tokens.is_some_and(|other| other != most) {
-            let message = "'max_tokens' and 'max_completion_tokens' differ; give one of them";
-            return Err(ApiError::invalid("max_completion_tokens", message));
-        }
-        parameters.max_tokens = Some(most);
-    }
+    let parameters = Parameters::take(&mut fields, LENGTH)?;
     let top_logprobs = take_logprobs(&mut fields)?;
     let format = take_response_format(&mut fields)?;
 
@@ -63,10 +58,7 @@ fn parse(body: &[u8], defaults: &Sampling) -> Result<Call<ChatDialect>, ApiError
 /// How many rivals to report, where `logprobs` asks for log-probabilities at all.
 fn take_logprobs(fields: &mut Fields<'_>) -> Result<Option<usize>, ApiError> {
     let wanted = fields.take::<bool>("logprobs")?.unwrap_or(false);
-    match fields.take::<usize>("top_logprobs")? {
-        Some(n) if n > MAX_TOP_LOGPROBS => {
-            Err(ApiError::invalid("top_logprobs", format!("{n} where {MAX_TOP_LOGPROBS} are the most")))
-        }
+    match fields.take_whole_within("top_logprobs", 0..=MAX_TOP_LOGPROBS)? {
         Some(n) if n > 0 && !wanted => {
             Err(ApiError::invalid("top_logprobs", "only allowed when 'logprobs' is true"))
         }
@@ -79,7 +71,8 @@ fn take_logprobs(fields: &mut Fields<'_>) -> Result<Option<usize>, ApiError> {
 fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), ApiError> {
     fields.refuse("tools", &["[]"])?;
     fields.refuse("tool_choice", &["\"none\"", "\"auto\""])?;
-    fields.refuse("parallel_tool_calls", &[])?;
+    // Without tools there are no calls that could be parallel.
+    fields.take::<bool>("parallel_tool_calls")?;
     fields.refuse("functions", &["[]"])?;
     fields.refuse("function_call", &["\"none\"", "\"auto\""])?;
     fields.refuse("modalities", &["[\"text\"]"])?;
@@ -87,10 +80,7 @@ fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), ApiError> {
     fields.refuse("prediction", &[])?;
     fields.refuse("web_search_options", &[])?;
     fields.refuse("reasoning_effort", &["\"none\""])?;
-    fields.refuse("verbosity", &["\"medium\""])?;
-    fields.refuse("store", &["false"])?;
-    fields.refuse("service_tier", &["\"auto\"", "\"default\""])?;
-    fields.refuse("prompt_cache_retention", &["\"in_memory\"", "\"in-memory\""])
+    fields.refuse("verbosity", &["\"medium\""])
 }
 
 /// How a chat writes choices.
@@ -152,7 +142,7 @@ mod tests {
     /// A body with a message and `more` fields.
     fn call(more: &str) -> Result<Call<ChatDialect>, ApiError> {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
-        parse(body.as_bytes(), &Sampling::default())
+        parse(body.as_bytes())
     }
 
     #[test]
@@ -170,6 +160,7 @@ mod tests {
         assert_eq!(most(r#","max_completion_tokens":5"#), Some(5));
         assert_eq!(most(r#","max_tokens":6"#), Some(6));
         assert_eq!(most(r#","max_tokens":6,"max_completion_tokens":6"#), Some(6));
+        assert_eq!(most(r#","max_completion_tokens":-1"#), None);
     }
 
     #[test]
@@ -188,7 +179,6 @@ mod tests {
         for (more, param) in [
             (r#","tools":[{"type":"function"}]"#, "tools"),
             (r#","tool_choice":"required""#, "tool_choice"),
-            (r#","parallel_tool_calls":true"#, "parallel_tool_calls"),
             (r#","functions":[{}]"#, "functions"),
             (
                 r#","response_format":{"type":"json_schema","json_schema":{}}"#,
@@ -196,9 +186,12 @@ mod tests {
             ),
             (r#","response_format":{"type":"xml"}"#, "response_format.type"),
             (r#","modalities":["text","audio"]"#, "modalities"),
-            (r#","reasoning_effort":"high""#, "reasoning_effort"),
-            (r#","store":true"#, "store"),
-            (r#","service_tier":"priority""#, "service_tier"),
+            (r#","modalities":[]"#, "modalities"),
+            (r#","parallel_tool_calls":"yes""#, "parallel_tool_calls"),
+            (r#","store":1"#, "store"),
+            (r#","reasoning_effort":"hard""#, "reasoning_effort"),
+            (r#","verbosity":"chatty""#, "verbosity"),
+            (r#","max_completion_tokens":-2"#, "max_completion_tokens"),
             (r#","top_logprobs":3"#, "top_logprobs"),
             (r#","logprobs":true,"top_logprobs":21"#, "top_logprobs"),
             (r#","max_tokens":5,"max_completion_tokens":6"#, "max_completion_tokens"),
@@ -212,9 +205,20 @@ mod tests {
     }
 
     #[test]
-    fn values_that_ask_for_what_happens_anyway_pass() {
-        let more = r#","n":1,"tools":[],"tool_choice":"auto","response_format":{"type":"text"},"store":false,
-            "service_tier":"auto","modalities":["text"],"metadata":{"a":"b"},"user":"u""#;
-        assert!(call(more).is_ok());
+    fn values_that_ask_for_what_happens_anyway_pass_however_they_are_written() {
+        for more in [
+            r#","n":1,"tools":[],"tool_choice":"auto","response_format":{"type":"text"},"store":false"#,
+            r#","service_tier":"auto","modalities":["text"],"metadata":{"a":"b"},"user":"u""#,
+            r#","tools":[ ],"n":1.0,"modalities":[ "text" ],"functions":[
+                ]"#,
+            r#","tool_choice":"n\u006fne","function_call":"auto""#,
+            r#","tools":null,"tool_choice":null,"audio":null,"prediction":null,"something_new":null"#,
+            r#","parallel_tool_calls":true"#,
+            r#","parallel_tool_calls":false,"store":true,"service_tier":"priority""#,
+            r#","verbosity":"medium","prompt_cache_retention":"24h""#,
+            r#","max_completion_tokens":4.0,"max_tokens":4,"top_logprobs":0.0"#,
+        ] {
+            assert!(call(more).is_ok(), "{more} {:?}", call(more).err());
+        }
     }
 }

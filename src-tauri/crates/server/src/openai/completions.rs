@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use engine::{FinishReason, Sampling};
+use engine::FinishReason;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use text::{TextModel, TokenId};
@@ -12,7 +12,7 @@ use text::{TextModel, TokenId};
 use super::answer::{Dialect, Piece, finish_reason};
 use super::generate::{Call, generate};
 use super::logprobs;
-use super::parameters::Parameters;
+use super::parameters::{LengthFields, Parameters};
 use super::prompt::Prompt;
 use super::response_format::take_response_format;
 use crate::errors::ApiError;
@@ -21,25 +21,19 @@ use crate::router::App;
 
 /// Most rivals that log-probabilities are reported with.
 const MAX_LOGPROBS: usize = 5;
-/// OpenAI's default for this call.
-const DEFAULT_MAX_TOKENS: usize = 16;
+/// The bound on an answer's length, with OpenAI's default for this call.
+const LENGTH: LengthFields = LengthFields { names: &["max_tokens"], default: Some(16) };
 
 pub(super) async fn completions(State(app): State<Arc<App>>, request: Request) -> Response {
     generate(app, request, parse).await
 }
 
 /// A body as a call.
-fn parse(body: &[u8], defaults: &Sampling) -> Result<Call<CompletionDialect>, ApiError> {
+fn parse(body: &[u8]) -> Result<Call<CompletionDialect>, ApiError> {
     let mut fields = Fields::of_body(body)?;
     let prompt = take_prompt(&mut fields)?;
-    let mut parameters = Parameters::take(&mut fields, defaults)?;
-    parameters.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
-    let top_logprobs = match fields.take::<usize>("logprobs")? {
-        Some(n) if n > MAX_LOGPROBS => {
-            return Err(ApiError::invalid("logprobs", format!("{n} where {MAX_LOGPROBS} are the most")));
-        }
-        n => n,
-    };
+    let parameters = Parameters::take(&mut fields, LENGTH)?;
+    let top_logprobs = fields.take_whole_within("logprobs", 0..=MAX_LOGPROBS)?;
     let format = take_response_format(&mut fields)?;
     fields.refuse("echo", &["false"])?;
     fields.refuse("best_of", &["1"])?;
@@ -158,7 +152,7 @@ mod tests {
     use super::*;
 
     fn call(body: &str) -> Result<Call<CompletionDialect>, ApiError> {
-        parse(body.as_bytes(), &Sampling::default())
+        parse(body.as_bytes())
     }
 
     #[test]
@@ -206,5 +200,6 @@ mod tests {
     fn an_answer_has_16_tokens_unless_more_are_asked_for() {
         assert_eq!(call(r#"{"prompt":"a"}"#).unwrap().parameters.max_tokens, Some(16));
         assert_eq!(call(r#"{"prompt":"a","max_tokens":99}"#).unwrap().parameters.max_tokens, Some(99));
+        assert_eq!(call(r#"{"prompt":"a","max_tokens":-1}"#).unwrap().parameters.max_tokens, None);
     }
 }

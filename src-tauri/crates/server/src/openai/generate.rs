@@ -35,8 +35,8 @@ pub(super) struct Call<D> {
     pub(super) dialect: D,
 }
 
-/// Takes a body apart; the sampling is what absent parameters mean.
-type Parse<D> = fn(&[u8], &Sampling) -> Result<Call<D>, ApiError>;
+/// Takes a body apart.
+type Parse<D> = fn(&[u8]) -> Result<Call<D>, ApiError>;
 
 /// Answer a call.
 pub(super) async fn generate<D: Dialect>(app: Arc<App>, request: Request, parse: Parse<D>) -> Response {
@@ -87,10 +87,10 @@ async fn begin<D: Dialect>(app: &App, request: Request, parse: Parse<D>) -> Resu
 
     let body = body::read(body, &app.config.limits, &app.body_budget).await?;
     let received = Instant::now();
-    let Call { parameters, prompt, format, top_logprobs, dialect } =
-        parse(&body.bytes, &app.config.sampling)?;
+    let Call { parameters, prompt, format, top_logprobs, dialect } = parse(&body.bytes)?;
     let card = loaded_model(app, parameters.model.as_deref())?;
-    check_logit_bias(&parameters.sampling, &card)?;
+    let sampling = parameters.sampling.over(&app.config.sampling, &card);
+    check_logit_bias(&sampling, &card)?;
     if keep && parameters.delivery == Delivery::Whole {
         return Err(ApiError::invalid("X-Samovar-Keep", "only a streamed answer can be kept"));
     }
@@ -104,7 +104,7 @@ async fn begin<D: Dialect>(app: &App, request: Request, parse: Parse<D>) -> Resu
         prompt: tokens,
         notes,
         max_tokens: parameters.max_tokens,
-        sampling: parameters.sampling,
+        sampling,
         constraint,
         stop: parameters.stop,
         ignore_end_of_turn: parameters.ignore_end_of_turn,

@@ -13,6 +13,7 @@ mod models;
 mod parameters;
 mod prompt;
 mod response_format;
+mod sampling;
 mod stream;
 
 use std::sync::Arc;

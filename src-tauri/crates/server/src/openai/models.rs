@@ -11,16 +11,17 @@ use serde_json::{Value, json};
 
 use crate::errors::ApiError;
 use crate::router::App;
+use crate::sampling_by_default::sampling_by_default;
 
 /// The loaded model, or an empty list while there is none.
 pub(super) async fn list(State(app): State<Arc<App>>) -> Json<Value> {
-    let models: Vec<Value> = app.engine.card().iter().map(|card| describe(card)).collect();
+    let models: Vec<Value> = app.engine.card().iter().map(|card| describe(&app, card)).collect();
     Json(json!({"object": "list", "data": models}))
 }
 
 pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
     match app.engine.card().filter(|card| is_name_of(&app, card, &id)) {
-        Some(card) => Json(describe(&card)).into_response(),
+        Some(card) => Json(describe(&app, &card)).into_response(),
         None => ApiError::unknown_model(&id).into_response(),
     }
 }
@@ -52,7 +53,7 @@ fn fits(pattern: &str, name: &str) -> bool {
 }
 
 /// What OpenAI says of a model, and how long its context is, in the words of those who say it.
-fn describe(card: &ModelCard) -> Value {
+fn describe(app: &App, card: &ModelCard) -> Value {
     json!({
         "id": card.name,
         "object": "model",
@@ -63,6 +64,7 @@ fn describe(card: &ModelCard) -> Value {
         "trained_context_length": card.trained_context,
         "has_chat_template": card.text.has_chat_template(),
         "file_bytes": card.file_bytes,
+        "sampling": sampling_by_default(&app.config.sampling, card),
     })
 }
 

@@ -1,11 +1,10 @@
 //! The parameters that both generation calls share: each is honoured or refused by name, none is ignored.
 
-use std::collections::BTreeMap;
-
-use engine::Sampling;
 use serde::Deserialize;
 use serde::de::Error;
+use serde_json::value::RawValue;
 
+use super::sampling::RequestedSampling;
 use crate::agent_name;
 use crate::errors::ApiError;
 use crate::fields::Fields;
@@ -14,14 +13,12 @@ use crate::fields::Fields;
 const MAX_STOPS: usize = 16;
 /// Bytes of one stop string.
 const MAX_STOP_BYTES: usize = 1024;
-/// Entries of a logit bias.
-const MAX_BIASES: usize = 1024;
 
 /// The shared parameters, checked as far as they can be without a model.
 #[derive(Debug, PartialEq)]
 pub(super) struct Parameters {
     pub(super) model: Option<String>,
-    pub(super) sampling: Sampling,
+    pub(super) sampling: RequestedSampling,
     pub(super) max_tokens: Option<usize>,
     pub(super) stop: Vec<String>,
     pub(super) ignore_end_of_turn: bool,
@@ -43,15 +40,15 @@ pub(super) enum Delivery {
 }
 
 impl Parameters {
-    /// Take them out of a body; `defaults` is what an absent sampling parameter means.
+    /// Take them out of a body whose API bounds an answer with `length`.
     ///
     /// # Errors
     /// A value is of the wrong type, out of range or not supported.
-    pub(super) fn take(fields: &mut Fields<'_>, defaults: &Sampling) -> Result<Parameters, ApiError> {
+    pub(super) fn take(fields: &mut Fields<'_>, length: LengthFields) -> Result<Parameters, ApiError> {
         let parameters = Parameters {
             model: fields.take("model")?,
-            sampling: take_sampling(fields, defaults)?,
-            max_tokens: take_count(fields, "max_tokens")?,
+            sampling: RequestedSampling::take(fields)?,
+            max_tokens: take_max_tokens(fields, length)?,
             stop: take_stop(fields)?,
             ignore_end_of_turn: fields.take("ignore_eos")?.unwrap_or(false),
             delivery: take_delivery(fields)?,
@@ -62,55 +59,37 @@ impl Parameters {
     }
 }
 
-/// A request that sets a temperature knows what it wants of sampling: the house's choices are for one that does not.
-fn take_sampling(fields: &mut Fields<'_>, house: &Sampling) -> Result<Sampling, ApiError> {
-    let temperature = fields.take_within("temperature", 0.0..=2.0)?;
-    let neutral = Sampling { seed: house.seed, ..Sampling::default() };
-    let defaults = if temperature.is_some() { &neutral } else { house };
-    let top_p = fields.take_within("top_p", 0.0..=1.0)?;
-    if top_p == Some(0.0) {
-        return Err(ApiError::invalid(
-            "top_p",
-            "0 would leave no token; use temperature 0 for greedy decoding",
-        ));
-    }
-    let repetition_penalty = fields.take_within("repetition_penalty", 0.0..=10.0)?;
-    if repetition_penalty == Some(0.0) {
-        return Err(ApiError::invalid("repetition_penalty", "must be above 0; 1 is off"));
-    }
-    let top_k = match fields.take::<i64>("top_k")? {
-        None => defaults.top_k,
-        Some(-1) => 0,
-        Some(top_k) => usize::try_from(top_k)
-            .map_err(|_| ApiError::invalid("top_k", format!("{top_k} is below 0; 0 or -1 is off")))?,
-    };
-    Ok(Sampling {
-        temperature: temperature.unwrap_or(defaults.temperature),
-        top_p: top_p.unwrap_or(defaults.top_p),
-        top_k,
-        min_p: fields.take_within("min_p", 0.0..=1.0)?.unwrap_or(defaults.min_p),
-        frequency_penalty: fields
-            .take_within("frequency_penalty", -2.0..=2.0)?
-            .unwrap_or(defaults.frequency_penalty),
-        presence_penalty: fields
-            .take_within("presence_penalty", -2.0..=2.0)?
-            .unwrap_or(defaults.presence_penalty),
-        repetition_penalty: repetition_penalty.unwrap_or(defaults.repetition_penalty),
-        logit_bias: take_logit_bias(fields)?,
-        // Any integer is a seed, negative ones too: only sameness matters.
-        seed: fields.take::<i64>("seed")?.map(|seed| seed as u64).or(defaults.seed),
-    })
+/// How an API names the bound on an answer's length, and what it is when nobody says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LengthFields {
+    /// The names, all of which mean the same.
+    pub(super) names: &'static [&'static str],
+    /// The bound of a request that has none of them; absent = the room that the context leaves.
+    pub(super) default: Option<usize>,
 }
 
-/// A count of at least 1.
-///
-/// # Errors
-/// It is no whole number, or 0.
-pub(super) fn take_count(fields: &mut Fields<'_>, name: &str) -> Result<Option<usize>, ApiError> {
-    match fields.take::<usize>(name)? {
-        Some(0) => Err(ApiError::invalid(fields.path(name), "must be at least 1")),
-        count => Ok(count),
+/// At least 1; -1 is without a bound.
+fn take_max_tokens(fields: &mut Fields<'_>, length: LengthFields) -> Result<Option<usize>, ApiError> {
+    let mut chosen: Option<(&str, Option<usize>)> = None;
+    for &name in length.names {
+        let most = match fields.take_whole(name)? {
+            None => continue,
+            Some(-1) => None,
+            Some(most) if most < 1 => {
+                return Err(ApiError::invalid(fields.path(name), "must be at least 1, or -1 for no bound"));
+            }
+            // More than any context holds.
+            Some(most) => Some(usize::try_from(most).unwrap_or(usize::MAX)),
+        };
+        match chosen {
+            Some((other, theirs)) if theirs != most => {
+                let message = format!("'{other}' and '{name}' differ; give one of them");
+                return Err(ApiError::invalid(fields.path(name), message));
+            }
+            _ => chosen = Some((name, most)),
+        }
     }
+    Ok(chosen.map_or(length.default, |(_, most)| most))
 }
 
 /// One string, or a list of a few.
@@ -151,86 +130,56 @@ impl<'de> Deserialize<'de> for OneOrMany {
     }
 }
 
-/// Token ids as strings of digits, each with what is added to its logit.
-fn take_logit_bias(fields: &mut Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
-    let Some(biases) = fields.take::<BTreeMap<String, f64>>("logit_bias")? else { return Ok(Vec::new()) };
-    if biases.len() > MAX_BIASES {
-        let message = format!("{} entries where {MAX_BIASES} are the most", biases.len());
-        return Err(ApiError::invalid("logit_bias", message));
-    }
-    let parse = |(token, bias): (String, f64)| match token.parse::<u32>() {
-        Err(_) => Err(ApiError::invalid("logit_bias", "a key is not a token id")),
-        Ok(_) if !(-100.0..=100.0).contains(&bias) => {
-            Err(ApiError::invalid("logit_bias", format!("{bias} is not within -100 to 100")))
-        }
-        Ok(token) => Ok((token, bias as f32)),
-    };
-    biases.into_iter().map(parse).collect()
-}
-
 fn take_delivery(fields: &mut Fields<'_>) -> Result<Delivery, ApiError> {
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct StreamOptions {
-        include_usage: Option<bool>,
-        include_obfuscation: Option<bool>,
-    }
     let stream = fields.take::<bool>("stream")?.unwrap_or(false);
-    let options = fields.take::<StreamOptions>("stream_options")?;
-    match (stream, options) {
-        (false, Some(_)) => Err(ApiError::invalid("stream_options", "only allowed when 'stream' is true")),
-        (false, None) => Ok(Delivery::Whole),
-        (true, Some(StreamOptions { include_obfuscation: Some(true), .. })) => Err(ApiError::unsupported(
-            "stream_options.include_obfuscation",
-            "'include_obfuscation' is not supported",
-        )),
-        (true, options) => Ok(Delivery::Streamed {
-            include_usage: options.and_then(|options| options.include_usage).unwrap_or(false),
-        }),
+    let Some(options) = fields.take::<&RawValue>("stream_options")? else {
+        return Ok(if stream { Delivery::Streamed { include_usage: false } } else { Delivery::Whole });
+    };
+    let mut options = Fields::of_value("stream_options", options)?;
+    if !stream {
+        return Err(ApiError::invalid("stream_options", "only allowed when 'stream' is true"));
     }
+    let include_usage = options.take("include_usage")?.unwrap_or(false);
+    options.refuse("include_obfuscation", &["false"])?;
+    options.finish()?;
+    Ok(Delivery::Streamed { include_usage })
 }
 
 /// `session_id`, `prompt_cache_key`, `metadata.user_id`, in this order.
 fn take_agent(fields: &mut Fields<'_>) -> Result<Option<String>, ApiError> {
     let session_id = fields.take("session_id")?;
     let prompt_cache_key = fields.take("prompt_cache_key")?;
-    let metadata = fields.take::<BTreeMap<String, String>>("metadata")?;
-    let user_id = metadata.and_then(|mut metadata| metadata.remove("user_id"));
+    let user_id = match fields.take::<&RawValue>("metadata")? {
+        // What else a client notes there is its own business.
+        Some(metadata) => Fields::of_value("metadata", metadata)?.take("user_id")?,
+        None => None,
+    };
     Ok(agent_name::from_body([session_id, prompt_cache_key, user_id]))
 }
 
-/// What both APIs have and this server does not do; values that ask for what happens anyway pass.
+/// What both APIs have and this server does not do; values that ask for what happens anyway pass, and so do hints
+/// that cannot change an answer.
 fn refuse_common(fields: &mut Fields<'_>) -> Result<(), ApiError> {
     fields.refuse("n", &["1"])?;
-    // Who the end user is matters to a company that bills and bans, not here.
-    fields.take::<String>("user")?;
-    fields.take::<String>("safety_identifier")?;
+    // Who the end user is, what is stored and billed and how, and how long a prompt stays cached are matters of a
+    // company's service; here they say nothing.
+    fields.take::<bool>("store")?;
+    fields.take::<String>("service_tier")?;
+    fields.pass(|name| matches!(name, "user" | "safety_identifier") || name.starts_with("prompt_cache_"));
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use engine::SamplingChoices;
+
     use super::*;
 
+    const LENGTH: LengthFields = LengthFields { names: &["max_tokens", "most"], default: None };
+
     fn take(body: &str) -> Result<Parameters, ApiError> {
-        take_with(body, &Sampling::default())
-    }
-
-    #[test]
-    fn the_house_chooses_only_where_the_request_sets_no_temperature() {
-        let house =
-            Sampling { temperature: 0.25, top_k: 40, repetition_penalty: 1.125, ..Sampling::default() };
-        let silent = take_with("{}", &house).unwrap().sampling;
-        assert_eq!(silent, house);
-        let partly = take_with(r#"{"top_k":7}"#, &house).unwrap().sampling;
-        assert_eq!(partly, Sampling { top_k: 7, ..house.clone() });
-        let greedy = take_with(r#"{"temperature":0}"#, &house).unwrap().sampling;
-        assert_eq!(greedy, Sampling { temperature: 0.0, ..Sampling::default() });
-    }
-
-    fn take_with(body: &str, house: &Sampling) -> Result<Parameters, ApiError> {
         let mut fields = Fields::of_body(body.as_bytes())?;
-        let parameters = Parameters::take(&mut fields, house)?;
+        let parameters = Parameters::take(&mut fields, LENGTH)?;
         fields.finish()?;
         Ok(parameters)
     }
@@ -239,7 +188,7 @@ mod tests {
     fn absent_and_null_parameters_mean_the_defaults() {
         let want = Parameters {
             model: None,
-            sampling: Sampling::default(),
+            sampling: RequestedSampling::default(),
             max_tokens: None,
             stop: Vec::new(),
             ignore_end_of_turn: false,
@@ -256,24 +205,14 @@ mod tests {
     #[test]
     fn every_parameter_is_taken() {
         let got = take(
-            r#"{"model":"m","temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.05,"frequency_penalty":-1,
-                "presence_penalty":1.5,"repetition_penalty":1.1,"logit_bias":{"5":-100,"7":2.5},"seed":-1,
-                "max_tokens":9,"stop":["a","b"],"ignore_eos":true,"stream":true,"n":1,"user":"u",
-                "stream_options":{"include_usage":true},"prompt_cache_key":"research"}"#,
+            r#"{"model":"m","temperature":0.5,"seed":-1,"max_tokens":9,"stop":["a","b"],"ignore_eos":true,
+                "stream":true,"n":1,"user":"u","stream_options":{"include_usage":true},
+                "prompt_cache_key":"research"}"#,
         );
+        let choices = SamplingChoices { temperature: Some(0.5), ..SamplingChoices::default() };
         let want = Parameters {
             model: Some("m".into()),
-            sampling: Sampling {
-                temperature: 0.5,
-                top_p: 0.9,
-                top_k: 40,
-                min_p: 0.05,
-                frequency_penalty: -1.0,
-                presence_penalty: 1.5,
-                repetition_penalty: 1.1,
-                logit_bias: vec![(5, -100.0), (7, 2.5)],
-                seed: Some(u64::MAX),
-            },
+            sampling: RequestedSampling { choices, logit_bias: Vec::new(), seed: Some(u64::MAX) },
             max_tokens: Some(9),
             stop: vec!["a".into(), "b".into()],
             ignore_end_of_turn: true,
@@ -282,7 +221,40 @@ mod tests {
         };
         assert_eq!(got, Ok(want));
         assert_eq!(take(r#"{"stop":"x"}"#).unwrap().stop, ["x"]);
-        assert_eq!(take(r#"{"top_k":-1}"#).unwrap().sampling.top_k, 0);
+    }
+
+    #[test]
+    fn the_bound_on_the_length_is_a_number_however_written_or_none_at_all() {
+        let most = |body: &str| take(body).unwrap().max_tokens;
+        assert_eq!(most(r#"{"max_tokens":4.0}"#), Some(4));
+        assert_eq!(most(r#"{"max_tokens":1e2}"#), Some(100));
+        assert_eq!(most(r#"{"max_tokens":-1}"#), None);
+        assert_eq!(most(r#"{"max_tokens":-1.0,"most":null}"#), None);
+        assert_eq!(most(r#"{"max_tokens":6,"most":6.0}"#), Some(6));
+        assert_eq!(most(r#"{"max_tokens":1e300}"#), Some(usize::MAX));
+        let fields = || Fields::of_body(br#"{"max_tokens":-1}"#).unwrap();
+        let length = LengthFields { default: Some(16), ..LENGTH };
+        assert_eq!(Parameters::take(&mut fields(), length).unwrap().max_tokens, None, "-1 is not absent");
+    }
+
+    #[test]
+    fn what_happens_anyway_and_hints_pass_however_they_are_written() {
+        for body in [
+            r#"{"n":1.0}"#,
+            r#"{"n":1e0}"#,
+            r#"{"store":true}"#,
+            r#"{"store":false,"service_tier":"flex"}"#,
+            r#"{"service_tier":"priority"}"#,
+            r#"{"user":"u","safety_identifier":"s"}"#,
+            r#"{"user":7}"#,
+            r#"{"prompt_cache_key":"k","prompt_cache_retention":"24h"}"#,
+            r#"{"prompt_cache_options":{"ttl":[1]}}"#,
+            r#"{"metadata":{"run":7,"tags":["a"],"user_id":null}}"#,
+            r#"{"metadata":null,"stream_options":null,"something_new":null}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":null,"new":null,"include_obfuscation":false}}"#,
+        ] {
+            assert!(take(body).is_ok(), "{body} {:?}", take(body));
+        }
     }
 
     #[test]
@@ -290,24 +262,13 @@ mod tests {
         let many_stops = format!(r#"{{"stop":[{}"x"]}}"#, "\"x\",".repeat(16));
         let long_stop = format!(r#"{{"stop":"{}"}}"#, "x".repeat(1025));
         for (body, param) in [
-            (r#"{"temperature":2.1}"#, "temperature"),
-            (r#"{"temperature":-0.1}"#, "temperature"),
-            (r#"{"temperature":"1"}"#, "temperature"),
-            (r#"{"temperature":1e999}"#, "temperature"),
-            (r#"{"top_p":0}"#, "top_p"),
-            (r#"{"top_p":1.01}"#, "top_p"),
-            (r#"{"top_k":-2}"#, "top_k"),
-            (r#"{"top_k":1.5}"#, "top_k"),
-            (r#"{"min_p":2}"#, "min_p"),
-            (r#"{"frequency_penalty":3}"#, "frequency_penalty"),
-            (r#"{"presence_penalty":-3}"#, "presence_penalty"),
-            (r#"{"repetition_penalty":0}"#, "repetition_penalty"),
-            (r#"{"logit_bias":{"x":1}}"#, "logit_bias"),
-            (r#"{"logit_bias":{"1":101}}"#, "logit_bias"),
-            (r#"{"logit_bias":[1]}"#, "logit_bias"),
             (r#"{"seed":1.5}"#, "seed"),
+            (r#"{"temperature":2.1}"#, "temperature"),
             (r#"{"max_tokens":0}"#, "max_tokens"),
-            (r#"{"max_tokens":-1}"#, "max_tokens"),
+            (r#"{"max_tokens":-2}"#, "max_tokens"),
+            (r#"{"max_tokens":1.5}"#, "max_tokens"),
+            (r#"{"max_tokens":5,"most":6}"#, "most"),
+            (r#"{"max_tokens":-1,"most":6}"#, "most"),
             (r#"{"max_tokens":"9"}"#, "max_tokens"),
             (r#"{"stop":""}"#, "stop"),
             (r#"{"stop":["a",""]}"#, "stop"),
@@ -316,13 +277,18 @@ mod tests {
             (&long_stop, "stop"),
             (r#"{"stream":"yes"}"#, "stream"),
             (r#"{"stream_options":{"include_usage":true}}"#, "stream_options"),
-            (r#"{"stream":true,"stream_options":{"x":1}}"#, "stream_options"),
+            (r#"{"stream":true,"stream_options":{"x":1}}"#, "stream_options.x"),
+            (r#"{"stream":true,"stream_options":[]}"#, "stream_options"),
             (
                 r#"{"stream":true,"stream_options":{"include_obfuscation":true}}"#,
                 "stream_options.include_obfuscation",
             ),
             (r#"{"n":2}"#, "n"),
-            (r#"{"metadata":{"user_id":7}}"#, "metadata"),
+            (r#"{"metadata":{"user_id":7}}"#, "metadata.user_id"),
+            (r#"{"metadata":7}"#, "metadata"),
+            (r#"{"n":1.5}"#, "n"),
+            (r#"{"store":"yes"}"#, "store"),
+            (r#"{"service_tier":1}"#, "service_tier"),
             (r#"{"session_id":7}"#, "session_id"),
             (r#"{"temprature":1}"#, "temprature"),
         ] {

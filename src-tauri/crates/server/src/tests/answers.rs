@@ -181,6 +181,7 @@ impl ModelLoader for BaseModel {
             trained_context,
             fingerprint: card.fingerprint,
             file_bytes: card.file_bytes,
+            sampling: card.sampling.clone(),
             loaded_at: card.loaded_at,
         };
         Ok(Loaded { runner, card: Arc::new(card) })

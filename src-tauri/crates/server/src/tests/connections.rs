@@ -24,7 +24,7 @@ async fn live(text: &str, limits: HttpLimits) -> Live {
     let config = ServerConfig {
         port: 0,
         limits,
-        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+        sampling: SamplingChoices { temperature: Some(0.0), ..SamplingChoices::default() },
         ..ServerConfig::default()
     };
     let bound = Server::bind(config).await.unwrap();

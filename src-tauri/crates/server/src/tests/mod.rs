@@ -9,6 +9,7 @@ mod formats;
 mod guarding;
 mod keeping;
 mod parameters;
+mod sampling;
 mod streams;
 
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use engine::testing::{Script, ScriptedLoader, ScriptedModel, Steering};
-use engine::{BatchEngine, EngineConfig, EngineHandle, ModelLoader, Sampling, State};
+use engine::{BatchEngine, EngineConfig, EngineHandle, ModelLoader, SamplingChoices, State};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -66,7 +67,7 @@ impl House {
         let mut config = ServerConfig {
             model_aliases: vec!["scripted.gguf".into()],
             // Greedy, or the script would only be likely.
-            sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+            sampling: SamplingChoices { temperature: Some(0.0), ..SamplingChoices::default() },
             ..ServerConfig::default()
         };
         let mut engine_config = EngineConfig::default();
