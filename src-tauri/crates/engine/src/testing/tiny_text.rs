@@ -33,6 +33,15 @@ pub fn trimming_text() -> TextModel {
     )
 }
 
+/// That with a template that knows whether to think, and in which tone.
+pub fn thinking_text() -> TextModel {
+    with_template(
+        "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
+         {% if enable_thinking is defined and not enable_thinking %}/no{% endif %}{{ tone }}\
+         {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
+    )
+}
+
 fn with_template(template: &str) -> TextModel {
     let mut tokens: Vec<String> = (0..=255u8).map(|byte| byte_char(byte).to_string()).collect();
     tokens.extend(["th", "<|end|>", "<|start|>"].map(str::to_owned));

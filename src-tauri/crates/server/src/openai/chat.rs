@@ -15,6 +15,7 @@ use super::messages::take_messages;
 use super::parameters::{LengthFields, Parameters};
 use super::prompt::Prompt;
 use super::response_format::take_response_format;
+use super::template_variables::take_template_variables;
 use crate::errors::ApiError;
 use crate::fields::Fields;
 use crate::router::App;
@@ -43,13 +44,14 @@ fn parse(body: &[u8]) -> Result<Call<ChatDialect>, ApiError> {
         return Err(ApiError::invalid("add_generation_prompt", message));
     }
 
+    let extra = take_template_variables(&mut fields)?;
     refuse_the_rest(&mut fields)?;
     fields.finish()?;
     let chat = Chat {
         messages,
         add_generation_prompt: add_generation_prompt.unwrap_or(!continue_final),
         continue_final,
-        ..Chat::default()
+        extra,
     };
     let dialect = ChatDialect { with_logprobs: top_logprobs.is_some() };
     Ok(Call { parameters, prompt: Prompt::Chat(chat), format, top_logprobs, dialect })
@@ -78,9 +80,7 @@ fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), ApiError> {
     fields.refuse("modalities", &["[\"text\"]"])?;
     fields.refuse("audio", &[])?;
     fields.refuse("prediction", &[])?;
-    fields.refuse("web_search_options", &[])?;
-    fields.refuse("reasoning_effort", &["\"none\""])?;
-    fields.refuse("verbosity", &["\"medium\""])
+    fields.refuse("web_search_options", &[])
 }
 
 /// How a chat writes choices.
@@ -191,6 +191,8 @@ mod tests {
             (r#","store":1"#, "store"),
             (r#","reasoning_effort":"hard""#, "reasoning_effort"),
             (r#","verbosity":"chatty""#, "verbosity"),
+            (r#","chat_template_kwargs":[]"#, "chat_template_kwargs"),
+            (r#","chat_template_kwargs":{"messages":[]}"#, "chat_template_kwargs.messages"),
             (r#","max_completion_tokens":-2"#, "max_completion_tokens"),
             (r#","top_logprobs":3"#, "top_logprobs"),
             (r#","logprobs":true,"top_logprobs":21"#, "top_logprobs"),
@@ -215,10 +217,19 @@ mod tests {
             r#","tools":null,"tool_choice":null,"audio":null,"prediction":null,"something_new":null"#,
             r#","parallel_tool_calls":true"#,
             r#","parallel_tool_calls":false,"store":true,"service_tier":"priority""#,
-            r#","verbosity":"medium","prompt_cache_retention":"24h""#,
+            r#","verbosity":"low","reasoning_effort":"minimal","prompt_cache_retention":"24h""#,
             r#","max_completion_tokens":4.0,"max_tokens":4,"top_logprobs":0.0"#,
         ] {
             assert!(call(more).is_ok(), "{more} {:?}", call(more).err());
         }
+    }
+
+    #[test]
+    fn variables_for_the_template_go_with_the_chat() {
+        let Prompt::Chat(chat) = call(r#","chat_template_kwargs":{"enable_thinking":false}"#).unwrap().prompt
+        else {
+            panic!("a chat")
+        };
+        assert_eq!(Value::Object(chat.extra), json!({"enable_thinking": false}));
     }
 }

@@ -15,6 +15,7 @@ mod prompt;
 mod response_format;
 mod sampling;
 mod stream;
+mod template_variables;
 
 use std::sync::Arc;
 

@@ -136,3 +136,44 @@ fn spelt(tokens: &[Value]) -> String {
     let bytes = tokens.iter().flat_map(|token| token["bytes"].as_array().unwrap());
     String::from_utf8(bytes.map(|byte| byte.as_u64().unwrap() as u8).collect()).unwrap()
 }
+
+#[tokio::test]
+async fn variables_reach_the_template_and_replace_nothing() {
+    let model = ScriptedModel {
+        script: Script::Says("a".to_owned()),
+        text: engine::testing::thinking_text,
+        ..ScriptedModel::default()
+    };
+    let steering = Steering::free();
+    let loader = Arc::new(ScriptedLoader::new(model, steering.clone()));
+    let house = House::around(steering, loader, |_, _| {});
+    house.ready().await;
+    let n_prompt = async |more: &str| {
+        let answer = house.post("/v1/chat/completions", &chat(more)).await;
+        assert_eq!(answer.status, OK, "{more}: {}", answer.text);
+        answer.json()["usage"]["prompt_tokens"].as_u64().unwrap()
+    };
+    let plain = n_prompt("").await;
+    for (more, n_more) in [
+        (r#","chat_template_kwargs":{"enable_thinking":false}"#, "/no".len()),
+        (r#","chat_template_kwargs":{"enable_thinking":true}"#, 0),
+        (r#","chat_template_kwargs":{"enable_thinking":null,"other":[1]}"#, "/no".len()),
+        (r#","chat_template_kwargs":null"#, 0),
+        (r#","reasoning_effort":"none""#, "/no".len()),
+        (r#","reasoning_effort":"high","verbosity":"low""#, 0),
+        // A control token in a value is plain text: its letters, not the token.
+        (r#","chat_template_kwargs":{"tone":"<|end|>"}"#, "<|end|>".len()),
+    ] {
+        assert_eq!(n_prompt(more).await, plain + n_more as u64, "{more}");
+    }
+    for (kwargs, param) in [
+        (r#"{"messages":[]}"#, "chat_template_kwargs.messages"),
+        (r#"{"add_generation_prompt":false}"#, "chat_template_kwargs.add_generation_prompt"),
+        (r#"{"tools":[]}"#, "chat_template_kwargs.tools"),
+        ("7", "chat_template_kwargs"),
+    ] {
+        let body = chat(&format!(r#","chat_template_kwargs":{kwargs}"#));
+        let error = house.post("/v1/chat/completions", &body).await.error();
+        assert_eq!(error, (400, "invalid_value".into(), param.into()), "{kwargs}");
+    }
+}
