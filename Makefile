@@ -10,12 +10,14 @@ STARTER := $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 GEMMA := $(MODELS)/gemma-3-270m-q4_k_m.gguf
 CLIENTS := $(CACHE)/clients-$(shell cksum < tests/clients/requirements.txt 2>/dev/null | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
+ANSWERS := $(CACHE)/answers-$(shell cksum < tests/answers/requirements.txt | cut -d' ' -f1)
 SYNTHETIC := $(MODELS)/synthetic-1b-q4_k_m.gguf
 KV_TEXT ?= $(CACHE)/texts/debian-faq.txt
 PORT ?= 8642
 MINUTES ?= 30
 N ?= 200
 SEED ?= 1
+SEEDS ?= 100
 # Some hundred kilobytes of English that the system brings.
 TEXT ?= $(or $(wildcard /usr/share/common-licenses/*),$(wildcard $(shell rustc --print sysroot)/share/doc/*/*))
 
@@ -43,7 +45,7 @@ SCREEN := $(or $(filter Darwin,$(shell uname -s)),$(DISPLAY),$(WAYLAND_DISPLAY))
 define QUESTION
 @printf '\nWhen it is ready, ask it something from another terminal:\n\n'
 @printf '  curl http://127.0.0.1:%s/v1/chat/completions -H "Content-Type: application/json" \\\n' $(PORT)
-@printf '    -d '\''{"messages":[{"role":"user","content":"What is the capital of France?"}]}'\''\n\n'
+@printf '    -d '\''{"messages":[{"role":"user","content":"What is the capital of Japan?"}]}'\''\n\n'
 endef
 
 .PHONY: run run-desktop run-server
@@ -153,6 +155,18 @@ soak: setup-server models-starter ## Load the server for MINUTES (30) with disco
 kill-test: setup models-starter ## Kill the server N (200) times under load and look whether anything was lost
 	cargo build --release --locked
 	python3 tests/kill/kill.py --bin target/release/samovar --model $(STARTER) --kills $(N) --seed $(SEED)
+
+.PHONY: answers
+answers: setup models-starter $(ANSWERS)/ready ## Count right answers without any sampling parameter over SEEDS (100), and beside llama.cpp
+	cargo build --release --locked
+	$(ANSWERS)/bin/python tests/answers/answers.py --bin target/release/samovar --model $(STARTER) --seeds $(SEEDS) --reference
+
+# llama.cpp as a prebuilt wheel: what it answers matters here, not how fast.
+$(ANSWERS)/ready: tests/answers/requirements.txt | setup
+	rm -rf $(ANSWERS)
+	python3 -m venv $(ANSWERS)
+	$(ANSWERS)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 .PHONY: fuzz
 fuzz: MINUTES = 10
