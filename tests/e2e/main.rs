@@ -14,6 +14,7 @@ mod faults;
 mod generation;
 mod health;
 mod load;
+mod long_prompts;
 mod observing;
 mod reuse;
 mod same_bytes;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use scheduler::{AnswerToken, TokenId};
 use store::{BlockStore, Pin};
-use text::{Chat, TextError};
+use text::Chat;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::agents::{AgentAsk, AgentInfo};
-use crate::answers::{Answers, EncodedPrompt};
+use crate::answers::{Answers, EncodedPrompt, PromptError};
 use crate::clock::Clock;
 use crate::command::{Command, Submission};
 use crate::event_stream::EventStream;
@@ -107,17 +107,32 @@ impl EngineHandle {
 
     /// Render and tokenise a chat for the model of `card`. Where an earlier answer of the model comes back as it was
     /// generated, its own ids are taken, so that their KV can be reused. Takes as long as the chat is long: call it
-    /// off the async threads.
+    /// off the async threads. It stops when the prompt has more tokens than the effective context, and when
+    /// `is_abandoned` says that nobody waits for it any more.
     ///
     /// # Errors
-    /// As `TextModel::render_chat`.
-    pub fn encode_chat(&self, card: &ModelCard, chat: &Chat) -> Result<EncodedPrompt, TextError> {
-        self.shared.answers.encode_chat(card, chat)
+    /// The chat cannot be rendered or is too long, or nobody waits for it.
+    pub fn encode_chat(
+        &self,
+        card: &ModelCard,
+        chat: &Chat,
+        is_abandoned: &dyn Fn() -> bool,
+    ) -> Result<EncodedPrompt, PromptError> {
+        self.shared.answers.encode_chat(card, chat, is_abandoned)
     }
 
-    /// Tokenise a raw prompt for the model of `card`, with earlier answers' ids as in [`EngineHandle::encode_chat`].
-    pub fn encode_raw(&self, card: &ModelCard, text: &str) -> EncodedPrompt {
-        self.shared.answers.encode_raw(card, text)
+    /// Tokenise a raw prompt for the model of `card`, with earlier answers' ids and within the limits of
+    /// [`EngineHandle::encode_chat`].
+    ///
+    /// # Errors
+    /// It is too long, or nobody waits for it.
+    pub fn encode_raw(
+        &self,
+        card: &ModelCard,
+        text: &str,
+        is_abandoned: &dyn Fn() -> bool,
+    ) -> Result<EncodedPrompt, PromptError> {
+        self.shared.answers.encode_raw(card, text, is_abandoned)
     }
 
     /// Its distributions.

@@ -46,7 +46,7 @@ mod step_budget;
 mod windows;
 
 pub use agents::{AgentInfo, Tier};
-pub use answers::EncodedPrompt;
+pub use answers::{EncodedPrompt, PromptError};
 pub use batch_engine::BatchEngine;
 pub use clock::Clock;
 pub use config::EngineConfig;

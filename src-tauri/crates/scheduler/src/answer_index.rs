@@ -242,13 +242,16 @@ impl AnswerIndex {
 ///
 /// The text is split at every start that is used: that is how it was tokenised when the answer was generated, so the
 /// earlier prompt stays a prefix of this one whatever the tokeniser would merge across the border.
-pub fn splice_prompt(
+///
+/// # Errors
+/// The first of `encode`, which ends the work.
+pub fn splice_prompt<E>(
     salt: [u8; 32],
     text: &str,
     answer_starts: &[usize],
-    encode: &mut dyn FnMut(Range<usize>, usize) -> Vec<TokenId>,
+    encode: &mut dyn FnMut(Range<usize>, usize) -> Result<Vec<TokenId>, E>,
     find: &mut dyn FnMut(&AnswerKey, &[u8]) -> Option<Splice>,
-) -> SplicedPrompt {
+) -> Result<SplicedPrompt, E> {
     let mut prompt = SplicedPrompt::default();
     let mut before = blake3::Hasher::new_keyed(&salt);
     let (mut done, mut is_start) = (0, true);
@@ -257,7 +260,7 @@ pub fn splice_prompt(
             continue;
         }
         if start > done || is_start {
-            let piece = encode(done..start, prompt.tokens.len());
+            let piece = encode(done..start, prompt.tokens.len())?;
             is_start = false;
             before = hash_tokens(before, &piece);
             prompt.tokens.extend(piece);
@@ -277,10 +280,10 @@ pub fn splice_prompt(
         }
     }
     if done < text.len() || is_start {
-        let piece = encode(done..text.len(), prompt.tokens.len());
+        let piece = encode(done..text.len(), prompt.tokens.len())?;
         prompt.tokens.extend(piece);
     }
-    prompt
+    Ok(prompt)
 }
 
 fn hash_tokens(mut hasher: blake3::Hasher, tokens: &[TokenId]) -> blake3::Hasher {

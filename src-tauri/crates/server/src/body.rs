@@ -15,7 +15,8 @@ use crate::fields::Fields;
 #[derive(Debug)]
 pub(crate) struct WholeBody {
     pub(crate) bytes: Bytes,
-    _share: Share,
+    /// Kept for as long as what was made of the body takes its place in memory.
+    pub(crate) share: Share,
 }
 
 /// Read a body to its end.
@@ -60,7 +61,7 @@ pub(crate) async fn read(
             whole.extend_from_slice(&chunk);
         }
         share.close()?;
-        Ok(WholeBody { bytes: whole.into(), _share: share })
+        Ok(WholeBody { bytes: whole.into(), share })
     };
     timeout(limits.body_timeout, reading).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
 }

@@ -1,12 +1,13 @@
 //! The one place that maps kinds of errors to status codes and to the bodies of the API.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use engine::{IllegalTransition, Refusal};
+use engine::{IllegalTransition, PromptError, Refusal};
 use serde_json::{Value, json};
 use text::{ConstraintError, TextError};
 
@@ -190,6 +191,16 @@ impl ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
     }
 
+    /// A prompt of `n_tokens`, or of so many at least, that the context does not hold.
+    fn too_long(n_tokens: impl Display, limit: usize) -> ApiError {
+        // Agents look for these words to know that they must compact their history.
+        let message = format!(
+            "This model's maximum context length is {limit} tokens. However, your prompt resulted in \
+             {n_tokens} tokens. Please reduce the length of the prompt."
+        );
+        ApiError::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message)
+    }
+
     /// The same fault, said of another part of the request: `TooLong` of a chat is about its messages.
     pub(crate) fn with_param(self, param: &str) -> ApiError {
         self.at(param)
@@ -215,14 +226,7 @@ impl From<Refusal> for ApiError {
         const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
         match refusal {
             Refusal::Invalid { param, message } => ApiError::invalid(param, message),
-            Refusal::TooLong { n_tokens, limit } => {
-                // Agents look for these words to know that they must compact their history.
-                let message = format!(
-                    "This model's maximum context length is {limit} tokens. However, your prompt resulted in \
-                     {n_tokens} tokens. Please reduce the length of the prompt."
-                );
-                ApiError::new(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", message)
-            }
+            Refusal::TooLong { n_tokens, limit } => ApiError::too_long(n_tokens, limit),
             Refusal::PoolExhausted { needed, free, total } => {
                 let message = format!(
                     "the server's memory is taken by other requests: this one needs {needed} blocks, \
@@ -261,6 +265,19 @@ fn unavailable(state: &str) -> (&'static str, &'static str) {
         "parked" => ("parked", "the server is parked and takes no requests until it is resumed"),
         "failed" => ("engine_failed", "the engine has failed; /health/ready has the cause"),
         _ => ("shutting_down", "the server finishes its running requests and takes no new ones"),
+    }
+}
+
+impl From<PromptError> for ApiError {
+    fn from(error: PromptError) -> ApiError {
+        match error {
+            PromptError::Text(error) => error.into(),
+            PromptError::TooLong { at_least, limit } => {
+                ApiError::too_long(format_args!("at least {at_least}"), limit)
+            }
+            // Nobody reads it.
+            PromptError::Abandoned => ApiError::bad_request("the client went away"),
+        }
     }
 }
 
@@ -354,6 +371,9 @@ mod tests {
         let table = [
             line(Refusal::Invalid { param: "prompt", message: "m".into() }),
             line(Refusal::TooLong { n_tokens: 9000, limit: 8192 }),
+            line(PromptError::TooLong { at_least: 8193, limit: 8192 }),
+            line(PromptError::Abandoned),
+            line(PromptError::Text(TextError::NoChatTemplate)),
             line(ApiError::unknown_model("gpt-4o")),
             line(ApiError::unknown_agent("nobody")),
             line(Refusal::PoolExhausted { needed: 9, free: 1, total: 10 }),
@@ -376,6 +396,9 @@ mod tests {
         let want = "\
 400 invalid_request_error invalid_value prompt -
 400 invalid_request_error context_length_exceeded - -
+400 invalid_request_error context_length_exceeded - -
+400 invalid_request_error bad_request - -
+400 invalid_request_error no_chat_template messages -
 404 invalid_request_error model_not_found model -
 404 invalid_request_error agent_not_found id -
 503 server_error pool_exhausted - 5

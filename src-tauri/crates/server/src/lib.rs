@@ -30,6 +30,7 @@ mod openai;
 mod page;
 mod port_holder;
 mod prometheus;
+mod prompt_seats;
 mod request_id;
 mod router;
 mod sampling_by_default;

@@ -10,7 +10,6 @@ use axum::middleware::{from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use engine::EngineHandle;
-use tokio::sync::Semaphore;
 
 use crate::admin::History;
 use crate::body::discard;
@@ -21,6 +20,7 @@ use crate::errors::ApiError;
 use crate::guard::Guard;
 use crate::http_counts::HttpCounts;
 use crate::kept_answers::KeptAnswers;
+use crate::prompt_seats::PromptSeats;
 use crate::{admin, agents, health, metrics, openai, page};
 
 /// What all handlers share.
@@ -31,8 +31,8 @@ pub(crate) struct App {
     pub(crate) engine: EngineHandle,
     pub(crate) http_counts: HttpCounts,
     pub(crate) body_budget: Arc<BodyBudget>,
-    /// Prompts being rendered and tokenised at a time; the engine needs the other cores.
-    pub(crate) tokenizing: Arc<Semaphore>,
+    /// For prompts that are parsed, rendered and tokenised.
+    pub(crate) prompt_seats: PromptSeats,
     /// Answers that go on without their clients.
     pub(crate) kept_answers: KeptAnswers,
     /// The last minutes.
@@ -53,7 +53,7 @@ impl App {
         Ok(App {
             guard: Guard::new(&config, address)?,
             body_budget: BodyBudget::new(&config.limits),
-            tokenizing: Arc::new(Semaphore::new(n_cores)),
+            prompt_seats: PromptSeats::new(n_cores),
             http_counts: HttpCounts::default(),
             kept_answers: KeptAnswers::default(),
             history: History::default(),

@@ -12,7 +12,9 @@ mod metadata;
 mod vocabulary;
 
 mod byte_pair;
+mod encoding;
 mod merge;
+mod seams;
 mod sentence_piece;
 mod special;
 mod words;
@@ -32,6 +34,7 @@ mod error;
 pub use chat::{Chat, ChatMessage};
 pub use constraint::{Constraint, ConstraintError, OutputFormat, TokenMask};
 pub use detokenizer::Detokenizer;
+pub use encoding::{EncodeError, EncodeLimits};
 pub use error::TextError;
 pub use metadata::TextMetadata;
 pub use model::TextModel;

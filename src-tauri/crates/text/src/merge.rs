@@ -1,55 +1,59 @@
 //! Joining neighbouring symbols, best pair first: the loop that both kinds of vocabulary share.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::TokenId;
 
+/// No symbol and no token: there are fewer of both.
+const NONE: u32 = u32::MAX;
+
 /// A run of text that is one token, or one character that has none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Symbol {
-    /// Byte offset in the text that is being merged.
-    pub(crate) start: usize,
+    start: u32,
     /// Bytes; 0 once the symbol to the left has taken this one in.
-    pub(crate) len: usize,
-    pub(crate) id: Option<TokenId>,
-    prev: Option<usize>,
-    next: Option<usize>,
+    len: u32,
+    id: TokenId,
+    prev: u32,
+    next: u32,
 }
 
-/// A pair of neighbours that together are a token.
-#[derive(Debug, PartialEq, Eq)]
+impl Symbol {
+    /// Byte offset in the text that is being merged.
+    pub(crate) fn start(&self) -> usize {
+        self.start as usize
+    }
+
+    /// Bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(crate) fn id(&self) -> Option<TokenId> {
+        (self.id != NONE).then_some(self.id)
+    }
+}
+
+/// A pair of neighbours that together are a token; the least is the best: lowest rank, then leftmost.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     rank: u32,
-    left: usize,
-    right: usize,
-    /// Bytes of both when the pair was seen; another sum means that one of them has changed since.
-    len: usize,
+    left: u32,
+    /// Bytes of both when the pair was seen; symbols only grow, so another sum means that one of them has changed.
+    len: u32,
     id: TokenId,
 }
 
-impl Ord for Candidate {
-    /// The heap's greatest is the best: lowest rank, then leftmost.
-    fn cmp(&self, other: &Candidate) -> Ordering {
-        (other.rank, other.left).cmp(&(self.rank, self.left))
-    }
-}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Candidate) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// Symbols and work queue, kept between words so that a word costs no allocation.
+/// Symbols and work queue, kept between words so that a word costs no allocation. Some 50 bytes a symbol.
 #[derive(Debug, Default)]
 pub(crate) struct Merger {
     symbols: Vec<Symbol>,
-    candidates: BinaryHeap<Candidate>,
+    candidates: BinaryHeap<Reverse<Candidate>>,
 }
 
 impl Merger {
-    /// Starts a new text.
+    /// Starts a new text, which must be shorter than 4 GiB.
     pub(crate) fn clear(&mut self) {
         self.symbols.clear();
         self.candidates.clear();
@@ -57,45 +61,53 @@ impl Merger {
 
     /// Adds the next `len` bytes of the text as a symbol.
     pub(crate) fn push(&mut self, len: usize, id: Option<TokenId>) {
-        let i = self.symbols.len();
-        let start = self.symbols.last().map_or(0, |last| last.start + last.len);
+        let i = self.symbols.len() as u32;
+        let (mut start, mut prev) = (0, NONE);
         if let Some(last) = self.symbols.last_mut() {
-            last.next = Some(i);
+            last.next = i;
+            (start, prev) = (last.start + last.len, i - 1);
         }
-        self.symbols.push(Symbol { start, len, id, prev: i.checked_sub(1), next: None });
+        self.symbols.push(Symbol { start, len: len as u32, id: id.unwrap_or(NONE), prev, next: NONE });
     }
 
     /// Joins pairs until none is left; `join` gives rank (the lowest goes first) and token of a pair.
     /// Costs O(n log n) for n symbols.
     pub(crate) fn run(&mut self, join: impl Fn(&Symbol, &Symbol) -> Option<(u32, TokenId)>) {
-        for right in 1..self.symbols.len() {
-            self.consider(Some(right - 1), Some(right), &join);
+        for left in 1..self.symbols.len() {
+            self.consider(left as u32 - 1, left as u32, &join);
         }
-        while let Some(Candidate { left, right, len, id, .. }) = self.candidates.pop() {
-            let (l, r) = (self.symbols[left], self.symbols[right]);
-            if l.len == 0 || r.len == 0 || l.len + r.len != len {
+        while let Some(Reverse(Candidate { left, len, id, .. })) = self.candidates.pop() {
+            let l = self.symbols[left as usize];
+            if l.len == 0 || l.next == NONE {
                 continue;
             }
-            self.symbols[left] = Symbol { len, id: Some(id), next: r.next, ..l };
-            self.symbols[right].len = 0;
-            if let Some(next) = r.next {
-                self.symbols[next].prev = Some(left);
+            let right = l.next;
+            let r = self.symbols[right as usize];
+            if l.len + r.len != len {
+                continue;
             }
-            self.consider(l.prev, Some(left), &join);
-            self.consider(Some(left), r.next, &join);
+            self.symbols[left as usize] = Symbol { len, id, next: r.next, ..l };
+            self.symbols[right as usize].len = 0;
+            if r.next != NONE {
+                self.symbols[r.next as usize].prev = left;
+            }
+            self.consider(l.prev, left, &join);
+            self.consider(left, r.next, &join);
         }
     }
 
     fn consider(
         &mut self,
-        left: Option<usize>,
-        right: Option<usize>,
+        left: u32,
+        right: u32,
         join: &impl Fn(&Symbol, &Symbol) -> Option<(u32, TokenId)>,
     ) {
-        let (Some(left), Some(right)) = (left, right) else { return };
-        let (l, r) = (&self.symbols[left], &self.symbols[right]);
+        if left == NONE || right == NONE {
+            return;
+        }
+        let (l, r) = (&self.symbols[left as usize], &self.symbols[right as usize]);
         if let Some((rank, id)) = join(l, r) {
-            self.candidates.push(Candidate { rank, left, right, len: l.len + r.len, id });
+            self.candidates.push(Reverse(Candidate { rank, left, len: l.len + r.len, id }));
         }
     }
 

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use crate::byte_pair::BytePair;
 use crate::constraint::ConstraintFactory;
+use crate::encoding::{EncodeError, EncodeLimits, Encoding};
 use crate::marks::StructuralTexts;
-use crate::merge::Merger;
 use crate::rendered_chat::{EncodedPiece, Landmarks, RenderedChat};
 use crate::sentence_piece::SentencePiece;
 use crate::special::{Part, SpecialTokens};
@@ -29,6 +29,8 @@ pub struct TextModel {
     structural_texts: StructuralTexts,
     /// The texts of tokens that have no bytes of their own.
     control_texts: HashMap<TokenId, Box<str>>,
+    /// Bytes of text that one token stands for at most.
+    longest_token: usize,
     add_bos: bool,
     template: Option<Template>,
     constraints: ConstraintFactory,
@@ -38,13 +40,6 @@ pub struct TextModel {
 enum Merging {
     BytePair(Box<BytePair>),
     SentencePiece(Box<SentencePiece>),
-}
-
-/// State of encoding one text that goes on over special tokens.
-struct Encoding {
-    merger: Merger,
-    after_special: bool,
-    ids: Vec<TokenId>,
 }
 
 impl TextModel {
@@ -73,6 +68,11 @@ impl TextModel {
         };
         let structural = vocabulary.structural();
         let user_defined = vocabulary.user_defined();
+        let special_texts = structural.iter().chain(user_defined).map(|&id| meta.tokens[id as usize].len());
+        let longest_token = match &merging {
+            Merging::BytePair(byte_pair) => byte_pair.longest_token(),
+            Merging::SentencePiece(pieces) => pieces.longest_token(),
+        };
         let text_of = |id: Option<TokenId>| id.map(|id| meta.tokens[id as usize].clone());
         let token_texts = TokenTexts {
             bos: text_of(vocabulary.bos),
@@ -90,6 +90,7 @@ impl TextModel {
                 .iter()
                 .map(|&id| (id, meta.tokens[id as usize].as_str().into()))
                 .collect(),
+            longest_token: special_texts.fold(longest_token, usize::max),
             add_bos: meta.add_bos.unwrap_or(bos_by_default),
             template: meta.chat_template.map(|source| Template::new(source, token_texts)).transpose()?,
             constraints: ConstraintFactory::default(),
@@ -110,18 +111,53 @@ impl TextModel {
         self.vocabulary.n_tokens()
     }
 
+    /// Tokens that these texts have at least, one after the other: their bytes are so many times the longest token.
+    /// Takes no time to speak of.
+    pub fn fewest_tokens<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> usize {
+        let n_encodable = |text| match &self.merging {
+            Merging::BytePair(byte_pair) => byte_pair.n_encodable(text),
+            Merging::SentencePiece(pieces) => pieces.n_encodable(text),
+        };
+        texts.into_iter().map(n_encodable).sum::<usize>().div_ceil(self.longest_token)
+    }
+
     /// A raw prompt: BOS as the model wants it, special tokens written in the text are taken as such.
     /// A BOS that the text already starts with is not doubled, and an EOS is never added.
     pub fn encode_raw(&self, text: &str) -> Vec<TokenId> {
-        let mut encoding = Encoding::new();
-        self.encode_parts(text, &self.all_special, &mut encoding);
-        self.with_bos(encoding.ids)
+        self.encode_raw_within(text, EncodeLimits::NONE).expect("without limits it comes to the end")
+    }
+
+    /// The same within limits. Beside the text and its tokens it takes a few megabytes, however long the text is.
+    ///
+    /// # Errors
+    /// More tokens would come than are of use, or nobody waits for them any more.
+    pub fn encode_raw_within(
+        &self,
+        text: &str,
+        limits: EncodeLimits<'_>,
+    ) -> Result<Vec<TokenId>, EncodeError> {
+        let mut encoding = Encoding::new(limits);
+        self.encode_parts(text, &self.all_special, &mut encoding)?;
+        Ok(self.with_bos(encoding.ids))
     }
 
     /// The same prompt, with the places in it where answers of the model start, so that it can be encoded in pieces
     /// by [`TextModel::encode_piece`].
-    pub fn raw_with_answers(&self, text: &str, answer_starts: Vec<usize>) -> RenderedChat {
-        RenderedChat::raw(text, answer_starts, &self.all_special)
+    ///
+    /// # Errors
+    /// Its special tokens alone are more than `max_tokens`.
+    pub fn raw_with_answers(
+        &self,
+        text: &str,
+        answer_starts: Vec<usize>,
+        max_tokens: usize,
+    ) -> Result<RenderedChat, EncodeError> {
+        // Each would take many times the memory of its text.
+        let at_least = self.all_special.spans(text).take(max_tokens.saturating_add(1)).count();
+        if at_least > max_tokens {
+            return Err(EncodeError::TooLong { at_least });
+        }
+        Ok(RenderedChat::raw(text, answer_starts, &self.all_special))
     }
 
     /// The text of which [`TextModel::encode_raw`] makes these tokens, as far as there is one.
@@ -149,8 +185,9 @@ impl TextModel {
 
     /// Plain text: no BOS, no control token whatever the text says.
     pub fn encode_plain(&self, text: &str) -> Vec<TokenId> {
-        let mut encoding = Encoding::new();
-        self.encode_parts(text, &self.user_defined, &mut encoding);
+        let mut encoding = Encoding::new(EncodeLimits::NONE);
+        let whole = self.encode_parts(text, &self.user_defined, &mut encoding);
+        whole.expect("without limits it comes to the end");
         encoding.ids
     }
 
@@ -169,7 +206,8 @@ impl TextModel {
     pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, TextError> {
         let (rendering, _) = self.render(chat)?;
         let rendered = RenderedChat::new(&rendering, &Landmarks::default(), &self.all_special);
-        Ok(self.with_bos(self.encode_piece(&rendered, 0..rendered.text().len()).tokens))
+        let piece = self.encode_piece(&rendered, 0..rendered.text().len(), EncodeLimits::NONE);
+        Ok(self.with_bos(piece.expect("without limits it comes to the end").tokens))
     }
 
     /// Renders the chat and finds where its answers start and its messages end, so that it can be encoded in
@@ -185,16 +223,26 @@ impl TextModel {
     }
 
     /// Encodes the bytes `piece` of a rendered chat, without BOS but for one that the template writes. A special
-    /// token that the piece cuts is plain text, and so is all of the client's.
+    /// token that the piece cuts is plain text, and so is all of the client's. Beside the text and its tokens it
+    /// takes a few megabytes, however long the text is.
+    ///
+    /// # Errors
+    /// More tokens would come than are of use, or nobody waits for them any more.
     ///
     /// # Panics
     /// When the piece is out of bounds or ends within a character.
-    pub fn encode_piece(&self, chat: &RenderedChat, piece: Range<usize>) -> EncodedPiece {
-        let mut encoding = Encoding::new();
+    pub fn encode_piece(
+        &self,
+        chat: &RenderedChat,
+        piece: Range<usize>,
+        limits: EncodeLimits<'_>,
+    ) -> Result<EncodedPiece, EncodeError> {
+        let mut encoding = Encoding::new(limits);
         let first = chat.special.partition_point(|token| token.range.start < piece.start);
         encoding.after_special = piece.start == 0
             || first.checked_sub(1).is_some_and(|i| chat.special[i].range.end == piece.start);
-        let mut ends = chat.message_ends().iter().copied().filter(|end| piece.start <= *end).peekable();
+        let first_end = chat.message_ends().partition_point(|end| *end < piece.start);
+        let mut ends = chat.message_ends()[first_end..].iter().copied().peekable();
         let mut message_ends = Vec::new();
         let mut done = piece.start;
         let whole = chat.special[first..].iter().take_while(|token| token.range.end <= piece.end);
@@ -202,17 +250,20 @@ impl TextModel {
             let next = token.map_or(piece.end, |token| token.range.start);
             let n_before = encoding.ids.len();
             if done < next {
-                self.encode_parts(&chat.text()[done..next], &self.user_defined, &mut encoding);
+                self.encode_parts(&chat.text()[done..next], &self.user_defined, &mut encoding)?;
             }
+            let mut spelt = (n_before, 0);
             while let Some(end) = ends.next_if(|end| *end <= next) {
-                message_ends.push(n_before + self.n_within(&encoding.ids[n_before..], end - done));
+                spelt = self.spell(&encoding.ids, spelt, end - done);
+                message_ends.push(spelt.0);
             }
             if let Some(token) = token {
                 encoding.push_special(token.id);
+                encoding.go_on(token.range.len())?;
                 done = token.range.end;
             }
         }
-        EncodedPiece { tokens: encoding.ids, message_ends }
+        Ok(EncodedPiece { tokens: encoding.ids, message_ends })
     }
 
     /// A prompt's first tokens with BOS before them, where the model wants one and they have none.
@@ -284,41 +335,42 @@ impl TextModel {
         Ok((marked, Cow::Owned(marked_chat)))
     }
 
-    /// How many of these tokens it takes to spell `n_bytes`.
-    fn n_within(&self, ids: &[TokenId], n_bytes: usize) -> usize {
-        let mut n_spelt = 0;
-        ids.iter()
-            .take_while(|&&id| {
-                n_spelt += self.token_bytes(id).len();
-                n_spelt <= n_bytes
-            })
-            .count()
+    /// Goes on from (tokens, bytes that those after the first few spell) to as many tokens as spell `n_bytes`.
+    fn spell(&self, ids: &[TokenId], from: (usize, usize), n_bytes: usize) -> (usize, usize) {
+        let (mut n_tokens, mut n_spelt) = from;
+        while let Some(&id) = ids.get(n_tokens) {
+            let n = self.token_bytes(id).len();
+            if n_spelt + n > n_bytes {
+                break;
+            }
+            (n_tokens, n_spelt) = (n_tokens + 1, n_spelt + n);
+        }
+        (n_tokens, n_spelt)
     }
 
-    fn encode_parts(&self, text: &str, special: &SpecialTokens, encoding: &mut Encoding) {
+    fn encode_parts(
+        &self,
+        text: &str,
+        special: &SpecialTokens,
+        encoding: &mut Encoding<'_>,
+    ) -> Result<(), EncodeError> {
+        encoding.go_on(0)?;
         for part in special.parts(text) {
             match part {
-                Part::Token(id) => encoding.push_special(id),
+                Part::Token(id) => {
+                    encoding.push_special(id);
+                    // More than the text of most; only how soon the next question comes depends on it.
+                    encoding.go_on(64)?;
+                }
                 Part::Text(text) => {
-                    let Encoding { merger, after_special, ids } = encoding;
                     match &self.merging {
-                        Merging::BytePair(byte_pair) => byte_pair.encode(text, merger, ids),
-                        Merging::SentencePiece(pieces) => pieces.encode(text, *after_special, merger, ids),
+                        Merging::BytePair(byte_pair) => byte_pair.encode(text, encoding)?,
+                        Merging::SentencePiece(pieces) => pieces.encode(text, encoding)?,
                     }
-                    *after_special = false;
+                    encoding.after_special = false;
                 }
             }
         }
-    }
-}
-
-impl Encoding {
-    fn new() -> Encoding {
-        Encoding { merger: Merger::default(), after_special: true, ids: Vec::new() }
-    }
-
-    fn push_special(&mut self, id: TokenId) {
-        self.ids.push(id);
-        self.after_special = true;
+        Ok(())
     }
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use crate::merge::Merger;
+use crate::encoding::{EncodeError, Encoding};
+use crate::seams::{MAX_PIECE_BYTES, Seams};
 use crate::vocabulary::{Vocabulary, byte_of_name};
 use crate::{TextError, TextMetadata, TokenId};
 
@@ -17,7 +18,12 @@ pub(crate) struct SentencePiece {
     bytes: Box<[Option<TokenId>; 256]>,
     unk: Option<TokenId>,
     add_space_prefix: bool,
+    /// Which characters the tokens join.
+    seams: Seams,
 }
+
+/// What stands for a space in tokens.
+const SPACE: char = '\u{2581}';
 
 impl SentencePiece {
     pub(crate) fn new(meta: &TextMetadata, vocabulary: &Vocabulary) -> Result<SentencePiece, TextError> {
@@ -32,6 +38,7 @@ impl SentencePiece {
             bytes: Box::new([None; 256]),
             unk: vocabulary.unk,
             add_space_prefix: meta.add_space_prefix.unwrap_or(true),
+            seams: Seams::new(),
         };
         for (id, text) in (0..).zip(&meta.tokens) {
             if text.is_empty() || !vocabulary.is_reachable_by_merging(id) {
@@ -41,6 +48,9 @@ impl SentencePiece {
                 this.bytes[usize::from(byte)] = Some(id);
             }
             this.max_token_len = this.max_token_len.max(text.len());
+            for (left, right) in text.chars().zip(text.chars().skip(1)) {
+                this.seams.join(left.into(), right.into());
+            }
             this.tokens.insert(text.as_str().into(), (ranks[id as usize], id));
         }
         for byte in 0..128u8 {
@@ -56,33 +66,55 @@ impl SentencePiece {
         self.add_space_prefix
     }
 
+    /// Bytes that one token stands for at most.
+    pub(crate) fn longest_token(&self) -> usize {
+        self.max_token_len.max(1)
+    }
+
+    /// Bytes of a text that become tokens, or fewer where that takes long to say.
+    pub(crate) fn n_encodable(&self, text: &str) -> usize {
+        let is_complete = self.unk.is_some() || self.bytes.iter().all(Option::is_some);
+        if is_complete { text.len() } else { 0 }
+    }
+
     /// Encodes one stretch of text without special tokens.
-    pub(crate) fn encode(
-        &self,
-        text: &str,
-        after_special: bool,
-        merger: &mut Merger,
-        out: &mut Vec<TokenId>,
-    ) {
-        let prefix = if self.add_space_prefix && after_special { "\u{2581}" } else { "" };
-        let text = format!("{prefix}{}", text.replace(' ', "\u{2581}"));
+    pub(crate) fn encode(&self, text: &str, encoding: &mut Encoding<'_>) -> Result<(), EncodeError> {
+        let prefix = (self.add_space_prefix && encoding.after_special).then_some(SPACE);
+        let spaced = text.chars().map(|c| if c == ' ' { SPACE } else { c });
+        let mut piece = String::new();
+        let mut last = None;
+        for c in prefix.into_iter().chain(spaced) {
+            let is_seam = last.is_some_and(|last: char| !self.seams.may_join(last.into(), c.into()));
+            if is_seam || piece.len() >= MAX_PIECE_BYTES {
+                self.merge(&piece, encoding);
+                encoding.go_on(piece.len())?;
+                piece.clear();
+            }
+            piece.push(c);
+            last = Some(c);
+        }
+        self.merge(&piece, encoding);
+        encoding.go_on(piece.len())
+    }
+
+    fn merge(&self, piece: &str, Encoding { merger, ids, .. }: &mut Encoding<'_>) {
         merger.clear();
-        for c in text.chars() {
+        for c in piece.chars() {
             let id = self.tokens.get(c.encode_utf8(&mut [0; 4]) as &str).map(|&(_, id)| id);
             merger.push(c.len_utf8(), id);
         }
         merger.run(|left, right| {
-            let len = left.len + right.len;
+            let len = left.len() + right.len();
             if len > self.max_token_len {
                 return None;
             }
-            self.tokens.get(&text[left.start..left.start + len]).copied()
+            self.tokens.get(&piece[left.start()..left.start() + len]).copied()
         });
         for symbol in merger.symbols() {
-            match symbol.id {
-                Some(id) => out.push(id),
-                None => out.extend(
-                    text.as_bytes()[symbol.start..symbol.start + symbol.len]
+            match symbol.id() {
+                Some(id) => ids.push(id),
+                None => ids.extend(
+                    piece.as_bytes()[symbol.start()..symbol.start() + symbol.len()]
                         .iter()
                         .filter_map(|&byte| self.bytes[usize::from(byte)].or(self.unk)),
                 ),

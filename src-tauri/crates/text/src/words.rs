@@ -182,31 +182,34 @@ impl WordSplitter {
         self.adds_bos
     }
 
-    /// Calls `word` for each word, in order; together they are the text.
-    pub(crate) fn split<'a>(&self, text: &'a str, mut word: impl FnMut(&'a str)) {
-        split_by(&self.patterns, text, &mut word);
+    /// Calls `word` for each word, in order, until it fails; together they are the text.
+    pub(crate) fn split<'a, E>(
+        &self,
+        text: &'a str,
+        mut word: impl FnMut(&'a str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        split_by(&self.patterns, text, &mut word)
     }
 }
 
-fn split_by<'a>(patterns: &[Pattern], text: &'a str, word: &mut dyn FnMut(&'a str)) {
+fn split_by<'a, E>(
+    patterns: &[Pattern],
+    text: &'a str,
+    word: &mut dyn FnMut(&'a str) -> Result<(), E>,
+) -> Result<(), E> {
     let Some((pattern, rest)) = patterns.split_first() else {
-        if !text.is_empty() {
-            word(text);
-        }
-        return;
+        return if text.is_empty() { Ok(()) } else { word(text) };
     };
     let mut at = 0;
     while let Some(found) = pattern.regex.find_at(text, at) {
         let (start, end) = (found.start(), pattern.end_of(text, found.start(), found.end()));
         if start > at {
-            split_by(rest, &text[at..start], word);
+            split_by(rest, &text[at..start], word)?;
         }
-        split_by(rest, &text[start..end], word);
+        split_by(rest, &text[start..end], word)?;
         at = end;
     }
-    if at < text.len() {
-        split_by(rest, &text[at..], word);
-    }
+    if at < text.len() { split_by(rest, &text[at..], word) } else { Ok(()) }
 }
 
 impl Pattern {
@@ -231,7 +234,12 @@ mod tests {
 
     fn check(pre: &str, text: &str, words: &[&str]) {
         let mut found = Vec::new();
-        WordSplitter::new(pre).unwrap().split(text, |word| found.push(word));
+        let words = WordSplitter::new(pre).unwrap();
+        let all: Result<(), ()> = words.split(text, |word| {
+            found.push(word);
+            Ok(())
+        });
+        assert_eq!(all, Ok(()));
         assert_eq!(found, words, "{pre} {text:?}");
     }
 
@@ -241,7 +249,12 @@ mod tests {
             "  Ünï 12345 'll\t\n\n  x=1;\u{a0}\u{3000}漢字ひら 한국 e\u{301}\u{200d}👩‍👩‍👧 \r\n \u{0}end  ";
         for name in RECIPES.iter().flat_map(|recipe| recipe.names) {
             let mut joined = String::new();
-            WordSplitter::new(name).unwrap().split(text, |word| joined.push_str(word));
+            let words = WordSplitter::new(name).unwrap();
+            let all: Result<(), ()> = words.split(text, |word| {
+                joined.push_str(word);
+                Ok(())
+            });
+            assert_eq!(all, Ok(()));
             assert_eq!(joined, text, "{name}");
         }
     }

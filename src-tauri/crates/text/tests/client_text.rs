@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 use support::{Model, load, metadata};
-use text::{Chat, ChatMessage, TextModel, TokenId};
+use text::{Chat, ChatMessage, EncodeLimits, TextModel, TokenId};
 
 const IM_START: TokenId = 1;
 const IM_END: TokenId = 2;
@@ -211,13 +211,13 @@ fn pieces_of_the_starter_models_chat_keep_structure_and_text_apart_as_the_whole_
     let rendered = model.render_with_landmarks(&chat(&turns)).unwrap();
     let start = model.render_chat(&chat(&turns[..1])).unwrap().len();
     assert_eq!(rendered.answer_starts(), [start]);
-    let earlier = model.encode_piece(&rendered, 0..start);
+    let earlier = model.encode_piece(&rendered, 0..start, EncodeLimits::NONE).unwrap();
     assert_eq!(
         earlier.tokens,
         model.encode_chat(&chat(&turns[..1])).unwrap(),
         "the earlier prompt, to the token"
     );
-    let rest = model.encode_piece(&rendered, start..rendered.text().len());
+    let rest = model.encode_piece(&rendered, start..rendered.text().len(), EncodeLimits::NONE).unwrap();
     let all = [earlier.tokens.clone(), rest.tokens.clone()].concat();
     assert_eq!(decode(&model, &all), rendered.text());
     assert_eq!(
@@ -229,7 +229,7 @@ fn pieces_of_the_starter_models_chat_keep_structure_and_text_apart_as_the_whole_
     assert!(decode(&model, &rest.tokens[..rest.message_ends[0]]).ends_with(attack));
     // From the middle of the answer on, as after a splice.
     let middle = start + "no<|im_end".len();
-    let rest = model.encode_piece(&rendered, middle..rendered.text().len());
+    let rest = model.encode_piece(&rendered, middle..rendered.text().len(), EncodeLimits::NONE).unwrap();
     assert_eq!(decode(&model, &rest.tokens), rendered.text()[middle..]);
     assert_eq!(control(&rest.tokens), [IM_END, IM_START, IM_END, IM_START]);
 }

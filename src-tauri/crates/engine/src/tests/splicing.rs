@@ -29,7 +29,7 @@ impl Conversation {
     async fn turn(&mut self, question: &str, with: impl FnOnce(Request) -> Request) -> Turn {
         self.chat.messages.push(ChatMessage::new("user", question));
         let card = self.house.handle.card().unwrap();
-        let prompt = self.house.handle.encode_chat(&card, &self.chat).unwrap();
+        let prompt = self.house.handle.encode_chat(&card, &self.chat, &|| false).unwrap();
         let request = Request { notes: prompt.notes, ..greedy(prompt.tokens.clone(), 100) };
         let answer = self.house.answer(with(request)).await;
         self.chat.messages.push(ChatMessage::new("assistant", answer.text.clone()));
@@ -143,7 +143,7 @@ async fn a_sliding_window_is_taken_up_where_a_message_ended() {
         let ask = |question: &str| {
             let messages = vec![ChatMessage::new("system", &*system), ChatMessage::new("user", question)];
             let chat = Chat { messages, add_generation_prompt: true, ..Chat::default() };
-            let prompt = house.handle.encode_chat(&house.handle.card().unwrap(), &chat).unwrap();
+            let prompt = house.handle.encode_chat(&house.handle.card().unwrap(), &chat, &|| false).unwrap();
             let notes = if with_notes { prompt.notes } else { PromptNotes::default() };
             house.answer(Request { notes, ..greedy(prompt.tokens, 4) })
         };
@@ -162,7 +162,7 @@ async fn a_raw_prompt_that_goes_on_with_an_answer_computes_only_what_is_new() {
     let house = House::new(says("then the moth and the other thing")).await;
     let card = house.handle.card().unwrap();
     let ask = async |text: &str| {
-        let prompt = house.handle.encode_raw(&card, text);
+        let prompt = house.handle.encode_raw(&card, text, &|| false).unwrap();
         let request = Request { notes: prompt.notes, ..greedy(prompt.tokens.clone(), 100) };
         (prompt.tokens, house.answer(request).await)
     };

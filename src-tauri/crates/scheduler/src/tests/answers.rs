@@ -1,5 +1,8 @@
 //! Generated ids come back where their text does: sampled splits, stop strings, trimming templates.
 
+use std::convert::Infallible;
+use std::ops::Range;
+
 use super::dice::Dice;
 use super::sim::layout;
 use crate::{
@@ -75,8 +78,14 @@ fn index() -> AnswerIndex {
 }
 
 fn splice(index: &mut AnswerIndex, text: &str, starts: &[usize]) -> SplicedPrompt {
-    let encode = &mut |piece: std::ops::Range<usize>, n_before| encode(&text[piece], n_before == 0);
-    splice_prompt(SALT, text, starts, encode, &mut |key, text| index.splice(key, text))
+    let encode = &mut |piece: Range<usize>, n_before| Ok(encode(&text[piece], n_before == 0));
+    spliced(splice_prompt(SALT, text, starts, encode, &mut |key, text| index.splice(key, text)))
+}
+
+/// What came of an encoder that never fails.
+fn spliced(result: Result<SplicedPrompt, Infallible>) -> SplicedPrompt {
+    let Ok(prompt) = result;
+    prompt
 }
 
 #[test]
@@ -165,9 +174,25 @@ fn a_splice_never_ends_within_a_character() {
     assert_eq!(index.splice(&key, "xé!".as_bytes()).unwrap().tokens, [6, 7, 8]);
     // "è" shares its first byte with "é".
     assert_eq!(index.splice(&key, "xè!".as_bytes()).unwrap().tokens, [6]);
-    let encode = &mut |piece: std::ops::Range<usize>, _| vec![piece.len() as u32];
-    let spliced = splice_prompt(SALT, "xèxé", &[1, 2], encode, &mut |key, text| index.splice(key, text));
-    assert_eq!(spliced.tokens, [1, 5], "2 is within è");
+    let encode = &mut |piece: Range<usize>, _| Ok(vec![piece.len() as u32]);
+    let prompt = splice_prompt(SALT, "xèxé", &[1, 2], encode, &mut |key, text| index.splice(key, text));
+    assert_eq!(spliced(prompt).tokens, [1, 5], "2 is within è");
+}
+
+#[test]
+fn an_encoder_that_gives_up_ends_the_work_and_its_reason_is_told() {
+    let mut n_asked = 0;
+    let result = splice_prompt(
+        SALT,
+        "abcabcabc",
+        &[2, 4, 6],
+        &mut |piece, n_before| {
+            n_asked += 1;
+            if n_before >= 4 { Err("enough") } else { Ok(vec![0; piece.len()]) }
+        },
+        &mut |_, _| None,
+    );
+    assert_eq!((result, n_asked), (Err("enough"), 3));
 }
 
 #[test]

@@ -7,13 +7,13 @@ use axum::response::Response;
 use engine::FinishReason;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use text::{TextModel, TokenId};
+use text::TextModel;
 
 use super::answer::{Dialect, Piece, finish_reason};
 use super::generate::{Call, generate};
 use super::logprobs;
 use super::parameters::{LengthFields, Parameters};
-use super::prompt::Prompt;
+use super::prompt::{Prompt, token_ids};
 use super::response_format::take_response_format;
 use crate::errors::ApiError;
 use crate::fields::Fields;
@@ -53,7 +53,7 @@ fn take_prompt(fields: &mut Fields<'_>) -> Result<Prompt, ApiError> {
         if json.starts_with('"') {
             serde_json::from_str(json).ok().map(Prompt::Text)
         } else {
-            serde_json::from_str::<Vec<TokenId>>(json).ok().map(Prompt::Tokens)
+            token_ids(json).map(Prompt::Tokens)
         }
     };
     if let Some(prompt) = form(prompt.get()) {

@@ -13,11 +13,11 @@ use text::OutputFormat;
 use super::answer::{Dialect, Envelope, Piece, usage};
 use super::models::is_name_of;
 use super::parameters::{Delivery, Parameters};
-use super::prompt::{Prepared, Prompt, prepare};
+use super::prompt::{Prepared, Prompt, off_the_runtime, prepare};
 use super::stream::Streaming;
 use crate::access_log::AccessEntry;
 use crate::agent_name::session_header;
-use crate::body::{self, discard};
+use crate::body::{self, WholeBody, discard};
 use crate::errors::ApiError;
 use crate::kept_answers::is_to_be_kept;
 use crate::router::App;
@@ -85,9 +85,12 @@ async fn begin<D: Dialect>(app: &App, request: Request, parse: Parse<D>) -> Resu
         }
     };
 
-    let body = body::read(body, &app.config.limits, &app.body_budget).await?;
+    let WholeBody { bytes, share } = body::read(body, &app.config.limits, &app.body_budget).await?;
     let received = Instant::now();
-    let Call { parameters, prompt, format, top_logprobs, dialect } = parse(&body.bytes)?;
+    let seat = app.prompt_seats.take(bytes.len()).await;
+    // The bytes go with the closure: what is made of them is as large as they are.
+    let parsed = off_the_runtime(&id, move || parse(&bytes));
+    let Call { parameters, prompt, format, top_logprobs, dialect } = parsed.await?;
     let card = loaded_model(app, parameters.model.as_deref())?;
     let sampling = parameters.sampling.over(&app.config.sampling, &card);
     check_logit_bias(&sampling, &card)?;
@@ -96,8 +99,8 @@ async fn begin<D: Dialect>(app: &App, request: Request, parse: Parse<D>) -> Resu
     }
 
     let param = prompt.param();
-    let Prepared { tokens, notes, constraint } = prepare(app, &card, prompt, format, &id).await?;
-    drop(body);
+    let prepared = prepare(app, &card, prompt, format, (seat, share), &id);
+    let Prepared { tokens, notes, constraint } = prepared.await?;
     let permit = app.engine.try_permit()?;
     let request = engine::Request {
         id: id.clone(),
