@@ -1,11 +1,12 @@
 //! The one place that wires: settings → store → loader → engine → server.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{BatchEngine, EngineConfig, EngineHandle, FailureCause, HoldPoints, ModelLoader, State};
-use server::{ApiKey, BindError, Bound, Server, ServerConfig};
+use server::{ApiKey, BindError, Bound, RenderWorkers, Server, ServerConfig};
 use tokio::task::JoinHandle;
 
 use crate::gguf_loader::GgufLoader;
@@ -13,7 +14,7 @@ use crate::kv_store::{self, WhenLocked};
 #[cfg(feature = "desktop")]
 use crate::late_loader::LateLoader;
 use crate::settings::Settings;
-use crate::{api_key, model_file};
+use crate::{api_key, model_file, render_chats};
 
 /// Tokens of a step beyond one request's chunk: room for the decodes that go with it, and for short prompts.
 const STEP_TOKENS_BESIDE_A_CHUNK: usize = 256;
@@ -30,6 +31,13 @@ pub(crate) struct Prepared {
         expect(dead_code, reason = "a tray shows it while the model loads")
     )]
     pub(crate) model_name: Option<String>,
+}
+
+/// Where models come from, what they may be called, and what renders their chats.
+struct Models {
+    loader: Arc<dyn ModelLoader>,
+    aliases: Vec<String>,
+    render_workers: Arc<RenderWorkers>,
 }
 
 /// Why there is no server; each is a line for the user.
@@ -80,10 +88,12 @@ impl Prepared {
         when_locked: WhenLocked,
     ) -> Result<Prepared, String> {
         let path = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
-        let loader = GgufLoader::new(settings, path)?;
+        let workers = Arc::new(render_workers());
+        let loader = GgufLoader::new(settings, path, Arc::clone(&workers))?;
         let aliases = loader.aliases();
         let port = settings.address.port();
-        let prepared = Prepared::bind(settings, port, key, Arc::new(loader), aliases, when_locked).await;
+        let models = Models { loader: Arc::new(loader), aliases, render_workers: workers };
+        let prepared = Prepared::bind(settings, port, key, models, when_locked).await;
         prepared.map_err(|error| error.to_string())
     }
 
@@ -99,8 +109,10 @@ impl Prepared {
     ) -> Result<Prepared, CannotStart> {
         let found = model_file::find(settings.model.as_deref(), &settings.folders.models);
         let aliases = found.iter().map(|path| model_file::alias_of(path)).collect();
-        let loader = Arc::new(LateLoader(Arc::clone(settings)));
-        let prepared = Prepared::bind(settings, port, key, loader, aliases, WhenLocked::Refuse).await?;
+        let workers = Arc::new(render_workers());
+        let loader = LateLoader { settings: Arc::clone(settings), render_workers: Arc::clone(&workers) };
+        let models = Models { loader: Arc::new(loader), aliases, render_workers: workers };
+        let prepared = Prepared::bind(settings, port, key, models, WhenLocked::Refuse).await?;
         Ok(Prepared { model_name: found.ok().map(|path| model_file::name_of(&path)), ..prepared })
     }
 
@@ -108,8 +120,7 @@ impl Prepared {
         settings: &Settings,
         port: u16,
         key: Option<String>,
-        loader: Arc<dyn ModelLoader>,
-        model_aliases: Vec<String>,
+        models: Models,
         when_locked: WhenLocked,
     ) -> Result<Prepared, CannotStart> {
         let key = key.as_deref().map(ApiKey::new).transpose();
@@ -121,8 +132,9 @@ impl Prepared {
             api_key: key.map_err(|error| CannotStart::Other(error.to_string()))?,
             drain_timeout: settings.drain_timeout,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            model_aliases,
+            model_aliases: models.aliases,
             model_patterns: settings.model_aliases.clone(),
+            render_workers: models.render_workers,
             sampling: settings.sampling.clone(),
             ..ServerConfig::default()
         };
@@ -138,6 +150,7 @@ impl Prepared {
             holds: hold_points(settings),
             ..EngineConfig::default()
         };
+        let loader = models.loader;
         Ok(Prepared { bound, loader, engine, drain_timeout: settings.drain_timeout, model_name: None })
     }
 
@@ -192,6 +205,14 @@ impl App {
             _ => Ending::Clean,
         }
     }
+}
+
+/// Renders chats in other processes of this program.
+fn render_workers() -> RenderWorkers {
+    // On Linux this leads to the running program also when its file has been replaced.
+    let running = PathBuf::from("/proc/self/exe");
+    let program = if running.exists() { Ok(running) } else { std::env::current_exe() };
+    RenderWorkers::new(program.unwrap_or_else(|_| "samovar".into()), render_chats::ARGUMENT)
 }
 
 #[cfg(debug_assertions)]

@@ -29,6 +29,7 @@ use crate::cli::{self, BenchArguments, BenchStoreArguments};
 use crate::gguf_loader::GgufLoader;
 use crate::model_file;
 use report::Report;
+use server::RenderWorkers;
 
 /// Measure, print a table, and write the figures as JSON where that was asked for.
 pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
@@ -44,7 +45,7 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
     }
     let measured = async {
         let path = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
-        let loader: Arc<dyn ModelLoader> = Arc::new(GgufLoader::new(&settings, path)?);
+        let loader: Arc<dyn ModelLoader> = Arc::new(GgufLoader::new(&settings, path, trusting())?);
         let mut report = measure(&loader, usize::from(arguments.rounds)).await?;
         for path in &arguments.capacity {
             capacity::capacity(&settings, path, &mut report)?;
@@ -55,6 +56,11 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
         Ok(report) => print(&report, report.to_json(), arguments.json.as_deref()),
         Err(line) => fail(&line),
     }
+}
+
+/// The models that are measured are trusted.
+fn trusting() -> Arc<RenderWorkers> {
+    Arc::new(RenderWorkers::in_this_process())
 }
 
 /// Measure what keeping KV on disk gives and costs, print a table, and write the figures as JSON.

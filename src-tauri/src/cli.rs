@@ -61,6 +61,9 @@ pub(crate) enum Command {
     Agents(AgentsArguments),
     /// List each setting, its value and where it came from
     Config(EngineFlags),
+    /// Render chats for a server, which starts this by itself
+    #[command(hide = true)]
+    RenderChats,
     /// Measure batching, chunked prefill and the engine's own share on this machine
     Bench(BenchArguments),
     /// Measure what keeping KV on disk gives and costs: restores, agents in turn, saving

@@ -12,6 +12,7 @@ use kernels::isa::Isa;
 use model::{Gguf, Gpu, GpuOptions, LoadError, LoadOptions, ModelSpec, PoolSize, Precision};
 use scheduler::footprint::Footprint;
 use scheduler::{KvDtype, KvLayout, ModelRunner};
+use server::RenderWorkers;
 use text::TextModel;
 
 use crate::device::{self, Choice};
@@ -39,6 +40,8 @@ pub(crate) struct GgufLoader {
     precision: Precision,
     kv_pool: Amount<u64>,
     max_batch: usize,
+    /// Where the chat template is tried.
+    render_workers: Arc<RenderWorkers>,
 }
 
 impl GgufLoader {
@@ -46,7 +49,11 @@ impl GgufLoader {
     ///
     /// # Errors
     /// This machine does not have the device or the processor's kernels that were asked for.
-    pub(crate) fn new(settings: &Settings, path: PathBuf) -> Result<GgufLoader, String> {
+    pub(crate) fn new(
+        settings: &Settings,
+        path: PathBuf,
+        render_workers: Arc<RenderWorkers>,
+    ) -> Result<GgufLoader, String> {
         let isa = match &settings.kernels {
             Kernels::Auto => Isa::detect(),
             Kernels::Named(name) => Isa::from_name(name).map_err(|error| format!("kernels: {error}"))?,
@@ -68,6 +75,7 @@ impl GgufLoader {
             precision: settings.precision,
             kv_pool: settings.kv_pool,
             max_batch: settings.max_batch,
+            render_workers,
         })
     }
 
@@ -184,6 +192,10 @@ impl ModelLoader for GgufLoader {
         // Vocabulary and pool are looked at before the weights are read: what is wrong is said at once.
         let metadata = text_metadata(gguf.metadata()).map_err(|error| in_file(&error))?;
         let text = TextModel::new(metadata).map_err(|error| in_file(&error))?;
+        let template_fault = self.render_workers.template_fault(&text);
+        if let Some(fault) = &template_fault {
+            tracing::warn!(model = name_of(&self.path), fault, "the file's chat template does not work");
+        }
         let layout =
             KvLayout::new(&spec, self.block_tokens, self.kv_dtype).map_err(|error| in_file(&error))?;
         let gpu = self.gpu().map_err(|error| in_file(&error))?;
@@ -211,6 +223,7 @@ impl ModelLoader for GgufLoader {
         let card = ModelCard {
             name: name_of(&self.path),
             text: Arc::new(text),
+            template_fault,
             trained_context: spec.max_context,
             effective_context: footprint.longest_alone(runner.n_blocks(), spec.max_context),
             fingerprint: self.fingerprint(&digest, computes),

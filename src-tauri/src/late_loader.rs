@@ -5,13 +5,17 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use engine::{LoadProgress, Loaded, ModelLoader};
+use server::RenderWorkers;
 
 use crate::gguf_loader::GgufLoader;
 use crate::model_file;
 use crate::settings::Settings;
 
 /// Loads whatever the settings lead to.
-pub(crate) struct LateLoader(pub(crate) Arc<Settings>);
+pub(crate) struct LateLoader {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) render_workers: Arc<RenderWorkers>,
+}
 
 impl ModelLoader for LateLoader {
     fn load(
@@ -19,7 +23,8 @@ impl ModelLoader for LateLoader {
         restorable_bytes: u64,
         progress: &dyn Fn(LoadProgress) -> ControlFlow<()>,
     ) -> Result<Loaded, String> {
-        let path = model_file::find(self.0.model.as_deref(), &self.0.folders.models)?;
-        GgufLoader::new(&self.0, path)?.load(restorable_bytes, progress)
+        let path = model_file::find(self.settings.model.as_deref(), &self.settings.folders.models)?;
+        GgufLoader::new(&self.settings, path, Arc::clone(&self.render_workers))?
+            .load(restorable_bytes, progress)
     }
 }

@@ -28,6 +28,7 @@ mod model_digest;
 mod model_file;
 mod open_files;
 mod recommended_sampling;
+mod render_chats;
 mod settings;
 mod signals;
 mod small_file;
@@ -49,11 +50,15 @@ const LAST_WAIT: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     allocator::set_up();
-    open_files::raise_limit();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),
     };
+    // It has limits of its own, which the runtime's threads would count towards.
+    if let Some(Command::RenderChats) = arguments.command {
+        return render_chats::run();
+    }
+    open_files::raise_limit();
     #[cfg(all(feature = "desktop", target_os = "linux"))]
     if arguments.command.is_none() {
         signals::move_the_web_views();
@@ -72,6 +77,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> ExitCode {
     match command {
+        Command::RenderChats => render_chats::run(),
         Command::Serve(flags) => match cli::settings(flags.0) {
             Ok(settings) => headless::serve(settings).await,
             Err(code) => code,

@@ -31,6 +31,26 @@ pub(crate) fn auto_pool_bytes(available: Option<u64>, needs: PoolNeeds) -> u64 {
     useful.min(affordable)
 }
 
+/// Memory that this process has now; 0 when the system does not say.
+#[cfg(target_os = "linux")]
+pub(crate) fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let n_pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+    n_pages.saturating_mul(rustix::param::page_size() as u64)
+}
+
+/// Memory that this process has now; 0 when the system does not say. It is the most that it has had, which for what
+/// is bounded by it comes to the same.
+#[cfg(target_os = "macos")]
+pub(crate) fn resident_bytes() -> u64 {
+    crate::allocator::peak_resident_bytes()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+pub(crate) fn resident_bytes() -> u64 {
+    0
+}
+
 /// Bytes that programs can have without swapping; nothing when the system does not say.
 #[cfg(target_os = "linux")]
 pub(crate) fn available_bytes() -> Option<u64> {

@@ -65,7 +65,7 @@ pub(super) fn measure(mut settings: Settings, path: &Path) -> Result<KvQuality, 
     let mut quality = KvQuality { model: model.display().to_string(), rows: Vec::new() };
     for dtype in [KvDtype::F16, KvDtype::Q8, KvDtype::Q4] {
         settings.kv_dtype = dtype;
-        let loader = GgufLoader::new(&settings, model.clone())?;
+        let loader = GgufLoader::new(&settings, model.clone(), super::trusting())?;
         let Loaded { mut runner, card } = loader.load(0, &|_| ControlFlow::Continue(()))?;
         let piece_tokens = PIECE_TOKENS.min(card.effective_context);
         let mut likelihood = Likelihood::default();

@@ -131,7 +131,20 @@ impl Answers {
         chat: &Chat,
         is_abandoned: &dyn Fn() -> bool,
     ) -> Result<EncodedPrompt, PromptError> {
-        self.splice(card, &card.text.render_with_landmarks(chat)?, is_abandoned)
+        self.encode_rendered(card, &card.text.render_with_landmarks(chat)?, is_abandoned)
+    }
+
+    /// Tokenise a rendered chat, within the same limits.
+    ///
+    /// # Errors
+    /// It is too long, or nobody waits for it.
+    pub(crate) fn encode_rendered(
+        &self,
+        card: &ModelCard,
+        rendered: &RenderedChat,
+        is_abandoned: &dyn Fn() -> bool,
+    ) -> Result<EncodedPrompt, PromptError> {
+        self.splice(card, rendered, is_abandoned)
     }
 
     /// Tokenise a raw prompt, in which special tokens may be written, within the same limits.

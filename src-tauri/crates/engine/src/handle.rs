@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use scheduler::{AnswerToken, TokenId};
 use store::{BlockStore, Pin};
-use text::Chat;
+use text::{Chat, RenderedChat};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::agents::{AgentAsk, AgentInfo};
@@ -119,6 +119,19 @@ impl EngineHandle {
         is_abandoned: &dyn Fn() -> bool,
     ) -> Result<EncodedPrompt, PromptError> {
         self.shared.answers.encode_chat(card, chat, is_abandoned)
+    }
+
+    /// As [`EngineHandle::encode_chat`], for a chat that has been rendered already.
+    ///
+    /// # Errors
+    /// It is too long, or nobody waits for it.
+    pub fn encode_rendered(
+        &self,
+        card: &ModelCard,
+        rendered: &RenderedChat,
+        is_abandoned: &dyn Fn() -> bool,
+    ) -> Result<EncodedPrompt, PromptError> {
+        self.shared.answers.encode_rendered(card, rendered, is_abandoned)
     }
 
     /// Tokenise a raw prompt for the model of `card`, with earlier answers' ids and within the limits of

@@ -61,6 +61,8 @@ pub struct ModelCard {
     pub name: String,
     /// Vocabulary and chat template.
     pub text: Arc<TextModel>,
+    /// What is wrong with the chat template, found when it was tried with one plain message.
+    pub template_fault: Option<String>,
     /// Positions that the model was trained for.
     pub trained_context: usize,
     /// Tokens that one request may have: the smaller of the model's context and the pool's.

@@ -1,9 +1,12 @@
 //! What the server is told once, at its start, and which of it cannot be.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::SamplingChoices;
+
+use crate::render_workers::RenderWorkers;
 
 /// Address, guard and bounds of a server. `Default` is a loopback server on port 8642 without a key.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub struct ServerConfig {
     pub model_aliases: Vec<String>,
     /// The same as patterns, in which `*` stands for any text.
     pub model_patterns: Vec<String>,
+    /// What renders chats.
+    pub render_workers: Arc<RenderWorkers>,
     /// How tokens are chosen where a request does not say; where this does not say either, the model's file does.
     pub sampling: SamplingChoices,
 }
@@ -84,6 +89,7 @@ impl Default for ServerConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model_aliases: Vec::new(),
             model_patterns: Vec::new(),
+            render_workers: Arc::new(RenderWorkers::in_this_process()),
             sampling: SamplingChoices::default(),
         }
     }

@@ -185,6 +185,22 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, INVALID, "agent_not_found", message).at("id")
     }
 
+    /// A model's chat template failed. That is neither the client's fault nor heals with a retry, hence no 500, which
+    /// clients retry.
+    pub(crate) fn chat_template_failed(model: &str, fault: &str, always: bool) -> ApiError {
+        const CODE: &str = "chat_template_failed";
+        let model = shorten(model);
+        if always {
+            let message = format!(
+                "the chat template in the file of the model '{model}' does not work, not even for one plain message: \
+                 {fault}; use /v1/completions, or another file of this model"
+            );
+            return ApiError::new(StatusCode::BAD_REQUEST, INVALID, CODE, message);
+        }
+        let message = format!("the chat template of the model '{model}' failed with these messages: {fault}");
+        ApiError::new(StatusCode::BAD_REQUEST, INVALID, CODE, message).at("messages")
+    }
+
     /// Something of ours broke; the log knows more under `id`.
     pub(crate) fn fault(id: &str) -> ApiError {
         let message = format!("internal error; the log has the details under {id}");
@@ -290,11 +306,7 @@ impl From<TextError> for ApiError {
                 ApiError::new(StatusCode::BAD_REQUEST, INVALID, "no_chat_template", message).at("messages")
             }
             TextError::Refused(_) => ApiError::invalid("messages", message),
-            // Neither the client's fault nor one that a retry heals, hence no 500, which clients retry.
-            TextError::Template(_) => {
-                ApiError::new(StatusCode::BAD_REQUEST, INVALID, "chat_template_failed", message)
-                    .at("messages")
-            }
+            TextError::Template(fault) => ApiError::chat_template_failed("loaded", &fault, false),
             TextError::Vocabulary(_) | TextError::Unsupported(_) => {
                 ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
             }
@@ -304,7 +316,13 @@ impl From<TextError> for ApiError {
 
 impl From<ConstraintError> for ApiError {
     fn from(error: ConstraintError) -> ApiError {
-        ApiError::invalid("response_format", error.to_string())
+        match &error {
+            ConstraintError::Schema(fault) => {
+                let param = format!("response_format.json_schema.schema{}", fault.pointer);
+                ApiError::invalid(param, error.to_string())
+            }
+            ConstraintError::Stuck(_) => ApiError::invalid("response_format", error.to_string()),
+        }
     }
 }
 
@@ -346,6 +364,8 @@ pub(crate) fn shorten(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use text::SchemaFault;
+
     use super::*;
 
     /// One line a kind: status, type, code, param, Retry-After.
@@ -390,7 +410,7 @@ mod tests {
             line(TextError::NoChatTemplate),
             line(TextError::Refused("roles must alternate".into())),
             line(TextError::Template("x".into())),
-            line(ConstraintError::Schema("x".into())),
+            line(ConstraintError::Schema(SchemaFault { pointer: "#/items".into(), message: "m".into() })),
             line(IllegalTransition { what: "resume", state: "ready" }),
         ];
         let want = "\
@@ -415,7 +435,7 @@ mod tests {
 400 invalid_request_error no_chat_template messages -
 400 invalid_request_error invalid_value messages -
 400 invalid_request_error chat_template_failed messages -
-400 invalid_request_error invalid_value response_format -
+400 invalid_request_error invalid_value response_format.json_schema.schema#/items -
 409 conflict_error illegal_transition - -";
         assert_eq!(table.join("\n"), want);
     }

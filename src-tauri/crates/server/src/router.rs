@@ -15,6 +15,7 @@ use crate::admin::History;
 use crate::body::discard;
 use crate::body_budget::BodyBudget;
 use crate::config::{ConfigError, ServerConfig};
+use crate::constraining::Constraining;
 use crate::edge::edge;
 use crate::errors::ApiError;
 use crate::guard::Guard;
@@ -33,6 +34,8 @@ pub(crate) struct App {
     pub(crate) body_budget: Arc<BodyBudget>,
     /// For prompts that are parsed, rendered and tokenised.
     pub(crate) prompt_seats: PromptSeats,
+    /// Where schemas become grammars.
+    pub(crate) constraining: Constraining,
     /// Answers that go on without their clients.
     pub(crate) kept_answers: KeptAnswers,
     /// The last minutes.
@@ -54,6 +57,7 @@ impl App {
             guard: Guard::new(&config, address)?,
             body_budget: BodyBudget::new(&config.limits),
             prompt_seats: PromptSeats::new(n_cores),
+            constraining: Constraining::new(n_cores),
             http_counts: HttpCounts::default(),
             kept_answers: KeptAnswers::default(),
             history: History::default(),

@@ -1,7 +1,9 @@
 //! A conversation as a chat template sees it.
 
+use serde::{Deserialize, Serialize};
+
 /// A conversation to be rendered.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Chat {
     /// The turns, oldest first.
     pub messages: Vec<ChatMessage>,
@@ -15,7 +17,7 @@ pub struct Chat {
 }
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatMessage {
     /// `system`, `user`, `assistant`, …
     pub role: String,

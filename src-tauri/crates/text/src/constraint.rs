@@ -8,11 +8,13 @@ use llguidance::{JsonCompileOptions, Matcher, ParserFactory, panic_utils};
 use serde_json::{Value, json};
 
 use crate::TokenId;
+use crate::schema::{self, ReadSchema, SchemaFault, Strictness};
 use crate::vocabulary::Vocabulary;
 
-/// White space between the parts of a document, in one place; enough to indent, not enough to never end.
-const WHITE_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
-const MAX_SCHEMA_BYTES: usize = 256 << 10;
+/// The widest indentation of one level.
+const INDENTATION: usize = 4;
+/// Stack that building a grammar may take at the bounds on a schema; `tests/bounds.rs` measures it.
+pub const CONSTRAINT_STACK_BYTES: usize = 64 << 20;
 
 /// What an answer must be.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +22,12 @@ pub enum OutputFormat {
     /// Any JSON object.
     JsonObject,
     /// A JSON document that this schema allows.
-    JsonSchema(Value),
+    JsonSchema {
+        /// The client's schema.
+        schema: Value,
+        /// What happens to keywords in it that cannot be held to.
+        strictness: Strictness,
+    },
 }
 
 /// Why an answer cannot be held to a format.
@@ -28,7 +35,7 @@ pub enum OutputFormat {
 pub enum ConstraintError {
     /// The schema is wrong or uses something that is not supported; the client must change it.
     #[error("the schema cannot be used: {0}")]
-    Schema(String),
+    Schema(SchemaFault),
     /// The answer cannot go on within the format: a limit was hit or a token was not allowed.
     #[error("the answer cannot be held to its format: {0}")]
     Stuck(String),
@@ -127,16 +134,16 @@ impl ConstraintFactory {
         format: &OutputFormat,
         vocabulary: &Vocabulary,
     ) -> Result<Constraint, ConstraintError> {
-        let grammar = TopLevelGrammar::from_json_schema(schema(format)?);
+        let (schema, read) = prepared(format)?;
+        let grammar = TopLevelGrammar::from_json_schema(schema);
         let shared = self.shared.get_or_init(|| Shared::new(vocabulary)).as_ref().map_err(Clone::clone)?;
         // The library guards its own steps against panics but not the building of a parser.
         let parser =
             panic_utils::catch_unwind(std::panic::AssertUnwindSafe(|| shared.parsers.create_parser(grammar)));
-        let parser = parser.map_err(|e| ConstraintError::Schema(one_line(&e)))?;
-        let matcher = Matcher::new(Ok(parser));
-        if let Some(error) = matcher.get_error() {
-            return Err(ConstraintError::Schema(one_line(&error)));
-        }
+        let parser = parser.map_err(|e| ConstraintError::Schema(refusal(&e.to_string(), &read)))?;
+        let mut matcher = Matcher::new(Ok(parser));
+        // Where nothing may come first nothing may come at all: better said now than in the middle of an answer.
+        matcher.compute_mask_or_eos().map_err(|e| ConstraintError::Schema(refusal(&e.to_string(), &read)))?;
         Ok(Constraint { matcher, ends: shared.ends.clone(), n_vocab: vocabulary.n_tokens() })
     }
 }
@@ -157,8 +164,14 @@ impl Shared {
         let mut parsers = ParserFactory::new(&environment, InferenceCapabilities::default(), &slices)
             .map_err(|e| ConstraintError::Stuck(e.to_string()))?;
         parsers.quiet();
-        *parsers.limits_mut() =
-            ParserLimits { max_lexer_states: 50_000, verbose_errors: false, ..ParserLimits::default() };
+        *parsers.limits_mut() = ParserLimits {
+            max_lexer_states: 50_000,
+            // Two thousand optional properties, each of which may come first.
+            max_items_in_row: 20_000,
+            step_max_items: 200_000,
+            verbose_errors: false,
+            ..ParserLimits::default()
+        };
         let ends = vocabulary.end_of_generation().collect();
         Ok(Shared { parsers, ends })
     }
@@ -177,24 +190,50 @@ impl std::fmt::Debug for ConstraintFactory {
 }
 
 /// The schema with our own options in it; a client's options for the library are not taken.
-fn schema(format: &OutputFormat) -> Result<Value, ConstraintError> {
-    let mut schema = match format {
-        OutputFormat::JsonObject => json!({"type": "object"}),
-        OutputFormat::JsonSchema(schema) => schema.clone(),
+fn prepared(format: &OutputFormat) -> Result<(Value, ReadSchema), ConstraintError> {
+    let (schema, strictness) = match format {
+        OutputFormat::JsonObject => (&json!({"type": "object"}), Strictness::Strict),
+        OutputFormat::JsonSchema { schema, strictness } => (schema, *strictness),
     };
-    let n_bytes = schema.to_string().len();
-    if n_bytes > MAX_SCHEMA_BYTES {
-        return Err(ConstraintError::Schema(format!(
-            "{n_bytes} bytes, at most {MAX_SCHEMA_BYTES} are taken"
-        )));
-    }
-    if !schema.is_object() {
-        return Err(ConstraintError::Schema("it is not an object".into()));
-    }
-    let options =
-        JsonCompileOptions { whitespace_pattern: Some(WHITE_SPACE.into()), ..JsonCompileOptions::default() };
+    let mut read = schema::read(schema, strictness).map_err(ConstraintError::Schema)?;
+    let options = JsonCompileOptions {
+        whitespace_pattern: Some(white_space(read.nesting)),
+        coerce_one_of: strictness == Strictness::Lenient,
+        lenient: strictness == Strictness::Lenient,
+        ..JsonCompileOptions::default()
+    };
+    let mut schema = std::mem::take(&mut read.schema);
     options.apply_to(&mut schema);
-    Ok(schema)
+    Ok((schema, read))
+}
+
+/// White space between two parts of a document: a space, or a line break and the indentation that the innermost
+/// list or object has. What is longer says nothing, and some models never end it.
+fn white_space(nesting: usize) -> String {
+    let nesting = nesting.max(1);
+    format!(r"\x20|\x0D?\x0A(?:\x20{{0,{}}}|\x09{{0,{nesting}}})", nesting * INDENTATION)
+}
+
+/// What we say of a schema that the library does not take. Its own words are about its insides.
+fn refusal(said: &str, read: &ReadSchema) -> SchemaFault {
+    let fault = |pointer: &Option<String>, message: &str| SchemaFault {
+        pointer: pointer.clone().unwrap_or_else(|| "#".to_owned()),
+        message: message.to_owned(),
+    };
+    if said.contains("oneOf constraints") {
+        fault(
+            &read.one_of,
+            "the alternatives of 'oneOf' are not told apart by what they require; use 'anyOf'",
+        )
+    } else if said.contains("not disjoint") {
+        fault(&read.pattern_properties, "the patterns of 'patternProperties' overlap")
+    } else if said.contains("nsatisfiable") || said.contains("NoExtension") {
+        fault(&None, "no answer fits it")
+    } else if said.contains("circular references") {
+        fault(&None, "a reference leads back to itself beside other keywords")
+    } else {
+        fault(&None, "its grammar is too large or cannot be built")
+    }
 }
 
 /// The number that stands for all tokens that end an answer.

@@ -1,7 +1,9 @@
 //! Why a vocabulary or a chat cannot be used, by what the caller can do about it.
 
+use serde::{Deserialize, Serialize};
+
 /// What can go wrong between text and tokens.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum TextError {
     /// The model file's vocabulary is broken; the model cannot be loaded.
     #[error("the model's vocabulary is broken: {0}")]

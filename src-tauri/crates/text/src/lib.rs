@@ -20,25 +20,35 @@ mod special;
 mod words;
 
 mod chat;
+mod chat_template;
 mod json;
 mod marks;
+mod render_worker;
 mod rendered_chat;
+mod renderer;
 mod template;
 
 mod constraint;
 mod detokenizer;
+mod schema;
 mod stop;
 
 mod error;
 
 pub use chat::{Chat, ChatMessage};
-pub use constraint::{Constraint, ConstraintError, OutputFormat, TokenMask};
+pub use chat_template::ChatTemplate;
+pub use constraint::{CONSTRAINT_STACK_BYTES, Constraint, ConstraintError, OutputFormat, TokenMask};
 pub use detokenizer::Detokenizer;
 pub use encoding::{EncodeError, EncodeLimits};
 pub use error::TextError;
 pub use metadata::TextMetadata;
 pub use model::TextModel;
+pub use render_worker::{
+    RENDER_STACK_BYTES, RenderRequest, WorkerIs, read_frame, serve_renderings, write_frame,
+};
 pub use rendered_chat::{EncodedPiece, RenderedChat};
+pub use renderer::{ChatRenderer, RenderedText};
+pub use schema::{SchemaFault, Strictness};
 pub use stop::{StopMatcher, StopOutcome};
 
 /// A token's number in the vocabulary.

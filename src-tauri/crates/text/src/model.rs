@@ -1,18 +1,18 @@
 //! The text side of one model: what engine and server hold.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use crate::byte_pair::BytePair;
+use crate::chat_template::ChatTemplate;
 use crate::constraint::ConstraintFactory;
 use crate::encoding::{EncodeError, EncodeLimits, Encoding};
-use crate::marks::StructuralTexts;
-use crate::rendered_chat::{EncodedPiece, Landmarks, RenderedChat};
+use crate::rendered_chat::{EncodedPiece, RenderedChat};
+use crate::renderer::{ChatRenderer, RenderedText};
 use crate::sentence_piece::SentencePiece;
 use crate::special::{Part, SpecialTokens};
-use crate::template::{Rendering, Template, TokenTexts};
 use crate::vocabulary::{TextForm, Vocabulary};
 use crate::{Chat, Constraint, ConstraintError, Detokenizer, OutputFormat, TextError, TextMetadata, TokenId};
 
@@ -25,14 +25,15 @@ pub struct TextModel {
     all_special: SpecialTokens,
     /// User-defined tokens only: what any text may contain.
     user_defined: SpecialTokens,
-    /// Texts that must not come from a client's values.
-    structural_texts: StructuralTexts,
     /// The texts of tokens that have no bytes of their own.
     control_texts: HashMap<TokenId, Box<str>>,
     /// Bytes of text that one token stands for at most.
     longest_token: usize,
     add_bos: bool,
-    template: Option<Template>,
+    template: Option<Arc<ChatTemplate>>,
+    /// Compiled when somebody renders in this process; the clock of that.
+    renderer: OnceLock<Result<ChatRenderer, TextError>>,
+    clock: Option<fn() -> SystemTime>,
     constraints: ConstraintFactory,
 }
 
@@ -43,10 +44,10 @@ enum Merging {
 }
 
 impl TextModel {
-    /// Builds the vocabulary and compiles the chat template.
+    /// Builds the vocabulary. The chat template is looked at when it is used.
     ///
     /// # Errors
-    /// When the vocabulary is broken or of a kind that is not supported, or the template does not compile.
+    /// When the vocabulary is broken or of a kind that is not supported.
     pub fn new(meta: TextMetadata) -> Result<TextModel, TextError> {
         let (vocabulary, merging, bos_by_default) = match meta.tokenizer_model.as_str() {
             "gpt2" => {
@@ -74,25 +75,30 @@ impl TextModel {
             Merging::SentencePiece(pieces) => pieces.longest_token(),
         };
         let text_of = |id: Option<TokenId>| id.map(|id| meta.tokens[id as usize].clone());
-        let token_texts = TokenTexts {
-            bos: text_of(vocabulary.bos),
-            eos: text_of(vocabulary.eos),
-            unk: text_of(vocabulary.unk),
-            pad: text_of(vocabulary.pad),
-        };
+        let texts_of = |ids: &[TokenId]| ids.iter().map(|&id| meta.tokens[id as usize].clone()).collect();
+        let template = meta.chat_template.map(|source| {
+            Arc::new(ChatTemplate {
+                source,
+                bos: text_of(vocabulary.bos),
+                eos: text_of(vocabulary.eos),
+                unk: text_of(vocabulary.unk),
+                pad: text_of(vocabulary.pad),
+                structural: texts_of(structural),
+                user_defined: texts_of(user_defined),
+            })
+        });
         Ok(TextModel {
             all_special: SpecialTokens::new(&meta.tokens, [structural, user_defined].concat())?,
             user_defined: SpecialTokens::new(&meta.tokens, user_defined.to_vec())?,
-            structural_texts: StructuralTexts::new(
-                structural.iter().map(|&id| meta.tokens[id as usize].clone()).collect(),
-            )?,
             control_texts: structural
                 .iter()
                 .map(|&id| (id, meta.tokens[id as usize].as_str().into()))
                 .collect(),
             longest_token: special_texts.fold(longest_token, usize::max),
             add_bos: meta.add_bos.unwrap_or(bos_by_default),
-            template: meta.chat_template.map(|source| Template::new(source, token_texts)).transpose()?,
+            template,
+            renderer: OnceLock::new(),
+            clock: None,
             constraints: ConstraintFactory::default(),
             vocabulary,
             merging,
@@ -102,7 +108,7 @@ impl TextModel {
     /// The same with another clock than the system's for templates that write the date.
     #[must_use]
     pub fn with_clock(mut self, clock: fn() -> SystemTime) -> TextModel {
-        self.template = self.template.map(|template| template.with_clock(clock));
+        self.clock = Some(clock);
         self
     }
 
@@ -196,30 +202,37 @@ impl TextModel {
         self.template.is_some()
     }
 
-    /// Renders the chat and encodes it.
+    /// What rendering this model's chats needs, for a process that may fail at it.
+    pub fn chat_template(&self) -> Option<&Arc<ChatTemplate>> {
+        self.template.as_ref()
+    }
+
+    /// A chat that was rendered elsewhere, by [`TextModel::chat_template`], so that it can be encoded in pieces by
+    /// [`TextModel::encode_piece`].
+    pub fn rendered_chat(&self, rendered: &RenderedText) -> RenderedChat {
+        RenderedChat::new(rendered, &self.all_special)
+    }
+
+    /// Renders the chat in this process and encodes it.
     ///
     /// Special tokens written in the client's values stay plain text. A chat without such text gives exactly
     /// the tokens of the rendered string.
     ///
     /// # Errors
-    /// As [`TextModel::render_chat`].
+    /// As [`TextModel::render`].
     pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, TextError> {
-        let (rendering, _) = self.render(chat)?;
-        let rendered = RenderedChat::new(&rendering, &Landmarks::default(), &self.all_special);
+        let rendered = self.rendered_chat(&self.render(chat)?);
         let piece = self.encode_piece(&rendered, 0..rendered.text().len(), EncodeLimits::NONE);
         Ok(self.with_bos(piece.expect("without limits it comes to the end").tokens))
     }
 
-    /// Renders the chat and finds where its answers start and its messages end, so that it can be encoded in
-    /// pieces by [`TextModel::encode_piece`].
+    /// Renders the chat in this process and finds where its answers start and its messages end, so that it can be
+    /// encoded in pieces by [`TextModel::encode_piece`].
     ///
     /// # Errors
-    /// As [`TextModel::render_chat`].
+    /// As [`TextModel::render`].
     pub fn render_with_landmarks(&self, chat: &Chat) -> Result<RenderedChat, TextError> {
-        let template = self.template.as_ref().ok_or(TextError::NoChatTemplate)?;
-        let (rendering, chat) = self.render(chat)?;
-        let landmarks = Landmarks::find(template, &chat, &rendering);
-        Ok(RenderedChat::new(&rendering, &landmarks, &self.all_special))
+        Ok(self.rendered_chat(&self.render(chat)?))
     }
 
     /// Encodes the bytes `piece` of a rendered chat, without BOS but for one that the template writes. A special
@@ -279,10 +292,26 @@ impl TextModel {
     /// The chat as the template writes it, for inspection.
     ///
     /// # Errors
-    /// When there is no template, when it refuses the messages, fails, or goes over its limits.
+    /// As [`TextModel::render`].
     pub fn render_chat(&self, chat: &Chat) -> Result<String, TextError> {
-        let (Rendering { text, mark }, _) = self.render(chat)?;
-        Ok(mark.map_or_else(|| text.clone(), |mark| text.replace(mark, "")))
+        Ok(self.render(chat)?.plain())
+    }
+
+    /// Renders the chat in this process: for templates that are trusted with its stack and memory, as those of tests
+    /// and benchmarks are. A server renders in another, see `render_worker.rs`.
+    ///
+    /// # Errors
+    /// When there is no template, when it does not compile, refuses the messages, fails, or goes over its limits.
+    pub fn render(&self, chat: &Chat) -> Result<RenderedText, TextError> {
+        let template = self.template.as_ref().ok_or(TextError::NoChatTemplate)?;
+        let renderer = self.renderer.get_or_init(|| {
+            let renderer = ChatRenderer::new(template)?;
+            Ok(match self.clock {
+                Some(clock) => renderer.with_clock(clock),
+                None => renderer,
+            })
+        });
+        renderer.as_ref().map_err(Clone::clone)?.render(chat)
     }
 
     /// Whether this token ends an answer.
@@ -312,27 +341,6 @@ impl TextModel {
     /// When the schema is wrong, too large or uses something that is not supported.
     pub fn constraint(&self, format: &OutputFormat) -> Result<Constraint, ConstraintError> {
         self.constraints.constraint(format, &self.vocabulary)
-    }
-
-    /// Renders with the client's special tokens marked wherever that makes a difference; also gives the chat
-    /// that was rendered, with its marks.
-    fn render<'a>(&self, chat: &'a Chat) -> Result<(Rendering, Cow<'a, Chat>), TextError> {
-        let template = self.template.as_ref().ok_or(TextError::NoChatTemplate)?;
-        let plain = template.render(chat, None)?;
-        let Some((marked_chat, mark)) = self.structural_texts.mark(chat, template.source())? else {
-            return Ok((plain, Cow::Borrowed(chat)));
-        };
-        let marked = template.render(&marked_chat, Some(mark))?;
-        // A mark can change what a template's own comparisons see. Where the client's text left no structure
-        // behind anyway (a template that cuts reasoning out, say), the unmarked text is both safe and exact.
-        let structure = |text: &str| -> Vec<TokenId> {
-            let ids = self.all_special.spans(text).map(|(_, id)| id);
-            ids.filter(|id| self.vocabulary.structural().binary_search(id).is_ok()).collect()
-        };
-        if structure(&plain.text) == structure(&marked.text) {
-            return Ok((plain, Cow::Borrowed(chat)));
-        }
-        Ok((marked, Cow::Owned(marked_chat)))
     }
 
     /// Goes on from (tokens, bytes that those after the first few spell) to as many tokens as spell `n_bytes`.

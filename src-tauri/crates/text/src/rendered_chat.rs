@@ -13,7 +13,10 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::marks::unused_mark;
+use crate::renderer::RenderedText;
 use crate::special::SpecialTokens;
 use crate::template::{Rendering, Template};
 use crate::{Chat, ChatMessage, TokenId};
@@ -43,8 +46,8 @@ pub struct EncodedPiece {
     pub message_ends: Vec<usize>,
 }
 
-/// Where landmarks were found in a text that has none any more.
-#[derive(Debug, Default)]
+/// Where landmarks were found in a text that has none any more: bytes of the text with its marks, ascending.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Landmarks {
     starts: Vec<usize>,
     ends: Vec<usize>,
@@ -52,12 +55,8 @@ pub(crate) struct Landmarks {
 
 impl RenderedChat {
     /// Takes the client's marks out of a rendering and finds its special tokens.
-    pub(crate) fn new(
-        rendering: &Rendering,
-        landmarks: &Landmarks,
-        specials: &SpecialTokens,
-    ) -> RenderedChat {
-        let Rendering { text, mark } = rendering;
+    pub(crate) fn new(rendered: &RenderedText, specials: &SpecialTokens) -> RenderedChat {
+        let RenderedText { text, mark, landmarks } = rendered;
         let marks: Vec<usize> =
             mark.map_or_else(Vec::new, |mark| text.match_indices(mark).map(|(at, _)| at).collect());
         let mark_bytes = mark.map_or(0, char::len_utf8);
@@ -65,10 +64,17 @@ impl RenderedChat {
         let special = specials
             .spans(text)
             .map(|(range, id)| SpecialToken { id, range: unmarked(range.start)..unmarked(range.end) });
+        // They come from another process, which a template may have led astray.
+        let places = |places: &[usize]| -> Vec<usize> {
+            let sound = places.iter().copied().filter(|&at| text.is_char_boundary(at));
+            let mut places: Vec<usize> = sound.map(unmarked).collect();
+            places.sort_unstable();
+            places
+        };
         RenderedChat {
             special: special.collect(),
-            answer_starts: landmarks.starts.iter().map(|&at| unmarked(at)).collect(),
-            message_ends: landmarks.ends.iter().map(|&at| unmarked(at)).collect(),
+            answer_starts: places(&landmarks.starts),
+            message_ends: places(&landmarks.ends),
             text: mark.map_or_else(|| text.clone(), |mark| text.replace(mark, "")),
         }
     }

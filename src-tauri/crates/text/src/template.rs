@@ -1,8 +1,9 @@
 //! Chat templates: the model's own Jinja source, run in a box.
 //!
 //! A template comes with the model file and is not trusted: it reads no files, loads no other templates, and
-//! its steps, its depth and the size of its output are limited. What minijinja gives no hold on is the size of
-//! a string on the way there: a template that is made to double one over and over can still exhaust memory.
+//! its parts, its steps, its depth and the size of its output are limited. That is no prison: a template can make
+//! values that lie in each other without end, and minijinja prints, compares and drops those by recursion; methods
+//! build strings of any size. So products render in a process that may fail, see `render_worker.rs`.
 
 use std::fmt;
 use std::io;
@@ -15,27 +16,18 @@ use minijinja_contrib::pycompat;
 use regex::Regex;
 use serde_json::Map;
 
+use crate::chat_template::{ChatTemplate, check_parts};
 use crate::json::tojson;
 use crate::marks::unused_mark;
 use crate::{Chat, ChatMessage, TextError};
 
 const NAME: &str = "chat_template";
-const MAX_SOURCE_BYTES: usize = 1 << 20;
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
 const MAX_DEPTH: usize = 100;
 /// Steps that a template may take for itself and for each value in the chat.
 const FUEL_BASE: u64 = 200_000;
 const FUEL_PER_VALUE: u64 = 10_000;
 const FUEL_MAX: u64 = 50_000_000;
-
-/// Texts of the tokens that templates know by name.
-#[derive(Debug, Default)]
-pub(crate) struct TokenTexts {
-    pub(crate) bos: Option<String>,
-    pub(crate) eos: Option<String>,
-    pub(crate) unk: Option<String>,
-    pub(crate) pad: Option<String>,
-}
 
 /// A compiled chat template.
 pub(crate) struct Template {
@@ -52,10 +44,8 @@ pub(crate) struct Rendering {
 }
 
 impl Template {
-    pub(crate) fn new(source: String, tokens: TokenTexts) -> Result<Template, TextError> {
-        if source.len() > MAX_SOURCE_BYTES {
-            return Err(TextError::Template(format!("{} bytes of source", source.len())));
-        }
+    pub(crate) fn new(template: &ChatTemplate) -> Result<Template, TextError> {
+        check_parts(&template.source).map_err(TextError::Template)?;
         let mut environment = Environment::new();
         environment.set_syntax(syntax()?);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
@@ -67,17 +57,13 @@ impl Template {
         environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_function("raise_exception", raise_exception);
         add_clock(&mut environment, SystemTime::now);
-        for (name, text) in [
-            ("bos_token", tokens.bos),
-            ("eos_token", tokens.eos),
-            ("unk_token", tokens.unk),
-            ("pad_token", tokens.pad),
-        ] {
-            environment.add_global(name, text.unwrap_or_default());
+        let ChatTemplate { source, bos, eos, unk, pad, .. } = template;
+        for (name, text) in [("bos_token", bos), ("eos_token", eos), ("unk_token", unk), ("pad_token", pad)] {
+            environment.add_global(name, text.clone().unwrap_or_default());
         }
-        let compiled = environment.add_template_owned(NAME, without_generation_tags(&source));
+        let compiled = environment.add_template_owned(NAME, without_generation_tags(source));
         compiled.map_err(|e| TextError::Template(format!("it does not compile: {e}")))?;
-        Ok(Template { environment, source })
+        Ok(Template { environment, source: source.clone() })
     }
 
     pub(crate) fn with_clock(mut self, clock: fn() -> SystemTime) -> Template {

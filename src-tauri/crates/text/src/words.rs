@@ -234,8 +234,8 @@ mod tests {
 
     fn check(pre: &str, text: &str, words: &[&str]) {
         let mut found = Vec::new();
-        let words = WordSplitter::new(pre).unwrap();
-        let all: Result<(), ()> = words.split(text, |word| {
+        let splitter = WordSplitter::new(pre).unwrap();
+        let all: Result<(), ()> = splitter.split(text, |word| {
             found.push(word);
             Ok(())
         });

@@ -6,10 +6,18 @@ mod support;
 
 use serde_json::{Value, json};
 use support::{Model, load};
-use text::{Constraint, ConstraintError, OutputFormat, TextModel, TokenId};
+use text::{Constraint, ConstraintError, OutputFormat, Strictness, TextModel, TokenId};
+
+fn lenient(schema: Value) -> OutputFormat {
+    OutputFormat::JsonSchema { schema, strictness: Strictness::Lenient }
+}
+
+fn strict(schema: Value) -> OutputFormat {
+    OutputFormat::JsonSchema { schema, strictness: Strictness::Strict }
+}
 
 fn weather() -> OutputFormat {
-    OutputFormat::JsonSchema(json!({
+    lenient(json!({
         "type": "object",
         "properties": {"city": {"type": "string", "maxLength": 20}, "days": {"$ref": "#/$defs/days"}},
         "required": ["city", "days"],
@@ -126,13 +134,26 @@ fn whatever_is_sampled_the_answer_is_json_of_the_schema() {
 }
 
 #[test]
-fn white_space_ends() {
+fn white_space_is_a_space_or_a_line_break_with_a_nestings_indentation() {
     let model = load(Model::SmolLm2);
-    let mut constraint = constraint(&model, &OutputFormat::JsonObject);
-    assert_eq!(n_taken(&model, &mut constraint, "{"), (1, 1));
-    let newline = model.encode_plain("\n")[0];
-    let n = (0..1_000).take_while(|_| constraint.commit(newline).is_ok()).count();
-    assert!((1..100).contains(&n), "{n} line breaks in a row");
+    let nested = lenient(json!({"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}));
+    let check = |white_space: &str, expected: bool| {
+        let document = format!("[{white_space}[1{white_space},2],[]]");
+        assert_eq!(accepts(&model, &nested, &document), expected, "{white_space:?}");
+    };
+    for fits in ["", " ", "\n", "\n  ", "\n    ", "\n        ", "\n\t", "\n\t\t", "\r\n  "] {
+        check(fits, true);
+    }
+    for too_much in ["\n\n", "  ", "\t", " \n", "\n \n", "\n         ", "\n\t\t\t", "\n\t ", "\r"] {
+        check(too_much, false);
+    }
+    // Where nothing bounds the nesting, indentation is bounded all the same.
+    assert!(accepts(
+        &model,
+        &OutputFormat::JsonObject,
+        "{\n  \"a\": {\n    \"b\": [\n      1\n    ]\n  }\n}"
+    ));
+    assert!(!accepts(&model, &OutputFormat::JsonObject, &format!("{{\n{}}}", " ".repeat(100))));
 }
 
 #[test]
@@ -150,26 +171,35 @@ fn a_mask_makes_every_other_token_impossible_beyond_the_vocabulary_too() {
 #[test]
 fn a_schema_that_cannot_be_held_is_refused_with_its_reason() {
     let model = load(Model::SmolLm2);
-    let check = |schema: Value, reason: &str| match model.constraint(&OutputFormat::JsonSchema(schema)) {
-        Err(ConstraintError::Schema(message)) => {
-            assert!(message.contains(reason) && !message.contains('\n'), "{message}");
+    let check = |format: &OutputFormat, pointer: &str, reason: &str| match model.constraint(format) {
+        Err(ConstraintError::Schema(fault)) => {
+            assert_eq!(fault.pointer, pointer, "{fault}");
+            assert!(fault.message.contains(reason) && !fault.message.contains('\n'), "{fault}");
         }
         other => panic!("{other:?}"),
     };
-    check(json!([]), "not an object");
-    check(json!({"type": "objekt"}), "objekt");
-    check(json!({"type": "object", "dependentRequired": {"a": ["b"]}}), "dependentRequired");
-    check(json!({"$ref": "https://example.com/schema"}), "https://example.com/schema");
-    check(json!({"type": "string", "pattern": "("}), "(");
-    check(json!({"enum": ["x".repeat(300_000)]}), "bytes");
-    check(json!({"type": "string", "minLength": 5, "maxLength": 3}), "minLength");
+    for format in [lenient, strict] {
+        check(&format(json!([])), "#", "not an object");
+        check(&format(json!({"type": "objekt"})), "#/type", "must be of null");
+        check(&format(json!({"$ref": "https://example.com/schema"})), "#/$ref", "nothing at this reference");
+        check(&format(json!({"enum": ["x".repeat(300_000)]})), "#", "bytes");
+        check(&format(json!({"type": "string", "minLength": 5, "maxLength": 3})), "#", "no answer fits");
+        check(&format(json!({"$ref": "#"})), "#", "no answer fits");
+        check(&format(json!({"allOf": [{"type": "string"}, {"type": "null"}]})), "#", "no answer fits");
+    }
+    check(&strict(json!({"dependentRequired": {"a": ["b"]}})), "#/dependentRequired", "cannot be held to");
+    check(&strict(json!({"properties": {"a/b": {"pattern": "("}}})), "#/properties/a~1b/pattern", "pattern");
+    let overlapping = json!({"type": "object", "patternProperties": {"^a": {}, "b$": {}}});
+    check(&strict(overlapping), "#/patternProperties", "overlap");
+    let one_of = json!({"properties": {"a": {"oneOf": [{"type": "number"}, {"type": "integer"}]}}});
+    check(&strict(one_of), "#/properties/a/oneOf", "anyOf");
 }
 
 #[test]
 fn a_client_cannot_reach_the_librarys_own_options() {
     let model = load(Model::SmolLm2);
     let schema = json!({"type": "object", "x-guidance": {"lenient": true, "item_separator": ";"}});
-    let format = OutputFormat::JsonSchema(schema);
+    let format = lenient(schema);
     assert!(!accepts(&model, &format, r#"{"a":1;"b":2}"#));
     assert!(accepts(&model, &format, r#"{"a":1,"b":2}"#));
 }

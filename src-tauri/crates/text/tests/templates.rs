@@ -316,7 +316,7 @@ fn a_hostile_template_fails_instead_of_taking_the_server_with_it() {
 }
 
 #[test]
-fn a_template_that_does_not_compile_is_an_error_at_load() {
+fn a_template_that_does_not_compile_is_an_error_when_it_is_used() {
     // No template may load another one.
     for source in
         ["{% if %}", "{% include '/etc/passwd' %}", "{% import '/etc/passwd' as p %}", "{% extends 'x' %}"]
@@ -328,7 +328,9 @@ fn a_template_that_does_not_compile_is_an_error_at_load() {
             chat_template: Some(source.into()),
             ..TextMetadata::default()
         };
-        assert!(matches!(TextModel::new(meta), Err(TextError::Template(_))), "{source}");
+        let model = TextModel::new(meta).unwrap();
+        let error = model.render_chat(&chat(&[("user", "x")])).unwrap_err();
+        assert!(matches!(error, TextError::Template(_)), "{source}: {error}");
     }
 }
 

@@ -244,7 +244,10 @@ fn a_penalty_forgets_what_has_left_its_window() {
 
 #[test]
 fn inside_a_format_no_penalty_counts_and_what_was_said_there_counts_for_none() {
-    let format = text::OutputFormat::JsonSchema(serde_json::json!({"type": "integer"}));
+    let format = text::OutputFormat::JsonSchema {
+        schema: serde_json::json!({"type": "integer"}),
+        strictness: text::Strictness::Strict,
+    };
     let mut constraint = crate::testing::tiny_text().constraint(&format).unwrap();
     let digits = constraint.mask().unwrap();
     // The likeliest digit, however often it has been said.

@@ -82,6 +82,7 @@ impl ModelLoader for ScriptedLoader {
         let runner =
             ScriptedRunner::new(spec, layout, n_blocks, script, self.steering.clone()).lending(lends);
         let card = ModelCard {
+            template_fault: None,
             name: "scripted".to_owned(),
             text: Arc::new(text()),
             trained_context: max_context,

@@ -1,6 +1,6 @@
 //! Answers that are held to a format.
 
-use text::OutputFormat;
+use text::{OutputFormat, Strictness};
 
 use super::house::*;
 use crate::testing::{Script, ScriptedModel, tiny_text};
@@ -9,7 +9,7 @@ use crate::{FinishReason, Request, Sampling};
 fn weekday() -> OutputFormat {
     let schema = r#"{"type": "object", "properties": {"day": {"enum": ["mon", "tue"]}}, "required": ["day"],
         "additionalProperties": false}"#;
-    OutputFormat::JsonSchema(schema.parse().unwrap())
+    OutputFormat::JsonSchema { schema: schema.parse().unwrap(), strictness: Strictness::Strict }
 }
 
 fn held_to(format: &OutputFormat, request: Request) -> Request {

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::{EncodedPrompt, EngineHandle, ModelCard, PromptNotes, RequestId};
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
-use text::{Chat, Constraint, OutputFormat, TokenId};
+use text::{Chat, Constraint, OutputFormat, TextError, TokenId};
 use tokio::task::spawn_blocking;
 
 use crate::body_budget::Share;
 use crate::errors::ApiError;
 use crate::prompt_seats::PromptSeat;
+use crate::render_workers::RenderWorkers;
 use crate::router::App;
 
 /// A prompt as a client gives it.
@@ -52,19 +53,25 @@ impl Prompt {
     }
 
     /// # Errors
-    /// It is too long, there is no template or it refuses the chat, a token is not in the vocabulary, or nothing is
-    /// left.
+    /// It is too long, there is no template or it fails or refuses the chat, a token is not in the vocabulary, or
+    /// nothing is left.
     fn into_tokens(
         self,
         card: &ModelCard,
-        engine: &EngineHandle,
-        is_abandoned: &dyn Fn() -> bool,
+        preparers: &Preparers,
+        is_abandoned: &(dyn Fn() -> bool + Sync),
     ) -> Result<(Vec<TokenId>, PromptNotes), ApiError> {
+        let Preparers { engine, render_workers } = preparers;
         let param = self.param();
         let about = |error: ApiError| if error.param.is_none() { error.with_param(param) } else { error };
         self.check_length(card).map_err(about)?;
         let encoded = match self {
-            Prompt::Chat(chat) => engine.encode_chat(card, &chat, is_abandoned),
+            Prompt::Chat(chat) => {
+                let rendered = render_workers.render(&card.text, &chat, is_abandoned);
+                drop(chat);
+                let rendered = card.text.rendered_chat(&rendered.map_err(|error| of_template(card, error))?);
+                engine.encode_rendered(card, &rendered, is_abandoned)
+            }
             Prompt::Text(text) => engine.encode_raw(card, &text, is_abandoned),
             Prompt::Tokens(tokens) => {
                 let n_vocab = card.text.n_vocab();
@@ -81,6 +88,23 @@ impl Prompt {
         } else {
             Ok((tokens, notes))
         }
+    }
+}
+
+/// Who makes tokens of a prompt.
+struct Preparers {
+    engine: EngineHandle,
+    render_workers: Arc<RenderWorkers>,
+}
+
+/// A template's failure, with the model whose it is.
+fn of_template(card: &ModelCard, error: TextError) -> ApiError {
+    match error {
+        TextError::Template(fault) => {
+            tracing::warn!(model = card.name, fault, "the chat template failed");
+            ApiError::chat_template_failed(&card.name, &fault, card.template_fault.is_some())
+        }
+        other => other.into(),
     }
 }
 
@@ -149,7 +173,7 @@ pub(super) struct Prepared {
 /// Render and tokenise, and build what holds the answer to its format. That ends early when the caller is dropped.
 ///
 /// # Errors
-/// As [`Prompt::into_tokens`]; the schema cannot be used; a fault when template, tokenizer or grammar panics.
+/// As [`Prompt::into_tokens`]; the schema cannot be used; a fault when tokenizer or grammar panics.
 pub(super) async fn prepare(
     app: &App,
     card: &Arc<ModelCard>,
@@ -158,20 +182,27 @@ pub(super) async fn prepare(
     held: Held,
     id: &RequestId,
 ) -> Result<Prepared, ApiError> {
-    let (card, engine) = (Arc::clone(card), app.engine.clone());
-    while_awaited(id, move |is_abandoned| {
+    let preparers =
+        Preparers { engine: app.engine.clone(), render_workers: Arc::clone(&app.config.render_workers) };
+    let model = Arc::clone(card);
+    let tokenised = while_awaited(id, move |is_abandoned| {
         let _held = held;
-        let constraint = format.map(|format| card.text.constraint(&format)).transpose()?;
-        let (tokens, notes) = prompt.into_tokens(&card, &engine, is_abandoned)?;
-        Ok(Prepared { tokens, notes, constraint })
-    })
-    .await
+        prompt.into_tokens(&model, &preparers, is_abandoned)
+    });
+    let constraint = async {
+        match format {
+            Some(format) => app.constraining.build(card, format, id).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let ((tokens, notes), constraint) = tokio::try_join!(tokenised, constraint)?;
+    Ok(Prepared { tokens, notes, constraint })
 }
 
 /// As [`off_the_runtime`], for work that can ask whether its caller has been dropped, and end.
 async fn while_awaited<T: Send + 'static>(
     id: &RequestId,
-    work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, ApiError> + Send + 'static,
+    work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let client = Client::default();
     let is_gone = Arc::clone(&client.is_gone);

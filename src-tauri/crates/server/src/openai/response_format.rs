@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use serde_json::value::RawValue;
-use text::OutputFormat;
+use text::{OutputFormat, Strictness};
 
 use crate::errors::ApiError;
 use crate::fields::Fields;
@@ -25,7 +25,7 @@ pub(super) fn take_response_format(fields: &mut Fields<'_>) -> Result<Option<Out
     let wanted = match format.need::<String>("type")?.as_str() {
         "text" => None,
         "json_object" => Some(OutputFormat::JsonObject),
-        "json_schema" => Some(OutputFormat::JsonSchema(take_schema(&mut format)?)),
+        "json_schema" => Some(take_schema(&mut format)?),
         _ => return Err(ApiError::invalid(format.path("type"), "none of text, json_object or json_schema")),
     };
     format.finish()?;
@@ -34,8 +34,9 @@ pub(super) fn take_response_format(fields: &mut Fields<'_>) -> Result<Option<Out
 
 /// The schema out of `{"name": …, "description": …, "schema": …, "strict": …}`.
 ///
-/// The name and the description are for models that are shown them; a schema is held to whether `strict` or not.
-fn take_schema(format: &mut Fields<'_>) -> Result<Value, ApiError> {
+/// The name and the description are for models that are shown them; a schema is held to whether `strict` or not, but
+/// only a strict one is refused for what it cannot be held to.
+fn take_schema(format: &mut Fields<'_>) -> Result<OutputFormat, ApiError> {
     let path = format.path("json_schema");
     let Some(json_schema) = format.take_large::<&RawValue>("json_schema")? else {
         return Err(ApiError::missing(path));
@@ -49,11 +50,14 @@ fn take_schema(format: &mut Fields<'_>) -> Result<Value, ApiError> {
         }
     }
     json_schema.take::<String>("description")?;
-    json_schema.take::<bool>("strict")?;
+    let strictness = match json_schema.take::<bool>("strict")? {
+        Some(true) => Strictness::Strict,
+        Some(false) | None => Strictness::Lenient,
+    };
     let schema = json_schema.take_large::<Value>("schema")?;
     let schema = schema.ok_or_else(|| ApiError::missing(json_schema.path("schema")))?;
     json_schema.finish()?;
-    Ok(schema)
+    Ok(OutputFormat::JsonSchema { schema, strictness })
 }
 
 #[cfg(test)]
@@ -74,14 +78,20 @@ mod tests {
         assert_eq!(take(r#"{"type":"text"}"#), Ok(None));
         assert_eq!(take(r#"{"type":"json_object"}"#), Ok(Some(OutputFormat::JsonObject)));
         let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
-        for rest in [
-            r#""name":"answer","#,
-            r#""name":"answer","strict":true,"#,
-            r#""name":"an-answer_2","description":"what it is","strict":null,"#,
-            r#""strict":false,"#,
+        let strict = Strictness::Strict;
+        let lenient = Strictness::Lenient;
+        for (rest, strictness) in [
+            (r#""name":"answer","#, lenient),
+            (r#""name":"answer","strict":true,"#, strict),
+            (r#""name":"an-answer_2","description":"what it is","strict":null,"#, lenient),
+            (r#""strict":false,"#, lenient),
         ] {
             let format = format!(r#"{{"type":"json_schema","json_schema":{{{rest}"schema":{schema}}}}}"#);
-            assert_eq!(take(&format), Ok(Some(OutputFormat::JsonSchema(schema.clone()))), "{format}");
+            assert_eq!(
+                take(&format),
+                Ok(Some(OutputFormat::JsonSchema { schema: schema.clone(), strictness })),
+                "{format}"
+            );
         }
     }
 

@@ -175,6 +175,7 @@ impl ModelLoader for BaseModel {
         let name = "base".to_owned();
         let (effective_context, trained_context) = (card.effective_context, card.trained_context);
         let card = ModelCard {
+            template_fault: None,
             name,
             text,
             effective_context,

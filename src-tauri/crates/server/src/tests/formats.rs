@@ -57,7 +57,11 @@ async fn a_json_object_ends_with_its_brace_streamed_too() {
 #[tokio::test]
 async fn a_schema_that_cannot_be_held_is_refused_with_its_reason() {
     let house = House::saying("a").await;
-    for schema in [json!({"type": "objekt"}), json!([]), json!({"$ref": "https://example.com/s"})] {
+    for (schema, pointer) in [
+        (json!({"type": "objekt"}), "#/type"),
+        (json!([]), "#"),
+        (json!({"properties": {"a": {"$ref": "https://example.com/s"}}}), "#/properties/a/$ref"),
+    ] {
         let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
         for body in [
             json!({"messages": [{"role": "user", "content": "x"}], "response_format": format}),
@@ -65,7 +69,8 @@ async fn a_schema_that_cannot_be_held_is_refused_with_its_reason() {
         ] {
             let path = if body["prompt"].is_null() { "/v1/chat/completions" } else { "/v1/completions" };
             let error = house.post(path, &body.to_string()).await.error();
-            assert_eq!(error, (400, "invalid_value".into(), "response_format".into()), "{body}");
+            let param = format!("response_format.json_schema.schema{pointer}");
+            assert_eq!(error, (400, "invalid_value".into(), param), "{body}");
         }
     }
 }

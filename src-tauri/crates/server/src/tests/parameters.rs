@@ -30,7 +30,7 @@ async fn a_bad_parameter_is_a_400_that_names_it_streamed_or_not() {
             (
                 r#","response_format":{"type":"json_schema","json_schema":{"schema":{"type":"objekt"}}}"#,
                 "invalid_value",
-                "response_format",
+                "response_format.json_schema.schema#/type",
             ),
             (r#","temprature":1"#, "unknown_parameter", "temprature"),
         ] {

@@ -1,0 +1,97 @@
+//! From a chat to the text that its model's template writes, with the places in it that matter.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chat_template::ChatTemplate;
+use crate::marks::StructuralTexts;
+use crate::rendered_chat::Landmarks;
+use crate::special::SpecialTokens;
+use crate::template::{Rendering, Template};
+use crate::{Chat, TextError};
+
+/// A compiled chat template.
+#[derive(Debug)]
+pub struct ChatRenderer {
+    template: Template,
+    structural_texts: StructuralTexts,
+    /// Structural texts first; a number below `n_structural` is one of them.
+    special: SpecialTokens,
+    n_structural: u32,
+}
+
+/// A chat as its template writes it. Offsets are bytes of the text with its marks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenderedText {
+    /// The text, in which the client's control-token texts carry `mark`.
+    pub(crate) text: String,
+    /// The mark, if there is one.
+    pub(crate) mark: Option<char>,
+    /// Where answers start and messages end, in the text without marks… of landmarks only.
+    pub(crate) landmarks: Landmarks,
+}
+
+impl RenderedText {
+    /// The text as the template writes it, without marks.
+    pub fn plain(&self) -> String {
+        self.mark.map_or_else(|| self.text.clone(), |mark| self.text.replace(mark, ""))
+    }
+}
+
+impl ChatRenderer {
+    /// Compiles the template. What it may take of stack and memory is bounded by the process alone.
+    ///
+    /// # Errors
+    /// It does not compile, or goes beyond the bounds on its source.
+    pub fn new(template: &ChatTemplate) -> Result<ChatRenderer, TextError> {
+        let texts = [template.structural.as_slice(), &template.user_defined].concat();
+        let n_texts = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+        let n_structural = u32::try_from(template.structural.len()).unwrap_or(u32::MAX);
+        Ok(ChatRenderer {
+            template: Template::new(template)?,
+            structural_texts: StructuralTexts::new(template.structural.clone())?,
+            special: SpecialTokens::new(&texts, (0..n_texts).collect())?,
+            n_structural,
+        })
+    }
+
+    /// The same with another clock than the system's for templates that write the date.
+    #[must_use]
+    pub fn with_clock(mut self, clock: fn() -> SystemTime) -> ChatRenderer {
+        self.template = self.template.with_clock(clock);
+        self
+    }
+
+    /// Renders the chat and finds where its answers start and its messages end.
+    ///
+    /// # Errors
+    /// The template refuses the messages, fails, or goes over its limits.
+    pub fn render(&self, chat: &Chat) -> Result<RenderedText, TextError> {
+        let (Rendering { text, mark }, landmarks) = self.render_marked(chat)?;
+        Ok(RenderedText { text, mark, landmarks })
+    }
+
+    /// Renders with the client's special tokens marked wherever that makes a difference.
+    fn render_marked(&self, chat: &Chat) -> Result<(Rendering, Landmarks), TextError> {
+        let plain = self.template.render(chat, None)?;
+        let with_landmarks = |chat: &Chat, rendering: Rendering| {
+            let landmarks = Landmarks::find(&self.template, chat, &rendering);
+            Ok((rendering, landmarks))
+        };
+        let Some((marked_chat, mark)) = self.structural_texts.mark(chat, self.template.source())? else {
+            return with_landmarks(chat, plain);
+        };
+        let marked = self.template.render(&marked_chat, Some(mark))?;
+        // A mark can change what a template's own comparisons see. Where the client's text left no structure
+        // behind anyway (a template that cuts reasoning out, say), the unmarked text is both safe and exact.
+        let structure = |text: &str| -> Vec<u32> {
+            let found = self.special.spans(text).map(|(_, number)| number);
+            found.filter(|number| *number < self.n_structural).collect()
+        };
+        if structure(&plain.text) == structure(&marked.text) {
+            return with_landmarks(chat, plain);
+        }
+        with_landmarks(&marked_chat, marked)
+    }
+}

@@ -1,0 +1,116 @@
+//! Regular expressions and formats of strings: which can be held to.
+
+use llguidance::derivre::{RegexAst, RegexBuilder};
+use llguidance::regex_to_lark;
+
+/// Bytes of a pattern that is looked at.
+const MAX_PATTERN_BYTES: usize = 16 << 10;
+
+/// What can be made of a client's pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pattern {
+    /// This means the same.
+    Exact(String),
+    /// This takes all that the client's takes, and more.
+    Wider(String),
+    /// Nothing.
+    None,
+}
+
+/// Patterns that libraries write for their own types, and the same without look-ahead.
+const REWRITTEN: &[(&str, &str)] = &[
+    // pydantic's `Decimal`.
+    (r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$", r"^[+-]?(?:\d+\.?\d*|\.\d+)$"),
+    // zod's `email`: no dot at the start, no two in a row; in words without look-ahead.
+    (
+        r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
+        r"^(?:[A-Za-z0-9_'+\-]+\.)*(?:[A-Za-z0-9_'+\-]*[A-Za-z0-9_+\-])@(?:[A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
+    ),
+];
+
+/// What can be held to of `pattern`.
+pub(super) fn usable(pattern: &str) -> Pattern {
+    if pattern.len() > MAX_PATTERN_BYTES {
+        return Pattern::None;
+    }
+    if let Some((_, rewritten)) = REWRITTEN.iter().find(|(theirs, _)| *theirs == pattern) {
+        return Pattern::Exact((*rewritten).to_owned());
+    }
+    if compiles(pattern) {
+        return Pattern::Exact(pattern.to_owned());
+    }
+    // Look-ahead only takes away.
+    match without_look_ahead(pattern) {
+        Some(wider) if compiles(&wider) => Pattern::Wider(wider),
+        _ => Pattern::None,
+    }
+}
+
+fn compiles(pattern: &str) -> bool {
+    RegexBuilder::new().mk(&RegexAst::SearchRegex(regex_to_lark(pattern, "dw"))).is_ok()
+}
+
+/// The pattern without its look-ahead groups; nothing where it has none, or other things of that kind.
+fn without_look_ahead(pattern: &str) -> Option<String> {
+    let bytes = pattern.as_bytes();
+    let (mut kept, mut at, mut found) = (String::new(), 0, false);
+    while at < bytes.len() {
+        let rest = &pattern[at..];
+        if rest.starts_with("(?=") || rest.starts_with("(?!") {
+            at += group_len(rest)?;
+            found = true;
+            continue;
+        }
+        let len = match bytes[at] {
+            b'\\' => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            b'[' => class_len(rest)?,
+            _ => rest.chars().next().map_or(1, char::len_utf8),
+        };
+        kept.push_str(&rest[..len]);
+        at += len;
+    }
+    found.then_some(kept)
+}
+
+/// Bytes of the group that `text` begins with.
+fn group_len(text: &str) -> Option<usize> {
+    let (mut depth, mut at) = (0usize, 0);
+    while at < text.len() {
+        let rest = &text[at..];
+        at += match rest.as_bytes()[0] {
+            b'\\' => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            b'[' => class_len(rest)?,
+            b'(' => {
+                depth += 1;
+                1
+            }
+            b')' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+                1
+            }
+            _ => rest.chars().next().map_or(1, char::len_utf8),
+        };
+    }
+    None
+}
+
+/// Bytes of the character class that `text` begins with.
+fn class_len(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    let first = 1 + usize::from(text[1..].starts_with('^'));
+    text.char_indices().skip_while(|(at, _)| *at < first).find_map(|(at, c)| {
+        let ends = c == ']' && !escaped && at > first;
+        escaped = c == '\\' && !escaped;
+        ends.then_some(at + 1)
+    })
+}
+
+/// Formats that are held to; others are annotations.
+pub(super) fn known_format(name: &str) -> Option<&str> {
+    const FORMATS: [&str; 10] =
+        ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+    FORMATS.contains(&name).then_some(name)
+}

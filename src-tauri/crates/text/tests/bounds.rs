@@ -1,0 +1,163 @@
+//! What lies at the bounds on schemas and templates fits into the stacks that are set aside for it, twice over.
+//!
+//! A stack that overflows ends the process, so a bound that is too wide ends this test program.
+
+#![allow(clippy::unwrap_used, reason = "the lint knows tests by their attribute, not their helpers")]
+
+mod support;
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::thread;
+
+use serde_json::{Map, Value, json};
+use support::{Model, load};
+use text::{
+    CONSTRAINT_STACK_BYTES, Chat, ChatMessage, ChatRenderer, ChatTemplate, OutputFormat, RENDER_STACK_BYTES,
+    Strictness, TextError,
+};
+
+fn on_half_of<T: Send>(stack_bytes: usize, work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(stack_bytes / 2).spawn_scoped(scope, work).unwrap();
+        thread.join().unwrap()
+    })
+}
+
+/// Definitions that refer to each other in a row, each as `step` says, `n` in all.
+fn row(n: usize, step: impl Fn(Value) -> Value) -> Value {
+    let reference = |i: usize| json!({"$ref": format!("#/$defs/s{i}")});
+    let mut definitions: Map<String, Value> =
+        (0..n).map(|i| (format!("s{i}"), step(reference(i + 1)))).collect();
+    definitions.insert(format!("s{n}"), json!({"type": "object"}));
+    json!({"$ref": "#/$defs/s0", "$defs": definitions})
+}
+
+/// The longest row of its kind that is within the bounds.
+fn longest_row(model: &text::TextModel, step: impl Fn(Value) -> Value + Copy + Send + Sync) -> usize {
+    let builds = |n: usize| {
+        let format = OutputFormat::JsonSchema { schema: row(n, step), strictness: Strictness::Strict };
+        let built = on_half_of(CONSTRAINT_STACK_BYTES, || model.constraint(&format));
+        built.map(drop).map_err(|error| error.to_string())
+    };
+    let (mut fits, mut too_long) = (1, 8_192);
+    builds(fits).unwrap();
+    builds(too_long).unwrap_err();
+    while too_long - fits > 1 {
+        let n = fits.midpoint(too_long);
+        if builds(n).is_ok() { fits = n } else { too_long = n }
+    }
+    fits
+}
+
+#[test]
+fn schemas_as_deep_as_they_may_be_are_built_on_half_of_the_stack() {
+    let model = Arc::new(load(Model::SmolLm2));
+    // Found here: up to the bound nothing overflows, and what is beyond it is refused.
+    assert!(longest_row(&model, |next| next) >= 500);
+    assert!(
+        longest_row(&model, |next| json!({"type": "object", "properties": {"a": next}, "required": ["a"]}))
+            >= 500
+    );
+    assert!(
+        longest_row(&model, |next| json!({"type": ["array", "null"], "items": next, "minItems": 1})) >= 500
+    );
+    assert!(longest_row(&model, |next| json!({"anyOf": [next, {"type": "null"}]})) >= 500);
+    // Combined schemas have a bound of the library's own.
+    assert!(longest_row(&model, |next| json!({"allOf": [next, {"type": "object"}]})) >= 20);
+}
+
+#[test]
+fn schemas_as_wide_as_they_may_be_are_built_on_half_of_the_stack() {
+    let model = Arc::new(load(Model::SmolLm2));
+    let wide = |n: usize| -> Value {
+        let properties: Map<String, Value> =
+            (0..n).map(|i| (format!("p{i}"), json!({"type": "string"}))).collect();
+        json!({"type": "object", "properties": properties, "additionalProperties": false})
+    };
+    let alternatives = |n: usize| -> Value {
+        let alternative = |i: usize| json!({"type": "object", "properties": {format!("p{i}"): {}}});
+        json!({"anyOf": (0..n).map(alternative).collect::<Vec<_>>()})
+    };
+    let values = |n: usize| json!({"enum": (0..n).map(|i| format!("v{i}")).collect::<Vec<_>>()});
+    let items = |n: usize| json!({"type": "array", "prefixItems": vec![json!({"type": "null"}); n]});
+    let pattern =
+        |n: usize| json!({"type": "string", "pattern": format!("^{}a{}$", "(".repeat(n), ")*".repeat(n))});
+    for schema in
+        [wide(2_000), alternatives(2_000), values(15_000), items(5_000), pattern(100), pattern(4_000)]
+    {
+        for strictness in [Strictness::Lenient, Strictness::Strict] {
+            let format = OutputFormat::JsonSchema { schema: schema.clone(), strictness };
+            // Whether it is taken or refused, the process goes on; what is taken can be matched on any thread.
+            let built = on_half_of(CONSTRAINT_STACK_BYTES, || model.constraint(&format));
+            if let Ok(mut constraint) = built {
+                on_half_of(4 << 20, move || {
+                    for _ in 0..200 {
+                        let Ok(mask) = constraint.mask() else { return };
+                        let Some(id) = mask.allowed().last() else { return };
+                        if constraint.commit(id).is_err() || constraint.is_finished() {
+                            return;
+                        }
+                    }
+                });
+            }
+        }
+    }
+    let two_thousand = OutputFormat::JsonSchema { schema: wide(2_000), strictness: Strictness::Strict };
+    let mut built = on_half_of(CONSTRAINT_STACK_BYTES, || model.constraint(&two_thousand)).unwrap();
+    for id in model.encode_plain(r#"{"p7": "a", "p1999": "b"}"#) {
+        built.mask().unwrap();
+        built.commit(id).unwrap();
+    }
+    assert!(built.is_finished(), "two thousand optional properties pass");
+}
+
+fn render(source: String) -> Result<String, TextError> {
+    let template = ChatTemplate { source, ..ChatTemplate::default() };
+    let chat = Chat { messages: vec![ChatMessage::new("user", "x")], ..Chat::default() };
+    on_half_of(RENDER_STACK_BYTES, || Ok(ChatRenderer::new(&template)?.render(&chat)?.plain()))
+}
+
+#[test]
+fn templates_as_deep_as_they_may_be_are_compiled_on_half_of_the_stack() {
+    // Beyond the bound each of these is refused, so the longest that is not is at it.
+    for (open, part, close) in [
+        ("{{ ", "not ", "x }}"),
+        ("{{ ", "-", "1 }}"),
+        ("{{ x", ".b", " }}"),
+        ("{{ x", "[0]", " }}"),
+        ("{{ x", "()", " }}"),
+        ("{{ 'a'", "|upper", " }}"),
+        ("{{ 1", " ~ 1", " }}"),
+        ("{{ 1", " + 1", " }}"),
+        ("{{ 1", " ** 1", " }}"),
+        ("{{ 1", " and 1", " }}"),
+        ("{{ 1", " is defined", " }}"),
+        ("{{ ", "1 if 1 else ", "1 }}"),
+        ("{% if 0 %}", "{% elif 0 %}", "{% endif %}"),
+        ("", "{% if 1 %}", ""),
+        ("{{ ", "[", " }}"),
+    ] {
+        let source = |n: usize| format!("{open}{}{close}", part.repeat(n));
+        let is_refused = |n: usize| matches!(render(source(n)), Err(TextError::Template(why)) if why.starts_with("it has more") || why.contains("tags has more"));
+        assert!(is_refused(5_000), "{part}");
+        let longest = (1..=40).rev().map(|n| n * 100).find(|&n| !is_refused(n)).unwrap();
+        assert!(longest >= 800, "{part}: {longest}");
+    }
+}
+
+#[test]
+fn an_ordinary_long_template_is_far_from_the_bounds() {
+    let mut source = String::new();
+    for i in 0..300 {
+        write!(
+            source,
+            "{{% if messages[0].role == 'r{i}' and tools is defined and not x.y[{i}] | length > 3 %}}"
+        )
+        .unwrap();
+        write!(source, "{{{{ '<|im_start|>' ~ messages[0]['content'] ~ '<|im_end|>' }}}}{{% endif %}}\n")
+            .unwrap();
+    }
+    assert!(source.len() > 30_000);
+    render(source).unwrap();
+}
