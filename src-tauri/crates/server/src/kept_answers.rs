@@ -18,8 +18,8 @@ use crate::errors::ApiError;
 
 /// The header that asks for it.
 const X_SAMOVAR_KEEP: &str = "x-samovar-keep";
-/// Answers at a time, those under way and those that have ended.
-const MOST: usize = 16;
+/// Answers at a time, those under way and those that have ended: many windows' worth of chats that all wait for theirs.
+const MOST: usize = 64;
 /// Bytes of ended answers; what goes beyond is forgotten, the oldest first.
 const MOST_ENDED_BYTES: usize = 16 << 20;
 
@@ -118,6 +118,12 @@ impl KeptAnswer {
             () = self.stopped() => {}
         }
         drop(end);
+    }
+
+    /// Everything so far, and whether that is all.
+    pub(crate) fn so_far(&self) -> (Bytes, bool) {
+        let written = self.written.borrow();
+        (Bytes::copy_from_slice(&written.bytes), written.ended)
     }
 
     /// Everything so far and everything to come.

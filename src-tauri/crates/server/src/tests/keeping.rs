@@ -26,7 +26,9 @@ async fn a_kept_answer_goes_on_without_its_client_and_is_there_when_it_comes_bac
 
     let answer = house.get("/admin/answers/r-1").await;
     assert_eq!((answer.status, answer.header("content-type")), (OK, "text/event-stream"));
-    assert!(answer.text.contains(r#""role":"assistant""#) && answer.text.ends_with("data: [DONE]\n\n"));
+    assert!(
+        answer.text.contains(r#""role":"assistant""#) && answer.text.ends_with("data: [DONE]\n\n: ended\n\n")
+    );
     let said: String = answer
         .text
         .split("\n\n")
@@ -52,6 +54,31 @@ async fn a_kept_answer_that_is_not_wanted_is_stopped_and_frees_its_seat() {
     stats.wait_for(|stats| stats.totals.cancelled == 1 && stats.n_running == 0).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_connection_to_spare_gets_what_there_is_at_once_and_whether_that_is_all() {
+    let house = House::saying("a long story").await;
+    house.steering.hold_steps();
+    let response = house.router.clone().oneshot(call("true", STREAM)).await.unwrap();
+    let mut body = response.into_body().into_data_stream();
+    let first = body.next().await.unwrap().unwrap();
+    let so_far = house.get("/admin/answers/r-1?follow=false").await;
+    assert_eq!((so_far.status, so_far.header("content-type")), (OK, "text/event-stream"));
+    assert!(so_far.text.as_bytes().starts_with(&first) && !so_far.text.contains(": ended"));
+
+    let delete = Request::delete("/admin/answers/r-1").header("host", "localhost:8642");
+    assert_eq!(house.send(delete.body(Body::empty()).unwrap()).await.status, OK);
+    // The stream ends when the answer has.
+    while body.next().await.is_some() {}
+    let stopped = house.get("/admin/answers/r-1?follow=false").await.text;
+    assert!(!stopped.contains("[DONE]") && stopped.ends_with(": ended\n\n"), "{stopped}");
+    assert_eq!(house.get("/admin/answers/r-1?follow=true").await.text, stopped);
+    for wrong in ["maybe", "", "0", "TRUE", "false&follow=true"] {
+        let (status, _, param) = house.get(&format!("/admin/answers/r-1?follow={wrong}")).await.error();
+        assert_eq!((status, param.as_str()), (400, "follow"), "{wrong}");
+    }
+    house.steering.free_steps();
+}
+
 #[tokio::test]
 async fn what_goes_wrong_before_the_first_token_is_in_the_kept_stream() {
     let house = House::saying("a").await;
@@ -63,7 +90,8 @@ async fn what_goes_wrong_before_the_first_token_is_in_the_kept_stream() {
     let answer = house.send(request).await;
     assert_eq!(answer.status, OK);
     assert!(answer.text.contains(r#""code":"context_length_exceeded""#), "{}", answer.text);
-    assert_eq!(house.get("/admin/answers/r-1").await.text, answer.text);
+    let kept = house.get("/admin/answers/r-1").await;
+    assert_eq!(kept.text, format!("{}: ended\n\n", answer.text));
 }
 
 #[tokio::test]
