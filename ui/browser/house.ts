@@ -98,6 +98,14 @@ export class Samovar {
     return (await this.get<View>('/admin/status')).active;
   }
 
+  /** End every answer that a window has asked for. */
+  async quiet(): Promise<void> {
+    for (const { id } of await this.active()) {
+      await fetch(`${this.address}/admin/answers/${id}`, { method: 'DELETE' });
+    }
+    await until('nothing runs', async () => (await this.active()).length === 0);
+  }
+
   /** A chat of another client; gives its status. */
   async ask(content: string, more: object = {}): Promise<number> {
     const body = JSON.stringify({ messages: [{ role: 'user', content }], ...more });

@@ -1,3 +1,4 @@
+import type { Held, Locks } from '../src/lib/locks';
 import type { RequestRecord, View } from '../src/lib/wire';
 
 /** What a server that is ready and idle says, with changes. */
@@ -41,5 +42,57 @@ export function record(change: Partial<RequestRecord> = {}): RequestRecord {
     time_to_first_token_s: 0.42,
     decoding_s: 2,
     ...change,
+  };
+}
+
+/** What tabs of one browser share, for tests: the locks are the same for all who have this object. */
+export class TestLocks implements Locks {
+  readonly #queues = new Map<string, (() => void)[]>();
+
+  take = (name: string): Promise<Held | null> =>
+    Promise.resolve(this.#queues.has(name) ? null : this.#grant(name));
+
+  wait(name: string, signal: AbortSignal): Promise<Held | null> {
+    const queue = this.#queues.get(name);
+    if (queue === undefined) return Promise.resolve(this.#grant(name));
+    return new Promise((resolve) => {
+      const next = () => resolve(this.#held(name));
+      queue.push(next);
+      signal.addEventListener('abort', () => {
+        const at = queue.indexOf(next);
+        if (at >= 0) queue.splice(at, 1);
+        resolve(null);
+      });
+    });
+  }
+
+  #grant(name: string): Held {
+    this.#queues.set(name, []);
+    return this.#held(name);
+  }
+
+  #held(name: string): Held {
+    return {
+      release: () => {
+        const next = this.#queues.get(name)?.shift();
+        if (next) next();
+        else this.#queues.delete(name);
+      },
+    };
+  }
+}
+
+/** A storage of a test's own. */
+export function memory(): Storage {
+  const entries = new Map<string, string>();
+  return {
+    get length() {
+      return entries.size;
+    },
+    key: (n) => [...entries.keys()][n] ?? null,
+    getItem: (key) => entries.get(key) ?? null,
+    setItem: (key, value) => void entries.set(key, value),
+    removeItem: (key) => void entries.delete(key),
+    clear: () => entries.clear(),
   };
 }

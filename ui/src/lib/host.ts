@@ -1,7 +1,7 @@
 // The one seam between this page and what shows it: the desktop app's window, or any browser.
 //
 // In the app, quitting is the app's: it owns the process and the tray. In a browser the same is asked of the
-// server over HTTP. Everything else goes over HTTP in both.
+// server over HTTP. Everything else goes over HTTP in both. A browser zooms by itself, and the app's window is told to.
 
 /** Where the server is, and what it wants to be shown. */
 export interface ApiBase {
@@ -22,6 +22,8 @@ export interface Host {
   retryLoad(): Promise<void>;
   /** Only where there is a folder to open. */
   openLogs: (() => Promise<void>) | null;
+  /** Show the page this many times as large; only where nobody else does. */
+  zoom: ((scale: number) => Promise<void>) | null;
 }
 
 /** Sends a POST to the server; throws what a person should read. */
@@ -52,6 +54,7 @@ function desktop(core: TauriCore): Host {
     cancelQuit: () => core.invoke('cancel_quit'),
     retryLoad: () => core.invoke('retry_load'),
     openLogs: () => core.invoke('open_logs'),
+    zoom: (scale) => core.invoke('zoom', { scale }),
   };
 }
 
@@ -64,5 +67,6 @@ function browser(post: Post): Host {
     cancelQuit: () => post('/admin/resume'),
     retryLoad: () => post('/admin/load'),
     openLogs: null,
+    zoom: null,
   };
 }
