@@ -25,6 +25,61 @@ describe('an answer’s Markdown', () => {
   });
 });
 
+describe('a formula', () => {
+  const shown = (text: string) => {
+    const page = document.createElement('div');
+    page.innerHTML = html(text);
+    return { text: page.textContent?.trim(), html: page.innerHTML };
+  };
+
+  it.each([
+    ['\\(a_1 + b_1\\) is a sum, \\(c^*\\) none'],
+    ['\\[ \\frac{a}{b} \\\\ x_1 * y_1 * z \\]'],
+    ['$$\\sum_{i=1}^{n} x_i\\,dx$$'],
+    ['The root is $\\sqrt{x_1}$ and $x_2*y_2*z$.'],
+    ['\\begin{align}\na &= b \\\\\nc_1 &= d_1\n\\end{align}'],
+    ['\\[\nx = 1\n\n\\left\\{ y \\right\\}\n\\]'],
+    ['so \\[x_1\\_y\\], and'],
+  ])('is shown as it was written: %j', (text) => {
+    expect(shown(text).text).toBe(text);
+    expect(shown(text).html).not.toMatch(/<(em|strong|br)/);
+  });
+
+  it('that is still coming in keeps its backslashes too', () => {
+    expect(shown('So \\(\\alpha_1 *b* ').text).toBe('So \\(\\alpha_1 *b*');
+    expect(shown('\\[\n\\frac{1}').text).toBe('\\[\n\\frac{1}');
+  });
+
+  it('ends where it ends: what follows is Markdown again', () => {
+    expect(html('\\(x\\) and **bold**')).toContain('<strong>bold</strong>');
+    expect(html('\\[\nx\n\\]\n\n- a\n- b')).toContain('<ul>');
+    expect(html('$$x$$\n\n**bold**')).toContain('<strong>bold</strong>');
+  });
+
+  it.each([
+    ['It costs $5 and *that* is $6.', '<em>that</em>'],
+    ['From $10_000 to *at most* $20_000', '<em>at most</em>'],
+    ['`\\(x\\)` is code, *this* not', '<code>\\(x\\)</code>'],
+    ['a \\* b *c*', 'a * b <em>c</em>'],
+    ['```\n$$\n```\n\n*c*', '<em>c</em>'],
+  ])('is nothing that looks like one: %j', (text, want) => {
+    expect(html(text)).toContain(want);
+  });
+
+  it('can do no more than other text', () => {
+    expect(html('\\[<img src=x onerror=alert(1)>\\]')).not.toContain('<img');
+  });
+
+  it('ends also where it begins thousands of times', () => {
+    for (const begin of ['\\[', '\\(', '$$', '\\begin{a}', '$a_']) {
+      for (const between of ['', '\n\n', ' ']) {
+        const text = `${begin}${between}`.repeat(2000);
+        expect(blocksOf(text).join('').replace(/\s/g, '')).toBe(text.replace(/\s/g, ''));
+      }
+    }
+  }, 60_000);
+});
+
 describe('a stranger’s text', () => {
   const attacks = [
     '<script>alert(1)</script>',

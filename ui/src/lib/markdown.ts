@@ -6,7 +6,53 @@
 import DOMPurify from 'dompurify';
 import { Marked, type Tokens } from 'marked';
 
+/**
+ * A formula, which is shown as it was written: Markdown would take its backslashes, stars and underlines. One that has
+ * not ended goes to the end of its paragraph, because the rest is still to come.
+ */
+const FORMULAS: RegExp[] = [
+  /^\\\[(?:[\s\S]{0,4000}?\\\]|[^\n]*(?:\n[^\n]+)*)/,
+  /^\\\((?:[\s\S]{0,4000}?\\\)|[^\n]*(?:\n[^\n]+)*)/,
+  /^\$\$(?:[\s\S]{0,4000}?\$\$|[^\n]*(?:\n[^\n]+)*)/,
+  /^\\begin\{([a-z]+\*?)\}(?:[\s\S]{0,4000}?\\end\{\1\}|[^\n]*(?:\n[^\n]+)*)/i,
+  // Not money: nothing but a formula has a backslash, an index or a power between two dollars that stand close to it.
+  /^\$(?![\s$])(?=[^$\n]{0,400}[\\_^*])[^$\n]{0,400}[^\s$]\$(?!\d)/,
+];
+
+function formula(src: string, forms = FORMULAS): { type: 'formula'; raw: string } | undefined {
+  const found = forms.map((form) => form.exec(src)).find((match) => match !== null);
+  return found ? { type: 'formula', raw: found[0] } : undefined;
+}
+
+/** Those that stand alone. */
+const BLOCK_FORMULAS = FORMULAS.filter((_, n) => n !== 1 && n !== 4);
+
 const marked = new Marked({
+  extensions: [
+    {
+      name: 'formula',
+      level: 'inline',
+      start: (src) => src.search(/\$|\\[[(]|\\begin\{/),
+      tokenizer: (src) => formula(src),
+      renderer: ({ raw }) => `<span class="formula">${escape(raw)}</span>`,
+    },
+    {
+      // Also with empty lines in it.
+      name: 'formulas',
+      level: 'block',
+      start: (src) => /(?:^|\n) {0,3}(?:\\\[|\$\$|\\begin\{)/.exec(src)?.index,
+      tokenizer(src) {
+        const indent = /^ {0,3}/.exec(src)?.[0] ?? '';
+        const found = formula(src.slice(indent.length), BLOCK_FORMULAS);
+        const rest = found && src.slice(indent.length + found.raw.length);
+        // Something else on its last line makes it part of a paragraph.
+        if (!found || !/^[ \t]*[.,;]?[ \t]*(?:\n|$)/.test(rest ?? '')) return undefined;
+        const end = /^[^\n]*\n*/.exec(rest ?? '')?.[0] ?? '';
+        return { type: 'formulas', raw: indent + found.raw + end };
+      },
+      renderer: ({ raw }) => `<p class="formula">${escape(raw.trim())}</p>`,
+    },
+  ],
   gfm: true,
   breaks: false,
   renderer: {
