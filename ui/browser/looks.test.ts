@@ -173,6 +173,9 @@ it('draining: a running answer goes on, and the banner has both ways out', async
   server.hold('step');
   await server.held('step');
   await window.choose('Quit Samovar');
+  await window.page.getByRole('alertdialog').waitFor();
+  await look('quit-question');
+  await window.button('Quit').click();
   await window.page.getByText(/Finishing 1 request · .* left/).waitFor();
   await look('draining');
   await window.button('Cancel Quit').click();
@@ -182,6 +185,7 @@ it('draining: a running answer goes on, and the banner has both ways out', async
 
 it('quit: at the end it says that it has quit, and that the chat is kept', async () => {
   await window.choose('Quit Samovar');
+  await window.button('Quit').click();
   await window.button('Quit Now').click();
   await window.page.getByText('Samovar has quit.').waitFor();
   await window.answer(0).getByText('Samovar stopped before its end.').waitFor();

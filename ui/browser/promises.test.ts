@@ -3,6 +3,7 @@
 
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 
+import type { View } from '../src/lib/wire';
 import { closeBrowser, Samovar, until, Window } from './house';
 
 /** Long enough that nobody waits for its end. */
@@ -113,6 +114,8 @@ it('a quit finishes the answer, the process ends with 0, and the page goes on wi
   await window.send('Say hello.');
   await grown();
   await window.choose('Quit Samovar');
+  expect((await server.get<View>('/admin/status')).state).toBe('ready');
+  await window.button('Quit').click();
   await window.page.getByText('Samovar has quit.').waitFor();
   expect(await server.exit()).toBe(0);
   expect(await window.answer(0).getByText('Samovar stopped before its end.').count()).toBe(0);

@@ -4,6 +4,7 @@ import { flushSync, mount, unmount, type Component } from 'svelte';
 import { afterEach, expect, it, vi } from 'vitest';
 
 import { Chats } from '../src/lib/chats.svelte';
+import { copyFrom } from '../src/lib/copying.svelte';
 import type { Host } from '../src/lib/host';
 import { Server } from '../src/lib/server.svelte';
 import type { Answer } from '../src/lib/storage';
@@ -12,6 +13,7 @@ import AnswerView from '../src/parts/AnswerView.svelte';
 import Banner from '../src/parts/Banner.svelte';
 import Composer from '../src/parts/Composer.svelte';
 import Header from '../src/parts/Header.svelte';
+import QuitQuestion from '../src/parts/QuitQuestion.svelte';
 import Strip from '../src/parts/Strip.svelte';
 import { record, view } from './fixtures';
 
@@ -39,6 +41,7 @@ function host(change: Partial<Host> = {}): Host {
     cancelQuit: nothing,
     retryLoad: nothing,
     openLogs: nothing,
+    zoom: null,
     ...change,
   };
 }
@@ -67,6 +70,7 @@ const answer = (change: Partial<Answer>): Answer => ({
   total: 0,
   record: null,
   trouble: null,
+  earlier: [],
   ...change,
 });
 
@@ -169,6 +173,76 @@ it('the input sends on Enter, breaks lines on Shift-Enter, and stops while an an
   expect(button('Send')).toBeTruthy();
 });
 
+/** The input of a chat, and what types into it. */
+function showComposer(server = seeing({ state: 'loading' })) {
+  const chats = new Chats(server);
+  show(Composer, { chats, server });
+  const field = document.querySelector('textarea');
+  if (!field) throw new Error('no input');
+  const press = (init: KeyboardEventInit) => {
+    field.dispatchEvent(new KeyboardEvent('keydown', { cancelable: true, bubbles: true, ...init }));
+    flushSync();
+  };
+  const write = (draft: string) => {
+    chats.current.draft = draft;
+    flushSync();
+  };
+  return { chats, press, write };
+}
+
+it('Enter that ends a composition sends nothing, whichever way the browser tells', () => {
+  const { chats, press, write } = showComposer();
+  for (const init of [{ isComposing: true, keyCode: 229 }, { keyCode: 229 }, { isComposing: true }]) {
+    write('茶は');
+    press({ key: 'Enter', ...init });
+    expect(chats.current.messages).toEqual([]);
+    expect(chats.current.draft).toBe('茶は');
+  }
+  press({ key: 'Enter', keyCode: 13 });
+  expect(chats.current.messages).toHaveLength(2);
+});
+
+it('Enter while an answer comes in says what is sent next, and that can be taken back', () => {
+  const { chats, press, write } = showComposer();
+  write('One?');
+  press({ key: 'Enter' });
+  write('Two?');
+  expect(button('Stop')).toBeTruthy();
+  press({ key: 'Enter' });
+  expect(text()).toContain('next: Two?');
+  expect(chats.current.draft).toBe('');
+  button('Don’t send it: Two?')?.click();
+  flushSync();
+  expect(text()).not.toContain('next:');
+  expect(chats.current.draft).toBe('Two?');
+});
+
+it('a message that is longer than the context says so before it is sent, and stays', () => {
+  const { chats, press, write } = showComposer(seeing({}));
+  write('The kettle sang and the tea was poured again. '.repeat(2000));
+  expect(text()).toContain(
+    'This is about 23k tokens; the model reads 8.2k. Shorten it, or start a new chat.',
+  );
+  expect(button('Send')?.disabled).toBe(true);
+  press({ key: 'Enter' });
+  expect(chats.current.messages).toEqual([]);
+  expect(chats.current.draft.length).toBeGreaterThan(90_000);
+  write('Hello?');
+  expect(text()).not.toContain('tokens');
+  expect(button('Send')?.disabled).toBe(false);
+});
+
+it('nothing that was sent can be stopped while there is no connection', () => {
+  const server = seeing({});
+  const { chats, press, write } = showComposer(server);
+  write('Hello?');
+  press({ key: 'Enter' });
+  server.link = 'lost';
+  flushSync();
+  expect(chats.pending?.phase).toBe('waiting');
+  expect(button('Stop')).toBeUndefined();
+});
+
 it('the input says why it is closed', () => {
   const server = seeing({ state: 'draining', then: 'exit' });
   show(Composer, { chats: new Chats(server), server });
@@ -184,9 +258,126 @@ it('the strip says how full the pool is and opens the status', () => {
   expect(onopen).toHaveBeenCalledOnce();
 });
 
+it('without a connection, numbers of before are none', () => {
+  const server = seeing({ running: 2, waiting: 1 });
+  server.link = 'lost';
+  show(Strip, { server, onopen: () => undefined });
+  expect(text()).not.toMatch(/\d|running|waiting/);
+  expect(document.querySelector('.strip')?.getAttribute('aria-label')).not.toMatch(/\d/);
+});
+
+it('what a model thinks is folded away, and what it says is copied', async () => {
+  const writeText = vi.fn<(text: string) => Promise<void>>(() => Promise.resolve());
+  vi.stubGlobal('navigator', { ...navigator, clipboard: { writeText } });
+  showAnswer({ phase: 'done', text: '<think>\nHm, *tea*.\n</think>\n\nYes.' });
+  expect(text()).not.toContain('<think>');
+  expect(document.querySelector('details.thought')?.textContent).toContain('Hm, *tea*.');
+  expect(document.querySelector<HTMLDetailsElement>('details.thought')?.open).toBe(false);
+  button('Copy')?.click();
+  await expect.poll(() => writeText.mock.calls).toEqual([['Yes.']]);
+  showAnswer({ phase: 'writing', text: '<think>\nHm' });
+  expect(text()).toContain('Thinking…');
+  vi.unstubAllGlobals();
+});
+
+it('a copy says that it worked or that it did not, and the button is itself again', async () => {
+  vi.useFakeTimers();
+  for (const [writeText, want] of [
+    [() => Promise.resolve(), 'Copied'],
+    [() => Promise.reject(new Error('no')), 'Not copied'],
+  ] as const) {
+    vi.stubGlobal('navigator', { ...navigator, clipboard: { writeText } });
+    showAnswer({ phase: 'done', text: 'Yes.' });
+    button('Copy')?.click();
+    await vi.advanceTimersByTimeAsync(100);
+    flushSync();
+    expect(button(want), want).toBeTruthy();
+    await vi.advanceTimersByTimeAsync(5000);
+    flushSync();
+    expect(button('Copy'), want).toBeTruthy();
+  }
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+it('the copy of a block of code says the same', async () => {
+  vi.useFakeTimers();
+  for (const [writeText, want] of [
+    [() => Promise.resolve(), 'Copied'],
+    [() => Promise.reject(new Error('no')), 'Not copied'],
+  ] as const) {
+    vi.stubGlobal('navigator', { ...navigator, clipboard: { writeText } });
+    const place = Object.assign(document.createElement('button'), { textContent: 'Copy' });
+    await copyFrom(place, 'x');
+    expect(place.textContent).toBe(want);
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(place.textContent).toBe('Copy');
+  }
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+it('an answer that was asked for again has the earlier ones below it', () => {
+  const earlier = [
+    { id: 'a', text: 'Second **try**.' },
+    { id: 'b', text: 'First try.' },
+  ];
+  showAnswer({ phase: 'done', text: 'Third.', earlier });
+  const all = [...document.querySelectorAll('details.earlier')].map((each) =>
+    each.querySelector('.said')?.textContent.trim(),
+  );
+  expect(all).toEqual(['Second try.', 'First try.']);
+});
+
+it('in a browser, quitting is asked before it is done; in the app it is the app’s', () => {
+  const nothing = () => undefined;
+  for (const isDesktop of [false, true]) {
+    const quit = vi.fn(() => Promise.resolve());
+    const onquit = vi.fn();
+    const props = {
+      view: 'chat' as const,
+      isFinding: false,
+      onview: nothing,
+      onnew: nothing,
+      onfind: nothing,
+    };
+    show(Header, { server: seeing({}, host({ isDesktop, quit })), ...props, onquit, onsay: nothing });
+    button('Menu')?.click();
+    flushSync();
+    const item = [...document.querySelectorAll<HTMLElement>('[role=menuitem]')].at(-1);
+    item?.click();
+    expect([quit.mock.calls.length, onquit.mock.calls.length]).toEqual(isDesktop ? [1, 0] : [0, 1]);
+  }
+});
+
+it('the question whether to quit says what it means, and a key that was meant for something else keeps it running', () => {
+  const quit = vi.fn(() => Promise.resolve());
+  const onclose = vi.fn();
+  show(QuitQuestion, { server: seeing({ running: 2 }, host({ isDesktop: false, quit })), onclose });
+  expect(text()).toContain('The server ends for every program that uses it');
+  expect(text()).toContain('It finishes 2 requests first.');
+  expect(document.activeElement).toBe(button('Keep Running'));
+  (document.activeElement as HTMLElement).click();
+  expect([quit.mock.calls.length, onclose.mock.calls.length]).toEqual([0, 1]);
+  button('Quit')?.click();
+  expect(quit).toHaveBeenCalledOnce();
+});
+
+it('a question that the server has not yet said to wait is being sent', () => {
+  showAnswer({ phase: 'waiting' });
+  expect(text()).toContain('Sending…');
+});
+
 it('the menu goes by arrow keys and closes on Escape', () => {
   const nothing = () => undefined;
-  const props = { view: 'chat' as const, isFinding: false, onview: nothing, onnew: nothing, onfind: nothing };
+  const props = {
+    view: 'chat' as const,
+    isFinding: false,
+    onview: nothing,
+    onnew: nothing,
+    onfind: nothing,
+    ...{ onquit: nothing, onsay: nothing },
+  };
   show(Header, { server: seeing({}), ...props });
   button('Menu')?.click();
   flushSync();
