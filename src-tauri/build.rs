@@ -15,6 +15,7 @@ fn desktop() {
         "cancel_quit",
         "retry_load",
         "open_logs",
+        "zoom",
         "port_problem",
         "retry_port",
         "other_port",

@@ -4,6 +4,7 @@
 //! carries that out. Nothing here decides for the engine: it asks it, like every client.
 
 mod commands;
+mod first_run;
 mod host;
 mod identity;
 mod links;
@@ -42,6 +43,7 @@ use crate::settings::{Settings, has_display};
 use crate::signals::QuitSignals;
 use crate::{api_key, logs};
 use commands::Action;
+use first_run::FirstRun;
 use host::Host;
 use quit::Asker;
 
@@ -118,7 +120,10 @@ fn build(host: &Arc<Host>) -> tauri::Result<tauri::App> {
         .build(context)
 }
 
-/// The first turn of the event loop: the tray, and the window where only that can be seen.
+/// How long the system is given to lay the icon out before it is looked for.
+const ICON_IS_LAID_OUT: Duration = Duration::from_secs(2);
+
+/// The first turn of the event loop: the tray, and the window where only that can be seen or nobody knows of the tray.
 fn set_up(app: &AppHandle, host: &Arc<Host>) -> tauri::Result<()> {
     #[cfg(target_os = "macos")]
     {
@@ -130,8 +135,22 @@ fn set_up(app: &AppHandle, host: &Arc<Host>) -> tauri::Result<()> {
     if !tray_host::is_there() {
         tracing::info!("no tray host: the window opens instead");
         window::open(app);
+    } else if !FirstRun::of(&host.settings().folders.data).is_over() {
+        tracing::info!("no model has answered here yet: the window opens by itself");
+        window::open(app);
+    } else {
+        tauri::async_runtime::spawn(open_without_an_icon(app.clone()));
     }
     Ok(())
+}
+
+/// Open the window where the system has hidden the icon.
+async fn open_without_an_icon(app: AppHandle) {
+    tokio::time::sleep(ICON_IS_LAID_OUT).await;
+    if tray::is_hidden(&app) {
+        tracing::info!("the icon is on no screen: the window opens instead");
+        window::open(&app);
+    }
 }
 
 fn on_event(app: &AppHandle, host: &Arc<Host>, event: RunEvent) {

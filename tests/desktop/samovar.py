@@ -40,6 +40,8 @@ class Setup:
         self.n_started += 1
         data = self.folder / f"data-{self.n_started}"
         (data / "holds").mkdir(parents=True)
+        # Not the first run, in which the window opens by itself.
+        (data / "answered").touch()
         return data
 
     def environment(self, data: Path, **settings) -> dict:

@@ -13,7 +13,7 @@ from pathlib import Path
 import screen
 from samovar import HANG_GUARD, Answer, App, Setup, children_of, eventually, memory_mb
 from screen import Tray
-from webdriver import DrivenApp
+from webdriver import Browser, DrivenApp
 
 RUNNER = Path(__file__).with_name("run.py")
 
@@ -77,6 +77,163 @@ def a_link_in_an_answer_opens_in_the_browser_and_not_in_the_window(setup: Setup)
         eventually("the browser was asked", opened.exists)
         app.wait_for_text("Ready")
         assert opened.read_text() == "https://example.com/_blank\n"
+        assert app.run("return location.href") == page
+        app.signal()
+        assert app.wait_for_exit() == 0
+
+
+def the_first_run_opens_the_window_by_itself_until_a_model_has_answered(setup: Setup) -> None:
+    data = setup.data_folder()
+    (data / "answered").unlink()
+    for run in ("the first", "the second, nothing was asked"):
+        with started(setup, data=data) as app:
+            print(f"  {run}")
+            window = screen.wait_for_window(app.pid)
+            eventually("the page is drawn", lambda: screen.n_colours(window) > 16)
+            if run != "the first":
+                assert Answer(app, max_tokens=4).is_complete()
+                eventually("the run is the last of the first ones", (data / "answered").exists)
+            app.signal()
+            assert app.wait_for_exit() == 0
+    with started(setup, data=data) as app:
+        Tray(app.pid).wait_for("● Ready")
+        assert not screen.windows_of(app.pid)
+        app.signal()
+        assert app.wait_for_exit() == 0
+
+
+def sixteen_chats_of_one_window_are_all_answered(setup: Setup) -> None:
+    with driven(setup) as app:
+        for n in range(16):
+            app.choose("New Chat")
+            app.type("textarea", f"Tell me a long story about samovar number {n}.\ue007")
+            eventually(f"answer {n} has begun", lambda: app.text_of(".text"))
+        app.choose("New Chat")
+        app.type("textarea", "Say hello.\ue007")
+        app.wait_for_text("tok/s")
+        for n in (0, 7, 15):
+            app.choose("Chats")
+            app.run(f"[...document.querySelectorAll('.open')].find((each) => each.textContent.includes('number {n}.')).click()")
+            eventually(f"answer {n} is there", lambda: app.text_of(".text"))
+            before = app.text_of(".text")
+            eventually(f"answer {n} goes on", lambda: len(app.text_of(".text")) > len(before) or "tok/s" in app.text())
+        app.signal()
+        app.signal()
+        app.wait_for_exit()
+
+
+def eight_tabs_of_a_webkit_browser_are_all_answered_and_share_no_chat(setup: Setup) -> None:
+    with started(setup) as app, Browser(f"http://127.0.0.1:{app.port}/") as browser:
+        browser.wait_for_text("Ready")
+        for n in range(8):
+            if n > 0:
+                browser.open_tab()
+            # The first one writes the chat that is open, and another one may only read it.
+            if n == 1:
+                browser.wait_for_text("This chat is open in another tab, where it can be written.")
+            browser.choose("New Chat")
+            browser.type("textarea", f"Tell me a long story about samovar number {n}.\ue007")
+        for n in range(8):
+            browser.go_to(n)
+            eventually(f"answer {n} has begun", lambda: browser.text_of(".text"))
+            assert f"number {n}." in browser.text_of(".question")
+            before = browser.text_of(".text")
+            eventually(f"answer {n} goes on", lambda: len(browser.text_of(".text")) > len(before) or "tok/s" in browser.text())
+        browser.choose("Quit Samovar")
+        browser.wait_for_text("The server ends for every program that uses it")
+        browser.press("Keep Running")
+        assert app.status()["state"] == "ready"
+        app.signal()
+        app.signal()
+        app.wait_for_exit()
+
+
+def an_input_method_composes_in_peace_and_find_takes_the_keys(setup: Setup) -> None:
+    with driven(setup) as app:
+        window = screen.wait_for_window(app.pid)
+        app.run("""
+            window.seen = [];
+            for (const name of ['keydown', 'compositionstart', 'compositionend'])
+              addEventListener(name, (event) => seen.push([name, event.key ?? '', event.isComposing ?? false, event.keyCode ?? 0]), true)""")
+        app.click("textarea")
+        # GTK's own input method: Ctrl-Shift-U, a character's number, and Enter, which ends the composition.
+        for number, character in (("8336", "茶"), ("4e2d", "中"), ("e9", "é"), ("d558", "하"), ("442", "т")):
+            screen.press(window, "ctrl+shift+u")
+            screen.write(window, number)
+            screen.press(window, "Return")
+            eventually(f"{character} is in the message", lambda: app.run("return document.querySelector('textarea').value") == character)
+            assert not app.run("return document.querySelectorAll('li').length"), app.run("return seen")
+            app.run("const field = document.querySelector('textarea'); field.value = ''; field.dispatchEvent(new Event('input'))")
+        assert app.run("return seen.some(([name]) => name === 'compositionstart')"), app.run("return seen")
+        # What WebKit tells on a Mac of the key that has just ended a composition.
+        app.type("textarea", "half")
+        told = """
+            const event = new KeyboardEvent('keydown', {key: arguments[0], keyCode: 229, bubbles: true, cancelable: true});
+            document.querySelector('textarea').dispatchEvent(event); return event.keyCode"""
+        assert app.run(told.replace("arguments[0]", "'Enter'")) == 229
+        assert not app.run("return document.querySelectorAll('li').length")
+        screen.press(window, "ctrl+f")
+        eventually("the keys go there", lambda: "Find" in app.run("return document.activeElement.getAttribute('aria-label') ?? ''"))
+        screen.write(window, "tea")
+        screen.press(window, "Return")
+        assert app.run("return document.querySelector('.find input').value") == "tea"
+        assert app.run("return document.querySelector('textarea').value") == "half"
+        screen.press(window, "Escape")
+        eventually("the keys are back", lambda: app.run("return document.activeElement.localName") == "textarea")
+        app.type("textarea", "\ue009a\ue000Tell me a long story about a samovar.\ue007")
+        eventually("the answer has begun", lambda: app.text_of(".text"))
+        app.run(told.replace("arguments[0]", "'Escape'"))
+        assert "stopped" not in app.text()
+        app.press("Stop")
+        app.wait_for_text("stopped · ")
+        # The button is gone that had the focus.
+        eventually("the keys go somewhere", lambda: app.run("return document.activeElement !== document.body"))
+        app.signal()
+        assert app.wait_for_exit() == 0
+
+
+def the_window_zooms_by_key_and_everything_stays_in_reach(setup: Setup) -> None:
+    data = setup.data_folder()
+    with driven(setup, data=data) as app:
+        window = screen.wait_for_window(app.pid)
+        whole = app.run("return innerWidth")
+        app.click("textarea")
+        for _ in range(5):
+            screen.press(window, "ctrl+plus")
+        eventually("it is twice as large", lambda: abs(app.run("return innerWidth") - whole / 2) <= 1)
+        app.type("textarea", "Tell me a long story about a samovar.")
+        assert in_reach(app, "Send") and in_reach(app, "Menu")
+        app.press("Send")
+        eventually("the answer has begun", lambda: app.text_of(".text"))
+        assert in_reach(app, "Stop") and in_reach(app, "Menu")
+        app.press("Stop")
+        app.wait_for_text("stopped")
+        screen.press(window, "ctrl+minus")
+        eventually("a step less", lambda: abs(app.run("return innerWidth") - whole / 1.75) <= 1)
+        app.signal()
+        assert app.wait_for_exit() == 0
+    with driven(setup, data=data) as app:
+        eventually("it is as large as it was", lambda: abs(app.run("return innerWidth") - whole / 1.75) <= 1)
+        window = screen.wait_for_window(app.pid)
+        app.click("textarea")
+        screen.press(window, "ctrl+0")
+        eventually("it is itself again", lambda: app.run("return innerWidth") == whole)
+        app.signal()
+        assert app.wait_for_exit() == 0
+
+
+def what_is_dropped_on_the_window_leaves_the_page_there(setup: Setup) -> None:
+    with driven(setup) as app:
+        page = app.run("return location.href")
+        for target in ("main", "header", "textarea", "footer"):
+            refused = app.run(f"""
+                const data = new DataTransfer();
+                data.items.add(new File(['hello'], 'notes.txt', {{type: 'text/plain'}}));
+                const say = (type) => !document.querySelector('{target}').dispatchEvent(
+                  new DragEvent(type, {{dataTransfer: data, bubbles: true, cancelable: true}}));
+                return [say('dragover'), say('drop')]""")
+            assert refused == [True, True], (target, refused)
+        app.wait_for_text("Files cannot be attached.")
         assert app.run("return location.href") == page
         app.signal()
         assert app.wait_for_exit() == 0
@@ -348,6 +505,15 @@ def held_answer(app: App) -> Answer:
     return answer
 
 
+def in_reach(app: DrivenApp, name: str) -> bool:
+    """Whether all of that button is in the window and nothing lies over it."""
+    return app.run(f"""
+        const button = [...document.querySelectorAll('button')].find((each) => (each.ariaLabel ?? each.textContent.trim()) === '{name}');
+        const {{left, top, right, bottom}} = button.getBoundingClientRect();
+        const onTop = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+        return left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight && button.contains(onTop)""")
+
+
 def web_processes(app: App) -> dict[int, str]:
     return {pid: name for pid, name in children_of(app.pid).items() if name.startswith("WebKit") or name == "bwrap"}
 
@@ -370,6 +536,12 @@ WITH_TRAY = [
     the_first_start_shows_progress_and_the_chat_answers,
     an_answer_stops_by_key_and_is_asked_again_by_button,
     a_link_in_an_answer_opens_in_the_browser_and_not_in_the_window,
+    the_first_run_opens_the_window_by_itself_until_a_model_has_answered,
+    sixteen_chats_of_one_window_are_all_answered,
+    eight_tabs_of_a_webkit_browser_are_all_answered_and_share_no_chat,
+    an_input_method_composes_in_peace_and_find_takes_the_keys,
+    the_window_zooms_by_key_and_everything_stays_in_reach,
+    what_is_dropped_on_the_window_leaves_the_page_there,
     quitting_during_an_answer_completes_it_and_exits_with_0,
     cancel_quit_takes_requests_again,
     the_window_shows_a_quit_and_takes_it_back_or_hurries_it,

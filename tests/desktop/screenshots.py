@@ -87,4 +87,4 @@ def picture(app: DrivenApp, path: Path) -> None:
     # Two frames, so that what was said last is drawn.
     app.run_async("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done(1)))")
     window = screen.wait_for_window(app.pid)
-    subprocess.run(["import", "-window", window, "-strip", "-colors", "128", f"png8:{path}"], check=True)
+    subprocess.run(["import", "-window", window, "-strip", "-define", "png:compression-level=9", f"png24:{path}"], check=True)

@@ -1,18 +1,22 @@
 //! What menu and window can ask for. The menu's choices and the window's commands end in the same few functions.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arboard::Clipboard;
 use serde_json::{Value, json};
 use tauri::ipc::Invoke;
-use tauri::{AppHandle, State};
+use tauri::{AppHandle, State, WebviewWindow};
 
 use super::host::{Host, Port};
 use super::quit::Asker;
 use super::{host_of, window};
 
 type Shared<'a> = State<'a, Arc<Host>>;
+
+/// How small and how large the page may be shown.
+const ZOOM: RangeInclusive<f64> = 0.5..=3.0;
 
 /// A choice of the menu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +148,7 @@ pub(crate) fn handler() -> impl Fn(Invoke) -> bool + Send + Sync + 'static {
         cancel_quit,
         retry_load,
         open_logs,
+        zoom,
         port_problem,
         retry_port,
         other_port
@@ -187,6 +192,15 @@ async fn retry_load(host: Shared<'_>) -> Result<(), String> {
 #[tauri::command]
 async fn open_logs(host: Shared<'_>) -> Result<(), String> {
     show_logs(&host)
+}
+
+/// Show the page `scale` times as large.
+#[tauri::command]
+async fn zoom(window: WebviewWindow, scale: f64) -> Result<(), String> {
+    if !ZOOM.contains(&scale) {
+        return Err(format!("a zoom is between {} and {}", ZOOM.start(), ZOOM.end()));
+    }
+    window.set_zoom(scale).map_err(text)
 }
 
 /// Why nothing is served, or null.

@@ -32,9 +32,41 @@ pub(crate) fn place(icon: Option<Area>, work_area: Area, width: f64, height: f64
     (x.clamp(work_area.x, rightmost), (work_area.y + MARGIN).min(lowest))
 }
 
+/// Whether an icon can be seen on one of the screens: it has a size, and most of it lies on one.
+pub(crate) fn is_on_a_screen(icon: Option<Area>, screens: &[Area]) -> bool {
+    let Some(icon) = icon.filter(|icon| icon.width > 0.0 && icon.height > 0.0) else { return false };
+    let (x, y) = (icon.x + icon.width / 2.0, icon.y + icon.height / 2.0);
+    screens.iter().any(|screen| {
+        (screen.x..screen.x + screen.width).contains(&x) && (screen.y..screen.y + screen.height).contains(&y)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_icon_is_seen_where_most_of_it_lies_on_a_screen() {
+        let screens = [
+            Area { x: 0.0, y: 0.0, width: 1440.0, height: 900.0 },
+            Area { x: 1440.0, y: -200.0, width: 1280.0, height: 800.0 },
+        ];
+        let icon = |x, y, width| Some(Area { x, y, width, height: 24.0 });
+        let rows = [
+            ("in the menu bar", icon(700.0, 0.0, 24.0), true),
+            ("in the second screen's", icon(2000.0, -200.0, 24.0), true),
+            ("at the very edge", icon(1430.0, 0.0, 18.0), true),
+            ("nobody knows where", None, false),
+            ("without a size", icon(700.0, 0.0, 0.0), false),
+            ("left of every screen", icon(-5000.0, 0.0, 24.0), false),
+            ("above the bar", icon(700.0, -24.0, 24.0), false),
+            ("right of every screen", icon(2730.0, 0.0, 24.0), false),
+        ];
+        for (what, icon, want) in rows {
+            assert_eq!(is_on_a_screen(icon, &screens), want, "{what}");
+        }
+        assert!(!is_on_a_screen(icon(0.0, 0.0, 24.0), &[]), "no screen at all");
+    }
 
     #[test]
     fn the_window_lies_under_its_icon_or_in_the_top_right_corner_and_always_on_the_screen() {

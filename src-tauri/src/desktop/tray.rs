@@ -13,8 +13,10 @@ use tauri::{AppHandle, Wry, include_image};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::first_run::FirstRun;
 use super::host::{Host, Serving, Stage};
 use super::motion::Motion;
+use super::placement::{Area, is_on_a_screen};
 use super::tray_view::{Icon, Item, Steam, Surroundings, TrayView, problem_view, view};
 use super::window;
 
@@ -115,6 +117,19 @@ fn has_same_shape(old: &[Item], new: &[Item]) -> bool {
             .all(|(old, new)| old == new || matches!((old, new), (Item::Text(_), Item::Text(_))))
 }
 
+/// Whether the system shows the icon nowhere, where it says where icons are.
+pub(crate) fn is_hidden(app: &AppHandle) -> bool {
+    // Only a Mac tells, and puts an icon that has no room, or that the user has taken out, beside every screen.
+    if !cfg!(target_os = "macos") {
+        return false;
+    }
+    let Ok(monitors) = app.available_monitors() else { return false };
+    let screens: Vec<Area> = monitors.iter().map(window::screen_of).collect();
+    let icon = app.tray_by_id(ID).and_then(|tray| tray.rect().ok().flatten());
+    let scale = monitors.first().map_or(1.0, tauri::Monitor::scale_factor);
+    !screens.is_empty() && !is_on_a_screen(icon.map(|rect| window::logical(rect, scale)), &screens)
+}
+
 /// What the steam's pictures alternate by.
 struct Steaming {
     since: Instant,
@@ -124,6 +139,7 @@ struct Steaming {
 /// Keep the tray true until the app ends.
 pub(crate) async fn follow(app: AppHandle, host: Arc<Host>, mut tray: Tray, motion: watch::Receiver<Motion>) {
     let steam = Steaming { since: Instant::now(), motion };
+    let first_run = FirstRun::of(&host.settings().folders.data);
     let mut stage = host.watch();
     loop {
         let stage_now = stage.borrow_and_update().clone();
@@ -138,7 +154,7 @@ pub(crate) async fn follow(app: AppHandle, host: Arc<Host>, mut tray: Tray, moti
             }
             Stage::Serving(serving) => {
                 tokio::select! {
-                    () = follow_engine(&app, &serving, &steam, &mut tray) => return,
+                    () = follow_engine(&app, &serving, &first_run, &steam, &mut tray) => return,
                     changed = stage.changed() => if changed.is_err() { return },
                 }
             }
@@ -148,9 +164,16 @@ pub(crate) async fn follow(app: AppHandle, host: Arc<Host>, mut tray: Tray, moti
 }
 
 /// Keep the tray true until the engine has ended.
-async fn follow_engine(app: &AppHandle, serving: &Serving, steam: &Steaming, tray: &mut Tray) {
+async fn follow_engine(
+    app: &AppHandle,
+    serving: &Serving,
+    first_run: &FirstRun,
+    steam: &Steaming,
+    tray: &mut Tray,
+) {
     let (mut state, mut stats) = (serving.engine.watch_state(), serving.engine.watch_stats());
     let mut has_failed = false;
+    let mut has_answered = first_run.is_over();
     loop {
         let state_now = state.borrow_and_update().clone();
         let stats_now = stats.borrow_and_update().clone();
@@ -161,6 +184,10 @@ async fn follow_engine(app: &AppHandle, serving: &Serving, steam: &Steaming, tra
             motion: *steam.motion.borrow(),
             now: Instant::now(),
         };
+        if !has_answered && stats_now.totals.generated_tokens > 0 {
+            has_answered = true;
+            first_run.end();
+        }
         tray.show(view(&state_now, &stats_now, &around));
         let failed_before = std::mem::replace(&mut has_failed, matches!(state_now, State::Failed { .. }));
         if has_failed && !failed_before {

@@ -2,7 +2,8 @@
 
 use tauri::webview::NewWindowResponse;
 use tauri::{
-    AppHandle, LogicalPosition, LogicalSize, Manager, Position, Rect, Size, WebviewUrl, WebviewWindow,
+    AppHandle, LogicalPosition, LogicalSize, Manager, Monitor, Position, Rect, Size, WebviewUrl,
+    WebviewWindow,
 };
 
 use super::placement::{Area, place};
@@ -66,6 +67,8 @@ fn make(app: &AppHandle) -> tauri::Result<WebviewWindow> {
         .min_inner_size(320.0, 400.0)
         .data_directory(host.settings().folders.data.join("window"))
         .initialization_script(KEYS)
+        // The page says what becomes of what is dropped on it.
+        .disable_drag_drop_handler()
         .on_navigation(links::is_ours)
         .on_new_window(|url, _| {
             links::open_outside(&url);
@@ -86,7 +89,13 @@ fn area(position: LogicalPosition<f64>, size: LogicalSize<f64>) -> Area {
     Area { x: position.x, y: position.y, width: size.width, height: size.height }
 }
 
-fn logical(rect: Rect, scale: f64) -> Area {
+/// A whole screen.
+pub(crate) fn screen_of(monitor: &Monitor) -> Area {
+    let scale = monitor.scale_factor();
+    area(monitor.position().to_logical(scale), monitor.size().to_logical(scale))
+}
+
+pub(crate) fn logical(rect: Rect, scale: f64) -> Area {
     let position = match rect.position {
         Position::Physical(position) => position.to_logical(scale),
         Position::Logical(position) => position,
