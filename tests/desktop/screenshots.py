@@ -17,8 +17,9 @@ def loading(app: DrivenApp) -> None:
 
 
 def ready(app: DrivenApp) -> None:
+    # What the starter model answers rightly with temperature 0, at which the app runs here.
     app.wait_until_ready()
-    for n, words in enumerate(("What is the capital of France?", "Name three kinds of tea as a Markdown list."), 1):
+    for n, words in enumerate(("List the seven days of the week.", "List the months of the year."), 1):
         app.type("textarea", f"{words}\ue007")
         eventually("it is answered", lambda: app.text().count("tok/s") == n and "Ready" in app.text_of(".state"))
 
@@ -37,7 +38,7 @@ def busy(app: DrivenApp) -> None:
 
 def draining(app: DrivenApp) -> None:
     app.wait_until_ready()
-    app.type("textarea", "Tell me a long story about a samovar.\ue007")
+    app.type("textarea", "Write a story about a cat that likes tea.\ue007")
     answer = Answer(app, "Tell me a long story about tea.", 4000)
     answer.wait_until_it_writes()
     eventually("some of it is there", lambda: len(app.text_of(".text")) > 300)
