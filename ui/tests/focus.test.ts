@@ -46,6 +46,7 @@ it('who has left on purpose is not called back', async () => {
   const { root, first } = page();
   first.focus();
   first.blur();
+  await Promise.resolve();
   first.remove();
   root.append('x');
   await new Promise((resolve) => queueMicrotask(() => resolve(null)));
