@@ -72,7 +72,8 @@ fn parts_of(text: &str, closing: &str) -> (usize, usize) {
         }
         let c = rest.chars().next().unwrap_or(' ');
         let is_word = c.is_alphanumeric() || c == '_';
-        n_parts += usize::from(!c.is_whitespace() && !(is_word && in_word));
+        let goes_on = is_word && in_word;
+        n_parts += usize::from(!goes_on && !c.is_whitespace());
         in_word = is_word;
         at += match c {
             '\'' | '"' => string_len(rest, c),

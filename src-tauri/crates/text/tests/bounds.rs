@@ -155,7 +155,7 @@ fn an_ordinary_long_template_is_far_from_the_bounds() {
             "{{% if messages[0].role == 'r{i}' and tools is defined and not x.y[{i}] | length > 3 %}}"
         )
         .unwrap();
-        write!(source, "{{{{ '<|im_start|>' ~ messages[0]['content'] ~ '<|im_end|>' }}}}{{% endif %}}\n")
+        writeln!(source, "{{{{ '<|im_start|>' ~ messages[0]['content'] ~ '<|im_end|>' }}}}{{% endif %}}")
             .unwrap();
     }
     assert!(source.len() > 30_000);
