@@ -13,6 +13,7 @@ mod drain;
 mod faults;
 mod generation;
 mod health;
+mod hostile;
 mod load;
 mod long_prompts;
 mod observing;

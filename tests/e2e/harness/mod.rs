@@ -1,6 +1,7 @@
 //! What the tests are written with: a server of their own, an HTTP client, answers, and waiting for a condition.
 
 pub(crate) mod answer;
+pub(crate) mod gguf;
 pub(crate) mod http;
 pub(crate) mod server;
 

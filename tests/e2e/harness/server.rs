@@ -305,19 +305,16 @@ impl Samovar {
         assert!(status.success(), "kill -s {name}");
     }
 
-    /// The process's resident set.
-    #[cfg(target_os = "linux")]
+    /// The process's resident set; only Linux tells.
     pub(crate) fn resident_bytes(&self) -> u64 {
         self.status_bytes("VmRSS:")
     }
 
-    /// The largest that the process's resident set has been.
-    #[cfg(target_os = "linux")]
+    /// The largest that the process's resident set has been; only Linux tells.
     pub(crate) fn peak_resident_bytes(&self) -> u64 {
         self.status_bytes("VmHWM:")
     }
 
-    #[cfg(target_os = "linux")]
     fn status_bytes(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find(|line| line.starts_with(name)).expect("a line of that name");

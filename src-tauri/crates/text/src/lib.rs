@@ -23,6 +23,7 @@ mod chat;
 mod chat_template;
 mod json;
 mod marks;
+mod python;
 mod render_worker;
 mod rendered_chat;
 mod renderer;

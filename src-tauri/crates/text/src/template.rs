@@ -12,13 +12,13 @@ use std::time::SystemTime;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
-use minijinja_contrib::pycompat;
 use regex::Regex;
 use serde_json::Map;
 
 use crate::chat_template::{ChatTemplate, check_parts};
 use crate::json::tojson;
 use crate::marks::unused_mark;
+use crate::python;
 use crate::{Chat, ChatMessage, TextError};
 
 const NAME: &str = "chat_template";
@@ -51,7 +51,7 @@ impl Template {
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_recursion_limit(MAX_DEPTH);
-        environment.set_unknown_method_callback(pycompat::unknown_method_callback);
+        python::add_to(&mut environment);
         environment.add_filter("tojson", tojson);
         // As in Python, where `tools is iterable` is how templates find out that there are none.
         environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
@@ -61,7 +61,8 @@ impl Template {
         for (name, text) in [("bos_token", bos), ("eos_token", eos), ("unk_token", unk), ("pad_token", pad)] {
             environment.add_global(name, text.clone().unwrap_or_default());
         }
-        let compiled = environment.add_template_owned(NAME, without_generation_tags(source));
+        let compiled = environment
+            .add_template_owned(NAME, python::with_percent_as_filter(&without_generation_tags(source)));
         compiled.map_err(|e| TextError::Template(format!("it does not compile: {e}")))?;
         Ok(Template { environment, source: source.clone() })
     }

@@ -1,0 +1,137 @@
+//! The schemas that clients' libraries write for ordinary types are taken, and whatever is sampled under one of them
+//! validates. `src-tauri/dev/schemas/` says where they come from.
+
+#![allow(clippy::unwrap_used, reason = "the lint knows tests by their attribute, not their helpers")]
+
+mod support;
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use support::{Model, load};
+use text::{OutputFormat, Strictness, TextModel};
+
+/// Schemas of ordinary types: who wrote it, what it is called, the schema.
+fn schemas() -> Vec<(String, Value)> {
+    let lines = include_str!("data/schemas.jsonl").lines();
+    let parsed = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let name =
+        |line: &Value| format!("{} {}", line["from"].as_str().unwrap(), line["name"].as_str().unwrap());
+    parsed.map(|line| (name(&line), line["schema"].clone())).collect()
+}
+
+struct Walk<'m> {
+    model: &'m TextModel,
+    state: u64,
+}
+
+impl Walk<'_> {
+    fn random(&mut self, n: usize) -> usize {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state >> 11) as usize % n
+    }
+
+    /// A document under `format` that is sampled at random, or nothing where it does not come to an end. From `patience`
+    /// tokens on it takes what ends soonest.
+    fn document(&mut self, format: &OutputFormat, patience: usize) -> Option<Value> {
+        let mut constraint = self.model.constraint(format).unwrap();
+        let mut bytes = Vec::new();
+        for step in 0..4 * patience {
+            let mask = constraint.mask().unwrap();
+            let ids: Vec<u32> = mask.allowed().collect();
+            let ending = |id: &&u32| {
+                matches!(self.model.token_bytes(**id), b"\"" | b"}" | b"]" | b"" | b"0" | b"null" | b"1")
+                    || self.model.is_end_of_generation(**id)
+            };
+            let endings: Vec<u32> = ids.iter().filter(ending).copied().collect();
+            let from = if step > patience && !endings.is_empty() { &endings } else { &ids };
+            let id = from[self.random(from.len())];
+            constraint.commit(id).unwrap();
+            if self.model.is_end_of_generation(id) {
+                return Some(serde_json::from_slice(&bytes).unwrap());
+            }
+            bytes.extend_from_slice(self.model.token_bytes(id));
+            if constraint.is_finished() {
+                return Some(serde_json::from_slice(&bytes).unwrap());
+            }
+        }
+        None
+    }
+}
+
+/// What a validator finds wrong with a document; formats are looked at where the schema names known ones.
+fn complaint(validator: &Validator, document: &Value) -> Option<String> {
+    validator.iter_errors(document).next().map(|error| format!("{error} in {document}"))
+}
+
+#[test]
+fn schemas_of_ordinary_types_are_taken_and_what_is_sampled_validates() {
+    let model = load(Model::SmolLm2);
+    let mut walk = Walk { model: &model, state: 0x9e37_79b9_7f4a_7c15 };
+    let schemas = schemas();
+    assert!(schemas.len() >= 30);
+    for (name, schema) in &schemas {
+        let validator = jsonschema::options().build(schema).unwrap();
+        let format = OutputFormat::JsonSchema { schema: schema.clone(), strictness: Strictness::Lenient };
+        let documents: Vec<Value> = (0..6).filter_map(|_| walk.document(&format, 300)).collect();
+        assert!(!documents.is_empty(), "{name}: no document came to an end");
+        for document in &documents {
+            // What is passed over in a lenient schema: look-ahead, and lists without equal items.
+            let is_ours =
+                |complaint: &String| !name.contains("password") && !complaint.contains("non-unique");
+            if let Some(complaint) = complaint(&validator, document).filter(is_ours) {
+                panic!("{name}: {complaint}");
+            }
+        }
+    }
+}
+
+#[test]
+fn strict_schemas_are_taken_unless_they_say_what_cannot_be_held_to() {
+    let model = load(Model::SmolLm2);
+    let mut refused = Vec::new();
+    for (name, schema) in schemas() {
+        let format = OutputFormat::JsonSchema { schema, strictness: Strictness::Strict };
+        if let Err(error) = model.constraint(&format) {
+            refused.push(format!("{name}: {error}"));
+        }
+    }
+    assert_eq!(
+        refused,
+        [
+            "pydantic tags: the schema cannot be used: 'uniqueItems' cannot be held to (at #/properties/tags/uniqueItems)",
+            "zod password: the schema cannot be used: look-ahead in a pattern cannot be held to (at #/pattern)",
+        ]
+    );
+}
+
+#[test]
+fn numbers_at_and_beyond_the_ends_of_their_ranges_stay_within_them() {
+    let model = load(Model::SmolLm2);
+    let mut walk = Walk { model: &model, state: 7 };
+    for schema in [
+        json!({"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX}),
+        json!({"type": "integer", "minimum": 0, "maximum": u64::MAX}),
+        json!({"type": "integer", "minimum": 1_234_567_890_123_456_789_i64}),
+        json!({"type": "integer", "maximum": -1_234_567_890_123_456_789_i64}),
+        json!({"type": "integer", "exclusiveMinimum": 9_007_199_254_740_993_i64, "maximum": 9_007_199_254_741_000_i64}),
+        json!({"type": "integer", "minimum": -9_223_372_036_854_775_000_i64, "maximum": -9_223_372_036_854_770_000_i64}),
+        json!({"type": "integer", "minimum": 999_999_999_999_999_999_i64}),
+        json!({"type": "integer", "exclusiveMaximum": 0}),
+        json!({"type": "number", "minimum": -1e300, "maximum": 1e-9}),
+        json!({"type": "number", "exclusiveMinimum": 0, "maximum": 0.1}),
+        json!({"type": "number", "multipleOf": 0.25, "minimum": -3, "maximum": 3}),
+        json!({"type": ["integer", "null"], "multipleOf": 5, "minimum": 10, "maximum": 1_000_000}),
+        json!({"enum": [9_007_199_254_740_992_i64, 0.1, -7, 1e-7]}),
+        json!({"const": -9_007_199_254_740_991_i64}),
+    ] {
+        let validator = jsonschema::options().build(&schema).unwrap();
+        let format = OutputFormat::JsonSchema { schema: schema.clone(), strictness: Strictness::Strict };
+        for _ in 0..20 {
+            if let Some(document) = walk.document(&format, 24) {
+                assert_eq!(complaint(&validator, &document), None, "{schema}");
+            }
+        }
+    }
+}
