@@ -9,7 +9,7 @@ shift
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(segment manifest gguf)
+[ ${#targets[@]} -gt 0 ] || targets=(segment manifest gguf schema template)
 host=$(rustc -vV | sed -n 's/^host: //p')
 out=$root/target/fuzz
 mkdir -p "$out/corpus" "$out/found"
@@ -22,6 +22,12 @@ bins=()
 for target in "${targets[@]}"; do bins+=(--bin "$target"); done
 cargo build --release --locked --manifest-path src-tauri/fuzz/Cargo.toml --target-dir "$out/target" \
   --target "$host" "${bins[@]}"
+
+# Templates are rendered by workers, which are this program's.
+case " ${targets[*]} " in
+  *" template "*) RUSTFLAGS='' cargo build --release --locked ;;
+esac
+export SAMOVAR_BIN=$root/target/release/samovar
 
 for target in "${targets[@]}"; do
   mkdir -p "$out/found/$target"

@@ -1,5 +1,6 @@
 """Writes what the fuzz targets begin with: python3 seeds.py FOLDER makes FOLDER/<target>/<name>."""
 
+import json
 import struct
 import sys
 from pathlib import Path
@@ -50,6 +51,31 @@ def small_model() -> bytes:
     return head + bytes(-len(head) % 32) + bytes(offset)
 
 
+SCHEMAS = Path(__file__).parent.parent / "crates/text/tests/data/schemas.jsonl"
+HOSTILE_SCHEMAS = [
+    {"$defs": {f"a{i}": {"$ref": f"#/$defs/a{i + 1}"} for i in range(50)}, "$ref": "#/$defs/a0"},
+    {"type": "integer", "multipleOf": 99999989},
+    {"allOf": [{"anyOf": [{"minimum": i}, {"maximum": -i}]} for i in range(5)]},
+    {"type": "string", "pattern": "^(a|b)*a(a|b){20}$", "minLength": 3},
+    {"enum": [9007199254740993, 0.1, "x", None, [1], {"a": 2}]},
+    {"type": "object", "patternProperties": {"^a": {}, "b$": {}}, "minProperties": 2},
+    {"type": "array", "prefixItems": [{"type": "null"}], "items": False, "maxItems": 9},
+]
+TEMPLATES = [
+    "{% for m in messages %}<|{{ m.role }}|>{{ m['content'] | trim }}{% endfor %}{% if add_generation_prompt %}<|a|>{% endif %}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(9) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}",
+    "{% macro f(x) %}{{ f([x]) }}{% endmacro %}{{ f(1) }}",
+    "{{ '%s and %d' % ('a', 3) }}{{ '{:>9}'.format(1) }}{{ 'a-b'.rsplit('-', 1) }}{{ x | default('y', boolean=true) }}",
+    "{% if 0 %}{% elif not not - 1 ~ 2 ** 3 %}{{ raise_exception('no') }}{% else %}{{ bos_token }}{% endif %}",
+    "{{ messages | map(attribute='role') | join(',') | upper | replace('U', 'u') }}{{ strftime_now('%Y') }}",
+]
+
+
+def schemas() -> dict[str, bytes]:
+    lines = [json.loads(line)["schema"] for line in SCHEMAS.read_text().splitlines()]
+    return {str(i): json.dumps(schema).encode() for i, schema in enumerate(lines + HOSTILE_SCHEMAS)}
+
+
 def main() -> None:
     segment = next(FORMAT.glob("*.kv")).read_bytes()
     manifest = next(FORMAT.glob("*.agent")).read_bytes()
@@ -64,6 +90,8 @@ def main() -> None:
         },
         "manifest": {"as-it-is": b"\x00" + manifest, "mended": b"\x01" + manifest},
         "gguf": {"small": small_model()},
+        "schema": schemas(),
+        "template": {str(i): template.encode() for i, template in enumerate(TEMPLATES)},
     }
     for target, files in seeds.items():
         folder = Path(sys.argv[1]) / target
