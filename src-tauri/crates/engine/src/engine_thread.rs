@@ -193,7 +193,7 @@ impl EngineThread {
             }
             return Ok(());
         }
-        windows.step_begins(began, serving);
+        windows.step_begins(began, serving, ledger);
         serving.run(&step)?;
         let now = config.clock.now();
         let sampled = serving.sample(&step, now.saturating_duration_since(began), now, ledger);
@@ -392,6 +392,7 @@ impl EngineThread {
                 );
             }
         }
+        self.publish();
         // The same file would give the same model: that is for a person to try.
         let may_rebuild = matches!(broken, Broken::Worker(_)) && self.rebuilds.after_failure(now);
         match (&self.windows.state, may_rebuild) {
@@ -543,7 +544,7 @@ impl EngineThread {
         Ok(())
     }
 
-    /// Show the numbers, and that we are alive.
+    /// Show the numbers, and that we are alive; then say what ended.
     fn publish(&mut self) {
         let stats = &mut self.windows.stats;
         stats.heartbeat = self.config.clock.now();
@@ -568,6 +569,7 @@ impl EngineThread {
             _ => None,
         };
         self.windows.stats_sender.send_replace(self.windows.stats.clone());
+        self.ledger.tell();
     }
 
     /// Nobody reads the inbox any more: answer what is in it.

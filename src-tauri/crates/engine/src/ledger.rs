@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scheduler::SeqId;
+use tokio::sync::mpsc;
 
-use crate::handle::Shared;
+use crate::event::Event;
+use crate::handle::{Permit, Shared};
 use crate::record::RequestRecord;
 use crate::stats::{DrainReport, Totals};
 
@@ -18,11 +20,27 @@ pub(crate) struct Ledger {
     pub(crate) n_interrupted: u64,
     pub(crate) shared: Arc<Shared>,
     n_sequences: u64,
+    /// The last words to those whose sequences have ended since the numbers were published.
+    last_words: Vec<LastWords>,
+}
+
+/// A terminal event, its way, and the place that its sequence had.
+pub(crate) struct LastWords {
+    pub(crate) event: Event,
+    pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) permit: Permit,
 }
 
 impl Ledger {
     pub(crate) fn new(shared: Arc<Shared>) -> Ledger {
-        Ledger { totals: Totals::default(), n_finished: 0, n_interrupted: 0, shared, n_sequences: 0 }
+        Ledger {
+            totals: Totals::default(),
+            n_finished: 0,
+            n_interrupted: 0,
+            shared,
+            n_sequences: 0,
+            last_words: Vec::new(),
+        }
     }
 
     /// A fresh id, unique in the process also when the worker is rebuilt.
@@ -75,5 +93,20 @@ impl Ledger {
     /// Write down a request that has ended.
     pub(crate) fn ended(&mut self, record: RequestRecord) {
         self.shared.push_record(record);
+    }
+
+    /// Keep a terminal event until the numbers that it is part of are published.
+    pub(crate) fn tell_later(&mut self, words: LastWords) {
+        self.last_words.push(words);
+    }
+
+    /// Send the terminal events: the numbers are published, so whoever has a whole answer finds it counted. The place
+    /// is free before the client can know that it is.
+    pub(crate) fn tell(&mut self) {
+        for LastWords { event, events, permit } in self.last_words.drain(..) {
+            drop(permit);
+            // A client that is gone needs no answer.
+            let _ = events.send(event);
+        }
     }
 }

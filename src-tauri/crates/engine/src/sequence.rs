@@ -12,7 +12,7 @@ use crate::command::Submission;
 use crate::event::{Event, FinishReason, TokenLogprob, Usage};
 use crate::handle::Permit;
 use crate::held_logprobs::HeldLogprobs;
-use crate::ledger::Ledger;
+use crate::ledger::{LastWords, Ledger};
 use crate::record::RequestRecord;
 use crate::request::{Refusal, RequestId};
 use crate::sampling::{CannotSample, Sampler, Scratch, fresh_seed, logprob};
@@ -24,8 +24,8 @@ const PROMPT_TAIL: usize = 8;
 /// For a queue timeout beyond what the clock can hold.
 const A_DAY: Duration = Duration::from_secs(86_400);
 
-/// A request in the house. It always ends through one of the methods that consume it, each of which sends the
-/// terminal event; the permit goes with it.
+/// A request in the house. It always ends through one of the methods that consume it; terminal event and permit go to
+/// the ledger, which sends the one and gives back the other once both are in the published numbers.
 pub(crate) struct Sequence {
     pub(crate) request_id: RequestId,
     /// Prompt and answer.
@@ -302,7 +302,7 @@ impl Sequence {
         ledger.n_finished += 1;
         let usage = self.usage(now);
         self.close_books(reason.name(), &usage, ledger);
-        self.end(Event::Finished { reason, usage });
+        self.end(Event::Finished { reason, usage }, ledger);
     }
 
     /// There is no (further) answer.
@@ -315,7 +315,7 @@ impl Sequence {
         }
         let usage = self.usage(now);
         self.close_books(error.kind(), &usage, ledger);
-        self.end(Event::Failed { error, usage });
+        self.end(Event::Failed { error, usage }, ledger);
     }
 
     /// Nobody listens any more.
@@ -374,11 +374,9 @@ impl Sequence {
         }
     }
 
-    /// Send the terminal event. The place is free before the client can know that it is.
-    fn end(self, event: Event) {
+    fn end(self, event: Event, ledger: &mut Ledger) {
         let Sequence { events, permit, .. } = self;
-        drop(permit);
-        let _ = events.send(event);
+        ledger.tell_later(LastWords { event, events, permit });
     }
 
     /// Send what was held back, if anything was.

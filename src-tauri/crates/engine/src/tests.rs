@@ -9,6 +9,7 @@ mod faults;
 mod house;
 mod keeping;
 mod lifecycle;
+mod numbers;
 mod queueing;
 mod restoring;
 mod saving;

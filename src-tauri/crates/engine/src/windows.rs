@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use crate::ledger::Ledger;
 use crate::lifecycle::State;
 use crate::serving::Serving;
 use crate::stats::Stats;
@@ -31,11 +32,13 @@ impl Windows {
         self.stats.pool = serving.map(Serving::pool).unwrap_or_default();
     }
 
-    /// A step is under way: it may take long.
-    pub(crate) fn step_begins(&mut self, now: Instant, serving: &Serving) {
+    /// A step is under way: it may take long, and what has ended before it is said now.
+    pub(crate) fn step_begins(&mut self, now: Instant, serving: &Serving, ledger: &mut Ledger) {
         self.stats.heartbeat = now;
+        self.stats.totals = ledger.totals.clone();
         self.show(Some(serving));
         self.stats.step_started = Some(now);
         self.stats_sender.send_replace(self.stats.clone());
+        ledger.tell();
     }
 }

@@ -275,12 +275,6 @@ async fn events_that_tell_nothing_new_are_not_sent_but_a_comment_is() {
 async fn metrics_are_fresh_and_count_by_route_template_and_status() {
     let house = House::saying(" ok").await;
     house.post("/v1/chat/completions", &chat("")).await;
-    house
-        .engine
-        .watch_stats()
-        .wait_for(|stats| stats.totals.requests == 1 && stats.n_running == 0)
-        .await
-        .unwrap();
     house.post("/v1/chat/completions", "{").await;
     house.get("/v1/models/a").await;
     house.get("/v1/models/b").await;
