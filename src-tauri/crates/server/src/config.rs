@@ -35,6 +35,8 @@ pub struct ServerConfig {
     pub render_workers: Arc<RenderWorkers>,
     /// How tokens are chosen where a request does not say; where this does not say either, the model's file does.
     pub sampling: SamplingChoices,
+    /// Asked at every look at the metrics: bytes that the process has allocated, where the system says that.
+    pub allocated_bytes: fn() -> Option<u64>,
 }
 
 /// Bounds on what a client may send; each has an answer of its own.
@@ -91,6 +93,7 @@ impl Default for ServerConfig {
             model_patterns: Vec::new(),
             render_workers: Arc::new(RenderWorkers::in_this_process()),
             sampling: SamplingChoices::default(),
+            allocated_bytes: || None,
         }
     }
 }

@@ -32,6 +32,10 @@ fn process(page: &mut Page, app: &App) {
     page.series("samovar_build_info", &[("version", &app.config.version)], 1);
     let uptime = app.started.elapsed().as_secs_f64();
     page.single("samovar_uptime_seconds", Gauge, "since the server began to listen", uptime);
+    if let Some(bytes) = (app.config.allocated_bytes)() {
+        let help = "allocated and not freed, weights included; the KV pool is mapped and not part of it";
+        page.single("samovar_allocated_bytes", Gauge, help, bytes);
+    }
 }
 
 fn lifecycle(page: &mut Page, state: &EngineState, stats: &Stats) {
