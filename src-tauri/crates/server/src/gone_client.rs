@@ -35,7 +35,30 @@ pub(crate) fn is_gone(client: SocketAddr, server: SocketAddr) -> bool {
         .filter_map(|path| std::fs::read_to_string(path).ok())
         .collect();
     // What is not there says nothing: a table that changes while it is read may miss lines.
-    tables.iter().find_map(|table| holder(table, client, server)) == Some(0)
+    let is_gone = tables.iter().find_map(|table| holder(table, client, server)) == Some(0);
+    #[cfg(test)]
+    looks::note(client, is_gone);
+    is_gone
+}
+
+/// What was found of whom, for tests that must know that somebody has looked.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) mod looks {
+    use std::net::SocketAddr;
+    use std::sync::{Mutex, PoisonError};
+
+    /// Guards the list between the threads that look and the tests.
+    static FOUND: Mutex<Vec<(SocketAddr, bool)>> = Mutex::new(Vec::new());
+
+    pub(super) fn note(client: SocketAddr, is_gone: bool) {
+        FOUND.lock().unwrap_or_else(PoisonError::into_inner).push((client, is_gone));
+    }
+
+    /// How often this client was looked for and found to be gone, or there.
+    pub(crate) fn count(client: SocketAddr, is_gone: bool) -> usize {
+        let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        found.iter().filter(|look| **look == (client, is_gone)).count()
+    }
 }
 
 /// Other systems have no such tables.
