@@ -43,6 +43,19 @@ class Server:
     def status(self) -> dict:
         return self.ask("GET", "/admin/status")[2]
 
+    def metric(self, series: str) -> float:
+        """The value of a series of `/metrics`, written as there."""
+        connection = self.connect()
+        try:
+            connection.request("GET", "/metrics")
+            page = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        for line in page.splitlines():
+            if line.startswith(series + " "):
+                return float(line[len(series) + 1 :])
+        raise SystemExit(f"no series {series} in\n{page}")
+
     def wait_until_ready(self) -> None:
         limit = time.monotonic() + HANG_S
         while self.ask("GET", "/health/ready")[0] != 200:
