@@ -26,6 +26,9 @@ export default defineConfig({
           isolate: false,
           poolOptions: { threads: { singleThread: true } },
           pool: 'threads',
+          // Only so that a hang ends; nothing is measured.
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
       {

@@ -30,7 +30,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as data:
         server = subprocess.Popen(
             [arguments.bin, "serve", "--port", "0", "--model", arguments.model]
-            + ["--data-dir", data, "--kv-pool", "256MiB"],
+            + ["--data-dir", data, "--kv-pool", "256MiB", "--queue-timeout", "600", "--drain-timeout", "600"],
             stdout=subprocess.PIPE,
             env=environment,
             text=True,

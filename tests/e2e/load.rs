@@ -38,7 +38,7 @@ fn a_request_that_arrives_while_others_decode_gets_its_first_token_before_they_e
 
 #[test]
 fn what_finds_no_room_in_time_is_told_so_and_the_others_are_untouched() {
-    let server = Setup::new(SMOLLM2).with("--kv-pool", &pool_of(40)).with("--queue-timeout", "1").ready();
+    let server = Setup::new(SMOLLM2).with("--kv-pool", &pool_of(40)).with("--queue-timeout", "10").ready();
     let body = json!({"prompt": " a".repeat(1000), "max_tokens": 80, "temperature": 0, "ignore_eos": true});
     let whole = server.stream("/v1/completions", &body).finish();
     let mut running = server.stream("/v1/completions", &body);
@@ -75,7 +75,7 @@ fn when_the_pool_runs_out_a_stream_is_preempted_and_resumed_without_a_gap() {
     drop(roomy);
 
     // Each grows to 11 blocks.
-    let server = Setup::new(SMOLLM2).with("--kv-pool", &pool_of(24)).with("--queue-timeout", "600").ready();
+    let server = Setup::new(SMOLLM2).with("--kv-pool", &pool_of(24)).ready();
     let streams: Vec<_> = bodies.iter().map(|body| server.stream("/v1/chat/completions", body)).collect();
     for (stream, alone) in streams.into_iter().zip(alone) {
         let answer = stream.finish();
@@ -97,7 +97,7 @@ fn when_the_pool_runs_out_a_stream_is_preempted_and_resumed_without_a_gap() {
 fn one_hundred_and_fifty_concurrent_requests_are_all_answered() {
     const N_SEATS: usize = 40;
     let setup = Setup::new(SMOLLM2).with("--max-requests", &N_SEATS.to_string());
-    let server = setup.with("--queue-timeout", "600").held_at("step").ready();
+    let server = setup.held_at("step").ready();
     let address = server.address;
     let asking: Vec<_> = (0..150)
         .map(|i| {

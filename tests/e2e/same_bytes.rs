@@ -104,7 +104,7 @@ fn check(case: &Case) {
     drop(server);
 
     let tight = Setup::new(case.model).with("--kv-pool", &case.tight_pool.to_string());
-    let server = tight.with("--queue-timeout", "600").ready();
+    let server = tight.ready();
     assert_same("after preemption", &wanted, together(&server, &bodies).into_iter());
     assert!(server.metric("samovar_preemptions_total") > 0.0, "nobody was preempted");
 }

@@ -27,9 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-from server import Server  # noqa: E402 (found beside this folder, not in a package)
+from server import HANG_S, Server  # noqa: E402 (found beside this folder, not in a package)
 
-OPTIONS = ["--kv-pool", "128MiB"]
+# A queue and a drain that no slow machine outlasts.
+OPTIONS = ["--kv-pool", "128MiB", "--queue-timeout", "600", "--drain-timeout", "600"]
 N_AGENTS = 3
 N_TURNS = 3
 MAX_TOKENS = 40
@@ -138,7 +139,7 @@ def cold_answer(args, path: str, body: dict) -> dict:
 
 def prompt_ids(server: Server, agent: Agent, n_prompt: int) -> list[int] | None:
     """The tokens of the prompt that an agent was just answered; none when the server is gone."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + HANG_S
     while time.monotonic() < deadline:
         try:
             _, _, shown = server.ask("GET", f"/v1/agents/{agent.name}")

@@ -22,8 +22,9 @@ const CHROMIUM = [
 const DIST = process.env['SAMOVAR_TEST_DIST'];
 const MODEL = 'SmolLM2-135M-Instruct.Q4_1.gguf';
 
-/** Greedy, so that an answer is the same every time; a pool for several servers; a drain that no machine outlasts. */
-const FLAGS = ['--temperature', '0', '--kv-pool', '256MiB', '--drain-timeout', '600'];
+/** Greedy, so that an answer is the same every time; a pool for several servers; a drain and a queue that no machine
+ * outlasts. */
+const FLAGS = '--temperature 0 --kv-pool 256MiB --drain-timeout 600 --queue-timeout 600'.split(' ');
 /** Nothing is measured: only so that a hang ends. */
 const GIVE_UP_MS = 120_000;
 

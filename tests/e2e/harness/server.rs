@@ -53,8 +53,8 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// With the model called `name`, a pool that is small enough for several servers at the same time, and a drain
-    /// that no slow machine outlasts.
+    /// With the model called `name`, a pool that is small enough for several servers at the same time, and a drain and
+    /// a queue that no slow machine outlasts.
     pub(crate) fn new(name: &str) -> Setup {
         let data = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(data.path().join("holds")).expect("a folder for hold points");
@@ -64,6 +64,7 @@ impl Setup {
             .with("--model", &model(name).display().to_string())
             .with("--kv-pool", "256MiB")
             .with("--drain-timeout", "600")
+            .with("--queue-timeout", "600")
     }
 
     /// With a flag; a later one of the same name wins.
