@@ -76,7 +76,7 @@ async fn the_store_ends_with_the_engine_thread_whoever_still_has_a_handle() {
     let (house, store) = with_store(ScriptedModel::default()).await;
     house.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
     let handle = house.handle.clone();
-    house.engine.drain(std::time::Duration::from_secs(5)).await.unwrap();
+    house.engine.drain(HOUR).await.unwrap();
     assert!(handle.stats_with_store().store.is_on);
     house.engine.join();
     assert_eq!(Arc::strong_count(&store), 1, "else it would be closed while the process ends");
