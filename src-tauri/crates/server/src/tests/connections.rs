@@ -14,9 +14,11 @@ use crate::config::HttpLimits;
 use crate::gone_client::looks;
 
 /// How often it is looked whether something has happened that sends no word.
+#[cfg(target_os = "linux")]
 const POLL: Duration = Duration::from_millis(5);
 
 /// Nothing that is waited for takes this long unless it hangs.
+#[cfg(target_os = "linux")]
 const HANG_GUARD: Duration = Duration::from_secs(180);
 
 /// A server on a port of its own.
@@ -335,6 +337,7 @@ async fn what_is_no_request_is_refused_with_an_id_and_in_the_shape_of_the_api() 
 }
 
 /// Look until it is so.
+#[cfg(target_os = "linux")]
 async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let looking = async {
         while !is_so() {
@@ -344,7 +347,6 @@ async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     tokio::time::timeout(HANG_GUARD, looking).await.unwrap_or_else(|_| panic!("never happened: {what}"));
 }
 
-#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_ends_its_side_gets_its_answer() {
     let live = live(" ok", HttpLimits::default()).await;
@@ -356,6 +358,7 @@ async fn a_client_that_ends_its_side_gets_its_answer() {
         client.shutdown().await.unwrap();
         clients.push(client);
     }
+    #[cfg(target_os = "linux")]
     for client in &clients {
         let address = client.local_addr().unwrap();
         eventually("it is looked for twice", || looks::count(address, false) >= 2).await;
