@@ -47,6 +47,10 @@ SYSTEM = "You are a careful assistant who answers in short sentences. " * 12
 WORDS = "river copper lantern orchard signal harbour ribbon winter engine meadow thunder paper".split()
 
 
+# What a load must have had. On a slow machine it lasts until it has, without drains towards its end.
+NEEDED = ("whole answer", "whole stream", "left during the answer")
+
+
 class Accounts:
     def __init__(self) -> None:
         # Guards all below between the clients' threads.
@@ -67,6 +71,10 @@ class Accounts:
     def complain(self, what: str) -> None:
         with self.lock:
             self.wrong.append(what)
+
+    def has_all(self) -> bool:
+        with self.lock:
+            return all(self.outcomes[what] > 0 for what in NEEDED)
 
     def drained(self, how: str) -> None:
         with self.lock:
@@ -178,10 +186,10 @@ def read_stream(response, accounts: Accounts, kind: str, leave_after, history: l
         accounts.fail(f"a {kind} stream ended without a finish or an error")
 
 
-def client(server: Server, accounts: Accounts, seed: int, until: float) -> None:
+def client(server: Server, accounts: Accounts, seed: int, over: threading.Event) -> None:
     rng = random.Random(seed)
     history: list[dict] = []
-    while time.monotonic() < until:
+    while not over.is_set():
         if len(history) > 8 or rng.random() < 0.05:
             history.clear()
         while history and history[-1]["role"] == "user":
@@ -230,9 +238,14 @@ def resumed_early(server: Server, accounts: Accounts) -> None:
 
 
 def samples(server: Server, accounts: Accounts, until: float) -> list[tuple[float, float, dict]]:
+    """Look at memory and pool, as long as the load lasts."""
     series = []
     start = time.monotonic()
-    while time.monotonic() < until:
+    while time.monotonic() < until or not accounts.has_all():
+        if time.monotonic() > until + HANG_S:
+            missing = [what for what in NEEDED if accounts.outcomes[what] == 0]
+            accounts.complain(f"the load had no {' and no '.join(missing)}")
+            break
         pool = server.status()["pool"]["blocks"]
         if pool["free"] + pool["held"] + pool["cached"] != pool["total"]:
             accounts.complain(f"blocks do not add up: {pool}")
@@ -295,8 +308,10 @@ def check_growth(server: Server, accounts: Accounts) -> str:
             kb = slope(after[-1 - N_JUDGED :]) / N_ROUND
             if kb < LEAK_KB:
                 return f"{kb:+.3f} KB allocated a request over the last of {len(after)} rounds of {N_ROUND}"
+    if len(after) < MAX_ROUNDS:
+        return "growth not measured"
     accounts.complain(f"memory grows with every request; KB allocated after each round: {[round(kb) for kb in after]}")
-    return "allocated more with every request"
+    return "more allocated with every request"
 
 
 def slope(values: list[float]) -> float:
@@ -368,15 +383,17 @@ def main() -> None:
         server = Server(args.bin, args.model, data_dir, options)
         try:
             server.wait_until_ready()
+            over = threading.Event()
             until = time.monotonic() + args.minutes * 60
             work = [
-                threading.Thread(target=client, args=(server, accounts, args.seed * 100 + i, until), daemon=True)
+                threading.Thread(target=client, args=(server, accounts, args.seed * 100 + i, over), daemon=True)
                 for i in range(N_CLIENTS)
             ]
             work.append(threading.Thread(target=drains, args=(server, accounts, args.seed, until), daemon=True))
             for thread in work:
                 thread.start()
             series = samples(server, accounts, until)
+            over.set()
             for thread in work:
                 thread.join(HANG_S + 30)
             if any(thread.is_alive() for thread in work):
@@ -392,9 +409,6 @@ def main() -> None:
     n_outcomes = sum(accounts.outcomes.values())
     if n_outcomes != accounts.n_sent:
         accounts.complain(f"{accounts.n_sent} requests were sent and {n_outcomes} are accounted for")
-    for what in ("whole answer", "whole stream", "left during the answer"):
-        if accounts.outcomes[what] == 0:
-            accounts.complain(f"the load had no `{what}`")
     print(f"{args.minutes:g} minutes, {N_CLIENTS} clients, {accounts.n_sent} requests")
     for outcome, n in (accounts.outcomes + accounts.drains).most_common():
         print(f"  {n:7} {outcome}")
