@@ -39,6 +39,9 @@ fn metrics_show_what_requests_did_and_scraping_alone_keeps_them_fresh() {
     ] {
         assert_eq!(server.metric(series), wanted, "{series}");
     }
+    // The packed weights are part of it.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    assert!(server.metric("samovar_allocated_bytes") > 50e6);
     let n_steps = server.metric("samovar_steps_total");
     for histogram in ["samovar_step_seconds", "samovar_step_tokens", "samovar_step_rows"] {
         assert_eq!(server.metric(&format!("{histogram}_count")), n_steps, "{histogram}");
@@ -54,7 +57,7 @@ fn metrics_show_what_requests_did_and_scraping_alone_keeps_them_fresh() {
     assert_eq!(server.metric("samovar_evictions_total"), 0.0);
 
     // Held in the middle of an answer, the gauges say so.
-    let mut running = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 200));
+    let mut running = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 4000));
     running.wait_for_text();
     server.hold("step");
     server.wait_until_held("step");

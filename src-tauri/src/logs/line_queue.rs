@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_secs(600);
 
     /// A queue in front of a real pipe, and what it tells.
     fn queue(most_bytes: usize) -> (LineQueue, BufReader<PipeReader>, Receiver<u64>) {

@@ -308,3 +308,20 @@ async fn metrics_are_fresh_and_count_by_route_template_and_status() {
         assert!(answer.text.lines().any(|line| line.starts_with(name)), "{name}");
     }
 }
+
+#[tokio::test]
+async fn what_is_allocated_is_shown_where_the_system_says_it() {
+    for (says, shown) in [
+        ((|| Some(12_345)) as fn() -> Option<u64>, Some("12345")),
+        (|| Some(0), Some("0")),
+        (|| Some(u64::MAX), Some("18446744073709551615")),
+        (|| None, None),
+    ] {
+        let house = House::with(" ok", |server, _| server.allocated_bytes = says);
+        let page = house.get("/metrics").await.text;
+        let values: Vec<_> =
+            page.lines().filter_map(|line| line.strip_prefix("samovar_allocated_bytes ")).collect();
+        assert_eq!(values, Vec::from_iter(shown));
+        assert_eq!(page.contains("samovar_allocated_bytes"), shown.is_some());
+    }
+}
