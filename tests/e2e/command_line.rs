@@ -149,10 +149,10 @@ fn drain_parks_resume_undoes_it_and_stop_ends_the_process() {
 #[test]
 fn a_drain_that_interrupts_something_exits_with_3() {
     let server = Samovar::ready();
+    server.hold("writing");
     let mut stream = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 6000));
     stream.wait_for_text();
-    server.hold("step");
-    server.wait_until_held("step");
+    server.wait_until_held("writing");
     let drained = run(&server, &["drain", "--timeout", "0"]);
     assert_eq!(drained.status.code(), Some(3), "{}", text(&drained.stderr));
     assert!(stream.finish().error.is_some());

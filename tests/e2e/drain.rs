@@ -20,10 +20,10 @@ fn post_in_background(server: &Samovar, path: &'static str, body: Value) -> thre
 #[test]
 fn drain_prevents_new_requests() {
     let server = Samovar::ready();
+    server.hold("writing");
     let mut running = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 200));
     running.wait_for_text();
-    server.hold("step");
-    server.wait_until_held("step");
+    server.wait_until_held("writing");
     let drain = post_in_background(&server, "/admin/drain", json!({}));
     server.wait_until_not_ready("shutting_down");
 
@@ -43,7 +43,7 @@ fn drain_prevents_new_requests() {
         assert_eq!(refused.status, 503, "{}", refused.body);
     }
 
-    server.release("step");
+    server.release("writing");
     running.finish().assert_complete();
     let report = drain.join().unwrap();
     assert_eq!(report.status, 200, "{}", report.body);
@@ -69,14 +69,14 @@ fn a_parked_server_refuses_until_it_is_resumed() {
 #[test]
 fn resuming_while_draining_admits_again_and_interrupts_nothing() {
     let server = Samovar::ready();
+    server.hold("writing");
     let mut running = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 200));
     running.wait_for_text();
-    server.hold("step");
-    server.wait_until_held("step");
+    server.wait_until_held("writing");
     let drain = post_in_background(&server, "/admin/drain", json!({}));
     server.wait_until_not_ready("shutting_down");
     assert_eq!(server.post("/admin/resume", &json!({})).status, 200);
-    server.release("step");
+    server.release("writing");
     running.finish().assert_complete();
     let cancelled = drain.join().unwrap();
     assert_ne!(cancelled.status, 200, "a cancelled drain has drained nothing: {}", cancelled.body);
@@ -94,10 +94,10 @@ fn resuming_what_is_not_drained_is_a_conflict() {
 #[test]
 fn requests_that_wait_are_answered_503_by_a_drain() {
     let server = Setup::new(SMOLLM2).with("--max-batch", "1").ready();
+    server.hold("writing");
     let mut running = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 100));
     running.wait_for_text();
-    server.hold("step");
-    server.wait_until_held("step");
+    server.wait_until_held("writing");
     let waiting = post_in_background(&server, "/v1/chat/completions", chat("Hello", 4));
     eventually("the second request waits", || {
         (server.get("/admin/status").json()["waiting"] == 1).then_some(())
@@ -108,7 +108,7 @@ fn requests_that_wait_are_answered_503_by_a_drain() {
     assert_eq!(refused.status, 503, "{}", refused.body);
     assert!(refused.header("retry-after").is_some(), "{:?}", refused.headers);
 
-    server.release("step");
+    server.release("writing");
     running.finish().assert_complete();
     assert_eq!(drain.join().unwrap().status, 200);
 }

@@ -13,10 +13,10 @@ fn check(fault: &str) {
     let server = Setup::new(SMOLLM2).with("--max-batch", "1").ready();
     let body = chat("What is the capital of France?", 24);
     let before = server.post("/v1/chat/completions", &body).json();
+    server.hold("writing");
     let mut running = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 4000));
     running.wait_for_text();
-    server.hold("step");
-    server.wait_until_held("step");
+    server.wait_until_held("writing");
     let address = server.address;
     let waiting = thread::spawn(move || {
         let mut connection = Connection::open(address);
@@ -27,7 +27,7 @@ fn check(fault: &str) {
     // The next worker is not built before it has been seen that there is none.
     server.hold("load");
     server.ask_for_fault(fault);
-    server.release("step");
+    server.release("writing");
 
     let running = running.finish();
     assert!(running.error.is_some() && running.finish_reason.is_none() && !running.broken, "{running:?}");

@@ -23,10 +23,10 @@ fn health_live_always_200() {
     server.wait_until_ready();
     assert_alive(&server, "ready");
 
+    server.hold("writing");
     let mut answer = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 400));
     answer.wait_for_text();
-    server.hold("step");
-    server.wait_until_held("step");
+    server.wait_until_held("writing");
     assert_alive(&server, "a step is under way");
 
     let address = server.address;
@@ -38,7 +38,7 @@ fn health_live_always_200() {
     server.wait_until_not_ready("shutting_down");
     assert_alive(&server, "draining");
 
-    server.release("step");
+    server.release("writing");
     answer.finish().assert_complete();
     assert_eq!(parking.join().unwrap().status, 200);
     server.wait_until_not_ready("parked");
@@ -96,17 +96,17 @@ fn health_ready_503_when_pool_exhausted() {
     // One token a word. 1190 of them lie in 38 of the blocks once the first token of the answer is there, and what
     // the answer adds stays within the pool.
     let body = json!({"prompt": " a".repeat(1190), "max_tokens": 80, "temperature": 0, "ignore_eos": true});
+    server.hold("writing");
     let mut answer = server.stream("/v1/completions", &body);
     answer.wait_for_text();
-    server.hold("step");
-    server.wait_until_held("step");
+    server.wait_until_held("writing");
     let ready = server.wait_until_not_ready("pool_near_exhaustion");
     let utilization = ready["pool_utilization"].as_f64().expect("pool_utilization");
     assert!(utilization > 90.0 && utilization <= 100.0, "{ready}");
     assert_eq!(server.get("/health/startup").status, 200);
     assert_eq!(server.get("/health/live").status, 200);
 
-    server.release("step");
+    server.release("writing");
     let answer = answer.finish();
     answer.assert_complete();
     assert_eq!(answer.finish_reason.as_deref(), Some("length"));
@@ -116,10 +116,10 @@ fn health_ready_503_when_pool_exhausted() {
 #[test]
 fn health_ready_503_when_shutting_down() {
     let mut server = Samovar::ready();
+    server.hold("writing");
     let mut answer = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 200));
     answer.wait_for_text();
-    server.hold("step");
-    server.wait_until_held("step");
+    server.wait_until_held("writing");
     server.signal("TERM");
     let ready = server.wait_until_not_ready("shutting_down");
     assert_eq!(ready["status"], "not_ready");
@@ -128,7 +128,7 @@ fn health_ready_503_when_shutting_down() {
     assert!(deadline > 0.0 && deadline <= 600.0, "{ready}");
     assert_eq!(server.get("/health/startup").status, 200);
 
-    server.release("step");
+    server.release("writing");
     answer.finish().assert_complete();
     assert_eq!(server.wait_for_exit(), 0);
 }

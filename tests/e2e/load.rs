@@ -41,10 +41,10 @@ fn what_finds_no_room_in_time_is_told_so_and_the_others_are_untouched() {
     let server = Setup::new(SMOLLM2).with("--kv-pool", &pool_of(40)).with("--queue-timeout", "10").ready();
     let body = json!({"prompt": " a".repeat(1000), "max_tokens": 80, "temperature": 0, "ignore_eos": true});
     let whole = server.stream("/v1/completions", &body).finish();
+    server.hold("writing");
     let mut running = server.stream("/v1/completions", &body);
     running.wait_for_text();
-    server.hold("step");
-    server.wait_until_held("step");
+    server.wait_until_held("writing");
     let refused = server.post("/v1/completions", &json!({"prompt": " b".repeat(900), "max_tokens": 8}));
     assert_eq!(refused.status, 503, "{}", refused.body);
     assert!(refused.header("retry-after").is_some(), "{:?}", refused.headers);
@@ -55,7 +55,7 @@ fn what_finds_no_room_in_time_is_told_so_and_the_others_are_untouched() {
         "the pool's size is not said: {error}"
     );
 
-    server.release("step");
+    server.release("writing");
     let answer = running.finish();
     answer.assert_complete();
     assert_eq!(answer.text, whole.text);

@@ -57,14 +57,14 @@ fn metrics_show_what_requests_did_and_scraping_alone_keeps_them_fresh() {
     assert_eq!(server.metric("samovar_evictions_total"), 0.0);
 
     // Held in the middle of an answer, the gauges say so.
+    server.hold("writing");
     let mut running = server.stream("/v1/chat/completions", &endless_chat("Tell me a story.", 4000));
     running.wait_for_text();
-    server.hold("step");
-    server.wait_until_held("step");
+    server.wait_until_held("writing");
     assert_eq!(server.metric("samovar_requests_running"), 1.0);
     assert!(blocks("held") > 0.0 && server.metric("samovar_pool_utilization_ratio") > 0.0);
     drop(running);
-    server.release("step");
+    server.release("writing");
     eventually("the cancelled one is counted", || {
         (server.metric("samovar_requests_cancelled_total") == 1.0).then_some(())
     });

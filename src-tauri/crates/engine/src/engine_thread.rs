@@ -179,7 +179,7 @@ impl EngineThread {
         if serving.is_empty() {
             return Ok(());
         }
-        if config.holds.is_held("step") {
+        if serving.is_held() {
             self.is_held = true;
             return Ok(());
         }

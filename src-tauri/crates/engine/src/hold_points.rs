@@ -6,6 +6,8 @@
 //! - `load`: on the loader's thread, before the weights are read.
 //! - `load_half`: on the loader's thread, when half of the weights or more are ready, so that progress can be seen.
 //! - `step`: before a step; the engine thread goes on answering its inbox, and its heart goes on beating.
+//! - `writing`: the same, where the step would go on with an answer; so a test that asks for an answer afterwards gets its
+//!   first token and no end.
 //! - `forward`: within a step; the engine thread hangs there, as it would on a device that hangs.
 //! - `flush`: before a drain's flush of the store; the engine thread goes on answering its inbox.
 //!

@@ -153,6 +153,11 @@ impl Sequence {
         self.admitted_at.is_some()
     }
 
+    /// Whether its answer has begun.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.first_token_at.is_some()
+    }
+
     /// How far it is.
     pub(crate) fn progress(&self) -> ActiveRequest {
         let phase = match (self.admitted_at, self.first_token_at) {

@@ -146,6 +146,12 @@ impl Serving {
         }
     }
 
+    /// Whether a test holds the next step.
+    pub(crate) fn is_held(&self) -> bool {
+        let is_writing = self.sequences.values().any(Sequence::is_writing);
+        self.config.holds.is_held("step") || is_writing && self.config.holds.is_held("writing")
+    }
+
     /// Decide the next step and tell the sequences what that means for them.
     pub(crate) fn plan(&mut self, now: Instant, ledger: &mut Ledger) -> Step {
         self.scheduler.set_token_budget(self.budget.n_tokens());
