@@ -46,7 +46,8 @@ mod tests {
         assert_eq!(read(&path("five"), 5).unwrap(), b"12345");
         std::os::unix::fs::symlink(path("five"), path("link")).unwrap();
         assert_eq!(read_text(&path("link"), 5).unwrap(), "12345");
-        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RUSR).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status();
+        assert!(made.unwrap().success());
         std::os::unix::fs::symlink("/dev/zero", path("endless")).unwrap();
         let vast = std::fs::File::create(path("vast")).unwrap();
         vast.set_len(1 << 40).unwrap();

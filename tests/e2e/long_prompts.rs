@@ -8,6 +8,7 @@ use crate::harness::{GEMMA3, Response, SMOLLM2, Samovar, Setup};
 /// Bytes of a body as long as the server takes one.
 const LONG: usize = (16 << 20) - 1024;
 /// What long prompts may take beside the idle server.
+#[cfg(target_os = "linux")]
 const MEMORY: u64 = 256 << 20;
 
 /// Pseudo-random characters of an alphabet: a text in which nothing repeats.
@@ -64,7 +65,14 @@ fn a_chat_far_beyond_the_context_is_context_length_exceeded_whatever_it_says() {
     let server = Setup::new(SMOLLM2).ready();
     for text in texts(LONG / 2).iter().chain(&texts(300 << 10)).chain(&texts(5 << 20)) {
         let what = format!("{} bytes of {:?}", text.len(), text.chars().take(12).collect::<String>());
-        check_refused(&what, &server.post("/v1/chat/completions", &chat_of(text)), "messages");
+        let response = server.post("/v1/chat/completions", &chat_of(text));
+        // Spaces are many to a token: some hundred thousand of them fit.
+        if response.status == 200 && text.len() == 300 << 10 && text.trim().is_empty() {
+            let n_tokens = response.json()["usage"]["prompt_tokens"].as_u64().unwrap_or(u64::MAX);
+            assert!(n_tokens < 8_192, "{what}: {n_tokens}");
+            continue;
+        }
+        check_refused(&what, &response, "messages");
     }
     let text = "The moth went round the lamp. ".repeat(400);
     let messages = vec![json!({"role": "user", "content": text}); 1000];

@@ -191,9 +191,9 @@ pub(crate) fn with_percent_as_filter(source: &str) -> String {
         };
         let (tag, after) = tag.split_at(len);
         if closing == "#}" {
-            out.push_str(tag)
+            out.push_str(tag);
         } else {
-            rewrite_tag(tag, &mut out)
+            rewrite_tag(tag, &mut out);
         }
         rest = after;
         // What is raw is no expression.

@@ -5,6 +5,7 @@
 //! or a processor away. A keyword that cannot be held to is dropped, as an annotation would be, unless the client
 //! wants a strict schema: then it is refused where it stands. Texts that describe are dropped.
 
+mod alternatives;
 mod fault;
 mod numbers;
 mod patterns;
@@ -225,8 +226,13 @@ impl<'a> Reader<'a> {
             }
             "anyOf" | "oneOf" | "allOf" => {
                 let schemas = self.schemas(value, at, depth.beside())?;
-                if keyword == "oneOf" && self.one_of.is_none() {
-                    self.one_of = Some(at.pointer());
+                if keyword == "oneOf" {
+                    if alternatives::are_told_apart(value, &self.references) && !all.contains_key("anyOf") {
+                        // No value fits two of them.
+                        read.insert("anyOf".into(), schemas);
+                        return Ok(());
+                    }
+                    self.one_of.get_or_insert_with(|| at.pointer());
                 }
                 schemas
             }

@@ -37,15 +37,19 @@ impl Walk<'_> {
     fn document(&mut self, format: &OutputFormat, patience: usize) -> Option<Value> {
         let mut constraint = self.model.constraint(format).unwrap();
         let mut bytes = Vec::new();
-        for step in 0..4 * patience {
+        for step in 0..20 * patience {
             let mask = constraint.mask().unwrap();
             let ids: Vec<u32> = mask.allowed().collect();
             let ending = |id: &&u32| {
-                matches!(self.model.token_bytes(**id), b"\"" | b"}" | b"]" | b"" | b"0" | b"null" | b"1")
+                matches!(self.model.token_bytes(**id), b"\"" | b"}" | b"]")
                     || self.model.is_end_of_generation(**id)
             };
             let endings: Vec<u32> = ids.iter().filter(ending).copied().collect();
-            let from = if step > patience && !endings.is_empty() { &endings } else { &ids };
+            // Among single characters the one that a form waits for, such as an `@`, comes soon.
+            let is_short = |id: &&u32| self.model.token_bytes(**id).len() == 1;
+            let short: Vec<u32> = ids.iter().filter(is_short).copied().collect();
+            let wanted = [&endings, &short].into_iter().find(|ids| step > patience && !ids.is_empty());
+            let from = wanted.unwrap_or(&ids);
             let id = from[self.random(from.len())];
             constraint.commit(id).unwrap();
             if self.model.is_end_of_generation(id) {
@@ -74,12 +78,15 @@ fn schemas_of_ordinary_types_are_taken_and_what_is_sampled_validates() {
     for (name, schema) in &schemas {
         let validator = jsonschema::options().build(schema).unwrap();
         let format = OutputFormat::JsonSchema { schema: schema.clone(), strictness: Strictness::Lenient };
-        let documents: Vec<Value> = (0..6).filter_map(|_| walk.document(&format, 300)).collect();
+        let documents: Vec<Value> = (0..6).filter_map(|_| walk.document(&format, 150)).collect();
         assert!(!documents.is_empty(), "{name}: no document came to an end");
         for document in &documents {
-            // What is passed over in a lenient schema: look-ahead, and lists without equal items.
-            let is_ours =
-                |complaint: &String| !name.contains("password") && !complaint.contains("non-unique");
+            // What is passed over in a lenient schema: look-ahead, and lists without equal items. And of a number of
+            // more digits than a float has the validator sees another one.
+            let is_ours = |complaint: &String| {
+                let is_rounded = complaint.contains("e+") && complaint.contains("not a multiple");
+                !name.contains("password") && !complaint.contains("non-unique") && !is_rounded
+            };
             if let Some(complaint) = complaint(&validator, document).filter(is_ours) {
                 panic!("{name}: {complaint}");
             }

@@ -57,6 +57,8 @@ async fn a_broken_or_interrupted_one_is_counted_too() {
             }
         };
         steering.release(end);
+        // A model that gave nothing is asked whether it is sound.
+        steering.free_steps();
         let outcome = outcome(stream).await;
         assert!(
             matches!(outcome.end, Err(Refusal::Fault { .. } | Refusal::Interrupted { .. })),
@@ -67,7 +69,6 @@ async fn a_broken_or_interrupted_one_is_counted_too() {
         assert_eq!(stats.totals.generated_tokens, outcome.usage.n_generated as u64, "{end:?}");
         let n_failures = u64::from(matches!(end, StepOutcome::Error | StepOutcome::Panic));
         assert_eq!(stats.totals.worker_failures, n_failures, "{end:?}");
-        steering.free_steps();
         house.close().await;
     }
 }

@@ -155,7 +155,10 @@ fn what_is_no_file_or_cannot_be_opened_where_a_segment_would_be_is_passed_over()
         }
         match idx % 3 {
             0 => fs::create_dir(&path).unwrap(),
-            1 => rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap(),
+            1 => {
+                let made = std::process::Command::new("mkfifo").arg(&path).status();
+                assert!(made.unwrap().success());
+            }
             _ => std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
         }
     }

@@ -17,6 +17,8 @@ const UNCOUNTED: f64 = 1e17;
 const LARGEST_REAL: f64 = 1e15;
 /// Smaller ones have more digits than a grammar should write out.
 const SMALLEST_REAL: f64 = 1e-15;
+/// How far an exclusive bound is moved, for its size.
+const REAL_STEP: f64 = 1e-9;
 /// Each possible remainder is a state of the grammar.
 const MAX_DIVISOR: f64 = 10_000.0;
 const MAX_COMMON_MULTIPLE: u64 = 10_000;
@@ -90,6 +92,15 @@ pub(super) fn hold_to_representable_bounds(
         if n <= -largest {
             // No number that is written out is beyond it.
             schema.remove(name);
+            continue;
+        }
+        if !is_whole && name.starts_with("exclusive") {
+            // The library takes a bound with a zero more behind it for another number, so it is moved inwards.
+            let inclusive = if sign > 0.0 { "minimum" } else { "maximum" };
+            let other = schema.get(inclusive).and_then(Value::as_f64).map(|other| other * sign);
+            let moved = n + (n.abs() * REAL_STEP).max(REAL_STEP);
+            schema.remove(name);
+            schema.insert(inclusive.into(), (other.map_or(moved, |other| other.max(moved)) * sign).into());
             continue;
         }
         let rounded = if is_whole { whole_inwards(value, sign) } else { n };

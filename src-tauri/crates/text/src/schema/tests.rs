@@ -131,7 +131,7 @@ fn bounds_move_inwards_to_what_can_be_held_to() {
         strict(json!({"type": "integer", "minimum": 1e19})),
         "numbers beyond 1e+19 cannot be held to (at #/minimum)"
     );
-    assert_eq!(lenient(json!({"maximum": 3, "exclusiveMaximum": true})), r#"{"exclusiveMaximum":3}"#);
+    assert_eq!(lenient(json!({"maximum": 3, "exclusiveMaximum": true})), r#"{"maximum":2.999999997}"#);
 }
 
 #[test]
