@@ -8,9 +8,9 @@ use crate::harness::{Response, SMOLLM2, Samovar, Setup, model};
 
 const CHAT: &str = "/v1/chat/completions";
 
-/// A template with a branch for each way to go beyond every bound: the first message's content names the way.
+/// A template with a branch for each way to go beyond every bound: the last message's content names the way.
 const TEMPLATE: &str = r"{%- macro f(x) %}{{ f([x]) }}{% endmacro %}
-{%- set way = messages[0].content %}
+{%- set way = messages[-1].content %}
 {%- set ns = namespace(x=[1], y=[1], s='ab') %}
 {%- if way == 'self' %}{% set ns.x = ns %}{{ ns }}
 {%- elif way == 'self in a list' %}{% set ns.x = [ns] %}{{ ns.x | tojson }}
