@@ -275,7 +275,7 @@ def one_round(server: Server, accounts: Accounts) -> None:
                 return
             body = {"prompt": f"Item {i % 8}:", "max_tokens": 2, "temperature": 0, "stream": i % 4 == 0}
             if i % 4 == 1:
-                body["max_tokens"] = -1
+                body["temperature"] = -1
             method, path = ("GET", "/admin/status") if i % 4 == 2 else ("POST", "/v1/completions")
             connection = server.connect()
             try:
