@@ -190,7 +190,8 @@ pub(crate) fn with_percent_as_filter(source: &str) -> String {
             tag_len(tag, closing)
         };
         let (tag, after) = tag.split_at(len);
-        if closing == "#}" {
+        // A tag without an end is an error that the library words.
+        if closing == "#}" || !tag.ends_with(closing) || tag.len() < 4 {
             out.push_str(tag);
         } else {
             rewrite_tag(tag, &mut out);
@@ -431,6 +432,21 @@ mod tests {
             ("{{ -7 % 4 }} {{ 7 % -4 }} {{ 10 / 4 % 2 }} {{ {'a': n % 2}.a }}", "1 -1 0.5 1"),
         ] {
             assert_eq!(render(source), want, "{source}");
+        }
+    }
+
+    #[test]
+    fn tags_without_an_end_are_left_as_they_are() {
+        for source in [
+            "{% if 0 %\u{532}{",
+            "{{ 1 % \u{532}",
+            "{%",
+            "{{}",
+            "{% x %é",
+            "{{ 'a % ",
+            "{% if 1 %2e,e{% ma f(x) %   %2e,e 0 %\u{532}{",
+        ] {
+            assert_eq!(with_percent_as_filter(source), source);
         }
     }
 
