@@ -105,14 +105,19 @@ impl Writer {
             if let Some((lane, _)) = growing {
                 self.leave(lane);
             }
-            let mut books = self.shared.books();
-            let lost = books.lose_beyond(id, n_there);
+            self.lose_beyond(id, n_there);
             if found.is_none() {
-                books.segments.remove(&id);
+                self.shared.books().segments.remove(&id);
             }
-            if !lost.is_empty() {
-                books.events.push(StoreEvent::Lost(lost));
-            }
+        }
+    }
+
+    /// Of a segment only the first `n_bytes` are there: what was behind them is not saved, and that is said.
+    pub(crate) fn lose_beyond(&self, id: u64, n_bytes: u64) {
+        let mut books = self.shared.books();
+        let lost = books.lose_beyond(id, n_bytes);
+        if !lost.is_empty() {
+            books.events.push(StoreEvent::Lost(lost));
         }
     }
 

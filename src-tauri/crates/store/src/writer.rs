@@ -431,7 +431,12 @@ impl Writer {
         };
         let len = file.len()?;
         // One that somebody has cut has no end to seal.
-        let (end, seal) = if len < end { (len, Seal::Not) } else { (end, seal) };
+        let (end, seal) = if len < end {
+            self.lose_beyond(id, len);
+            (len, Seal::Not)
+        } else {
+            (end, seal)
+        };
         if len != end {
             file.truncate(end)?;
         }
