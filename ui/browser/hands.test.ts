@@ -118,6 +118,33 @@ it('an input method composes in peace: Enter and Escape are its own', async () =
   await stop();
 });
 
+it('a view that is opened or clicked has no ring around it, and one that Tab goes to has', async () => {
+  const { page } = window;
+  const { keyboard } = page;
+  const ring = () => page.locator('main').evaluate((main) => getComputedStyle(main).outlineStyle);
+  const hasFocus = () => page.locator('main').evaluate((main) => document.activeElement === main);
+  for (const [name, open] of [
+    ['Status', () => keyboard.press('Control+j')],
+    ['Chats', () => keyboard.press('Control+o')],
+    ['Status', () => window.choose('Status')],
+    ['Chats', () => window.choose('Chats')],
+  ] as const) {
+    await open();
+    await page.getByRole('main', { name }).waitFor();
+    await until(`the keys go to ${name}`, hasFocus);
+    await keyboard.press('PageDown');
+    expect(await ring(), name).toBe('none');
+    await keyboard.press('Shift+Tab');
+    expect(await hasFocus()).toBe(false);
+    await keyboard.press('Tab');
+    expect([await hasFocus(), await ring()], name).toEqual([true, 'solid']);
+  }
+  await keyboard.press('Escape');
+  await page.locator('main').click();
+  await keyboard.press('PageUp');
+  expect([await hasFocus(), await ring()]).toEqual([true, 'none']);
+});
+
 it('after every command the keys go somewhere', async () => {
   const { page } = window;
   const { keyboard } = page;

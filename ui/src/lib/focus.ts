@@ -1,4 +1,5 @@
-// The keyboard's place: what has the focus may vanish or be disabled, and then it must not fall out of the page.
+// The keyboard's place: what has the focus may vanish or be disabled, and then it must not fall out of the page; and
+// where the ring says what has it.
 
 /** Watch `root`; when what had the focus in it is gone, `next` gets it. Gives what ends that. */
 export function keepFocus(root: HTMLElement, next: () => HTMLElement | null | undefined): () => void {
@@ -34,6 +35,26 @@ export function keepFocus(root: HTMLElement, next: () => HTMLElement | null | un
     root.removeEventListener('focusin', remember);
     root.removeEventListener('focusout', forget);
     root.removeEventListener('click', take, true);
+  };
+}
+
+/**
+ * Keep the ring from what has the focus without having been gone to by Tab: around a whole view that was just opened, or
+ * clicked, it frames all that is seen and points at nothing. Gives what ends that.
+ */
+export function ringByTabOnly(root: HTMLElement, isView: (element: Element) => boolean): () => void {
+  let byTab = false;
+  const listen = (event: Event) => (byTab = event instanceof KeyboardEvent && event.key === 'Tab');
+  const mark = ({ target }: FocusEvent) => {
+    if (target instanceof Element && isView(target)) target.toggleAttribute('data-no-ring', !byTab);
+  };
+  window.addEventListener('keydown', listen, true);
+  window.addEventListener('pointerdown', listen, true);
+  root.addEventListener('focusin', mark);
+  return () => {
+    window.removeEventListener('keydown', listen, true);
+    window.removeEventListener('pointerdown', listen, true);
+    root.removeEventListener('focusin', mark);
   };
 }
 
