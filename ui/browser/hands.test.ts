@@ -211,6 +211,8 @@ it.each([
   [200, 300],
   [160, 240],
   [134, 200],
+  [160, 160],
+  [320, 160],
 ])('at %d × %d points, as much as 200 %% zoom leaves, everything is in reach', async (width, height) => {
   const { page } = window;
   await page.setViewportSize({ width, height });
@@ -228,6 +230,14 @@ it.each([
   await window.write('line\n'.repeat(12));
   await inReach('Send');
   await inReach('Menu');
+  const field = await page.getByLabel('Message').boundingBox();
+  expect(field && field.y + field.height <= height).toBe(true);
+  expect(field?.height, 'two lines and their margins').toBeGreaterThanOrEqual(2 * 21 + 14);
+  await page.keyboard.press('Control+f');
+  await inReach('Next');
+  await inReach('Close');
+  await window.button('Close').click();
+  await until('the keys are back', async () => (await focused()) === 'Message');
   await window.write(STORY);
   await window.button('Send').click();
   await window.button('Stop').waitFor();
@@ -248,6 +258,44 @@ it.each([
     width,
     width,
   ]);
+});
+
+it('the field follows its text also when the window gets narrower', async () => {
+  const { page } = window;
+  const lines = () => page.getByLabel('Message').evaluate((field) => (field as HTMLTextAreaElement).rows);
+  await window.write('A message that fits a line here.');
+  expect(await lines()).toBe(1);
+  await page.setViewportSize({ width: 200, height: 600 });
+  await until('it has more lines', async () => (await lines()) > 1);
+  await page.setViewportSize({ width: 400, height: 600 });
+  await until('it has one again', async () => (await lines()) === 1);
+});
+
+it('up and down go from chat to chat, and Enter opens one', async () => {
+  const { page } = window;
+  const { keyboard } = page;
+  for (const question of ['Say one.', 'Say two.', 'Say three.']) {
+    await keyboard.press('Control+k');
+    await window.send(question);
+    await window.answer(0).getByText('tok/s').waitFor();
+  }
+  await keyboard.press('Control+o');
+  await page.getByRole('main', { name: 'Chats' }).waitFor();
+  for (const [key, title] of [
+    ['ArrowDown', 'three'],
+    ['ArrowDown', 'two'],
+    ['ArrowDown', 'one'],
+    ['ArrowUp', 'two'],
+    ['ArrowUp', 'three'],
+    ['ArrowUp', 'three'],
+    ['ArrowDown', 'two'],
+  ]) {
+    await keyboard.press(key ?? '');
+    expect(await focused()).toContain(`Say ${title}.`);
+  }
+  await keyboard.press('Enter');
+  await page.locator('.question', { hasText: 'Say two.' }).waitFor();
+  expect(await focused()).toBe('Message');
 });
 
 it('what is dropped never takes the page away, and a file says that it cannot be attached', async () => {
@@ -308,8 +356,9 @@ it('a message goes next while an answer is written, and a longer one than the co
 
 it('a banner leaves the end of the chat in sight', async () => {
   const { page } = window;
-  await window.send(`${'A line of what was said.\n'.repeat(60)}Say hello.`);
-  await window.answer(0).getByText('tok/s').waitFor();
+  await window.send(`${'A line of what was said.\n'.repeat(60)}${STORY}`);
+  await window.answer(0).locator('.text').waitFor();
+  await stop();
   const fromEnd = () =>
     page
       .locator('main')
