@@ -62,7 +62,8 @@ def display(near: Path, screen: str):
     authority.touch(0o600)
     authority.write_bytes(entry)
     read, write = os.pipe()
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{screen}x24", "-nolisten", "tcp", "-auth", authority]
+    # Without its last client a server begins anew, and whoever is just connecting is cut off.
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{screen}x24", "-noreset", "-nolisten", "tcp", "-auth", authority]
     with open(near / "xvfb.log", "wb") as log:
         server = subprocess.Popen(command, pass_fds=[write], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
