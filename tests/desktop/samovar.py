@@ -111,7 +111,8 @@ class App(Holds):
     def wait_until_listening(self) -> int:
         def line():
             assert self.process.poll() is None, f"the app ended with {self.process.returncode}"
-            lines = (self.data / "stdout").read_text().splitlines()
+            said = self.data / "stdout"
+            lines = said.read_text().splitlines() if said.exists() else []
             return lines[-1] if lines else None
 
         said = eventually("it says where it listens", line)
@@ -142,6 +143,14 @@ class App(Holds):
 
     def wait_for_exit(self) -> int:
         return self.process.wait(HANG_GUARD)
+
+    def quit(self) -> None:
+        """End whatever still runs."""
+        for point in ("load_half", "step"):
+            if (self.folder / f"{point}.hold").exists():
+                self.release(point)
+        self.request("POST", "/admin/stop", {"timeout_s": 0})
+        self.wait_for_exit()
 
 
 class Answer:

@@ -129,9 +129,16 @@ def distance_to_the_corner(window: str) -> tuple[int, int]:
     """How far a window, with its frame, is from the right edge of where windows may be, and how far from the upper one."""
     left, top, width, _ = map(int, re.findall(r"\d+", run("xprop", "-root", "_NET_WORKAREA"))[:4])
     frame_left, frame_right, frame_top, _ = map(int, re.findall(r"\d+", run("xprop", "-id", window, "_NET_FRAME_EXTENTS")))
-    place = run("xwininfo", "-id", window)
-    x, y, inner = (int(re.search(rf"{what}: +(-?\d+)", place).group(1)) for what in ("Absolute upper-left X", "Absolute upper-left Y", "Width"))
+    x, y, inner = (measure(window, what) for what in ("Absolute upper-left X", "Absolute upper-left Y", "Width"))
     return left + width - (x + inner + frame_right), y - frame_top - top
+
+
+def width_of(window: str) -> int:
+    return measure(window, "Width")
+
+
+def measure(window: str, what: str) -> int:
+    return int(re.search(rf"{what}: +(-?\d+)", run("xwininfo", "-id", window)).group(1))
 
 
 def wait_for_no_window(pid: int) -> None:
@@ -143,9 +150,18 @@ def close(window: str) -> None:
     press(window, "alt+F4")
 
 
+def resize(window: str, width: int, height: int) -> None:
+    run("xdotool", "windowsize", window, str(width), str(height))
+
+
 def press(window: str, key: str) -> None:
     run("xdotool", "windowactivate", "--sync", window)
     run("xdotool", "key", "--clearmodifiers", key)
+
+
+def click(window: str, x: float, y: float) -> None:
+    """With the mouse, at a point of the window."""
+    run("xdotool", "mousemove", "--sync", "--window", window, str(round(x)), str(round(y)), "click", "1")
 
 
 def write(window: str, text: str) -> None:

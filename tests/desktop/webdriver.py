@@ -115,6 +115,9 @@ class DrivenApp(Page, App):
         wrapper = self.data / "start.sh"
         wrapper.write_text(WRAPPER)
         wrapper.chmod(0o700)
+        # What an earlier start in the same folder has said is not this one's.
+        for said in ("pid", "exit", "stdout", "stderr"):
+            (self.data / said).unlink(missing_ok=True)
         self.process = self.drive(self.environment)
         return self
 
@@ -144,14 +147,6 @@ class DrivenApp(Page, App):
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         os.kill(self.pid, number)
-
-    def quit(self) -> None:
-        """End whatever still runs."""
-        for point in ("load_half", "step"):
-            if (self.folder / f"{point}.hold").exists():
-                self.release(point)
-        self.request("POST", "/admin/stop", {"timeout_s": 0})
-        self.wait_for_exit()
 
 
 class Browser(Page):
