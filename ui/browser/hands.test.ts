@@ -236,6 +236,7 @@ it.each([
   await page.keyboard.press('Control+f');
   await inReach('Next');
   await inReach('Close');
+  expect(await page.locator('.window').evaluate((window) => window.scrollHeight)).toBe(height);
   await window.button('Close').click();
   await until('the keys are back', async () => (await focused()) === 'Message');
   await window.write(STORY);
@@ -254,6 +255,15 @@ it.each([
   await inReach('Keep Running');
   await window.button('Keep Running').click();
   await window.button('Stop').click();
+  for (const [key, said] of [
+    ['Control+j', 'Up for'],
+    ['Control+o', STORY],
+  ] as const) {
+    await page.keyboard.press(key);
+    await page.getByRole('main').getByText(said).first().waitFor();
+    expect(await page.locator('main').evaluate((main) => main.scrollWidth), said).toBe(width);
+  }
+  await page.keyboard.press('Escape');
   expect(await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth])).toEqual([
     width,
     width,
