@@ -177,6 +177,8 @@ it('draining: a running answer goes on, and the banner has both ways out', async
   await look('quit-question');
   await window.button('Quit').click();
   await window.page.getByText(/Finishing 1 request · .* left/).waitFor();
+  const banner = window.page.getByRole('region', { name: 'Quitting' });
+  expect(await banner.evaluate((banner) => banner.scrollHeight - banner.clientHeight)).toBe(0);
   await look('draining');
   await window.button('Cancel Quit').click();
   await window.state('Answering');
