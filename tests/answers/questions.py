@@ -66,16 +66,25 @@ LIST = {
     "additionalProperties": False,
 }
 
+
+
+def ends(text: str) -> Question:
+    return Question(text, text, "it ends by itself", lambda answer: True, 256)
+
+
 # Lists whose end no schema sets. The first says what belongs in it; where a model has to think of more, a small one
 # now and then goes on for ever, with or without a schema, and only `max_tokens` ends that.
 LISTS = [
-    Question(text, text, "it ends by itself", lambda answer: True, 256)
-    for text in (
-        "Ann buys milk, eggs and bread. Extract what she buys as a JSON list.",
-        "The bag holds a pen, a book and a key. Extract the items as JSON.",
-        "List three fruits as JSON.",
-        "List the days of the week as JSON.",
-    )
+    ends("Ann buys milk, eggs and bread. Extract what she buys as a JSON list."),
+    ends("The bag holds a pen, a book and a key. Extract the items as JSON."),
+    ends("List three fruits as JSON."),
+    ends("List the days of the week as JSON."),
+]
+
+# Asked beside llama.cpp only.
+MORE_LISTS = [
+    ends("Name the colors of the rainbow as a JSON list."),
+    ends("List the ingredients of a pancake as JSON."),
 ]
 
 # Ten people to be read out of a sentence.

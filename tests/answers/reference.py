@@ -26,7 +26,7 @@ class Reference:
         params.fit_params = False
         self.server = xllamacpp.Server(params)
 
-    def answer(self, text: str, seed: int, max_tokens: int, sampling: dict) -> str:
+    def choice(self, text: str, seed: int, max_tokens: int, sampling: dict, schema: dict | None = None) -> dict:
         body = {
             "messages": [{"role": "user", "content": text}],
             "seed": seed,
@@ -36,9 +36,23 @@ class Reference:
             "repeat_penalty": 1.0,
             **sampling,
         }
-        answer = self.server.handle_chat_completions(body)
-        return answer["choices"][0]["message"]["content"] or ""
+        if schema is not None:
+            named = {"name": "answer", "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        return self.server.handle_chat_completions(body)["choices"][0]
+
+    def choices(
+        self, text: str, seeds: int, max_tokens: int, sampling: dict, schema: dict | None = None
+    ) -> list[dict]:
+        with ThreadPoolExecutor(N_SLOTS) as threads:
+            ask = lambda seed: self.choice(text, seed, max_tokens, sampling, schema)
+            return list(threads.map(ask, range(seeds)))
 
     def answers(self, text: str, seeds: int, max_tokens: int, sampling: dict) -> list[str]:
-        with ThreadPoolExecutor(N_SLOTS) as threads:
-            return list(threads.map(lambda seed: self.answer(text, seed, max_tokens, sampling), range(seeds)))
+        choices = self.choices(text, seeds, max_tokens, sampling)
+        return [choice["message"]["content"] or "" for choice in choices]
+
+    def n_ended(self, text: str, seeds: int, max_tokens: int, sampling: dict, schema: dict) -> int:
+        """How many answers under a schema end by themselves."""
+        choices = self.choices(text, seeds, max_tokens, sampling, schema)
+        return sum(choice["finish_reason"] == "stop" for choice in choices)
