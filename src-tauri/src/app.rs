@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{BatchEngine, EngineConfig, EngineHandle, FailureCause, HoldPoints, ModelLoader, State};
+use engine::{BatchEngine, EngineConfig, EngineHandle, HoldPoints, ModelLoader, ModelName, State};
 use server::{ApiKey, BindError, Bound, RenderWorkers, Server, ServerConfig};
 use tokio::task::JoinHandle;
 
@@ -14,7 +14,7 @@ use crate::kv_store::{self, WhenLocked};
 #[cfg(feature = "desktop")]
 use crate::late_loader::LateLoader;
 use crate::settings::Settings;
-use crate::{allocator, api_key, model_file, render_chats};
+use crate::{allocator, api_key, memory, model_file, render_chats};
 
 /// Tokens of a step beyond one request's chunk: room for the decodes that go with it, and for short prompts.
 const STEP_TOKENS_BESIDE_A_CHUNK: usize = 256;
@@ -35,6 +35,7 @@ pub(crate) struct Prepared {
 
 /// Where models come from, what they may be called, and what renders their chats.
 struct Models {
+    default: ModelName,
     loader: Arc<dyn ModelLoader>,
     aliases: Vec<String>,
     render_workers: Arc<RenderWorkers>,
@@ -87,12 +88,14 @@ impl Prepared {
         key: Option<String>,
         when_locked: WhenLocked,
     ) -> Result<Prepared, String> {
-        let path = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
+        let path = model_file::find(settings.model.as_deref(), &settings.folders.models);
+        let path = path.map_err(|failure| failure.text)?;
+        let default = model_file::name_of(&path).into();
         let workers = Arc::new(render_workers());
         let loader = GgufLoader::new(settings, path, Arc::clone(&workers))?;
         let aliases = loader.aliases();
         let port = settings.address.port();
-        let models = Models { loader: Arc::new(loader), aliases, render_workers: workers };
+        let models = Models { default, loader: Arc::new(loader), aliases, render_workers: workers };
         let prepared = Prepared::bind(settings, port, key, models, when_locked).await;
         prepared.map_err(|error| error.to_string())
     }
@@ -111,7 +114,10 @@ impl Prepared {
         let aliases = found.iter().map(|path| model_file::alias_of(path)).collect();
         let workers = Arc::new(render_workers());
         let loader = LateLoader { settings: Arc::clone(settings), render_workers: Arc::clone(&workers) };
-        let models = Models { loader: Arc::new(loader), aliases, render_workers: workers };
+        let named = found.as_ref().ok().map(|path| model_file::name_of(path));
+        let default = named.or_else(|| settings.model.clone()).unwrap_or_else(|| "default".to_owned());
+        let models =
+            Models { default: default.into(), loader: Arc::new(loader), aliases, render_workers: workers };
         let prepared = Prepared::bind(settings, port, key, models, WhenLocked::Refuse).await?;
         Ok(Prepared { model_name: found.ok().map(|path| model_file::name_of(&path)), ..prepared })
     }
@@ -142,6 +148,9 @@ impl Prepared {
         let bound = Server::bind(config).await?;
         let store = kv_store::open(settings, when_locked).map_err(CannotStart::Other)?;
         let engine = EngineConfig {
+            default_model: models.default,
+            memory_limit: memory::memory_limit(),
+            leave_timeout: settings.drain_timeout,
             max_requests: settings.max_requests,
             queue_timeout: settings.queue_timeout,
             step_token_budget: settings.prefill_chunk + STEP_TOKENS_BESIDE_A_CHUNK,
@@ -182,9 +191,7 @@ impl App {
         let mut state = self.handle().watch_state();
         let ended = state.wait_for(|state| !matches!(state, State::Unloaded | State::Loading)).await;
         match ended.as_deref() {
-            Ok(State::Failed { cause: FailureCause::Load(line) | FailureCause::Worker(line) }) => {
-                Err(line.clone())
-            }
+            Ok(State::Failed(failure)) => Err(failure.text.clone()),
             _ => Ok(()),
         }
     }

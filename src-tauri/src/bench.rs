@@ -44,7 +44,8 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
         };
     }
     let measured = async {
-        let path = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
+        let path = model_file::find(settings.model.as_deref(), &settings.folders.models)
+            .map_err(|failure| failure.text)?;
         let loader: Arc<dyn ModelLoader> = Arc::new(GgufLoader::new(&settings, path, trusting())?);
         let mut report = measure(&loader, usize::from(arguments.rounds)).await?;
         for path in &arguments.capacity {

@@ -7,16 +7,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use engine::{LoadProgress, Loaded, ModelCard, ModelLoader};
+use engine::{
+    Failure, FailureKind, LoadDesk, LoadProgress, Loaded, ModelCard, ModelLoader, ModelName, Needs, PoolWish,
+    WorkerRunner,
+};
 use kernels::isa::Isa;
 use model::{Gguf, Gpu, GpuOptions, LoadError, LoadOptions, ModelSpec, PoolSize, Precision};
 use scheduler::footprint::Footprint;
 use scheduler::{KvDtype, KvLayout, ModelRunner};
 use server::RenderWorkers;
-use text::TextModel;
+use text::{TextError, TextModel};
 
 use crate::device::{self, Choice};
-use crate::memory::{PoolNeeds, auto_pool_bytes, available_bytes};
+use crate::memory::RESERVE_BYTES;
 use crate::model_digest::{self, DigestList};
 use crate::model_file::{alias_of, name_of};
 use crate::recommended_sampling::recommended_sampling;
@@ -84,21 +87,18 @@ impl GgufLoader {
         vec![alias_of(&self.path)]
     }
 
-    /// Bytes of the KV pool: as set, or by the machine's free memory and what this model can use.
-    fn pool_bytes(&self, gguf: &Gguf, layout: &KvLayout, max_context: usize, gpu: Option<&Gpu>) -> u64 {
-        match self.kv_pool {
-            Amount::Fixed(bytes) => bytes,
-            Amount::Auto => {
-                let n_blocks = Footprint::new(layout).alone(max_context);
-                let needs = PoolNeeds {
-                    sequence_bytes: n_blocks as u64 * layout.block_bytes as u64,
-                    max_batch: self.max_batch as u64,
-                    weights_bytes: gguf.file_bytes(),
-                };
-                let on_gpu = gpu.map(Gpu::memory_bytes);
-                let available = [available_bytes(), on_gpu].into_iter().flatten().min();
-                auto_pool_bytes(available, needs)
-            }
+    /// What the model needs of memory: a pool as set, or one for as many contexts of full length as run at a time.
+    fn needs(&self, gguf: &Gguf, layout: &KvLayout, max_context: usize, gpu: Option<&Gpu>) -> Needs {
+        let footprint = Footprint::new(layout);
+        let sequence_bytes = footprint.alone(max_context) as u64 * layout.block_bytes as u64;
+        Needs {
+            weights_bytes: gguf.file_bytes(),
+            least_pool_bytes: footprint.n_groups() as u64 * layout.block_bytes as u64,
+            pool: match self.kv_pool {
+                Amount::Fixed(bytes) => PoolWish::Fixed(bytes),
+                Amount::Auto => PoolWish::AtMost(sequence_bytes.saturating_mul(self.max_batch as u64)),
+            },
+            device_bytes: gpu.map(|gpu| gpu.memory_bytes().saturating_sub(RESERVE_BYTES)),
         }
     }
 
@@ -163,7 +163,14 @@ impl GgufLoader {
         if let Some(gpu) = gpu {
             let options = GpuOptions { block_tokens, kv_dtype, pool };
             match gpu.load(gguf, &options, progress) {
-                Ok(runner) => return Ok((runner, Gpu::NUMERICS)),
+                Ok(runner) => {
+                    // The engine thread has other models to step while the GPU computes.
+                    let setup = |error: std::io::Error| LoadError::Setup {
+                        path: self.path.clone(),
+                        cause: format!("no thread for the GPU: {error}"),
+                    };
+                    return Ok((Box::new(WorkerRunner::new(runner).map_err(setup)?), Gpu::NUMERICS));
+                }
                 // What the GPU cannot set up, the CPU may.
                 Err(LoadError::Setup { cause, .. }) if self.device == Device::Auto => {
                     tracing::warn!("the CPU computes: the GPU cannot: {cause}");
@@ -178,38 +185,59 @@ impl GgufLoader {
     }
 }
 
+/// What kind of failure an error of the file is.
+fn failure(error: &LoadError) -> Failure {
+    let kind = match error {
+        LoadError::Unreadable { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound => {
+            FailureKind::NoSuchFile
+        }
+        LoadError::Unreadable { .. } => FailureKind::Unreadable,
+        LoadError::Malformed { .. } => FailureKind::Damaged,
+        LoadError::Unsupported { .. } => FailureKind::Unsupported,
+        LoadError::Setup { .. } | LoadError::Cancelled { .. } => FailureKind::NoRoom,
+    };
+    Failure::new(kind, error.to_string())
+}
+
 impl ModelLoader for GgufLoader {
-    fn load(
-        &self,
-        restorable_bytes: u64,
-        progress: &dyn Fn(LoadProgress) -> ControlFlow<()>,
-    ) -> Result<Loaded, String> {
-        let in_file =
-            |cause: &dyn Display| format!("model {} cannot be set up: {cause}", self.path.display());
+    fn load(&self, _model: &ModelName, desk: &dyn LoadDesk) -> Result<Loaded, Failure> {
+        let in_file = |kind, cause: &dyn Display| {
+            let text = format!("model {} cannot be set up: {cause}", self.path.display());
+            Failure::new(kind, text)
+        };
+        let in_text = |error: TextError| {
+            let kind = match error {
+                TextError::Vocabulary(_) => FailureKind::Damaged,
+                _ => FailureKind::Unsupported,
+            };
+            in_file(kind, &error)
+        };
         let seen = std::fs::metadata(&self.path).ok();
-        let gguf = Gguf::open(&self.path).map_err(|error| error.to_string())?;
-        let spec = ModelSpec::of(&gguf).map_err(|error| error.to_string())?.cache_spec();
+        let gguf = Gguf::open(&self.path).map_err(|error| failure(&error))?;
+        let spec = ModelSpec::of(&gguf).map_err(|error| failure(&error))?.cache_spec();
         // Vocabulary and pool are looked at before the weights are read: what is wrong is said at once.
-        let metadata = text_metadata(gguf.metadata()).map_err(|error| in_file(&error))?;
-        let text = TextModel::new(metadata).map_err(|error| in_file(&error))?;
+        let metadata =
+            text_metadata(gguf.metadata()).map_err(|error| in_file(FailureKind::Unsupported, &error))?;
+        let text = TextModel::new(metadata).map_err(in_text)?;
         let template_fault = self.render_workers.template_fault(&text);
         if let Some(fault) = &template_fault {
             tracing::info!(model = name_of(&self.path), fault, "its chat template fails");
         }
-        let layout =
-            KvLayout::new(&spec, self.block_tokens, self.kv_dtype).map_err(|error| in_file(&error))?;
-        let gpu = self.gpu().map_err(|error| in_file(&error))?;
-        let pool_bytes = self.pool_bytes(&gguf, &layout, spec.max_context, gpu.as_ref());
-        let footprint = Footprint::new(&layout);
-        let least_bytes = footprint.n_groups() as u64 * layout.block_bytes as u64;
+        let layout = KvLayout::new(&spec, self.block_tokens, self.kv_dtype)
+            .map_err(|error| in_file(FailureKind::Unsupported, &error))?;
+        let gpu = self.gpu().map_err(|error| in_file(FailureKind::Unsupported, &error))?;
+        let needs = self.needs(&gguf, &layout, spec.max_context, gpu.as_ref());
+        let pool_bytes = desk.pool_bytes(&needs)?;
+        let least_bytes = needs.least_pool_bytes;
         if pool_bytes < least_bytes {
-            return Err(in_file(&format!(
+            let cause = format!(
                 "a KV pool of {pool_bytes} bytes holds no context, at least {least_bytes} are needed (--kv-pool)"
-            )));
+            );
+            return Err(in_file(FailureKind::NoRoom, &cause));
         }
-        let ready_bytes = restorable_bytes.min(MAX_READY_BYTES);
+        let ready_bytes = desk.restorable_bytes().min(MAX_READY_BYTES);
         let mut report = |done: model::LoadProgress| {
-            progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total })
+            desk.progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total })
         };
         // A digest reads the file once more; beside the packing of the weights that costs little time of its own.
         let (runner, digest) = std::thread::scope(|scope| {
@@ -217,15 +245,16 @@ impl ModelLoader for GgufLoader {
             let pool = PoolSize::Bytes(pool_bytes);
             (self.load_on(gpu, &gguf, pool, ready_bytes, &mut report), digest.join())
         });
-        let (runner, computes) = runner.map_err(|error| error.to_string())?;
-        let digest = digest.map_err(|_| in_file(&"its digest could not be computed"))?;
-        let digest = digest.map_err(|error| error.to_string())?;
+        let (runner, computes) = runner.map_err(|error| failure(&error))?;
+        let digest = digest
+            .map_err(|_| in_file(FailureKind::Damaged, &"its digest could not be computed"))?
+            .map_err(|error| failure(&error))?;
         let card = ModelCard {
             name: name_of(&self.path),
             text: Arc::new(text),
             template_fault,
             trained_context: spec.max_context,
-            effective_context: footprint.longest_alone(runner.n_blocks(), spec.max_context),
+            effective_context: Footprint::new(&layout).longest_alone(runner.n_blocks(), spec.max_context),
             fingerprint: self.fingerprint(&digest, computes),
             file_bytes: gguf.file_bytes(),
             sampling: recommended_sampling(gguf.metadata()),

@@ -1,10 +1,9 @@
 //! Finds the model when it is loaded, not before: the desktop app starts without one, and a retry finds the file
 //! that has been put there meanwhile.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use engine::{LoadProgress, Loaded, ModelLoader};
+use engine::{Failure, FailureKind, LoadDesk, Loaded, ModelLoader, ModelName};
 use server::RenderWorkers;
 
 use crate::gguf_loader::GgufLoader;
@@ -18,13 +17,9 @@ pub(crate) struct LateLoader {
 }
 
 impl ModelLoader for LateLoader {
-    fn load(
-        &self,
-        restorable_bytes: u64,
-        progress: &dyn Fn(LoadProgress) -> ControlFlow<()>,
-    ) -> Result<Loaded, String> {
+    fn load(&self, model: &ModelName, desk: &dyn LoadDesk) -> Result<Loaded, Failure> {
         let path = model_file::find(self.settings.model.as_deref(), &self.settings.folders.models)?;
-        GgufLoader::new(&self.settings, path, Arc::clone(&self.render_workers))?
-            .load(restorable_bytes, progress)
+        let loader = GgufLoader::new(&self.settings, path, Arc::clone(&self.render_workers));
+        loader.map_err(|text| Failure::new(FailureKind::Unsupported, text))?.load(model, desk)
     }
 }

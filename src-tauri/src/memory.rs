@@ -1,34 +1,15 @@
-//! How much memory this machine can give right now, and how much of it the KV pool takes when nobody says.
+//! How much memory this machine can give, and how much this process has.
 
-/// Memory left to the system and to everything else, whatever the pool takes.
-const RESERVE_BYTES: u64 = 1 << 30;
+use std::sync::Arc;
 
-/// The pool's size when the machine does not say how much is free.
-const UNKNOWN_BYTES: u64 = 1 << 30;
+use engine::MemoryLimit;
 
-/// What the pool is sized by.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PoolNeeds {
-    /// KV bytes of one sequence as long as the model's context.
-    pub(crate) sequence_bytes: u64,
-    /// Sequences that run at the same time.
-    pub(crate) max_batch: u64,
-    /// Bytes that the weights will take.
-    pub(crate) weights_bytes: u64,
-}
+/// Memory left to the system and to everything else, whatever models take.
+pub(crate) const RESERVE_BYTES: u64 = 1 << 30;
 
-/// Bytes for the pool: half of what is free beyond the weights and a reserve, so that it can never push the machine
-/// into swapping, and never more than `max_batch` sequences of full length could fill. Blocks that nobody fills are
-/// never touched, so they cost no memory.
-///
-/// On a small machine this may be too little for a single block; loading says so then, with both numbers.
-pub(crate) fn auto_pool_bytes(available: Option<u64>, needs: PoolNeeds) -> u64 {
-    let useful = needs.sequence_bytes.saturating_mul(needs.max_batch);
-    let affordable = match available {
-        Some(bytes) => bytes.saturating_sub(needs.weights_bytes).saturating_sub(RESERVE_BYTES) / 2,
-        None => UNKNOWN_BYTES,
-    };
-    useful.min(affordable)
+/// What models may take in all: what this process has and what it can still have, beyond a reserve.
+pub(crate) fn memory_limit() -> MemoryLimit {
+    Arc::new(|| Some((available_bytes()? + resident_bytes()).saturating_sub(RESERVE_BYTES)))
 }
 
 /// Memory that this process has now; 0 when the system does not say.
@@ -97,21 +78,6 @@ pub(crate) fn available_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const NEEDS: PoolNeeds = PoolNeeds { sequence_bytes: 1 << 20, max_batch: 4, weights_bytes: 1 << 30 };
-
-    #[test]
-    fn a_big_machine_gets_no_more_than_it_can_use() {
-        assert_eq!(auto_pool_bytes(Some(64 << 30), NEEDS), 4 << 20);
-    }
-
-    #[test]
-    fn half_of_what_is_free_beyond_weights_and_reserve_is_taken() {
-        let needs = PoolNeeds { max_batch: 1 << 20, ..NEEDS };
-        assert_eq!(auto_pool_bytes(Some(4 << 30), needs), 1 << 30);
-        assert_eq!(auto_pool_bytes(Some(1 << 30), needs), 0);
-        assert_eq!(auto_pool_bytes(None, needs), UNKNOWN_BYTES);
-    }
 
     #[test]
     fn linux_and_macos_say_what_is_available() {

@@ -3,18 +3,21 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use engine::{Failure, FailureKind};
+
 /// The file that `wanted` means: a path, or a name (with or without `.gguf`) in the folder `models`; without it the
 /// first file there in the order of names.
 ///
 /// # Errors
-/// One line that says where was looked and what to do.
-pub(crate) fn find(wanted: Option<&str>, models: &Path) -> Result<PathBuf, String> {
+/// The kind, and one line that says where was looked and what to do.
+pub(crate) fn find(wanted: Option<&str>, models: &Path) -> Result<PathBuf, Failure> {
     let Some(wanted) = wanted else {
         return names_in(models).into_iter().next().map(|name| models.join(name)).ok_or_else(|| {
-            format!(
+            let text = format!(
                 "no model: there is no GGUF file in {}; run `make models` or say --model PATH",
                 models.display()
-            )
+            );
+            Failure::new(FailureKind::NoModel, text)
         });
     };
     let as_path = Path::new(wanted);
@@ -29,30 +32,39 @@ pub(crate) fn find(wanted: Option<&str>, models: &Path) -> Result<PathBuf, Strin
         return Ok(path.clone());
     }
     let places = std::iter::once(as_path).chain(named.iter().map(PathBuf::as_path));
-    if let Some((path, what)) = places.filter_map(|path| Some((path, what_else(path)?))).next() {
-        return Err(format!("model {}: {what}; a GGUF file is wanted", path.display()));
+    if let Some((path, (kind, what))) = places.filter_map(|path| Some((path, what_else(path)?))).next() {
+        let text = format!("model {}: {what}; a GGUF file is wanted", path.display());
+        return Err(Failure::new(kind, text));
     }
+    let no_such_file = |text: String| Err(Failure::new(FailureKind::NoSuchFile, text));
     if !is_name {
-        return Err(format!("model {wanted}: there is no such file"));
+        return no_such_file(format!("model {wanted}: there is no such file"));
     }
     let there = names_in(models);
     let there = if there.is_empty() { "no model".to_owned() } else { there.join(", ") };
-    Err(format!("model {wanted}: no such file, and the models folder {} has {there}", models.display()))
+    no_such_file(format!(
+        "model {wanted}: no such file, and the models folder {} has {there}",
+        models.display()
+    ))
 }
 
 /// What is there that is no file; none when nothing is.
-fn what_else(path: &Path) -> Option<String> {
-    match std::fs::metadata(path) {
-        Ok(there) if there.is_file() => None,
-        Ok(there) if there.is_dir() => Some("it is a folder".to_owned()),
-        Ok(_) => Some("it is not a regular file but a device, a pipe or a socket".to_owned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            path.is_symlink().then(|| "it is a link to what is not there".to_owned())
+fn what_else(path: &Path) -> Option<(FailureKind, String)> {
+    let (kind, what) = match std::fs::metadata(path) {
+        Ok(there) if there.is_file() => return None,
+        Ok(there) if there.is_dir() => (FailureKind::Unsupported, "it is a folder".to_owned()),
+        Ok(_) => {
+            let what = "it is not a regular file but a device, a pipe or a socket";
+            (FailureKind::Unsupported, what.to_owned())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound && path.is_symlink() => {
+            (FailureKind::NoSuchFile, "it is a link to what is not there".to_owned())
         }
         // A folder on the way that is a file, for one.
-        Err(error) if error.kind() == ErrorKind::NotADirectory => None,
-        Err(error) => Some(format!("it cannot be looked at ({error})")),
-    }
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return None,
+        Err(error) => (FailureKind::Unreadable, format!("it cannot be looked at ({error})")),
+    };
+    Some((kind, what))
 }
 
 /// What a model is called in the API: its file's name without the ending.
@@ -89,7 +101,7 @@ mod tests {
         }
         let got = match find(wanted, folder.path()) {
             Ok(path) => path.display().to_string(),
-            Err(line) => format!("error: {line}"),
+            Err(failure) => format!("error: {}", failure.text),
         };
         assert_eq!(got.replace(&folder.path().display().to_string(), "*"), want);
     }
@@ -130,7 +142,7 @@ mod tests {
         std::os::unix::fs::symlink(at("nowhere"), at("b.gguf")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(at("c.gguf")).unwrap();
         std::fs::write(at("file"), b"").unwrap();
-        let line = |wanted: &str| find(Some(wanted), folder.path()).unwrap_err();
+        let line = |wanted: &str| find(Some(wanted), folder.path()).unwrap_err().text;
         let special = "it is not a regular file but a device, a pipe or a socket; a GGUF file is wanted";
         for (wanted, path, what) in [
             ("/dev/null", "/dev/null", special),
@@ -145,7 +157,7 @@ mod tests {
         }
         assert_eq!(line(&at("file/x")), format!("model {}: there is no such file", at("file/x")));
         // None of them is taken for the only model there.
-        assert!(find(None, folder.path()).unwrap_err().starts_with("no model"));
+        assert!(find(None, folder.path()).unwrap_err().text.starts_with("no model"));
         // An empty file is a file; what is wrong with it is said when it is read.
         assert!(find(Some("file"), folder.path()).is_ok());
     }

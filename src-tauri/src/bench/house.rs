@@ -64,7 +64,7 @@ impl House {
         loop {
             match state.borrow_and_update().clone() {
                 State::Ready => break,
-                State::Failed { cause } => return Err(cause.to_string()),
+                State::Failed(failure) => return Err(failure.to_string()),
                 _ => {}
             }
             state.changed().await.map_err(|_| "the engine ended while loading".to_owned())?;
@@ -98,6 +98,7 @@ impl House {
             Sampling { temperature: 0.8, top_p: 0.95, seed: Some(seed as u64), ..Sampling::default() };
         let request = Request {
             id: RequestId(format!("bench-{seed}").into()),
+            model: self.handle.default_model().clone(),
             prompt,
             notes: Default::default(),
             max_tokens: Some(n_tokens),

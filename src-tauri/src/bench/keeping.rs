@@ -66,7 +66,8 @@ struct Plan<'a> {
 pub(super) async fn measure(arguments: BenchStoreArguments) -> Result<Report, String> {
     let given = arguments.settings.0.clone();
     let settings = Settings::load(arguments.settings.0).map_err(|error| error.to_string())?;
-    let model = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
+    let model = model_file::find(settings.model.as_deref(), &settings.folders.models)
+        .map_err(|failure| failure.text)?;
     let text =
         std::fs::read(&arguments.text).map_err(|error| format!("{}: {error}", arguments.text.display()))?;
     let tokens = text_of(&model)?.encode_raw(&String::from_utf8_lossy(&text));

@@ -1,10 +1,9 @@
 //! What storing keys and values in fewer bits costs, in perplexity on a text, and saves, in bytes a token.
 
 use std::fmt;
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use engine::{Loaded, ModelLoader};
+use engine::{LoadAlone, Loaded, ModelLoader};
 use kernels::isa::Isa;
 use kernels::ops::log_sum_exp;
 use kernels::threads::Threads;
@@ -14,6 +13,7 @@ use scheduler::{
 };
 
 use crate::gguf_loader::GgufLoader;
+use crate::memory::memory_limit;
 use crate::model_file;
 use crate::settings::Settings;
 
@@ -59,14 +59,17 @@ impl Likelihood {
 pub(super) fn measure(mut settings: Settings, path: &Path) -> Result<KvQuality, String> {
     let in_file = |cause: &dyn fmt::Display| format!("{}: {cause}", path.display());
     let text = std::fs::read_to_string(path).map_err(|cause| in_file(&cause))?;
-    let model = model_file::find(settings.model.as_deref(), &settings.folders.models)?;
+    let model = model_file::find(settings.model.as_deref(), &settings.folders.models)
+        .map_err(|failure| failure.text)?;
     // With activations in 8 bits, the least change of a key makes other roundings further on: noise of 0.1 %.
     settings.precision = Precision::Full;
     let mut quality = KvQuality { model: model.display().to_string(), rows: Vec::new() };
     for dtype in [KvDtype::F16, KvDtype::Q8, KvDtype::Q4] {
         settings.kv_dtype = dtype;
         let loader = GgufLoader::new(&settings, model.clone(), super::trusting())?;
-        let Loaded { mut runner, card } = loader.load(0, &|_| ControlFlow::Continue(()))?;
+        let Loaded { mut runner, card } = loader
+            .load(&"model".into(), &LoadAlone::new(memory_limit()))
+            .map_err(|failure| failure.to_string())?;
         let piece_tokens = PIECE_TOKENS.min(card.effective_context);
         let mut likelihood = Likelihood::default();
         for piece in card.text.encode_plain(&text).chunks(piece_tokens - 1).take(MAX_PIECES) {

@@ -1,10 +1,9 @@
 //! A runner that notes how long each step's forward pass took.
 
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use engine::{LoadProgress, Loaded, ModelLoader};
+use engine::{Failure, LoadDesk, Loaded, ModelLoader, ModelName};
 use scheduler::{
     BlockId, BlockPart, KvLayout, LentBlock, Logits, ModelCacheSpec, ModelRunner, RunError, Step,
 };
@@ -42,12 +41,8 @@ pub(super) struct TimedLoader {
 }
 
 impl ModelLoader for TimedLoader {
-    fn load(
-        &self,
-        restorable_bytes: u64,
-        progress: &dyn Fn(LoadProgress) -> ControlFlow<()>,
-    ) -> Result<Loaded, String> {
-        let Loaded { runner, card } = self.inner.load(restorable_bytes, progress)?;
+    fn load(&self, model: &ModelName, desk: &dyn LoadDesk) -> Result<Loaded, Failure> {
+        let Loaded { runner, card } = self.inner.load(model, desk)?;
         Ok(Loaded { runner: Box::new(TimedRunner { inner: runner, passes: self.passes.clone() }), card })
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn is_busy(state: &State, stats: &Stats) -> bool {
     match state {
         State::Ready => stats.n_running + stats.n_waiting > 0,
         State::Draining { .. } => true,
-        State::Unloaded | State::Loading | State::Parked | State::Failed { .. } | State::Stopped => false,
+        State::Unloaded | State::Loading | State::Parked | State::Failed(_) | State::Stopped => false,
     }
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn decide(asker: Asker, state: &State, stats: &Stats, drain_timeout: 
 mod tests {
     use std::time::Instant;
 
-    use engine::FailureCause;
+    use engine::{Failure, FailureKind};
 
     use super::*;
 
@@ -61,7 +61,7 @@ mod tests {
         let running = Stats { n_running: 1, ..Stats::default() };
         let waiting = Stats { n_waiting: 2, ..Stats::default() };
         let draining = |then| State::Draining { then, deadline: Instant::now() };
-        let failed = State::Failed { cause: FailureCause::Load("gone".to_owned()) };
+        let failed = State::Failed(Failure::new(FailureKind::NoSuchFile, "gone"));
         let (wait, now) = (Quit::CancelAndDrain(timeout), Quit::CancelAndDrain(Duration::ZERO));
         let later = Quit::Later(Duration::from_secs(5));
         let rows = [

@@ -189,7 +189,7 @@ async fn follow_engine(
             first_run.end();
         }
         tray.show(view(&state_now, &stats_now, &around));
-        let failed_before = std::mem::replace(&mut has_failed, matches!(state_now, State::Failed { .. }));
+        let failed_before = std::mem::replace(&mut has_failed, matches!(state_now, State::Failed(_)));
         if has_failed && !failed_before {
             window::open(app);
         }

@@ -76,7 +76,7 @@ pub(crate) fn view(state: &State, stats: &Stats, around: &Surroundings) -> TrayV
     items.push(Item::Text(pool_line(stats)));
     items.push(Item::Separator);
     items.push(Item::Action(Action::OpenChat, "Open Chat"));
-    if matches!(state, State::Failed { .. }) {
+    if matches!(state, State::Failed(_)) {
         items.push(Item::Action(Action::RetryLoad, "Retry"));
     }
     items.push(Item::Action(Action::OpenLogs, "Open Logs"));
@@ -89,7 +89,7 @@ pub(crate) fn view(state: &State, stats: &Stats, around: &Surroundings) -> TrayV
                     items.push(Item::Action(Action::QuitNow, "Quit Now"));
                     items.push(Item::Action(Action::CancelQuit, "Cancel Quit"));
                 }
-                After::Park | After::Swap => {
+                After::Park => {
                     items.push(Item::Action(Action::CancelQuit, "Resume"));
                     items.push(Item::Action(Action::Quit, "Quit Samovar"));
                 }
@@ -130,14 +130,14 @@ fn status_line(state: &State, stats: &Stats, readiness: &Readiness) -> String {
         State::Ready => "● Ready".to_owned(),
         State::Draining { .. } => "◐ Finishing".to_owned(),
         State::Parked => "◐ Paused".to_owned(),
-        State::Failed { .. } => "× Failed".to_owned(),
+        State::Failed(_) => "× Failed".to_owned(),
         State::Stopped => "○ Stopped".to_owned(),
     }
 }
 
 fn icon(state: &State, stats: &Stats, readiness: &Readiness, around: &Surroundings) -> Icon {
     match state {
-        State::Failed { .. } => Icon::Failed,
+        State::Failed(_) => Icon::Failed,
         State::Draining { .. } | State::Parked | State::Stopped => Icon::Draining,
         State::Unloaded => Icon::Starting(0),
         State::Loading => Icon::Starting((stats.load.fraction() * 5.0).clamp(0.0, 4.0) as u8),
@@ -202,7 +202,7 @@ fn percent(value: f64) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use engine::{DrainProgress, FailureCause, LoadProgress};
+    use engine::{DrainProgress, Failure, FailureKind, LoadProgress};
 
     use super::*;
 
@@ -242,7 +242,7 @@ mod tests {
             n_running: n_active,
             ..serving(200)
         };
-        let failed = State::Failed { cause: FailureCause::Load("no such file".to_owned()) };
+        let failed = State::Failed(Failure::new(FailureKind::NoSuchFile, "no such file"));
         let head = |line: &str| format!("{line} 127.0.0.1:8642 [Copy Address]");
         let idle = "-- [Open Chat] [Open Logs] -- [Quit Samovar]";
         let empty = "Pool ░░░░░░░░░░ 0 %";

@@ -8,10 +8,18 @@ use store::{BlockStore, StoreOff};
 
 use crate::clock::Clock;
 use crate::hold_points::HoldPoints;
+use crate::told::loader::MemoryLimit;
+use crate::told::model_name::ModelName;
 
 /// Bounds and companions of a [`crate::BatchEngine`].
 #[derive(Clone)]
 pub struct EngineConfig {
+    /// The model that is loaded at the start, and that a request without a name gets.
+    pub default_model: ModelName,
+    /// How much memory models may take in all.
+    pub memory_limit: MemoryLimit,
+    /// How long the requests of a model may go on that leaves to make room for another.
+    pub leave_timeout: Duration,
     /// Permits: requests running and waiting together.
     pub max_requests: usize,
     /// How long a request may wait for room in the pool before it is told `PoolExhausted`.
@@ -35,6 +43,9 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> EngineConfig {
         EngineConfig {
+            default_model: ModelName::from("default"),
+            memory_limit: Arc::new(|| None),
+            leave_timeout: Duration::from_secs(60),
             max_requests: 128,
             queue_timeout: Duration::from_secs(30),
             step_token_budget: 512,
@@ -51,6 +62,7 @@ impl Default for EngineConfig {
 impl fmt::Debug for EngineConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EngineConfig")
+            .field("default_model", &self.default_model)
             .field("max_requests", &self.max_requests)
             .field("queue_timeout", &self.queue_timeout)
             .field("step_token_budget", &self.step_token_budget)

@@ -1,68 +1,71 @@
-//! `BatchEngine`: the one thread that turns submitted requests into event streams.
+//! `BatchEngine`: the one thread that turns submitted requests for any loaded model into event streams.
 //!
-//! It owns the runner, the scheduler and the lifecycle; everybody else holds an [`EngineHandle`],
-//! which sends [`Command`]s to one closed inbox and reads [`State`] and [`Stats`] from watch channels.
+//! It owns the runners, their schedulers and both lifecycles; everybody else holds an [`EngineHandle`], which sends
+//! commands to one closed inbox and reads [`State`] and [`Stats`] from watch channels.
 //! It knows no candle, no axum and no Tauri.
 //!
-//! Read `lifecycle.rs` first, then `command.rs`, then `batch_engine.rs`.
+//! The rooms, each of which uses only those below it:
+//!
+//! ```text
+//! outside    what callers hold: engine, handle, event stream
+//! thread     one inbox, one turn after the other
+//! models     which models are here, and how much memory each has
+//! stepping   a model at work: plan, run, sample, commit
+//! lifecycle  two pure tables, and what a drain waits for
+//! keeping    blocks to the store and back, conversations, remembered answers
+//! sampling   the next token
+//! inbox      everything that can be asked of the thread
+//! told       what crosses the border
+//! ```
+//!
+//! Read `lifecycle.rs` first, then `inbox/command.rs`, then `stepping/turn.rs`.
 
-pub mod lifecycle;
-pub mod readiness;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-mod agents;
-mod answers;
-mod batch_engine;
 mod clock;
-mod command;
 mod config;
-mod drain;
-mod engine_thread;
-mod event;
-mod event_stream;
-mod handle;
-mod held_logprobs;
-mod histograms;
 mod hold_points;
+mod inbox;
 mod keeping;
-mod key_names;
-mod ledger;
-mod load;
-mod loader;
-mod rebuilds;
-mod record;
-mod request;
-mod restoring;
-mod sampled;
+mod lifecycle;
+mod models;
+mod outside;
+mod panic_text;
+mod permit;
 mod sampling;
-mod sampling_choices;
-mod saving;
-mod sequence;
-mod serving;
-mod soundness;
-mod stats;
-mod step_budget;
-mod windows;
+mod shared;
+mod stepping;
+mod tally;
+mod thread;
+mod told;
 
-pub use agents::{AgentInfo, Tier};
-pub use answers::{EncodedPrompt, PromptError};
-pub use batch_engine::BatchEngine;
 pub use clock::Clock;
 pub use config::EngineConfig;
-pub use event::{Event, FinishReason, TokenLogprob, Usage};
-pub use event_stream::EventStream;
-pub use handle::{EngineHandle, Permit};
-pub use histograms::{Histogram, HistogramSnapshot, Histograms};
 pub use hold_points::HoldPoints;
-pub use lifecycle::{After, FailureCause, IllegalTransition, State, Transition};
-pub use loader::{LoadProgress, Loaded, ModelCard, ModelLoader};
-pub use readiness::{NotReady, Readiness, readiness};
-pub use record::{N_RECORDS, RequestRecord};
-pub use request::{PromptNotes, Refusal, Request, RequestId, Sampling};
-pub use sampling_choices::SamplingChoices;
-pub use stats::{
-    ActiveRequest, DrainProgress, DrainReport, N_ACTIVE, Phase, PoolCounts, Stats, StoreCounts, Totals,
+pub use lifecycle::{ModelTransition, ServerTransition, state_of};
+pub use models::alone::LoadAlone;
+pub use models::budget::{MemoryBudget, Verdict};
+pub use models::worker::WorkerRunner;
+pub use outside::engine::BatchEngine;
+pub use outside::event_stream::EventStream;
+pub use outside::handle::EngineHandle;
+pub use permit::Permit;
+pub use told::agent_info::{AgentInfo, Tier};
+pub use told::card::ModelCard;
+pub use told::event::{Event, FinishReason, TokenLogprob, Usage};
+pub use told::histograms::{Histogram, HistogramSnapshot, Histograms};
+pub use told::loader::{LoadDesk, LoadProgress, Loaded, MemoryLimit, ModelLoader, Needs, PoolWish};
+pub use told::model_name::ModelName;
+pub use told::prompt::{EncodedPrompt, PromptError, PromptNotes};
+pub use told::readiness::{self, NotReady, Readiness, readiness};
+pub use told::record::{N_RECORDS, RequestRecord};
+pub use told::request::{Refusal, Request, RequestId, Sampling};
+pub use told::sampling_choices::SamplingChoices;
+pub use told::state::{After, Failure, FailureKind, IllegalTransition, ModelState, ServerState, State};
+pub use told::stats::{
+    ActiveRequest, DrainProgress, DrainReport, ModelStats, N_ACTIVE, Phase, PoolCounts, Stats, StoreCounts,
+    Totals,
 };
 
 #[cfg(test)]

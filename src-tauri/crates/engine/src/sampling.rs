@@ -10,19 +10,19 @@
 //! so the same seed gives the same answer in any batch.
 
 mod candidates;
-mod lottery;
 mod random;
 mod recent;
+mod weighted_draw;
 
 use scheduler::TokenId;
 use text::{ConstraintError, TokenMask};
 
-use crate::event::TokenLogprob;
-use crate::request::Sampling;
+use crate::told::event::TokenLogprob;
+use crate::told::request::Sampling;
 use candidates::{Candidate, Survey};
-use lottery::{Lottery, Odds};
 use random::Dice;
 use recent::Recent;
+use weighted_draw::{Odds, WeightedDraw};
 
 pub(crate) use random::fresh_seed;
 
@@ -57,7 +57,7 @@ pub(crate) struct Scratch {
 struct Drawing {
     survey: Survey,
     candidates: Vec<Candidate>,
-    lottery: Lottery,
+    weighted: WeightedDraw,
 }
 
 /// Chooses one request's tokens.
@@ -167,7 +167,7 @@ impl Sampler {
 
 /// Draw from the distribution that the filters leave.
 fn draw_token(sampling: &Sampling, values: &[f32], drawing: &mut Drawing, dice: Dice) -> TokenId {
-    let Drawing { survey, candidates, lottery } = drawing;
+    let Drawing { survey, candidates, weighted } = drawing;
     let max = survey.max();
     let top_p = f64::from(sampling.top_p);
     // Finite at any temperature, so that the best token weighs 1.
@@ -182,9 +182,9 @@ fn draw_token(sampling: &Sampling, values: &[f32], drawing: &mut Drawing, dice: 
     } else if sampling.min_p > 0.0 && top_p >= 1.0 {
         survey.at_least(values, floor, candidates);
     } else {
-        return lottery.draw(values, survey, Odds { scale, top_p, floor }, dice);
+        return weighted.draw(values, survey, Odds { scale, top_p, floor }, dice);
     }
-    let weights = lottery.weigh_candidates(candidates, max, scale);
+    let weights = weighted.weigh_candidates(candidates, max, scale);
     // The candidates are sorted where top-p or min-p can still leave some of them out.
     let n_likely = if top_p < 1.0 { n_reaching(weights, top_p) } else { candidates.len() };
     let n_left = candidates[..n_likely].iter().take_while(|c| c.logit >= floor).count();
@@ -220,10 +220,10 @@ pub(crate) fn logprob(
     n_top: usize,
     scratch: &mut Scratch,
 ) -> Result<TokenLogprob, NotFinite> {
-    let Drawing { survey, candidates, lottery } = &mut scratch.drawing;
+    let Drawing { survey, candidates, weighted } = &mut scratch.drawing;
     survey.take(logits)?;
     let max = survey.max();
-    let log_sum = lottery.weigh(logits, max, 1.0).ln() as f32 + max;
+    let log_sum = weighted.weigh(logits, max, 1.0).ln() as f32 + max;
     candidates.clear();
     if n_top > 0 {
         survey.top(logits, n_top, candidates);

@@ -104,6 +104,8 @@ pub struct BlockPool {
     n_unsaved: usize,
     n_pinned: usize,
     n_evictions: u64,
+    /// Addresses that came (true) or went since somebody took them, in order.
+    moved: Vec<(BlockKey, bool)>,
 }
 
 impl BlockPool {
@@ -122,7 +124,13 @@ impl BlockPool {
             n_unsaved: 0,
             n_pinned: 0,
             n_evictions: 0,
+            moved: Vec::new(),
         }
+    }
+
+    /// Which addresses came (true) or went since the last call, in order.
+    pub fn take_moved(&mut self) -> Vec<(BlockKey, bool)> {
+        std::mem::take(&mut self.moved)
     }
 
     /// How many blocks are in which state.
@@ -208,6 +216,7 @@ impl BlockPool {
             return false;
         }
         self.by_key.insert(key, id);
+        self.moved.push((key, true));
         let block = &mut self.blocks[id.idx()];
         block.key = Some(key);
         block.is_saved = is_saved;
@@ -426,6 +435,7 @@ impl BlockPool {
         let key = self.blocks[id.idx()].key.take()?;
         self.blocks[id.idx()].is_saved = false;
         self.by_key.remove(&key);
+        self.moved.push((key, false));
         Some(key)
     }
 

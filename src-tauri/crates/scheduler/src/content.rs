@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::block_pool::Retention;
+use crate::footprint::Footprint;
 use crate::hash::{BlockKey, ChainHash};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{CompletedBlock, FormerBlock, StoreMode};
@@ -23,6 +24,44 @@ impl Addresses {
     /// All of them, in order.
     pub fn all(&self) -> impl DoubleEndedIterator<Item = &ChainHash> {
         self.whole.iter().chain(&self.tail)
+    }
+}
+
+impl Footprint {
+    /// How many of `n_tokens` leading tokens could be taken up if exactly the blocks that `is_there` names were there.
+    ///
+    /// `addresses` are those of the tokens; `n_tokens` itself counts only when there is a tail or none is needed.
+    pub fn tokens_covered(
+        &self,
+        n_tokens: usize,
+        addresses: &Addresses,
+        is_there: &dyn Fn(&BlockKey) -> bool,
+    ) -> usize {
+        let footprint = self;
+        let groups = || 0..footprint.n_groups();
+        let has = |hash: &ChainHash, group_idx: usize| is_there(&BlockKey { hash: *hash, group_idx });
+        let in_full = |hash: &&ChainHash| groups().filter(|&g| footprint.is_full(g)).all(|g| has(hash, g));
+        let n_whole = addresses.whole.iter().take_while(in_full).count();
+        // The first block that a window before this boundary lacks.
+        let gap = |end: usize| {
+            let n_blocks = end / footprint.block_tokens();
+            let windows = groups().filter(|&g| !footprint.is_full(g));
+            windows
+                .filter_map(|g| {
+                    (footprint.first_needed(g, end)..n_blocks).find(|&i| !has(&addresses.whole[i], g))
+                })
+                .min()
+        };
+        let has_tail = addresses.tail.is_some_and(|tail| groups().all(|g| has(&tail, g)));
+        if has_tail && n_whole == addresses.whole.len() && gap(n_tokens).is_none() {
+            return n_tokens;
+        }
+        let mut n_blocks = n_whole;
+        // Every boundary after a missing block, up to this one, looks into it too.
+        while let Some(gap) = gap(n_blocks * footprint.block_tokens()) {
+            n_blocks = gap;
+        }
+        n_blocks * footprint.block_tokens()
     }
 }
 
@@ -64,45 +103,14 @@ impl Scheduler {
         hashes.into_iter().flat_map(of).collect()
     }
 
+    /// Which block addresses came into the pool (true) or went since the last call, in order.
+    pub fn take_moved(&mut self) -> Vec<(BlockKey, bool)> {
+        self.cache.pool.take_moved()
+    }
+
     /// How many leading tokens could be taken up from the pool; `whole` are the addresses of their whole blocks.
     pub fn resident_tokens(&self, tokens: &[TokenId], whole: &[ChainHash]) -> usize {
         self.cache.find_hit(tokens, whole, tokens.len(), None, None).n_tokens
-    }
-
-    /// How many of `n_tokens` leading tokens could be taken up if exactly the blocks that `is_there` names were there.
-    ///
-    /// `addresses` are those of the tokens; `n_tokens` itself counts only when there is a tail or none is needed.
-    pub fn tokens_covered(
-        &self,
-        n_tokens: usize,
-        addresses: &Addresses,
-        is_there: &dyn Fn(&BlockKey) -> bool,
-    ) -> usize {
-        let footprint = &self.cache.footprint;
-        let groups = || 0..footprint.n_groups();
-        let has = |hash: &ChainHash, group_idx: usize| is_there(&BlockKey { hash: *hash, group_idx });
-        let in_full = |hash: &&ChainHash| groups().filter(|&g| footprint.is_full(g)).all(|g| has(hash, g));
-        let n_whole = addresses.whole.iter().take_while(in_full).count();
-        // The first block that a window before this boundary lacks.
-        let gap = |end: usize| {
-            let n_blocks = end / footprint.block_tokens();
-            let windows = groups().filter(|&g| !footprint.is_full(g));
-            windows
-                .filter_map(|g| {
-                    (footprint.first_needed(g, end)..n_blocks).find(|&i| !has(&addresses.whole[i], g))
-                })
-                .min()
-        };
-        let has_tail = addresses.tail.is_some_and(|tail| groups().all(|g| has(&tail, g)));
-        if has_tail && n_whole == addresses.whole.len() && gap(n_tokens).is_none() {
-            return n_tokens;
-        }
-        let mut n_blocks = n_whole;
-        // Every boundary after a missing block, up to this one, looks into it too.
-        while let Some(gap) = gap(n_blocks * footprint.block_tokens()) {
-            n_blocks = gap;
-        }
-        n_blocks * footprint.block_tokens()
     }
 
     /// Report the blocks that a sequence rests on once more by [`Scheduler::take_completed`], as far as they count as

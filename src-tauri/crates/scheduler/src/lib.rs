@@ -42,7 +42,7 @@ pub use plan::{
     Restore, RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState, Shortage, StoreMode, SubmitError,
     Submitted,
 };
-pub use runner::{BlockPart, LentBlock, ModelRunner, RunError};
+pub use runner::{Begun, Bell, BlockPart, LentBlock, ModelRunner, RunError};
 pub use scheduler::Scheduler;
 pub use step::{BlockCopy, BlockTable, Logits, LogitsWanted, Row, Step};
 

@@ -1,6 +1,7 @@
 //! The one seam between deciding and computing.
 
 use std::ops::DerefMut;
+use std::sync::Arc;
 
 use crate::cache_spec::ModelCacheSpec;
 use crate::ids::BlockId;
@@ -17,6 +18,18 @@ pub struct BlockPart {
     pub group_idx: usize,
     /// How many tokens.
     pub n_tokens: usize,
+}
+
+/// What a runner that computes elsewhere rings when a step is done; it must not wait for anything.
+pub type Bell = Box<dyn Fn() + Send>;
+
+/// How a step was begun.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is done already: the runner computes on its caller's thread.
+    Done(Logits),
+    /// A device computes it, see [`ModelRunner::poll`].
+    UnderWay,
 }
 
 /// Executes steps against a KV pool that it owns.
@@ -39,6 +52,29 @@ pub trait ModelRunner: Send {
     /// The step failed as a whole and nothing of it may be used. A row with non-finite logits is not an error:
     /// the caller looks at the values.
     fn run(&mut self, step: &Step, out: &mut Logits) -> Result<(), RunError>;
+
+    /// Begin a step. Its logits go to `out`, whose memory is used again. One that computes on a device of its own
+    /// returns at once and rings `bell` when there is something to [`ModelRunner::poll`]; until that has given the
+    /// logits, nothing else may be asked of it but [`ModelRunner::give_up`].
+    ///
+    /// # Errors
+    /// As [`ModelRunner::run`].
+    fn begin(&mut self, step: &Arc<Step>, mut out: Logits, _bell: Bell) -> Result<Begun, RunError> {
+        self.run(step, &mut out)?;
+        Ok(Begun::Done(out))
+    }
+
+    /// The logits of the step under way, if it is done.
+    ///
+    /// # Errors
+    /// As [`ModelRunner::run`], or no step is under way.
+    fn poll(&mut self) -> Result<Option<Logits>, RunError> {
+        Err(RunError::InvalidStep("no step is under way".to_owned()))
+    }
+
+    /// Nothing will be asked of it any more, and it is about to be dropped: where a device hangs, that must not wait
+    /// for it.
+    fn give_up(&mut self) {}
 
     /// Copy a block's bytes out of the pool; `out` is `layout().block_bytes` long.
     ///

@@ -60,10 +60,10 @@ async fn evict(State(app): State<Arc<App>>, id: Id, request: Request) -> Answer 
 /// Forget the conversation; what is its alone is erased.
 async fn forget(State(app): State<Arc<App>>, id: Id, request: Request) -> Answer {
     let name = begin(&app, id, request).await?;
-    let Some(agent) = app.engine.forget_agent(&name).await? else {
+    if !app.engine.forget_agent(&name).await? {
         return Err(ApiError::unknown_agent(&name));
-    };
-    Ok(Json(json!({"object": "agent.deleted", "id": agent.name, "deleted": true})))
+    }
+    Ok(Json(json!({"object": "agent.deleted", "id": name, "deleted": true})))
 }
 
 fn known(agent: Option<AgentInfo>, name: &str) -> Answer {

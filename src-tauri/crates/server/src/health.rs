@@ -62,7 +62,10 @@ pub(crate) fn ready_answer(state: &EngineState, stats: &Stats, now: Instant) -> 
             body["active"] = json!(0);
             body["deadline_s"] = json!(0.0);
         }
-        NotReady::EngineFailed { cause } => body["cause"] = json!(cause),
+        NotReady::EngineFailed { kind, cause } => {
+            body["cause"] = json!(cause);
+            body["failure"] = json!(kind.name());
+        }
         NotReady::EngineStalled { silent } => body["silent_s"] = json!(one_decimal(silent.as_secs_f64())),
         NotReady::NoModel | NotReady::ModelLoading { .. } | NotReady::Parked => {}
     }
@@ -79,7 +82,10 @@ pub(crate) fn startup_answer(state: &EngineState, stats: &Stats, now: Instant) -
         body["reason"] = json!(reason.reason());
         match reason {
             NotReady::ModelLoading { progress } => body["progress"] = json!(two_decimals(progress)),
-            NotReady::EngineFailed { cause } => body["cause"] = json!(cause),
+            NotReady::EngineFailed { kind, cause } => {
+                body["cause"] = json!(cause);
+                body["failure"] = json!(kind.name());
+            }
             _ => {}
         }
     }
@@ -99,7 +105,7 @@ fn two_decimals(value: f64) -> f64 {
 mod tests {
     use std::time::Duration;
 
-    use engine::{After, FailureCause, LoadProgress, PoolCounts};
+    use engine::{After, Failure, FailureKind, LoadProgress, PoolCounts};
 
     use super::*;
 
@@ -126,7 +132,7 @@ mod tests {
     #[test]
     fn the_health_table_holds_in_every_state() {
         let draining = EngineState::Draining { then: After::Exit, deadline: Instant::now() };
-        let failed = EngineState::Failed { cause: FailureCause::Worker("out of cups".into()) };
+        let failed = EngineState::Failed(Failure::new(FailureKind::Worker, "out of cups"));
         let table = [
             answers(&EngineState::Unloaded, |stats, _| stats.started = false),
             answers(&EngineState::Loading, |stats, _| {
@@ -162,9 +168,9 @@ mod tests {
 200 {"status":"started"}
 503 {"status":"not_ready","reason":"parked"}
 200 {"status":"started"}
-503 {"status":"not_ready","reason":"engine_failed","cause":"the model's worker failed: out of cups"}
-503 {"status":"starting","reason":"engine_failed","cause":"the model's worker failed: out of cups"}
-503 {"status":"not_ready","reason":"engine_failed","cause":"the model's worker failed: out of cups"}
+503 {"status":"not_ready","reason":"engine_failed","cause":"the model's worker failed: out of cups","failure":"worker"}
+503 {"status":"starting","reason":"engine_failed","cause":"the model's worker failed: out of cups","failure":"worker"}
+503 {"status":"not_ready","reason":"engine_failed","cause":"the model's worker failed: out of cups","failure":"worker"}
 200 {"status":"started"}
 503 {"status":"not_ready","reason":"engine_stalled","silent_s":2.1}
 200 {"status":"started"}

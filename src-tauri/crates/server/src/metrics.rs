@@ -39,9 +39,8 @@ fn process(page: &mut Page, app: &App) {
 }
 
 fn lifecycle(page: &mut Page, state: &EngineState, stats: &Stats) {
-    const STATES: [&str; 7] = ["unloaded", "loading", "ready", "draining", "parked", "failed", "stopped"];
     page.family("samovar_state", Gauge, "1 for the state the engine is in");
-    for name in STATES {
+    for name in EngineState::NAMES {
         page.series("samovar_state", &[("state", name)], u8::from(name == state.name()));
     }
     let ready = matches!(readiness(state, stats, Instant::now()), Readiness::Ready { .. });

@@ -59,6 +59,8 @@ pub struct BlockRecord {
 pub struct Wanted {
     /// What it is found by.
     pub key: BlockKey,
+    /// Of which model it has to be; another's record is [`MissReason::Foreign`].
+    pub fingerprint: [u8; 32],
     /// Where its bytes are to go, if there are as many; else to memory of the store's.
     pub room: Option<BlockBytes>,
 }
@@ -244,10 +246,12 @@ pub trait BlockStore: Send + Sync {
         false
     }
 
-    /// From now on records of any other model than `fingerprint` are [`MissReason::Foreign`].
-    fn use_model(&self, _fingerprint: [u8; 32]) {}
+    /// As [`BlockStore::is_durable`], of many blocks at once.
+    fn are_durable(&self, keys: &[BlockKey]) -> Vec<bool> {
+        keys.iter().map(|key| self.is_durable(key)).collect()
+    }
 
-    /// Send news to `listener` from now on, instead of to the one before.
+    /// Send news to `listener` too from now on.
     fn listen(&self, _listener: StoreListener) {}
 
     /// Whether the blocks of a prompt are worth writing.
@@ -261,6 +265,11 @@ pub trait BlockStore: Send + Sync {
     /// All agents of all models, the last used first.
     fn agents(&self) -> Vec<AgentSummary> {
         Vec::new()
+    }
+
+    /// As [`BlockStore::agents`], those of one name.
+    fn agents_called(&self, name: &str) -> Vec<AgentSummary> {
+        self.agents().into_iter().filter(|agent| agent.name == name).collect()
     }
 
     /// The manifests of a name: one for each model that it was used with, the last used first.

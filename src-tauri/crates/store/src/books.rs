@@ -120,7 +120,6 @@ pub(crate) struct Books {
     pub(crate) n_reading: usize,
     pub(crate) is_stopping: bool,
 
-    pub(crate) model: Option<Hash>,
     pub(crate) counters: Counters,
     pub(crate) trouble: Option<Trouble>,
     /// Until then nothing is tried.
@@ -135,8 +134,8 @@ pub(crate) struct Shared {
     pub(crate) writer_bell: Condvar,
     pub(crate) reader_bell: Condvar,
     pub(crate) spares: Arc<Spares>,
-    /// Guards the listener only; taken after the books are let go of.
-    listener: Mutex<Option<StoreListener>>,
+    /// Guards the listeners only; taken after the books are let go of.
+    listeners: Mutex<Vec<StoreListener>>,
 }
 
 impl Shared {
@@ -147,7 +146,7 @@ impl Shared {
             writer_bell: Condvar::new(),
             reader_bell: Condvar::new(),
             spares: Spares::new(max_idle_bytes),
-            listener: Mutex::default(),
+            listeners: Mutex::default(),
         }
     }
 
@@ -155,16 +154,16 @@ impl Shared {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn set_listener(&self, listener: StoreListener) {
-        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+    pub(crate) fn add_listener(&self, listener: StoreListener) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 
-    /// Tell the listener what has happened.
+    /// Tell the listeners what has happened.
     pub(crate) fn announce(&self) {
-        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let events = std::mem::take(&mut self.books().events);
-        if let Some(listener) = listener.as_ref() {
-            events.into_iter().for_each(listener);
+        for event in events {
+            listeners.iter().for_each(|listener| listener(event.clone()));
         }
     }
 }

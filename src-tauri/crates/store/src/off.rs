@@ -42,7 +42,11 @@ mod tests {
     #[test]
     fn a_store_that_is_off_answers_every_restore_with_absent() {
         let (sender, receiver) = channel();
-        let wanted = [1, 2].map(|n| Wanted { key: BlockKey { hash: [n; 32], group: 0 }, room: None });
+        let wanted = [1, 2].map(|n| Wanted {
+            key: BlockKey { hash: [n; 32], group: 0 },
+            fingerprint: [1; 32],
+            room: None,
+        });
         StoreOff::default().restore(wanted.into(), Box::new(move |found| sender.send(found).unwrap()));
         assert_eq!(receiver.recv().unwrap(), vec![Err(MissReason::Absent), Err(MissReason::Absent)]);
     }

@@ -115,17 +115,16 @@ impl Reader {
         wanted: Wanted,
         ahead: &VecDeque<Wanted>,
     ) -> Result<BlockRecord, MissReason> {
-        let Wanted { key, mut room } = wanted;
+        let Wanted { key, fingerprint, mut room } = wanted;
         // A block may be moved between the look into the index and the read; then it is looked up again, once.
         let mut tried = None;
         loop {
-            let (spot, file, model, was_fetched) = {
+            let (spot, file, was_fetched) = {
                 let mut books = shared.books();
-                let model = books.model;
                 match books.index.get(&key).cloned() {
                     None => return Err(books.index.why_missing(&key)),
                     Some(Place::Queued(record)) => {
-                        if model.is_some_and(|model| model != record.fingerprint) {
+                        if fingerprint != record.fingerprint {
                             return Err(MissReason::Foreign);
                         }
                         books.index.touch(&key.hash);
@@ -141,7 +140,7 @@ impl Reader {
                         let segment = books.segments.get(&spot.at.segment);
                         let file = segment.map(|segment| Arc::clone(&segment.file));
                         let Some(file) = file else { return Err(MissReason::Absent) };
-                        (spot, file, model, books.fetched.contains(&key))
+                        (spot, file, books.fetched.contains(&key))
                     }
                 }
             };
@@ -171,7 +170,7 @@ impl Reader {
             let mut books = shared.books();
             let is_same = matches!(books.index.get(&key), Some(Place::Disk(now)) if *now == spot);
             match found {
-                Ok(record) if model.is_some_and(|model| model != record.fingerprint) => {
+                Ok(record) if fingerprint != record.fingerprint => {
                     return Err(MissReason::Foreign);
                 }
                 Ok(record) if is_same => {
@@ -308,7 +307,7 @@ fn failure(error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::house::{House, config, key, open, record};
+    use crate::testing::house::{House, MODEL, config, key, open, record};
     use crate::testing::sim_disk::{DirectReads, Fault, SimDisk};
 
     /// Some blocks of chain 0 in one file, with one of chain 2 in the middle.
@@ -322,7 +321,7 @@ mod tests {
     }
 
     fn wanted(blocks: impl Iterator<Item = u32>) -> Vec<Wanted> {
-        blocks.map(|idx| Wanted { key: key(0, idx), room: None }).collect()
+        blocks.map(|idx| Wanted { key: key(0, idx), fingerprint: MODEL, room: None }).collect()
     }
 
     fn right(blocks: impl Iterator<Item = u32>) -> Vec<Result<BlockRecord, MissReason>> {

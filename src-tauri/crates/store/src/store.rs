@@ -120,15 +120,16 @@ impl BlockStore for Store {
     }
 
     fn is_durable(&self, key: &BlockKey) -> bool {
-        matches!(self.inner.shared.books().index.get(key), Some(Place::Disk(_)))
+        self.are_durable(&[*key])[0]
     }
 
-    fn use_model(&self, fingerprint: [u8; 32]) {
-        self.inner.shared.books().model = Some(fingerprint);
+    fn are_durable(&self, keys: &[BlockKey]) -> Vec<bool> {
+        let books = self.inner.shared.books();
+        keys.iter().map(|key| matches!(books.index.get(key), Some(Place::Disk(_)))).collect()
     }
 
     fn listen(&self, listener: StoreListener) {
-        self.inner.shared.set_listener(listener);
+        self.inner.shared.add_listener(listener);
     }
 
     fn admits(&self, candidate: SaveCandidate) -> bool {
@@ -142,6 +143,10 @@ impl BlockStore for Store {
 
     fn agents(&self) -> Vec<AgentSummary> {
         self.inner.agents()
+    }
+
+    fn agents_called(&self, name: &str) -> Vec<AgentSummary> {
+        self.inner.agents_where(|agent| agent.name == name)
     }
 
     fn agent(&self, name: &str) -> Vec<Arc<AgentManifest>> {
@@ -280,9 +285,14 @@ impl Inner {
     }
 
     pub(crate) fn agents(&self) -> Vec<AgentSummary> {
+        self.agents_where(|_| true)
+    }
+
+    pub(crate) fn agents_where(&self, is_wanted: impl Fn(&AgentManifest) -> bool) -> Vec<AgentSummary> {
         let mut books = self.shared.books();
         self.want_look(&mut books);
-        let mut found: Vec<_> = books.agents.iter().map(|(id, agent)| summary(&books, id, agent)).collect();
+        let wanted = books.agents.iter().filter(|(_, agent)| is_wanted(agent));
+        let mut found: Vec<_> = wanted.map(|(id, agent)| summary(&books, id, agent)).collect();
         found.sort_by_key(|agent| std::cmp::Reverse(agent.last_used));
         found
     }

@@ -28,7 +28,7 @@ struct Inner {
     n_flushes: usize,
     holds_restores: bool,
     restores: Vec<(Vec<Wanted>, Delivery)>,
-    listener: Option<Arc<StoreListener>>,
+    listeners: Vec<Arc<StoreListener>>,
     agents: BTreeMap<(String, [u8; 32]), Arc<AgentManifest>>,
     spares_anonymous: bool,
     trouble: Option<Trouble>,
@@ -129,10 +129,8 @@ impl MemoryStore {
     }
 
     fn tell(&self, event: StoreEvent) {
-        let listener = self.inner().listener.clone();
-        if let Some(listener) = listener {
-            listener(event);
-        }
+        let listeners = self.inner().listeners.clone();
+        listeners.iter().for_each(|listener| listener(event.clone()));
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -167,7 +165,7 @@ impl BlockStore for MemoryStore {
     }
 
     fn listen(&self, listener: StoreListener) {
-        self.inner().listener = Some(Arc::new(listener));
+        self.inner().listeners.push(Arc::new(listener));
     }
 
     fn admits(&self, candidate: SaveCandidate) -> bool {
@@ -244,8 +242,11 @@ impl BlockStore for MemoryStore {
                 self.changed.notify_all();
                 return;
             }
-            let found = |Wanted { key, room }| {
+            let found = |Wanted { key, fingerprint, room }| {
                 let mut record = inner.records.get(&key).cloned().ok_or(MissReason::Absent)?;
+                if record.fingerprint != fingerprint {
+                    return Err(MissReason::Foreign);
+                }
                 if let Some(mut room) = room.filter(|room: &BlockBytes| room.len() == record.bytes.len()) {
                     room.copy_from_slice(&record.bytes);
                     record.bytes = room;

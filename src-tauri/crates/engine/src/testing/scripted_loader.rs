@@ -1,21 +1,34 @@
 //! A loader of scripted models.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use scheduler::{AttentionSpan, KvDtype, KvLayout, LayerCache, ModelCacheSpec};
+use scheduler::{AttentionSpan, KvDtype, KvLayout, LayerCache, ModelCacheSpec, ModelRunner};
 use text::TextModel;
 
 use super::scripted_runner::{Script, ScriptedRunner};
 use super::steering::Steering;
 use super::tiny_text::{N_VOCAB, tiny_text};
-use crate::loader::{LoadProgress, Loaded, ModelCard, ModelLoader};
-use crate::sampling_choices::SamplingChoices;
+use crate::models::worker::WorkerRunner;
+use crate::told::card::ModelCard;
+use crate::told::loader::{LoadDesk, LoadProgress, Loaded, ModelLoader, Needs, PoolWish};
+use crate::told::model_name::ModelName;
+use crate::told::sampling_choices::SamplingChoices;
+use crate::told::state::{Failure, FailureKind};
 
 /// What a scripted model is like.
 #[derive(Debug, Clone)]
 pub struct ScriptedModel {
+    /// Its id.
+    pub name: &'static str,
+    /// Salt of its blocks' addresses.
+    pub fingerprint: [u8; 32],
+    /// Bytes of its weights, as far as the memory budget is told.
+    pub weights_bytes: u64,
+    /// Whether it computes on a thread of its own, as a device does.
+    pub is_on_device: bool,
     /// What it says.
     pub script: Script,
     /// Blocks of its pool, of 16 tokens each.
@@ -35,6 +48,10 @@ pub struct ScriptedModel {
 impl Default for ScriptedModel {
     fn default() -> ScriptedModel {
         ScriptedModel {
+            name: "scripted",
+            fingerprint: [7; 32],
+            weights_bytes: 100,
+            is_on_device: false,
             script: Script::Hash,
             n_blocks: 256,
             max_context: 2048,
@@ -46,52 +63,72 @@ impl Default for ScriptedModel {
     }
 }
 
-/// Gives out runners of one model under one steering.
+/// Gives out runners of models, each under a steering of its own.
 pub struct ScriptedLoader {
+    /// What every name leads to that is not among the others.
     model: ScriptedModel,
     steering: Steering,
+    others: BTreeMap<ModelName, (ScriptedModel, Steering)>,
 }
 
 impl ScriptedLoader {
     /// A loader of `model`.
     pub fn new(model: ScriptedModel, steering: Steering) -> ScriptedLoader {
-        ScriptedLoader { model, steering }
+        ScriptedLoader { model, steering, others: BTreeMap::new() }
+    }
+
+    /// The same, where `name` leads to another model.
+    pub fn and(mut self, name: &str, model: ScriptedModel, steering: Steering) -> ScriptedLoader {
+        self.others.insert(name.into(), (model, steering));
+        self
     }
 }
 
 impl ModelLoader for ScriptedLoader {
-    fn load(&self, _: u64, progress: &dyn Fn(LoadProgress) -> ControlFlow<()>) -> Result<Loaded, String> {
-        let report = |bytes_done| match progress(LoadProgress { bytes_done, bytes_total: 100 }) {
+    fn load(&self, model: &ModelName, desk: &dyn LoadDesk) -> Result<Loaded, Failure> {
+        let (model, steering) = match self.others.get(model) {
+            Some((model, steering)) => (model.clone(), steering),
+            None => (self.model.clone(), &self.steering),
+        };
+        let report = |bytes_done| match desk.progress(LoadProgress { bytes_done, bytes_total: 100 }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => {
-                self.steering.stopped_load();
-                Err("nobody waits for it".to_owned())
+                steering.stopped_load();
+                Err(Failure::new(FailureKind::NoRoom, "nobody waits for it"))
             }
         };
-        report(50)?;
-        self.steering.at_load()?;
-        report(100)?;
-        let ScriptedModel { script, n_blocks, max_context, window, lends, text, sampling } =
-            self.model.clone();
+        let ScriptedModel { script, n_blocks, max_context, window, lends, text, sampling, .. } =
+            model.clone();
         let full = LayerCache { n_kv_heads: 1, k_dim: 2, v_dim: 2, span: AttentionSpan::Full };
         let windowed = window.map(|tokens| LayerCache { span: AttentionSpan::Window { tokens }, ..full });
         let layers = std::iter::once(full).chain(windowed).collect();
         let spec = ModelCacheSpec { layers, max_context, n_vocab: N_VOCAB };
-        let layout = KvLayout::new(&spec, 16, KvDtype::F16).map_err(|error| error.to_string())?;
+        let layout = KvLayout::new(&spec, 16, KvDtype::F16)
+            .map_err(|error| Failure::new(FailureKind::Unsupported, error.to_string()))?;
+        let pool_bytes = (n_blocks * layout.block_bytes) as u64;
+        let pool = PoolWish::Fixed(pool_bytes);
+        let weights_bytes = model.weights_bytes;
+        desk.pool_bytes(&Needs { weights_bytes, least_pool_bytes: pool_bytes, pool, device_bytes: None })?;
+        report(50)?;
+        steering.at_load().map_err(|text| Failure::new(FailureKind::Damaged, text))?;
+        report(100)?;
         let effective_context = max_context.min(n_blocks * 16);
-        let runner =
-            ScriptedRunner::new(spec, layout, n_blocks, script, self.steering.clone()).lending(lends);
+        let runner = ScriptedRunner::new(spec, layout, n_blocks, script, steering.clone()).lending(lends);
+        let runner: Box<dyn ModelRunner> = match model.is_on_device {
+            true => Box::new(WorkerRunner::new(Box::new(runner)).expect("a thread")),
+            false => Box::new(runner),
+        };
         let card = ModelCard {
             template_fault: None,
-            name: "scripted".to_owned(),
+            name: model.name.to_owned(),
             text: Arc::new(text()),
             trained_context: max_context,
             effective_context,
-            fingerprint: [7; 32],
+            fingerprint: model.fingerprint,
             file_bytes: 100,
             sampling,
             loaded_at: SystemTime::UNIX_EPOCH,
         };
-        Ok(Loaded { runner: Box::new(runner), card: Arc::new(card) })
+        Ok(Loaded { runner, card: Arc::new(card) })
     }
 }

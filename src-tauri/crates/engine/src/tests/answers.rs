@@ -1,6 +1,6 @@
 //! What a request is answered, alone and in company.
 
-use super::house::*;
+use super::rig::*;
 use crate::testing::{Script, ScriptedModel, Steering, tiny_text};
 use crate::{EngineConfig, Event, FinishReason, Request, Sampling};
 
@@ -23,15 +23,15 @@ impl EngineConfigPatch {
 
 #[tokio::test]
 async fn an_answer_is_the_one_that_all_its_tokens_lead_to() {
-    let house = House::new(ScriptedModel::default()).await;
+    let rig = Rig::new(ScriptedModel::default()).await;
     for n in [1, 15, 16, 17, 100, 333] {
         let prompt = prompt(n as u32, n);
-        let answer = house.answer(greedy(prompt.clone(), 40)).await;
+        let answer = rig.answer(greedy(prompt.clone(), 40)).await;
         assert_eq!(answer.tokens, Script::Hash.answer(&prompt, 40), "prompt of {n}");
         assert_eq!(answer.end, Ok(FinishReason::Length));
         assert_eq!((answer.usage.n_prompt, answer.usage.n_generated), (n, 40));
     }
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
@@ -39,29 +39,29 @@ async fn answers_are_the_same_alone_and_in_a_batch_of_eight_in_any_chunks_and_wi
     for window in [None, Some(24), Some(64)] {
         for config in [EngineConfig::default(), TINY_STEPS.config()] {
             let model = ScriptedModel { window, ..ScriptedModel::default() };
-            let house = House::with(model, Steering::free(), config).await;
+            let rig = Rig::with(model, Steering::free(), config).await;
             let prompts: Vec<_> = (0..8).map(|i| prompt(i, 20 + 37 * i as usize)).collect();
-            let streams: Vec<_> = prompts.iter().map(|p| house.ask(greedy(p.clone(), 50))).collect();
+            let streams: Vec<_> = prompts.iter().map(|p| rig.ask(greedy(p.clone(), 50))).collect();
             for (stream, prompt) in streams.into_iter().zip(&prompts) {
                 assert_eq!(outcome(stream).await.tokens, Script::Hash.answer(prompt, 50));
             }
-            house.close().await;
+            rig.close().await;
         }
     }
 }
 
 #[tokio::test]
 async fn a_seed_gives_the_same_answer_alone_and_in_a_batch() {
-    let house = House::new(ScriptedModel::default()).await;
+    let rig = Rig::new(ScriptedModel::default()).await;
     let request = |seed| Request {
         sampling: Sampling { seed: Some(seed), temperature: 1.5, top_p: 0.95, ..Sampling::default() },
         ..greedy(prompt(1, 50), 30)
     };
     let mut alone = Vec::new();
     for seed in 0..8 {
-        alone.push(house.answer(request(seed)).await.tokens);
+        alone.push(rig.answer(request(seed)).await.tokens);
     }
-    let streams: Vec<_> = (0..8).map(|seed| house.ask(request(seed))).collect();
+    let streams: Vec<_> = (0..8).map(|seed| rig.ask(request(seed))).collect();
     let mut together = Vec::new();
     for stream in streams {
         together.push(outcome(stream).await.tokens);
@@ -69,53 +69,53 @@ async fn a_seed_gives_the_same_answer_alone_and_in_a_batch() {
     assert_eq!(alone, together);
     assert_ne!(alone[0], alone[1]);
     assert_ne!(alone[0], Script::Hash.answer(&prompt(1, 50), 30));
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn a_prompt_seen_before_is_reused_but_for_its_last_token_and_answered_the_same() {
-    let house = House::new(ScriptedModel::default()).await;
-    let first = house.answer(greedy(prompt(3, 100), 20)).await;
-    let second = house.answer(greedy(prompt(3, 100), 20)).await;
+    let rig = Rig::new(ScriptedModel::default()).await;
+    let first = rig.answer(greedy(prompt(3, 100), 20)).await;
+    let second = rig.answer(greedy(prompt(3, 100), 20)).await;
     assert_eq!((first.usage.n_reused, second.usage.n_reused), (0, 99));
     assert_eq!(first.tokens, second.tokens);
 
     let mut conversation = prompt(3, 100);
     conversation.extend(&first.tokens);
     conversation.extend(prompt(9, 30));
-    let third = house.answer(greedy(conversation.clone(), 20)).await;
+    let third = rig.answer(greedy(conversation.clone(), 20)).await;
     // The last token sampled never went through the model.
     assert_eq!(third.usage.n_reused, 100 + 19);
     assert_eq!(third.tokens, Script::Hash.answer(&conversation, 20));
 
-    let records = house.handle.records();
+    let records = rig.handle.records();
     let seen: Vec<_> =
         records.iter().map(|r| (r.n_prompt, r.n_prefilled, r.n_reused, r.first_difference)).collect();
     assert_eq!(seen, [(100, 100, 0, Some(0)), (100, 1, 99, None), (150, 31, 119, Some(119))]);
-    assert_eq!(house.handle.stats().totals.reused_tokens, 218);
-    house.close().await;
+    assert_eq!(rig.handle.stats().totals.reused_tokens, 218);
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn the_model_ends_its_turn_itself_unless_it_is_told_not_to() {
     let model =
         ScriptedModel { script: Script::Says("Grüße 🌍!".to_owned()), ..ScriptedModel::default() };
-    let house = House::new(model).await;
-    let answer = house.answer(greedy(prompt(1, 10), 100)).await;
+    let rig = Rig::new(model).await;
+    let answer = rig.answer(greedy(prompt(1, 10), 100)).await;
     assert_eq!((answer.text.as_str(), answer.end), ("Grüße 🌍!", Ok(FinishReason::EndOfTurn)));
     assert_eq!(answer.usage.n_generated, "Grüße 🌍!".len() + 1);
 
-    let on = house.answer(Request { ignore_end_of_turn: true, ..greedy(prompt(1, 10), 100) }).await;
+    let on = rig.answer(Request { ignore_end_of_turn: true, ..greedy(prompt(1, 10), 100) }).await;
     assert_eq!((on.end, on.usage.n_generated), (Ok(FinishReason::Length), 100));
     assert!(on.text.starts_with("Grüße 🌍!"));
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn no_event_ever_carries_half_a_character() {
     let model = ScriptedModel { script: Script::Says("é🌍é".to_owned()), ..ScriptedModel::default() };
-    let house = House::new(model).await;
-    let mut stream = house.ask(greedy(prompt(1, 10), 5));
+    let rig = Rig::new(model).await;
+    let mut stream = rig.ask(greedy(prompt(1, 10), 5));
     let mut pieces = Vec::new();
     while let Some(event) = stream.recv().await {
         if let Event::Text { text, .. } = event {
@@ -124,33 +124,33 @@ async fn no_event_ever_carries_half_a_character() {
     }
     // Cut by its length in the middle of the globe, which is then said to be incomplete.
     assert_eq!(pieces, ["", "é", "", "", "", "\u{FFFD}"]);
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn a_stop_string_ends_the_answer_and_no_part_of_it_is_shown() {
     let model =
         ScriptedModel { script: Script::Says("one two three two".to_owned()), ..ScriptedModel::default() };
-    let house = House::new(model).await;
+    let rig = Rig::new(model).await;
     let stop = |stop: &[&str]| Request {
         stop: stop.iter().map(|s| (*s).to_owned()).collect(),
         ..greedy(prompt(1, 10), 100)
     };
-    let answer = house.answer(stop(&["", "two thx", "o thr"])).await;
+    let answer = rig.answer(stop(&["", "two thx", "o thr"])).await;
     assert_eq!(
         (answer.text.as_str(), answer.end),
         ("one tw", Ok(FinishReason::StopString("o thr".to_owned())))
     );
     // A beginning of a stop string that never came is shown after all.
-    let answer = house.answer(stop(&["two!"])).await;
+    let answer = rig.answer(stop(&["two!"])).await;
     assert_eq!((answer.text.as_str(), answer.end), ("one two three two", Ok(FinishReason::EndOfTurn)));
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn log_probabilities_come_with_the_tokens_that_they_are_of() {
-    let house = House::new(ScriptedModel::default()).await;
-    let mut stream = house.ask(Request { top_logprobs: Some(3), ..greedy(prompt(1, 10), 4) });
+    let rig = Rig::new(ScriptedModel::default()).await;
+    let mut stream = rig.ask(Request { top_logprobs: Some(3), ..greedy(prompt(1, 10), 4) });
     let mut n = 0;
     while let Some(event) = stream.recv().await {
         if let Event::Text { tokens, logprobs, .. } = event {
@@ -162,14 +162,14 @@ async fn log_probabilities_come_with_the_tokens_that_they_are_of() {
         }
     }
     assert_eq!(n, 4);
-    house.close().await;
+    rig.close().await;
 }
 
 /// The tokens, as text, whose log-probabilities come with an answer of a model that says `says`, and the text.
 async fn with_logprobs(says: &str, stop: &[&str], max_tokens: usize) -> (String, String) {
     let model = ScriptedModel { script: Script::Says(says.to_owned()), ..ScriptedModel::default() };
-    let house = House::new(model).await;
-    let mut stream = house.ask(Request {
+    let rig = Rig::new(model).await;
+    let mut stream = rig.ask(Request {
         top_logprobs: Some(0),
         stop: stop.iter().map(|s| (*s).to_owned()).collect(),
         ..greedy(prompt(1, 10), max_tokens)
@@ -183,7 +183,7 @@ async fn with_logprobs(says: &str, stop: &[&str], max_tokens: usize) -> (String,
             assert!(bytes.len() >= shown.len(), "{shown:?}");
         }
     }
-    house.close().await;
+    rig.close().await;
     (String::from_utf8_lossy(&bytes).into_owned(), shown)
 }
 
@@ -210,10 +210,10 @@ async fn log_probabilities_end_where_a_stop_string_cuts_the_text() {
 #[tokio::test]
 async fn a_long_prompt_reports_its_progress_and_does_not_hold_up_the_others() {
     let steering = Steering::holding_steps();
-    let house = House::with(ScriptedModel::default(), steering.clone(), TINY_STEPS.config()).await;
-    let short = house.ask(greedy(prompt(1, 10), 20));
+    let rig = Rig::with(ScriptedModel::default(), steering.clone(), TINY_STEPS.config()).await;
+    let short = rig.ask(greedy(prompt(1, 10), 20));
     steering.let_run();
-    let mut long = house.ask(greedy(prompt(2, 200), 1));
+    let mut long = rig.ask(greedy(prompt(2, 200), 1));
     steering.free_steps();
     assert_eq!(outcome(short).await.tokens.len(), 20);
     let mut done = Vec::new();
@@ -231,27 +231,27 @@ async fn a_long_prompt_reports_its_progress_and_does_not_hold_up_the_others() {
     let steps = steering.steps();
     assert!(steps[1..20].iter().all(|step| step.rows[0].tokens.len() == 1), "{steps:?}");
     assert!(steps.iter().all(|step| step.rows.iter().all(|row| row.tokens.len() <= 16)));
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn an_answer_without_a_bound_ends_where_the_context_ends() {
     let model = ScriptedModel { max_context: 64, ..ScriptedModel::default() };
-    let house = House::new(model).await;
-    let answer = house.answer(Request { max_tokens: None, ..greedy(prompt(1, 40), 0) }).await;
+    let rig = Rig::new(model).await;
+    let answer = rig.answer(Request { max_tokens: None, ..greedy(prompt(1, 40), 0) }).await;
     assert_eq!((answer.end, answer.usage.n_generated), (Ok(FinishReason::Length), 24));
-    let answer = house.answer(greedy(prompt(1, 40), 1000)).await;
+    let answer = rig.answer(greedy(prompt(1, 40), 1000)).await;
     assert_eq!((answer.end, answer.usage.n_generated), (Ok(FinishReason::Length), 24));
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn distributions_count_every_token_and_step() {
-    let house = House::new(ScriptedModel::default()).await;
-    house.answer(greedy(prompt(1, 10), 8)).await;
-    house.answer(greedy(prompt(2, 10), 8)).await;
-    house.see(|stats| stats.n_running == 0 && stats.totals.steps == 16).await;
-    let histograms = house.handle.histograms();
+    let rig = Rig::new(ScriptedModel::default()).await;
+    rig.answer(greedy(prompt(1, 10), 8)).await;
+    rig.answer(greedy(prompt(2, 10), 8)).await;
+    rig.see(|stats| stats.n_running == 0 && stats.totals.steps == 16).await;
+    let histograms = rig.handle.histograms();
     let counts = [
         &histograms.time_to_first_token,
         &histograms.inter_token,
@@ -261,7 +261,7 @@ async fn distributions_count_every_token_and_step() {
     .map(|h| h.snapshot().count);
     assert_eq!(counts, [2, 14, 2, 16]);
     assert_eq!(histograms.step_tokens.snapshot().sum, 34.0);
-    let totals = house.handle.stats().totals;
+    let totals = rig.handle.stats().totals;
     assert_eq!((totals.requests, totals.prefilled_tokens, totals.generated_tokens), (2, 20, 16));
-    house.close().await;
+    rig.close().await;
 }

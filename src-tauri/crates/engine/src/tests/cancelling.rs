@@ -1,29 +1,28 @@
 //! A client that goes away frees its place, in every phase.
 
-use super::house::*;
+use super::rig::*;
 use crate::testing::{ScriptedModel, Steering};
 use crate::{EngineConfig, Event};
 
-/// Nothing is held, nothing runs or waits, every place is free, and the house still answers.
-async fn is_clean(house: House, n_cancelled: u64) {
-    house
-        .see(|s| {
-            s.n_running == 0 && s.n_waiting == 0 && s.pool.held == 0 && s.totals.cancelled == n_cancelled
-        })
-        .await;
+/// Nothing is held, nothing runs or waits, every place is free, and the engine still answers.
+async fn is_clean(rig: Rig, n_cancelled: u64) {
+    rig.see(|s| {
+        s.n_running == 0 && s.n_waiting == 0 && s.pool.held == 0 && s.totals.cancelled == n_cancelled
+    })
+    .await;
     let permits: Vec<_> =
-        (0..EngineConfig::default().max_requests).map(|_| house.handle.try_permit().unwrap()).collect();
+        (0..EngineConfig::default().max_requests).map(|_| rig.handle.try_permit().unwrap()).collect();
     drop(permits);
-    house.answer(greedy(prompt(77, 30), 5)).await.end.unwrap();
-    house.close().await;
+    rig.answer(greedy(prompt(77, 30), 5)).await.end.unwrap();
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn cancelled_while_decoding_it_ends_within_one_step() {
     let steering = Steering::holding_steps();
-    let house = House::with(ScriptedModel::default(), steering.clone(), EngineConfig::default()).await;
-    let stream = house.ask(greedy(prompt(1, 20), 1000));
-    let other = house.ask(greedy(prompt(2, 20), 6));
+    let rig = Rig::with(ScriptedModel::default(), steering.clone(), EngineConfig::default()).await;
+    let stream = rig.ask(greedy(prompt(1, 20), 1000));
+    let other = rig.ask(greedy(prompt(2, 20), 6));
     for _ in 0..3 {
         steering.let_run();
     }
@@ -33,68 +32,68 @@ async fn cancelled_while_decoding_it_ends_within_one_step() {
     assert_eq!(steering.held_step().rows.len(), 1);
     steering.free_steps();
     outcome(other).await.end.unwrap();
-    is_clean(house, 1).await;
+    is_clean(rig, 1).await;
 }
 
 #[tokio::test]
 async fn cancelled_while_its_prompt_is_computed_it_ends_though_it_never_said_anything() {
     let steering = Steering::holding_steps();
     let config = EngineConfig { prefill_chunk: 16, ..EngineConfig::default() };
-    let house = House::with(ScriptedModel::default(), steering.clone(), config).await;
-    let stream = house.ask(greedy(prompt(1, 500), 10));
+    let rig = Rig::with(ScriptedModel::default(), steering.clone(), config).await;
+    let stream = rig.ask(greedy(prompt(1, 500), 10));
     steering.let_run();
     steering.held_step();
     drop(stream);
     steering.free_steps();
-    house.see(|s| s.totals.cancelled == 1).await;
+    rig.see(|s| s.totals.cancelled == 1).await;
     assert!(steering.steps().len() <= 3, "it went on for {} steps", steering.steps().len());
-    let again = house.answer(greedy(prompt(1, 500), 1)).await;
+    let again = rig.answer(greedy(prompt(1, 500), 1)).await;
     assert!(again.usage.n_reused >= 16, "what was computed stays as cache");
-    is_clean(house, 1).await;
+    is_clean(rig, 1).await;
 }
 
 #[tokio::test]
 async fn cancelled_while_it_waits_for_room_it_leaves_the_queue() {
     let steering = Steering::holding_steps();
     let config = EngineConfig { max_batch: 1, ..EngineConfig::default() };
-    let house = House::with(ScriptedModel::default(), steering.clone(), config).await;
-    let first = house.ask(greedy(prompt(1, 20), 3));
+    let rig = Rig::with(ScriptedModel::default(), steering.clone(), config).await;
+    let first = rig.ask(greedy(prompt(1, 20), 3));
     steering.held_step();
-    let mut queued = house.ask(greedy(prompt(2, 20), 3));
+    let mut queued = rig.ask(greedy(prompt(2, 20), 3));
     steering.let_run();
-    house.see(|s| s.n_waiting == 1).await;
+    rig.see(|s| s.n_waiting == 1).await;
     queued = {
         drop(queued);
-        house.ask(greedy(prompt(3, 20), 3))
+        rig.ask(greedy(prompt(3, 20), 3))
     };
     steering.free_steps();
     outcome(first).await.end.unwrap();
     outcome(queued).await.end.unwrap();
     assert!(steering.steps().iter().all(|step| step.rows.iter().all(|row| row.tokens != prompt(2, 20))));
-    is_clean(house, 1).await;
+    is_clean(rig, 1).await;
 }
 
 #[tokio::test]
 async fn cancelled_between_submission_and_its_first_step_it_is_never_computed() {
     let steering = Steering::holding_steps();
-    let house = House::with(ScriptedModel::default(), steering.clone(), EngineConfig::default()).await;
-    let first = house.ask(greedy(prompt(1, 20), 2));
+    let rig = Rig::with(ScriptedModel::default(), steering.clone(), EngineConfig::default()).await;
+    let first = rig.ask(greedy(prompt(1, 20), 2));
     steering.held_step();
-    drop(house.ask(greedy(prompt(2, 20), 3)));
+    drop(rig.ask(greedy(prompt(2, 20), 3)));
     steering.free_steps();
     outcome(first).await.end.unwrap();
     assert!(steering.steps().iter().all(|step| step.rows.len() == 1));
-    is_clean(house, 1).await;
+    is_clean(rig, 1).await;
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_up_nobody_and_loses_nothing() {
-    let house = House::new(ScriptedModel::default()).await;
-    let mut lazy = house.ask(greedy(prompt(1, 20), 200));
+    let rig = Rig::new(ScriptedModel::default()).await;
+    let mut lazy = rig.ask(greedy(prompt(1, 20), 200));
     assert!(matches!(lazy.recv().await, Some(Event::Admitted { .. })));
     for i in 0..4 {
-        house.answer(greedy(prompt(2 + i, 20), 100)).await.end.unwrap();
+        rig.answer(greedy(prompt(2 + i, 20), 100)).await.end.unwrap();
     }
     assert_eq!(outcome(lazy).await.tokens.len(), 200);
-    is_clean(house, 0).await;
+    is_clean(rig, 0).await;
 }

@@ -2,7 +2,7 @@
 
 use text::{OutputFormat, Strictness};
 
-use super::house::*;
+use super::rig::*;
 use crate::testing::{Script, ScriptedModel, tiny_text};
 use crate::{FinishReason, Request, Sampling};
 
@@ -22,19 +22,19 @@ fn says(text: &str) -> ScriptedModel {
 
 #[tokio::test]
 async fn an_answer_ends_where_its_document_does_whatever_the_model_would_say_then() {
-    let house = House::new(says(r#"{"a": 1} and more"#)).await;
+    let rig = Rig::new(says(r#"{"a": 1} and more"#)).await;
     for ignore_end_of_turn in [false, true] {
         let request = Request { ignore_end_of_turn, ..greedy(prompt(1, 10), 100) };
-        let answer = house.answer(held_to(&OutputFormat::JsonObject, request)).await;
+        let answer = rig.answer(held_to(&OutputFormat::JsonObject, request)).await;
         assert_eq!((answer.text.as_str(), answer.end), (r#"{"a": 1}"#, Ok(FinishReason::EndOfTurn)));
     }
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn what_the_schema_forbids_is_never_said_greedily_or_sampled_alone_or_in_company() {
-    let house = House::new(says(r#"{"day":"wed"}"#)).await;
-    let free = house.ask(greedy(prompt(9, 10), 100));
+    let rig = Rig::new(says(r#"{"day":"wed"}"#)).await;
+    let free = rig.ask(greedy(prompt(9, 10), 100));
     let streams: Vec<_> = (0..6)
         .map(|seed| {
             let temperature = if seed == 0 { 0.0 } else { 2.0 };
@@ -45,7 +45,7 @@ async fn what_the_schema_forbids_is_never_said_greedily_or_sampled_alone_or_in_c
                 top_p: 0.9,
                 ..Sampling::default()
             };
-            house.ask(held_to(&weekday(), Request { sampling, ..greedy(prompt(seed as u32, 10), 400) }))
+            rig.ask(held_to(&weekday(), Request { sampling, ..greedy(prompt(seed as u32, 10), 400) }))
         })
         .collect();
     for stream in streams {
@@ -55,28 +55,28 @@ async fn what_the_schema_forbids_is_never_said_greedily_or_sampled_alone_or_in_c
         assert!([r#"{"day":"mon"}"#, r#"{"day":"tue"}"#].contains(&text.as_str()), "{answer:?}");
     }
     assert_eq!(outcome(free).await.text, r#"{"day":"wed"}"#, "the others are free");
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn length_and_stop_strings_end_a_document_early() {
-    let house = House::new(says(r#"{"a": 1}"#)).await;
-    let answer = house.answer(held_to(&OutputFormat::JsonObject, greedy(prompt(1, 10), 3))).await;
+    let rig = Rig::new(says(r#"{"a": 1}"#)).await;
+    let answer = rig.answer(held_to(&OutputFormat::JsonObject, greedy(prompt(1, 10), 3))).await;
     assert_eq!((answer.text.as_str(), answer.end), (r#"{"a"#, Ok(FinishReason::Length)));
     let stop = Request { stop: vec![": ".to_owned()], ..greedy(prompt(1, 10), 100) };
-    let answer = house.answer(held_to(&OutputFormat::JsonObject, stop)).await;
+    let answer = rig.answer(held_to(&OutputFormat::JsonObject, stop)).await;
     assert_eq!(
         (answer.text.as_str(), answer.end),
         (r#"{"a""#, Ok(FinishReason::StopString(": ".to_owned())))
     );
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn log_probabilities_are_those_of_a_model_that_is_free() {
-    let house = House::new(says("no JSON")).await;
+    let rig = Rig::new(says("no JSON")).await;
     let first_logprob = async |request: Request| {
-        let mut stream = house.ask(Request { top_logprobs: Some(1), ..request });
+        let mut stream = rig.ask(Request { top_logprobs: Some(1), ..request });
         loop {
             if let crate::Event::Text { logprobs, .. } = stream.recv().await.unwrap() {
                 return logprobs[0].clone();
@@ -88,5 +88,5 @@ async fn log_probabilities_are_those_of_a_model_that_is_free() {
     assert_eq!(free.top, held.top, "the likeliest token is the one that the model would have said");
     assert_eq!(free.token, free.top[0].0);
     assert!(held.token != free.token && held.logprob < free.logprob, "{held:?}");
-    house.close().await;
+    rig.close().await;
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use store::{BlockStore, Pin, Trouble};
 
-use super::house::*;
+use super::rig::*;
 use crate::testing::{MemoryStore, Script, ScriptedModel, Steering};
 use crate::{EngineConfig, Request, Tier};
 
-async fn over(store: &Arc<MemoryStore>) -> House {
+async fn over(store: &Arc<MemoryStore>) -> Rig {
     let config = EngineConfig { store: Arc::clone(store) as Arc<dyn BlockStore>, ..EngineConfig::default() };
-    House::with(ScriptedModel::default(), Steering::free(), config).await
+    Rig::with(ScriptedModel::default(), Steering::free(), config).await
 }
 
 fn of(agent: &str, prompt: Vec<u32>) -> Request {
@@ -20,8 +20,8 @@ fn of(agent: &str, prompt: Vec<u32>) -> Request {
 #[tokio::test]
 async fn an_agents_manifest_has_its_exact_tokens_and_which_of_them_were_generated() {
     let store = Arc::new(MemoryStore::default());
-    let house = over(&store).await;
-    let answer = house.answer(of("a", prompt(1, 40))).await;
+    let rig = over(&store).await;
+    let answer = rig.answer(of("a", prompt(1, 40))).await;
     let mut all = prompt(1, 40);
     all.extend(&answer.tokens);
     let manifest = store.agent("a").pop().unwrap();
@@ -31,72 +31,74 @@ async fn an_agents_manifest_has_its_exact_tokens_and_which_of_them_were_generate
     let generated: Vec<_> = manifest.generated.iter().map(|span| (span.start, span.n_tokens)).collect();
     assert_eq!(generated, [(40, 9)]);
     // Its addresses are those of the blocks on disk.
-    house.handle.drain(crate::After::Park, HOUR).await.unwrap();
+    rig.handle.drain(crate::After::Park, HOUR).await.unwrap();
     let stored: Vec<_> = store.records().into_iter().map(|record| record.key.hash).collect();
     assert!(manifest.blocks.iter().chain(&manifest.tail).all(|hash| stored.contains(hash)));
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn agents_are_listed_shown_pinned_evicted_and_forgotten() {
     let store = Arc::new(MemoryStore::default());
-    let house = over(&store).await;
-    house.answer(greedy(prompt(9, 40), 10)).await;
-    house.answer(of("a", prompt(1, 40))).await;
-    house.answer(of("b", prompt(2, 40))).await;
-    let mut names: Vec<_> = house.handle.agents().await.unwrap().into_iter().map(|a| a.name).collect();
+    let rig = over(&store).await;
+    rig.answer(greedy(prompt(9, 40), 10)).await;
+    rig.answer(of("a", prompt(1, 40))).await;
+    rig.answer(of("b", prompt(2, 40))).await;
+    let mut names: Vec<_> = rig.handle.agents().await.unwrap().into_iter().map(|a| a.name).collect();
     names.sort();
     assert_eq!(names, ["a", "b"]);
 
-    let info = house.handle.agent("a").await.unwrap().unwrap();
+    let info = rig.handle.agent("a").await.unwrap().unwrap();
     assert_eq!(
         (info.n_tokens, info.tier, info.resident_tokens, info.n_requests),
         (49, Tier::Resident, 49, 0)
     );
     assert!(info.is_of_loaded_model && !info.is_pinned);
-    assert_eq!(house.handle.agent("nobody").await.unwrap(), None);
+    assert_eq!(rig.handle.agent("nobody").await.unwrap(), None);
 
-    assert!(house.handle.pin_agent("a").await.unwrap().unwrap().is_pinned);
+    assert!(rig.handle.pin_agent("a").await.unwrap().unwrap().is_pinned);
     // A later turn keeps the pin.
-    house.answer(of("a", prompt(1, 44))).await;
+    rig.answer(of("a", prompt(1, 44))).await;
     assert_eq!(store.agent("a")[0].pin, Pin::Pinned);
-    assert!(!house.handle.unpin_agent("a").await.unwrap().unwrap().is_pinned);
+    assert!(!rig.handle.unpin_agent("a").await.unwrap().unwrap().is_pinned);
 
-    let evicted = house.handle.evict_agent("a").await.unwrap().unwrap();
+    let evicted = rig.handle.evict_agent("a").await.unwrap().unwrap();
     assert_eq!((evicted.tier, evicted.resident_tokens), (Tier::Stored, 0));
-    let back = house.answer(of("a", prompt(1, 44))).await;
+    let back = rig.answer(of("a", prompt(1, 44))).await;
     assert!(back.usage.n_reused >= 32, "{:?}", back.usage);
 
-    assert!(house.handle.forget_agent("a").await.unwrap().is_some());
-    assert_eq!(house.handle.forget_agent("a").await.unwrap(), None);
-    let cold = house.answer(greedy(prompt(1, 44), 10)).await;
+    assert!(rig.handle.forget_agent("a").await.unwrap());
+    assert!(!rig.handle.forget_agent("a").await.unwrap());
+    let cold = rig.answer(greedy(prompt(1, 44), 10)).await;
     assert_eq!(cold.usage.n_reused, 0, "a deleted agent's blocks are still in the pool");
-    assert_eq!(house.handle.forget_all_agents().await.unwrap().len(), 1);
-    assert_eq!(house.handle.agents().await.unwrap(), []);
-    house.close().await;
+    for agent in rig.handle.agents().await.unwrap() {
+        assert!(rig.handle.forget_agent(&agent.name).await.unwrap());
+    }
+    assert_eq!(rig.handle.agents().await.unwrap(), []);
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn an_agent_that_is_deleted_while_it_runs_does_not_come_back_with_its_end() {
     let store = Arc::new(MemoryStore::default());
     let config = EngineConfig { store: Arc::clone(&store) as _, ..EngineConfig::default() };
-    let house = House::with(ScriptedModel::default(), Steering::holding_steps(), config).await;
-    let stream = house.ask(of("a", prompt(1, 40)));
-    house.steering.let_run();
-    house.steering.held_step();
+    let rig = Rig::with(ScriptedModel::default(), Steering::holding_steps(), config).await;
+    let stream = rig.ask(of("a", prompt(1, 40)));
+    rig.steering.let_run();
+    rig.steering.held_step();
     let forgetting = tokio::spawn({
-        let handle = house.handle.clone();
+        let handle = rig.handle.clone();
         async move { handle.forget_agent("a").await }
     });
     // It asks before the step goes on.
     tokio::task::yield_now().await;
-    house.steering.let_run();
-    forgetting.await.unwrap().unwrap();
-    house.steering.free_steps();
+    rig.steering.let_run();
+    assert!(forgetting.await.unwrap().unwrap());
+    rig.steering.free_steps();
     outcome(stream).await.end.unwrap();
-    assert_eq!(house.handle.agents().await.unwrap(), []);
+    assert_eq!(rig.handle.agents().await.unwrap(), []);
     assert!(store.agent("a").is_empty());
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
@@ -104,10 +106,10 @@ async fn saved_tokens_are_those_that_a_restart_finds_in_every_layer_group() {
     let store = Arc::new(MemoryStore::default());
     let model = ScriptedModel { window: Some(32), ..ScriptedModel::default() };
     let config = EngineConfig { store: Arc::clone(&store) as _, ..EngineConfig::default() };
-    let house = House::with(model, Steering::free(), config).await;
-    house.answer(of("a", prompt(1, 100))).await;
-    house.handle.drain(crate::After::Park, HOUR).await.unwrap();
-    let saved = async || house.handle.agent("a").await.unwrap().unwrap().saved_tokens;
+    let rig = Rig::with(model, Steering::free(), config).await;
+    rig.answer(of("a", prompt(1, 100))).await;
+    rig.handle.drain(crate::After::Park, HOUR).await.unwrap();
+    let saved = async || rig.handle.agent("a").await.unwrap().unwrap().saved_tokens;
     assert_eq!(saved().await, 109);
     let manifest = store.agent("a").pop().unwrap();
     let group_of = |group: u16, hash: [u8; 32]| store::BlockKey { hash, group };
@@ -122,66 +124,66 @@ async fn saved_tokens_are_those_that_a_restart_finds_in_every_layer_group() {
     assert_eq!(saved().await, 80);
     store.give_up_block(&group_of(0, manifest.blocks[2]));
     assert_eq!(saved().await, 0, "the windows before block 2 look into block 0");
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn what_a_disk_refused_is_saved_when_it_takes_bytes_again() {
     let store = Arc::new(MemoryStore::default());
-    let house = over(&store).await;
+    let rig = over(&store).await;
     store.set_trouble(Some(Trouble::DiskFull));
-    house.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
-    house.see(|stats| stats.store.trouble == Some("disk_full") && stats.pool.held == 0).await;
+    rig.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
+    rig.see(|stats| stats.store.trouble == Some("disk_full") && stats.pool.held == 0).await;
     assert!(store.records().is_empty());
     store.set_trouble(None);
-    house.see(|stats| stats.store.trouble.is_none()).await;
-    house.handle.drain(crate::After::Park, HOUR).await.unwrap();
+    rig.see(|stats| stats.store.trouble.is_none()).await;
+    rig.handle.drain(crate::After::Park, HOUR).await.unwrap();
     assert_eq!(store.records().len(), 7);
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn what_was_not_worth_writing_is_saved_once_an_agent_goes_on_with_it() {
     let store = Arc::new(MemoryStore::default());
     store.spare_anonymous();
-    let house = over(&store).await;
-    house.answer(greedy(prompt(1, 40), 10)).await.end.unwrap();
-    house.see(|stats| stats.pool.held == 0).await;
+    let rig = over(&store).await;
+    rig.answer(greedy(prompt(1, 40), 10)).await.end.unwrap();
+    rig.see(|stats| stats.pool.held == 0).await;
     assert!(store.records().is_empty());
     let mut next = prompt(1, 40);
     next.extend(Script::Hash.answer(&prompt(1, 40), 10));
     next.extend(prompt(3, 10));
-    let named = house.answer(of("a", next)).await;
+    let named = rig.answer(of("a", next)).await;
     assert!(named.usage.n_reused >= 48, "{:?}", named.usage);
-    house.handle.drain(crate::After::Park, HOUR).await.unwrap();
+    rig.handle.drain(crate::After::Park, HOUR).await.unwrap();
     let stored: Vec<_> = store.records().into_iter().map(|record| record.key.hash).collect();
     let manifest = store.agent("a").pop().unwrap();
     assert!(manifest.blocks.iter().chain(&manifest.tail).all(|hash| stored.contains(hash)), "a gap on disk");
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn what_the_store_gave_up_is_saved_again_when_it_is_used() {
     let store = Arc::new(MemoryStore::default());
-    let house = over(&store).await;
-    house.answer(of("a", prompt(1, 40))).await.end.unwrap();
+    let rig = over(&store).await;
+    rig.answer(of("a", prompt(1, 40))).await.end.unwrap();
     store.give_up();
-    house.answer(of("a", prompt(1, 40))).await.end.unwrap();
-    house.handle.drain(crate::After::Park, HOUR).await.unwrap();
+    rig.answer(of("a", prompt(1, 40))).await.end.unwrap();
+    rig.handle.drain(crate::After::Park, HOUR).await.unwrap();
     let stored: Vec<_> = store.records().into_iter().map(|record| record.key.hash).collect();
     let manifest = store.agent("a").pop().unwrap();
     assert!(manifest.blocks.iter().all(|hash| stored.contains(hash)), "a gap on disk");
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn a_prompt_that_was_not_there_is_a_miss_in_its_record() {
     let store = Arc::new(MemoryStore::default());
-    let house = over(&store).await;
-    house.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
-    house.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
-    let misses: Vec<_> = house.handle.records().into_iter().map(|record| record.restore_misses).collect();
+    let rig = over(&store).await;
+    rig.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
+    rig.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
+    let misses: Vec<_> = rig.handle.records().into_iter().map(|record| record.restore_misses).collect();
     assert_eq!(misses[0].get("absent"), Some(&1));
     assert!(misses[1].is_empty(), "{misses:?}");
-    house.close().await;
+    rig.close().await;
 }

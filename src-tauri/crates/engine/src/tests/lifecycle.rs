@@ -1,6 +1,6 @@
 //! What the handles show of the engine's life.
 
-use super::house::*;
+use super::rig::*;
 use crate::testing::{ScriptedModel, Steering};
 use crate::{EngineConfig, Readiness, Refusal, readiness};
 
@@ -8,68 +8,68 @@ use crate::{EngineConfig, Readiness, Refusal, readiness};
 async fn a_request_before_the_model_is_there_is_told_that_it_loads() {
     let steering = Steering::free();
     steering.hold_loads();
-    let house = House::start(ScriptedModel::default(), steering.clone(), EngineConfig::default());
+    let rig = Rig::start(ScriptedModel::default(), steering.clone(), EngineConfig::default());
     steering.held_load();
-    house.reach("loading").await;
-    let refusal = house.handle.try_permit().unwrap_err();
+    rig.reach("loading").await;
+    let refusal = rig.handle.try_permit().unwrap_err();
     assert!(matches!(refusal, Refusal::Unavailable { state: "loading", retry_after: Some(_) }));
     steering.release_load(Ok(()));
-    house.reach("ready").await;
-    let ready = readiness(&house.handle.state(), &house.handle.stats(), house.clock.now());
+    rig.reach("ready").await;
+    let ready = readiness(&rig.handle.state(), &rig.handle.stats(), rig.clock.now());
     assert_eq!(ready, Readiness::Ready { pool_utilization: 0.0 });
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn a_step_that_hangs_is_reported_and_not_killed() {
     let steering = Steering::holding_steps();
-    let house = House::with(ScriptedModel::default(), steering.clone(), EngineConfig::default()).await;
-    let stream = house.ask(greedy(prompt(1, 20), 3));
+    let rig = Rig::with(ScriptedModel::default(), steering.clone(), EngineConfig::default()).await;
+    let stream = rig.ask(greedy(prompt(1, 20), 3));
     steering.held_step();
-    let stats = house.handle.stats();
+    let stats = rig.handle.stats();
     assert_eq!((stats.n_running, stats.pool.held), (1, 2));
     let judge = |secs| {
-        let later = house.clock.now() + std::time::Duration::from_secs(secs);
-        matches!(readiness(&house.handle.state(), &house.handle.stats(), later), Readiness::Ready { .. })
+        let later = rig.clock.now() + std::time::Duration::from_secs(secs);
+        matches!(readiness(&rig.handle.state(), &rig.handle.stats(), later), Readiness::Ready { .. })
     };
     assert!(judge(20) && !judge(31));
     steering.free_steps();
     outcome(stream).await.end.unwrap();
-    house.see(|stats| stats.step_started.is_none()).await;
-    house.close().await;
+    rig.see(|stats| stats.step_started.is_none()).await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn an_idle_engine_gives_signs_of_life() {
-    let house = House::new(ScriptedModel::default()).await;
-    let first = house.handle.stats().heartbeat;
-    house.see(|stats| stats.heartbeat > first).await;
-    house.close().await;
+    let rig = Rig::new(ScriptedModel::default()).await;
+    let first = rig.handle.stats().heartbeat;
+    rig.see(|stats| stats.heartbeat > first).await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn only_the_last_two_hundred_requests_are_remembered() {
-    let house = House::new(ScriptedModel::default()).await;
+    let rig = Rig::new(ScriptedModel::default()).await;
     for i in 0..205 {
-        house.answer(greedy(prompt(i, 3 + i as usize % 100), 1)).await;
+        rig.answer(greedy(prompt(i, 3 + i as usize % 100), 1)).await;
     }
-    let records = house.handle.records();
+    let records = rig.handle.records();
     assert_eq!(records.len(), crate::N_RECORDS);
     assert_eq!(records[0].n_prompt, 3 + 5);
     assert!(records.iter().all(|record| record.outcome == "length"));
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn requests_of_one_agent_run_one_after_the_other() {
-    let house = House::new(ScriptedModel::default()).await;
+    let rig = Rig::new(ScriptedModel::default()).await;
     let request = |n| crate::Request { agent: Some("a{\"b\":1}".to_owned()), ..greedy(prompt(1, n), 10) };
-    let streams = [house.ask(request(30)), house.ask(request(40))];
+    let streams = [rig.ask(request(30)), rig.ask(request(40))];
     for stream in streams {
         outcome(stream).await.end.unwrap();
     }
-    let records = house.handle.records();
+    let records = rig.handle.records();
     assert_eq!(records.iter().map(|r| r.n_prompt).collect::<Vec<_>>(), [30, 40]);
-    assert!(house.steering.steps().iter().all(|step| step.rows.len() == 1));
-    house.close().await;
+    assert!(rig.steering.steps().iter().all(|step| step.rows.len() == 1));
+    rig.close().await;
 }

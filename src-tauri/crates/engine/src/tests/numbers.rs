@@ -1,6 +1,6 @@
 //! Whoever has been told how a request ended finds it in the numbers, without a wait.
 
-use super::house::*;
+use super::rig::*;
 use crate::testing::{Outcome as StepOutcome, Script, ScriptedModel, Steering};
 use crate::{After, EngineConfig, Refusal, Request};
 
@@ -9,11 +9,11 @@ const N_TIMES: u64 = 200;
 
 /// Ask again and again; each time the end is in the numbers already.
 async fn check(model: ScriptedModel, request: impl Fn() -> Request) {
-    let house = House::new(model).await;
+    let rig = Rig::new(model).await;
     let (mut n_generated, mut n_reused) = (0, 0);
     for n in 1..=N_TIMES {
-        let usage = house.answer(request()).await.usage;
-        let stats = house.handle.stats();
+        let usage = rig.answer(request()).await.usage;
+        let stats = rig.handle.stats();
         n_generated += usage.n_generated as u64;
         n_reused += usage.n_reused as u64;
         let totals = &stats.totals;
@@ -22,7 +22,7 @@ async fn check(model: ScriptedModel, request: impl Fn() -> Request) {
         assert_eq!((stats.n_running, stats.n_waiting, stats.pool.held), (0, 0, 0));
         assert!(stats.active.is_empty());
     }
-    house.close().await;
+    rig.close().await;
 }
 
 fn says(text: &str) -> ScriptedModel {
@@ -43,8 +43,8 @@ async fn an_answer_that_has_ended_is_counted_however_it_ended() {
 async fn a_broken_or_interrupted_one_is_counted_too() {
     for n in 1..=20 {
         let steering = Steering::holding_steps();
-        let house = House::with(ScriptedModel::default(), steering.clone(), EngineConfig::default()).await;
-        let stream = house.ask(greedy(prompt(1, 20), 9));
+        let rig = Rig::with(ScriptedModel::default(), steering.clone(), EngineConfig::default()).await;
+        let stream = rig.ask(greedy(prompt(1, 20), 9));
         steering.let_run();
         steering.held_step();
         let end = match n % 4 {
@@ -52,7 +52,7 @@ async fn a_broken_or_interrupted_one_is_counted_too() {
             1 => StepOutcome::Error,
             2 => StepOutcome::Panic,
             _ => {
-                house.handle.begin_drain(After::Park, std::time::Duration::ZERO);
+                rig.handle.begin_drain(After::Park, std::time::Duration::ZERO);
                 StepOutcome::Run
             }
         };
@@ -64,28 +64,28 @@ async fn a_broken_or_interrupted_one_is_counted_too() {
             matches!(outcome.end, Err(Refusal::Fault { .. } | Refusal::Interrupted { .. })),
             "{outcome:?}"
         );
-        let stats = house.handle.stats();
+        let stats = rig.handle.stats();
         assert_eq!((stats.n_running, stats.n_waiting), (0, 0), "{end:?}");
         assert_eq!(stats.totals.generated_tokens, outcome.usage.n_generated as u64, "{end:?}");
         let n_failures = u64::from(matches!(end, StepOutcome::Error | StepOutcome::Panic));
         assert_eq!(stats.totals.worker_failures, n_failures, "{end:?}");
-        house.close().await;
+        rig.close().await;
     }
 }
 
 #[tokio::test]
 async fn who_ends_before_a_long_step_is_told_before_it() {
     let steering = Steering::holding_steps();
-    let house = House::with(ScriptedModel::default(), steering.clone(), EngineConfig::default()).await;
-    let running = house.ask(greedy(prompt(1, 20), 3));
+    let rig = Rig::with(ScriptedModel::default(), steering.clone(), EngineConfig::default()).await;
+    let running = rig.ask(greedy(prompt(1, 20), 3));
     steering.held_step();
-    let empty = house.ask(greedy(Vec::new(), 3));
+    let empty = rig.ask(greedy(Vec::new(), 3));
     steering.let_run();
     // The next step is held, and has not begun to end.
     steering.held_step();
     assert!(matches!(outcome(empty).await.end, Err(Refusal::Invalid { param: "prompt", .. })));
-    assert_eq!(house.handle.stats().totals.requests, 2);
+    assert_eq!(rig.handle.stats().totals.requests, 2);
     steering.free_steps();
     outcome(running).await.end.unwrap();
-    house.close().await;
+    rig.close().await;
 }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use super::house::*;
+use super::rig::*;
 use crate::testing::{N_VOCAB, Script, ScriptedModel, Steering, tiny_text};
 use crate::{EngineConfig, Refusal, SamplingChoices};
 
 const SMALL: ScriptedModel = ScriptedModel {
+    name: "scripted",
+    fingerprint: [7; 32],
+    weights_bytes: 100,
+    is_on_device: false,
     script: Script::Hash,
     n_blocks: 8,
     max_context: 2048,
@@ -20,120 +24,120 @@ const SMALL: ScriptedModel = ScriptedModel {
 async fn without_a_place_a_request_is_told_that_the_house_is_busy() {
     let steering = Steering::holding_steps();
     let config = EngineConfig { max_requests: 2, ..EngineConfig::default() };
-    let house = House::with(ScriptedModel::default(), steering.clone(), config).await;
-    let streams = [house.ask(greedy(prompt(1, 20), 3)), house.ask(greedy(prompt(2, 20), 3))];
+    let rig = Rig::with(ScriptedModel::default(), steering.clone(), config).await;
+    let streams = [rig.ask(greedy(prompt(1, 20), 3)), rig.ask(greedy(prompt(2, 20), 3))];
     steering.held_step();
-    assert!(matches!(house.handle.try_permit(), Err(Refusal::Busy { .. })));
+    assert!(matches!(rig.handle.try_permit(), Err(Refusal::Busy { .. })));
     steering.free_steps();
     for stream in streams {
         outcome(stream).await.end.unwrap();
     }
     // Whoever has seen the end of an answer finds its place free.
-    house.handle.try_permit().unwrap();
-    house.close().await;
+    rig.handle.try_permit().unwrap();
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn a_prompt_that_can_never_fit_is_too_long_and_says_for_what() {
-    let house = House::new(SMALL).await;
-    let answer = house.answer(greedy(prompt(1, 500), 3)).await;
+    let rig = Rig::new(SMALL).await;
+    let answer = rig.answer(greedy(prompt(1, 500), 3)).await;
     let Err(Refusal::TooLong { n_tokens: 500, limit }) = answer.end else { panic!("{answer:?}") };
     assert!((100..=128).contains(&limit), "{limit}");
-    house.answer(greedy(prompt(1, limit - 1), 5)).await.end.unwrap();
-    house.close().await;
+    rig.answer(greedy(prompt(1, limit - 1), 5)).await.end.unwrap();
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn nonsense_is_refused_before_it_reaches_the_model() {
-    let house = House::new(SMALL).await;
+    let rig = Rig::new(SMALL).await;
     for bad in [vec![], vec![97, N_VOCAB as u32]] {
-        let answer = house.answer(greedy(bad, 3)).await;
+        let answer = rig.answer(greedy(bad, 3)).await;
         assert!(matches!(answer.end, Err(Refusal::Invalid { param: "prompt", .. })), "{answer:?}");
     }
-    house.answer(greedy(prompt(1, 5), 3)).await.end.unwrap();
-    house.close().await;
+    rig.answer(greedy(prompt(1, 5), 3)).await.end.unwrap();
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn a_request_that_finds_no_room_waits_and_runs_when_there_is_room() {
     let steering = Steering::holding_steps();
-    let house = House::with(SMALL, steering.clone(), EngineConfig::default()).await;
-    let first = house.ask(greedy(prompt(1, 90), 3));
+    let rig = Rig::with(SMALL, steering.clone(), EngineConfig::default()).await;
+    let first = rig.ask(greedy(prompt(1, 90), 3));
     steering.held_step();
-    let second = house.ask(greedy(prompt(2, 90), 3));
+    let second = rig.ask(greedy(prompt(2, 90), 3));
     steering.let_run();
     steering.held_step();
-    assert_eq!(house.handle.stats().n_waiting, 1);
+    assert_eq!(rig.handle.stats().n_waiting, 1);
     steering.free_steps();
     outcome(first).await.end.unwrap();
     assert_eq!(outcome(second).await.tokens, Script::Hash.answer(&prompt(2, 90), 3));
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn a_request_that_waits_too_long_is_told_how_much_room_it_lacks() {
     let steering = Steering::holding_steps();
-    let house = House::with(SMALL, steering.clone(), EngineConfig::default()).await;
-    let first = house.ask(greedy(prompt(1, 90), 9));
+    let rig = Rig::with(SMALL, steering.clone(), EngineConfig::default()).await;
+    let first = rig.ask(greedy(prompt(1, 90), 9));
     steering.held_step();
-    let second = house.ask(greedy(prompt(2, 90), 3));
+    let second = rig.ask(greedy(prompt(2, 90), 3));
     steering.let_run();
     steering.held_step();
-    house.pass(HOUR + Duration::from_secs(1));
+    rig.pass(HOUR + Duration::from_secs(1));
     steering.free_steps();
     let end = outcome(second).await.end;
     let Err(Refusal::PoolExhausted { needed, free, total: 8 }) = end else { panic!("{end:?}") };
     assert!(needed >= 6 && free < needed, "{needed} {free}");
     // The one that runs is not touched by that, however long it takes.
     assert_eq!(outcome(first).await.tokens, Script::Hash.answer(&prompt(1, 90), 9));
-    assert_eq!(house.handle.records()[0].outcome, "pool_exhausted");
-    house.close().await;
+    assert_eq!(rig.handle.records()[0].outcome, "pool_exhausted");
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn a_request_that_waits_too_long_for_a_row_is_told_that_the_house_is_busy() {
     let steering = Steering::holding_steps();
     let config = EngineConfig { max_batch: 1, ..EngineConfig::default() };
-    let house = House::with(ScriptedModel::default(), steering.clone(), config).await;
-    let first = house.ask(greedy(prompt(1, 20), 5));
+    let rig = Rig::with(ScriptedModel::default(), steering.clone(), config).await;
+    let first = rig.ask(greedy(prompt(1, 20), 5));
     steering.held_step();
-    let second = house.ask(greedy(prompt(2, 20), 5));
+    let second = rig.ask(greedy(prompt(2, 20), 5));
     steering.let_run();
     steering.held_step();
-    house.pass(HOUR + Duration::from_secs(1));
+    rig.pass(HOUR + Duration::from_secs(1));
     steering.free_steps();
     assert!(matches!(outcome(second).await.end, Err(Refusal::Busy { .. })));
     outcome(first).await.end.unwrap();
-    house.close().await;
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn sequences_that_outgrow_the_pool_are_preempted_and_come_back_with_the_same_answer() {
     let model = ScriptedModel { n_blocks: 12, ..ScriptedModel::default() };
-    let house = House::new(model).await;
-    let streams: Vec<_> = (0..4).map(|i| house.ask(greedy(prompt(i, 20), 120))).collect();
+    let rig = Rig::new(model).await;
+    let streams: Vec<_> = (0..4).map(|i| rig.ask(greedy(prompt(i, 20), 120))).collect();
     for (i, stream) in streams.into_iter().enumerate() {
         let answer = outcome(stream).await;
         assert_eq!(answer.tokens, Script::Hash.answer(&prompt(i as u32, 20), 120), "{i}");
     }
-    let stats = house.handle.stats();
+    let stats = rig.handle.stats();
     assert!(stats.totals.preemptions > 0, "the pool was big enough for all");
-    assert!(house.handle.records().iter().any(|record| record.n_preempted > 0));
-    house.close().await;
+    assert!(rig.handle.records().iter().any(|record| record.n_preempted > 0));
+    rig.close().await;
 }
 
 #[tokio::test]
 async fn one_hundred_and_fifty_requests_at_once_are_all_answered() {
-    let house =
-        House::with(SMALL, Steering::free(), EngineConfig { max_requests: 100, ..EngineConfig::default() })
+    let rig =
+        Rig::with(SMALL, Steering::free(), EngineConfig { max_requests: 100, ..EngineConfig::default() })
             .await;
     let mut streams = Vec::new();
     let mut n_busy = 0;
     for i in 0..150 {
-        match house.handle.try_permit() {
+        match rig.handle.try_permit() {
             Ok(permit) => {
                 let request = greedy(prompt(i, 20), 10);
-                streams.push(house.handle.submit(permit, request, house.clock.now()));
+                streams.push(rig.handle.submit(permit, request, rig.clock.now()));
             }
             Err(refusal) => {
                 assert!(matches!(refusal, Refusal::Busy { .. }));
@@ -146,6 +150,6 @@ async fn one_hundred_and_fifty_requests_at_once_are_all_answered() {
         outcome(stream).await.end.unwrap();
     }
     assert!(n_taken >= 100 && n_taken + n_busy == 150);
-    house.see(|s| s.pool.held == 0 && s.n_running == 0).await;
-    house.close().await;
+    rig.see(|s| s.pool.held == 0 && s.n_running == 0).await;
+    rig.close().await;
 }

@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use store::SaveReason;
 
-use super::house::*;
+use super::rig::*;
 use crate::testing::{MemoryStore, ScriptedModel, Steering};
 use crate::{After, EngineConfig};
 
-async fn with_store(model: ScriptedModel) -> (House, Arc<MemoryStore>) {
+async fn with_store(model: ScriptedModel) -> (Rig, Arc<MemoryStore>) {
     let store = Arc::new(MemoryStore::default());
     let config = EngineConfig { store: Arc::clone(&store) as _, ..EngineConfig::default() };
-    (House::with(model, Steering::free(), config).await, store)
+    (Rig::with(model, Steering::free(), config).await, store)
 }
 
 #[tokio::test]
 async fn every_block_is_saved_once_it_is_full_and_the_tail_when_the_answer_ends() {
     for window in [None, Some(32)] {
-        let (house, store) = with_store(ScriptedModel { window, ..ScriptedModel::default() }).await;
-        let answer = house.answer(greedy(prompt(1, 40), 10)).await;
-        house.handle.drain(After::Park, HOUR).await.unwrap();
+        let (rig, store) = with_store(ScriptedModel { window, ..ScriptedModel::default() }).await;
+        let answer = rig.answer(greedy(prompt(1, 40), 10)).await;
+        rig.handle.drain(After::Park, HOUR).await.unwrap();
         let mut all = prompt(1, 40);
         all.extend(&answer.tokens);
         let of_window = window.map(|_| store::BlockKey::WINDOW | 1);
@@ -48,7 +48,7 @@ async fn every_block_is_saved_once_it_is_full_and_the_tail_when_the_answer_ends(
                 assert_eq!(record.bytes[4..8], (16 * i as u32).to_le_bytes());
             }
         }
-        house.close().await;
+        rig.close().await;
     }
 }
 
@@ -57,15 +57,15 @@ async fn what_a_deadline_interrupts_is_saved_as_well() {
     let store = Arc::new(MemoryStore::default());
     let steering = Steering::holding_steps();
     let config = EngineConfig { store: Arc::clone(&store) as _, ..EngineConfig::default() };
-    let house = House::with(ScriptedModel::default(), steering.clone(), config).await;
-    let stream = house.ask(greedy(prompt(1, 40), 1000));
+    let rig = Rig::with(ScriptedModel::default(), steering.clone(), config).await;
+    let stream = rig.ask(greedy(prompt(1, 40), 1000));
     steering.let_run();
     steering.held_step();
-    house.handle.begin_drain(After::Exit, std::time::Duration::ZERO);
+    rig.handle.begin_drain(After::Exit, std::time::Duration::ZERO);
     steering.free_steps();
     assert!(outcome(stream).await.end.is_err());
-    house.reach("stopped").await;
-    house.engine.join();
+    rig.reach("stopped").await;
+    rig.engine.join();
     let records = store.records();
     assert!(records.iter().any(|r| r.reason == SaveReason::Drain && r.tokens.len() < 16), "{records:?}");
     assert_eq!(store.n_flushes(), 1);
@@ -73,25 +73,25 @@ async fn what_a_deadline_interrupts_is_saved_as_well() {
 
 #[tokio::test]
 async fn the_store_ends_with_the_engine_thread_whoever_still_has_a_handle() {
-    let (house, store) = with_store(ScriptedModel::default()).await;
-    house.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
-    let handle = house.handle.clone();
-    house.engine.drain(HOUR).await.unwrap();
+    let (rig, store) = with_store(ScriptedModel::default()).await;
+    rig.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
+    let handle = rig.handle.clone();
+    rig.engine.drain(HOUR).await.unwrap();
     assert!(handle.stats_with_store().store.is_on);
-    house.engine.join();
+    rig.engine.join();
     assert_eq!(Arc::strong_count(&store), 1, "else it would be closed while the process ends");
 }
 
 #[tokio::test]
 async fn a_store_without_room_holds_up_nobody_and_gets_everything_later() {
-    let (house, store) = with_store(ScriptedModel::default()).await;
+    let (rig, store) = with_store(ScriptedModel::default()).await;
     store.set_full(true);
-    house.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
-    house.answer(greedy(prompt(2, 100), 10)).await.end.unwrap();
+    rig.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
+    rig.answer(greedy(prompt(2, 100), 10)).await.end.unwrap();
     assert!(store.records().is_empty());
-    house.see(|stats| stats.pool.held >= 12).await;
+    rig.see(|stats| stats.pool.held >= 12).await;
     store.set_full(false);
-    house.see(|stats| stats.pool.held == 0).await;
+    rig.see(|stats| stats.pool.held == 0).await;
     assert_eq!(store.records().len(), 14);
-    house.close().await;
+    rig.close().await;
 }

@@ -3,13 +3,13 @@
 use scheduler::TokenId;
 use text::{Chat, ChatMessage};
 
-use super::house::*;
+use super::rig::*;
 use crate::testing::{Script, ScriptedModel, Steering, chatml_text, trimming_text};
 use crate::{EngineConfig, PromptNotes, Request, Sampling};
 
 /// A conversation with a scripted model.
 struct Conversation {
-    house: House,
+    rig: Rig,
     chat: Chat,
 }
 
@@ -22,16 +22,16 @@ struct Turn {
 impl Conversation {
     async fn new(model: ScriptedModel) -> Conversation {
         let chat = Chat { add_generation_prompt: true, ..Chat::default() };
-        Conversation { house: House::new(model).await, chat }
+        Conversation { rig: Rig::new(model).await, chat }
     }
 
     /// Ask, and put the answer's text into the conversation as a client does.
     async fn turn(&mut self, question: &str, with: impl FnOnce(Request) -> Request) -> Turn {
         self.chat.messages.push(ChatMessage::new("user", question));
-        let card = self.house.handle.card().unwrap();
-        let prompt = self.house.handle.encode_chat(&card, &self.chat, &|| false).unwrap();
+        let card = self.rig.handle.card().unwrap();
+        let prompt = self.rig.handle.encode_chat(&card, &self.chat, &|| false).unwrap();
         let request = Request { notes: prompt.notes, ..greedy(prompt.tokens.clone(), 100) };
-        let answer = self.house.answer(with(request)).await;
+        let answer = self.rig.answer(with(request)).await;
         self.chat.messages.push(ChatMessage::new("assistant", answer.text.clone()));
         Turn { prompt: prompt.tokens, answer }
     }
@@ -51,10 +51,10 @@ async fn check(model: ScriptedModel, cut: usize, with: impl Fn(Request) -> Reque
     let earlier = [&first.prompt[..], shown].concat();
     assert!(second.prompt.starts_with(&earlier), "{:?} {:?}", first.answer, second.prompt);
     assert_eq!(second.answer.usage.n_reused, earlier.len(), "{:?}", second.answer.usage);
-    let record = conversation.house.handle.records().pop().unwrap();
+    let record = conversation.rig.handle.records().pop().unwrap();
     assert!((shown.len()..=shown.len() + cut).contains(&record.n_spliced), "{record:?}");
     assert_eq!(record.n_prefilled, second.prompt.len() - earlier.len());
-    conversation.house.close().await;
+    conversation.rig.close().await;
 }
 
 fn says(text: &str) -> ScriptedModel {
@@ -115,7 +115,7 @@ async fn an_answer_that_the_client_changed_is_reused_up_to_the_change() {
     let kept = first.prompt.len() + "the moth and the ".len();
     assert!(second.prompt.starts_with(&[&first.prompt[..], &first.answer.tokens[..17]].concat()));
     assert_eq!(second.answer.usage.n_reused, kept);
-    conversation.house.close().await;
+    conversation.rig.close().await;
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn what_is_spliced_spells_what_was_sent_whoever_sends_it() {
     let rendered = text.render_chat(&chat).unwrap();
     // Control tokens have no bytes.
     assert_eq!(String::from_utf8(spelt).unwrap(), rendered.replace("<|end|>", "").replace("<|start|>", ""));
-    conversation.house.close().await;
+    conversation.rig.close().await;
 }
 
 #[tokio::test]
@@ -138,18 +138,18 @@ async fn a_sliding_window_is_taken_up_where_a_message_ended() {
     let reused = async |with_notes: bool| {
         // A prompt takes 34 blocks of the whole and as many of the window, most of which give way to others.
         let model = ScriptedModel { window: Some(40), n_blocks: 52, ..letters() };
-        let house = House::with(model, Steering::free(), EngineConfig::default()).await;
+        let rig = Rig::with(model, Steering::free(), EngineConfig::default()).await;
         let system = "be brief ".repeat(30);
         let ask = |question: &str| {
             let messages = vec![ChatMessage::new("system", &*system), ChatMessage::new("user", question)];
             let chat = Chat { messages, add_generation_prompt: true, ..Chat::default() };
-            let prompt = house.handle.encode_chat(&house.handle.card().unwrap(), &chat, &|| false).unwrap();
+            let prompt = rig.handle.encode_chat(&rig.handle.card().unwrap(), &chat, &|| false).unwrap();
             let notes = if with_notes { prompt.notes } else { PromptNotes::default() };
-            house.answer(Request { notes, ..greedy(prompt.tokens, 4) })
+            rig.answer(Request { notes, ..greedy(prompt.tokens, 4) })
         };
         ask(&"one question ".repeat(20)).await;
         let other = ask(&"quite another ".repeat(20)).await;
-        house.close().await;
+        rig.close().await;
         (other.usage.n_reused, system.len())
     };
     let ((with, n_system), (without, _)) = (reused(true).await, reused(false).await);
@@ -159,12 +159,12 @@ async fn a_sliding_window_is_taken_up_where_a_message_ended() {
 
 #[tokio::test]
 async fn a_raw_prompt_that_goes_on_with_an_answer_computes_only_what_is_new() {
-    let house = House::new(says("then the moth and the other thing")).await;
-    let card = house.handle.card().unwrap();
+    let rig = Rig::new(says("then the moth and the other thing")).await;
+    let card = rig.handle.card().unwrap();
     let ask = async |text: &str| {
-        let prompt = house.handle.encode_raw(&card, text, &|| false).unwrap();
+        let prompt = rig.handle.encode_raw(&card, text, &|| false).unwrap();
         let request = Request { notes: prompt.notes, ..greedy(prompt.tokens.clone(), 100) };
-        (prompt.tokens, house.answer(request).await)
+        (prompt.tokens, rig.answer(request).await)
     };
     let (prompt, first) = ask("<|start|>Once there was a moth, ").await;
     let retold = card.text.encode_plain(&first.text);
@@ -174,10 +174,10 @@ async fn a_raw_prompt_that_goes_on_with_an_answer_computes_only_what_is_new() {
     let earlier = [&prompt[..], &first.tokens].concat();
     assert!(next.starts_with(&earlier), "{earlier:?} {next:?}");
     assert_eq!(second.usage.n_reused, earlier.len());
-    assert_eq!(house.handle.last_record().unwrap().n_spliced, first.tokens.len());
+    assert_eq!(rig.handle.last_record().unwrap().n_spliced, first.tokens.len());
 
     // Where something else follows, the text is cut as if nothing had been answered.
     let other = "<|start|>Once there was a moth, then the other moth and the thing";
     assert_eq!(ask(other).await.0, card.text.encode_raw(other));
-    house.close().await;
+    rig.close().await;
 }

@@ -33,8 +33,11 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
 pub(super) fn view(engine: &EngineHandle, state: &EngineState, stats: &Stats, now: Instant) -> Value {
     let mut view = json!({"state": state.name()});
     match state {
-        EngineState::Failed { cause } => view["cause"] = json!(cause.to_string()),
-        EngineState::Draining { then, .. } => view["then"] = json!(format!("{then:?}").to_lowercase()),
+        EngineState::Failed(failure) => {
+            view["cause"] = json!(failure.to_string());
+            view["failure"] = json!(failure.kind.name());
+        }
+        EngineState::Draining { then, .. } => view["then"] = json!(then.name()),
         _ => {}
     }
     match readiness(state, stats, now) {

@@ -104,6 +104,7 @@ async fn begin<D: Dialect>(app: &App, request: Request, parse: Parse<D>) -> Resu
     let permit = app.engine.try_permit()?;
     let request = engine::Request {
         id: id.clone(),
+        model: app.engine.default_model().clone(),
         prompt: tokens,
         notes,
         max_tokens: parameters.max_tokens,

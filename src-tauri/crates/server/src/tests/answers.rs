@@ -1,10 +1,9 @@
 //! Whole answers, and who is meant by `model`.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use engine::testing::{ScriptedLoader, ScriptedModel, Steering};
-use engine::{LoadProgress, Loaded, ModelCard, ModelLoader};
+use engine::{Failure, FailureKind, LoadDesk, Loaded, ModelCard, ModelLoader, ModelName};
 use text::{TextMetadata, TextModel};
 
 use super::*;
@@ -155,12 +154,8 @@ async fn a_prompt_beyond_the_context_is_told_both_lengths_in_the_words_that_agen
 struct BaseModel(ScriptedLoader);
 
 impl ModelLoader for BaseModel {
-    fn load(
-        &self,
-        restorable_bytes: u64,
-        progress: &dyn Fn(LoadProgress) -> ControlFlow<()>,
-    ) -> Result<Loaded, String> {
-        let Loaded { runner, card } = self.0.load(restorable_bytes, progress)?;
+    fn load(&self, model: &ModelName, desk: &dyn LoadDesk) -> Result<Loaded, Failure> {
+        let Loaded { runner, card } = self.0.load(model, desk)?;
         let tokens = ["h", "i", "hi", "<|end|>"].map(str::to_owned).to_vec();
         let metadata = TextMetadata {
             tokenizer_model: "gpt2".to_owned(),
@@ -171,7 +166,10 @@ impl ModelLoader for BaseModel {
             add_bos: Some(false),
             ..TextMetadata::default()
         };
-        let text = Arc::new(TextModel::new(metadata).map_err(|error| error.to_string())?);
+        let text = Arc::new(
+            TextModel::new(metadata)
+                .map_err(|error| Failure::new(FailureKind::Damaged, error.to_string()))?,
+        );
         let name = "base".to_owned();
         let (effective_context, trained_context) = (card.effective_context, card.trained_context);
         let card = ModelCard {

@@ -86,8 +86,7 @@ impl House {
     /// Wait until the engine is in a state.
     async fn reaches(&self, state: &str) {
         let mut watch = self.engine.watch_state();
-        let now =
-            watch.wait_for(|now| now.name() == state || matches!(now, State::Failed { .. })).await.unwrap();
+        let now = watch.wait_for(|now| now.name() == state || matches!(now, State::Failed(_))).await.unwrap();
         assert_eq!(now.name(), state, "{now:?}");
     }
 

@@ -49,7 +49,7 @@ pub(crate) fn open_any(disk: Arc<dyn Disk>, config: &StoreConfig) -> Result<Hous
     let saved: Arc<Mutex<HashSet<BlockKey>>> = Arc::default();
     let events: Arc<Mutex<Vec<StoreEvent>>> = Arc::default();
     let (told, heard) = (Arc::clone(&saved), Arc::clone(&events));
-    inner.shared.set_listener(Box::new(move |event| {
+    inner.shared.add_listener(Box::new(move |event| {
         if let StoreEvent::Saved(keys) = &event {
             told.lock().unwrap().extend(keys);
         }
@@ -149,7 +149,7 @@ impl House {
         key: BlockKey,
         room: Option<BlockBytes>,
     ) -> Result<BlockRecord, MissReason> {
-        self.restore_all(vec![Wanted { key, room }]).pop().unwrap()
+        self.restore_all(vec![Wanted { key, fingerprint: MODEL, room }]).pop().unwrap()
     }
 
     /// One piece of several blocks.

@@ -1,6 +1,6 @@
 //! The bounds hold at all times, and what is given up goes in the right order.
 
-use super::house::{agent, config, key, open, record};
+use super::house::{MODEL, agent, config, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::Pin;
 use crate::block_store::{Trouble, Wanted};
@@ -132,7 +132,7 @@ fn what_was_written_today_is_counted_over_restarts_and_from_zero_on_the_next_day
 fn queued_writes_wait_for_reads_but_not_for_ever() {
     let mut house = open(&SimDisk::default(), &config(MAX_BYTES)).unwrap();
     house.save(record(0, 0));
-    house.inner.restore(vec![Wanted { key: key(0, 0), room: None }], Box::new(|_| ()));
+    house.inner.restore(vec![Wanted { key: key(0, 0), fingerprint: MODEL, room: None }], Box::new(|_| ()));
     assert!(!house.writer.work(), "the read goes first");
     assert!((0..20).any(|_| house.writer.work()), "but not for ever");
 }

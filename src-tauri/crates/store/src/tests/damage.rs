@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::house::{House, agent, config, key, open, record};
+use super::house::{House, MODEL, agent, config, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::AgentManifest;
 use crate::block_store::{BlockRecord, MissReason, Wanted};
@@ -28,7 +28,7 @@ fn written_with(blocks: &[(u32, u32)]) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// How many of the blocks are there; those are right.
 fn n_right(house: &House, what: &str) -> u32 {
-    let wanted = (0..BLOCKS).map(|idx| Wanted { key: key(0, idx), room: None }).collect();
+    let wanted = (0..BLOCKS).map(|idx| Wanted { key: key(0, idx), fingerprint: MODEL, room: None }).collect();
     let found = house.restore_all(wanted);
     let right = |(idx, found): (u32, Result<BlockRecord, MissReason>)| match found {
         Ok(found) => {
@@ -124,10 +124,9 @@ fn any_flipped_byte_or_cut_of_a_manifest_is_noticed() {
 fn a_block_of_another_model_is_foreign() {
     let disk = SimDisk::with_files(&written());
     let house = open(&disk, &config(256 << 10)).unwrap();
-    house.inner.shared.books().model = Some([8; 32]);
-    assert_eq!(house.restore(key(0, 0)), Err(MissReason::Foreign));
-    house.inner.shared.books().model = Some(super::house::MODEL);
-    assert_eq!(house.restore(key(0, 0)), Ok(record(0, 0)), "and its own is warm again");
+    let of = |fingerprint| Wanted { key: key(0, 0), fingerprint, room: None };
+    let found = house.restore_all(vec![of([8; 32]), of(MODEL)]);
+    assert_eq!(found, [Err(MissReason::Foreign), Ok(record(0, 0))], "and its own is warm");
 }
 
 #[test]

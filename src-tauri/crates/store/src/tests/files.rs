@@ -42,7 +42,8 @@ impl Drop for Folder {
 
 fn restore(store: &Store, n_blocks: u32) -> Vec<Result<BlockRecord, MissReason>> {
     let (sender, receiver) = channel();
-    let wanted = (0..n_blocks).map(|idx| Wanted { key: key(0, idx), room: None }).collect();
+    let wanted =
+        (0..n_blocks).map(|idx| Wanted { key: key(0, idx), fingerprint: MODEL, room: None }).collect();
     store.restore(wanted, Box::new(move |found| sender.send(found).unwrap()));
     receiver.recv().unwrap()
 }
@@ -70,7 +71,6 @@ fn what_was_saved_is_there_after_a_restart_in_private_files() {
     drop(store);
 
     let store = Store::open(folder.config()).unwrap();
-    store.use_model(MODEL);
     assert_eq!(restore(&store, 4), (0..4).map(|idx| Ok(record(0, idx))).collect::<Vec<_>>());
     assert_eq!(store.find(&key(0, 9)), Err(MissReason::Absent));
     assert_eq!(*store.agent("a")[0], agent("a", 0, 4));

@@ -1,0 +1,6 @@
+//! What callers hold.
+
+mod agents;
+pub(crate) mod engine;
+pub(crate) mod event_stream;
+pub(crate) mod handle;

@@ -1,0 +1,12 @@
+//! A loaded model at work, see `turn.rs`.
+
+pub(crate) mod conversations;
+mod held_logprobs;
+mod housekeeping;
+pub(crate) mod postponed;
+mod sampled;
+pub(crate) mod sequence;
+pub(crate) mod serving;
+mod soundness;
+mod step_budget;
+pub(crate) mod turn;

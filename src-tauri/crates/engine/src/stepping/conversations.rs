@@ -1,0 +1,116 @@
+//! Conversations: what of a named agent, or of a chat without a name, is written down, found again and forgotten.
+
+use scheduler::{ChainHash, FormerBlock, SeqId};
+use store::AgentManifest;
+
+use super::postponed::Postponed;
+use super::sequence::Sequence;
+use super::serving::Serving;
+use crate::keeping::manifests::{Standing, addresses_of, all_hashes, keep, manifest_of, own_hashes};
+
+/// Blocks by which an agent's running answer grows between two writings of its manifest, each of which the disk has
+/// to sync.
+const NOTE_EVERY_BLOCKS: usize = 4;
+
+impl Serving {
+    /// Take what an agent has in the pool out of it, as far as it is saved and nobody needs it there.
+    pub(crate) fn evict_agent(&mut self, name: &str) {
+        let manifest = manifest_of(self.config.store.as_ref(), name, &self.card.fingerprint);
+        let hashes = manifest.iter().flat_map(|manifest| all_hashes(manifest)).collect();
+        self.when_idle(Postponed::Evict(hashes));
+    }
+
+    /// Take what only this agent has out of the pool, saved or not; the store is the caller's matter.
+    pub(crate) fn forget_agent(&mut self, name: &str) {
+        let own = own_hashes(self.config.store.as_ref(), &self.card.fingerprint, name);
+        for sequence in self.sequences.values_mut() {
+            if sequence.agent.as_deref() == Some(name) && sequence.has_begun() {
+                sequence.is_forgotten = true;
+            }
+        }
+        self.when_idle(Postponed::Forget(own));
+    }
+
+    /// Take idle blocks out of the pool, as far as nothing else continues them.
+    pub(super) fn evict(&mut self, hashes: Vec<ChainHash>) {
+        let keys = self.scheduler.keys_at(hashes);
+        // What continues a block may stand before it in the list.
+        while self.scheduler.evict(&keys) > 0 {}
+    }
+
+    /// As [`Serving::evict`], for blocks that are not to be used again, whether they are saved or not.
+    pub(super) fn forget(&mut self, hashes: Vec<ChainHash>) {
+        let keys = self.scheduler.keys_at(hashes.iter().copied());
+        self.saving.drop_blocks(&keys);
+        keys.iter().for_each(|key| self.scheduler.mark_saved(key));
+        self.evict(hashes);
+    }
+
+    /// An agent's prompt is complete, or its conversation has got some blocks longer: written down, a crash does not
+    /// lose which ids these were.
+    pub(super) fn note_progress(&mut self, id: SeqId) {
+        let block_tokens = self.runner.layout().block_tokens;
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let n_blocks = sequence.n_computed / block_tokens;
+        let noted = sequence.n_blocks_noted;
+        let is_longer = n_blocks > 0 && (noted == 0 || n_blocks >= noted + NOTE_EVERY_BLOCKS);
+        let is_due = sequence.n_computed >= sequence.n_prompt && is_longer;
+        if is_due && !sequence.is_forgotten {
+            sequence.n_blocks_noted = n_blocks;
+            let sequence = &self.sequences[&id];
+            if let Some(name) = &sequence.agent {
+                self.keep(name, sequence, n_blocks * block_tokens);
+            }
+        }
+    }
+
+    /// Write down where a conversation stands of which a request has just ended.
+    pub(super) fn note_end(&self, id: SeqId, sequence: &Sequence) {
+        let store = self.config.store.as_ref();
+        if sequence.n_kept == 0 || !store.is_on() {
+            return;
+        }
+        let Some(name) = &sequence.agent else {
+            // For its generated ids: sent back as text after a restart, they are to be taken again.
+            if self.saving.is_worth(id) && sequence.is_chat() {
+                self.keep(&AgentManifest::unnamed(&self.root_of(sequence)), sequence, sequence.n_kept);
+            }
+            return;
+        };
+        self.keep(name, sequence, sequence.n_kept);
+        if sequence.is_forgotten {
+            // What it computed after its agent was deleted goes the same way.
+            store.delete_agent(name, Box::new(|| {}));
+        }
+    }
+
+    /// What tells a conversation without a name from others: all that stands before the first answer in it.
+    fn root_of(&self, sequence: &Sequence) -> [u8; 32] {
+        let generated = sequence.generated();
+        let n_tokens = generated.first().map_or(sequence.n_prompt, |first| first.start);
+        let addresses = self.scheduler.addresses(&sequence.tokens[..n_tokens]);
+        addresses.all().next_back().map_or([0; 32], |hash| hash.0)
+    }
+
+    /// How a sequence's conversation went on before, where its prompt leaves what was kept of it.
+    pub(super) fn former_block(&self, sequence: &Sequence) -> Option<FormerBlock> {
+        let store = self.config.store.as_ref();
+        let unnamed = || AgentManifest::unnamed(&self.root_of(sequence));
+        let name = sequence.agent.clone().or_else(|| store.is_on().then(unnamed))?;
+        let manifest = manifest_of(store, &name, &self.card.fingerprint)?;
+        let is_same_layout = manifest.block_tokens as usize == self.runner.layout().block_tokens;
+        let addresses = addresses_of(&manifest);
+        let former = || self.scheduler.former_block(&manifest.tokens, &addresses, &sequence.tokens);
+        is_same_layout.then(former)?
+    }
+
+    fn keep(&self, name: &str, sequence: &Sequence, n_tokens: usize) {
+        let tokens = &sequence.tokens[..n_tokens];
+        let addresses = self.scheduler.addresses(tokens);
+        // A partial block has an address of its own only where the sequence ended.
+        let tail = addresses.tail.filter(|_| sequence.n_computed == n_tokens);
+        let standing =
+            Standing { name, tokens, whole: addresses.whole, tail, generated: sequence.generated() };
+        keep(self.config.store.as_ref(), &self.card, self.runner.layout().block_tokens, standing);
+    }
+}

@@ -1,0 +1,131 @@
+//! What a model's sequences need between two steps: those that nobody waits for end, what was completed goes to the
+//! store, what the store has sent comes into the pool.
+
+use std::time::Instant;
+
+use scheduler::{BlockKey, SeqId};
+use store::{MissReason, SaveReason, StoreEvent};
+
+use super::sequence::Sequence;
+use super::serving::Serving;
+use crate::inbox::command::Command;
+use crate::keeping::restoring::Miss;
+use crate::tally::Tally;
+use crate::told::request::Refusal;
+
+impl Serving {
+    /// Everything that is due before the next step. Not while one is under way: it has the runner.
+    pub(crate) fn keep_house(&mut self, now: Instant, tally: &mut Tally) {
+        self.sweep(now, tally);
+        if self.saving.is_behind() {
+            self.save(SaveReason::Tail);
+        }
+        self.import(tally);
+    }
+
+    /// End sequences that nobody listens to, and refuse those that have waited too long.
+    fn sweep(&mut self, now: Instant, tally: &mut Tally) {
+        let gone: Vec<SeqId> = self.ids(Sequence::is_gone);
+        for id in gone {
+            self.retire(id);
+            self.take(id, |sequence| sequence.cancel(now, tally));
+        }
+        let late: Vec<SeqId> = self.ids(|s| !s.has_begun() && s.queue_deadline <= now);
+        for id in late {
+            // A sequence whose blocks are being restored has its room already.
+            let Some(shortage) = self.scheduler.shortage(id) else { continue };
+            let refusal = if shortage.needed > shortage.free {
+                Refusal::PoolExhausted { needed: shortage.needed, free: shortage.free, total: shortage.total }
+            } else {
+                Refusal::Busy { n_waiting: self.n_waiting() }
+            };
+            self.end(id, refusal, now, tally);
+        }
+    }
+
+    /// Import what the store has sent.
+    fn import(&mut self, tally: &mut Tally) {
+        let misses = self.restoring.import(&mut self.scheduler, self.runner.as_mut(), &mut tally.totals);
+        for miss in misses {
+            self.miss(&miss, tally);
+        }
+    }
+
+    /// Offer what was completed to the store; `tail_reason` is why partial blocks are among it. Later, when a step is
+    /// under way.
+    pub(crate) fn save(&mut self, tail_reason: SaveReason) {
+        if self.under_way.is_none() {
+            self.saving.offer(&mut self.scheduler, self.runner.as_mut(), tail_reason);
+        }
+    }
+
+    /// The store has news.
+    pub(super) fn hear(&mut self, event: &StoreEvent) {
+        self.saving.hear(event, &mut self.scheduler);
+        if matches!(event, StoreEvent::Recovered | StoreEvent::Lost(_)) {
+            self.save(SaveReason::Tail);
+        }
+    }
+
+    /// The store has sent a piece of what a sequence is to be restored with.
+    pub(super) fn restored(
+        &mut self,
+        id: SeqId,
+        piece: u64,
+        found: Vec<Result<store::BlockRecord, MissReason>>,
+    ) {
+        if self.restoring.arrived(id, piece, found) {
+            self.scheduler.finish(id);
+        }
+    }
+
+    /// Where somebody waits for memory whose content is not durable yet, the store should not wait for more before it
+    /// syncs.
+    pub(crate) fn hurry_the_store(&mut self) {
+        if self.is_short_of_saved && !self.is_hurrying && !self.saving.is_behind() {
+            self.is_hurrying = true;
+            let (inbox, model) = (self.inbox.clone(), self.model.clone());
+            self.config.store.flush(Box::new(move |_| drop(inbox.send(Command::Hurried { model }))));
+        }
+    }
+
+    /// Why an admitted prompt was not reused further: the store does not have its next block.
+    pub(super) fn note_miss(&mut self, id: SeqId, n_reused: usize, tally: &mut Tally) {
+        let Some(sequence) = self.sequences.get(&id).filter(|s| self.config.store.is_on() && !s.has_missed())
+        else {
+            return;
+        };
+        let block_tokens = self.runner.layout().block_tokens;
+        let end = (n_reused / block_tokens + 1) * block_tokens;
+        // The last token is always computed.
+        if end >= sequence.n_prompt {
+            return;
+        }
+        let Some(hash) = self.scheduler.addresses(&sequence.tokens[..end]).whole.pop() else { return };
+        let keys = self.scheduler.keys_at([hash]);
+        let why = keys.iter().find_map(|key| Some((*key, self.restoring.why_missing(key)?)));
+        if let Some((key, reason)) = why {
+            self.miss(&Miss { seq: id, key, reason }, tally);
+        }
+    }
+
+    fn miss(&mut self, miss: &Miss, tally: &mut Tally) {
+        let reason = miss.reason.name();
+        *tally.totals.restore_misses.entry(reason).or_default() += 1;
+        let Some(sequence) = self.sequences.get_mut(&miss.seq) else { return };
+        sequence.missed(reason);
+        if miss.reason != MissReason::Absent {
+            let block = text_of(&miss.key);
+            tracing::warn!(request = %sequence.request_id, reason, block, "a stored block is not used");
+        }
+    }
+
+    fn ids(&self, which: impl Fn(&Sequence) -> bool) -> Vec<SeqId> {
+        self.sequences.iter().filter(|(_, s)| which(s)).map(|(id, _)| *id).collect()
+    }
+}
+
+fn text_of(key: &BlockKey) -> String {
+    let hash: String = key.hash.0[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hash}/{}", key.group_idx)
+}

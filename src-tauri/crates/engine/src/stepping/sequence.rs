@@ -1,0 +1,414 @@
+//! The engine's life of one request: what it is given, what it has sampled, and the words it sends.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use scheduler::{Admitted, AnswerToken, NewSequence, PromptLogits, Row, SeqId, TokenId};
+use text::{Constraint, Detokenizer, StopMatcher, TextModel};
+use tokio::sync::mpsc;
+
+use super::held_logprobs::HeldLogprobs;
+use crate::inbox::command::Submission;
+use crate::keeping::answers::Answers;
+use crate::permit::Permit;
+use crate::sampling::{CannotSample, Sampler, Scratch, fresh_seed, logprob};
+use crate::tally::{LastWords, Tally};
+use crate::told::event::{Event, FinishReason, TokenLogprob, Usage};
+use crate::told::model_name::ModelName;
+use crate::told::record::RequestRecord;
+use crate::told::request::{Refusal, RequestId};
+use crate::told::stats::{ActiveRequest, Phase};
+
+/// Tokens of the prompt that the detokenizer looks at: a character may span the border of prompt and answer.
+const PROMPT_TAIL: usize = 8;
+
+/// For a queue timeout beyond what the clock can hold.
+const A_DAY: Duration = Duration::from_secs(86_400);
+
+/// A request in flight. It always ends through one of the methods that consume it; terminal event and permit go to
+/// the tally, which sends the one and gives back the other once both are in the published numbers.
+pub(crate) struct Sequence {
+    pub(crate) request_id: RequestId,
+    /// Prompt and answer.
+    pub(crate) tokens: Vec<TokenId>,
+    /// Tokens whose KV has been computed or reused.
+    pub(crate) n_computed: usize,
+    /// When it has waited long enough for its admission.
+    pub(crate) queue_deadline: Instant,
+    /// Whether it was ever admitted: only then has it begun.
+    pub(crate) admitted_at: Option<Instant>,
+    pub(crate) agent: Option<String>,
+    pub(crate) n_prompt: usize,
+    /// The most of its tokens whose KV was in the pool at one time.
+    pub(crate) n_kept: usize,
+    /// Whole blocks of them that its agent's manifest had last.
+    pub(crate) n_blocks_noted: usize,
+    /// Whether its agent was deleted while it ran.
+    pub(crate) is_forgotten: bool,
+    spliced: Vec<Range<usize>>,
+    is_chat: bool,
+    restore_misses: BTreeMap<&'static str, u32>,
+    max_tokens: usize,
+    received: Instant,
+    first_token_at: Option<Instant>,
+    last_token_at: Option<Instant>,
+    n_reused: usize,
+    n_restored: usize,
+    n_spliced: usize,
+    n_prefilled: usize,
+    n_preempted: usize,
+    /// What was generated and shown, a part that a stop string cuts included.
+    answer: Vec<AnswerToken>,
+    sampler: Sampler,
+    constraint: Option<Constraint>,
+    detokenizer: Detokenizer,
+    stop: Vec<String>,
+    stop_matcher: StopMatcher,
+    ignore_end_of_turn: bool,
+    top_logprobs: Option<usize>,
+    held_logprobs: HeldLogprobs,
+    events: mpsc::UnboundedSender<Event>,
+    permit: Permit,
+    model: ModelName,
+    /// Where its answer is remembered.
+    answers: Arc<Answers>,
+}
+
+/// What became of a sampled token.
+pub(crate) enum Taken {
+    /// The sequence goes on.
+    More(TokenId),
+    /// The sequence is complete. The token belongs to its text when it is given.
+    Last(Option<TokenId>, FinishReason),
+}
+
+impl Sequence {
+    /// Take a request in; the other half of it is for the scheduler.
+    pub(crate) fn new(
+        id: SeqId,
+        submission: Submission,
+        answers: Arc<Answers>,
+        queue_timeout: Duration,
+    ) -> (Sequence, NewSequence) {
+        let Submission { request, events, permit, received } = submission;
+        let request = *request;
+        let tail = &request.prompt[request.prompt.len().saturating_sub(PROMPT_TAIL)..];
+        let stop: Vec<String> = request.stop.into_iter().filter(|s| !s.is_empty()).collect();
+        let is_chat = !request.notes.message_ends.is_empty();
+        let new = NewSequence {
+            id,
+            agent: request.agent.as_deref().map(agent_number),
+            prompt: request.prompt.clone(),
+            max_new_tokens: request.max_tokens.unwrap_or(usize::MAX),
+            checkpoints: request.notes.message_ends,
+            prompt_logits: PromptLogits::Last,
+            former: None,
+        };
+        let sequence = Sequence {
+            request_id: request.id,
+            n_computed: 0,
+            queue_deadline: received.checked_add(queue_timeout).unwrap_or(received + A_DAY),
+            admitted_at: None,
+            agent: request.agent,
+            n_prompt: request.prompt.len(),
+            n_kept: 0,
+            n_blocks_noted: 0,
+            is_forgotten: false,
+            spliced: request.notes.spliced,
+            is_chat,
+            restore_misses: BTreeMap::new(),
+            max_tokens: usize::MAX,
+            received,
+            first_token_at: None,
+            last_token_at: None,
+            n_reused: 0,
+            n_restored: 0,
+            n_spliced: request.notes.n_spliced,
+            n_prefilled: 0,
+            n_preempted: 0,
+            answer: Vec::new(),
+            sampler: Sampler::new(request.sampling, fresh_seed(id.0)),
+            constraint: request.constraint,
+            detokenizer: answers.text().detokenizer(tail),
+            stop_matcher: StopMatcher::new(stop.clone()),
+            stop,
+            ignore_end_of_turn: request.ignore_end_of_turn,
+            top_logprobs: request.top_logprobs,
+            held_logprobs: HeldLogprobs::default(),
+            tokens: request.prompt,
+            events,
+            permit,
+            model: request.model,
+            answers,
+        };
+        (sequence, new)
+    }
+
+    /// The scheduler has clamped the answer to the room that the context leaves.
+    pub(crate) fn set_max_tokens(&mut self, max_tokens: usize) {
+        self.max_tokens = max_tokens;
+    }
+
+    /// Whether nobody listens any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// Whether it has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.admitted_at.is_some()
+    }
+
+    /// Whether its answer has begun.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.first_token_at.is_some()
+    }
+
+    /// How far it is.
+    pub(crate) fn progress(&self) -> ActiveRequest {
+        let phase = match (self.admitted_at, self.first_token_at) {
+            (None, _) => Phase::Waiting,
+            (Some(_), None) => Phase::Reading,
+            (Some(_), Some(_)) => Phase::Writing,
+        };
+        ActiveRequest {
+            id: self.request_id.clone(),
+            agent: self.agent.clone(),
+            phase,
+            n_prompt: self.n_prompt,
+            n_done: self.n_computed.min(self.n_prompt),
+            n_generated: self.n_generated(),
+        }
+    }
+
+    /// The scheduler admitted it, for the first time or again.
+    pub(crate) fn admitted(&mut self, admitted: &Admitted, now: Instant, tally: &mut Tally) {
+        self.n_computed = admitted.n_reused;
+        self.n_kept = self.n_kept.max(self.n_computed);
+        if self.admitted_at.is_some() {
+            return;
+        }
+        self.admitted_at = Some(now);
+        self.n_reused = admitted.n_reused;
+        self.n_restored = admitted.n_restored;
+        tally.admitted(now.saturating_duration_since(self.received), self.n_reused);
+        self.send(Event::Admitted { n_prompt: self.n_prompt, n_reused: self.n_reused });
+    }
+
+    /// A block that it could have used was not to be had.
+    pub(crate) fn missed(&mut self, reason: &'static str) {
+        *self.restore_misses.entry(reason).or_default() += 1;
+    }
+
+    /// Whether the store has been asked for its blocks in vain.
+    pub(crate) fn has_missed(&self) -> bool {
+        !self.restore_misses.is_empty()
+    }
+
+    /// Whether its prompt was put together from messages, whose answers come back as text.
+    pub(crate) fn is_chat(&self) -> bool {
+        self.is_chat
+    }
+
+    /// Which of its tokens were generated, in order: those of earlier answers that were spliced in, and its own.
+    pub(crate) fn generated(&self) -> Vec<Range<usize>> {
+        let own = self.n_prompt..self.n_prompt + self.answer.len();
+        self.spliced.iter().cloned().chain([own]).collect()
+    }
+
+    /// Its blocks were taken from it; it will be computed again.
+    pub(crate) fn preempted(&mut self) {
+        self.n_preempted += 1;
+        self.n_computed = 0;
+    }
+
+    /// A row of it ran. Returns how many tokens of its prompt that computed.
+    pub(crate) fn computed(&mut self, row: &Row) -> usize {
+        self.n_computed = row.start + row.tokens.len();
+        self.n_kept = self.n_kept.max(self.n_computed);
+        let n_prompt_tokens = self.n_computed.min(self.n_prompt).saturating_sub(row.start);
+        self.n_prefilled += n_prompt_tokens;
+        if n_prompt_tokens > 0 && self.first_token_at.is_none() {
+            self.send(Event::Prefilled { done: self.n_computed.min(self.n_prompt), total: self.n_prompt });
+        }
+        n_prompt_tokens
+    }
+
+    /// Sample the next token from its logits and send what it adds to the text.
+    ///
+    /// # Errors
+    /// The logits are not finite, or the answer cannot be held to its format.
+    pub(crate) fn sample(
+        &mut self,
+        logits: &[f32],
+        scratch: &mut Scratch,
+        text: &TextModel,
+        now: Instant,
+        tally: &mut Tally,
+    ) -> Result<Taken, CannotSample> {
+        if self.n_generated() >= self.max_tokens {
+            return Ok(Taken::Last(None, self.last_words(FinishReason::Length)));
+        }
+        let mask = self.constraint.as_mut().map(Constraint::mask).transpose()?;
+        let token = self.sampler.sample(logits, mask.as_ref(), scratch)?;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.commit(token)?;
+        }
+        let logprob = self.top_logprobs.map(|n_top| logprob(logits, token, n_top, scratch)).transpose()?;
+        match self.last_token_at.replace(now) {
+            Some(before) => tally.next_token(now.saturating_duration_since(before)),
+            None => {
+                self.first_token_at = Some(now);
+                tally.first_token(now.saturating_duration_since(self.received));
+            }
+        }
+        self.tokens.push(token);
+        Ok(self.say(token, logprob, text))
+    }
+
+    fn say(&mut self, token: TokenId, logprob: Option<TokenLogprob>, text: &TextModel) -> Taken {
+        // A document that is complete leaves nothing but to end.
+        let may_end = self.constraint.is_some() || !self.ignore_end_of_turn;
+        if may_end && text.is_end_of_generation(token) {
+            return Taken::Last(None, self.last_words(FinishReason::EndOfTurn));
+        }
+        self.answer.push(AnswerToken { id: token, bytes: text.token_bytes(token).to_vec() });
+        let completed = self.detokenizer.push(token);
+        self.held_logprobs.push(logprob, completed.len());
+        let said = self.stop_matcher.push(&completed);
+        let logprobs = self.held_logprobs.sent(said.emit.len());
+        self.send(Event::Text { text: said.emit, tokens: vec![token], logprobs });
+        match said.stopped {
+            Some(idx) => Taken::Last(Some(token), FinishReason::StopString(self.stop[idx].clone())),
+            None if self.constraint.as_ref().is_some_and(Constraint::is_finished) => {
+                Taken::Last(Some(token), self.last_words(FinishReason::EndOfTurn))
+            }
+            None if self.n_generated() >= self.max_tokens => {
+                Taken::Last(Some(token), self.last_words(FinishReason::Length))
+            }
+            None => Taken::More(token),
+        }
+    }
+
+    /// Send what was held back; it may yet complete a stop string.
+    fn last_words(&mut self, reason: FinishReason) -> FinishReason {
+        let said = self.stop_matcher.push(&self.detokenizer.finish());
+        match said.stopped {
+            Some(idx) => {
+                let logprobs = self.held_logprobs.sent(said.emit.len());
+                self.send_rest(said.emit, logprobs);
+                FinishReason::StopString(self.stop[idx].clone())
+            }
+            None => {
+                let rest = said.emit + &self.stop_matcher.flush();
+                let logprobs = self.held_logprobs.rest();
+                self.send_rest(rest, logprobs);
+                reason
+            }
+        }
+    }
+
+    /// The answer is complete.
+    pub(crate) fn finish(self, reason: FinishReason, now: Instant, tally: &mut Tally) {
+        tally.ended_mut(&self.model).n_finished += 1;
+        let usage = self.usage(now);
+        self.write_down(reason.name(), &usage, tally);
+        self.end(Event::Finished { reason, usage }, tally);
+    }
+
+    /// There is no (further) answer.
+    pub(crate) fn fail(mut self, error: Refusal, now: Instant, tally: &mut Tally) {
+        if self.has_begun() {
+            tally.ended_mut(&self.model).n_interrupted += 1;
+            // What a stop string might have swallowed is part of the answer so far.
+            let (rest, logprobs) = (self.stop_matcher.flush(), self.held_logprobs.rest());
+            self.send_rest(rest, logprobs);
+        }
+        let usage = self.usage(now);
+        self.write_down(error.kind(), &usage, tally);
+        self.end(Event::Failed { error, usage }, tally);
+    }
+
+    /// Nobody listens any more.
+    pub(crate) fn cancel(self, now: Instant, tally: &mut Tally) {
+        tally.totals.cancelled += 1;
+        self.write_down("cancelled", &self.usage(now), tally);
+    }
+
+    /// Write down what became of it, and remember its answer: before the client can ask for the next one.
+    fn write_down(&self, outcome: &'static str, usage: &Usage, tally: &mut Tally) {
+        tally.write_down(self.record(outcome, usage));
+        if !self.answer.is_empty() {
+            self.answers.record(&self.tokens[..self.n_prompt], &self.answer);
+        }
+    }
+
+    fn n_generated(&self) -> usize {
+        self.tokens.len() - self.n_prompt
+    }
+
+    fn usage(&self, now: Instant) -> Usage {
+        let since_receipt = |at: Instant| at.saturating_duration_since(self.received);
+        let decoding = match (self.first_token_at, self.last_token_at) {
+            (Some(first), Some(last)) => last.saturating_duration_since(first),
+            _ => Duration::ZERO,
+        };
+        Usage {
+            n_prompt: self.n_prompt,
+            n_reused: self.n_reused,
+            n_generated: self.n_generated(),
+            queued: since_receipt(self.admitted_at.unwrap_or(now)),
+            time_to_first_token: self.first_token_at.map(since_receipt),
+            decoding,
+        }
+    }
+
+    fn record(&self, outcome: &'static str, usage: &Usage) -> RequestRecord {
+        RequestRecord {
+            id: self.request_id.clone(),
+            agent: self.agent.clone(),
+            ended_at: SystemTime::now(),
+            outcome,
+            n_prompt: usage.n_prompt,
+            n_prefilled: self.n_prefilled,
+            n_reused: usage.n_reused,
+            n_restored: self.n_restored,
+            n_spliced: self.n_spliced,
+            restore_misses: self.restore_misses.clone(),
+            first_difference: (self.has_begun() && self.n_reused + 1 < self.n_prompt)
+                .then_some(self.n_reused),
+            n_generated: usage.n_generated,
+            n_preempted: self.n_preempted,
+            queued: usage.queued,
+            time_to_first_token: usage.time_to_first_token,
+            decoding: usage.decoding,
+        }
+    }
+
+    fn end(self, event: Event, tally: &mut Tally) {
+        let Sequence { events, permit, .. } = self;
+        tally.tell_later(LastWords { event, events, permit });
+    }
+
+    /// Send what was held back, if anything was.
+    fn send_rest(&self, text: String, logprobs: Vec<TokenLogprob>) {
+        if !text.is_empty() || !logprobs.is_empty() {
+            self.send(Event::Text { text, tokens: Vec::new(), logprobs });
+        }
+    }
+
+    /// Send an event. A client that is gone is found by [`Sequence::is_gone`] before the next step.
+    fn send(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}
+
+/// The scheduler knows agents by number. Two names of one number only wait for each other.
+fn agent_number(name: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}

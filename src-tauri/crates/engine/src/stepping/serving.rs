@@ -1,0 +1,295 @@
+//! A loaded model at work: its runner, its pool, and the sequences that use them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use scheduler::{Logits, ModelRunner, Scheduler, SchedulerConfig, SeqId, StoreMode, SubmitError};
+use store::{Origin, SaveCandidate, SaveReason};
+
+use super::postponed::Postponed;
+use super::sequence::Sequence;
+use super::step_budget::StepBudget;
+use super::turn::UnderWay;
+use crate::config::EngineConfig;
+use crate::inbox::command::{Command, Submission};
+use crate::keeping::answers::Answers;
+use crate::keeping::manifests::recall;
+use crate::keeping::residency::Residency;
+use crate::keeping::restoring::Restoring;
+use crate::keeping::saving::Saving;
+use crate::sampling::Scratch;
+use crate::tally::Tally;
+use crate::told::card::ModelCard;
+use crate::told::loader::Loaded;
+use crate::told::model_name::ModelName;
+use crate::told::request::Refusal;
+use crate::told::stats::{ActiveRequest, N_ACTIVE, PoolCounts};
+
+/// Everything that is void when its worker dies: the runner with its pool, and what is known about it.
+pub(crate) struct Serving {
+    pub(crate) model: ModelName,
+    pub(crate) card: Arc<ModelCard>,
+    pub(crate) saving: Saving,
+    pub(crate) restoring: Restoring,
+    pub(super) answers: Arc<Answers>,
+    residency: Arc<Residency>,
+    /// Whether requests came or ended since that was last shown.
+    has_new_requests: bool,
+    /// Blocks given up for others, as far as they are counted.
+    pub(super) n_evictions: u64,
+    pub(super) runner: Box<dyn ModelRunner>,
+    pub(super) scheduler: Scheduler,
+    /// In the order in which they came.
+    pub(super) sequences: BTreeMap<SeqId, Sequence>,
+    /// The step that the runner computes.
+    pub(super) under_way: Option<UnderWay>,
+    /// What waits for its end.
+    pub(super) postponed: Vec<Postponed>,
+    pub(super) logits: Logits,
+    pub(super) scratch: Scratch,
+    pub(super) budget: StepBudget,
+    /// Sequences that the last plan admitted.
+    pub(super) admitted: Vec<SeqId>,
+    /// Whether somebody waits for memory whose content is not durable yet.
+    pub(super) is_short_of_saved: bool,
+    /// Whether the store was asked to hurry.
+    pub(crate) is_hurrying: bool,
+    pub(super) inbox: Sender<Command>,
+    pub(super) config: EngineConfig,
+}
+
+impl Serving {
+    pub(crate) fn new(
+        model: ModelName,
+        loaded: Loaded,
+        answers: Arc<Answers>,
+        residency: Arc<Residency>,
+        config: &EngineConfig,
+        inbox: Sender<Command>,
+        store: StoreMode,
+    ) -> Serving {
+        let Loaded { runner, card } = loaded;
+        let scheduler = new_scheduler(runner.as_ref(), &card, config, store);
+        let (store, layout) = (&config.store, runner.layout());
+        let restoring =
+            Restoring::new(Arc::clone(store), model.clone(), card.fingerprint, layout, inbox.clone());
+        recall(config.store.as_ref(), &card, &answers);
+        Serving {
+            restoring,
+            saving: Saving::new(Arc::clone(store), card.fingerprint, layout),
+            model,
+            card,
+            answers,
+            residency,
+            has_new_requests: false,
+            n_evictions: 0,
+            runner,
+            scheduler,
+            sequences: BTreeMap::new(),
+            under_way: None,
+            postponed: Vec::new(),
+            logits: Logits::default(),
+            scratch: Scratch::default(),
+            budget: StepBudget::new(config.step_token_budget, config.step_target),
+            admitted: Vec::new(),
+            is_short_of_saved: false,
+            is_hurrying: false,
+            inbox,
+            config: config.clone(),
+        }
+    }
+
+    /// Take a request into the queue, or refuse it at once.
+    pub(crate) fn submit(&mut self, submission: Submission, tally: &mut Tally) {
+        if let Err(refusal) = self.check(&submission) {
+            return submission.refuse(refusal);
+        }
+        let id = tally.next_seq();
+        let (mut sequence, mut new) =
+            Sequence::new(id, submission, Arc::clone(&self.answers), self.config.queue_timeout);
+        new.former = self.former_block(&sequence);
+        let refusal = match self.scheduler.submit(new) {
+            Ok(submitted) => {
+                sequence.set_max_tokens(submitted.max_new_tokens);
+                let origin = if sequence.agent.is_some() { Origin::Named } else { Origin::Anonymous };
+                let candidate = SaveCandidate { n_prompt_tokens: sequence.n_prompt, origin };
+                if !self.config.store.admits(candidate) {
+                    self.saving.spare(id);
+                }
+                self.sequences.insert(id, sequence);
+                self.has_new_requests = true;
+                return;
+            }
+            Err(SubmitError::TooLong { n_tokens, limit }) => Refusal::TooLong { n_tokens, limit },
+            Err(SubmitError::EmptyPrompt) => {
+                Refusal::Invalid { param: "prompt", message: "the prompt is empty".to_owned() }
+            }
+            Err(error @ SubmitError::DuplicateId(_)) => {
+                tracing::error!(request = %sequence.request_id, %error, "the scheduler refused a fresh id");
+                Refusal::Fault { id: sequence.request_id.to_string() }
+            }
+        };
+        sequence.fail(refusal, self.config.clock.now(), tally);
+    }
+
+    /// What would make the runner fail must not reach it.
+    fn check(&self, submission: &Submission) -> Result<(), Refusal> {
+        let n_vocab = self.runner.cache_spec().n_vocab;
+        match submission.request.prompt.iter().find(|&&token| token as usize >= n_vocab) {
+            None => Ok(()),
+            Some(token) => Err(Refusal::Invalid {
+                param: "prompt",
+                message: format!("token {token} of a vocabulary of {n_vocab}"),
+            }),
+        }
+    }
+
+    /// Whether a test holds the next step.
+    pub(crate) fn is_held(&self) -> bool {
+        let is_writing = self.sequences.values().any(Sequence::is_writing);
+        self.config.holds.is_held("step") || is_writing && self.config.holds.is_held("writing")
+    }
+
+    /// Whether there is nothing left to compute and everything is with the store; what is not is offered.
+    pub(crate) fn is_done(&mut self) -> bool {
+        self.save(SaveReason::Drain);
+        self.is_empty() && self.under_way.is_none() && !self.saving.is_behind()
+    }
+
+    /// A sequence needs no memory any more; what it has becomes cache.
+    pub(super) fn retire(&mut self, id: SeqId) {
+        self.saving.complete(id, &mut self.scheduler);
+        if self.restoring.end(id) {
+            self.scheduler.finish(id);
+        }
+    }
+
+    /// A sequence whose KV may be poisoned: nobody may reuse it.
+    pub(super) fn end_broken(&mut self, id: SeqId, now: Instant, tally: &mut Tally) {
+        let gone = self.scheduler.discard(id);
+        self.saving.drop_blocks(&gone);
+        if let Some(sequence) = self.sequences.remove(&id) {
+            self.has_new_requests = true;
+            let refusal = Refusal::Fault { id: sequence.request_id.to_string() };
+            sequence.fail(refusal, now, tally);
+        }
+    }
+
+    /// End a sequence with an error.
+    pub(crate) fn end(&mut self, id: SeqId, refusal: Refusal, now: Instant, tally: &mut Tally) {
+        self.retire(id);
+        self.take(id, |sequence| sequence.fail(refusal, now, tally));
+    }
+
+    /// End every sequence for which `refuse` has an error.
+    pub(crate) fn end_where(
+        &mut self,
+        refuse: impl Fn(&Sequence) -> Option<Refusal>,
+        now: Instant,
+        tally: &mut Tally,
+    ) -> usize {
+        let refusals: Vec<_> = self.sequences.iter().filter_map(|(id, s)| Some((*id, refuse(s)?))).collect();
+        let n = refusals.len();
+        for (id, refusal) in refusals {
+            self.end(id, refusal, now, tally);
+        }
+        n
+    }
+
+    /// Refuse what has not begun, because the model goes or the server drains. Returns how many that were.
+    pub(crate) fn refuse_waiting(&mut self, refusal: &Refusal, now: Instant, tally: &mut Tally) -> usize {
+        self.end_where(|sequence| (!sequence.has_begun()).then(|| refusal.clone()), now, tally)
+    }
+
+    /// The deadline of a drain has passed: end what still runs. A step under way is not cut: its sequences end with it.
+    pub(crate) fn interrupt(&mut self, now: Instant, tally: &mut Tally) {
+        if self.under_way.is_none() {
+            let refusal = Refusal::Interrupted { why: "the server stopped before its end" };
+            self.end_where(|_| Some(refusal.clone()), now, tally);
+        }
+    }
+
+    /// The worker is lost: every sequence ends, without a word to the scheduler, which may be the one that broke.
+    pub(crate) fn abandon(mut self, now: Instant, tally: &mut Tally, refuse: impl Fn(&Sequence) -> Refusal) {
+        for sequence in std::mem::take(&mut self.sequences).into_values() {
+            let refusal = refuse(&sequence);
+            sequence.fail(refusal, now, tally);
+        }
+        self.runner.give_up();
+    }
+
+    /// Show those who ask without this thread what is in the pool, and whose requests run or wait.
+    pub(crate) fn show_residency(&mut self) {
+        self.residency.follow(self.scheduler.take_moved());
+        if std::mem::take(&mut self.has_new_requests) {
+            let mut n_requests = BTreeMap::new();
+            for agent in self.sequences.values().filter_map(|sequence| sequence.agent.clone()) {
+                *n_requests.entry(agent).or_default() += 1;
+            }
+            self.residency.set_requests(n_requests);
+        }
+    }
+
+    /// Sequences that have begun.
+    pub(crate) fn n_running(&self) -> usize {
+        self.sequences.values().filter(|s| s.has_begun()).count()
+    }
+
+    /// Sequences that have not.
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.sequences.len() - self.n_running()
+    }
+
+    /// How far the first [`N_ACTIVE`] sequences are.
+    pub(crate) fn active(&self) -> impl Iterator<Item = ActiveRequest> {
+        self.sequences.values().take(N_ACTIVE).map(Sequence::progress)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    /// When the next sequence will have waited too long.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.sequences.values().filter(|s| !s.has_begun()).map(|s| s.queue_deadline).min()
+    }
+
+    pub(crate) fn pool(&self) -> PoolCounts {
+        let counts = self.scheduler.pool();
+        PoolCounts {
+            free: counts.n_free,
+            held: counts.n_unavailable(),
+            cached: counts.n_evictable,
+            total: counts.n_total,
+            block_bytes: self.runner.layout().block_bytes,
+            block_tokens: self.runner.layout().block_tokens,
+        }
+    }
+
+    pub(super) fn take(&mut self, id: SeqId, end: impl FnOnce(Sequence)) {
+        if let Some(sequence) = self.sequences.remove(&id) {
+            self.has_new_requests = true;
+            self.note_end(id, &sequence);
+            end(sequence);
+        }
+    }
+}
+
+fn new_scheduler(
+    runner: &dyn ModelRunner,
+    card: &ModelCard,
+    config: &EngineConfig,
+    store: StoreMode,
+) -> Scheduler {
+    let max_context = runner.cache_spec().max_context.min(card.effective_context);
+    let scheduler_config = SchedulerConfig {
+        step_token_budget: config.step_token_budget,
+        max_rows: config.max_batch,
+        max_chunk: config.prefill_chunk,
+        store,
+        ..SchedulerConfig::new(max_context, card.fingerprint)
+    };
+    Scheduler::new(runner.layout(), runner.n_blocks(), scheduler_config)
+}

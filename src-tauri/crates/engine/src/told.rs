@@ -1,0 +1,15 @@
+//! What crosses the engine's border: what it is asked and what it tells.
+
+pub(crate) mod agent_info;
+pub(crate) mod card;
+pub(crate) mod event;
+pub(crate) mod histograms;
+pub(crate) mod loader;
+pub(crate) mod model_name;
+pub(crate) mod prompt;
+pub mod readiness;
+pub(crate) mod record;
+pub(crate) mod request;
+pub(crate) mod sampling_choices;
+pub(crate) mod state;
+pub(crate) mod stats;

@@ -1,0 +1,73 @@
+//! What everybody may know of a loaded model.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use scheduler::TokenId;
+use text::{EncodeError, TextModel};
+
+use super::prompt::PromptError;
+use super::sampling_choices::SamplingChoices;
+
+/// Bytes or tokens that a prompt is counted to though they may not fit: up to here the one who sent it is told exactly
+/// how many tokens it has, and so how many it must do without.
+pub(crate) const COUNTED: usize = 64 << 10;
+
+/// A loaded model, described.
+pub struct ModelCard {
+    /// The id in `/v1/models`.
+    pub name: String,
+    /// Vocabulary and chat template.
+    pub text: Arc<TextModel>,
+    /// What is wrong with the chat template, found when it was tried with one plain message.
+    pub template_fault: Option<String>,
+    /// Positions that the model was trained for.
+    pub trained_context: usize,
+    /// Tokens that one request may have: the smaller of the model's context and the pool's.
+    pub effective_context: usize,
+    /// Salt of the prefix hashes: the model's fingerprint.
+    pub fingerprint: [u8; 32],
+    /// Bytes of the weights' file.
+    pub file_bytes: u64,
+    /// How its makers recommend to sample it.
+    pub sampling: SamplingChoices,
+    /// When it was loaded.
+    pub loaded_at: SystemTime,
+}
+
+impl ModelCard {
+    /// Whether these texts can be a prompt at all: what is longer than the effective context of the longest tokens
+    /// need not be looked at.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub fn check_length<'a>(
+        &self,
+        texts: impl IntoIterator<Item = &'a str, IntoIter: Clone>,
+    ) -> Result<(), PromptError> {
+        let texts = texts.into_iter();
+        if texts.clone().map(str::len).sum::<usize>() <= COUNTED {
+            return Ok(());
+        }
+        let (at_least, limit) = (self.text.fewest_tokens(texts), self.effective_context);
+        if at_least > limit { Err(PromptError::TooLong { at_least, limit }) } else { Ok(()) }
+    }
+
+    /// That a list of tokens is not beyond what is counted and passed on.
+    ///
+    /// # Errors
+    /// It is too long.
+    pub fn check_tokens(&self, tokens: &[TokenId]) -> Result<(), PromptError> {
+        let (at_least, limit) = (tokens.len(), self.effective_context);
+        if at_least > limit.max(COUNTED) { Err(PromptError::TooLong { at_least, limit }) } else { Ok(()) }
+    }
+
+    pub(crate) fn prompt_error(&self, error: EncodeError) -> PromptError {
+        match error {
+            EncodeError::TooLong { at_least } => {
+                PromptError::TooLong { at_least, limit: self.effective_context }
+            }
+            EncodeError::Abandoned => PromptError::Abandoned,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! A prompt as the engine takes it, and why there is none.
+
+use std::ops::Range;
+
+use scheduler::TokenId;
+use text::TextError;
+
+/// A prompt as the engine takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedPrompt {
+    /// The prompt, with remembered ids where earlier answers come back unchanged.
+    pub tokens: Vec<TokenId>,
+    /// Where its messages end, and how many of its tokens were remembered.
+    pub notes: PromptNotes,
+}
+
+/// What the maker of a prompt knows of it and the tokens alone don't say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PromptNotes {
+    /// Token positions at which messages end: where later requests may branch off.
+    pub message_ends: Vec<usize>,
+    /// Tokens that are ids the model generated, taken instead of what their text would tokenise to.
+    pub n_spliced: usize,
+    /// Where these are in the prompt, in order.
+    pub spliced: Vec<Range<usize>>,
+}
+
+/// Why there is no prompt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PromptError {
+    /// The chat cannot be rendered.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// It does not fit the effective context. That is found out before it is encoded to its end, so the number is
+    /// one that it has at least.
+    #[error("the prompt has {at_least} tokens or more and the context holds {limit}")]
+    TooLong {
+        /// Tokens that it has at least.
+        at_least: usize,
+        /// The effective context.
+        limit: usize,
+    },
+    /// Nobody waits for it any more.
+    #[error("nobody waits for the prompt")]
+    Abandoned,
+}

@@ -1,0 +1,74 @@
+//! What became of the last requests: one line each for `GET /admin/requests`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use super::request::RequestId;
+
+/// How many records are kept.
+pub const N_RECORDS: usize = 200;
+
+/// One request that has ended. No text of prompt or answer is in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestRecord {
+    /// The request's id.
+    pub id: RequestId,
+    /// The agent, where the client named one.
+    pub agent: Option<String>,
+    /// When it ended.
+    pub ended_at: SystemTime,
+    /// `end_of_turn`, `stop_string`, `length`, `cancelled`, or the refusal's kind, for example `pool_exhausted`.
+    pub outcome: &'static str,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// Prompt tokens computed for it, those computed again after a preemption included.
+    pub n_prefilled: usize,
+    /// Prompt tokens whose KV was in the pool.
+    pub n_reused: usize,
+    /// Of those, tokens whose KV came back from the store for this request.
+    pub n_restored: usize,
+    /// Of those, generated ids that were taken instead of the re-sent text's.
+    pub n_spliced: usize,
+    /// Blocks that it could have used and the store could not supply, by reason (`store::MissReason::name`); of a run
+    /// of blocks that are not there the first one counts.
+    pub restore_misses: BTreeMap<&'static str, u32>,
+    /// Where the prompt first differs from what the pool had: the position of the first token not reused.
+    pub first_difference: Option<usize>,
+    /// Tokens sampled.
+    pub n_generated: usize,
+    /// How often its blocks were taken from it while it ran.
+    pub n_preempted: usize,
+    /// From receipt to admission; for one never admitted, to its end.
+    pub queued: Duration,
+    /// From receipt to the first sampled token.
+    pub time_to_first_token: Option<Duration>,
+    /// From the first sampled token to the last.
+    pub decoding: Duration,
+}
+
+/// The last [`N_RECORDS`] records, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Records(VecDeque<RequestRecord>);
+
+impl Records {
+    pub(crate) fn push(&mut self, record: RequestRecord) {
+        if self.0.len() == N_RECORDS {
+            self.0.pop_front();
+        }
+        self.0.push_back(record);
+    }
+
+    /// The one that ended last.
+    pub(crate) fn last(&self) -> Option<&RequestRecord> {
+        self.0.back()
+    }
+
+    /// The last one of a request called `id`.
+    pub(crate) fn find(&self, id: &str) -> Option<&RequestRecord> {
+        self.0.iter().rev().find(|record| record.id.0.as_ref() == id)
+    }
+
+    pub(crate) fn to_vec(&self) -> Vec<RequestRecord> {
+        self.0.iter().cloned().collect()
+    }
+}
