@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use kernels::isa::Isa;
-use model::{CpuRunner, LoadOptions, PoolSize, Precision, load};
+use model::{LoadOptions, PoolSize, Precision, load};
 use scheduler::{
     BlockId, BlockTable, KvDtype, Logits, LogitsWanted, ModelRunner, Row, RunError, SeqId, Step,
 };
@@ -143,7 +143,7 @@ fn repeats(n: usize) -> usize {
 }
 
 struct Bench {
-    runner: CpuRunner,
+    runner: Box<dyn ModelRunner>,
     logits: Logits,
     /// The distance of two streams' blocks, in tables' entries.
     stream_blocks: usize,

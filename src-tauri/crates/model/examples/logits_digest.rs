@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use kernels::isa::Isa;
-use model::{CpuRunner, LoadOptions, PoolSize, Precision, load};
+use model::{LoadOptions, PoolSize, Precision, load};
 use scheduler::{KvDtype, Logits, LogitsWanted, ModelRunner, Step};
 use sequence::{Blocks, Random, Sequence};
 
@@ -45,7 +45,8 @@ fn main() -> Result<(), Failure> {
     let mut runner = load(&args.model, &options, &mut |_| ControlFlow::Continue(()))?;
     let texts: Vec<Vec<u32>> = vectors::references(&args.texts).into_iter().map(|text| text.tokens).collect();
     let n_tokens: usize = texts.iter().map(Vec::len).sum();
-    for (how, hashes) in [("whole ", whole(&mut runner, &texts)?), ("pieces", pieces(&mut runner, &texts)?)] {
+    for (how, hashes) in [("whole ", whole(&mut *runner, &texts)?), ("pieces", pieces(&mut *runner, &texts)?)]
+    {
         let mut all = blake3::Hasher::new();
         hashes.iter().flatten().for_each(|hash| {
             all.update(hash.as_bytes());
@@ -63,7 +64,7 @@ fn main() -> Result<(), Failure> {
 }
 
 /// The hash of each position's logits, text by text, each text in one step.
-fn whole(runner: &mut CpuRunner, texts: &[Vec<u32>]) -> Result<Vec<Vec<blake3::Hash>>, Failure> {
+fn whole(runner: &mut dyn ModelRunner, texts: &[Vec<u32>]) -> Result<Vec<Vec<blake3::Hash>>, Failure> {
     let layout = runner.layout().clone();
     let mut logits = Logits::default();
     let mut all = Vec::new();
@@ -78,7 +79,7 @@ fn whole(runner: &mut CpuRunner, texts: &[Vec<u32>]) -> Result<Vec<Vec<blake3::H
 }
 
 /// As `whole`, several texts at a time in pieces, in blocks anywhere in the pool.
-fn pieces(runner: &mut CpuRunner, texts: &[Vec<u32>]) -> Result<Vec<Vec<blake3::Hash>>, Failure> {
+fn pieces(runner: &mut dyn ModelRunner, texts: &[Vec<u32>]) -> Result<Vec<Vec<blake3::Hash>>, Failure> {
     let layout = runner.layout().clone();
     let mut logits = Logits::default();
     let mut all = Vec::new();

@@ -10,7 +10,7 @@ mod common;
 use common::load_with;
 use common::sequence::{Blocks, Random, Sequence};
 use common::vectors::{GEMMA3, SMOLLM2, references};
-use model::{CpuRunner, PoolSize};
+use model::PoolSize;
 use scheduler::{BlockPart, KvDtype, Logits, LogitsWanted, ModelRunner, Step};
 
 /// The baseline: the hash of each position's logits.
@@ -27,7 +27,7 @@ fn texts(name: &str, lengths: &[usize]) -> Vec<Vec<u32>> {
     lengths.iter().enumerate().map(|(i, &n)| text(i).tokens[..n].to_vec()).collect()
 }
 
-fn runner(model: &str, n_threads: usize, kv_dtype: KvDtype) -> CpuRunner {
+fn runner(model: &str, n_threads: usize, kv_dtype: KvDtype) -> Box<dyn ModelRunner> {
     load_with(model, |options| {
         options.n_threads = n_threads;
         options.kv_dtype = kv_dtype;
@@ -35,7 +35,7 @@ fn runner(model: &str, n_threads: usize, kv_dtype: KvDtype) -> CpuRunner {
     })
 }
 
-fn baselines(runner: &mut CpuRunner, texts: &[Vec<u32>]) -> Vec<Baseline> {
+fn baselines(runner: &mut dyn ModelRunner, texts: &[Vec<u32>]) -> Vec<Baseline> {
     let layout = runner.layout().clone();
     let alone = |tokens: &Vec<u32>| {
         let mut blocks = Blocks::in_order(runner.n_blocks());
@@ -56,7 +56,7 @@ fn hash(logits: &[f32]) -> u64 {
 
 /// Compute the next `pieces[i]` tokens of each sequence in one step, and hold the logits against the baselines'.
 fn advance(
-    runner: &mut CpuRunner,
+    runner: &mut dyn ModelRunner,
     sequences: &mut [Sequence],
     pieces: &[usize],
     blocks: &mut Blocks,
@@ -83,7 +83,7 @@ fn advance(
 fn check(model: &str, name: &str, lengths: &[usize]) {
     let _alone = common::alone();
     let mut first = runner(model, 2, KvDtype::F16);
-    let baselines = baselines(&mut first, &texts(name, lengths));
+    let baselines = baselines(&mut *first, &texts(name, lengths));
     let mut random = Random(7);
     for mut runner in [first, runner(model, 1, KvDtype::F16)] {
         let layout = runner.layout().clone();
@@ -95,7 +95,7 @@ fn check(model: &str, name: &str, lengths: &[usize]) {
             let piece = |sequence: &Sequence| sizes[random.below(sizes.len())].min(sequence.n_left());
             let pieces: Vec<usize> = sequences.iter().map(piece).collect();
             if pieces.iter().any(|&n| n > 0) {
-                advance(&mut runner, &mut sequences, &pieces, &mut blocks, &baselines);
+                advance(&mut *runner, &mut sequences, &pieces, &mut blocks, &baselines);
             }
         }
         let has_windows = layout.groups.iter().any(|group| group.span != scheduler::AttentionSpan::Full);
@@ -119,14 +119,14 @@ fn check_moved(model: &str, name: &str, kv_dtype: KvDtype, n_tokens: usize) {
     let _alone = common::alone();
     let texts = texts(name, &[n_tokens]);
     let (mut first, mut second) = (runner(model, 2, kv_dtype), runner(model, 1, kv_dtype));
-    let baselines = baselines(&mut first, &texts);
+    let baselines = baselines(&mut *first, &texts);
     let layout = first.layout().clone();
     let mut random = Random(3);
     let (mut here, mut there) =
         (Blocks::shuffled(first.n_blocks(), &mut random), Blocks::shuffled(second.n_blocks(), &mut random));
     let mut sequences = [Sequence::new(0, &texts[0], &layout)];
     let moved_at = n_tokens - 30;
-    advance(&mut first, &mut sequences, &[moved_at], &mut here, &baselines);
+    advance(&mut *first, &mut sequences, &[moved_at], &mut here, &baselines);
 
     let token_bytes = layout.block_bytes / layout.block_tokens;
     for (group_idx, table) in sequences[0].tables.iter_mut().enumerate() {
@@ -152,7 +152,7 @@ fn check_moved(model: &str, name: &str, kv_dtype: KvDtype, n_tokens: usize) {
         }
     }
     for n in [1, 1, 1, 7, 20] {
-        advance(&mut second, &mut sequences, &[n], &mut there, &baselines);
+        advance(&mut *second, &mut sequences, &[n], &mut there, &baselines);
     }
 }
 

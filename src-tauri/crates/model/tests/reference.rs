@@ -11,7 +11,7 @@ mod common;
 use common::score::{Outcome, Score};
 use common::sequence::{Blocks, Random, Sequence};
 use common::vectors::{GEMMA3, Reference, SMOLLM2, references};
-use model::{CpuRunner, PoolSize, Precision};
+use model::{PoolSize, Precision};
 use scheduler::{Logits, LogitsWanted, ModelRunner, Step};
 
 /// Where the fast path takes the same next token at 99 of 100 positions; nine positions in ten are as clear.
@@ -24,7 +24,11 @@ const SAFE_FAST: f32 = 0.5;
 const SAFE_FULL: f32 = 0.05;
 
 /// Runs each text through `runner` and adds up how it compares with the text's references.
-fn score<const N: usize>(runner: &mut CpuRunner, texts: &[[&Reference; N]], gaps: [f32; N]) -> [Score; N] {
+fn score<const N: usize>(
+    runner: &mut dyn ModelRunner,
+    texts: &[[&Reference; N]],
+    gaps: [f32; N],
+) -> [Score; N] {
     let mut totals = [const { Score::NONE }; N];
     let layout = runner.layout().clone();
     let mut logits = Logits::default();
@@ -73,7 +77,7 @@ fn run<const N: usize>(
         options.precision = precision;
         options.pool = PoolSize::Blocks(500);
     });
-    let totals = score(&mut runner, texts, gaps);
+    let totals = score(&mut *runner, texts, gaps);
     for (total, gap) in totals.iter().zip(gaps) {
         println!("{model}, {}: {}", precision.name(), total.summary(gap));
     }

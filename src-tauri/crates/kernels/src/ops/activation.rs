@@ -1,7 +1,7 @@
 //! Activations and other element-by-element operations.
 #![allow(unsafe_code)]
 
-use super::MIN_SHARE;
+use super::{MIN_SHARE, over_rows};
 use crate::isa::Isa;
 use crate::simd::{LANES, Simd, simd_dispatch};
 use crate::threads::{SharedMut, Threads};
@@ -29,6 +29,22 @@ pub fn gelu_tanh_mul(threads: &Threads, isa: Isa, gate: &mut [f32], up: &[f32]) 
 /// When the lengths differ.
 pub fn add(threads: &Threads, isa: Isa, x: &mut [f32], y: &[f32]) {
     binary(threads, isa, Binary::Add, x, y);
+}
+
+/// Adds `bias` to each row of `x`, `[n_rows, bias.len()]`.
+///
+/// # Panics
+/// When `x` is not whole rows.
+pub fn add_to_rows(threads: &Threads, isa: Isa, x: &mut [f32], bias: &[f32]) {
+    let width = bias.len();
+    assert!(width > 0 && x.len().is_multiple_of(width), "{} values in rows of {width}", x.len());
+    let shared = SharedMut::new(x);
+    over_rows(threads, shared.len() / width, width, |rows| {
+        for row in rows {
+            // SAFETY: ranges do not overlap; a row is as long as the bias.
+            unsafe { add_to(isa, shared.range(row * width..(row + 1) * width), bias) };
+        }
+    });
 }
 
 /// `x *= factor`.

@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernels::isa::Isa;
-use model::{CpuRunner, LoadOptions, PoolSize, Precision, load};
-use scheduler::KvDtype;
+use model::{LoadOptions, PoolSize, Precision, load};
+use scheduler::{KvDtype, ModelRunner};
 
 /// Tokens of a block in tests.
 pub const BLOCK_TOKENS: usize = 32;
@@ -22,7 +22,7 @@ pub fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// A real model as users run it, with a pool of `n_blocks`.
-pub fn runner(file: &str, n_threads: usize, n_blocks: usize) -> CpuRunner {
+pub fn runner(file: &str, n_threads: usize, n_blocks: usize) -> Box<dyn ModelRunner> {
     load_with(file, |options| {
         options.n_threads = n_threads;
         options.pool = PoolSize::Blocks(n_blocks);
@@ -30,7 +30,7 @@ pub fn runner(file: &str, n_threads: usize, n_blocks: usize) -> CpuRunner {
 }
 
 /// A real model with options of one's own.
-pub fn load_with(file: &str, change: impl FnOnce(&mut LoadOptions)) -> CpuRunner {
+pub fn load_with(file: &str, change: impl FnOnce(&mut LoadOptions)) -> Box<dyn ModelRunner> {
     let mut options = LoadOptions {
         n_threads: 2,
         isa: Isa::detect(),
