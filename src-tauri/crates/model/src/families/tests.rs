@@ -109,3 +109,56 @@ fn what_we_do_not_run_is_refused_by_name() {
     check(llama().f32("llama.attention.layer_norm_rms_epsilon", f32::NAN), "out of range");
     check(llama().without("token_embd.weight"), "`token_embd.weight` is missing");
 }
+
+#[test]
+fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
+    let cause = refusal(GgufWriter::tiny("llama").str("general.architecture", "mamba"));
+    assert_eq!(cause, "architecture \"mamba\"; `llama`, `gemma3`, `qwen2` and `qwen3` are");
+}
+
+#[test]
+fn a_key_that_a_family_does_not_know_is_refused_by_its_name() {
+    let check = |file: GgufWriter, key: &str| {
+        let cause = refusal(file);
+        assert!(cause.starts_with(&format!("metadata key `{key}`")), "{cause:?} does not name {key:?}");
+    };
+    let (llama, qwen) = (|| GgufWriter::tiny("llama"), || GgufWriter::tiny("qwen3"));
+    check(llama().f32("llama.residual_scale", 0.22), "llama.residual_scale");
+    check(llama().f32("llama.rope.scaling.attn_factor", 1.19), "llama.rope.scaling.attn_factor");
+    check(llama().u32("llama.attention.sliding_window_pattern", 4), "llama.attention.sliding_window_pattern");
+    check(llama().u32("llama.nextn_predict_layers", 1), "llama.nextn_predict_layers");
+    check(llama().str("llama.b\nb", "x"), "llama.b\\nb");
+    check(qwen().u32("qwen3.attention.sliding_window", 16), "qwen3.attention.sliding_window");
+    check(
+        qwen().raw("qwen3.full_attention_interval", 10, &4_u64.to_le_bytes()),
+        "qwen3.full_attention_interval",
+    );
+}
+
+#[test]
+fn keys_that_say_nothing_or_belong_to_others_do_no_harm() {
+    let llama = GgufWriter::tiny("llama")
+        .u32("llama.vocab_size", 7)
+        .u32("llama.expert_count", 0)
+        .u32("llama.expert_used_count", 2)
+        .str("llama.tensor_data_layout", "Meta AI original pth")
+        .u32("llama.rope.scaling.original_context_length", 128)
+        .f32("llama.residual_scale", 1.0)
+        .u32("llama.leading_dense_block_count", 0)
+        .raw("llama.use_parallel_residual", 7, &[0])
+        .u32("llama.mm.tokens", 4)
+        .f32("granite.residual_scale", 0.22)
+        .f32("general.sampling.temp", 0.7);
+    assert_eq!(plan(llama), plan(GgufWriter::tiny("llama")));
+}
+
+#[test]
+fn every_family_has_a_tiny_model_and_reference_logits() {
+    for family in FAMILIES {
+        for ending in ["gguf", "vec"] {
+            let file = format!("tests/families/{}.{ending}", family.architecture);
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&file);
+            assert!(path.is_file(), "`{file}` is missing: src-tauri/dev/vectors/make_vectors.py makes it");
+        }
+    }
+}

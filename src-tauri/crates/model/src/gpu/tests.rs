@@ -1,6 +1,7 @@
 //! What runs on a GPU, on candle's CPU device: against the kernels, operation by operation and on the real models.
 
 mod attention;
+mod families;
 mod models;
 mod runner;
 mod shaders;
@@ -8,21 +9,29 @@ mod shaders;
 #[path = "../../tests/common/sequence.rs"]
 #[allow(unreachable_pub, reason = "the tests in `tests/` have it too")]
 mod sequence;
+#[path = "../../tests/common/tiny.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests in `tests/` have it too")]
+mod tiny;
 #[path = "../../tests/common/vectors.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the tests in `tests/` have it too")]
 mod vectors;
 
 use std::ops::ControlFlow;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use kernels::isa::Isa;
 use scheduler::{KvDtype, ModelRunner};
 
 use super::backend::GpuBackend;
 use super::load;
+use super::one_line::one_line;
+use super::weights::{DevicePack, Matrix};
 use crate::cpu::load::load_open;
+use crate::error::Cause;
 use crate::file::gguf::Gguf;
+use crate::file::header::TensorInfo;
 use crate::options::{GpuOptions, LoadOptions, PoolSize, Precision};
+use crate::run::load::Pack;
 use crate::run::runner::Runner;
 
 /// A generator of numbers, always the same ones.
@@ -50,6 +59,23 @@ fn options(n_blocks: usize) -> GpuOptions {
 
 fn on_device(gguf: &Gguf, options: &GpuOptions) -> Runner<GpuBackend> {
     load::runner(gguf, options, &Device::Cpu, &mut |_| ControlFlow::Continue(())).expect("a sound model")
+}
+
+/// Weights as floats, so that nothing is rounded that a GPU does not round.
+struct FloatPack<'a>(DevicePack<'a>);
+
+impl Pack for FloatPack<'_> {
+    type Matrix = Matrix;
+    type Vector = Tensor;
+
+    fn matrix(&self, gguf: &Gguf, tensor: &TensorInfo, n_out: usize, n_in: usize) -> Result<Matrix, Cause> {
+        let matrix = self.0.matrix(gguf, tensor, n_out, n_in)?;
+        matrix.in_floats().map_err(|error| Cause::Setup(one_line(&error)))
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Tensor, String> {
+        self.0.vector(values)
+    }
 }
 
 /// The kernels on the same file, set up alike, at the precision that rounds least.

@@ -49,15 +49,17 @@ impl GgufWriter {
                 ("ffn_up", &[64, 96]),
                 ("ffn_down", &[96, 64]),
             ];
-            if architecture == "gemma3" {
-                let more: [(&str, &[u64]); 4] = [
+            let more: &[(&str, &[u64])] = match architecture {
+                "gemma3" => &[
                     ("attn_q_norm", &[32]),
                     ("attn_k_norm", &[32]),
                     ("post_attention_norm", &[64]),
                     ("post_ffw_norm", &[64]),
-                ];
-                shapes.extend(more);
-            }
+                ],
+                "qwen3" => &[("attn_q_norm", &[32]), ("attn_k_norm", &[32])],
+                _ => &[],
+            };
+            shapes.extend(more);
             for (name, shape) in shapes {
                 file = file.tensor(&format!("blk.{layer}.{name}.weight"), shape);
             }

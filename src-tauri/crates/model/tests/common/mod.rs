@@ -1,11 +1,14 @@
 //! What several tests share.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod bits;
 pub mod score;
 pub mod sequence;
+pub mod tiny;
 pub mod vectors;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernels::isa::Isa;
@@ -31,6 +34,11 @@ pub fn runner(file: &str, n_threads: usize, n_blocks: usize) -> Box<dyn ModelRun
 
 /// A real model with options of one's own.
 pub fn load_with(file: &str, change: impl FnOnce(&mut LoadOptions)) -> Box<dyn ModelRunner> {
+    load_file(&vectors::model_path(file), change)
+}
+
+/// A model with options of one's own.
+pub fn load_file(path: &Path, change: impl FnOnce(&mut LoadOptions)) -> Box<dyn ModelRunner> {
     let mut options = LoadOptions {
         n_threads: 2,
         isa: Isa::detect(),
@@ -41,6 +49,6 @@ pub fn load_with(file: &str, change: impl FnOnce(&mut LoadOptions)) -> Box<dyn M
         precision: Precision::Fast,
     };
     change(&mut options);
-    let loaded = load(&vectors::model_path(file), &options, &mut |_| ControlFlow::Continue(()));
+    let loaded = load(path, &options, &mut |_| ControlFlow::Continue(()));
     loaded.unwrap_or_else(|error| panic!("{error}"))
 }

@@ -1,19 +1,14 @@
 //! Both real models: the same steps on a device and by the kernels, batched, in chunks, and through windows that
 //! close behind a sequence.
 
-use candle_core::Tensor;
 use scheduler::{AttentionSpan, KvLayout, Logits, LogitsWanted, Step};
 
 use super::sequence::{Blocks, Random, Sequence};
 use super::vectors::{GEMMA3, SMOLLM2, model_path, references};
 use super::*;
-use crate::error::Cause;
-use crate::file::header::TensorInfo;
-use crate::gpu::one_line::one_line;
 use crate::gpu::shaders::Shaders;
-use crate::gpu::weights::{DevicePack, Matrix};
+use crate::gpu::weights::DevicePack;
 use crate::options::LoadProgress;
-use crate::run::load::Pack;
 
 const N_BLOCKS: usize = 700;
 
@@ -29,23 +24,6 @@ const WITHIN_Q8: f32 = 1.6e-2;
 /// Weights in the file's form, for which candle's CPU form rounds activations to 8 bits, as no GPU does: SmolLM2 is
 /// off by 0.044, Gemma 3 by 0.11.
 const ROUNDED: f32 = 0.2;
-
-/// Weights as floats, so that nothing is rounded that a GPU does not round.
-struct FloatPack<'a>(DevicePack<'a>);
-
-impl Pack for FloatPack<'_> {
-    type Matrix = Matrix;
-    type Vector = Tensor;
-
-    fn matrix(&self, gguf: &Gguf, tensor: &TensorInfo, n_out: usize, n_in: usize) -> Result<Matrix, Cause> {
-        let matrix = self.0.matrix(gguf, tensor, n_out, n_in)?;
-        matrix.in_floats().map_err(|error| Cause::Setup(one_line(&error)))
-    }
-
-    fn vector(&self, values: Vec<f32>) -> Result<Tensor, String> {
-        self.0.vector(values)
-    }
-}
 
 /// A model, texts for it, and how KV is stored.
 struct Case {
