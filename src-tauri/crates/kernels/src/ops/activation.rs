@@ -102,6 +102,10 @@ pub(super) unsafe fn add_to(isa: Isa, x: &mut [f32], y: &[f32]) {
 simd_dispatch! { unsafe fn binary_on_isa(op: Binary, x: &mut [f32], y: &[f32]) = binary_on }
 simd_dispatch! { unsafe fn unary_on_isa(op: Unary, x: &mut [f32]) = unary_on }
 
+/// What [`binary`] does to a range, with one instruction set.
+///
+/// # Safety
+/// The instruction set of `S`. The slices have one length.
 #[inline(always)]
 unsafe fn binary_on<S: Simd>(op: Binary, x: &mut [f32], y: &[f32]) {
     let (groups, end) = x.as_chunks_mut::<LANES>();
@@ -121,6 +125,10 @@ unsafe fn binary_on<S: Simd>(op: Binary, x: &mut [f32], y: &[f32]) {
     }
 }
 
+/// One group of lanes.
+///
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn binary_lanes<S: Simd>(op: Binary, x: &mut [f32; LANES], y: &[f32; LANES]) {
     // SAFETY: one group of lanes; the instruction set by the caller.
@@ -135,6 +143,10 @@ unsafe fn binary_lanes<S: Simd>(op: Binary, x: &mut [f32; LANES], y: &[f32; LANE
     }
 }
 
+/// What [`unary`] does to a range, with one instruction set.
+///
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn unary_on<S: Simd>(op: Unary, x: &mut [f32]) {
     let (groups, end) = x.as_chunks_mut::<LANES>();
@@ -152,6 +164,10 @@ unsafe fn unary_on<S: Simd>(op: Unary, x: &mut [f32]) {
     }
 }
 
+/// One group of lanes.
+///
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn unary_lanes<S: Simd>(op: Unary, x: &mut [f32; LANES]) {
     // SAFETY: one group of lanes; the instruction set by the caller.
