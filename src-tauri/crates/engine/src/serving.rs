@@ -6,8 +6,8 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use scheduler::{
-    BlockKey, ChainHash, EndReason, FormerBlock, Logits, ModelRunner, Plan, RunError, Scheduler,
-    SchedulerConfig, SeqId, Step, StoreMode, SubmitError, TokenId,
+    BlockKey, ChainHash, EndReason, FormerBlock, ModelRunner, Plan, RunError, Scheduler, SchedulerConfig,
+    SeqId, Step, StepOutput, StoreMode, SubmitError, TokenId,
 };
 use store::{AgentManifest, MissReason, Origin, SaveCandidate, StoreEvent};
 
@@ -43,7 +43,7 @@ pub(crate) struct Serving {
     scheduler: Scheduler,
     /// In the order in which they came.
     sequences: BTreeMap<SeqId, Sequence>,
-    logits: Logits,
+    output: StepOutput,
     scratch: Scratch,
     budget: StepBudget,
     /// Sequences that the last plan admitted.
@@ -72,7 +72,7 @@ impl Serving {
             runner,
             scheduler,
             sequences: BTreeMap::new(),
-            logits: Logits::default(),
+            output: StepOutput::default(),
             scratch: Scratch::default(),
             budget: StepBudget::new(config.step_token_budget, config.step_target),
             admitted: Vec::new(),
@@ -200,7 +200,7 @@ impl Serving {
             Some(Fault::Error) => {
                 Err(RunError::Device("an error that the switch step.error asked for".to_owned()))
             }
-            None => self.runner.run(step, &mut self.logits),
+            None => self.runner.run(step, &mut self.output),
         }
     }
 
@@ -212,7 +212,7 @@ impl Serving {
         now: Instant,
         ledger: &mut Ledger,
     ) -> Sampled {
-        let n_tokens: usize = step.rows.iter().map(|row| row.tokens.len()).sum();
+        let n_tokens: usize = step.rows.iter().map(|row| row.len()).sum();
         self.budget.observe(n_tokens, took);
         let mut n_prompt_tokens = 0;
         for row in &step.rows {
@@ -222,10 +222,10 @@ impl Serving {
         }
         ledger.step(step.rows.len(), n_tokens, n_prompt_tokens, took);
 
-        let mut logit_rows = self.logits.origin.iter().enumerate().peekable();
+        let mut logit_rows = self.output.logits.origin.iter().enumerate().peekable();
         let mut sampled = Sampled::default();
         for (row_idx, row) in step.rows.iter().enumerate() {
-            if row.logits == scheduler::LogitsWanted::None {
+            if row.wanted.logits_of(row.len()).is_empty() {
                 continue;
             }
             let mut last = None;
@@ -233,7 +233,7 @@ impl Serving {
                 last = Some(logit_idx);
             }
             let Some(sequence) = self.sequences.get_mut(&row.seq) else { continue };
-            let values = last.map_or(&[][..], |logit_idx| self.logits.row(logit_idx));
+            let values = last.map_or(&[][..], |logit_idx| self.output.logits.row(logit_idx));
             match sequence.sample(values, &mut self.scratch, &self.card.text, now, ledger) {
                 Ok(Taken::More(token)) => sampled.tokens.push((row.seq, token)),
                 Ok(Taken::Last(token, reason)) => {

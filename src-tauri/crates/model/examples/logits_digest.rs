@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use kernels::isa::Isa;
 use model::{LoadOptions, PoolSize, Precision, load};
-use scheduler::{KvDtype, Logits, LogitsWanted, ModelRunner, Step};
+use scheduler::{KvDtype, ModelRunner, Step, StepOutput, Wanted};
 use sequence::{Blocks, Random, Sequence};
 
 /// Sizes of the pieces, taken in turn by each sequence from another one on.
@@ -66,14 +66,14 @@ fn main() -> Result<(), Failure> {
 /// The hash of each position's logits, text by text, each text in one step.
 fn whole(runner: &mut dyn ModelRunner, texts: &[Vec<u32>]) -> Result<Vec<Vec<blake3::Hash>>, Failure> {
     let layout = runner.layout().clone();
-    let mut logits = Logits::default();
+    let mut out = StepOutput::default();
     let mut all = Vec::new();
     for text in texts {
         let mut blocks = Blocks::in_order(runner.n_blocks());
         let row =
-            Sequence::new(1, text, &layout).next_row(text.len(), &layout, &mut blocks, LogitsWanted::All);
-        runner.run(&Step { copies: vec![], rows: vec![row] }, &mut logits)?;
-        all.push((0..text.len()).map(|i| hash(logits.row(i))).collect());
+            Sequence::new(1, text, &layout).next_row(text.len(), &layout, &mut blocks, Wanted::AllLogits);
+        runner.run(&Step { copies: vec![], rows: vec![row] }, &mut out)?;
+        all.push((0..text.len()).map(|i| hash(out.logits.row(i))).collect());
     }
     Ok(all)
 }
@@ -81,7 +81,7 @@ fn whole(runner: &mut dyn ModelRunner, texts: &[Vec<u32>]) -> Result<Vec<Vec<bla
 /// As `whole`, several texts at a time in pieces, in blocks anywhere in the pool.
 fn pieces(runner: &mut dyn ModelRunner, texts: &[Vec<u32>]) -> Result<Vec<Vec<blake3::Hash>>, Failure> {
     let layout = runner.layout().clone();
-    let mut logits = Logits::default();
+    let mut out = StepOutput::default();
     let mut all = Vec::new();
     for texts in texts.chunks(SIDE_BY_SIDE) {
         let mut blocks = Blocks::shuffled(runner.n_blocks(), &mut Random(5));
@@ -92,14 +92,14 @@ fn pieces(runner: &mut dyn ModelRunner, texts: &[Vec<u32>]) -> Result<Vec<Vec<bl
             let mut step = Step::default();
             for (i, sequence) in sequences.iter_mut().enumerate().filter(|(_, s)| s.n_left() > 0) {
                 let n = PIECES[(turn + 5 * i) % PIECES.len()].min(sequence.n_left());
-                step.rows.push(sequence.next_row(n, &layout, &mut blocks, LogitsWanted::All));
+                step.rows.push(sequence.next_row(n, &layout, &mut blocks, Wanted::AllLogits));
             }
             if step.rows.is_empty() {
                 break;
             }
-            runner.run(&step, &mut logits)?;
-            for (i, &(row, _)) in logits.origin.iter().enumerate() {
-                hashes[step.rows[row].seq.0 as usize].push(hash(logits.row(i)));
+            runner.run(&step, &mut out)?;
+            for (i, &(row, _)) in out.logits.origin.iter().enumerate() {
+                hashes[step.rows[row].seq.0 as usize].push(hash(out.logits.row(i)));
             }
             sequences.iter_mut().for_each(|sequence| sequence.close_windows(&layout, &mut blocks));
         }

@@ -8,7 +8,7 @@ use common::load_file;
 use common::sequence::{Blocks, Random, Sequence};
 use common::tiny::{self, Tiny};
 use model::{PoolSize, Precision};
-use scheduler::{KvDtype, Logits, LogitsWanted, ModelRunner, Step};
+use scheduler::{KvDtype, ModelRunner, Step, StepOutput, Wanted};
 
 // How far a logit may be off, as a share of the largest of its position.
 
@@ -34,11 +34,11 @@ fn worst(tiny: &Tiny, precision: Precision) -> f32 {
     let layout = runner.layout().clone();
     let mut sequence = Sequence::new(1, &tiny.tokens, &layout);
     let mut blocks = Blocks::in_order(runner.n_blocks());
-    let row = sequence.next_row(tiny.tokens.len(), &layout, &mut blocks, LogitsWanted::All);
-    let mut logits = Logits::default();
-    runner.run(&Step { copies: vec![], rows: vec![row] }, &mut logits).unwrap();
-    assert_eq!((logits.n_rows(), logits.n_vocab), (64, tiny.n_vocab));
-    let distances = (0..logits.n_rows()).map(|i| tiny.distance(i, logits.row(i)));
+    let row = sequence.next_row(tiny.tokens.len(), &layout, &mut blocks, Wanted::AllLogits);
+    let mut out = StepOutput::default();
+    runner.run(&Step { copies: vec![], rows: vec![row] }, &mut out).unwrap();
+    assert_eq!((out.logits.n_rows(), out.logits.n_vocab), (64, tiny.n_vocab));
+    let distances = (0..out.logits.n_rows()).map(|i| tiny.distance(i, out.logits.row(i)));
     distances.fold(0.0, |worst, x| if x > worst || x.is_nan() { x } else { worst })
 }
 

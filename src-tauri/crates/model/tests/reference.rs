@@ -12,7 +12,7 @@ use common::score::{Outcome, Score};
 use common::sequence::{Blocks, Random, Sequence};
 use common::vectors::{GEMMA3, Reference, SMOLLM2, references};
 use model::{PoolSize, Precision};
-use scheduler::{Logits, LogitsWanted, ModelRunner, Step};
+use scheduler::{Logits, ModelRunner, Step, StepOutput, Wanted};
 
 /// Where the fast path takes the same next token at 99 of 100 positions; nine positions in ten are as clear.
 const CLEAR_FAST: f32 = 0.12;
@@ -31,16 +31,16 @@ fn score<const N: usize>(
 ) -> [Score; N] {
     let mut totals = [const { Score::NONE }; N];
     let layout = runner.layout().clone();
-    let mut logits = Logits::default();
+    let mut out = StepOutput::default();
     for text in texts {
         let mut blocks = Blocks::shuffled(runner.n_blocks(), &mut Random(1));
         let mut sequence = Sequence::new(1, &text[0].tokens, &layout);
         while sequence.n_left() > 0 {
             let (start, n) = (sequence.n_done, sequence.n_left().min(100));
-            let row = sequence.next_row(n, &layout, &mut blocks, LogitsWanted::All);
-            runner.run(&Step { copies: vec![], rows: vec![row] }, &mut logits).unwrap();
+            let row = sequence.next_row(n, &layout, &mut blocks, Wanted::AllLogits);
+            runner.run(&Step { copies: vec![], rows: vec![row] }, &mut out).unwrap();
             sequence.close_windows(&layout, &mut blocks);
-            for (i, outcome) in outcomes(&logits).iter().enumerate() {
+            for (i, outcome) in outcomes(&out.logits).iter().enumerate() {
                 for ((score, reference), gap) in totals.iter_mut().zip(text).zip(gaps) {
                     score.add(reference, start + i, outcome, gap);
                 }

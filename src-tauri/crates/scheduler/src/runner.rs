@@ -5,7 +5,7 @@ use std::ops::DerefMut;
 use crate::cache_spec::ModelCacheSpec;
 use crate::ids::BlockId;
 use crate::kv_layout::KvLayout;
-use crate::step::{Logits, Step};
+use crate::step::{Step, StepOutput};
 
 /// The bytes of a block of the pool, on loan.
 pub type LentBlock = Box<dyn DerefMut<Target = [u8]> + Send + Sync>;
@@ -33,12 +33,12 @@ pub trait ModelRunner: Send {
     /// Blocks in the pool; ids run from 0 to one less.
     fn n_blocks(&self) -> usize;
 
-    /// Run one step and leave the wanted logits in `out`, whose old content is dropped.
+    /// Run one step and leave what its rows want in `out`, whose old content is dropped.
     ///
     /// # Errors
     /// The step failed as a whole and nothing of it may be used. A row with non-finite logits is not an error:
     /// the caller looks at the values.
-    fn run(&mut self, step: &Step, out: &mut Logits) -> Result<(), RunError>;
+    fn run(&mut self, step: &Step, out: &mut StepOutput) -> Result<(), RunError>;
 
     /// Copy a block's bytes out of the pool; `out` is `layout().block_bytes` long.
     ///

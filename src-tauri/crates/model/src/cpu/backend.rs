@@ -55,7 +55,7 @@ struct Buffers {
     /// The output of a branch, before and after its post-norm.
     out: Vec<f32>,
     normed: Vec<f32>,
-    /// The residual stream of the tokens whose logits are wanted.
+    /// The residual stream of the tokens of which something is wanted.
     wanted: Vec<f32>,
     /// A stream and rotations for the next pass.
     spare_stream: Vec<f32>,
@@ -95,6 +95,15 @@ impl Cpu {
     fn head_prep<'a>(&self, norm: Option<&'a Vec<f32>>, rope: &'a RopeTable) -> HeadPrep<'a> {
         let norm = norm.map(|weight| HeadNorm { weight, eps: self.norm_eps });
         HeadPrep { norm, rope: Some(rope) }
+    }
+
+    /// Put the stream of the tokens with the indices `wanted` side by side.
+    fn gather(&mut self, x: &[f32], wanted: &[usize]) {
+        let (n_embd, rows) = (self.n_embd, &mut self.buffers.wanted);
+        rows.clear();
+        for &token in wanted {
+            rows.extend_from_slice(&x[token * n_embd..][..n_embd]);
+        }
     }
 
     /// The values of a chunk's tokens in the stream.
@@ -286,18 +295,28 @@ impl Backend for Cpu {
         head: &Head<'_, Weights, Vec<f32>>,
         out: &mut [f32],
     ) -> Result<(), RunError> {
-        let (norm, n_embd) = (self.norm(head.norm), self.n_embd);
+        self.gather(x, wanted);
+        let norm = self.norm(head.norm);
         let Cpu { threads, isa, buffers, .. } = self;
         let Buffers { acts, wanted: rows, .. } = buffers;
-        rows.clear();
-        for &token in wanted {
-            rows.extend_from_slice(&x[token * n_embd..][..n_embd]);
-        }
         acts.rms_norm_quantize(threads, *isa, Form::of([head.matrix]), rows, norm);
         matmul(threads, *isa, head.matrix, acts, out, Epilogue::Store);
         if let Some(cap) = head.softcap {
             ops::softcap(threads, *isa, out, cap);
         }
+        Ok(())
+    }
+
+    fn hidden(
+        &mut self,
+        x: &Vec<f32>,
+        wanted: &[usize],
+        norm: &Vec<f32>,
+        out: &mut [f32],
+    ) -> Result<(), RunError> {
+        self.gather(x, wanted);
+        let Cpu { threads, isa, buffers, norm_eps, .. } = self;
+        ops::rms_norm(threads, *isa, &buffers.wanted, norm, *norm_eps, out);
         Ok(())
     }
 

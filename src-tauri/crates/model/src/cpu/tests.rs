@@ -5,7 +5,8 @@ use std::path::Path;
 
 use kernels::isa::Isa;
 use scheduler::{
-    BlockCopy, BlockId, BlockTable, KvDtype, Logits, LogitsWanted, ModelRunner, Row, RunError, SeqId, Step,
+    BlockCopy, BlockId, BlockTable, KvDtype, ModelRunner, Row, RowInput, RunError, SeqId, Step, StepOutput,
+    Wanted,
 };
 
 use super::backend::Cpu;
@@ -50,10 +51,10 @@ fn row(runner: &Runner<Cpu>, tokens: &[u32], start: usize) -> Row {
     };
     Row {
         seq: SeqId(1),
-        tokens: tokens.to_vec(),
+        input: RowInput::Tokens(tokens.to_vec()),
         start,
         tables: (0..n_groups).map(table).collect(),
-        logits: LogitsWanted::All,
+        wanted: Wanted::AllLogits,
     }
 }
 
@@ -72,11 +73,11 @@ fn check(file: &GgufWriter) {
     let mut runner = runner(file);
     // Several chunks, one of them cut short.
     runner.in_chunks_of(37);
-    let mut got = Logits::default();
+    let mut got = StepOutput::default();
     runner.run(&step(row(&runner, &tokens, 0)), &mut got).unwrap();
-    assert_eq!(got.values.len(), want.len());
+    assert_eq!(got.logits.values.len(), want.len());
     let scale = want.iter().map(|x| x.abs()).fold(0.0, f32::max);
-    let worst = got.values.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let worst = got.logits.values.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(scale > 0.05 && worst < 1e-2 * scale, "off by {worst} of {scale}");
 }
 
@@ -116,31 +117,59 @@ fn a_gemma3_computes_what_the_formulas_do() {
 fn only_wanted_logits_are_computed_and_say_where_they_come_from() {
     let mut runner = runner(&GgufWriter::tiny("llama"));
     let mut rows = Vec::new();
-    for (i, wanted) in [LogitsWanted::Last, LogitsWanted::None, LogitsWanted::All].into_iter().enumerate() {
+    for (i, wanted) in [Wanted::LastLogits, Wanted::Nothing, Wanted::AllLogits].into_iter().enumerate() {
         let blocks = vec![BlockId(i as u32)];
         let tables = vec![BlockTable { first_block: 0, blocks }];
-        rows.push(Row { seq: SeqId(i as u64), tokens: tokens(3), start: 0, tables, logits: wanted });
+        rows.push(Row { seq: SeqId(i as u64), input: RowInput::Tokens(tokens(3)), start: 0, tables, wanted });
     }
-    let mut logits = Logits::default();
-    runner.run(&Step { copies: vec![], rows }, &mut logits).unwrap();
-    assert_eq!(logits.origin, [(0, 2), (2, 0), (2, 1), (2, 2)]);
-    assert_eq!((logits.n_vocab, logits.values.len()), (40, 160));
-    assert_eq!(logits.row(0), logits.row(3));
-    assert_ne!(logits.row(1), logits.row(2));
+    let mut out = StepOutput::default();
+    runner.run(&Step { copies: vec![], rows }, &mut out).unwrap();
+    assert_eq!(out.logits.origin, [(0, 2), (2, 0), (2, 1), (2, 2)]);
+    assert_eq!((out.logits.n_vocab, out.logits.values.len()), (40, 160));
+    assert_eq!(out.logits.row(0), out.logits.row(3));
+    assert_ne!(out.logits.row(1), out.logits.row(2));
+}
+
+#[test]
+fn a_hidden_vector_is_what_the_head_makes_logits_of() {
+    let gguf = GgufWriter::tiny("llama").open();
+    let bytes = gguf.data(gguf.tensor("token_embd.weight").unwrap()).unwrap();
+    let head: Vec<f32> = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let mut runner = runner(&GgufWriter::tiny("llama"));
+    runner.in_chunks_of(5);
+    // Two sequences of the same tokens, of which one asks for the other thing; and one that asks for nothing.
+    let wanted = [Wanted::LastHidden, Wanted::LastLogits, Wanted::Nothing, Wanted::LastHidden];
+    let lengths = [9, 9, 4, 6];
+    let row = |(i, (wanted, n)): (usize, (Wanted, usize))| {
+        let tables = vec![BlockTable { first_block: 0, blocks: vec![BlockId(i as u32)] }];
+        Row { seq: SeqId(i as u64), input: RowInput::Tokens(tokens(n)), start: 0, tables, wanted }
+    };
+    let rows = wanted.into_iter().zip(lengths).enumerate().map(row).collect();
+    let mut out = StepOutput::default();
+    runner.run(&Step { copies: vec![], rows }, &mut out).unwrap();
+    assert_eq!((out.hidden.width, &out.hidden.origin[..]), (64, &[0, 3][..]));
+    assert_eq!(out.hidden.values.len(), 2 * 64);
+    assert_eq!(out.logits.origin, [(1, 8)]);
+    let (hidden, logits) = (&out.hidden.values[..64], out.logits.row(0));
+    let product = |row: &[f32]| row.iter().zip(hidden).map(|(a, b)| a * b).sum::<f32>();
+    for (want, row) in logits.iter().zip(head.chunks(64)) {
+        assert!((product(row) - want).abs() < 1e-4, "{} is not {want}", product(row));
+    }
+    assert_ne!(hidden, &out.hidden.values[64..]);
 }
 
 #[test]
 fn copies_come_before_rows() {
     let mut runner = runner(&GgufWriter::tiny("llama"));
-    let (mut logits, mut want) = (Logits::default(), Logits::default());
+    let (mut out, mut want) = (StepOutput::default(), StepOutput::default());
     let all = tokens(12);
-    runner.run(&step(row(&runner, &all[..11], 0)), &mut logits).unwrap();
+    runner.run(&step(row(&runner, &all[..11], 0)), &mut out).unwrap();
     runner.run(&step(row(&runner, &all[11..], 11)), &mut want).unwrap();
     let mut copied = step(row(&runner, &all[11..], 11));
     copied.copies.push(BlockCopy { from: BlockId(0), to: BlockId(9) });
     copied.rows[0].tables[0].blocks = vec![BlockId(9)];
-    runner.run(&copied, &mut logits).unwrap();
-    assert_eq!(logits.values, want.values);
+    runner.run(&copied, &mut out).unwrap();
+    assert_eq!(out.logits.values, want.logits.values);
 }
 
 #[test]
@@ -152,11 +181,11 @@ fn a_step_that_makes_no_sense_is_an_error_that_says_why() {
     let mut check = |change: &dyn Fn(&mut Step), want: &str| {
         let mut bad = step(row(&runner, &tokens(4), 60));
         change(&mut bad);
-        let error = runner.run(&bad, &mut Logits::default()).unwrap_err().to_string();
+        let error = runner.run(&bad, &mut StepOutput::default()).unwrap_err().to_string();
         assert!(error.contains(want), "{error:?} does not say {want:?}");
     };
-    check(&|step| step.rows[0].tokens.clear(), "has no tokens");
-    check(&|step| step.rows[0].tokens[1] = 40, "token 40 of 40");
+    check(&|step| step.rows[0].input = RowInput::Tokens(vec![]), "has no tokens");
+    check(&|step| step.rows[0].input = RowInput::Tokens(vec![1, 40]), "token 40 of 40");
     check(&|step| step.rows[0].start = 253, "4 tokens from 253, context 256");
     check(&|step| step.rows[0].start = usize::MAX, "context 256");
     check(&|step| step.rows.push(step.rows[0].clone()), "sequence 1 occurs twice");

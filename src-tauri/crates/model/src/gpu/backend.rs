@@ -168,6 +168,11 @@ impl GpuBackend {
         }
     }
 
+    /// The stream's tokens with the indices `ids`.
+    fn select(&self, x: &Tensor, ids: &[u32]) -> Result<Tensor> {
+        x.index_select(&Tensor::from_slice(ids, ids.len(), &self.device)?, 0)
+    }
+
     /// Write the logits of the stream's tokens with the indices `ids` to `out`.
     fn project_head(
         &self,
@@ -176,8 +181,7 @@ impl GpuBackend {
         head: &Head<'_, Matrix, Tensor>,
         out: &mut [f32],
     ) -> Result<()> {
-        let x = x.index_select(&Tensor::from_slice(ids, ids.len(), &self.device)?, 0)?;
-        let mut logits = head.matrix.linear(&self.norm(&x, head.norm)?)?;
+        let mut logits = head.matrix.linear(&self.norm(&self.select(x, ids)?, head.norm)?)?;
         if let Some(cap) = head.softcap {
             logits = ops::softcap(&logits, cap)?;
         }
@@ -321,6 +325,19 @@ impl Backend for GpuBackend {
             self.project_head(x, &ids, head, rows).map_err(failed)?;
             out = rest;
         }
+        Ok(())
+    }
+
+    fn hidden(
+        &mut self,
+        x: &Tensor,
+        wanted: &[usize],
+        norm: &Tensor,
+        out: &mut [f32],
+    ) -> std::result::Result<(), RunError> {
+        let ids: Vec<u32> = wanted.iter().map(|&token| token as u32).collect();
+        let normed = self.select(x, &ids).and_then(|x| self.norm(&x, norm)).map_err(failed)?;
+        out.copy_from_slice(&normed.flatten_all().and_then(|x| x.to_vec1::<f32>()).map_err(failed)?);
         Ok(())
     }
 

@@ -83,6 +83,15 @@ pub(crate) trait Backend: Pool {
         out: &mut [f32],
     ) -> Result<(), RunError>;
 
+    /// Write the normed stream of the pass's tokens with the indices `wanted` to `out`, `[n_wanted, n_embd]`.
+    fn hidden(
+        &mut self,
+        x: &Self::Stream,
+        wanted: &[usize],
+        norm: &Self::Vector,
+        out: &mut [f32],
+    ) -> Result<(), RunError>;
+
     /// Take back what a pass was done with.
     fn end_pass(&mut self, x: Self::Stream, prepared: Vec<Self::Prepared>) -> Result<(), RunError>;
 }

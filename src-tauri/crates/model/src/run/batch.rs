@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use kernels::attention::AttentionRow;
-use scheduler::{AttentionSpan, KvLayout, LogitsWanted, ModelCacheSpec, RunError, Step};
+use scheduler::{AttentionSpan, KvLayout, ModelCacheSpec, RunError, Step, Wanted};
 
 /// A step's tokens and block ids in flat arrays, kept from one step to the next.
 #[derive(Debug, Default)]
@@ -21,7 +21,9 @@ pub(crate) struct Batch<'a> {
     pub(crate) tokens: &'a [u32],
     pub(crate) chunks: Vec<Chunk<'a>>,
     /// Indices into `tokens` of those whose logits are wanted.
-    pub(crate) wanted: Vec<usize>,
+    pub(crate) logits_wanted: Vec<usize>,
+    /// Indices into `tokens` of those whose hidden vectors are wanted.
+    pub(crate) hidden_wanted: Vec<usize>,
 }
 
 /// Some consecutive tokens of a batch.
@@ -45,14 +47,18 @@ impl<'a> Batch<'a> {
         flat.fill(step);
         let flat = &*flat;
         let n_groups = layout.groups.len();
-        let mut batch = Batch { tokens: &flat.tokens, chunks: Vec::new(), wanted: Vec::new() };
+        let mut batch = Batch {
+            tokens: &flat.tokens,
+            chunks: Vec::new(),
+            logits_wanted: Vec::new(),
+            hidden_wanted: Vec::new(),
+        };
         let mut first = 0;
         for (row_idx, row) in step.rows.iter().enumerate() {
-            let end = first + row.tokens.len();
-            match row.logits {
-                LogitsWanted::None => {}
-                LogitsWanted::Last => batch.wanted.push(end - 1),
-                LogitsWanted::All => batch.wanted.extend(first..end),
+            let end = first + row.len();
+            batch.logits_wanted.extend(row.wanted.logits_of(row.len()).map(|i| first + i));
+            if row.wanted == Wanted::LastHidden {
+                batch.hidden_wanted.push(end - 1);
             }
             let mut at = first;
             while at < end {
@@ -84,7 +90,7 @@ impl FlatStep {
         self.blocks.clear();
         self.tables.clear();
         for row in &step.rows {
-            self.tokens.extend(&row.tokens);
+            self.tokens.extend(row.tokens());
             for table in &row.tables {
                 let start = self.blocks.len();
                 self.blocks.extend(table.blocks.iter().map(|block| block.0));
@@ -114,15 +120,15 @@ pub(crate) fn check(
         if step.rows[..row_idx].iter().any(|other| other.seq == row.seq) {
             return invalid(format!("sequence {seq} occurs twice"));
         }
-        if row.tokens.is_empty() {
+        if row.is_empty() {
             return invalid(format!("sequence {seq} has no tokens"));
         }
-        if let Some(token) = row.tokens.iter().find(|&&token| token as usize >= spec.n_vocab) {
+        if let Some(token) = row.tokens().iter().find(|&&token| token as usize >= spec.n_vocab) {
             return invalid(format!("sequence {seq} has token {token} of {}", spec.n_vocab));
         }
-        let end = row.start.checked_add(row.tokens.len()).filter(|&end| end <= spec.max_context);
+        let end = row.start.checked_add(row.len()).filter(|&end| end <= spec.max_context);
         let Some(end) = end else {
-            let (start, n) = (row.start, row.tokens.len());
+            let (start, n) = (row.start, row.len());
             return invalid(format!(
                 "sequence {seq} has {n} tokens from {start}, context {}",
                 spec.max_context

@@ -8,13 +8,23 @@
 //! Chunks follow each other in token order: a token's keys are in the pool before any later token asks for them, and
 //! on a CPU the cut changes no bits.
 
-use scheduler::RunError;
+use std::ops::Range;
+
+use scheduler::{RunError, StepOutput};
 
 use super::backend::{Backend, Head, Piece};
 use super::batch::{Batch, Chunk};
 use super::layer::Layer;
 use crate::plan::model_plan::ModelPlan;
 use crate::plan::weights::ModelWeights;
+
+/// Room for what of a pass is wanted.
+struct PassOutput<'a> {
+    /// `[n_wanted, n_vocab]`
+    logits: &'a mut [f32],
+    /// `[n_wanted, n_embd]`
+    hidden: &'a mut [f32],
+}
 
 /// A model that a backend can run.
 pub(super) struct Decoder<B: Backend> {
@@ -23,23 +33,27 @@ pub(super) struct Decoder<B: Backend> {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Compute `batch`, whose keys and values go to the backend's pool, and write the logits of its wanted tokens,
-    /// `[n_wanted, n_vocab]`.
+    /// Compute `batch`, whose keys and values go to the backend's pool, and write what of its tokens is wanted to `out`,
+    /// which has room for it.
     pub(super) fn forward(
         &self,
         backend: &mut B,
         batch: &Batch<'_>,
-        logits: &mut [f32],
+        out: &mut StepOutput,
     ) -> Result<(), RunError> {
-        let mut n_done = 0;
+        let (mut n_logits, mut n_hidden) = (0, 0);
         for pass in batch.chunks.chunks(B::CHUNKS_PER_PASS) {
-            let (first, end) = (pass[0].tokens.start, pass[pass.len() - 1].tokens.end);
-            let wanted = batch.wanted[n_done..].iter().take_while(|&&token| token < end);
-            let wanted: Vec<usize> = wanted.map(|token| token - first).collect();
-            let n_values = wanted.len() * self.plan.n_vocab;
-            let out = &mut logits[n_done * self.plan.n_vocab..][..n_values];
-            self.run_pass(backend, &batch.tokens[first..end], pass, &wanted, out)?;
-            n_done += wanted.len();
+            let tokens = pass[0].tokens.start..pass[pass.len() - 1].tokens.end;
+            let logits = within(&batch.logits_wanted[n_logits..], &tokens);
+            let hidden = within(&batch.hidden_wanted[n_hidden..], &tokens);
+            let room = PassOutput {
+                logits: &mut out.logits.values[n_logits * self.plan.n_vocab..]
+                    [..logits.len() * self.plan.n_vocab],
+                hidden: &mut out.hidden.values[n_hidden * self.plan.n_embd..]
+                    [..hidden.len() * self.plan.n_embd],
+            };
+            self.run_pass(backend, &batch.tokens[tokens], pass, (&logits, &hidden), room)?;
+            (n_logits, n_hidden) = (n_logits + logits.len(), n_hidden + hidden.len());
         }
         Ok(())
     }
@@ -49,8 +63,8 @@ impl<B: Backend> Decoder<B> {
         backend: &mut B,
         tokens: &[u32],
         chunks: &[Chunk<'_>],
-        wanted: &[usize],
-        logits: &mut [f32],
+        (logits, hidden): (&[usize], &[usize]),
+        out: PassOutput<'_>,
     ) -> Result<(), RunError> {
         let Decoder { plan, weights } = self;
         let mut x = backend.embed(tokens, &weights.embeddings, plan.embedding_scale)?;
@@ -63,11 +77,20 @@ impl<B: Backend> Decoder<B> {
                 layer.run(backend, &mut x, &Piece { chunk, tokens, prepared })?;
             }
         }
-        if !wanted.is_empty() {
+        if !logits.is_empty() {
             let matrix = weights.output.as_ref().unwrap_or(&weights.embeddings);
             let head = Head { norm: &weights.output_norm, matrix, softcap: plan.logit_softcap };
-            backend.logits(&x, wanted, &head, logits)?;
+            backend.logits(&x, logits, &head, out.logits)?;
+        }
+        if !hidden.is_empty() {
+            backend.hidden(&x, hidden, &weights.output_norm, out.hidden)?;
         }
         backend.end_pass(x, prepared)
     }
+}
+
+/// The leading of `wanted`, in ascending order, that are below the end of `tokens`; counted from its start.
+fn within(wanted: &[usize], tokens: &Range<usize>) -> Vec<usize> {
+    let leading = wanted.iter().take_while(|&&token| token < tokens.end);
+    leading.map(|token| token - tokens.start).collect()
 }

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use scheduler::{
-    BlockId, BlockPart, KvLayout, LentBlock, Logits, LogitsWanted, ModelCacheSpec, ModelRunner, RunError,
-    Step,
+    BlockId, BlockPart, KvLayout, LentBlock, ModelCacheSpec, ModelRunner, RunError, Step, StepOutput, Wanted,
 };
 
 use super::backend::Backend;
@@ -97,16 +96,16 @@ where
         self.backend.n_blocks()
     }
 
-    fn run(&mut self, step: &Step, out: &mut Logits) -> Result<(), RunError> {
+    fn run(&mut self, step: &Step, out: &mut StepOutput) -> Result<(), RunError> {
         batch::check(step, &self.cache_spec, &self.layout, self.backend.n_blocks())?;
         let batch = Batch::new(step, &self.layout, &mut self.flat, self.chunk_tokens);
-        make_room(step, batch.wanted.len(), self.cache_spec.n_vocab, out)?;
+        make_room(step, &self.decoder.plan, out)?;
         let decoder = &self.decoder;
         self.backend.guarded(|backend| {
             for copy in &step.copies {
                 backend.copy_block(copy.from.idx(), copy.to.idx())?;
             }
-            decoder.forward(backend, &batch, &mut out.values)
+            decoder.forward(backend, &batch, out)
         })
     }
 
@@ -140,21 +139,24 @@ where
 }
 
 /// Give `out` its rows' origins and room for their values.
-fn make_room(step: &Step, n_rows: usize, n_vocab: usize, out: &mut Logits) -> Result<(), RunError> {
-    out.n_vocab = n_vocab;
-    out.origin.clear();
+fn make_room(step: &Step, plan: &ModelPlan, out: &mut StepOutput) -> Result<(), RunError> {
+    let StepOutput { logits, hidden } = out;
+    (logits.n_vocab, hidden.width) = (plan.n_vocab, plan.n_embd);
+    logits.origin.clear();
+    hidden.origin.clear();
     for (row_idx, row) in step.rows.iter().enumerate() {
-        let first = match row.logits {
-            LogitsWanted::None => row.tokens.len(),
-            LogitsWanted::Last => row.tokens.len() - 1,
-            LogitsWanted::All => 0,
-        };
-        out.origin.extend((first..row.tokens.len()).map(|token_idx| (row_idx, token_idx)));
+        logits.origin.extend(row.wanted.logits_of(row.len()).map(|token_idx| (row_idx, token_idx)));
+        hidden.origin.extend((row.wanted == Wanted::LastHidden).then_some(row_idx));
     }
-    let n_values = n_rows * n_vocab;
-    let more = n_values.saturating_sub(out.values.len());
-    let memory = |_| RunError::OutOfMemory(format!("no room for {n_rows} rows of {n_vocab} logits"));
-    out.values.try_reserve(more).map_err(memory)?;
-    out.values.resize(n_values, 0.0);
+    resize(&mut logits.values, logits.origin.len(), plan.n_vocab)?;
+    resize(&mut hidden.values, hidden.origin.len(), plan.n_embd)
+}
+
+fn resize(values: &mut Vec<f32>, n_rows: usize, width: usize) -> Result<(), RunError> {
+    let n_values = n_rows * width;
+    let more = n_values.saturating_sub(values.len());
+    let memory = |_| RunError::OutOfMemory(format!("no room for {n_rows} rows of {width} values"));
+    values.try_reserve(more).map_err(memory)?;
+    values.resize(n_values, 0.0);
     Ok(())
 }

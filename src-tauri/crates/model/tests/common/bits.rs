@@ -4,7 +4,7 @@
 //! different positions in the same steps, windows that close, and blocks that went out of the pool and came back
 //! elsewhere.
 
-use scheduler::{BlockPart, Logits, LogitsWanted, ModelRunner, Step};
+use scheduler::{BlockPart, ModelRunner, Step, StepOutput, Wanted};
 
 use super::sequence::{Blocks, Random, Sequence};
 
@@ -20,10 +20,10 @@ pub fn baselines(runner: &mut dyn ModelRunner, texts: &[Vec<u32>]) -> Vec<Baseli
     let alone = |tokens: &Vec<u32>| {
         let mut blocks = Blocks::in_order(runner.n_blocks());
         let mut sequence = Sequence::new(1, tokens, &layout);
-        let row = sequence.next_row(tokens.len(), &layout, &mut blocks, LogitsWanted::All);
-        let mut logits = Logits::default();
-        runner.run(&Step { copies: vec![], rows: vec![row] }, &mut logits).unwrap();
-        let hashes = (0..tokens.len()).map(|i| hash(logits.row(i))).collect();
+        let row = sequence.next_row(tokens.len(), &layout, &mut blocks, Wanted::AllLogits);
+        let mut out = StepOutput::default();
+        runner.run(&Step { copies: vec![], rows: vec![row] }, &mut out).unwrap();
+        let hashes = (0..tokens.len()).map(|i| hash(out.logits.row(i))).collect();
         Baseline { tokens: tokens.clone(), hashes }
     };
     texts.iter().map(alone).collect()
@@ -45,17 +45,17 @@ fn advance(
     let layout = runner.layout().clone();
     let mut step = Step::default();
     for (sequence, &n) in sequences.iter_mut().zip(pieces).filter(|(_, n)| **n > 0) {
-        let wanted = if n <= 3 { LogitsWanted::All } else { LogitsWanted::Last };
+        let wanted = if n <= 3 { Wanted::AllLogits } else { Wanted::LastLogits };
         step.rows.push(sequence.next_row(n, &layout, blocks, wanted));
     }
-    let mut logits = Logits::default();
-    runner.run(&step, &mut logits).unwrap();
-    assert!(logits.n_rows() >= step.rows.len());
-    for (i, &(row, token)) in logits.origin.iter().enumerate() {
+    let mut out = StepOutput::default();
+    runner.run(&step, &mut out).unwrap();
+    assert!(out.logits.n_rows() >= step.rows.len());
+    for (i, &(row, token)) in out.logits.origin.iter().enumerate() {
         let Step { rows, .. } = &step;
         let (seq, position) = (rows[row].seq.0, rows[row].start + token);
         let want = baselines[seq as usize].hashes[position];
-        assert_eq!(hash(logits.row(i)), want, "sequence {seq} at {position}, rows {pieces:?}");
+        assert_eq!(hash(out.logits.row(i)), want, "sequence {seq} at {position}, rows {pieces:?}");
     }
     sequences.iter_mut().for_each(|sequence| sequence.close_windows(&layout, blocks));
 }

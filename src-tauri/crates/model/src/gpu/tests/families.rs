@@ -1,6 +1,6 @@
 //! Every family's tiny model on a device against llama.cpp.
 
-use scheduler::{Logits, LogitsWanted, Step};
+use scheduler::{Step, StepOutput, Wanted};
 
 use super::sequence::{Blocks, Random, Sequence};
 use super::*;
@@ -20,14 +20,14 @@ fn worst(tiny: &tiny::Tiny, pieces: &[usize]) -> f32 {
     let layout = runner.layout().clone();
     let mut blocks = Blocks::shuffled(runner.n_blocks(), &mut Random(1));
     let mut sequence = Sequence::new(1, &tiny.tokens, &layout);
-    let mut logits = Logits::default();
+    let mut out = StepOutput::default();
     let mut worst: f32 = 0.0;
     for n in pieces.iter().cycle() {
         let (start, n) = (sequence.n_done, (*n).min(sequence.n_left()));
-        let row = sequence.next_row(n, &layout, &mut blocks, LogitsWanted::All);
-        runner.run(&Step { copies: vec![], rows: vec![row] }, &mut logits).unwrap();
-        for i in 0..logits.n_rows() {
-            let distance = tiny.distance(start + i, logits.row(i));
+        let row = sequence.next_row(n, &layout, &mut blocks, Wanted::AllLogits);
+        runner.run(&Step { copies: vec![], rows: vec![row] }, &mut out).unwrap();
+        for i in 0..out.logits.n_rows() {
+            let distance = tiny.distance(start + i, out.logits.row(i));
             worst = if distance.is_nan() { f32::INFINITY } else { worst.max(distance) };
         }
         sequence.close_windows(&layout, &mut blocks);

@@ -1,7 +1,7 @@
 //! Both real models: the same steps on a device and by the kernels, batched, in chunks, and through windows that
 //! close behind a sequence.
 
-use scheduler::{AttentionSpan, KvLayout, Logits, LogitsWanted, Step};
+use scheduler::{AttentionSpan, KvLayout, Step, StepOutput, Wanted};
 
 use super::sequence::{Blocks, Random, Sequence};
 use super::vectors::{GEMMA3, SMOLLM2, model_path, references};
@@ -54,7 +54,7 @@ impl Case {
             let mut step = Step::default();
             for sequence in &mut sequences {
                 let n = sizes[random.below(sizes.len())].min(sequence.n_left());
-                let wanted = if n <= 3 { LogitsWanted::All } else { LogitsWanted::Last };
+                let wanted = if n <= 3 { Wanted::AllLogits } else { Wanted::LastLogits };
                 if n > 0 {
                     step.rows.push(sequence.next_row(n, layout, &mut blocks, wanted));
                 }
@@ -98,9 +98,9 @@ enum Weights {
 fn run(runner: &mut dyn ModelRunner, steps: &[Step]) -> Vec<Vec<f32>> {
     let mut rows = Vec::new();
     for step in steps {
-        let mut logits = Logits::default();
-        runner.run(step, &mut logits).unwrap();
-        rows.extend((0..logits.n_rows()).map(|row| logits.row(row).to_vec()));
+        let mut out = StepOutput::default();
+        runner.run(step, &mut out).unwrap();
+        rows.extend((0..out.logits.n_rows()).map(|row| out.logits.row(row).to_vec()));
     }
     rows
 }

@@ -1,6 +1,8 @@
 //! The device runner on tiny models: every kind of layer, block transfers, refusals.
 
-use scheduler::{BlockCopy, BlockId, BlockTable, KvLayout, Logits, LogitsWanted, Row, RunError, SeqId, Step};
+use scheduler::{
+    BlockCopy, BlockId, BlockTable, KvLayout, Row, RowInput, RunError, SeqId, Step, StepOutput, Wanted,
+};
 
 use super::*;
 use crate::testing::gguf_writer::GgufWriter;
@@ -16,13 +18,13 @@ fn row(layout: &KvLayout, tokens: &[u32], start: usize) -> Row {
         blocks: (0..n_blocks).map(|b| BlockId((b * n_groups + group) as u32)).collect(),
     };
     let tables = (0..n_groups).map(table).collect();
-    Row { seq: SeqId(1), tokens: tokens.to_vec(), start, tables, logits: LogitsWanted::All }
+    Row { seq: SeqId(1), input: RowInput::Tokens(tokens.to_vec()), start, tables, wanted: Wanted::AllLogits }
 }
 
 fn logits(runner: &mut dyn ModelRunner, row: Row) -> Vec<f32> {
-    let mut logits = Logits::default();
-    runner.run(&Step { copies: vec![], rows: vec![row] }, &mut logits).unwrap();
-    logits.values
+    let mut out = StepOutput::default();
+    runner.run(&Step { copies: vec![], rows: vec![row] }, &mut out).unwrap();
+    out.logits.values
 }
 
 fn tokens(n: usize) -> Vec<u32> {
@@ -98,12 +100,12 @@ fn blocks_leave_the_pool_and_come_back_elsewhere_bit_for_bit() {
         assert_eq!(logits(&mut runner, moved.clone()), want);
 
         // The same through copies of the step, which come before its rows.
-        let mut out = Logits::default();
+        let mut out = StepOutput::default();
         let copies =
             [(0, 2), (1, 3), (1, 1)].map(|(from, to)| BlockCopy { from: BlockId(from), to: BlockId(to) });
         moved.tables[0].blocks = vec![BlockId(2), BlockId(3)];
         runner.run(&Step { copies: copies.to_vec(), rows: vec![moved] }, &mut out).unwrap();
-        assert_eq!(out.values, want);
+        assert_eq!(out.logits.values, want);
     }
 }
 
@@ -112,15 +114,30 @@ fn only_the_logits_that_are_wanted_are_computed() {
     let mut runner = on_device(&GgufWriter::tiny("llama").open(), &options(8));
     runner.in_chunks_of(4);
     let mut rows = Vec::new();
-    for (i, wanted) in [LogitsWanted::Last, LogitsWanted::None, LogitsWanted::All].into_iter().enumerate() {
+    for (i, wanted) in [Wanted::LastLogits, Wanted::Nothing, Wanted::AllLogits].into_iter().enumerate() {
         let tables = vec![BlockTable { first_block: 0, blocks: vec![BlockId(i as u32)] }];
-        rows.push(Row { seq: SeqId(i as u64), tokens: tokens(3), start: 0, tables, logits: wanted });
+        rows.push(Row { seq: SeqId(i as u64), input: RowInput::Tokens(tokens(3)), start: 0, tables, wanted });
     }
-    let mut logits = Logits::default();
-    runner.run(&Step { copies: vec![], rows }, &mut logits).unwrap();
-    assert_eq!(logits.origin, [(0, 2), (2, 0), (2, 1), (2, 2)]);
-    assert!(distance(logits.row(0), logits.row(3)) < 1e-6);
-    assert_ne!(logits.row(1), logits.row(2));
+    let mut out = StepOutput::default();
+    runner.run(&Step { copies: vec![], rows }, &mut out).unwrap();
+    assert_eq!(out.logits.origin, [(0, 2), (2, 0), (2, 1), (2, 2)]);
+    assert!(distance(out.logits.row(0), out.logits.row(3)) < 1e-6);
+    assert_ne!(out.logits.row(1), out.logits.row(2));
+}
+
+#[test]
+fn a_hidden_vector_on_a_device_is_what_the_kernels_have() {
+    let gguf = GgufWriter::tiny("llama").open();
+    let hidden = |runner: &mut dyn ModelRunner| {
+        let row = Row { wanted: Wanted::LastHidden, ..row(runner.layout(), &tokens(9), 0) };
+        let mut out = StepOutput::default();
+        runner.run(&Step { copies: vec![], rows: vec![row] }, &mut out).unwrap();
+        assert!(out.hidden.origin == [0] && out.logits.values.is_empty());
+        out.hidden.values
+    };
+    let want = hidden(&mut *by_kernels(&gguf, &options(8)));
+    assert_eq!(want.len(), 64);
+    assert!(distance(&hidden(&mut on_device(&gguf, &options(8))), &want) < 1e-3);
 }
 
 #[test]
@@ -128,14 +145,14 @@ fn a_faulty_row_leaves_the_others_alone() {
     let mut runner = on_device(&GgufWriter::tiny("llama").open(), &options(8));
     let decode = |seq: u64, start: usize| {
         let tables = vec![BlockTable { first_block: 0, blocks: vec![BlockId(seq as u32)] }];
-        Row { seq: SeqId(seq), tokens: vec![7], start, tables, logits: LogitsWanted::Last }
+        Row { seq: SeqId(seq), input: RowInput::Tokens(vec![7]), start, tables, wanted: Wanted::LastLogits }
     };
     // Two sequences of the same tokens; the second one's block holds NaN at a position that it sees.
     let mut bytes = vec![0; runner.layout().block_bytes];
     let run = |runner: &mut Runner<GpuBackend>| {
-        let mut logits = Logits::default();
-        runner.run(&Step { copies: vec![], rows: vec![decode(0, 3), decode(1, 4)] }, &mut logits).unwrap();
-        logits
+        let mut out = StepOutput::default();
+        runner.run(&Step { copies: vec![], rows: vec![decode(0, 3), decode(1, 4)] }, &mut out).unwrap();
+        out.logits
     };
     let sound = run(&mut runner);
     runner.export_block(BlockId(1), &mut bytes).unwrap();
