@@ -12,7 +12,7 @@ use engine::{
     WorkerRunner,
 };
 use kernels::isa::Isa;
-use model::{Gguf, Gpu, GpuOptions, LoadError, LoadOptions, ModelSpec, PoolSize, Precision};
+use model::{Gguf, Gpu, GpuOptions, LoadError, LoadOptions, PoolSize, Precision};
 use scheduler::footprint::Footprint;
 use scheduler::{KvDtype, KvLayout, ModelRunner};
 use server::RenderWorkers;
@@ -181,7 +181,7 @@ impl GgufLoader {
         let GgufLoader { n_threads, isa, precision, .. } = *self;
         let options = LoadOptions { n_threads, isa, block_tokens, kv_dtype, pool, ready_bytes, precision };
         let runner = model::load_open(gguf, &options, progress)?;
-        Ok((Box::new(runner), isa.name()))
+        Ok((runner, isa.name()))
     }
 }
 
@@ -214,7 +214,7 @@ impl ModelLoader for GgufLoader {
         };
         let seen = std::fs::metadata(&self.path).ok();
         let gguf = Gguf::open(&self.path).map_err(|error| failure(&error))?;
-        let spec = ModelSpec::of(&gguf).map_err(|error| failure(&error))?.cache_spec();
+        let spec = model::plan_of(&gguf).map_err(|error| failure(&error))?.cache_spec();
         // Vocabulary and pool are looked at before the weights are read: what is wrong is said at once.
         let metadata =
             text_metadata(gguf.metadata()).map_err(|error| in_file(FailureKind::Unsupported, &error))?;

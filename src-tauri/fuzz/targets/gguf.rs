@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use model::{Gguf, ModelSpec};
+use model::{Gguf, plan_of};
 
 /// A model is read from a file, so there must be one; each process of a run has its own.
 static FILE: LazyLock<PathBuf> =
@@ -22,7 +22,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         ends.push((tensor.range.start, tensor.range.end));
     }
     let _ = (gguf.name(), gguf.n_params());
-    if let Ok(spec) = ModelSpec::of(&gguf) {
-        let _ = spec.cache_spec();
+    if let Ok(plan) = plan_of(&gguf) {
+        let _ = plan.cache_spec();
     }
 });

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use model::{Gguf, ModelSpec};
+use model::Gguf;
 use scheduler::{KvLayout, Residency};
 
 use super::report::Report;
@@ -23,7 +23,7 @@ const MESSAGE: usize = 1_500;
 /// The file is no model that can be served; one line.
 pub(super) fn capacity(settings: &Settings, path: &Path, report: &mut Report) -> Result<(), String> {
     let gguf = Gguf::open(path).map_err(|error| error.to_string())?;
-    let spec = ModelSpec::of(&gguf).map_err(|error| error.to_string())?.cache_spec();
+    let spec = model::plan_of(&gguf).map_err(|error| error.to_string())?.cache_spec();
     let layout = KvLayout::new(&spec, settings.block_tokens, settings.kv_dtype)
         .map_err(|error| format!("model {}: {error}", path.display()))?;
     let (model, dtype) = (name_of(path), settings.kv_dtype.name());

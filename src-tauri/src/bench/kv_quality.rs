@@ -9,7 +9,7 @@ use kernels::ops::log_sum_exp;
 use kernels::threads::Threads;
 use model::Precision;
 use scheduler::{
-    BlockId, BlockTable, KvDtype, KvLayout, Logits, LogitsWanted, ModelRunner, Row, SeqId, Step,
+    BlockId, BlockTable, KvDtype, KvLayout, ModelRunner, Row, RowInput, SeqId, Step, StepOutput, Wanted,
 };
 
 use crate::gguf_loader::GgufLoader;
@@ -97,18 +97,19 @@ fn add_piece(
 ) -> Result<(), String> {
     let threads = Threads::new(std::thread::available_parallelism().map_or(1, usize::from));
     let tables = tables(runner, tokens.len())?;
-    let mut logits = Logits::default();
+    let mut out = StepOutput::default();
     for start in (0..tokens.len()).step_by(STEP_TOKENS) {
         let end = tokens.len().min(start + STEP_TOKENS);
         let row = Row {
             seq: SeqId(1),
-            tokens: tokens[start..end].to_vec(),
+            input: RowInput::Tokens(tokens[start..end].to_vec()),
             start,
             tables: tables.clone(),
-            logits: LogitsWanted::All,
+            wanted: Wanted::AllLogits,
         };
         let step = Step { copies: vec![], rows: vec![row] };
-        runner.run(&step, &mut logits).map_err(|error| error.to_string())?;
+        runner.run(&step, &mut out).map_err(|error| error.to_string())?;
+        let logits = &out.logits;
         let sums = log_sum_exp(&threads, Isa::detect(), &logits.values, logits.n_vocab);
         for (i, (sum, next)) in sums.iter().zip(&tokens[start + 1..]).enumerate() {
             likelihood.negative_log += sum - f64::from(logits.row(i)[*next as usize]);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use engine::{Failure, LoadDesk, Loaded, ModelLoader, ModelName};
 use scheduler::{
-    BlockId, BlockPart, KvLayout, LentBlock, Logits, ModelCacheSpec, ModelRunner, RunError, Step,
+    BlockId, BlockPart, KvLayout, LentBlock, ModelCacheSpec, ModelRunner, RunError, Step, StepOutput,
 };
 
 /// One forward pass.
@@ -65,7 +65,7 @@ impl ModelRunner for TimedRunner {
         self.inner.n_blocks()
     }
 
-    fn run(&mut self, step: &Step, out: &mut Logits) -> Result<(), RunError> {
+    fn run(&mut self, step: &Step, out: &mut StepOutput) -> Result<(), RunError> {
         let began = Instant::now();
         let result = self.inner.run(step, out);
         self.passes.push(Pass { began, ended: Instant::now() });

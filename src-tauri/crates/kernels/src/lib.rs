@@ -30,6 +30,7 @@ pub mod ops;
 pub mod softmax;
 
 mod aligned;
+mod huge_pages;
 mod placement;
 #[cfg(test)]
 mod testing;

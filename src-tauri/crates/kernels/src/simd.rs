@@ -21,6 +21,7 @@ pub(crate) const LANES: usize = 16;
 /// # Safety
 /// Every function requires the instruction set of the implementing type, and pointers that are valid for
 /// the lanes read or written (sixteen unless stated); no alignment is needed.
+#[expect(clippy::missing_safety_doc, reason = "said once, for all functions")]
 pub(crate) trait Simd: Copy + 'static {
     /// The lanes.
     type V: Copy;

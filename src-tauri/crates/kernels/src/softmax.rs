@@ -58,9 +58,17 @@ pub fn sums_at_least(
 
 simd_dispatch! { unsafe fn block_maxima_of(values: &[f32], maxima: &mut [f32], is_finite: &mut bool) = block_maxima_on }
 simd_dispatch! {
+    /// Weighs one row.
+    ///
+    /// # Safety
+    /// The slices are of the row.
     unsafe fn weigh_row(values: &[f32], max: f32, scale: f32, weights: &mut [f32], sums: &mut [f32]) = weigh_on
 }
 simd_dispatch! {
+    /// Sums of one row.
+    ///
+    /// # Safety
+    /// The slices are of the row.
     unsafe fn sums_of_row(values: &[f32], weights: &[f32], maxima: &[f32], limit: f32, sums: &mut [f32]) = sums_on
 }
 
@@ -72,6 +80,8 @@ fn filled(values: &[f32], filler: f32) -> [f32; LANES] {
     lanes
 }
 
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn block_maxima_on<S: Simd>(values: &[f32], maxima: &mut [f32], is_finite: &mut bool) {
     // SAFETY: whole groups of lanes; the instruction set by the caller.
@@ -99,6 +109,8 @@ unsafe fn block_maxima_on<S: Simd>(values: &[f32], maxima: &mut [f32], is_finite
 
 // Functions and not closures: a closure is compiled without the instruction set of what it stands in.
 
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn weight<S: Simd>(v: S::V, max: f32, scale: f32) -> S::V {
     // SAFETY: the instruction set by the caller.
@@ -108,12 +120,18 @@ unsafe fn weight<S: Simd>(v: S::V, max: f32, scale: f32) -> S::V {
     }
 }
 
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn kept<S: Simd>(v: S::V, limit: f32, w: S::V) -> S::V {
     // SAFETY: the instruction set by the caller.
     unsafe { S::replace_below(v, S::splat(limit), w, S::zero()) }
 }
 
+/// What `weigh_row` does, with one instruction set.
+///
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn weigh_on<S: Simd>(values: &[f32], max: f32, scale: f32, weights: &mut [f32], sums: &mut [f32]) {
     // SAFETY: whole groups of lanes; the instruction set by the caller.
@@ -139,6 +157,10 @@ unsafe fn weigh_on<S: Simd>(values: &[f32], max: f32, scale: f32, weights: &mut 
     }
 }
 
+/// What `sums_of_row` does, with one instruction set.
+///
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn sums_on<S: Simd>(values: &[f32], weights: &[f32], maxima: &[f32], limit: f32, sums: &mut [f32]) {
     // SAFETY: whole groups of lanes; the instruction set by the caller.

@@ -2,11 +2,7 @@
 //!
 //! The polynomials are least-maximum fits (Lawson's method) of our own; the error that each function states
 //! is held by a test over every instruction set.
-#![allow(
-    unsafe_code,
-    unsafe_op_in_unsafe_fn,
-    reason = "arithmetic on lanes; callers owe the instruction set only"
-)]
+#![allow(unsafe_code)]
 
 use crate::simd::Simd;
 
@@ -16,15 +12,18 @@ use crate::simd::Simd;
 /// The instruction set of `S`.
 #[inline(always)]
 pub(crate) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
-    let lowest = S::splat(-126.0);
-    let clamped = S::min(S::splat(127.0), S::max(lowest, x));
-    let n = S::round(clamped);
-    let r = S::sub(clamped, n);
-    let mut p = S::splat(1.326_472_7e-3);
-    for c in [9.671_513e-3, 5.550_733_7e-2, 2.402_224_2e-1, 0.693_146_97, 1.0] {
-        p = S::fma(p, r, S::splat(c));
+    // SAFETY: the caller's promise.
+    unsafe {
+        let lowest = S::splat(-126.0);
+        let clamped = S::min(S::splat(127.0), S::max(lowest, x));
+        let n = S::round(clamped);
+        let r = S::sub(clamped, n);
+        let mut p = S::splat(1.326_472_7e-3);
+        for c in [9.671_513e-3, 5.550_733_7e-2, 2.402_224_2e-1, 0.693_146_97, 1.0] {
+            p = S::fma(p, r, S::splat(c));
+        }
+        S::replace_below(x, lowest, S::scale_by_power(p, n), S::zero())
     }
-    S::replace_below(x, lowest, S::scale_by_power(p, n), S::zero())
 }
 
 /// `e^x` within 2e-7 of its value for `x` in −87..=88, and the value at the nearer end outside.
@@ -33,16 +32,19 @@ pub(crate) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
 /// The instruction set of `S`.
 #[inline(always)]
 pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
-    let x = S::min(S::splat(88.0), S::max(S::splat(-87.0), x));
-    let n = S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
-    // ln 2 in two parts, the first with so few bits that its product with `n` is exact.
-    let r = S::fma(n, S::splat(-0.693_359_4), x);
-    let r = S::fma(n, S::splat(2.121_944_4e-4), r);
-    let mut p = S::splat(1.381_461_3e-3);
-    for c in [8.368_71e-3, 4.166_838_7e-2, 1.666_652_1e-1, 0.499_999_93, 1.0, 1.0] {
-        p = S::fma(p, r, S::splat(c));
+    // SAFETY: the caller's promise.
+    unsafe {
+        let x = S::min(S::splat(88.0), S::max(S::splat(-87.0), x));
+        let n = S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
+        // ln 2 in two parts, the first with so few bits that its product with `n` is exact.
+        let r = S::fma(n, S::splat(-0.693_359_4), x);
+        let r = S::fma(n, S::splat(2.121_944_4e-4), r);
+        let mut p = S::splat(1.381_461_3e-3);
+        for c in [8.368_71e-3, 4.166_838_7e-2, 1.666_652_1e-1, 0.499_999_93, 1.0, 1.0] {
+            p = S::fma(p, r, S::splat(c));
+        }
+        S::scale_by_power(p, n)
     }
-    S::scale_by_power(p, n)
 }
 
 /// `tanh x` within 4e-7 of its value.
@@ -51,18 +53,21 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
 /// The instruction set of `S`.
 #[inline(always)]
 pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
-    let one = S::splat(1.0);
-    let size = S::max(S::sub(S::zero(), x), x);
-    // Near 0 the quotient below would cancel.
-    let squared = S::mul(x, x);
-    let mut p = S::splat(1.519_520_1e-2);
-    for c in [-5.194_779e-2, 1.330_817_3e-1, -3.333_234e-1] {
-        p = S::fma(p, squared, S::splat(c));
+    // SAFETY: the caller's promise.
+    unsafe {
+        let one = S::splat(1.0);
+        let size = S::max(S::sub(S::zero(), x), x);
+        // Near 0 the quotient below would cancel.
+        let squared = S::mul(x, x);
+        let mut p = S::splat(1.519_520_1e-2);
+        for c in [-5.194_779e-2, 1.330_817_3e-1, -3.333_234e-1] {
+            p = S::fma(p, squared, S::splat(c));
+        }
+        let near = S::fma(S::mul(p, squared), x, x);
+        let far = S::sub(one, S::div(S::splat(2.0), S::add(one, exp::<S>(S::add(size, size)))));
+        let far = S::replace_below(x, S::zero(), far, S::sub(S::zero(), far));
+        S::replace_below(size, S::splat(0.625), far, near)
     }
-    let near = S::fma(S::mul(p, squared), x, x);
-    let far = S::sub(one, S::div(S::splat(2.0), S::add(one, exp::<S>(S::add(size, size)))));
-    let far = S::replace_below(x, S::zero(), far, S::sub(S::zero(), far));
-    S::replace_below(size, S::splat(0.625), far, near)
 }
 
 /// `x / (1 + e^-x)`.
@@ -71,7 +76,8 @@ pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
 /// The instruction set of `S`.
 #[inline(always)]
 pub(crate) unsafe fn silu<S: Simd>(x: S::V) -> S::V {
-    S::div(x, S::add(S::splat(1.0), exp::<S>(S::sub(S::zero(), x))))
+    // SAFETY: the caller's promise.
+    unsafe { S::div(x, S::add(S::splat(1.0), exp::<S>(S::sub(S::zero(), x)))) }
 }
 
 /// `x / 2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`, by way of the equal `x / (1 + e^(-2…))`.
@@ -80,13 +86,16 @@ pub(crate) unsafe fn silu<S: Simd>(x: S::V) -> S::V {
 /// The instruction set of `S`.
 #[inline(always)]
 pub(crate) unsafe fn gelu_tanh<S: Simd>(x: S::V) -> S::V {
-    const ROOT_8_OVER_PI: f32 = 1.595_769_2;
-    let cubic = S::fma(
-        S::mul(S::mul(x, x), S::splat(-0.044_715 * ROOT_8_OVER_PI)),
-        x,
-        S::mul(x, S::splat(-ROOT_8_OVER_PI)),
-    );
-    S::div(x, S::add(S::splat(1.0), exp::<S>(cubic)))
+    // SAFETY: the caller's promise.
+    unsafe {
+        const ROOT_8_OVER_PI: f32 = 1.595_769_2;
+        let cubic = S::fma(
+            S::mul(S::mul(x, x), S::splat(-0.044_715 * ROOT_8_OVER_PI)),
+            x,
+            S::mul(x, S::splat(-ROOT_8_OVER_PI)),
+        );
+        S::div(x, S::add(S::splat(1.0), exp::<S>(cubic)))
+    }
 }
 
 #[cfg(test)]
@@ -104,18 +113,25 @@ mod tests {
         GeluTanh,
     }
 
+    /// A function of every value.
+    ///
+    /// # Safety
+    /// The instruction set of `S`.
     #[inline(always)]
     unsafe fn map<S: Simd>(function: Function, x: &mut [f32]) {
-        for chunk in x.chunks_exact_mut(LANES) {
-            let v = S::load(chunk.as_ptr());
-            let v = match function {
-                Function::Exp2 => exp2::<S>(v),
-                Function::Exp => exp::<S>(v),
-                Function::Tanh => tanh::<S>(v),
-                Function::Silu => silu::<S>(v),
-                Function::GeluTanh => gelu_tanh::<S>(v),
-            };
-            S::store(chunk.as_mut_ptr(), v);
+        // SAFETY: the caller's promise.
+        unsafe {
+            for chunk in x.chunks_exact_mut(LANES) {
+                let v = S::load(chunk.as_ptr());
+                let v = match function {
+                    Function::Exp2 => exp2::<S>(v),
+                    Function::Exp => exp::<S>(v),
+                    Function::Tanh => tanh::<S>(v),
+                    Function::Silu => silu::<S>(v),
+                    Function::GeluTanh => gelu_tanh::<S>(v),
+                };
+                S::store(chunk.as_mut_ptr(), v);
+            }
         }
     }
 

@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use kernels::isa::Isa;
-use model::{CpuRunner, LoadOptions, PoolSize, Precision, load};
+use model::{LoadOptions, PoolSize, Precision, load};
 use scheduler::{
-    BlockId, BlockTable, KvDtype, Logits, LogitsWanted, ModelRunner, Row, RunError, SeqId, Step,
+    BlockId, BlockTable, KvDtype, ModelRunner, Row, RowInput, RunError, SeqId, Step, StepOutput, Wanted,
 };
 
 const ALL: [&str; 9] = [
@@ -62,8 +62,11 @@ fn main() -> Result<(), Failure> {
         args.isa.name(),
         args.n_threads
     );
-    let mut bench =
-        Bench { runner, logits: Logits::default(), stream_blocks: (STREAM_CONTEXT + args.n_tokens) / 32 + 1 };
+    let mut bench = Bench {
+        runner,
+        out: StepOutput::default(),
+        stream_blocks: (STREAM_CONTEXT + args.n_tokens) / 32 + 1,
+    };
     bench.prefill(0, 16)?;
     for case in cases {
         let rates = bench.measure(&case, args.n_tokens)?;
@@ -143,8 +146,8 @@ fn repeats(n: usize) -> usize {
 }
 
 struct Bench {
-    runner: CpuRunner,
-    logits: Logits,
+    runner: Box<dyn ModelRunner>,
+    out: StepOutput,
     /// The distance of two streams' blocks, in tables' entries.
     stream_blocks: usize,
 }
@@ -169,7 +172,7 @@ impl Bench {
                 }
                 let start = Instant::now();
                 for i in 0..n_decoded {
-                    self.run(vec![self.row(0, n + i, 1, LogitsWanted::Last)])?;
+                    self.run(vec![self.row(0, n + i, 1, Wanted::LastLogits)])?;
                 }
                 rates.push((format!("decode@{n}"), n_decoded as f64 / start.elapsed().as_secs_f64()));
                 Ok(rates)
@@ -180,7 +183,7 @@ impl Bench {
                 }
                 let start = Instant::now();
                 for i in 0..n_decoded {
-                    let row = |seq| self.row(seq, STREAM_CONTEXT + i, 1, LogitsWanted::Last);
+                    let row = |seq| self.row(seq, STREAM_CONTEXT + i, 1, Wanted::LastLogits);
                     self.run((0..n).map(row).collect())?;
                 }
                 Ok(vec![(format!("streams:{n}"), (n * n_decoded) as f64 / start.elapsed().as_secs_f64())])
@@ -193,18 +196,18 @@ impl Bench {
         let start = Instant::now();
         for at in (0..n).step_by(STEP_TOKENS) {
             let n_tokens = STEP_TOKENS.min(n - at);
-            let wanted = if at + n_tokens == n { LogitsWanted::Last } else { LogitsWanted::None };
+            let wanted = if at + n_tokens == n { Wanted::LastLogits } else { Wanted::Nothing };
             self.run(vec![self.row(seq, at, n_tokens, wanted)])?;
         }
         Ok(n as f64 / start.elapsed().as_secs_f64())
     }
 
     fn run(&mut self, rows: Vec<Row>) -> Result<(), RunError> {
-        self.runner.run(&Step { copies: vec![], rows }, &mut self.logits)
+        self.runner.run(&Step { copies: vec![], rows }, &mut self.out)
     }
 
     /// A piece of sequence `seq`, whose blocks lie apart from those of the others.
-    fn row(&self, seq: usize, start: usize, n_tokens: usize, logits: LogitsWanted) -> Row {
+    fn row(&self, seq: usize, start: usize, n_tokens: usize, wanted: Wanted) -> Row {
         let layout = self.runner.layout();
         let (n_groups, n_vocab) = (layout.groups.len(), self.runner.cache_spec().n_vocab);
         let n_blocks = (start + n_tokens).div_ceil(layout.block_tokens);
@@ -216,10 +219,10 @@ impl Bench {
             |i: usize| ((i * 7919 + 13) % n_vocab.saturating_sub(200).max(1) + 100) as u32 % n_vocab as u32;
         Row {
             seq: SeqId(seq as u64),
-            tokens: (start..start + n_tokens).map(token).collect(),
+            input: RowInput::Tokens((start..start + n_tokens).map(token).collect()),
             start,
             tables: (0..n_groups).map(table).collect(),
-            logits,
+            wanted,
         }
     }
 }

@@ -1,111 +1,43 @@
-//! The GPU that models run on: Metal on macOS, in builds with the feature `metal`; elsewhere there is none.
+//! Models on a GPU, in candle's operations; tests run the same code on candle's CPU device, against the kernels.
+//!
+//! ```text
+//!                cpu/                               gpu/
+//!  weights       packed tiles                       candle's quantised tensors on the device
+//!  pool          mapped memory, read in place       one buffer on the device
+//!  attention     paged, fused                       gather by block table, then dense, or a fused kernel of candle's
+//!  shared        plan, file, checks of a step, its layout in chunks, rotations, the order of operations
+//! ```
+//!
+//! Read `backend.rs` first. What the device does to the pool and between candle's operations is in `kv_pool.rs` and
+//! `ops.rs`: each operation has a form for the CPU, which tests run, and one for Metal.
+//! Bits differ from the kernels': sums run in another order. How far is held by `tests.rs`.
 
-use std::ops::ControlFlow;
+pub(crate) mod device;
 
-use scheduler::{KvDtype, ModelRunner};
-
-use crate::error::LoadError;
-use crate::gguf::Gguf;
-use crate::runner::PoolSize;
-use crate::weights::LoadProgress;
-
-/// How a model is set up on a GPU, which multiplies weights as the file has them and rounds nothing but KV.
-#[derive(Debug, Clone, Copy)]
-pub struct GpuOptions {
-    /// Tokens of a KV block, a power of two from 16 to 256.
-    pub block_tokens: usize,
-    /// How keys and values are stored: `f16` or `q8`.
-    pub kv_dtype: KvDtype,
-    /// How much KV there is room for.
-    pub pool: PoolSize,
-}
-
-/// A GPU of this machine. To be dropped with all runners before the process exits.
-pub struct Gpu {
-    #[cfg(all(feature = "metal", target_os = "macos"))]
-    device: candle_core::Device,
-    #[cfg(all(feature = "metal", target_os = "macos"))]
-    memory_bytes: u64,
-    /// There is no value of this type, so none of `Gpu`.
-    #[cfg(not(all(feature = "metal", target_os = "macos")))]
-    none: std::convert::Infallible,
-}
-
-impl Gpu {
-    /// Names what computes, and the revision of its numbers and of how it lays blocks out: KV of one revision means
-    /// nothing to another.
-    pub const NUMERICS: &str = "metal 1";
-
-    /// Whether the GPU can store KV like this.
-    pub fn takes(kv_dtype: KvDtype) -> bool {
-        matches!(kv_dtype, KvDtype::F16 | KvDtype::Q8)
-    }
-}
-
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod attention;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod backend;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod kv_pool;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod load;
 #[cfg(all(feature = "metal", target_os = "macos"))]
-impl Gpu {
-    /// The GPU, if there is one.
-    ///
-    /// # Errors
-    /// There is one and it cannot be used; one line.
-    pub fn find() -> Result<Option<Gpu>, String> {
-        use crate::portable::{metal, one_line, releasing};
-        let found = || -> candle_core::Result<Option<Gpu>> {
-            let Some(device) = metal::open()? else { return Ok(None) };
-            let memory_bytes = metal::memory_bytes(&device)?;
-            Ok(Some(Gpu { device, memory_bytes }))
-        };
-        releasing(found).map_err(|error| one_line(&error))
-    }
+mod metal;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod one_line;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod ops;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod part;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod sdpa;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod shaders;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod tiles;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod weights;
 
-    /// Bytes that weights and KV may take together: what the system recommends and one buffer can be.
-    pub fn memory_bytes(&self) -> u64 {
-        self.memory_bytes
-    }
-
-    /// Load the model of an open file; as [`crate::load`].
-    ///
-    /// # Errors
-    /// As [`crate::load`]; also when the GPU cannot store KV as the options say.
-    pub fn load(
-        self,
-        gguf: &Gguf,
-        options: &GpuOptions,
-        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
-    ) -> Result<Box<dyn ModelRunner>, LoadError> {
-        use crate::portable::{DeviceRunner, releasing};
-        match releasing(|| DeviceRunner::new(gguf, options, self.device, progress)) {
-            Ok(runner) => Ok(Box::new(runner)),
-            Err(cause) => Err(cause.in_file(gguf.path())),
-        }
-    }
-}
-
-#[cfg(not(all(feature = "metal", target_os = "macos")))]
-impl Gpu {
-    /// The GPU, if there is one: not in this build.
-    ///
-    /// # Errors
-    /// None.
-    pub fn find() -> Result<Option<Gpu>, String> {
-        Ok(None)
-    }
-
-    /// Bytes that weights and KV may take together.
-    pub fn memory_bytes(&self) -> u64 {
-        match self.none {}
-    }
-
-    /// Load the model of an open file.
-    ///
-    /// # Errors
-    /// Never called: there is no GPU.
-    pub fn load(
-        self,
-        _gguf: &Gguf,
-        _options: &GpuOptions,
-        _progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
-    ) -> Result<Box<dyn ModelRunner>, LoadError> {
-        match self.none {}
-    }
-}
+#[cfg(test)]
+mod tests;

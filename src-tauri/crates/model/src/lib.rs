@@ -3,36 +3,35 @@
 //! Hands out a GGUF file's metadata as plain data. It does **not** know requests, HTTP, agents, text, or how KV
 //! lies on disk.
 //!
-//! Read `spec.rs` first (what a model computes), then `decoder.rs` and `layer.rs` (how), then `runner.rs` (the
-//! interface). `gguf.rs` and `header.rs` read the file.
+//! ```text
+//!  file/ ──▶ families/ ──▶ plan/ ──▶ run/ ──▶ cpu/ gpu/
+//!  bytes     a file is     what a    the      the operations
+//!            understood    model     order    of a device
+//!                          is
+//! ```
+//!
+//! Read `plan/model_plan.rs` first (what a model computes), then `run/layer.rs` and `run/decoder.rs` (in which order),
+//! then `run/backend.rs` (of what). A new family is a file in `families/`.
 
-pub mod spec;
-
-mod batch;
-mod decoder;
-mod layer;
-mod runner;
-mod weights;
-
-mod gpu;
-#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
-mod portable;
-
+mod cpu;
 mod error;
+mod families;
 mod file;
-mod gguf;
-mod header;
-mod metadata;
+mod gpu;
+mod options;
+mod plan;
+mod run;
 
-#[cfg(test)]
-mod dense;
 #[cfg(test)]
 mod testing;
 
+pub use cpu::load::{load, load_open};
 pub use error::LoadError;
-pub use gguf::{Gguf, TensorInfo};
-pub use gpu::{Gpu, GpuOptions};
-pub use metadata::{Array, Metadata, MetadataError, Strings, Value};
-pub use runner::{CpuRunner, LoadOptions, PoolSize, Precision, load, load_open};
-pub use spec::ModelSpec;
-pub use weights::LoadProgress;
+pub use families::plan_of;
+pub use file::gguf::Gguf;
+pub use file::header::TensorInfo;
+pub use file::metadata::{Array, Metadata, MetadataError, Strings, Value};
+pub use gpu::device::Gpu;
+pub use options::{GpuOptions, LoadOptions, LoadProgress, PoolSize, Precision};
+pub use plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan};
+pub use plan::rope_plan::{RopePairs, RopePlan};

@@ -11,8 +11,8 @@ mod common;
 use common::score::{Outcome, Score};
 use common::sequence::{Blocks, Random, Sequence};
 use common::vectors::{GEMMA3, Reference, SMOLLM2, references};
-use model::{CpuRunner, PoolSize, Precision};
-use scheduler::{Logits, LogitsWanted, ModelRunner, Step};
+use model::{PoolSize, Precision};
+use scheduler::{Logits, ModelRunner, Step, StepOutput, Wanted};
 
 /// Where the fast path takes the same next token at 99 of 100 positions; nine positions in ten are as clear.
 const CLEAR_FAST: f32 = 0.12;
@@ -24,19 +24,23 @@ const SAFE_FAST: f32 = 0.5;
 const SAFE_FULL: f32 = 0.05;
 
 /// Runs each text through `runner` and adds up how it compares with the text's references.
-fn score<const N: usize>(runner: &mut CpuRunner, texts: &[[&Reference; N]], gaps: [f32; N]) -> [Score; N] {
+fn score<const N: usize>(
+    runner: &mut dyn ModelRunner,
+    texts: &[[&Reference; N]],
+    gaps: [f32; N],
+) -> [Score; N] {
     let mut totals = [const { Score::NONE }; N];
     let layout = runner.layout().clone();
-    let mut logits = Logits::default();
+    let mut out = StepOutput::default();
     for text in texts {
         let mut blocks = Blocks::shuffled(runner.n_blocks(), &mut Random(1));
         let mut sequence = Sequence::new(1, &text[0].tokens, &layout);
         while sequence.n_left() > 0 {
             let (start, n) = (sequence.n_done, sequence.n_left().min(100));
-            let row = sequence.next_row(n, &layout, &mut blocks, LogitsWanted::All);
-            runner.run(&Step { copies: vec![], rows: vec![row] }, &mut logits).unwrap();
+            let row = sequence.next_row(n, &layout, &mut blocks, Wanted::AllLogits);
+            runner.run(&Step { copies: vec![], rows: vec![row] }, &mut out).unwrap();
             sequence.close_windows(&layout, &mut blocks);
-            for (i, outcome) in outcomes(&logits).iter().enumerate() {
+            for (i, outcome) in outcomes(&out.logits).iter().enumerate() {
                 for ((score, reference), gap) in totals.iter_mut().zip(text).zip(gaps) {
                     score.add(reference, start + i, outcome, gap);
                 }
@@ -73,7 +77,7 @@ fn run<const N: usize>(
         options.precision = precision;
         options.pool = PoolSize::Blocks(500);
     });
-    let totals = score(&mut runner, texts, gaps);
+    let totals = score(&mut *runner, texts, gaps);
     for (total, gap) in totals.iter().zip(gaps) {
         println!("{model}, {}: {}", precision.name(), total.summary(gap));
     }

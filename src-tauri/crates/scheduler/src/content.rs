@@ -9,7 +9,7 @@ use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{CompletedBlock, FormerBlock, StoreMode};
 use crate::scheduler::Scheduler;
 use crate::sequence::block_at;
-use crate::step::{BlockTable, LogitsWanted, Row, Step};
+use crate::step::{BlockTable, Row, RowInput, Step, Wanted};
 
 /// The addresses of a token sequence: its whole blocks in order, and the partial one after them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -155,10 +155,10 @@ impl Scheduler {
         let table = |block: &BlockId| BlockTable { first_block: 0, blocks: vec![*block] };
         let row = Row {
             seq: SeqId(u64::MAX),
-            tokens: vec![token],
+            input: RowInput::Tokens(vec![token]),
             start: 0,
             tables: blocks.iter().map(table).collect(),
-            logits: LogitsWanted::Last,
+            wanted: Wanted::LastLogits,
         };
         (blocks.len() == n_groups).then(|| Step { copies: Vec::new(), rows: vec![row] })
     }

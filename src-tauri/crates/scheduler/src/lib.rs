@@ -44,7 +44,7 @@ pub use plan::{
 };
 pub use runner::{Begun, Bell, BlockPart, LentBlock, ModelRunner, RunError};
 pub use scheduler::Scheduler;
-pub use step::{BlockCopy, BlockTable, Logits, LogitsWanted, Row, Step};
+pub use step::{BlockCopy, BlockTable, Hidden, Logits, Row, RowInput, Step, StepOutput, Wanted};
 
 #[cfg(test)]
 mod tests;

@@ -86,7 +86,7 @@ pub struct FormerBlock {
 pub enum PromptLogits {
     /// Those of the last token, to sample from.
     Last,
-    /// Those of every token: the whole prompt is computed and its rows ask for `LogitsWanted::All`.
+    /// Those of every token: the whole prompt is computed and its rows ask for `Wanted::AllLogits`.
     All,
 }
 

@@ -7,7 +7,7 @@ use crate::ids::SeqId;
 use crate::plan::{EndReason, Ended, Plan, Shortage};
 use crate::scheduler::Scheduler;
 use crate::sequence::{Phase, Sequence, block_at};
-use crate::step::{BlockCopy, BlockTable, Row, Step};
+use crate::step::{BlockCopy, BlockTable, Row, RowInput, Step};
 
 /// What a sequence that lacked blocks can do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,10 +100,10 @@ impl Scheduler {
         let (start, end) = (seq.n_computed, seq.n_computed + n_tokens);
         plan.step.rows.push(Row {
             seq: id,
-            tokens: seq.tokens[start..end].to_vec(),
+            input: RowInput::Tokens(seq.tokens[start..end].to_vec()),
             start,
             tables: seq.tables.clone(),
-            logits: seq.logits(start, end),
+            wanted: seq.wanted(start, end),
         });
     }
 

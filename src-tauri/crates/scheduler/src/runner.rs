@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cache_spec::ModelCacheSpec;
 use crate::ids::BlockId;
 use crate::kv_layout::KvLayout;
-use crate::step::{Logits, Step};
+use crate::step::{Step, StepOutput};
 
 /// The bytes of a block of the pool, on loan.
 pub type LentBlock = Box<dyn DerefMut<Target = [u8]> + Send + Sync>;
@@ -27,7 +27,7 @@ pub type Bell = Box<dyn Fn() + Send>;
 #[derive(Debug)]
 pub enum Begun {
     /// It is done already: the runner computes on its caller's thread.
-    Done(Logits),
+    Done(StepOutput),
     /// A device computes it, see [`ModelRunner::poll`].
     UnderWay,
 }
@@ -46,29 +46,29 @@ pub trait ModelRunner: Send {
     /// Blocks in the pool; ids run from 0 to one less.
     fn n_blocks(&self) -> usize;
 
-    /// Run one step and leave the wanted logits in `out`, whose old content is dropped.
+    /// Run one step and leave what its rows want in `out`, whose old content is dropped.
     ///
     /// # Errors
     /// The step failed as a whole and nothing of it may be used. A row with non-finite logits is not an error:
     /// the caller looks at the values.
-    fn run(&mut self, step: &Step, out: &mut Logits) -> Result<(), RunError>;
+    fn run(&mut self, step: &Step, out: &mut StepOutput) -> Result<(), RunError>;
 
-    /// Begin a step. Its logits go to `out`, whose memory is used again. One that computes on a device of its own
+    /// Begin a step. What its rows want goes to `out`, whose memory is used again. One that computes on a device of its own
     /// returns at once and rings `bell` when there is something to [`ModelRunner::poll`]; until that has given the
-    /// logits, nothing else may be asked of it but [`ModelRunner::give_up`].
+    /// output, nothing else may be asked of it but [`ModelRunner::give_up`].
     ///
     /// # Errors
     /// As [`ModelRunner::run`].
-    fn begin(&mut self, step: &Arc<Step>, mut out: Logits, _bell: Bell) -> Result<Begun, RunError> {
+    fn begin(&mut self, step: &Arc<Step>, mut out: StepOutput, _bell: Bell) -> Result<Begun, RunError> {
         self.run(step, &mut out)?;
         Ok(Begun::Done(out))
     }
 
-    /// The logits of the step under way, if it is done.
+    /// The output of the step under way, if it is done.
     ///
     /// # Errors
     /// As [`ModelRunner::run`], or no step is under way.
-    fn poll(&mut self) -> Result<Option<Logits>, RunError> {
+    fn poll(&mut self) -> Result<Option<StepOutput>, RunError> {
         Err(RunError::InvalidStep("no step is under way".to_owned()))
     }
 

@@ -114,7 +114,7 @@ impl Scheduler {
 
     /// Book a step that ran: its tokens are computed, `sampled` are appended.
     ///
-    /// Each sequence whose row reached its last token (`LogitsWanted::Last` or the end of an `All` row) should have
+    /// Each sequence whose row reached its last token (`Wanted::LastLogits` or the end of an `AllLogits` row) should have
     /// one sampled token; one without gets no further row until `finish`.
     /// Rows and tokens of sequences that were finished since the plan are ignored.
     pub fn commit(&mut self, step: &Step, sampled: &[(SeqId, TokenId)]) -> Committed {
@@ -123,7 +123,7 @@ impl Scheduler {
         for row in &step.rows {
             let Some(mut seq) = self.seqs.remove(&row.seq) else { continue };
             if seq.phase == Phase::Running && seq.n_computed == row.start && !seq.is_done() {
-                seq.n_computed = (row.start + row.tokens.len()).min(seq.tokens.len());
+                seq.n_computed = (row.end()).min(seq.tokens.len());
                 if let Some(&token) = sampled.get(&seq.id)
                     && seq.n_remaining() == 0
                     && seq.tokens.len() < seq.n_limit

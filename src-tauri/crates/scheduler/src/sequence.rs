@@ -3,7 +3,7 @@
 use crate::hash::{ChainHash, ChainHasher};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{FormerBlock, NewSequence, PromptLogits, RestoreBlock, SeqState};
-use crate::step::{BlockTable, LogitsWanted};
+use crate::step::{BlockTable, Wanted};
 
 /// Which list of the scheduler a sequence is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,12 +112,12 @@ impl Sequence {
         }
     }
 
-    /// Which logits a row of `start..end` is asked for.
-    pub(crate) fn logits(&self, start: usize, end: usize) -> LogitsWanted {
+    /// What a row of `start..end` is asked for.
+    pub(crate) fn wanted(&self, start: usize, end: usize) -> Wanted {
         match self.prompt_logits {
-            PromptLogits::All if start < self.n_prompt => LogitsWanted::All,
-            _ if end == self.tokens.len() => LogitsWanted::Last,
-            _ => LogitsWanted::None,
+            PromptLogits::All if start < self.n_prompt => Wanted::AllLogits,
+            _ if end == self.tokens.len() => Wanted::LastLogits,
+            _ => Wanted::Nothing,
         }
     }
 

@@ -3,6 +3,8 @@
 //! A step is a list of rows and a row is a piece of one sequence.
 //! A decode is a row of one token, a prefill chunk a row of many; nothing else tells them apart.
 
+use std::ops::Range;
+
 use crate::ids::{BlockId, SeqId, TokenId};
 
 /// One forward pass over the pool.
@@ -23,7 +25,7 @@ pub struct BlockCopy {
     pub to: BlockId,
 }
 
-/// A piece of one sequence: `tokens` at positions `start..start + tokens.len()`.
+/// A piece of one sequence: `input` at the positions from `start` on.
 ///
 /// The KV of positions `0..start` (as far as each layer looks back) is in the blocks already;
 /// the step writes the KV of its own tokens there before any of its queries read it.
@@ -31,25 +33,72 @@ pub struct BlockCopy {
 pub struct Row {
     /// Whose piece this is.
     pub seq: SeqId,
-    /// The tokens to compute; never empty.
-    pub tokens: Vec<TokenId>,
-    /// Absolute position of the first of them.
+    /// What stands there; never empty.
+    pub input: RowInput,
+    /// Absolute position of the first of it.
     pub start: usize,
     /// One table for each layer group of the [`crate::KvLayout`], in its order.
     pub tables: Vec<BlockTable>,
-    /// Which positions' logits the caller will read.
-    pub logits: LogitsWanted,
+    /// What the caller will read.
+    pub wanted: Wanted,
 }
 
-/// Which logits of a row are computed.
+impl Row {
+    /// Positions that it computes.
+    pub fn len(&self) -> usize {
+        match &self.input {
+            RowInput::Tokens(tokens) => tokens.len(),
+        }
+    }
+
+    /// Whether it computes none, which no step may ask for.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The position behind its last.
+    pub fn end(&self) -> usize {
+        self.start + self.len()
+    }
+
+    /// Its tokens.
+    pub fn tokens(&self) -> &[TokenId] {
+        match &self.input {
+            RowInput::Tokens(tokens) => tokens,
+        }
+    }
+}
+
+/// What stands at a row's positions. Another kind of input is a variant here, and what it is embedded by is in
+/// the runner; whoever looks a position's content up by its hash needs one of it too.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowInput {
+    /// Tokens of the model's vocabulary.
+    Tokens(Vec<TokenId>),
+}
+
+/// What of a row is computed for the caller to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogitsWanted {
-    /// None: a prefill chunk that is not the last.
-    None,
-    /// Those of the last token: what sampling needs.
-    Last,
-    /// Those of every token: evaluation and prompt log-probabilities.
-    All,
+pub enum Wanted {
+    /// Nothing but its KV: a prefill chunk that is not the last.
+    Nothing,
+    /// The logits of the last position: what sampling needs.
+    LastLogits,
+    /// The logits of every position: evaluation and prompt log-probabilities.
+    AllLogits,
+    /// The hidden vector of the last position, normed as the output head takes it: an embedding.
+    LastHidden,
+}
+
+impl Wanted {
+    /// The positions of a row of `n` that have logits in the output.
+    pub fn logits_of(self, n: usize) -> Range<usize> {
+        match self {
+            Wanted::Nothing | Wanted::LastHidden => n..n,
+            Wanted::LastLogits => n - 1..n,
+            Wanted::AllLogits => 0..n,
+        }
+    }
 }
 
 /// A sequence's blocks in one layer group.
@@ -64,16 +113,34 @@ pub struct BlockTable {
     pub blocks: Vec<BlockId>,
 }
 
-/// The logits a step produced, `[n_logit_rows, n_vocab]`, in the order of the step's rows and their tokens.
-///
-/// Reused from step to step, so that a step does not allocate.
+/// What a step produced. Reused from step to step, so that a step does not allocate.
+#[derive(Debug, Clone, Default)]
+pub struct StepOutput {
+    /// The logits that rows wanted.
+    pub logits: Logits,
+    /// The hidden vectors that rows wanted.
+    pub hidden: Hidden,
+}
+
+/// Hidden vectors, `[n_rows, width]`, in the order of the step's rows.
+#[derive(Debug, Clone, Default)]
+pub struct Hidden {
+    /// Values of a vector.
+    pub width: usize,
+    /// The values, row after row.
+    pub values: Vec<f32>,
+    /// For each vector, the index of the step's row.
+    pub origin: Vec<usize>,
+}
+
+/// Logits, `[n_logit_rows, n_vocab]`, in the order of the step's rows and their positions.
 #[derive(Debug, Clone, Default)]
 pub struct Logits {
     /// Width of a row.
     pub n_vocab: usize,
     /// The values, row after row.
     pub values: Vec<f32>,
-    /// For each logit row: the index of the step's row and of the token within it.
+    /// For each logit row: the index of the step's row and of the position within it.
     pub origin: Vec<(usize, usize)>,
 }
 

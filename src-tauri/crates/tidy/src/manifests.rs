@@ -36,13 +36,13 @@ pub const HEAVY: &[(&str, &[&str])] = &[
     ("clap", &["samovar"]),
     ("toml", &["samovar"]),
     ("directories", &["samovar"]),
-    ("memmap2", &["store"]),
+    ("memmap2", &["kernels", "store"]),
 ];
 
 /// Packages whose dependencies are all named here.
 pub const LEAN: &[(&str, &[&str])] = &[
     ("scheduler", &["blake3", "thiserror"]),
-    ("kernels", &["libc", "half", "rustix", "thiserror"]),
+    ("kernels", &["half", "memmap2", "rustix", "thiserror"]),
     ("store", &["blake3", "twox-hash", "thiserror", "libc", "memmap2", "rustix", "tracing"]),
     ("tidy", &[]),
 ];

@@ -164,7 +164,10 @@ mod tests {
             Verdict::Refused { needed: 5 * GIB, available: 4 * GIB },
             "nobody may leave"
         );
-        assert_eq!(budget.judge(&b, &large, std::slice::from_ref(&a)), Verdict::AfterLeaving(vec![a.clone()]));
+        assert_eq!(
+            budget.judge(&b, &large, std::slice::from_ref(&a)),
+            Verdict::AfterLeaving(vec![a.clone()])
+        );
         assert_eq!(budget.promised_bytes(), 6 * GIB, "a verdict that is not a grant promises nothing");
         budget.give_back(&a);
         assert_eq!(budget.judge(&b, &large, &[]), granted(2 * GIB));

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 
 use scheduler::{
-    Begun, Bell, BlockId, KvLayout, LentBlock, Logits, ModelCacheSpec, ModelRunner, RunError, Step,
+    Begun, Bell, BlockId, KvLayout, LentBlock, ModelCacheSpec, ModelRunner, RunError, Step, StepOutput,
 };
 
 use crate::told::readiness::STEP_LIMIT;
@@ -20,8 +20,8 @@ pub struct WorkerRunner {
     n_blocks: usize,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
-    /// Where the logits of the step under way come from.
-    under_way: Option<Receiver<Result<Logits, RunError>>>,
+    /// Where the output of the step under way come from.
+    under_way: Option<Receiver<Result<StepOutput, RunError>>>,
     /// Whether it has not answered for longer than a step may take.
     has_hung: bool,
 }
@@ -92,7 +92,7 @@ impl ModelRunner for WorkerRunner {
         self.n_blocks
     }
 
-    fn begin(&mut self, step: &Arc<Step>, mut out: Logits, bell: Bell) -> Result<Begun, RunError> {
+    fn begin(&mut self, step: &Arc<Step>, mut out: StepOutput, bell: Bell) -> Result<Begun, RunError> {
         let (reply, answer) = channel();
         let step = Arc::clone(step);
         self.post(Box::new(move |runner| {
@@ -106,7 +106,7 @@ impl ModelRunner for WorkerRunner {
         Ok(Begun::UnderWay)
     }
 
-    fn poll(&mut self) -> Result<Option<Logits>, RunError> {
+    fn poll(&mut self) -> Result<Option<StepOutput>, RunError> {
         use std::sync::mpsc::TryRecvError;
         let Some(answer) = &self.under_way else {
             return Err(RunError::InvalidStep("no step is under way".to_owned()));
@@ -120,7 +120,7 @@ impl ModelRunner for WorkerRunner {
         result.map(Some)
     }
 
-    fn run(&mut self, step: &Step, out: &mut Logits) -> Result<(), RunError> {
+    fn run(&mut self, step: &Step, out: &mut StepOutput) -> Result<(), RunError> {
         let (step, mut logits) = (step.clone(), std::mem::take(out));
         *out = self.ask(move |runner| runner.run(&step, &mut logits).map(|()| logits))?;
         Ok(())

@@ -226,7 +226,7 @@ impl Sequence {
 
     /// A row of it ran. Returns how many tokens of its prompt that computed.
     pub(crate) fn computed(&mut self, row: &Row) -> usize {
-        self.n_computed = row.start + row.tokens.len();
+        self.n_computed = row.end();
         self.n_kept = self.n_kept.max(self.n_computed);
         let n_prompt_tokens = self.n_computed.min(self.n_prompt).saturating_sub(row.start);
         self.n_prefilled += n_prompt_tokens;

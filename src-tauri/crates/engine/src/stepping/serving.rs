@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use scheduler::{Logits, ModelRunner, Scheduler, SchedulerConfig, SeqId, StoreMode, SubmitError};
+use scheduler::{ModelRunner, Scheduler, SchedulerConfig, SeqId, StepOutput, StoreMode, SubmitError};
 use store::{Origin, SaveCandidate, SaveReason};
 
 use super::postponed::Postponed;
@@ -47,7 +47,7 @@ pub(crate) struct Serving {
     pub(super) under_way: Option<UnderWay>,
     /// What waits for its end.
     pub(super) postponed: Vec<Postponed>,
-    pub(super) logits: Logits,
+    pub(super) output: StepOutput,
     pub(super) scratch: Scratch,
     pub(super) budget: StepBudget,
     /// Sequences that the last plan admitted.
@@ -90,7 +90,7 @@ impl Serving {
             sequences: BTreeMap::new(),
             under_way: None,
             postponed: Vec::new(),
-            logits: Logits::default(),
+            output: StepOutput::default(),
             scratch: Scratch::default(),
             budget: StepBudget::new(config.step_token_budget, config.step_target),
             admitted: Vec::new(),

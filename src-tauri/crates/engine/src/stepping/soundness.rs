@@ -1,6 +1,6 @@
 //! Whether a model computes numbers at all, which is asked when nothing of a step could be used.
 
-use scheduler::{Logits, ModelRunner, RunError, Scheduler, TokenId};
+use scheduler::{ModelRunner, RunError, Scheduler, StepOutput, TokenId};
 
 /// Read single tokens from different parts of the vocabulary, each alone, until one has logits that are finite.
 ///
@@ -10,11 +10,11 @@ use scheduler::{Logits, ModelRunner, RunError, Scheduler, TokenId};
 /// The runner fails.
 pub(crate) fn is_sound(scheduler: &mut Scheduler, runner: &mut dyn ModelRunner) -> Result<bool, RunError> {
     let last = runner.cache_spec().n_vocab.saturating_sub(1);
-    let mut logits = Logits::default();
+    let mut out = StepOutput::default();
     for token in [last / 2, last.min(1), last / 4, last] {
         let Some(step) = scheduler.lone_step(token as TokenId) else { return Ok(true) };
-        runner.run(&step, &mut logits)?;
-        if !logits.values.is_empty() && logits.values.iter().all(|logit| logit.is_finite()) {
+        runner.run(&step, &mut out)?;
+        if !out.logits.values.is_empty() && out.logits.values.iter().all(|logit| logit.is_finite()) {
             return Ok(true);
         }
     }

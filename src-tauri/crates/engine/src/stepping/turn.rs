@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use scheduler::{Begun, EndReason, Logits, LogitsWanted, Plan, RunError, SeqId, Step};
+use scheduler::{Begun, EndReason, Plan, RunError, SeqId, Step, StepOutput};
 use store::SaveReason;
 
 use super::sampled::Sampled;
@@ -53,7 +53,7 @@ pub(crate) struct UnderWay {
     began: Instant,
 }
 
-/// A step that was computed; its logits are in the model's buffer.
+/// A step that was computed; what it gave is in the model's buffer.
 struct Computed {
     step: Arc<Step>,
     took: Duration,
@@ -171,10 +171,10 @@ impl Serving {
         let inbox = self.inbox.clone();
         // An engine that has ended has nothing to look at.
         let bell = Box::new(move || drop(inbox.send(Command::Stepped)));
-        let begun = self.runner.begin(&step, std::mem::take(&mut self.logits), bell)?;
+        let begun = self.runner.begin(&step, std::mem::take(&mut self.output), bell)?;
         self.under_way = Some(UnderWay { step, began });
         match begun {
-            Begun::Done(logits) => Ok(self.computed(logits)),
+            Begun::Done(output) => Ok(self.computed(output)),
             Begun::UnderWay => Ok(None),
         }
     }
@@ -182,7 +182,7 @@ impl Serving {
     /// Look whether the device is done.
     fn poll(&mut self) -> Result<Option<Computed>, Broken> {
         match self.runner.poll()? {
-            Some(logits) => Ok(self.computed(logits)),
+            Some(output) => Ok(self.computed(output)),
             None if self.step_deadline().is_some_and(|at| self.config.clock.now() >= at) => {
                 let seconds = STEP_LIMIT.as_secs();
                 Err(Broken::Worker(format!("the device has not finished a step within {seconds} s")))
@@ -191,8 +191,8 @@ impl Serving {
         }
     }
 
-    fn computed(&mut self, logits: Logits) -> Option<Computed> {
-        self.logits = logits;
+    fn computed(&mut self, output: StepOutput) -> Option<Computed> {
+        self.output = output;
         let UnderWay { step, began } = self.under_way.take()?;
         Some(Computed { step, took: self.config.clock.now().saturating_duration_since(began) })
     }
@@ -201,7 +201,7 @@ impl Serving {
     fn sample(&mut self, computed: &Computed, tally: &mut Tally) -> Sampled {
         let Computed { step, took } = computed;
         let now = self.config.clock.now();
-        let n_tokens: usize = step.rows.iter().map(|row| row.tokens.len()).sum();
+        let n_tokens: usize = step.rows.iter().map(|row| row.len()).sum();
         self.budget.observe(n_tokens, *took);
         let mut n_prompt_tokens = 0;
         for row in &step.rows {
@@ -211,10 +211,10 @@ impl Serving {
         }
         tally.step(step.rows.len(), n_tokens, n_prompt_tokens, *took);
 
-        let mut logit_rows = self.logits.origin.iter().enumerate().peekable();
+        let mut logit_rows = self.output.logits.origin.iter().enumerate().peekable();
         let mut sampled = Sampled::default();
         for (row_idx, row) in step.rows.iter().enumerate() {
-            if row.logits == LogitsWanted::None {
+            if row.wanted.logits_of(row.len()).is_empty() {
                 continue;
             }
             let mut last = None;
@@ -222,7 +222,7 @@ impl Serving {
                 last = Some(logit_idx);
             }
             let Some(sequence) = self.sequences.get_mut(&row.seq) else { continue };
-            let values = last.map_or(&[][..], |logit_idx| self.logits.row(logit_idx));
+            let values = last.map_or(&[][..], |logit_idx| self.output.logits.row(logit_idx));
             match sequence.sample(values, &mut self.scratch, &self.card.text, now, tally) {
                 Ok(Taken::More(token)) => sampled.tokens.push((row.seq, token)),
                 Ok(Taken::Last(token, reason)) => {

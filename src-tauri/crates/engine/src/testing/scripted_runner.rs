@@ -5,8 +5,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use scheduler::{
-    AttentionSpan, BlockId, BlockTable, KvLayout, LentBlock, Logits, LogitsWanted, ModelCacheSpec,
-    ModelRunner, Row, RunError, Step, TokenId,
+    AttentionSpan, BlockId, BlockTable, KvLayout, LentBlock, ModelCacheSpec, ModelRunner, Row, RunError,
+    Step, StepOutput, TokenId,
 };
 
 use super::steering::{Outcome, Steering};
@@ -126,15 +126,11 @@ impl ScriptedRunner {
     }
 
     fn write(&mut self, row: &Row) -> Result<(), RunError> {
-        if row.tokens.is_empty() || row.tables.len() != self.layout.groups.len() {
-            return Err(RunError::InvalidStep(format!(
-                "{} tokens, {} tables",
-                row.tokens.len(),
-                row.tables.len()
-            )));
+        if row.is_empty() || row.tables.len() != self.layout.groups.len() {
+            return Err(RunError::InvalidStep(format!("{} tokens, {} tables", row.len(), row.tables.len())));
         }
         for (group_idx, table) in row.tables.iter().enumerate() {
-            for (position, token) in (row.start..).zip(&row.tokens) {
+            for (position, token) in (row.start..).zip(row.tokens()) {
                 let range = self.entry(table, position)?;
                 self.pool[range].copy_from_slice(&entry_bytes(*token, group_idx, position));
             }
@@ -178,7 +174,7 @@ impl ModelRunner for ScriptedRunner {
         self.pool.len() / self.layout.block_bytes
     }
 
-    fn run(&mut self, step: &Step, out: &mut Logits) -> Result<(), RunError> {
+    fn run(&mut self, step: &Step, out: &mut StepOutput) -> Result<(), RunError> {
         self.take_back();
         let outcome = self.steering.at_step(step);
         match outcome {
@@ -195,15 +191,11 @@ impl ModelRunner for ScriptedRunner {
         for row in &step.rows {
             self.write(row)?;
         }
-        *out = Logits { n_vocab: N_VOCAB, ..Logits::default() };
+        *out = StepOutput::default();
+        let out = &mut out.logits;
+        out.n_vocab = N_VOCAB;
         for (row_idx, row) in step.rows.iter().enumerate() {
-            let n = row.tokens.len();
-            let wanted = match row.logits {
-                LogitsWanted::None => n..n,
-                LogitsWanted::Last => n - 1..n,
-                LogitsWanted::All => 0..n,
-            };
-            for token_idx in wanted {
+            for token_idx in row.wanted.logits_of(row.len()) {
                 let tokens = self.read(row, row.start + token_idx + 1)?;
                 out.origin.push((row_idx, token_idx));
                 match outcome {

@@ -229,8 +229,8 @@ async fn a_long_prompt_reports_its_progress_and_does_not_hold_up_the_others() {
     assert!(done.is_sorted() && done.len() >= 200 / 16, "{done:?}");
     // Decodes come first: the short one has a row in every step until it ends.
     let steps = steering.steps();
-    assert!(steps[1..20].iter().all(|step| step.rows[0].tokens.len() == 1), "{steps:?}");
-    assert!(steps.iter().all(|step| step.rows.iter().all(|row| row.tokens.len() <= 16)));
+    assert!(steps[1..20].iter().all(|step| step.rows[0].len() == 1), "{steps:?}");
+    assert!(steps.iter().all(|step| step.rows.iter().all(|row| row.len() <= 16)));
     rig.close().await;
 }
 

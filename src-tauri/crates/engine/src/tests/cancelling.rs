@@ -69,7 +69,7 @@ async fn cancelled_while_it_waits_for_room_it_leaves_the_queue() {
     steering.free_steps();
     outcome(first).await.end.unwrap();
     outcome(queued).await.end.unwrap();
-    assert!(steering.steps().iter().all(|step| step.rows.iter().all(|row| row.tokens != prompt(2, 20))));
+    assert!(steering.steps().iter().all(|step| step.rows.iter().all(|row| row.tokens() != prompt(2, 20))));
     is_clean(rig, 1).await;
 }
 

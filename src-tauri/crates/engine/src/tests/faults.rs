@@ -66,7 +66,7 @@ async fn after_three_failures_in_a_row_the_engine_stays_failed_until_it_is_told_
 async fn a_row_that_is_not_finite_ends_alone_and_nobody_reuses_what_it_left() {
     let rig = held().await;
     let streams = [1, 2, 3].map(|salt| rig.ask(greedy(prompt(salt, 40), 9)));
-    while rig.steering.held_step().rows.iter().filter(|row| row.tokens.len() == 1).count() < 3 {
+    while rig.steering.held_step().rows.iter().filter(|row| row.len() == 1).count() < 3 {
         rig.steering.let_run();
     }
     let second_row = rig.steering.held_step().rows.iter().position(|row| row.seq == SeqId(2)).unwrap();
@@ -114,7 +114,7 @@ async fn a_model_that_computes_no_numbers_is_not_ready_and_says_why_until_it_is_
 async fn a_request_alone_in_its_step_whose_row_is_not_finite_is_its_own_fault() {
     let rig = held().await;
     let stream = rig.ask(greedy(prompt(2, 40), 9));
-    while rig.steering.held_step().rows[0].tokens.len() > 1 {
+    while rig.steering.held_step().rows[0].len() > 1 {
         rig.steering.let_run();
     }
     rig.steering.release(StepOutcome::NotFinite(0));

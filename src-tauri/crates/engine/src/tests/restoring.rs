@@ -117,7 +117,7 @@ async fn a_client_that_goes_while_its_blocks_are_read_leaves_nothing_behind() {
         // Another one computes meanwhile, and must not get the memory that the late bytes are meant for.
         rig.steering.hold_steps();
         let other = rig.ask(greedy(prompt(2, 90), 20));
-        while rig.steering.held_step().rows[0].tokens.len() > 1 {
+        while rig.steering.held_step().rows[0].len() > 1 {
             rig.steering.let_run();
         }
         rig.steering.let_run();

@@ -77,6 +77,10 @@ enum Gate {
 simd_dispatch! { unsafe fn norm_row(x: &mut [f32], norm: RmsNorm<'_>) = norm_row_on }
 simd_dispatch! { unsafe fn gate_row(function: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) = gate_row_on }
 
+/// Norms one row.
+///
+/// # Safety
+/// The instruction set of `S`. `x`, the weights and `out` have one length.
 #[inline(always)]
 unsafe fn norm_row_on<S: Simd>(x: &mut [f32], norm: RmsNorm<'_>) {
     // SAFETY: the caller's promise.
@@ -85,6 +89,9 @@ unsafe fn norm_row_on<S: Simd>(x: &mut [f32], norm: RmsNorm<'_>) {
 
 /// `out = function(gate) · up`, lanes at a time; the rest of a row goes through padded copies, so it is computed
 /// alike.
+///
+/// # Safety
+/// The instruction set of `S`. The slices have one length.
 #[inline(always)]
 unsafe fn gate_row_on<S: Simd>(function: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) {
     let whole = out.len() / LANES * LANES;
@@ -106,6 +113,10 @@ unsafe fn gate_row_on<S: Simd>(function: Gate, gate: &[f32], up: &[f32], out: &m
     }
 }
 
+/// Gates sixteen values.
+///
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn gate_lanes<S: Simd>(function: Gate, gate: S::V, up: S::V) -> S::V {
     // SAFETY: the caller's promise.

@@ -42,6 +42,10 @@ pub(super) unsafe fn quantize_row(isa: Isa, values: &[f32], to: Target, rest: Op
     }
 }
 
+/// `body` in AVX-512.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names; the promises of `body`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn avx512(values: &[f32], to: Target, rest: Option<Target>, stride: usize) {
@@ -49,6 +53,10 @@ unsafe fn avx512(values: &[f32], to: Target, rest: Option<Target>, stride: usize
     unsafe { body(values, to, rest, stride) }
 }
 
+/// `body` in AVX2.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names; the promises of `body`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn avx2(values: &[f32], to: Target, rest: Option<Target>, stride: usize) {

@@ -1,9 +1,5 @@
 //! Reading tiles of 16 keys or values in the pool's formats, or as f32 converted before.
-#![allow(
-    unsafe_code,
-    unsafe_op_in_unsafe_fn,
-    reason = "loads at computed addresses; the trait states what callers owe"
-)]
+#![allow(unsafe_code)]
 
 use crate::kv::{GROUP, KvFormat, TILE};
 use crate::simd::{LANES, Simd};
@@ -31,10 +27,13 @@ impl Tile {
         slot: usize,
         dim: usize,
     ) -> Tile {
-        let first = slot / TILE * TILE;
-        let data = part.add(first * format.data_bytes(dim));
-        let scales = part.add(block_tokens * format.data_bytes(dim)).cast::<u16>();
-        Tile { data, scales: scales.add(first * format.n_scales(dim)) }
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe {
+            let first = slot / TILE * TILE;
+            let data = part.add(first * format.data_bytes(dim));
+            let scales = part.add(block_tokens * format.data_bytes(dim)).cast::<u16>();
+            Tile { data, scales: scales.add(first * format.n_scales(dim)) }
+        }
     }
 
     /// The address `offset` bytes into the tile's values, perhaps beyond them: for prefetching only.
@@ -59,6 +58,7 @@ impl Tile {
 ///
 /// # Safety
 /// Every function requires the instruction set of `S`, a tile of this format, and indices inside it.
+#[expect(clippy::missing_safety_doc, reason = "said once, for all functions")]
 pub(super) trait Format<S: Simd>: Copy {
     /// Whether keys must be multiplied by [`Format::key_scale`].
     const SCALED: bool;
@@ -75,9 +75,14 @@ pub(super) trait Format<S: Simd>: Copy {
     unsafe fn value(tile: Tile, token: usize, c: usize, dim: usize) -> S::V;
 }
 
+/// The scale of values `16 c..16 c + 16` of one token, in every lane.
+///
+/// # Safety
+/// As for [`Format`].
 #[inline(always)]
 unsafe fn scale_of_value<S: Simd>(tile: Tile, token: usize, c: usize, dim: usize) -> S::V {
-    S::splat_f16(tile.scales.add(token * dim.div_ceil(GROUP) + c * LANES / GROUP))
+    // SAFETY: the caller's promises: indices inside a tile of this format.
+    unsafe { S::splat_f16(tile.scales.add(token * dim.div_ceil(GROUP) + c * LANES / GROUP)) }
 }
 
 /// Converted before.
@@ -91,16 +96,21 @@ impl<S: Simd> Format<S> for F32 {
     const CONVERTED: bool = true;
     #[inline(always)]
     unsafe fn key_pair(tile: Tile, d: usize) -> (S::V, S::V) {
-        let p = tile.data.cast::<f32>().add(d * TILE);
-        (S::load(p), S::load(p.add(TILE)))
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe {
+            let p = tile.data.cast::<f32>().add(d * TILE);
+            (S::load(p), S::load(p.add(TILE)))
+        }
     }
     #[inline(always)]
     unsafe fn key_scale(_: Tile, _: usize, _: usize) -> S::V {
-        S::splat(1.0)
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe { S::splat(1.0) }
     }
     #[inline(always)]
     unsafe fn value(tile: Tile, token: usize, c: usize, dim: usize) -> S::V {
-        S::load(tile.data.cast::<f32>().add(token * dim + c * LANES))
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe { S::load(tile.data.cast::<f32>().add(token * dim + c * LANES)) }
     }
 }
 
@@ -114,16 +124,21 @@ impl<S: Simd> Format<S> for F16 {
     const SCALED: bool = false;
     #[inline(always)]
     unsafe fn key_pair(tile: Tile, d: usize) -> (S::V, S::V) {
-        let p = tile.data.cast::<u16>().add(d * TILE);
-        (S::load_f16(p), S::load_f16(p.add(TILE)))
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe {
+            let p = tile.data.cast::<u16>().add(d * TILE);
+            (S::load_f16(p), S::load_f16(p.add(TILE)))
+        }
     }
     #[inline(always)]
     unsafe fn key_scale(_: Tile, _: usize, _: usize) -> S::V {
-        S::splat(1.0)
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe { S::splat(1.0) }
     }
     #[inline(always)]
     unsafe fn value(tile: Tile, token: usize, c: usize, dim: usize) -> S::V {
-        S::load_f16(tile.data.cast::<u16>().add(token * dim + c * LANES))
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe { S::load_f16(tile.data.cast::<u16>().add(token * dim + c * LANES)) }
     }
 }
 
@@ -137,17 +152,24 @@ impl<S: Simd> Format<S> for Q8 {
     const SCALED: bool = true;
     #[inline(always)]
     unsafe fn key_pair(tile: Tile, d: usize) -> (S::V, S::V) {
-        let p = tile.data.cast::<i8>().add(d * TILE);
-        (S::load_i8(p), S::load_i8(p.add(TILE)))
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe {
+            let p = tile.data.cast::<i8>().add(d * TILE);
+            (S::load_i8(p), S::load_i8(p.add(TILE)))
+        }
     }
     #[inline(always)]
     unsafe fn key_scale(tile: Tile, group: usize, _dim: usize) -> S::V {
-        S::load_f16(tile.scales.add(group * TILE))
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe { S::load_f16(tile.scales.add(group * TILE)) }
     }
     #[inline(always)]
     unsafe fn value(tile: Tile, token: usize, c: usize, dim: usize) -> S::V {
-        let q = S::load_i8(tile.data.cast::<i8>().add(token * dim + c * LANES));
-        S::mul(q, scale_of_value::<S>(tile, token, c, dim))
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe {
+            let q = S::load_i8(tile.data.cast::<i8>().add(token * dim + c * LANES));
+            S::mul(q, scale_of_value::<S>(tile, token, c, dim))
+        }
     }
 }
 
@@ -161,16 +183,21 @@ impl<S: Simd> Format<S> for Q4 {
     const SCALED: bool = true;
     #[inline(always)]
     unsafe fn key_pair(tile: Tile, d: usize) -> (S::V, S::V) {
-        <Q8 as Format<S>>::key_pair(tile, d)
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe { <Q8 as Format<S>>::key_pair(tile, d) }
     }
     #[inline(always)]
     unsafe fn key_scale(tile: Tile, group: usize, dim: usize) -> S::V {
-        <Q8 as Format<S>>::key_scale(tile, group, dim)
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe { <Q8 as Format<S>>::key_scale(tile, group, dim) }
     }
     #[inline(always)]
     unsafe fn value(tile: Tile, token: usize, c: usize, dim: usize) -> S::V {
-        let q = S::load_nibbles(tile.data.add(token * dim / 2 + c * LANES / 2));
-        S::mul(q, scale_of_value::<S>(tile, token, c, dim))
+        // SAFETY: the caller's promises: indices inside a tile of this format.
+        unsafe {
+            let q = S::load_nibbles(tile.data.add(token * dim / 2 + c * LANES / 2));
+            S::mul(q, scale_of_value::<S>(tile, token, c, dim))
+        }
     }
 }
 
@@ -180,15 +207,18 @@ impl<S: Simd> Format<S> for Q4 {
 /// As for [`Format`]; `out` is valid for `16 · dim` values.
 #[inline(always)]
 pub(super) unsafe fn convert_keys<S: Simd, F: Format<S>>(tile: Tile, dim: usize, out: *mut f32) {
-    for group in 0..dim.div_ceil(GROUP) {
-        let scale = F::key_scale(tile, group, dim);
-        for d in (group * GROUP..dim.min((group + 1) * GROUP)).step_by(2) {
-            let (mut a, mut b) = F::key_pair(tile, d);
-            if F::SCALED {
-                (a, b) = (S::mul(a, scale), S::mul(b, scale));
+    // SAFETY: the caller's promises: indices inside a tile of this format.
+    unsafe {
+        for group in 0..dim.div_ceil(GROUP) {
+            let scale = F::key_scale(tile, group, dim);
+            for d in (group * GROUP..dim.min((group + 1) * GROUP)).step_by(2) {
+                let (mut a, mut b) = F::key_pair(tile, d);
+                if F::SCALED {
+                    (a, b) = (S::mul(a, scale), S::mul(b, scale));
+                }
+                S::store(out.add(d * TILE), a);
+                S::store(out.add((d + 1) * TILE), b);
             }
-            S::store(out.add(d * TILE), a);
-            S::store(out.add((d + 1) * TILE), b);
         }
     }
 }
@@ -199,9 +229,12 @@ pub(super) unsafe fn convert_keys<S: Simd, F: Format<S>>(tile: Tile, dim: usize,
 /// As for [`Format`]; `out` is valid for `16 · dim` values.
 #[inline(always)]
 pub(super) unsafe fn convert_values<S: Simd, F: Format<S>>(tile: Tile, dim: usize, out: *mut f32) {
-    for token in 0..TILE {
-        for c in 0..dim / LANES {
-            S::store(out.add(token * dim + c * LANES), F::value(tile, token, c, dim));
+    // SAFETY: the caller's promises: indices inside a tile of this format.
+    unsafe {
+        for token in 0..TILE {
+            for c in 0..dim / LANES {
+                S::store(out.add(token * dim + c * LANES), F::value(tile, token, c, dim));
+            }
         }
     }
 }
@@ -217,19 +250,23 @@ pub(super) unsafe fn convert_odd_keys(
     padded: usize,
     out: *mut f32,
 ) {
-    for d in 0..padded {
-        for token in 0..TILE {
-            let at = d * TILE + token;
-            let scale =
-                || f16::from_bits(tile.scales.add(d / GROUP * TILE + token).read_unaligned()).to_f32_const();
-            let x = match format {
-                _ if d >= dim => 0.0,
-                KvFormat::F16 => {
-                    f16::from_bits(tile.data.cast::<u16>().add(at).read_unaligned()).to_f32_const()
-                }
-                KvFormat::Q8 | KvFormat::Q4 => f32::from(tile.data.cast::<i8>().add(at).read()) * scale(),
-            };
-            out.add(at).write(x);
+    // SAFETY: the caller's promises: indices inside a tile of this format.
+    unsafe {
+        for d in 0..padded {
+            for token in 0..TILE {
+                let at = d * TILE + token;
+                let scale = || {
+                    f16::from_bits(tile.scales.add(d / GROUP * TILE + token).read_unaligned()).to_f32_const()
+                };
+                let x = match format {
+                    _ if d >= dim => 0.0,
+                    KvFormat::F16 => {
+                        f16::from_bits(tile.data.cast::<u16>().add(at).read_unaligned()).to_f32_const()
+                    }
+                    KvFormat::Q8 | KvFormat::Q4 => f32::from(tile.data.cast::<i8>().add(at).read()) * scale(),
+                };
+                out.add(at).write(x);
+            }
         }
     }
 }
@@ -245,18 +282,23 @@ pub(super) unsafe fn convert_odd_values(
     padded: usize,
     out: *mut f32,
 ) {
-    for token in 0..TILE {
-        let data = tile.data.add(token * format.data_bytes(dim));
-        let scales = tile.scales.add(token * format.n_scales(dim));
-        for d in 0..padded {
-            let scale = || f16::from_bits(scales.add(d / GROUP).read_unaligned()).to_f32_const();
-            let x = match format {
-                _ if d >= dim => 0.0,
-                KvFormat::F16 => f16::from_bits(data.cast::<u16>().add(d).read_unaligned()).to_f32_const(),
-                KvFormat::Q8 => f32::from(data.cast::<i8>().add(d).read()) * scale(),
-                KvFormat::Q4 => nibble(data.add(d / 2).read(), d) * scale(),
-            };
-            out.add(token * padded + d).write(x);
+    // SAFETY: the caller's promises: indices inside a tile of this format.
+    unsafe {
+        for token in 0..TILE {
+            let data = tile.data.add(token * format.data_bytes(dim));
+            let scales = tile.scales.add(token * format.n_scales(dim));
+            for d in 0..padded {
+                let scale = || f16::from_bits(scales.add(d / GROUP).read_unaligned()).to_f32_const();
+                let x = match format {
+                    _ if d >= dim => 0.0,
+                    KvFormat::F16 => {
+                        f16::from_bits(data.cast::<u16>().add(d).read_unaligned()).to_f32_const()
+                    }
+                    KvFormat::Q8 => f32::from(data.cast::<i8>().add(d).read()) * scale(),
+                    KvFormat::Q4 => nibble(data.add(d / 2).read(), d) * scale(),
+                };
+                out.add(token * padded + d).write(x);
+            }
         }
     }
 }

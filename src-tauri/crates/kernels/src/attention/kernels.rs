@@ -4,11 +4,7 @@
 //! tiles later is prefetched: tiles lie in runs of a few KiB, too short for the hardware's guesses. However many rows or tiles a call takes, a score is one chain over the
 //! dimensions and a sum is one chain over the keys.
 #![allow(clippy::needless_range_loop, reason = "indices name the lanes of a register block")]
-#![allow(
-    unsafe_code,
-    unsafe_op_in_unsafe_fn,
-    reason = "loops over checked addresses; each function states its needs"
-)]
+#![allow(unsafe_code)]
 
 use super::SCORE_STRIDE;
 use super::formats::{Format, Tile};
@@ -34,32 +30,39 @@ pub(super) unsafe fn scores<S: Simd, F: Format<S>>(
     q: *const f32,
     out: *mut f32,
 ) {
-    let mut r = 0;
-    if F::CONVERTED {
+    // SAFETY: the caller's promises; indices stay below the numbers of rows, keys and dimensions that they speak of.
+    unsafe {
+        let mut r = 0;
+        if F::CONVERTED {
+            while r < n_rows {
+                let (q, out) = (q.add(r * dim), out.add(r * SCORE_STRIDE));
+                match S::ROWS {
+                    8 => over_tiles::<S, F, 8>(tiles, dim, q, out),
+                    4 => over_tiles::<S, F, 4>(tiles, dim, q, out),
+                    _ => over_tiles::<S, F, 1>(tiles, dim, q, out),
+                }
+                r += S::ROWS;
+            }
+            return;
+        }
         while r < n_rows {
             let (q, out) = (q.add(r * dim), out.add(r * SCORE_STRIDE));
-            match S::ROWS {
-                8 => over_tiles::<S, F, 8>(tiles, dim, q, out),
-                4 => over_tiles::<S, F, 4>(tiles, dim, q, out),
-                _ => over_tiles::<S, F, 1>(tiles, dim, q, out),
+            match n_rows - r {
+                _ if S::ROWS == 1 => over_tiles::<S, F, 1>(tiles, dim, q, out),
+                1 => over_tiles::<S, F, 1>(tiles, dim, q, out),
+                2 => over_tiles::<S, F, 2>(tiles, dim, q, out),
+                3 => over_tiles::<S, F, 3>(tiles, dim, q, out),
+                _ => over_tiles::<S, F, 4>(tiles, dim, q, out),
             }
-            r += S::ROWS;
+            r += S::ROWS.min(4);
         }
-        return;
-    }
-    while r < n_rows {
-        let (q, out) = (q.add(r * dim), out.add(r * SCORE_STRIDE));
-        match n_rows - r {
-            _ if S::ROWS == 1 => over_tiles::<S, F, 1>(tiles, dim, q, out),
-            1 => over_tiles::<S, F, 1>(tiles, dim, q, out),
-            2 => over_tiles::<S, F, 2>(tiles, dim, q, out),
-            3 => over_tiles::<S, F, 3>(tiles, dim, q, out),
-            _ => over_tiles::<S, F, 4>(tiles, dim, q, out),
-        }
-        r += S::ROWS.min(4);
     }
 }
 
+/// Scores of `R` rows against all tiles.
+///
+/// # Safety
+/// As for [`scores`], for `R` rows.
 #[inline(always)]
 unsafe fn over_tiles<S: Simd, F: Format<S>, const R: usize>(
     tiles: &[Tile],
@@ -67,25 +70,32 @@ unsafe fn over_tiles<S: Simd, F: Format<S>, const R: usize>(
     q: *const f32,
     out: *mut f32,
 ) {
-    let n = tiles.len() - AHEAD;
-    if S::ROWS == 8 {
-        let n_paired = if F::CONVERTED { n / 2 * 2 } else { n };
-        if n_paired < n {
-            scores_of::<S, F, R, 1>([tiles[n - 1]], [Tile::NONE], dim, q, out.add((n - 1) * TILE));
-        }
-        for t in (0..n_paired).step_by(2) {
-            // An odd last tile goes twice: its second scores land where none are read.
-            let pair = [tiles[t], tiles[(t + 1).min(n - 1)]];
-            let ahead = [tiles[t + AHEAD], tiles[(t + 1 + AHEAD).min(n - 1 + AHEAD)]];
-            scores_of::<S, F, R, 2>(pair, ahead, dim, q, out.add(t * TILE));
-        }
-    } else {
-        for t in 0..n {
-            scores_of::<S, F, R, 1>([tiles[t]], [tiles[t + AHEAD]], dim, q, out.add(t * TILE));
+    // SAFETY: the caller's promises; indices stay below the numbers of rows, keys and dimensions that they speak of.
+    unsafe {
+        let n = tiles.len() - AHEAD;
+        if S::ROWS == 8 {
+            let n_paired = if F::CONVERTED { n / 2 * 2 } else { n };
+            if n_paired < n {
+                scores_of::<S, F, R, 1>([tiles[n - 1]], [Tile::NONE], dim, q, out.add((n - 1) * TILE));
+            }
+            for t in (0..n_paired).step_by(2) {
+                // An odd last tile goes twice: its second scores land where none are read.
+                let pair = [tiles[t], tiles[(t + 1).min(n - 1)]];
+                let ahead = [tiles[t + AHEAD], tiles[(t + 1 + AHEAD).min(n - 1 + AHEAD)]];
+                scores_of::<S, F, R, 2>(pair, ahead, dim, q, out.add(t * TILE));
+            }
+        } else {
+            for t in 0..n {
+                scores_of::<S, F, R, 1>([tiles[t]], [tiles[t + AHEAD]], dim, q, out.add(t * TILE));
+            }
         }
     }
 }
 
+/// Scores of `R` rows against `T` tiles.
+///
+/// # Safety
+/// As for [`scores`], for `R` rows and `T` tiles.
 #[inline(always)]
 unsafe fn scores_of<S: Simd, F: Format<S>, const R: usize, const T: usize>(
     tiles: [Tile; T],
@@ -94,38 +104,41 @@ unsafe fn scores_of<S: Simd, F: Format<S>, const R: usize, const T: usize>(
     q: *const f32,
     out: *mut f32,
 ) {
-    let mut acc = [[S::zero(); T]; R];
-    let mut scale = [S::splat(1.0); T];
-    for d in (0..dim).step_by(2) {
-        if F::SCALED && d % GROUP == 0 {
-            for t in 0..T {
-                scale[t] = F::key_scale(tiles[t], d / GROUP, dim);
-                S::prefetch(ahead[t].scale_address(d / GROUP * TILE));
+    // SAFETY: the caller's promises; indices stay below the numbers of rows, keys and dimensions that they speak of.
+    unsafe {
+        let mut acc = [[S::zero(); T]; R];
+        let mut scale = [S::splat(1.0); T];
+        for d in (0..dim).step_by(2) {
+            if F::SCALED && d % GROUP == 0 {
+                for t in 0..T {
+                    scale[t] = F::key_scale(tiles[t], d / GROUP, dim);
+                    S::prefetch(ahead[t].scale_address(d / GROUP * TILE));
+                }
             }
-        }
-        if !F::CONVERTED && (d * F::KEY_LANES_BYTES).is_multiple_of(64) {
-            for t in 0..T {
-                S::prefetch(ahead[t].address(d * F::KEY_LANES_BYTES));
+            if !F::CONVERTED && (d * F::KEY_LANES_BYTES).is_multiple_of(64) {
+                for t in 0..T {
+                    S::prefetch(ahead[t].address(d * F::KEY_LANES_BYTES));
+                }
             }
-        }
-        let mut even = [S::zero(); T];
-        let mut odd = [S::zero(); T];
-        for t in 0..T {
-            (even[t], odd[t]) = F::key_pair(tiles[t], d);
-            if F::SCALED {
-                (even[t], odd[t]) = (S::mul(even[t], scale[t]), S::mul(odd[t], scale[t]));
+            let mut even = [S::zero(); T];
+            let mut odd = [S::zero(); T];
+            for t in 0..T {
+                (even[t], odd[t]) = F::key_pair(tiles[t], d);
+                if F::SCALED {
+                    (even[t], odd[t]) = (S::mul(even[t], scale[t]), S::mul(odd[t], scale[t]));
+                }
+            }
+            for r in 0..R {
+                let (q0, q1) = (S::splat(*q.add(r * dim + d)), S::splat(*q.add(r * dim + d + 1)));
+                for t in 0..T {
+                    acc[r][t] = S::fma(odd[t], q1, S::fma(even[t], q0, acc[r][t]));
+                }
             }
         }
         for r in 0..R {
-            let (q0, q1) = (S::splat(*q.add(r * dim + d)), S::splat(*q.add(r * dim + d + 1)));
             for t in 0..T {
-                acc[r][t] = S::fma(odd[t], q1, S::fma(even[t], q0, acc[r][t]));
+                S::store(out.add(r * SCORE_STRIDE + t * TILE), acc[r][t]);
             }
-        }
-    }
-    for r in 0..R {
-        for t in 0..T {
-            S::store(out.add(r * SCORE_STRIDE + t * TILE), acc[r][t]);
         }
     }
 }
@@ -162,20 +175,27 @@ pub(super) unsafe fn weighted_sums<S: Simd, F: Format<S>>(
     target: Target,
     out: *mut f32,
 ) {
-    let mut r = 0;
-    while r < n_rows {
-        match n_rows - r {
-            _ if S::ROWS == 1 => over_columns::<S, F, 1>(tiles, (lo, hi), dim, r, p, target, out),
-            _ if F::CONVERTED => over_columns::<S, F, 4>(tiles, (lo, hi), dim, r, p, target, out),
-            1 => over_columns::<S, F, 1>(tiles, (lo, hi), dim, r, p, target, out),
-            2 => over_columns::<S, F, 2>(tiles, (lo, hi), dim, r, p, target, out),
-            3 => over_columns::<S, F, 3>(tiles, (lo, hi), dim, r, p, target, out),
-            _ => over_columns::<S, F, 4>(tiles, (lo, hi), dim, r, p, target, out),
+    // SAFETY: the caller's promises; indices stay below the numbers of rows, keys and dimensions that they speak of.
+    unsafe {
+        let mut r = 0;
+        while r < n_rows {
+            match n_rows - r {
+                _ if S::ROWS == 1 => over_columns::<S, F, 1>(tiles, (lo, hi), dim, r, p, target, out),
+                _ if F::CONVERTED => over_columns::<S, F, 4>(tiles, (lo, hi), dim, r, p, target, out),
+                1 => over_columns::<S, F, 1>(tiles, (lo, hi), dim, r, p, target, out),
+                2 => over_columns::<S, F, 2>(tiles, (lo, hi), dim, r, p, target, out),
+                3 => over_columns::<S, F, 3>(tiles, (lo, hi), dim, r, p, target, out),
+                _ => over_columns::<S, F, 4>(tiles, (lo, hi), dim, r, p, target, out),
+            }
+            r += S::ROWS.min(4);
         }
-        r += S::ROWS.min(4);
     }
 }
 
+/// Weighted sums of `R` rows from `first_row` on.
+///
+/// # Safety
+/// As for [`weighted_sums`], for `R` rows from `first_row` on.
 #[inline(always)]
 unsafe fn over_columns<S: Simd, F: Format<S>, const R: usize>(
     tiles: &[Tile],
@@ -186,19 +206,26 @@ unsafe fn over_columns<S: Simd, F: Format<S>, const R: usize>(
     target: Target,
     out: *mut f32,
 ) {
-    let (mut c, n) = (0, dim / LANES);
-    if S::ROWS == 8 {
-        while c + 4 <= n {
-            sums_of::<S, F, R, 4>(tiles, range, dim, first_row, c, p, target, out);
-            c += 4;
+    // SAFETY: the caller's promises; indices stay below the numbers of rows, keys and dimensions that they speak of.
+    unsafe {
+        let (mut c, n) = (0, dim / LANES);
+        if S::ROWS == 8 {
+            while c + 4 <= n {
+                sums_of::<S, F, R, 4>(tiles, range, dim, first_row, c, p, target, out);
+                c += 4;
+            }
         }
-    }
-    while c < n {
-        sums_of::<S, F, R, 1>(tiles, range, dim, first_row, c, p, target, out);
-        c += 1;
+        while c < n {
+            sums_of::<S, F, R, 1>(tiles, range, dim, first_row, c, p, target, out);
+            c += 1;
+        }
     }
 }
 
+/// Weighted sums of `R` rows in `N` groups of lanes from group `c` on.
+///
+/// # Safety
+/// As for [`weighted_sums`], for `R` rows from `first_row` on; the groups lie in a row of `dim` values.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "the coordinates of one register block")]
 unsafe fn sums_of<S: Simd, F: Format<S>, const R: usize, const N: usize>(
@@ -211,47 +238,50 @@ unsafe fn sums_of<S: Simd, F: Format<S>, const R: usize, const N: usize>(
     target: Target,
     out: *mut f32,
 ) {
-    let p = p.add(first_row * SCORE_STRIDE);
-    let mut acc = [[S::zero(); N]; R];
-    let mut j = lo;
-    while j < hi {
-        let tile = *tiles.get_unchecked(j / TILE);
-        let ahead = *tiles.get_unchecked(j / TILE + AHEAD);
-        let end = hi.min((j / TILE + 1) * TILE);
-        while j < end {
-            if !F::CONVERTED {
-                let from = ((j % TILE) * (dim / LANES) + c) * F::LANES_BYTES;
-                for line in 0..(N * F::LANES_BYTES).div_ceil(64) {
-                    S::prefetch(ahead.address(from + line * 64));
-                }
-                if F::SCALED && j % TILE == 0 {
-                    // 32 scales fill a cache line.
-                    for line in 0..(TILE * dim.div_ceil(GROUP)).div_ceil(32) {
-                        S::prefetch(ahead.scale_address(line * 32));
+    // SAFETY: the caller's promises; indices stay below the numbers of rows, keys and dimensions that they speak of.
+    unsafe {
+        let p = p.add(first_row * SCORE_STRIDE);
+        let mut acc = [[S::zero(); N]; R];
+        let mut j = lo;
+        while j < hi {
+            let tile = *tiles.get_unchecked(j / TILE);
+            let ahead = *tiles.get_unchecked(j / TILE + AHEAD);
+            let end = hi.min((j / TILE + 1) * TILE);
+            while j < end {
+                if !F::CONVERTED {
+                    let from = ((j % TILE) * (dim / LANES) + c) * F::LANES_BYTES;
+                    for line in 0..(N * F::LANES_BYTES).div_ceil(64) {
+                        S::prefetch(ahead.address(from + line * 64));
+                    }
+                    if F::SCALED && j % TILE == 0 {
+                        // 32 scales fill a cache line.
+                        for line in 0..(TILE * dim.div_ceil(GROUP)).div_ceil(32) {
+                            S::prefetch(ahead.scale_address(line * 32));
+                        }
                     }
                 }
-            }
-            let mut v = [S::zero(); N];
-            for i in 0..N {
-                v[i] = F::value(tile, j % TILE, c + i, dim);
-            }
-            for r in 0..R {
-                let weight = S::splat(*p.add(r * SCORE_STRIDE + j));
+                let mut v = [S::zero(); N];
                 for i in 0..N {
-                    acc[r][i] = S::fma(v[i], weight, acc[r][i]);
+                    v[i] = F::value(tile, j % TILE, c + i, dim);
                 }
+                for r in 0..R {
+                    let weight = S::splat(*p.add(r * SCORE_STRIDE + j));
+                    for i in 0..N {
+                        acc[r][i] = S::fma(v[i], weight, acc[r][i]);
+                    }
+                }
+                j += 1;
             }
-            j += 1;
         }
-    }
-    for r in 0..R {
-        for i in 0..N {
-            let at = out.add((first_row + r) * dim + (c + i) * LANES);
-            match target {
-                Target::Store => S::store(at, acc[r][i]),
-                Target::Merge { a, b } => {
-                    let (a, b) = (S::splat(*a.add(first_row + r)), S::splat(*b.add(first_row + r)));
-                    S::store(at, merged::<S>(S::load(at), a, acc[r][i], b));
+        for r in 0..R {
+            for i in 0..N {
+                let at = out.add((first_row + r) * dim + (c + i) * LANES);
+                match target {
+                    Target::Store => S::store(at, acc[r][i]),
+                    Target::Merge { a, b } => {
+                        let (a, b) = (S::splat(*a.add(first_row + r)), S::splat(*b.add(first_row + r)));
+                        S::store(at, merged::<S>(S::load(at), a, acc[r][i], b));
+                    }
                 }
             }
         }
@@ -264,5 +294,6 @@ unsafe fn sums_of<S: Simd, F: Format<S>, const R: usize, const N: usize>(
 /// The instruction set of `S`.
 #[inline(always)]
 pub(super) unsafe fn merged<S: Simd>(sum: S::V, a: S::V, part: S::V, b: S::V) -> S::V {
-    S::fma(sum, a, S::mul(part, b))
+    // SAFETY: the caller's promises; indices stay below the numbers of rows, keys and dimensions that they speak of.
+    unsafe { S::fma(sum, a, S::mul(part, b)) }
 }

@@ -1,9 +1,5 @@
 //! From scores to weights, one partition at a time, and what joins partitions.
-#![allow(
-    unsafe_code,
-    unsafe_op_in_unsafe_fn,
-    reason = "loops over checked addresses; each function states its needs"
-)]
+#![allow(unsafe_code)]
 
 use crate::kv::TILE;
 use crate::simd::{LANES, Simd};
@@ -31,33 +27,36 @@ pub(super) unsafe fn weights<S: Simd>(
     seen: (usize, usize),
     cap: Option<Cap>,
 ) -> (f32, f32) {
-    let hidden = S::splat(f32::NEG_INFINITY);
-    let (lo, hi) = seen;
-    let mut highest = S::splat(NO_MAX);
-    for t in tiles.0..tiles.1 {
-        let at = row.add(t * TILE);
-        let (start, end) = (t * TILE, (t + 1) * TILE);
-        let mut s = S::load(at);
-        if let Some(cap) = cap {
-            s = S::mul(S::splat(cap.factor), vmath::tanh::<S>(s));
+    // SAFETY: the caller's promises.
+    unsafe {
+        let hidden = S::splat(f32::NEG_INFINITY);
+        let (lo, hi) = seen;
+        let mut highest = S::splat(NO_MAX);
+        for t in tiles.0..tiles.1 {
+            let at = row.add(t * TILE);
+            let (start, end) = (t * TILE, (t + 1) * TILE);
+            let mut s = S::load(at);
+            if let Some(cap) = cap {
+                s = S::mul(S::splat(cap.factor), vmath::tanh::<S>(s));
+            }
+            if lo > start || hi < end {
+                s = S::keep_range(s, lo.saturating_sub(start), hi.saturating_sub(start), hidden);
+            }
+            if cap.is_some() || lo > start || hi < end {
+                S::store(at, s);
+            }
+            highest = S::max(highest, s);
         }
-        if lo > start || hi < end {
-            s = S::keep_range(s, lo.saturating_sub(start), hi.saturating_sub(start), hidden);
+        let m = S::max_lane(highest);
+        let (mv, mut sum) = (S::splat(m), S::zero());
+        for t in tiles.0..tiles.1 {
+            let at = row.add(t * TILE);
+            let p = vmath::exp2::<S>(S::sub(S::load(at), mv));
+            S::store(at, p);
+            sum = S::add(sum, p);
         }
-        if cap.is_some() || lo > start || hi < end {
-            S::store(at, s);
-        }
-        highest = S::max(highest, s);
+        (m, S::sum(sum))
     }
-    let m = S::max_lane(highest);
-    let (mv, mut sum) = (S::splat(m), S::zero());
-    for t in tiles.0..tiles.1 {
-        let at = row.add(t * TILE);
-        let p = vmath::exp2::<S>(S::sub(S::load(at), mv));
-        S::store(at, p);
-        sum = S::add(sum, p);
-    }
-    (m, S::sum(sum))
 }
 
 /// Joins the maxima and sums of a partition (`m_part`, `l_part`) to the running ones (`m`, `l`) and leaves the
@@ -72,13 +71,19 @@ pub(super) unsafe fn join<S: Simd>(
     (m_part, l_part): (*const f32, *const f32),
     (a, b): (*mut f32, *mut f32),
 ) {
-    for i in (0..n_rows).step_by(LANES) {
-        let (old, part) = (S::load(m.add(i)), S::load(m_part.add(i)));
-        let new = S::max(old, part);
-        let (fa, fb) = (vmath::exp2::<S>(S::sub(old, new)), vmath::exp2::<S>(S::sub(part, new)));
-        S::store(m.add(i), new);
-        S::store(l.add(i), super::kernels::merged::<S>(S::load(l.add(i)), fa, S::load(l_part.add(i)), fb));
-        S::store(a.add(i), fa);
-        S::store(b.add(i), fb);
+    // SAFETY: the caller's promises.
+    unsafe {
+        for i in (0..n_rows).step_by(LANES) {
+            let (old, part) = (S::load(m.add(i)), S::load(m_part.add(i)));
+            let new = S::max(old, part);
+            let (fa, fb) = (vmath::exp2::<S>(S::sub(old, new)), vmath::exp2::<S>(S::sub(part, new)));
+            S::store(m.add(i), new);
+            S::store(
+                l.add(i),
+                super::kernels::merged::<S>(S::load(l.add(i)), fa, S::load(l_part.add(i)), fb),
+            );
+            S::store(a.add(i), fa);
+            S::store(b.add(i), fb);
+        }
     }
 }

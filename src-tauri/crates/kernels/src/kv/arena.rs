@@ -7,6 +7,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::huge_pages::{Backing, HugePages};
+
 /// No system has smaller pages.
 const SMALLEST_PAGE_BYTES: usize = 4096;
 
@@ -22,18 +24,16 @@ pub struct KvArena {
 }
 
 /// The arena's memory, which stays as long as a block of it is lent.
+///
+/// What is reached through it is [`KvArena`]'s, by the rules for references to that, but for lent blocks, which are
+/// [`LentBlock`]'s alone.
 struct Mapping {
-    start: NonNull<u8>,
-    n_bytes: usize,
+    /// A layer's part of a block is a few pages of 4 KiB far from the next: with such pages, decoding would wait for
+    /// the address translation of nearly each of them.
+    pages: HugePages,
     /// Blocks that somebody else fills: the arena does not touch them.
     lent: Box<[AtomicBool]>,
 }
-
-// SAFETY: it owns its memory as a `Vec<u8>` would.
-unsafe impl Send for Mapping {}
-// SAFETY: as above. What is reached through it is `KvArena`'s, by the rules for references to that, but for lent
-// blocks, which are `LentBlock`'s alone.
-unsafe impl Sync for Mapping {}
 
 /// A block to be filled by another thread while the arena is in use. Until it is dropped, whoever touches that block
 /// of the arena panics.
@@ -99,33 +99,11 @@ impl KvArena {
     pub fn new(n_blocks: usize, block_bytes: usize) -> Result<KvArena, ArenaError> {
         let error = |cause: String| ArenaError { n_blocks, block_bytes, cause };
         let stride = block_bytes.checked_next_multiple_of(64).ok_or_else(|| error("too large".into()))?;
-        let mapped_bytes = stride
-            .checked_mul(n_blocks)
-            .filter(|bytes| *bytes <= isize::MAX as usize)
-            .ok_or_else(|| error("too large".into()))?
-            .max(1);
-        // SAFETY: a fresh anonymous mapping has no preconditions; the result is checked.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                mapped_bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(error(std::io::Error::last_os_error().to_string()));
-        }
-        // A layer's part of a block is a few pages of 4 KiB far from the next: with small pages, decoding
-        // would wait for the address translation of nearly each of them. Where refused, it is only slower.
-        #[cfg(target_os = "linux")]
-        // SAFETY: advice on the mapping just made.
-        let _ = unsafe { libc::madvise(start, mapped_bytes, libc::MADV_HUGEPAGE) };
-        let start = NonNull::new(start.cast()).ok_or_else(|| error("mapped at address 0".into()))?;
+        let mapped_bytes = stride.checked_mul(n_blocks).ok_or_else(|| error("too large".into()))?;
+        let pages = HugePages::zeroed(mapped_bytes, Backing::WhenWritten);
+        let pages = pages.map_err(|cause| error(cause.to_string()))?;
         let lent = (0..n_blocks).map(|_| AtomicBool::new(false)).collect();
-        let map = Arc::new(Mapping { start, n_bytes: mapped_bytes, lent });
+        let map = Arc::new(Mapping { pages, lent });
         Ok(KvArena { map, n_blocks, block_bytes, stride })
     }
 
@@ -146,12 +124,12 @@ impl KvArena {
     /// When a block is lent.
     pub fn take_memory(&mut self, n_bytes: u64) {
         assert!(!self.map.lent.iter().any(|lent| lent.load(Ordering::Acquire)), "a block is lent");
-        let n_bytes = n_bytes.min(self.map.n_bytes as u64) as usize;
+        let n_bytes = n_bytes.min(self.map.pages.n_bytes() as u64) as usize;
         for at in (0..n_bytes).step_by(SMALLEST_PAGE_BYTES) {
             // SAFETY: inside the mapping, which is borrowed exclusively; volatile, so that writing what was read is
             // not left out.
             unsafe {
-                let byte = self.map.start.as_ptr().add(at);
+                let byte = self.map.pages.start().as_ptr().add(at);
                 byte.write_volatile(byte.read());
             }
         }
@@ -205,14 +183,7 @@ impl KvArena {
         // Acquire: what its borrower wrote is there.
         assert!(!self.map.lent[i].load(Ordering::Acquire), "block {i} is lent");
         // SAFETY: inside the mapping by the assertion.
-        unsafe { self.map.start.as_ptr().add(i * self.stride) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made for it, unmapped once. Nothing useful can be done about a failure.
-        let _ = unsafe { libc::munmap(self.start.as_ptr().cast(), self.n_bytes) };
+        unsafe { self.map.pages.start().as_ptr().add(i * self.stride) }
     }
 }
 

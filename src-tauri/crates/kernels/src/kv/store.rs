@@ -79,6 +79,10 @@ simd_dispatch! {
     unsafe fn store_share(job: &StoreJob<'_>, share: usize, n_shares: usize) = store_share_on
 }
 
+/// What [`store_share`] does, with one instruction set.
+///
+/// # Safety
+/// The instruction set of `S`. The promises of [`store_share`].
 #[inline(always)]
 unsafe fn store_share_on<S: Simd>(job: &StoreJob<'_>, share: usize, n_shares: usize) {
     let layer = job.layer;

@@ -35,6 +35,9 @@ pub(super) unsafe fn tile(ty: GgmlType, tile: &[u8], acts: &Activations, rows: R
 }
 
 /// One row, its results in registers.
+///
+/// # Safety
+/// The promises of [`tile`], for one row.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn one<F: Format>(tile: *const u8, acts: &Activations, row: usize, out: Out) {
@@ -56,6 +59,9 @@ unsafe fn one<F: Format>(tile: *const u8, acts: &Activations, row: usize, out: O
 }
 
 /// Any number of rows, their results in the first-level cache.
+///
+/// # Safety
+/// The promises of [`tile`].
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn many<F: Format>(tile: *const u8, acts: &Activations, rows: Range<usize>, out: Out) {
@@ -93,6 +99,10 @@ struct Block {
 }
 
 /// Rows `8 col..` of a sub-block.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. `head` and `sub` are those of a sub-block of `F`,
+/// `col` is below [`COLS`].
 #[inline(always)]
 unsafe fn load<F: Format>(head: *const u8, sub: *const u8, col: usize) -> Block {
     // SAFETY: reads inside the sub-block and its head, at the places that the layout defines.
@@ -117,6 +127,9 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8, col: usize) -> Block 
 }
 
 /// The words at the same half of the same kind of lines; `lines` points to the first half.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. `lines` are a sub-block's of `F`.
 #[inline(always)]
 unsafe fn words<F: Format>(lines: *const u8) -> [__m256i; 8] {
     // SAFETY: reads the lines of one sub-block.
@@ -155,6 +168,8 @@ unsafe fn words<F: Format>(lines: *const u8) -> [__m256i; 8] {
     }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. A half of a line is at `lines + 64 i`.
 #[inline(always)]
 unsafe fn half_line(lines: *const u8, i: usize) -> __m256i {
     // SAFETY: the caller's promise that there is such a line; tiles are aligned to lines.
@@ -173,6 +188,9 @@ const fn n_pairs<F: Format>() -> usize {
 }
 
 /// Adds the products of one row with 8 rows of a sub-block to the row's results.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. 32 bytes are at `x`.
 #[inline(always)]
 unsafe fn accumulate<F: Format>(mut sum: __m256, block: &Block, x: *const i8, meta: &Meta) -> __m256 {
     // SAFETY: `x` points to 32 bytes.
@@ -199,6 +217,10 @@ unsafe fn accumulate<F: Format>(mut sum: __m256, block: &Block, x: *const i8, me
 }
 
 /// The integer products of words `from..to`.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. 32 bytes are at `x`; `from..to` are words of the
+/// block.
 #[inline(always)]
 unsafe fn dot<F: Format>(block: &Block, x: *const i8, from: usize, to: usize) -> __m256i {
     // SAFETY: `x` points to 32 bytes.
@@ -225,6 +247,9 @@ unsafe fn dot<F: Format>(block: &Block, x: *const i8, from: usize, to: usize) ->
 }
 
 /// Writes a row's results.
+///
+/// # Safety
+/// The promises of [`tile`], for one row.
 #[inline(always)]
 unsafe fn put(out: Out, row: usize, sums: Sums) {
     // SAFETY: the row's outputs exist.
@@ -248,18 +273,24 @@ unsafe fn put(out: Out, row: usize, sums: Sums) {
     }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
 unsafe fn f16s(at: *const u8, col: usize) -> __m256 {
     // SAFETY: 64 bytes of a tile.
     unsafe { _mm256_cvtph_ps(_mm_load_si128(at.add(16 * col).cast())) }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
 unsafe fn u8s(at: *const u8, col: usize) -> __m256 {
     // SAFETY: 32 bytes of a tile.
     unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(at.add(8 * col).cast()))) }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
 unsafe fn i8s(at: *const u8, col: usize) -> __m256 {
     // SAFETY: 32 bytes of a tile.

@@ -49,6 +49,8 @@ struct Block {
     min: Pair,
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. `head` and `sub` are those of a sub-block of `F`.
 #[inline(always)]
 unsafe fn load<F: Format>(head: *const u8, sub: *const u8) -> Block {
     // SAFETY: reads inside the sub-block and its head, at the places that the layout defines.
@@ -74,12 +76,16 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8) -> Block {
     }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. Line `i` is among `lines`.
 #[inline(always)]
 unsafe fn line(lines: *const u8, i: usize) -> __m512i {
     // SAFETY: the caller's promise that there is such a line; tiles are aligned to lines.
     unsafe { _mm512_load_si512(lines.add(64 * i).cast()) }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. `lines` are a sub-block's of `F`.
 #[inline(always)]
 unsafe fn words<F: Format>(lines: *const u8) -> [[__m512i; 2]; 8] {
     // SAFETY: reads the lines of one sub-block.
@@ -119,6 +125,9 @@ unsafe fn words<F: Format>(lines: *const u8) -> [[__m512i; 2]; 8] {
 }
 
 /// Adds the products of one row with a sub-block to the row's results.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. 32 bytes are at `x`.
 #[inline(always)]
 unsafe fn accumulate<F: Format>(mut sums: Pair, block: &Block, x: *const i8, meta: &Meta) -> Pair {
     // SAFETY: `x` points to 32 bytes.
@@ -150,6 +159,9 @@ unsafe fn accumulate<F: Format>(mut sums: Pair, block: &Block, x: *const i8, met
 }
 
 /// What the integer sums start at: minus what the bias of the weights adds to them.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
 #[inline(always)]
 unsafe fn start<F: Format>(meta: &Meta) -> ([__m512i; 2], [__m512i; 2]) {
     // SAFETY: no memory is touched.
@@ -168,6 +180,9 @@ unsafe fn start<F: Format>(meta: &Meta) -> ([__m512i; 2], [__m512i; 2]) {
 }
 
 /// `R` rows with their results in registers.
+///
+/// # Safety
+/// The promises of [`tile`], for `R` rows from `first` on.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn few<F: Format, const R: usize>(tile: *const u8, acts: &Activations, first: usize, out: Out) {
@@ -191,6 +206,9 @@ unsafe fn few<F: Format, const R: usize>(tile: *const u8, acts: &Activations, fi
 }
 
 /// Asks for the sub-block that lies [`PREFETCH_AHEAD`] of this one.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
 #[inline(always)]
 unsafe fn prefetch<F: Format>(sub: *const u8) {
     for line in 0..F::LAYOUT.sub / 64 {
@@ -200,6 +218,9 @@ unsafe fn prefetch<F: Format>(sub: *const u8) {
 }
 
 /// Any number of rows, their results in the first-level cache.
+///
+/// # Safety
+/// The promises of [`tile`].
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn many<F: Format, const PREFETCH: bool>(
@@ -235,6 +256,9 @@ unsafe fn many<F: Format, const PREFETCH: bool>(
 }
 
 /// Writes a row's results.
+///
+/// # Safety
+/// The promises of [`tile`], for one row.
 #[inline(always)]
 unsafe fn put(out: Out, row: usize, results: Pair) {
     // SAFETY: the caller's promise on the outputs; columns that do not exist are masked.
@@ -253,12 +277,16 @@ unsafe fn put(out: Out, row: usize, results: Pair) {
     }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names.
 #[inline(always)]
 unsafe fn times(a: Pair, b: Pair) -> Pair {
     // SAFETY: no memory is touched.
     unsafe { [_mm512_mul_ps(a[0], b[0]), _mm512_mul_ps(a[1], b[1])] }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
 unsafe fn f16s(at: *const u8) -> Pair {
     // SAFETY: 64 bytes of a tile, aligned to a line.
@@ -267,6 +295,8 @@ unsafe fn f16s(at: *const u8) -> Pair {
     }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
 unsafe fn u8s(at: *const u8) -> Pair {
     // SAFETY: 32 bytes of a tile, aligned to half a line.
@@ -278,6 +308,8 @@ unsafe fn u8s(at: *const u8) -> Pair {
     }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
 unsafe fn i8s(at: *const u8) -> Pair {
     // SAFETY: 32 bytes of a tile, aligned to half a line.

@@ -68,6 +68,10 @@ impl Float for F32 {
     }
 }
 
+/// What [`tile`] does, with one instruction set.
+///
+/// # Safety
+/// The instruction set of `S`. The promises of [`tile`].
 #[inline(always)]
 unsafe fn tile_on<S: Simd>(ty: GgmlType, tile: &[u8], acts: &Activations, rows: Range<usize>, out: Out) {
     // SAFETY: the caller's promises, passed on.
@@ -81,6 +85,9 @@ unsafe fn tile_on<S: Simd>(ty: GgmlType, tile: &[u8], acts: &Activations, rows: 
 }
 
 /// As many rows at once as the registers hold results for.
+///
+/// # Safety
+/// The instruction set of `S`. The promises of [`tile`], for the type `F`.
 #[inline(always)]
 unsafe fn all_rows<S: Simd, F: Float>(tile: &[u8], acts: &Activations, rows: Range<usize>, out: Out) {
     let mut row = rows.start;
@@ -100,6 +107,10 @@ unsafe fn all_rows<S: Simd, F: Float>(tile: &[u8], acts: &Activations, rows: Ran
     }
 }
 
+/// `R` rows from `first` on.
+///
+/// # Safety
+/// The instruction set of `S`. The promises of [`tile`], for the type `F` and these rows.
 #[inline(always)]
 unsafe fn block<S: Simd, F: Float, const R: usize>(tile: &[u8], acts: &Activations, first: usize, out: Out) {
     // SAFETY: the tile has 32 values for each of the `n_in` columns, and the rows exist.
@@ -122,6 +133,9 @@ unsafe fn block<S: Simd, F: Float, const R: usize>(tile: &[u8], acts: &Activatio
 }
 
 /// Writes a row's results.
+///
+/// # Safety
+/// The instruction set of `S`. The promises of [`tile`], for this row.
 #[inline(always)]
 unsafe fn put<S: Simd>(out: Out, row: usize, sums: [S::V; 2]) {
     // SAFETY: the row's outputs exist.

@@ -38,6 +38,9 @@ pub(super) unsafe fn tile(ty: GgmlType, tile: &[u8], acts: &Activations, rows: R
 }
 
 /// One row, its results in registers.
+///
+/// # Safety
+/// The promises of [`tile`], for one row.
 #[inline(never)]
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn one<F: Format>(tile: *const u8, acts: &Activations, row: usize, out: Out) {
@@ -59,6 +62,9 @@ unsafe fn one<F: Format>(tile: *const u8, acts: &Activations, row: usize, out: O
 }
 
 /// Any number of rows, their results in the first-level cache.
+///
+/// # Safety
+/// The promises of [`tile`].
 #[inline(never)]
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn many<F: Format>(tile: *const u8, acts: &Activations, rows: Range<usize>, out: Out) {
@@ -97,6 +103,10 @@ struct Block {
 }
 
 /// Rows `4 col..` of a sub-block.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. `head` and `sub` are those of a sub-block of `F`,
+/// `col` is below [`COLS`].
 #[inline(always)]
 unsafe fn load<F: Format>(head: *const u8, sub: *const u8, col: usize) -> Block {
     // SAFETY: reads inside the sub-block and its head, at the places that the layout defines.
@@ -119,6 +129,10 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8, col: usize) -> Block 
 }
 
 /// The words at the same quarter of the same kind of lines; `lines` points to the first quarter.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. `lines` are a sub-block's of `F`, `col` is below
+/// [`COLS`].
 #[inline(always)]
 unsafe fn words<F: Format>(lines: *const u8) -> [[uint8x16_t; 4]; 2] {
     // SAFETY: reads the lines of one sub-block.
@@ -153,6 +167,9 @@ unsafe fn words<F: Format>(lines: *const u8) -> [[uint8x16_t; 4]; 2] {
 }
 
 /// Adds the products of one row with 4 rows of a sub-block to the row's results.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. 32 bytes are at `x`.
 #[inline(always)]
 unsafe fn accumulate<F: Format>(sum: float32x4_t, block: &Block, x: *const i8, meta: &Meta) -> float32x4_t {
     // SAFETY: `x` points to 32 bytes.
@@ -200,6 +217,9 @@ fn dot(mut sums: int32x4_t, w: [uint8x16_t; 4], x: int8x16_t) -> int32x4_t {
 }
 
 /// Writes a row's results.
+///
+/// # Safety
+/// The promises of [`tile`], for one row.
 #[inline(always)]
 unsafe fn put(out: Out, row: usize, sums: Sums) {
     // SAFETY: the row's outputs exist.
@@ -223,6 +243,8 @@ unsafe fn put(out: Out, row: usize, sums: Sums) {
     }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
 unsafe fn f16s(at: *const u8, col: usize) -> float32x4_t {
     let wide: float32x4_t;
@@ -239,6 +261,8 @@ unsafe fn f16s(at: *const u8, col: usize) -> float32x4_t {
     wide
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
 unsafe fn u8s(at: *const u8, col: usize) -> float32x4_t {
     // SAFETY: 32 bytes of a tile.
@@ -248,6 +272,8 @@ unsafe fn u8s(at: *const u8, col: usize) -> float32x4_t {
     }
 }
 
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
 unsafe fn i8s(at: *const u8, col: usize) -> float32x4_t {
     // SAFETY: 32 bytes of a tile.

@@ -1,7 +1,7 @@
 //! Activations and other element-by-element operations.
 #![allow(unsafe_code)]
 
-use super::MIN_SHARE;
+use super::{MIN_SHARE, over_rows};
 use crate::isa::Isa;
 use crate::simd::{LANES, Simd, simd_dispatch};
 use crate::threads::{SharedMut, Threads};
@@ -29,6 +29,22 @@ pub fn gelu_tanh_mul(threads: &Threads, isa: Isa, gate: &mut [f32], up: &[f32]) 
 /// When the lengths differ.
 pub fn add(threads: &Threads, isa: Isa, x: &mut [f32], y: &[f32]) {
     binary(threads, isa, Binary::Add, x, y);
+}
+
+/// Adds `bias` to each row of `x`, `[n_rows, bias.len()]`.
+///
+/// # Panics
+/// When `x` is not whole rows.
+pub fn add_to_rows(threads: &Threads, isa: Isa, x: &mut [f32], bias: &[f32]) {
+    let width = bias.len();
+    assert!(width > 0 && x.len().is_multiple_of(width), "{} values in rows of {width}", x.len());
+    let shared = SharedMut::new(x);
+    over_rows(threads, shared.len() / width, width, |rows| {
+        for row in rows {
+            // SAFETY: ranges do not overlap; a row is as long as the bias.
+            unsafe { add_to(isa, shared.range(row * width..(row + 1) * width), bias) };
+        }
+    });
 }
 
 /// `x *= factor`.
@@ -86,6 +102,10 @@ pub(super) unsafe fn add_to(isa: Isa, x: &mut [f32], y: &[f32]) {
 simd_dispatch! { unsafe fn binary_on_isa(op: Binary, x: &mut [f32], y: &[f32]) = binary_on }
 simd_dispatch! { unsafe fn unary_on_isa(op: Unary, x: &mut [f32]) = unary_on }
 
+/// What [`binary`] does to a range, with one instruction set.
+///
+/// # Safety
+/// The instruction set of `S`. The slices have one length.
 #[inline(always)]
 unsafe fn binary_on<S: Simd>(op: Binary, x: &mut [f32], y: &[f32]) {
     let (groups, end) = x.as_chunks_mut::<LANES>();
@@ -105,6 +125,10 @@ unsafe fn binary_on<S: Simd>(op: Binary, x: &mut [f32], y: &[f32]) {
     }
 }
 
+/// One group of lanes.
+///
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn binary_lanes<S: Simd>(op: Binary, x: &mut [f32; LANES], y: &[f32; LANES]) {
     // SAFETY: one group of lanes; the instruction set by the caller.
@@ -119,6 +143,10 @@ unsafe fn binary_lanes<S: Simd>(op: Binary, x: &mut [f32; LANES], y: &[f32; LANE
     }
 }
 
+/// What [`unary`] does to a range, with one instruction set.
+///
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn unary_on<S: Simd>(op: Unary, x: &mut [f32]) {
     let (groups, end) = x.as_chunks_mut::<LANES>();
@@ -136,6 +164,10 @@ unsafe fn unary_on<S: Simd>(op: Unary, x: &mut [f32]) {
     }
 }
 
+/// One group of lanes.
+///
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn unary_lanes<S: Simd>(op: Unary, x: &mut [f32; LANES]) {
     // SAFETY: one group of lanes; the instruction set by the caller.

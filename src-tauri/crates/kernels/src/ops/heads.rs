@@ -86,9 +86,17 @@ pub fn prepare_heads(
 }
 
 simd_dispatch! {
+    /// Prepares the heads of one token.
+    ///
+    /// # Safety
+    /// `x` is heads of `dim` values, and `prep` has been checked for the token.
     unsafe fn prepare_token(prep: &HeadPrep<'_>, token: usize, dim: usize, x: &mut [f32]) = prepare_token_on
 }
 
+/// What `prepare_token` does, with one instruction set.
+///
+/// # Safety
+/// The instruction set of `S`. The promises of `prepare_token`.
 #[inline(always)]
 unsafe fn prepare_token_on<S: Simd>(prep: &HeadPrep<'_>, token: usize, dim: usize, x: &mut [f32]) {
     for head in x.chunks_exact_mut(dim) {

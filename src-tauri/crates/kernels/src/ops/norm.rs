@@ -57,6 +57,10 @@ simd_dispatch! {
     unsafe fn norm_rows(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) = norm_rows_on
 }
 
+/// Norms whole rows.
+///
+/// # Safety
+/// The instruction set of `S`. `x` and `out` are rows as long as `weight`.
 #[inline(always)]
 unsafe fn norm_rows_on<S: Simd>(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let n = weight.len();

@@ -32,6 +32,10 @@ simd_dispatch! {
     unsafe fn rows_of(x: &[f32], width: usize, sums: &mut [f64]) = rows_of_on
 }
 
+/// The sums of whole rows of `width` values.
+///
+/// # Safety
+/// The instruction set of `S`. There is a sum for each row.
 #[inline(always)]
 unsafe fn rows_of_on<S: Simd>(x: &[f32], width: usize, sums: &mut [f64]) {
     for (x, sum) in x.chunks_exact(width).zip(sums) {
@@ -43,6 +47,9 @@ unsafe fn rows_of_on<S: Simd>(x: &[f32], width: usize, sums: &mut [f64]) {
 }
 
 /// `Σ exp(x − max)`; the rest of a piece goes through a padded copy, whose padding counts as nothing.
+///
+/// # Safety
+/// The instruction set of `S`.
 #[inline(always)]
 unsafe fn sum_exp<S: Simd>(x: &[f32], max: f32) -> f32 {
     let (groups, rest) = x.as_chunks::<LANES>();

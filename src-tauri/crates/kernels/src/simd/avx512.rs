@@ -1,9 +1,5 @@
 //! The sixteen lanes in one AVX-512 register.
-#![allow(
-    unsafe_code,
-    unsafe_op_in_unsafe_fn,
-    reason = "the trait states what callers owe; every line is an intrinsic"
-)]
+#![allow(unsafe_code)]
 
 use super::Simd;
 use std::arch::x86_64::*;
@@ -18,104 +14,142 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {
-        _mm512_set1_ps(x)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_set1_ps(x) }
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> __m512 {
-        _mm512_loadu_ps(p)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_loadu_ps(p) }
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: __m512) {
-        _mm512_storeu_ps(p, v);
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe {
+            _mm512_storeu_ps(p, v);
+        }
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const u16) -> __m512 {
-        _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
     }
     #[inline(always)]
     unsafe fn splat_f16(p: *const u16) -> __m512 {
-        _mm512_cvtph_ps(_mm256_set1_epi16(p.read_unaligned() as i16))
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_cvtph_ps(_mm256_set1_epi16(p.read_unaligned() as i16)) }
     }
     #[inline(always)]
     unsafe fn store_f16(p: *mut u16, v: __m512) {
-        _mm256_storeu_si256(
-            p.cast(),
-            _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v),
-        );
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe {
+            _mm256_storeu_si256(
+                p.cast(),
+                _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v),
+            );
+        }
     }
     #[inline(always)]
     unsafe fn load_i8(p: *const i8) -> __m512 {
-        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())))
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
     }
     #[inline(always)]
     unsafe fn load_nibbles(p: *const u8) -> __m512 {
-        let bytes = _mm_loadl_epi64(p.cast());
-        let mask = _mm_set1_epi8(15);
-        let mixed =
-            _mm_unpacklo_epi8(_mm_and_si128(bytes, mask), _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask));
-        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_sub_epi8(mixed, _mm_set1_epi8(8))))
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe {
+            let bytes = _mm_loadl_epi64(p.cast());
+            let mask = _mm_set1_epi8(15);
+            let mixed = _mm_unpacklo_epi8(
+                _mm_and_si128(bytes, mask),
+                _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask),
+            );
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_sub_epi8(mixed, _mm_set1_epi8(8))))
+        }
     }
     #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
-        _mm512_add_ps(a, b)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_add_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn sub(a: __m512, b: __m512) -> __m512 {
-        _mm512_sub_ps(a, b)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_sub_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn mul(a: __m512, b: __m512) -> __m512 {
-        _mm512_mul_ps(a, b)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_mul_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn div(a: __m512, b: __m512) -> __m512 {
-        _mm512_div_ps(a, b)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_div_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
-        _mm512_fmadd_ps(a, b, c)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
     unsafe fn max(a: __m512, b: __m512) -> __m512 {
-        _mm512_max_ps(a, b)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_max_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn min(a: __m512, b: __m512) -> __m512 {
-        _mm512_min_ps(a, b)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_min_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn round(a: __m512) -> __m512 {
-        _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
     }
     #[inline(always)]
     unsafe fn scale_by_power(p: __m512, n: __m512) -> __m512 {
-        _mm512_scalef_ps(p, n)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_scalef_ps(p, n) }
     }
     #[inline(always)]
     unsafe fn replace_below(x: __m512, limit: __m512, v: __m512, other: __m512) -> __m512 {
-        _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, limit), other)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe { _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, limit), other) }
     }
     #[inline(always)]
     unsafe fn keep_range(v: __m512, lo: usize, hi: usize, other: __m512) -> __m512 {
-        let (below_lo, below_hi) = ((1u32 << lo.min(16)) - 1, (1u32 << hi.min(16)) - 1);
-        _mm512_mask_mov_ps(other, (below_hi & !below_lo) as u16, v)
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe {
+            let (below_lo, below_hi) = ((1u32 << lo.min(16)) - 1, (1u32 << hi.min(16)) - 1);
+            _mm512_mask_mov_ps(other, (below_hi & !below_lo) as u16, v)
+        }
     }
     #[inline(always)]
     unsafe fn sum(v: __m512) -> f32 {
-        let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-        let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-        let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
-        _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe {
+            let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        }
     }
     #[inline(always)]
     unsafe fn max_lane(v: __m512) -> f32 {
-        let v = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-        let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-        let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
-        _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe {
+            let v = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+        }
     }
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {
-        _mm_prefetch::<_MM_HINT_T1>(p.cast());
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(p.cast());
+        }
     }
 }

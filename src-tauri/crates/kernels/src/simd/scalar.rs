@@ -1,9 +1,5 @@
 //! The sixteen lanes in an array: plain Rust for any CPU.
-#![allow(
-    unsafe_code,
-    unsafe_op_in_unsafe_fn,
-    reason = "the trait states what callers owe; only pointers are unsafe"
-)]
+#![allow(unsafe_code)]
 
 use super::{LANES, Simd};
 use half::f16;
@@ -36,33 +32,48 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> V {
-        p.cast::<V>().read_unaligned()
+        // SAFETY: the trait's promise: the pointer is valid for the lanes.
+        unsafe { p.cast::<V>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: V) {
-        p.cast::<V>().write_unaligned(v);
+        // SAFETY: the trait's promise: the pointer is valid for the lanes.
+        unsafe {
+            p.cast::<V>().write_unaligned(v);
+        }
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const u16) -> V {
-        let bits = p.cast::<[u16; LANES]>().read_unaligned();
-        bits.map(|bits| f16::from_bits(bits).to_f32_const())
+        // SAFETY: the trait's promise: the pointer is valid for the lanes.
+        unsafe {
+            let bits = p.cast::<[u16; LANES]>().read_unaligned();
+            bits.map(|bits| f16::from_bits(bits).to_f32_const())
+        }
     }
     #[inline(always)]
     unsafe fn splat_f16(p: *const u16) -> V {
-        [f16::from_bits(p.read_unaligned()).to_f32_const(); LANES]
+        // SAFETY: the trait's promise: the pointer is valid for the lanes.
+        unsafe { [f16::from_bits(p.read_unaligned()).to_f32_const(); LANES] }
     }
     #[inline(always)]
     unsafe fn store_f16(p: *mut u16, v: V) {
-        p.cast::<[u16; LANES]>().write_unaligned(v.map(|x| f16::from_f32_const(x).to_bits()));
+        // SAFETY: the trait's promise: the pointer is valid for the lanes.
+        unsafe {
+            p.cast::<[u16; LANES]>().write_unaligned(v.map(|x| f16::from_f32_const(x).to_bits()));
+        }
     }
     #[inline(always)]
     unsafe fn load_i8(p: *const i8) -> V {
-        p.cast::<[i8; LANES]>().read_unaligned().map(f32::from)
+        // SAFETY: the trait's promise: the pointer is valid for the lanes.
+        unsafe { p.cast::<[i8; LANES]>().read_unaligned().map(f32::from) }
     }
     #[inline(always)]
     unsafe fn load_nibbles(p: *const u8) -> V {
-        let bytes = p.cast::<[u8; LANES / 2]>().read_unaligned();
-        from_fn(|i| f32::from((bytes[i / 2] >> (4 * (i % 2))) & 15) - 8.0)
+        // SAFETY: the trait's promise: the pointer is valid for the lanes.
+        unsafe {
+            let bytes = p.cast::<[u8; LANES / 2]>().read_unaligned();
+            from_fn(|i| f32::from((bytes[i / 2] >> (4 * (i % 2))) & 15) - 8.0)
+        }
     }
     #[inline(always)]
     unsafe fn add(a: V, b: V) -> V {

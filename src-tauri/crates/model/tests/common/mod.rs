@@ -1,16 +1,19 @@
 //! What several tests share.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod bits;
 pub mod score;
 pub mod sequence;
+pub mod tiny;
 pub mod vectors;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernels::isa::Isa;
-use model::{CpuRunner, LoadOptions, PoolSize, Precision, load};
-use scheduler::KvDtype;
+use model::{LoadOptions, PoolSize, Precision, load};
+use scheduler::{KvDtype, ModelRunner};
 
 /// Tokens of a block in tests.
 pub const BLOCK_TOKENS: usize = 32;
@@ -22,7 +25,7 @@ pub fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// A real model as users run it, with a pool of `n_blocks`.
-pub fn runner(file: &str, n_threads: usize, n_blocks: usize) -> CpuRunner {
+pub fn runner(file: &str, n_threads: usize, n_blocks: usize) -> Box<dyn ModelRunner> {
     load_with(file, |options| {
         options.n_threads = n_threads;
         options.pool = PoolSize::Blocks(n_blocks);
@@ -30,7 +33,12 @@ pub fn runner(file: &str, n_threads: usize, n_blocks: usize) -> CpuRunner {
 }
 
 /// A real model with options of one's own.
-pub fn load_with(file: &str, change: impl FnOnce(&mut LoadOptions)) -> CpuRunner {
+pub fn load_with(file: &str, change: impl FnOnce(&mut LoadOptions)) -> Box<dyn ModelRunner> {
+    load_file(&vectors::model_path(file), change)
+}
+
+/// A model with options of one's own.
+pub fn load_file(path: &Path, change: impl FnOnce(&mut LoadOptions)) -> Box<dyn ModelRunner> {
     let mut options = LoadOptions {
         n_threads: 2,
         isa: Isa::detect(),
@@ -41,6 +49,6 @@ pub fn load_with(file: &str, change: impl FnOnce(&mut LoadOptions)) -> CpuRunner
         precision: Precision::Fast,
     };
     change(&mut options);
-    let loaded = load(&vectors::model_path(file), &options, &mut |_| ControlFlow::Continue(()));
+    let loaded = load(path, &options, &mut |_| ControlFlow::Continue(()));
     loaded.unwrap_or_else(|error| panic!("{error}"))
 }

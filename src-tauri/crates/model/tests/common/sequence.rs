@@ -1,6 +1,6 @@
 //! A sequence of a test: its tokens, how far it is computed, and the blocks that it was given.
 
-use scheduler::{AttentionSpan, BlockId, BlockTable, KvLayout, LogitsWanted, Row, SeqId};
+use scheduler::{AttentionSpan, BlockId, BlockTable, KvLayout, Row, RowInput, SeqId, Wanted};
 
 /// Hands out the blocks of a pool in a random order.
 pub struct Blocks {
@@ -68,7 +68,7 @@ impl Sequence {
         n_tokens: usize,
         layout: &KvLayout,
         blocks: &mut Blocks,
-        logits: LogitsWanted,
+        wanted: Wanted,
     ) -> Row {
         let end = self.n_done + n_tokens;
         for table in &mut self.tables {
@@ -78,7 +78,7 @@ impl Sequence {
         }
         let tokens = self.tokens[self.n_done..end].to_vec();
         let start = std::mem::replace(&mut self.n_done, end);
-        Row { seq: self.id, tokens, start, tables: self.tables.clone(), logits }
+        Row { seq: self.id, input: RowInput::Tokens(tokens), start, tables: self.tables.clone(), wanted }
     }
 
     /// Give back the blocks that no later token sees.

@@ -243,7 +243,7 @@ fn resident_after(layout: &crate::KvLayout, n_blocks: usize, n_agents: u32, n_to
         while scheduler.state(id) != Some(SeqState::AtLimit) {
             let step = scheduler.plan(&|_| false).step;
             let row = &step.rows[0];
-            let is_last = row.start + row.tokens.len() == n_tokens as usize;
+            let is_last = row.end() == n_tokens as usize;
             let sampled = is_last.then_some((id, 7));
             scheduler.commit(&step, sampled.as_slice());
         }

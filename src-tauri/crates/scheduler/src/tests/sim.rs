@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
-    AttentionSpan, BlockId, BlockKey, KvDtype, KvLayout, LayerGroup, LogitsWanted, Restore, RestoreBlock,
-    Scheduler, SeqId, Step, StoreMode, TokenId,
+    AttentionSpan, BlockId, BlockKey, KvDtype, KvLayout, LayerGroup, Restore, RestoreBlock, Scheduler, SeqId,
+    Step, StoreMode, TokenId, Wanted,
 };
 
 /// A layout of one layer for each of `windows`; `None` is full attention.
@@ -51,8 +51,8 @@ impl FakeRunner {
         let mut written: HashMap<(BlockId, usize), SeqId> = HashMap::new();
         for row in &step.rows {
             let tokens = tokens_of(row.seq);
-            let end = row.start + row.tokens.len();
-            assert_eq!(row.tokens, tokens[row.start..end], "{:?} computes its own tokens", row.seq);
+            let end = row.end();
+            assert_eq!(row.tokens(), &tokens[row.start..end], "{:?} computes its own tokens", row.seq);
             let marks = prefix_marks(&tokens[..end]);
             assert_eq!(row.tables.len(), self.layout.groups.len());
             for table in &row.tables {
@@ -65,7 +65,7 @@ impl FakeRunner {
             }
         }
         for row in &step.rows {
-            let end = row.start + row.tokens.len();
+            let end = row.end();
             let marks = prefix_marks(&tokens_of(row.seq)[..end]);
             for (group, table) in self.layout.groups.iter().zip(&row.tables) {
                 let first = match group.span {
@@ -128,11 +128,8 @@ impl Sim {
         self.runner.run(step, &|id| tokens[&id].clone());
         let mut sampled = Vec::new();
         for row in &step.rows {
-            let reaches_end = row.start + row.tokens.len() == self.tokens[&row.seq].len();
-            assert!(
-                !reaches_end || row.logits != LogitsWanted::None,
-                "the last token's logits are asked for"
-            );
+            let reaches_end = row.end() == self.tokens[&row.seq].len();
+            assert!(!reaches_end || row.wanted != Wanted::Nothing, "the last token's logits are asked for");
             if reaches_end {
                 sampled.push((row.seq, self.next_token(&self.tokens[&row.seq])));
             }

@@ -12,8 +12,8 @@ use std::fmt::Write;
 
 use super::sim::{Sim, layout};
 use crate::{
-    EndReason, LogitsWanted, NewSequence, Plan, PromptLogits, Row, Scheduler, SchedulerConfig, SeqId,
-    SeqState, StoreMode, TokenId,
+    EndReason, NewSequence, Plan, PromptLogits, Row, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
+    TokenId, Wanted,
 };
 
 /// What a script has set up and done so far.
@@ -262,9 +262,9 @@ impl Stage {
     }
 
     fn row(&self, row: &Row) -> String {
-        let (name, start, end) = (self.name(row.seq), row.start, row.start + row.tokens.len());
+        let (name, start, end) = (self.name(row.seq), row.start, row.end());
         let is_decode = matches!(self.sim.scheduler.state(row.seq), Some(SeqState::Decoding { .. }));
-        let logits = if row.logits == LogitsWanted::All { " all logits" } else { "" };
+        let logits = if row.wanted == Wanted::AllLogits { " all logits" } else { "" };
         if is_decode { format!("{name}@{start}") } else { format!("{name}[{start}..{end}]{logits}") }
     }
 }

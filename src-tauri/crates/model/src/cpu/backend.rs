@@ -1,0 +1,351 @@
+//! The operations of a model by the CPU's kernels.
+//!
+//! A layer is done chunk by chunk of tokens, so that what lies between its products stays in the second-level
+//! cache while the layer's weights come from the third.
+
+use std::ops::Range;
+
+use kernels::activations::{Activations, Form, GateUp, RmsNorm, Rounding};
+use kernels::attention::{AttentionParams, attention};
+use kernels::isa::Isa;
+use kernels::kv::part::{gather, ranges_of, scatter};
+use kernels::kv::{KeyInput, KvArena, KvFormat, KvLayer, store_kv};
+use kernels::matmul::{Epilogue, Product, matmul, matmul_each};
+use kernels::ops::{self, HeadNorm, HeadPrep, Rope, RopeTable, prepare_heads};
+use kernels::threads::Threads;
+use kernels::weights::Weights;
+use scheduler::{KvDtype, KvLayout, LentBlock, RunError};
+
+use crate::options::LoadOptions;
+use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan};
+use crate::plan::weights::{BranchEnd, GatedWeights, Projection};
+use crate::run::backend::{Attention, Backend, Head, Piece};
+use crate::run::batch::Chunk;
+use crate::run::pool::Pool;
+use crate::run::rotations::rotations;
+
+/// The CPU, with its pool and the memory between a layer's products.
+pub(super) struct Cpu {
+    threads: Threads,
+    isa: Isa,
+    arena: KvArena,
+    layers: Vec<Place>,
+    ropes: Vec<Rope>,
+    n_embd: usize,
+    norm_eps: f32,
+    buffers: Buffers,
+}
+
+/// Where a layer's keys and values lie.
+struct Place {
+    kv: KvLayer,
+    group_idx: usize,
+}
+
+/// What lies between a layer's products, for one chunk of tokens; kept from chunk to chunk and from step to step.
+#[derive(Default)]
+struct Buffers {
+    acts: Activations,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    attended: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    /// The output of a branch, before and after its post-norm.
+    out: Vec<f32>,
+    normed: Vec<f32>,
+    /// The residual stream of the tokens of which something is wanted.
+    wanted: Vec<f32>,
+    /// A stream and rotations for the next pass.
+    spare_stream: Vec<f32>,
+    spare_tables: Vec<RopeTable>,
+}
+
+/// A branch's values are in [`Buffers::acts`], as its last product takes them.
+pub(super) struct InActivations(());
+
+impl Cpu {
+    /// Run a model of `plan` in `arena`, whose blocks `layout` cuts.
+    pub(super) fn new(
+        plan: &ModelPlan,
+        layout: &KvLayout,
+        threads: Threads,
+        arena: KvArena,
+        options: &LoadOptions,
+    ) -> Cpu {
+        let rounding = options.precision.rounding();
+        Cpu {
+            threads,
+            isa: options.isa,
+            arena,
+            layers: (0..).zip(&plan.layers).map(|(idx, layer)| Place::of(idx, layer, layout)).collect(),
+            ropes: rotations(plan),
+            n_embd: plan.n_embd,
+            norm_eps: plan.norm_eps,
+            buffers: Buffers::new(rounding),
+        }
+    }
+
+    fn norm<'a>(&self, weight: &'a [f32]) -> RmsNorm<'a> {
+        RmsNorm { weight, eps: self.norm_eps }
+    }
+
+    /// What is done to each query's or key's head.
+    fn head_prep<'a>(&self, norm: Option<&'a Vec<f32>>, rope: &'a RopeTable) -> HeadPrep<'a> {
+        let norm = norm.map(|weight| HeadNorm { weight, eps: self.norm_eps });
+        HeadPrep { norm, rope: Some(rope) }
+    }
+
+    /// Put the stream of the tokens with the indices `wanted` side by side.
+    fn gather(&mut self, x: &[f32], wanted: &[usize]) {
+        let (n_embd, rows) = (self.n_embd, &mut self.buffers.wanted);
+        rows.clear();
+        for &token in wanted {
+            rows.extend_from_slice(&x[token * n_embd..][..n_embd]);
+        }
+    }
+
+    /// The values of a chunk's tokens in the stream.
+    fn values(&self, tokens: &Range<usize>) -> Range<usize> {
+        tokens.start * self.n_embd..tokens.end * self.n_embd
+    }
+}
+
+impl Place {
+    fn of(layer_idx: usize, layer: &LayerPlan, layout: &KvLayout) -> Place {
+        let slot = layout.slots[layer_idx];
+        let AttentionPlan { n_kv_heads, k_dim, v_dim, .. } = layer.attention;
+        let kv = KvLayer {
+            n_kv_heads,
+            k_dim,
+            v_dim,
+            block_tokens: layout.block_tokens,
+            block_bytes: layout.block_bytes,
+            k_offset: slot.k_offset,
+            v_offset: slot.v_offset,
+            dtype: match layout.kv_dtype {
+                KvDtype::F16 => KvFormat::F16,
+                KvDtype::Q8 => KvFormat::Q8,
+                KvDtype::Q4 => KvFormat::Q4,
+            },
+        };
+        Place { kv, group_idx: slot.group_idx }
+    }
+}
+
+impl Buffers {
+    fn new(rounding: Rounding) -> Buffers {
+        Buffers { acts: Activations::new(rounding), ..Buffers::default() }
+    }
+}
+
+impl Pool for Cpu {
+    fn n_blocks(&self) -> usize {
+        self.arena.n_blocks()
+    }
+
+    fn copy_block(&mut self, from: usize, to: usize) -> Result<(), RunError> {
+        self.arena.copy_block(from, to);
+        Ok(())
+    }
+
+    fn read(&mut self, block: usize, ranges: &[Range<usize>], out: &mut [u8]) -> Result<(), RunError> {
+        gather(self.arena.block(block), ranges, out);
+        Ok(())
+    }
+
+    fn write(&mut self, block: usize, ranges: &[Range<usize>], bytes: &[u8]) -> Result<(), RunError> {
+        scatter(bytes, ranges, self.arena.block_mut(block));
+        Ok(())
+    }
+
+    fn part(&self, layers: &[usize], n_tokens: usize) -> Option<Vec<Range<usize>>> {
+        Some(layers.iter().flat_map(|&layer| ranges_of(&self.layers[layer].kv, n_tokens)).collect())
+    }
+
+    fn lend(&mut self, block: usize) -> Option<LentBlock> {
+        Some(Box::new(self.arena.lend(block)))
+    }
+}
+
+impl Backend for Cpu {
+    type Matrix = Weights;
+    type Vector = Vec<f32>;
+    type Stream = Vec<f32>;
+    type Prepared = Vec<RopeTable>;
+    type Branch = InActivations;
+
+    const CHUNK_TOKENS: usize = 128;
+
+    /// A layer's weights are read once a step.
+    const CHUNKS_PER_PASS: usize = usize::MAX;
+
+    fn embed(&mut self, tokens: &[u32], embeddings: &Weights, scale: f32) -> Result<Vec<f32>, RunError> {
+        let mut x = std::mem::take(&mut self.buffers.spare_stream);
+        x.resize(tokens.len() * self.n_embd, 0.0);
+        for (&token, x) in tokens.iter().zip(x.chunks_exact_mut(self.n_embd)) {
+            embeddings.embed(token as usize, x);
+        }
+        if scale != 1.0 {
+            ops::scale(&self.threads, self.isa, &mut x, scale);
+        }
+        Ok(x)
+    }
+
+    fn prepare(&mut self, chunk: &Chunk<'_>) -> Result<Vec<RopeTable>, RunError> {
+        let Cpu { threads, ropes, buffers, .. } = self;
+        let table = |rope: &Rope| {
+            let mut table = buffers.spare_tables.pop().unwrap_or_default();
+            table.fill(threads, rope, &chunk.positions);
+            table
+        };
+        Ok(ropes.iter().map(table).collect())
+    }
+
+    fn attention(
+        &mut self,
+        x: &Vec<f32>,
+        piece: &Piece<'_, Vec<RopeTable>>,
+        layer: &Attention<'_, Weights, Vec<f32>>,
+    ) -> Result<InActivations, RunError> {
+        let Attention { layer_idx, plan, weights } = *layer;
+        let AttentionPlan { n_heads, k_dim, v_dim, .. } = *plan;
+        let (n, rope) = (piece.tokens.len(), &piece.prepared[plan.rope_idx]);
+        let [q_prep, k_prep] =
+            [&weights.q_norm, &weights.k_norm].map(|norm| self.head_prep(norm.as_ref(), rope));
+        let (norm, values) = (self.norm(&weights.norm), self.values(&piece.tokens));
+        let Cpu { threads, isa, arena, layers, buffers, .. } = self;
+        let (isa, Place { kv, group_idx }) = (*isa, &layers[layer_idx]);
+        let Buffers { acts, q, k, v, attended, .. } = buffers;
+
+        let parts = [(&weights.q, &mut *q), (&weights.k, &mut *k), (&weights.v, &mut *v)];
+        let form = Form::of(parts.each_ref().map(|(projection, _)| &projection.matrix));
+        acts.rms_norm_quantize(threads, isa, form, &x[values], norm);
+        project(threads, isa, acts, parts);
+
+        prepare_heads(threads, isa, &q_prep, n_heads, k_dim, q);
+        let rows = &piece.chunk.rows[*group_idx];
+        store_kv(threads, isa, arena, kv, rows, KeyInput { k, prep: k_prep }, v);
+
+        let params =
+            AttentionParams { n_heads, scale: plan.scale, window: plan.span.window(), softcap: plan.softcap };
+        attended.resize(n * n_heads * v_dim, 0.0);
+        attention(threads, isa, arena, kv, &params, rows, q, attended);
+        acts.quantize(threads, isa, Form::of([&weights.end.matrix]), attended, n_heads * v_dim);
+        Ok(InActivations(()))
+    }
+
+    fn gated(
+        &mut self,
+        x: &Vec<f32>,
+        piece: &Piece<'_, Vec<RopeTable>>,
+        plan: &GatedPlan,
+        weights: &GatedWeights<Weights, Vec<f32>>,
+    ) -> Result<InActivations, RunError> {
+        let (norm, values) = (self.norm(&weights.norm), self.values(&piece.tokens));
+        let Cpu { threads, isa, buffers, .. } = self;
+        let (isa, n_values) = (*isa, piece.tokens.len() * plan.n_ff);
+        let Buffers { acts, gate, up, .. } = buffers;
+
+        let form = Form::of([&weights.gate, &weights.up]);
+        acts.rms_norm_quantize(threads, isa, form, &x[values], norm);
+        gate.resize(n_values, 0.0);
+        up.resize(n_values, 0.0);
+        let store = |weights, out| Product { weights, out, epilogue: Epilogue::Store };
+        matmul_each(threads, isa, acts, &mut [store(&weights.gate, gate), store(&weights.up, up)]);
+
+        let gate_up = GateUp { gate, up };
+        let form = Form::of([&weights.end.matrix]);
+        match plan.activation {
+            Activation::Silu => acts.silu_mul_quantize(threads, isa, form, gate_up, plan.n_ff),
+            Activation::GeluTanh => acts.gelu_tanh_mul_quantize(threads, isa, form, gate_up, plan.n_ff),
+        }
+        Ok(InActivations(()))
+    }
+
+    fn join(
+        &mut self,
+        x: &mut Vec<f32>,
+        piece: &Piece<'_, Vec<RopeTable>>,
+        _: InActivations,
+        end: &BranchEnd<Weights, Vec<f32>>,
+    ) -> Result<(), RunError> {
+        let values = self.values(&piece.tokens);
+        let Cpu { threads, isa, buffers, norm_eps, .. } = self;
+        let (isa, x) = (*isa, &mut x[values]);
+        let Buffers { acts, out, normed, .. } = buffers;
+        match &end.post_norm {
+            None => matmul(threads, isa, &end.matrix, acts, x, Epilogue::Add),
+            Some(weight) => {
+                out.resize(x.len(), 0.0);
+                normed.resize(x.len(), 0.0);
+                matmul(threads, isa, &end.matrix, acts, out, Epilogue::Store);
+                ops::rms_norm(threads, isa, out, weight, *norm_eps, normed);
+                ops::add(threads, isa, x, normed);
+            }
+        }
+        Ok(())
+    }
+
+    fn logits(
+        &mut self,
+        x: &Vec<f32>,
+        wanted: &[usize],
+        head: &Head<'_, Weights, Vec<f32>>,
+        out: &mut [f32],
+    ) -> Result<(), RunError> {
+        self.gather(x, wanted);
+        let norm = self.norm(head.norm);
+        let Cpu { threads, isa, buffers, .. } = self;
+        let Buffers { acts, wanted: rows, .. } = buffers;
+        acts.rms_norm_quantize(threads, *isa, Form::of([head.matrix]), rows, norm);
+        matmul(threads, *isa, head.matrix, acts, out, Epilogue::Store);
+        if let Some(cap) = head.softcap {
+            ops::softcap(threads, *isa, out, cap);
+        }
+        Ok(())
+    }
+
+    fn hidden(
+        &mut self,
+        x: &Vec<f32>,
+        wanted: &[usize],
+        norm: &Vec<f32>,
+        out: &mut [f32],
+    ) -> Result<(), RunError> {
+        self.gather(x, wanted);
+        let Cpu { threads, isa, buffers, norm_eps, .. } = self;
+        ops::rms_norm(threads, *isa, &buffers.wanted, norm, *norm_eps, out);
+        Ok(())
+    }
+
+    fn end_pass(&mut self, x: Vec<f32>, prepared: Vec<Vec<RopeTable>>) -> Result<(), RunError> {
+        self.buffers.spare_stream = x;
+        self.buffers.spare_tables.extend(prepared.into_iter().flatten());
+        Ok(())
+    }
+}
+
+/// Fill each buffer with the product of the activations and a projection.
+fn project(
+    threads: &Threads,
+    isa: Isa,
+    acts: &Activations,
+    mut parts: [(&Projection<Weights, Vec<f32>>, &mut Vec<f32>); 3],
+) {
+    for (projection, out) in &mut parts {
+        out.resize(acts.n_rows() * projection.matrix.n_out(), 0.0);
+    }
+    let mut products = parts.each_mut().map(|(projection, out)| Product {
+        weights: &projection.matrix,
+        out,
+        epilogue: Epilogue::Store,
+    });
+    matmul_each(threads, isa, acts, &mut products);
+    for (projection, out) in &mut parts {
+        if let Some(bias) = &projection.bias {
+            ops::add_to_rows(threads, isa, out, bias);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Sets a model up on the CPU.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use kernels::kv::KvArena;
+use kernels::threads::Threads;
+use scheduler::{KvLayout, ModelRunner};
+
+use super::backend::Cpu;
+use super::weights::CpuPack;
+use crate::error::{Cause, LoadError};
+use crate::families;
+use crate::file::gguf::Gguf;
+use crate::options::{LoadOptions, LoadProgress};
+use crate::run::load::load as load_weights;
+use crate::run::pool::n_blocks;
+use crate::run::runner::Runner;
+
+/// Load the model at `path`.
+///
+/// `progress` is called after each tensor; when it breaks, loading ends with [`LoadError::Cancelled`].
+/// Memory of the pool is given by the system when it is first written.
+///
+/// # Errors
+/// The file cannot be read, is damaged, or is of a kind that is not supported; its tensors do not fit its
+/// metadata; the options make no sense; memory is short. Each message is one line that names the file.
+pub fn load(
+    path: &Path,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+) -> Result<Box<dyn ModelRunner>, LoadError> {
+    let gguf = Gguf::open(path)?;
+    load_open(&gguf, options, progress)
+}
+
+/// Load the model of a file that is open already; as [`load`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_open(
+    gguf: &Gguf,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+) -> Result<Box<dyn ModelRunner>, LoadError> {
+    match runner(gguf, options, progress) {
+        Ok(runner) => Ok(Box::new(runner)),
+        Err(cause) => Err(cause.in_file(gguf.path())),
+    }
+}
+
+pub(super) fn runner(
+    gguf: &Gguf,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+) -> Result<Runner<Cpu>, Cause> {
+    if options.n_threads == 0 {
+        return Err(Cause::Setup("0 threads".to_owned()));
+    }
+    let (plan, tensors) = families::read(gguf)?;
+    let layout = KvLayout::new(&plan.cache_spec(), options.block_tokens, options.kv_dtype)
+        .map_err(|error| Cause::Setup(error.to_string()))?;
+    // The pool comes first: a size that cannot be had costs no packing.
+    let n_blocks = n_blocks(&layout, options.pool)?;
+    let mut arena =
+        KvArena::new(n_blocks, layout.block_bytes).map_err(|error| Cause::Setup(error.to_string()))?;
+    let threads = Threads::new(options.n_threads);
+    let pack = CpuPack { threads: &threads };
+    let weights = std::thread::scope(|scope| {
+        scope.spawn(|| arena.take_memory(options.ready_bytes));
+        load_weights(gguf, plan.architecture, &tensors, &pack, progress)
+    })?;
+    let backend = Cpu::new(&plan, &layout, threads, arena, options);
+    Ok(Runner::new(plan, weights, layout, backend))
+}

@@ -1,0 +1,31 @@
+//! Weights packed for the CPU's kernels.
+
+use kernels::threads::Threads;
+use kernels::weights::Weights;
+
+use crate::error::Cause;
+use crate::file::gguf::Gguf;
+use crate::file::header::TensorInfo;
+use crate::run::load::{Pack, not_packed};
+
+/// Packs on the workers that will multiply.
+pub(super) struct CpuPack<'a> {
+    pub(super) threads: &'a Threads,
+}
+
+impl Pack for CpuPack<'_> {
+    type Matrix = Weights;
+    type Vector = Vec<f32>;
+
+    fn matrix(&self, gguf: &Gguf, tensor: &TensorInfo, n_out: usize, n_in: usize) -> Result<Weights, Cause> {
+        let shape = (tensor.ty, n_out, n_in);
+        // Each thread reads what it packs: there is never a second copy of a whole tensor.
+        let read = |offset: usize, out: &mut [u8]| gguf.read_part(tensor, offset, out);
+        let packed = Weights::pack_from(self.threads, shape, tensor.range.len(), read)?;
+        packed.map_err(|error| not_packed(tensor, &error.to_string()))
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>, String> {
+        Ok(values)
+    }
+}

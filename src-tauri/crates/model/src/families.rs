@@ -1,0 +1,53 @@
+//! The families of models that are known: each is one file here, and one line in [`FAMILIES`].
+
+pub(crate) mod family;
+mod keys;
+mod transformer;
+
+mod gemma3;
+mod llama;
+mod qwen2;
+mod qwen3;
+
+use crate::error::{Cause, LoadError};
+use crate::file::gguf::Gguf;
+use crate::plan::model_plan::ModelPlan;
+use crate::plan::tensor_list::TensorList;
+
+use family::Family;
+use keys::Keys;
+
+static FAMILIES: [&Family; 4] = [&llama::FAMILY, &gemma3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+
+/// What the model in `gguf` computes.
+///
+/// # Errors
+/// Its architecture or one of its options is not supported, or keys are missing or contradict each other.
+pub fn plan_of(gguf: &Gguf) -> Result<ModelPlan, LoadError> {
+    read(gguf).map(|(plan, _)| plan).map_err(|cause| cause.in_file(gguf.path()))
+}
+
+/// What the model in `gguf` computes, and the tensors that it needs for that.
+pub(crate) fn read(gguf: &Gguf) -> Result<(ModelPlan, TensorList), Cause> {
+    let wanted = gguf.metadata().str("general.architecture")?;
+    let family = FAMILIES.into_iter().find(|family| family.architecture == wanted);
+    let family = family.ok_or_else(|| {
+        let wanted: String = wanted.chars().take(60).collect();
+        Cause::Unsupported(format!("architecture {wanted:?}; {} are", names()))
+    })?;
+    let keys = Keys::new(gguf, family.architecture);
+    let plan = (family.plan)(&keys)?;
+    keys.refuse_unread()?;
+    let tensors = (family.tensors)(&plan, gguf);
+    Ok((plan, tensors))
+}
+
+/// The known architectures as in a sentence.
+fn names() -> String {
+    let names: Vec<String> = FAMILIES.iter().map(|family| format!("`{}`", family.architecture)).collect();
+    let (last, others) = names.split_last().expect("there are families");
+    format!("{} and {last}", others.join(", "))
+}
+
+#[cfg(test)]
+mod tests;

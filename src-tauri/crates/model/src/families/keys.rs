@@ -1,0 +1,233 @@
+//! The metadata keys of one architecture: read with bounds, and none of them passed over in silence.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use scheduler::AttentionSpan;
+
+use crate::error::Cause;
+use crate::file::gguf::Gguf;
+use crate::file::metadata::{Array, Metadata, MetadataError, Strings, Value};
+use crate::plan::rope_plan::{RopePairs, RopePlan};
+
+/// No count of a model's shape is larger; keeps products of two within 64 bits.
+const MAX_WIDTH: usize = 1 << 30;
+
+/// Keys that change nothing of what a family here computes, or nothing as long as another key does not say so.
+const SAY_NOTHING: [&str; 14] = [
+    "vocab_size",
+    "tensor_data_layout",
+    // What is made of hidden vectors; logits are not.
+    "pooling_type",
+    "classifier.output_labels",
+    // Of a norm that the families here do not have.
+    "attention.layer_norm_epsilon",
+    // Of experts, and there are none.
+    "expert_used_count",
+    "expert_shared_count",
+    "expert_feed_forward_length",
+    "interleave_moe_layer_step",
+    // Of scaling that is refused by its type, or how it was come by.
+    "rope.scaling.original_context_length",
+    "rope.scaling.finetuned",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_ext_factor",
+];
+
+/// What pictures become, which is not read here.
+const OF_PICTURES: [&str; 2] = ["mm.", "vision."];
+
+/// The keys that stand under an architecture's name.
+pub(crate) struct Keys<'a> {
+    gguf: &'a Gguf,
+    architecture: &'static str,
+    /// The keys that were asked for.
+    read: RefCell<HashSet<String>>,
+}
+
+impl<'a> Keys<'a> {
+    /// The tensor of the factors that rotations may have.
+    pub(super) const ROPE_FACTORS: &'static str = "rope_freqs.weight";
+
+    pub(super) fn new(gguf: &'a Gguf, architecture: &'static str) -> Keys<'a> {
+        Keys { gguf, architecture, read: RefCell::default() }
+    }
+
+    pub(super) fn architecture(&self) -> &'static str {
+        self.architecture
+    }
+
+    fn metadata(&self) -> &'a Metadata {
+        self.gguf.metadata()
+    }
+
+    /// The whole name of a key, which counts as read.
+    fn key(&self, rest: &str) -> String {
+        let key = format!("{}.{rest}", self.architecture);
+        self.read.borrow_mut().insert(key.clone());
+        key
+    }
+
+    /// A count from 1 to what keeps products within bounds; see [`Keys::count_to`].
+    pub(super) fn count(&self, rest: &str, default: Option<usize>) -> Result<usize, Cause> {
+        self.count_to(rest, default, MAX_WIDTH)
+    }
+
+    /// A count from 1 to `max`: one number, or an array that says the same number for every layer.
+    pub(super) fn count_to(&self, rest: &str, default: Option<usize>, max: usize) -> Result<usize, Cause> {
+        let key = self.key(rest);
+        let found = if let Some(Value::Array(_)) = self.metadata().get(&key) {
+            let all = self.metadata().find_usizes(&key)?.unwrap_or_default();
+            if all.iter().any(|n| *n != all[0]) {
+                return Err(Cause::Unsupported(format!("`{key}` differs from layer to layer")));
+            }
+            all.first().copied()
+        } else {
+            self.metadata().find_usize(&key)?
+        };
+        let count = found.or(default).ok_or(MetadataError::Missing { key: key.clone() })?;
+        if !(1..=max).contains(&count) {
+            return Err(Cause::Malformed(format!("`{key}` is {count}, not from 1 to {max}")));
+        }
+        Ok(count)
+    }
+
+    /// A positive float; 0 means that there is none.
+    pub(super) fn positive(&self, rest: &str) -> Result<Option<f32>, Cause> {
+        let key = self.key(rest);
+        match self.metadata().find_f32(&key)? {
+            Some(value) if value < 0.0 => Err(Cause::Malformed(format!("`{key}` is {value}"))),
+            Some(0.0) | None => Ok(None),
+            some => Ok(some),
+        }
+    }
+
+    /// A truth value for each layer, if the key is there and holds such.
+    pub(super) fn bools(&self, rest: &str, n_layers: usize) -> Result<Option<Vec<bool>>, Cause> {
+        let key = self.key(rest);
+        let Some(Value::Array(Array::Bool(all))) = self.metadata().get(&key) else { return Ok(None) };
+        if all.len() != n_layers {
+            let n = all.len();
+            return Err(Cause::Malformed(format!("`{key}` has {n} entries for {n_layers} layers")));
+        }
+        Ok(Some(all.clone()))
+    }
+
+    /// The window of layers that have one, if the file says how wide it is.
+    pub(super) fn window(&self) -> Result<Option<AttentionSpan>, Cause> {
+        let found = self.metadata().find_usize(&self.key("attention.sliding_window"))?;
+        Ok(found.filter(|&n| n > 0).map(|tokens| AttentionSpan::Window { tokens }))
+    }
+
+    /// What is added under the root of every norm.
+    pub(super) fn norm_eps(&self) -> Result<f32, Cause> {
+        let rest = "attention.layer_norm_rms_epsilon";
+        let missing = || MetadataError::Missing { key: self.key(rest) };
+        Ok(self.positive(rest)?.ok_or_else(missing)?)
+    }
+
+    /// The rotation that the file describes, without factors.
+    pub(super) fn rope(&self, pairs: RopePairs, n_rot: usize) -> Result<RopePlan, Cause> {
+        let factor = self.positive("rope.scaling.factor")?;
+        let factor = factor.or(self.positive("rope.scale_linear")?);
+        let position_scale = match self.metadata().find_str(&self.key("rope.scaling.type"))? {
+            Some("none") => 1.0,
+            None | Some("linear") => 1.0 / factor.unwrap_or(1.0),
+            Some(other) => {
+                let other: String = other.chars().take(60).collect();
+                return Err(Cause::Unsupported(format!("rope scaling {other:?}")));
+            }
+        };
+        let base = self.positive("rope.freq_base")?.unwrap_or(10_000.0);
+        Ok(RopePlan { pairs, n_rot, base, position_scale, factors: Vec::new() })
+    }
+
+    /// The factors of the rotation's frequencies, if the file has such a tensor.
+    pub(super) fn rope_factors(&self, n_rot: usize) -> Result<Vec<f32>, Cause> {
+        if self.gguf.tensor(Self::ROPE_FACTORS).is_none() {
+            return Ok(Vec::new());
+        }
+        let factors = self.gguf.floats(Self::ROPE_FACTORS, n_rot / 2)?;
+        if factors.iter().any(|&factor| !factor.is_normal()) {
+            return Err(Cause::Malformed(format!("tensor `{}` divides by nothing", Self::ROPE_FACTORS)));
+        }
+        Ok(factors)
+    }
+
+    /// The rows of embeddings of width `n_embd`, of which each name of the vocabulary needs one.
+    pub(super) fn n_vocab(&self, n_embd: usize) -> Result<usize, Cause> {
+        let embeddings = self
+            .gguf
+            .tensor("token_embd.weight")
+            .ok_or_else(|| Cause::Malformed("tensor `token_embd.weight` is missing".to_owned()))?;
+        let n_vocab = match *embeddings.shape.as_slice() {
+            [n_in, n_vocab] if n_in == n_embd => n_vocab,
+            _ => {
+                let shape = &embeddings.shape;
+                return Err(Cause::Malformed(format!(
+                    "token_embd.weight of shape {shape:?}, width {n_embd}"
+                )));
+            }
+        };
+        let n_names = self.metadata().find_strings("tokenizer.ggml.tokens")?.map_or(0, Strings::len);
+        if n_names > n_vocab {
+            return Err(Cause::Malformed(format!(
+                "{n_names} tokens in the vocabulary, {n_vocab} embeddings"
+            )));
+        }
+        Ok(n_vocab)
+    }
+
+    /// Refuse what no family here computes, in words that say more than a key's name.
+    pub(super) fn refuse_what_nobody_runs(&self) -> Result<(), Cause> {
+        let n_experts = self.metadata().find_usize(&self.key("expert_count"))?.unwrap_or(0);
+        if n_experts > 0 {
+            return Err(Cause::Unsupported(format!("a mixture of {n_experts} experts")));
+        }
+        if self.metadata().find_bool(&self.key("attention.causal"))? == Some(false) {
+            return Err(Cause::Unsupported("attention that is not causal".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Refuse keys of the architecture that nobody asked for: what they mean would be missing from what is computed.
+    pub(super) fn refuse_unread(&self) -> Result<(), Cause> {
+        let prefix = format!("{}.", self.architecture);
+        let read = self.read.borrow();
+        for (key, value) in self.metadata().iter() {
+            let Some(rest) = key.strip_prefix(&prefix) else { continue };
+            let says_nothing = SAY_NOTHING.contains(&rest)
+                || OF_PICTURES.iter().any(|prefix| rest.starts_with(prefix))
+                || is_neutral(rest, value);
+            if !says_nothing && !read.contains(key) {
+                let shown: String = key.chars().take(80).collect();
+                let shown = shown.escape_debug();
+                return Err(Cause::Unsupported(format!(
+                    "metadata key `{shown}`, which no {} model here knows",
+                    self.architecture
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value says that there is nothing of what its key is about.
+fn is_neutral(rest: &str, value: &Value) -> bool {
+    let number = match *value {
+        Value::Bool(value) => return !value,
+        Value::U8(n) => f64::from(n),
+        Value::I8(n) => f64::from(n),
+        Value::U16(n) => f64::from(n),
+        Value::I16(n) => f64::from(n),
+        Value::U32(n) => f64::from(n),
+        Value::I32(n) => f64::from(n),
+        Value::F32(n) => f64::from(n),
+        Value::U64(n) => n as f64,
+        Value::I64(n) => n as f64,
+        Value::F64(n) => n,
+        Value::Str(_) | Value::NotText | Value::Array(_) => return false,
+    };
+    number == 0.0 || (number == 1.0 && (rest.ends_with("scale") || rest.ends_with("factor")))
+}

@@ -1,0 +1,27 @@
+//! Llama 2 and 3, SmolLM2, Mistral and their kin: the plain form.
+
+use super::family::Family;
+use super::keys::Keys;
+use super::transformer::{Sizes, layer_tensors, tensors_of};
+use crate::error::Cause;
+use crate::file::gguf::Gguf;
+use crate::plan::model_plan::{Activation, ModelPlan};
+use crate::plan::rope_plan::RopePairs;
+use crate::plan::tensor_list::TensorList;
+
+pub(super) const FAMILY: Family = Family { architecture: "llama", plan, tensors };
+
+fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
+    let sizes = Sizes::read(keys)?;
+    let mut rope = keys.rope(RopePairs::Interleaved, sizes.n_rot)?;
+    rope.factors = keys.rope_factors(sizes.n_rot)?;
+    let mut plan = sizes.plan(keys, rope, Activation::Silu)?;
+    if let Some(window) = keys.window()? {
+        plan.layers.iter_mut().for_each(|layer| layer.attention.span = window);
+    }
+    Ok(plan)
+}
+
+fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
+    tensors_of(plan, gguf, layer_tensors)
+}

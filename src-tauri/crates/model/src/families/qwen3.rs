@@ -1,0 +1,27 @@
+//! Qwen 3: queries and keys are normed head by head, and a head's size is not its share of the width.
+
+use super::family::Family;
+use super::keys::Keys;
+use super::transformer::{Sizes, layer_tensors, tensors_of};
+use crate::error::Cause;
+use crate::file::gguf::Gguf;
+use crate::plan::model_plan::{Activation, ModelPlan};
+use crate::plan::rope_plan::RopePairs;
+use crate::plan::tensor_list::TensorList;
+
+pub(super) const FAMILY: Family = Family { architecture: "qwen3", plan, tensors };
+
+fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
+    let sizes = Sizes::read(keys)?;
+    sizes.plan(keys, keys.rope(RopePairs::SplitHalf, sizes.n_rot)?, Activation::Silu)
+}
+
+fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
+    tensors_of(plan, gguf, |names, plan, layer| {
+        let mut tensors = layer_tensors(names, plan, layer);
+        let k_dim = layer.attention.k_dim;
+        tensors.attention.q_norm = Some(names.vector("attn_q_norm.weight", k_dim));
+        tensors.attention.k_norm = Some(names.vector("attn_k_norm.weight", k_dim));
+        tensors
+    })
+}

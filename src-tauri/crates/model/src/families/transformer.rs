@@ -1,0 +1,163 @@
+//! What nearly every family has: the sizes that a file states, the plain plan of them, and the plain list of tensors.
+//! A family's own file says what differs.
+
+use kernels::kv::MAX_HEAD_DIM;
+use scheduler::AttentionSpan;
+
+use super::keys::Keys;
+use crate::error::Cause;
+use crate::file::gguf::Gguf;
+use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan};
+use crate::plan::rope_plan::RopePlan;
+use crate::plan::tensor_list::{TensorList, TensorPlace};
+use crate::plan::weights::{
+    AttentionWeights, BranchEnd, GatedWeights, LayerWeights, ModelWeights, Projection,
+};
+
+const MAX_LAYERS: usize = 1024;
+
+/// The sizes of a model whose layers are all alike.
+pub(super) struct Sizes {
+    pub(super) n_layers: usize,
+    pub(super) n_embd: usize,
+    pub(super) n_heads: usize,
+    /// Values of a head that turn.
+    pub(super) n_rot: usize,
+    n_ff: usize,
+    n_kv_heads: usize,
+    k_dim: usize,
+    v_dim: usize,
+    n_vocab: usize,
+}
+
+impl Sizes {
+    pub(super) fn read(keys: &Keys<'_>) -> Result<Sizes, Cause> {
+        keys.refuse_what_nobody_runs()?;
+        let n_layers = keys.count_to("block_count", None, MAX_LAYERS)?;
+        let n_embd = keys.count("embedding_length", None)?;
+        let n_heads = keys.count("attention.head_count", None)?;
+        let n_kv_heads = keys.count("attention.head_count_kv", Some(n_heads))?;
+        if n_heads % n_kv_heads != 0 {
+            return Err(Cause::Malformed(format!("{n_heads} query heads on {n_kv_heads} KV heads")));
+        }
+        let k_dim = keys.count("attention.key_length", Some(n_embd / n_heads))?;
+        let v_dim = keys.count("attention.value_length", Some(n_embd / n_heads))?;
+        let n_rot = keys.count_to("rope.dimension_count", Some(k_dim), k_dim)?;
+        if k_dim.max(v_dim) > MAX_HEAD_DIM {
+            return Err(Cause::Unsupported(format!(
+                "heads of {k_dim} and {v_dim} values; up to {MAX_HEAD_DIM} are"
+            )));
+        }
+        if n_rot % 2 != 0 {
+            return Err(Cause::Malformed(format!("{n_rot} rotating values in a head, an odd number")));
+        }
+        let n_vocab = keys.n_vocab(n_embd)?;
+        let n_ff = keys.count("feed_forward_length", None)?;
+        Ok(Sizes { n_layers, n_embd, n_ff, n_heads, n_kv_heads, k_dim, v_dim, n_rot, n_vocab })
+    }
+
+    /// The plan of layers that all look at everything and turn by `rope`.
+    pub(super) fn plan(
+        &self,
+        keys: &Keys<'_>,
+        rope: RopePlan,
+        activation: Activation,
+    ) -> Result<ModelPlan, Cause> {
+        let Sizes { n_ff, n_heads, n_kv_heads, k_dim, v_dim, .. } = *self;
+        let scale = keys.positive("attention.scale")?.unwrap_or(1.0 / (k_dim as f32).sqrt());
+        let softcap = keys.positive("attn_logit_softcapping")?;
+        let attention = AttentionPlan {
+            n_heads,
+            n_kv_heads,
+            k_dim,
+            v_dim,
+            span: AttentionSpan::Full,
+            scale,
+            softcap,
+            rope_idx: 0,
+        };
+        let layer = LayerPlan { attention, feed_forward: GatedPlan { n_ff, activation } };
+        Ok(ModelPlan {
+            architecture: keys.architecture(),
+            n_vocab: self.n_vocab,
+            n_embd: self.n_embd,
+            max_context: keys.count("context_length", None)?,
+            norm_eps: keys.norm_eps()?,
+            embedding_scale: 1.0,
+            logit_softcap: keys.positive("final_logit_softcapping")?,
+            ropes: vec![rope],
+            layers: vec![layer; self.n_layers],
+        })
+    }
+}
+
+/// Names the tensors of one layer.
+pub(super) struct LayerNames {
+    layer_idx: usize,
+}
+
+impl LayerNames {
+    /// The matrix that takes `n_in` values to `n_out`.
+    pub(super) fn matrix(&self, name: &str, n_in: usize, n_out: usize) -> TensorPlace {
+        self.place(name, vec![n_in, n_out])
+    }
+
+    pub(super) fn vector(&self, name: &str, n_values: usize) -> TensorPlace {
+        self.place(name, vec![n_values])
+    }
+
+    fn place(&self, name: &str, shape: Vec<usize>) -> TensorPlace {
+        TensorPlace { name: format!("blk.{}.{name}", self.layer_idx), shape }
+    }
+}
+
+/// The tensors of a layer.
+pub(super) type LayerTensors = LayerWeights<TensorPlace, TensorPlace>;
+
+/// The tensors of a model of `plan`, whose layers have those that `layer` says.
+pub(super) fn tensors_of(
+    plan: &ModelPlan,
+    gguf: &Gguf,
+    layer: impl Fn(&LayerNames, &ModelPlan, &LayerPlan) -> LayerTensors,
+) -> TensorList {
+    let ModelPlan { n_embd, n_vocab, .. } = *plan;
+    let place = |name: &str, shape: &[usize]| TensorPlace { name: name.to_owned(), shape: shape.to_vec() };
+    let has_head = gguf.tensor("output.weight").is_some();
+    let layers = plan.layers.iter().enumerate();
+    let weights = ModelWeights {
+        embeddings: place("token_embd.weight", &[n_embd, n_vocab]),
+        layers: layers.map(|(layer_idx, of)| layer(&LayerNames { layer_idx }, plan, of)).collect(),
+        output_norm: place("output_norm.weight", &[n_embd]),
+        output: has_head.then(|| place("output.weight", &[n_embd, n_vocab])),
+    };
+    let has_factors = plan.ropes.iter().any(|rope| !rope.factors.is_empty());
+    let in_plan = has_factors.then(|| Keys::ROPE_FACTORS.to_owned()).into_iter().collect();
+    TensorList { weights, in_plan }
+}
+
+/// The tensors of a plain layer.
+pub(super) fn layer_tensors(names: &LayerNames, plan: &ModelPlan, layer: &LayerPlan) -> LayerTensors {
+    let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, .. } = layer.attention;
+    let (n_embd, n_ff) = (plan.n_embd, layer.feed_forward.n_ff);
+    let projection =
+        |name: &str, n_out: usize| Projection { matrix: names.matrix(name, n_embd, n_out), bias: None };
+    let end =
+        |name: &str, n_in: usize| BranchEnd { matrix: names.matrix(name, n_in, n_embd), post_norm: None };
+    LayerWeights {
+        attention: AttentionWeights {
+            norm: names.vector("attn_norm.weight", n_embd),
+            q: projection("attn_q.weight", n_heads * k_dim),
+            k: projection("attn_k.weight", n_kv_heads * k_dim),
+            v: projection("attn_v.weight", n_kv_heads * v_dim),
+            q_norm: None,
+            k_norm: None,
+            end: end("attn_output.weight", n_heads * v_dim),
+        },
+        feed_forward: GatedWeights {
+            norm: names.vector("ffn_norm.weight", n_embd),
+            gate: names.matrix("ffn_gate.weight", n_embd, n_ff),
+            up: names.matrix("ffn_up.weight", n_embd, n_ff),
+            end: end("ffn_down.weight", n_ff),
+        },
+    }
+}

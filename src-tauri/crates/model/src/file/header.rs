@@ -1,0 +1,387 @@
+//! The bounded parser of a GGUF header, versions 2 and 3.
+//!
+//! ```text
+//! "GGUF" u32 version u64 n_tensors u64 n_keys
+//! n_keys    x  string key, u32 type, value        string = u64 length, UTF-8 bytes
+//! n_tensors x  string name, u32 n_dims, n_dims x u64, u32 type, u64 offset
+//! padding to `general.alignment`, then the tensor data that the offsets count from
+//! ```
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use kernels::ggml::GgmlType;
+
+use super::metadata::{Array, Metadata, Strings, Value};
+use super::model_file::ModelFile;
+use crate::error::Cause;
+
+const MAX_KEYS: u64 = 1 << 16;
+const MAX_TENSORS: u64 = 1 << 16;
+const MAX_KEY_BYTES: usize = 1 << 16;
+const MAX_NAME_BYTES: usize = 256;
+const MAX_DIMS: u32 = 4;
+const DEFAULT_ALIGNMENT: usize = 32;
+const MAX_ALIGNMENT: usize = 1 << 16;
+
+/// Bytes of a header at most; the largest vocabularies take a tenth of that.
+const MAX_HEADER_BYTES: u64 = 256 << 20;
+/// What is read of a file at first.
+const FIRST_BYTES: u64 = 1 << 20;
+
+/// What stands in front of a file's tensor data.
+#[derive(Debug, Default)]
+pub(crate) struct Header {
+    pub(crate) metadata: Metadata,
+    pub(crate) tensors: Vec<TensorInfo>,
+    pub(crate) by_name: HashMap<String, usize>,
+}
+
+/// One tensor of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name, as `blk.0.attn_q.weight`.
+    pub name: String,
+    /// Lengths of its dimensions, the fastest first: a matrix is `[n_in, n_out]`.
+    pub shape: Vec<usize>,
+    /// How its values are stored.
+    pub ty: GgmlType,
+    /// Where its bytes lie in the file.
+    pub range: Range<usize>,
+}
+
+impl TensorInfo {
+    /// How many values it has.
+    pub fn n_values(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// Read the header of `file`, and check that every tensor lies within it.
+pub(crate) fn read(file: &ModelFile) -> Result<Header, Cause> {
+    let most = file.n_bytes().min(MAX_HEADER_BYTES);
+    let mut front = Vec::new();
+    let mut n_bytes = FIRST_BYTES.min(most);
+    loop {
+        let n_before = front.len();
+        front.resize(n_bytes as usize, 0);
+        file.read(n_before as u64, &mut front[n_before..]).map_err(Cause::Unreadable)?;
+        match parse(&front, file.n_bytes()) {
+            Ok(Some(header)) => return Ok(header),
+            Ok(None) if n_bytes == most => {
+                return malformed(format!("its header does not end within {most} bytes"));
+            }
+            // Mostly there are enough; a vocabulary read in vain is read again.
+            Ok(None) => n_bytes = (4 * n_bytes).min(most),
+            Err(cause) => return Err(cause),
+        }
+    }
+}
+
+/// Read the header at the front of a file of `file_bytes`; nothing when more than this front of it is needed.
+pub(crate) fn parse(front: &[u8], file_bytes: u64) -> Result<Option<Header>, Cause> {
+    let n_bytes = usize::try_from(file_bytes).map_err(|_| Cause::Malformed("a vast file".to_owned()))?;
+    let mut reader = Reader { file: front, n_bytes, at: 0, is_short: false };
+    let found = parse_with(&mut reader);
+    if reader.is_short { Ok(None) } else { found.map(Some) }
+}
+
+fn parse_with(reader: &mut Reader<'_>) -> Result<Header, Cause> {
+    if reader.take(4, "the magic number")? != b"GGUF" {
+        return malformed("it does not begin with `GGUF`");
+    }
+    let version = reader.u32("the version")?;
+    if version.swap_bytes() <= 3 && version > 3 {
+        return unsupported("a big-endian GGUF");
+    }
+    if !(2..=3).contains(&version) {
+        return unsupported(format!("GGUF version {version}; versions 2 and 3 are"));
+    }
+    let n_tensors = reader.u64("the number of tensors")?;
+    let n_keys = reader.u64("the number of keys")?;
+    if n_tensors > MAX_TENSORS || n_keys > MAX_KEYS {
+        return malformed(format!("it claims {n_tensors} tensors and {n_keys} keys"));
+    }
+
+    let mut metadata = Metadata::default();
+    for _ in 0..n_keys {
+        let key = reader.bytes(MAX_KEY_BYTES, "a metadata key")?;
+        // No key that is looked for has such bytes.
+        let key = std::str::from_utf8(key).map_or_else(|_| key.escape_ascii().to_string(), str::to_owned);
+        let value = reader.value(&key)?;
+        if !metadata.insert(key.clone(), value) {
+            return malformed(format!("metadata key `{key}` occurs twice"));
+        }
+    }
+    let alignment = metadata
+        .find_usize("general.alignment")
+        .map_err(|e| Cause::Malformed(e.to_string()))?
+        .unwrap_or(DEFAULT_ALIGNMENT);
+    if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
+        return malformed(format!("an alignment of {alignment} bytes"));
+    }
+
+    refuse_part(&metadata)?;
+
+    let mut header = Header { metadata, ..Header::default() };
+    for _ in 0..n_tensors {
+        let tensor = reader.tensor(alignment)?;
+        let idx = header.tensors.len();
+        if header.by_name.insert(tensor.name.clone(), idx).is_some() {
+            return malformed(format!("tensor `{}` occurs twice", tensor.name));
+        }
+        header.tensors.push(tensor);
+    }
+    place(&mut header.tensors, reader.at.next_multiple_of(alignment), reader.n_bytes)?;
+    Ok(header)
+}
+
+/// Refuse a file of a model that was cut into several, none of which can be run.
+fn refuse_part(metadata: &Metadata) -> Result<(), Cause> {
+    let number = |key: &str| metadata.find_usize(key).ok().flatten();
+    let Some(n_parts) = number("split.count").filter(|&n| n > 1) else { return Ok(()) };
+    let part = number("split.no")
+        .map_or_else(|| "a part".to_owned(), |idx| format!("part {}", idx.saturating_add(1)));
+    let tensors =
+        number("split.tensors.count").map_or_else(String::new, |n| format!(" with {n} tensors in all"));
+    unsupported(format!(
+        "it is {part} of {n_parts} of a split model{tensors}; join the parts into one file first, for example with \
+         `llama-gguf-split --merge`"
+    ))
+}
+
+/// Turn offsets from the start of the data into offsets from the start of the file, none outside or overlapping.
+fn place(tensors: &mut [TensorInfo], data_start: usize, file_bytes: usize) -> Result<(), Cause> {
+    for tensor in tensors.iter_mut() {
+        let range = data_start
+            .checked_add(tensor.range.start)
+            .zip(data_start.checked_add(tensor.range.end))
+            .filter(|&(_, end)| end <= file_bytes);
+        let Some((start, end)) = range else {
+            let Range { start, end } = tensor.range;
+            return malformed(format!(
+                "tensor `{}` needs bytes {start}..{end} of the data, the file has {} (is it cut off?)",
+                tensor.name,
+                file_bytes.saturating_sub(data_start),
+            ));
+        };
+        tensor.range = start..end;
+    }
+    let mut by_start: Vec<&TensorInfo> = tensors.iter().collect();
+    by_start.sort_by_key(|tensor| tensor.range.start);
+    match by_start.windows(2).find(|pair| pair[0].range.end > pair[1].range.start) {
+        Some(pair) => malformed(format!("tensors `{}` and `{}` overlap", pair[0].name, pair[1].name)),
+        None => Ok(()),
+    }
+}
+
+struct Reader<'a> {
+    /// The front of the file.
+    file: &'a [u8],
+    /// Bytes of the whole file.
+    n_bytes: usize,
+    at: usize,
+    /// Whether something lies in the file behind its front.
+    is_short: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n_bytes: usize, what: &str) -> Result<&'a [u8], Cause> {
+        let rest = self.n_bytes - self.at;
+        if n_bytes > rest {
+            return malformed(format!("{what} needs {n_bytes} bytes at {}, {rest} are left", self.at));
+        }
+        if n_bytes > self.file.len() - self.at {
+            self.is_short = true;
+            return malformed(format!("{what} is not in what has been read"));
+        }
+        let taken = &self.file[self.at..self.at + n_bytes];
+        self.at += n_bytes;
+        Ok(taken)
+    }
+
+    fn number<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Cause> {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(self.take(N, what)?);
+        Ok(bytes)
+    }
+
+    fn u32(&mut self, what: &str) -> Result<u32, Cause> {
+        self.number(what).map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self, what: &str) -> Result<u64, Cause> {
+        self.number(what).map(u64::from_le_bytes)
+    }
+
+    /// A length or count that counts things of at least `unit` bytes, hence fits what is left of the file.
+    fn length(&mut self, unit: usize, what: &str) -> Result<usize, Cause> {
+        let count = self.u64(what)?;
+        let rest = self.n_bytes - self.at;
+        match usize::try_from(count).ok().filter(|&n| n <= rest / unit) {
+            Some(count) => Ok(count),
+            None => malformed(format!("{what} claims a length of {count} with {rest} bytes left")),
+        }
+    }
+
+    /// The bytes of a string.
+    fn bytes(&mut self, max_bytes: usize, what: &str) -> Result<&'a [u8], Cause> {
+        let n_bytes = self.length(1, what)?;
+        if n_bytes > max_bytes {
+            return malformed(format!("{what} of {n_bytes} bytes"));
+        }
+        self.take(n_bytes, what)
+    }
+
+    fn string(&mut self, max_bytes: usize, what: &str) -> Result<&'a str, Cause> {
+        let bytes = self.bytes(max_bytes, what)?;
+        std::str::from_utf8(bytes).map_err(|_| Cause::Malformed(format!("{what} is no valid UTF-8")))
+    }
+
+    fn value(&mut self, key: &str) -> Result<Value, Cause> {
+        let what = format!("metadata key `{}`", shown(key));
+        let what = what.as_str();
+        Ok(match self.u32(what)? {
+            0 => Value::U8(u8::from_le_bytes(self.number(what)?)),
+            1 => Value::I8(i8::from_le_bytes(self.number(what)?)),
+            2 => Value::U16(u16::from_le_bytes(self.number(what)?)),
+            3 => Value::I16(i16::from_le_bytes(self.number(what)?)),
+            4 => Value::U32(u32::from_le_bytes(self.number(what)?)),
+            5 => Value::I32(i32::from_le_bytes(self.number(what)?)),
+            6 => Value::F32(f32::from_le_bytes(self.number(what)?)),
+            7 => Value::Bool(self.number::<1>(what)? != [0]),
+            8 => match std::str::from_utf8(self.bytes(usize::MAX, what)?) {
+                Ok(text) => Value::Str(text.to_owned()),
+                Err(_) => Value::NotText,
+            },
+            9 => Value::Array(self.array(what)?),
+            10 => Value::U64(u64::from_le_bytes(self.number(what)?)),
+            11 => Value::I64(i64::from_le_bytes(self.number(what)?)),
+            12 => Value::F64(f64::from_le_bytes(self.number(what)?)),
+            other => return malformed(format!("{what} has the unknown type {other}")),
+        })
+    }
+
+    fn array(&mut self, what: &str) -> Result<Array, Cause> {
+        Ok(match self.u32(what)? {
+            0 => Array::U8(self.numbers(what, u8::from_le_bytes)?),
+            1 => Array::I8(self.numbers(what, i8::from_le_bytes)?),
+            2 => Array::U16(self.numbers(what, u16::from_le_bytes)?),
+            3 => Array::I16(self.numbers(what, i16::from_le_bytes)?),
+            4 => Array::U32(self.numbers(what, u32::from_le_bytes)?),
+            5 => Array::I32(self.numbers(what, i32::from_le_bytes)?),
+            6 => Array::F32(self.numbers(what, f32::from_le_bytes)?),
+            7 => Array::Bool(self.numbers(what, |byte: [u8; 1]| byte != [0])?),
+            8 => {
+                let n_strings = self.length(8, what)?;
+                let mut strings = Strings::default();
+                let mut not_text = None;
+                for idx in 0..n_strings {
+                    let Ok(text) = std::str::from_utf8(self.bytes(usize::MAX, what)?) else {
+                        not_text.get_or_insert(idx);
+                        continue;
+                    };
+                    if !strings.push(text) {
+                        return malformed(format!("{what} holds more than 4 GiB of text"));
+                    }
+                }
+                not_text.map_or(Array::Str(strings), Array::NotText)
+            }
+            9 => return unsupported(format!("an array of arrays ({what})")),
+            10 => Array::U64(self.numbers(what, u64::from_le_bytes)?),
+            11 => Array::I64(self.numbers(what, i64::from_le_bytes)?),
+            12 => Array::F64(self.numbers(what, f64::from_le_bytes)?),
+            other => return malformed(format!("{what} is an array of the unknown type {other}")),
+        })
+    }
+
+    fn numbers<const N: usize, T>(
+        &mut self,
+        what: &str,
+        from: impl Fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, Cause> {
+        let count = self.length(N, what)?;
+        let bytes = self.take(count * N, what)?;
+        Ok(bytes.as_chunks().0.iter().map(|&chunk| from(chunk)).collect())
+    }
+
+    /// A tensor's entry; its range still counts from the start of the data.
+    fn tensor(&mut self, alignment: usize) -> Result<TensorInfo, Cause> {
+        let name = self.string(MAX_NAME_BYTES, "a tensor's name")?.to_owned();
+        let what = format!("tensor `{}`", shown(&name));
+        let n_dims = self.u32(&what)?;
+        if !(1..=MAX_DIMS).contains(&n_dims) {
+            return malformed(format!("{what} has {n_dims} dimensions"));
+        }
+        let mut shape = Vec::new();
+        for _ in 0..n_dims {
+            let length = self.u64(&what)?;
+            let length = usize::try_from(length).ok().filter(|&n| n > 0);
+            shape.push(
+                length.ok_or_else(|| {
+                    Cause::Malformed(format!("{what} has a dimension of no or vast length"))
+                })?,
+            );
+        }
+        let type_id = self.u32(&what)?;
+        let Some(ty) = GgmlType::from_gguf_id(type_id) else {
+            return unsupported(format!("{what} is quantised as {}", type_name(type_id)));
+        };
+        let offset = self.u64(&what)?;
+        if shape[0] % ty.block_elems() != 0 {
+            return malformed(format!(
+                "{what} has rows of {} values, no multiple of {}",
+                shape[0],
+                ty.block_elems()
+            ));
+        }
+        let n_bytes = shape
+            .iter()
+            .try_fold(1_usize, |n, &length| n.checked_mul(length))
+            .and_then(|n_values| (n_values / ty.block_elems()).checked_mul(ty.block_bytes()));
+        let start = usize::try_from(offset).ok().filter(|&at| at % alignment == 0);
+        match start.zip(n_bytes).and_then(|(start, n)| Some(start..start.checked_add(n)?)) {
+            Some(range) => Ok(TensorInfo { name, shape, ty, range }),
+            None => malformed(format!("{what} of shape {shape:?} cannot lie at offset {offset}")),
+        }
+    }
+}
+
+/// The name of a GGUF tensor type that we cannot read, for the message.
+fn type_name(id: u32) -> String {
+    let known = match id {
+        10 => "Q2_K",
+        11 => "Q3_K",
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        _ => return format!("type {id}"),
+    };
+    known.to_owned()
+}
+
+/// A name from the file, fit for a one-line message.
+fn shown(name: &str) -> String {
+    let short: String = name.chars().take(80).collect();
+    short.escape_debug().to_string()
+}
+
+fn malformed<T>(cause: impl Into<String>) -> Result<T, Cause> {
+    Err(Cause::Malformed(cause.into()))
+}
+
+fn unsupported<T>(cause: impl Into<String>) -> Result<T, Cause> {
+    Err(Cause::Unsupported(cause.into()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+//! The operations of a model in candle's: the same steps as the CPU's, each layer's on the whole chunk.
+
+use std::ops::Range;
+
+use candle_core::{Device, Error, Result, Tensor};
+use kernels::ops::{Rope, RopeTable};
+use kernels::threads::Threads;
+use scheduler::{KvLayout, RunError};
+
+use super::attention::attend;
+use super::kv_pool::KvPool;
+use super::one_line::one_line;
+use super::ops;
+use super::part::{KvFormat, Part};
+use super::shaders::{Shaders, releasing};
+use super::tiles::{TileLimits, Tiles};
+use super::weights::Matrix;
+use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan};
+use crate::plan::rope_plan::RopePairs;
+use crate::plan::weights::{BranchEnd, GatedWeights, Projection};
+use crate::run::backend::{Attention, Backend, Head, Piece};
+use crate::run::batch::Chunk;
+use crate::run::pool::Pool;
+use crate::run::rotations::rotations;
+
+/// Rows of logits that are computed together: at the widest vocabularies 64 MiB.
+const LOGIT_ROWS: usize = 64;
+
+/// A device with its pool. Fields are dropped in their order, so what lies on the device goes before the device.
+pub(super) struct GpuBackend {
+    pool: KvPool,
+    layers: Vec<Place>,
+    /// How each layer group looks back, in the layout's order.
+    windows: Vec<Option<usize>>,
+    tile_limits: TileLimits,
+    block_tokens: usize,
+    /// With how the pairs of each lie.
+    ropes: Vec<(Rope, RopePairs)>,
+    rope_table: RopeTable,
+    norm_eps: f32,
+    shaders: Shaders,
+    device: Device,
+}
+
+/// Where a layer's keys and values lie.
+struct Place {
+    group_idx: usize,
+    k: Part,
+    v: Part,
+}
+
+/// What is the same for every layer, for one chunk.
+pub(super) struct Prepared {
+    /// One table for each of the model's rotations.
+    ropes: Vec<Tensor>,
+    /// For each layer group, where the chunk's keys and values go.
+    slots: Vec<Tensor>,
+    /// For each layer group, what the chunk's queries see.
+    tiles: Vec<Tiles>,
+}
+
+impl GpuBackend {
+    /// Run a model of `plan` in `pool`, whose blocks `layout` cuts.
+    pub(super) fn new(
+        plan: &ModelPlan,
+        layout: &KvLayout,
+        format: KvFormat,
+        pool: KvPool,
+        shaders: Shaders,
+        device: Device,
+    ) -> GpuBackend {
+        let place = |(layer_idx, layer): (usize, &LayerPlan)| {
+            let (slot, AttentionPlan { n_kv_heads, k_dim, v_dim, .. }) =
+                (layout.slots[layer_idx], layer.attention);
+            Place {
+                group_idx: slot.group_idx,
+                k: Part::new(format, layout, slot.k_offset, (n_kv_heads, k_dim)),
+                v: Part::new(format, layout, slot.v_offset, (n_kv_heads, v_dim)),
+            }
+        };
+        // Tiles are cut for all layers of a group at once, so for the widest.
+        let widest = |of: fn(&AttentionPlan) -> usize| {
+            plan.layers.iter().map(|layer| of(&layer.attention)).max().unwrap_or(1)
+        };
+        let slot_values = widest(|plan| plan.n_kv_heads * (plan.k_dim + plan.v_dim));
+        GpuBackend {
+            pool,
+            layers: plan.layers.iter().enumerate().map(place).collect(),
+            windows: layout.groups.iter().map(|group| group.span.window()).collect(),
+            tile_limits: TileLimits::new(widest(|plan| plan.n_heads), slot_values),
+            block_tokens: layout.block_tokens,
+            ropes: rotations(plan).into_iter().zip(plan.ropes.iter().map(|rope| rope.pairs)).collect(),
+            rope_table: RopeTable::new(),
+            norm_eps: plan.norm_eps,
+            shaders,
+            device,
+        }
+    }
+
+    /// As on a device with these programs.
+    #[cfg(test)]
+    pub(super) fn with_shaders(&mut self, shaders: Shaders) {
+        self.pool.with_shaders(shaders);
+    }
+
+    fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        ops::rms_norm(x, weight, self.norm_eps)
+    }
+
+    fn prepared(&mut self, chunk: &Chunk<'_>) -> Result<Prepared> {
+        let here = Threads::new(1);
+        let mut prepared = Prepared { ropes: Vec::new(), slots: Vec::new(), tiles: Vec::new() };
+        for (rope, _) in &self.ropes {
+            self.rope_table.fill(&here, rope, &chunk.positions);
+            let shape = (chunk.positions.len(), 2, rope.n_rot() / 2);
+            prepared.ropes.push(Tensor::from_slice(self.rope_table.values(), shape, &self.device)?);
+        }
+        for (rows, window) in chunk.rows.iter().zip(&self.windows) {
+            prepared.slots.push(self.pool.slots_of(rows)?);
+            let tiles = Tiles::new(rows, *window, self.block_tokens, self.tile_limits, &self.device)?;
+            prepared.tiles.push(tiles);
+        }
+        Ok(prepared)
+    }
+
+    fn attended(
+        &self,
+        x: &Tensor,
+        prepared: &Prepared,
+        layer: &Attention<'_, Matrix, Tensor>,
+    ) -> Result<Tensor> {
+        let Attention { layer_idx, plan, weights } = *layer;
+        let AttentionPlan { n_heads, n_kv_heads, k_dim, rope_idx, .. } = *plan;
+        let (n, normed) = (x.dim(0)?, self.norm(x, &weights.norm)?);
+        let (table, pairs) = (&prepared.ropes[rope_idx], self.ropes[rope_idx].1);
+        let head = |product: Tensor, norm: Option<&Tensor>, n_heads: usize| {
+            let heads = product.reshape((n * n_heads, k_dim))?;
+            let heads = norm.map_or(Ok(heads.clone()), |norm| self.norm(&heads, norm))?;
+            ops::rotate(&self.shaders, pairs, &heads.reshape((n, n_heads, k_dim))?, table)
+        };
+        let q = head(project(&weights.q, &normed)?, weights.q_norm.as_ref(), n_heads)?;
+        let k = head(project(&weights.k, &normed)?, weights.k_norm.as_ref(), n_kv_heads)?;
+        let v = project(&weights.v, &normed)?;
+        let place = &self.layers[layer_idx];
+        let (slots, tiles) = (&prepared.slots[place.group_idx], &prepared.tiles[place.group_idx]);
+        self.pool.store(&place.k, &k, slots)?;
+        self.pool.store(&place.v, &v, slots)?;
+        attend(&self.pool, &place.k, &place.v, plan, tiles, &q)
+    }
+
+    fn gate(&self, x: &Tensor, plan: &GatedPlan, weights: &GatedWeights<Matrix, Tensor>) -> Result<Tensor> {
+        let normed = self.norm(x, &weights.norm)?;
+        let gate = weights.gate.linear(&normed)?;
+        let gate = match plan.activation {
+            Activation::Silu => gate.silu()?,
+            // candle's `gelu` is the tanh form.
+            Activation::GeluTanh => gate.gelu()?,
+        };
+        gate * weights.up.linear(&normed)?
+    }
+
+    /// `x` and the end of a branch.
+    fn joined(&self, x: &Tensor, branch: &Tensor, end: &BranchEnd<Matrix, Tensor>) -> Result<Tensor> {
+        let out = end.matrix.linear(branch)?;
+        match &end.post_norm {
+            None => x + out,
+            Some(norm) => x + self.norm(&out, norm)?,
+        }
+    }
+
+    /// The stream's tokens with the indices `ids`.
+    fn select(&self, x: &Tensor, ids: &[u32]) -> Result<Tensor> {
+        x.index_select(&Tensor::from_slice(ids, ids.len(), &self.device)?, 0)
+    }
+
+    /// Write the logits of the stream's tokens with the indices `ids` to `out`.
+    fn project_head(
+        &self,
+        x: &Tensor,
+        ids: &[u32],
+        head: &Head<'_, Matrix, Tensor>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let mut logits = head.matrix.linear(&self.norm(&self.select(x, ids)?, head.norm)?)?;
+        if let Some(cap) = head.softcap {
+            logits = ops::softcap(&logits, cap)?;
+        }
+        out.copy_from_slice(&logits.flatten_all()?.to_vec1::<f32>()?);
+        Ok(())
+    }
+}
+
+/// `x` times a projection.
+fn project(projection: &Projection<Matrix, Tensor>, x: &Tensor) -> Result<Tensor> {
+    let out = projection.matrix.linear(x)?;
+    projection.bias.as_ref().map_or(Ok(out.clone()), |bias| out.broadcast_add(bias))
+}
+
+fn failed(error: Error) -> RunError {
+    RunError::Device(one_line(&error))
+}
+
+impl Pool for GpuBackend {
+    fn n_blocks(&self) -> usize {
+        self.pool.n_blocks()
+    }
+
+    fn copy_block(&mut self, from: usize, to: usize) -> std::result::Result<(), RunError> {
+        self.pool.copy_block(from, to).map_err(failed)
+    }
+
+    fn read(
+        &mut self,
+        block: usize,
+        ranges: &[Range<usize>],
+        mut out: &mut [u8],
+    ) -> std::result::Result<(), RunError> {
+        for range in ranges {
+            let (part, rest) = out.split_at_mut(range.len());
+            self.pool.read(block, range.start, part).map_err(failed)?;
+            out = rest;
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        block: usize,
+        ranges: &[Range<usize>],
+        mut bytes: &[u8],
+    ) -> std::result::Result<(), RunError> {
+        for range in ranges {
+            let (part, rest) = bytes.split_at(range.len());
+            self.pool.write(block, range.start, part).map_err(failed)?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+}
+
+impl Backend for GpuBackend {
+    type Matrix = Matrix;
+    type Vector = Tensor;
+    type Stream = Tensor;
+    type Prepared = Prepared;
+    type Branch = Tensor;
+
+    const CHUNK_TOKENS: usize = 512;
+
+    /// The device's memory is bounded by a chunk and not by the step.
+    const CHUNKS_PER_PASS: usize = 1;
+
+    /// Do `work` and wait until the device has done it. What the system's libraries leave to be released later is
+    /// released here: a step's memory does not grow into the next.
+    fn guarded<T>(
+        &mut self,
+        work: impl FnOnce(&mut GpuBackend) -> std::result::Result<T, RunError>,
+    ) -> std::result::Result<T, RunError> {
+        releasing(|| {
+            let done = work(self);
+            // Also after an error, so that nothing of the failed step is still running.
+            let idle = self.device.synchronize().map_err(failed);
+            done.and_then(|value| idle.map(|()| value))
+        })
+    }
+
+    fn embed(
+        &mut self,
+        tokens: &[u32],
+        embeddings: &Matrix,
+        scale: f32,
+    ) -> std::result::Result<Tensor, RunError> {
+        let embed = || {
+            let x = embeddings.rows(&Tensor::from_slice(tokens, tokens.len(), &self.device)?)?;
+            if scale == 1.0 { Ok(x) } else { x.affine(scale.into(), 0.0) }
+        };
+        embed().map_err(failed)
+    }
+
+    fn prepare(&mut self, chunk: &Chunk<'_>) -> std::result::Result<Prepared, RunError> {
+        self.prepared(chunk).map_err(failed)
+    }
+
+    fn attention(
+        &mut self,
+        x: &Tensor,
+        piece: &Piece<'_, Prepared>,
+        layer: &Attention<'_, Matrix, Tensor>,
+    ) -> std::result::Result<Tensor, RunError> {
+        self.attended(x, piece.prepared, layer).map_err(failed)
+    }
+
+    fn gated(
+        &mut self,
+        x: &Tensor,
+        _: &Piece<'_, Prepared>,
+        plan: &GatedPlan,
+        weights: &GatedWeights<Matrix, Tensor>,
+    ) -> std::result::Result<Tensor, RunError> {
+        self.gate(x, plan, weights).map_err(failed)
+    }
+
+    fn join(
+        &mut self,
+        x: &mut Tensor,
+        _: &Piece<'_, Prepared>,
+        branch: Tensor,
+        end: &BranchEnd<Matrix, Tensor>,
+    ) -> std::result::Result<(), RunError> {
+        *x = self.joined(x, &branch, end).map_err(failed)?;
+        Ok(())
+    }
+
+    fn logits(
+        &mut self,
+        x: &Tensor,
+        wanted: &[usize],
+        head: &Head<'_, Matrix, Tensor>,
+        mut out: &mut [f32],
+    ) -> std::result::Result<(), RunError> {
+        let n_vocab = out.len() / wanted.len();
+        for wanted in wanted.chunks(LOGIT_ROWS) {
+            let ids: Vec<u32> = wanted.iter().map(|&token| token as u32).collect();
+            let (rows, rest) = out.split_at_mut(ids.len() * n_vocab);
+            self.project_head(x, &ids, head, rows).map_err(failed)?;
+            out = rest;
+        }
+        Ok(())
+    }
+
+    fn hidden(
+        &mut self,
+        x: &Tensor,
+        wanted: &[usize],
+        norm: &Tensor,
+        out: &mut [f32],
+    ) -> std::result::Result<(), RunError> {
+        let ids: Vec<u32> = wanted.iter().map(|&token| token as u32).collect();
+        let normed = self.select(x, &ids).and_then(|x| self.norm(&x, norm)).map_err(failed)?;
+        out.copy_from_slice(&normed.flatten_all().and_then(|x| x.to_vec1::<f32>()).map_err(failed)?);
+        Ok(())
+    }
+
+    fn end_pass(&mut self, x: Tensor, _: Vec<Prepared>) -> std::result::Result<(), RunError> {
+        drop(x);
+        self.device.synchronize().map_err(failed)
+    }
+}

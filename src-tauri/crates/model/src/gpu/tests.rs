@@ -1,0 +1,106 @@
+//! What runs on a GPU, on candle's CPU device: against the kernels, operation by operation and on the real models.
+
+mod attention;
+mod families;
+mod models;
+mod runner;
+mod shaders;
+
+#[path = "../../tests/common/sequence.rs"]
+#[allow(unreachable_pub, reason = "the tests in `tests/` have it too")]
+mod sequence;
+#[path = "../../tests/common/tiny.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests in `tests/` have it too")]
+mod tiny;
+#[path = "../../tests/common/vectors.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests in `tests/` have it too")]
+mod vectors;
+
+use std::ops::ControlFlow;
+
+use candle_core::{Device, Tensor};
+use kernels::isa::Isa;
+use scheduler::{KvDtype, ModelRunner};
+
+use super::backend::GpuBackend;
+use super::load;
+use super::one_line::one_line;
+use super::weights::{DevicePack, Matrix};
+use crate::cpu::load::load_open;
+use crate::error::Cause;
+use crate::file::gguf::Gguf;
+use crate::file::header::TensorInfo;
+use crate::options::{GpuOptions, LoadOptions, PoolSize, Precision};
+use crate::run::load::Pack;
+use crate::run::runner::Runner;
+
+/// A generator of numbers, always the same ones.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    /// Between −1 and 1.
+    fn value(&mut self) -> f32 {
+        self.below(1 << 20) as f32 / (1 << 19) as f32 - 1.0
+    }
+}
+
+fn options(n_blocks: usize) -> GpuOptions {
+    GpuOptions { block_tokens: 32, kv_dtype: KvDtype::F16, pool: PoolSize::Blocks(n_blocks) }
+}
+
+fn on_device(gguf: &Gguf, options: &GpuOptions) -> Runner<GpuBackend> {
+    load::runner(gguf, options, &Device::Cpu, &mut |_| ControlFlow::Continue(())).expect("a sound model")
+}
+
+/// Weights as floats, so that nothing is rounded that a GPU does not round.
+struct FloatPack<'a>(DevicePack<'a>);
+
+impl Pack for FloatPack<'_> {
+    type Matrix = Matrix;
+    type Vector = Tensor;
+
+    fn matrix(&self, gguf: &Gguf, tensor: &TensorInfo, n_out: usize, n_in: usize) -> Result<Matrix, Cause> {
+        let matrix = self.0.matrix(gguf, tensor, n_out, n_in)?;
+        matrix.in_floats().map_err(|error| Cause::Setup(one_line(&error)))
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Tensor, String> {
+        self.0.vector(values)
+    }
+}
+
+/// The kernels on the same file, set up alike, at the precision that rounds least.
+fn by_kernels(gguf: &Gguf, options: &GpuOptions) -> Box<dyn ModelRunner> {
+    let GpuOptions { block_tokens, kv_dtype, pool } = *options;
+    let precision = Precision::Full;
+    let options = LoadOptions {
+        n_threads: 2,
+        isa: Isa::detect(),
+        block_tokens,
+        kv_dtype,
+        pool,
+        ready_bytes: 0,
+        precision,
+    };
+    load_open(gguf, &options, &mut |_| ControlFlow::Continue(())).expect("a sound model")
+}
+
+/// How far `got` is from `want` at most, as a share of the largest of `want`.
+fn distance(got: &[f32], want: &[f32]) -> f32 {
+    assert_eq!(got.len(), want.len());
+    let scale = want.iter().fold(0.0, |scale: f32, x| scale.max(x.abs()));
+    let far = |(a, b): (&f32, &f32)| (a - b).abs();
+    // Not `max`, which would lose a NaN.
+    let worst =
+        got.iter().zip(want).map(far).fold(0.0, |worst, x| if x > worst || x.is_nan() { x } else { worst });
+    worst / scale
+}

@@ -1,0 +1,103 @@
+//! Weights on the device, as the file has them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
+use candle_core::{Device, Module, Result, Tensor};
+use kernels::ggml::GgmlType;
+
+use super::one_line::one_line;
+use crate::error::Cause;
+use crate::file::gguf::Gguf;
+use crate::file::header::TensorInfo;
+use crate::run::load::{Pack, not_packed};
+
+/// A tensor's bytes must start at a multiple of this: the widest number in a block of quantised values.
+const ALIGNMENT: usize = 4;
+
+/// Puts tensors on a device.
+pub(super) struct DevicePack<'a> {
+    pub(super) device: &'a Device,
+}
+
+/// A matrix `[n_out, n_in]` on the device.
+pub(super) struct Matrix(QMatMul);
+
+impl Pack for DevicePack<'_> {
+    type Matrix = Matrix;
+    type Vector = Tensor;
+
+    fn matrix(
+        &self,
+        gguf: &Gguf,
+        tensor: &TensorInfo,
+        n_out: usize,
+        n_in: usize,
+    ) -> std::result::Result<Matrix, Cause> {
+        let raw = gguf.data(tensor)?;
+        // Every allocator of this size gives more than that; candle takes the bytes for numbers as they stand.
+        let place = raw.as_ptr() as usize % ALIGNMENT;
+        if place != 0 && tensor.ty != GgmlType::F32 {
+            let error = format!("lies {place} bytes beside a multiple of {ALIGNMENT} in memory");
+            return Err(not_packed(tensor, &error));
+        }
+        let put = self.put(tensor.ty, &raw, (n_out, n_in));
+        put.map_err(|error| not_packed(tensor, &one_line(&error)))
+    }
+
+    fn vector(&self, values: Vec<f32>) -> std::result::Result<Tensor, String> {
+        let n = values.len();
+        Tensor::from_vec(values, n, self.device).map_err(|error| one_line(&error))
+    }
+}
+
+impl DevicePack<'_> {
+    fn put(&self, ty: GgmlType, raw: &[u8], shape: (usize, usize)) -> Result<Matrix> {
+        if ty == GgmlType::F32 {
+            let (values, _) = raw.as_chunks();
+            let values: Vec<f32> = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            return Ok(Matrix(QMatMul::Tensor(Tensor::from_vec(values, shape, self.device)?)));
+        }
+        let storage = QStorage::from_data(Cow::Borrowed(raw), self.device, dtype(ty))?;
+        // Not `QMatMul::from_qtensor`, which would expand half precision to twice its size.
+        Ok(Matrix(QMatMul::QTensor(Arc::new(QTensor::new(storage, shape)?))))
+    }
+}
+
+impl Matrix {
+    /// `x` `[n, n_in]` times the matrix: `[n, n_out]`.
+    pub(super) fn linear(&self, x: &Tensor) -> Result<Tensor> {
+        self.0.forward(x)
+    }
+
+    /// The same values as floats, which is what a GPU multiplies: candle's CPU form rounds what goes in to 8 bits.
+    #[cfg(test)]
+    pub(super) fn in_floats(self) -> Result<Matrix> {
+        match self.0 {
+            QMatMul::QTensor(quantised) => Ok(Matrix(QMatMul::Tensor(quantised.dequantize(&Device::Cpu)?))),
+            floats => Ok(Matrix(floats)),
+        }
+    }
+
+    /// The rows `ids`, `[n_ids, n_in]`.
+    pub(super) fn rows(&self, ids: &Tensor) -> Result<Tensor> {
+        self.0.embedding(ids)
+    }
+}
+
+fn dtype(ty: GgmlType) -> GgmlDType {
+    match ty {
+        GgmlType::F32 => GgmlDType::F32,
+        GgmlType::F16 => GgmlDType::F16,
+        GgmlType::BF16 => GgmlDType::BF16,
+        GgmlType::Q4_0 => GgmlDType::Q4_0,
+        GgmlType::Q4_1 => GgmlDType::Q4_1,
+        GgmlType::Q5_0 => GgmlDType::Q5_0,
+        GgmlType::Q5_1 => GgmlDType::Q5_1,
+        GgmlType::Q8_0 => GgmlDType::Q8_0,
+        GgmlType::Q4K => GgmlDType::Q4K,
+        GgmlType::Q5K => GgmlDType::Q5K,
+        GgmlType::Q6K => GgmlDType::Q6K,
+    }
+}

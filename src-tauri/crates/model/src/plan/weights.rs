@@ -1,0 +1,116 @@
+//! What a decoder multiplies with, each matrix and vector in its place: `M` and `V` are what a backend makes of them, or,
+//! before that, where they stand in the file.
+
+/// Everything of a model.
+pub(crate) struct ModelWeights<M, V> {
+    pub(crate) embeddings: M,
+    pub(crate) layers: Vec<LayerWeights<M, V>>,
+    pub(crate) output_norm: V,
+    /// The output head; absent when the embeddings serve as one.
+    pub(crate) output: Option<M>,
+}
+
+/// One layer; matrices are `[n_out, n_in]`.
+pub(crate) struct LayerWeights<M, V> {
+    pub(crate) attention: AttentionWeights<M, V>,
+    pub(crate) feed_forward: GatedWeights<M, V>,
+}
+
+/// An attention with the norm in front of it.
+pub(crate) struct AttentionWeights<M, V> {
+    pub(crate) norm: V,
+    pub(crate) q: Projection<M, V>,
+    pub(crate) k: Projection<M, V>,
+    pub(crate) v: Projection<M, V>,
+    /// Queries are normed head by head before they turn.
+    pub(crate) q_norm: Option<V>,
+    /// Keys are.
+    pub(crate) k_norm: Option<V>,
+    pub(crate) end: BranchEnd<M, V>,
+}
+
+/// A gated feed-forward with the norm in front of it.
+pub(crate) struct GatedWeights<M, V> {
+    pub(crate) norm: V,
+    pub(crate) gate: M,
+    pub(crate) up: M,
+    pub(crate) end: BranchEnd<M, V>,
+}
+
+/// A product to whose rows a vector may be added.
+pub(crate) struct Projection<M, V> {
+    pub(crate) matrix: M,
+    pub(crate) bias: Option<V>,
+}
+
+/// The last product of a branch, which then joins the residual stream.
+pub(crate) struct BranchEnd<M, V> {
+    pub(crate) matrix: M,
+    /// The product is normed before it joins.
+    pub(crate) post_norm: Option<V>,
+}
+
+/// Makes one kind of matrices and vectors of another.
+pub(crate) trait Convert<M, V> {
+    type Matrix;
+    type Vector;
+    type Error;
+
+    fn matrix(&mut self, from: &M) -> Result<Self::Matrix, Self::Error>;
+
+    fn vector(&mut self, from: &V) -> Result<Self::Vector, Self::Error>;
+}
+
+impl<M, V> ModelWeights<M, V> {
+    /// The same places, filled with what `by` makes of what is in them.
+    pub(crate) fn convert<C: Convert<M, V>>(
+        &self,
+        by: &mut C,
+    ) -> Result<ModelWeights<C::Matrix, C::Vector>, C::Error> {
+        Ok(ModelWeights {
+            embeddings: by.matrix(&self.embeddings)?,
+            layers: self.layers.iter().map(|layer| layer.convert(by)).collect::<Result<_, _>>()?,
+            output_norm: by.vector(&self.output_norm)?,
+            output: self.output.as_ref().map(|output| by.matrix(output)).transpose()?,
+        })
+    }
+}
+
+impl<M, V> LayerWeights<M, V> {
+    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<LayerWeights<C::Matrix, C::Vector>, C::Error> {
+        let AttentionWeights { norm, q, k, v, q_norm, k_norm, end } = &self.attention;
+        let attention = AttentionWeights {
+            norm: by.vector(norm)?,
+            q: q.convert(by)?,
+            k: k.convert(by)?,
+            v: v.convert(by)?,
+            q_norm: optional(q_norm, by)?,
+            k_norm: optional(k_norm, by)?,
+            end: end.convert(by)?,
+        };
+        let GatedWeights { norm, gate, up, end } = &self.feed_forward;
+        let feed_forward = GatedWeights {
+            norm: by.vector(norm)?,
+            gate: by.matrix(gate)?,
+            up: by.matrix(up)?,
+            end: end.convert(by)?,
+        };
+        Ok(LayerWeights { attention, feed_forward })
+    }
+}
+
+impl<M, V> Projection<M, V> {
+    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<Projection<C::Matrix, C::Vector>, C::Error> {
+        Ok(Projection { matrix: by.matrix(&self.matrix)?, bias: optional(&self.bias, by)? })
+    }
+}
+
+impl<M, V> BranchEnd<M, V> {
+    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<BranchEnd<C::Matrix, C::Vector>, C::Error> {
+        Ok(BranchEnd { matrix: by.matrix(&self.matrix)?, post_norm: optional(&self.post_norm, by)? })
+    }
+}
+
+fn optional<M, V, C: Convert<M, V>>(vector: &Option<V>, by: &mut C) -> Result<Option<C::Vector>, C::Error> {
+    vector.as_ref().map(|vector| by.vector(vector)).transpose()
+}

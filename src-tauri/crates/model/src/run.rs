@@ -1,0 +1,10 @@
+//! How a model runs: the order of a layer's operations, once, over what a [`backend::Backend`] computes.
+
+pub(crate) mod backend;
+pub(crate) mod batch;
+mod decoder;
+mod layer;
+pub(crate) mod load;
+pub(crate) mod pool;
+pub(crate) mod rotations;
+pub(crate) mod runner;

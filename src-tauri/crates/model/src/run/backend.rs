@@ -1,0 +1,120 @@
+//! What computes: coarse operations, one for each kind of mixer and feed-forward and for what joins them, so that a
+//! backend may fuse within each as it likes.
+
+use std::ops::Range;
+
+use scheduler::RunError;
+
+use super::batch::Chunk;
+use super::pool::Pool;
+use crate::plan::model_plan::{AttentionPlan, GatedPlan};
+use crate::plan::weights::{AttentionWeights, BranchEnd, GatedWeights};
+
+/// A device with a KV pool of its own.
+pub(crate) trait Backend: Pool {
+    /// Weights `[n_out, n_in]` to multiply with.
+    type Matrix;
+    /// Weights of a norm, or what is added to rows.
+    type Vector;
+    /// The residual stream of a pass, `[n_tokens, n_embd]`.
+    type Stream;
+    /// What of a chunk is the same for every layer: rotations, places in the pool.
+    type Prepared;
+    /// What a branch has before its last product.
+    type Branch;
+
+    /// Tokens that go through a layer together.
+    const CHUNK_TOKENS: usize;
+
+    /// Chunks of which each layer does all before the next layer does the first. The stream and what the chunks were
+    /// prepared with are kept for so many.
+    const CHUNKS_PER_PASS: usize;
+
+    /// Do `work` and leave the device idle, whether it failed or not.
+    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, RunError>) -> Result<T, RunError>
+    where
+        Self: Sized,
+    {
+        work(self)
+    }
+
+    /// The embeddings of `tokens`, times `scale`.
+    fn embed(
+        &mut self,
+        tokens: &[u32],
+        embeddings: &Self::Matrix,
+        scale: f32,
+    ) -> Result<Self::Stream, RunError>;
+
+    fn prepare(&mut self, chunk: &Chunk<'_>) -> Result<Self::Prepared, RunError>;
+
+    /// Softmax attention: what the chunk's queries gather, after its keys and values have gone to the pool.
+    fn attention(
+        &mut self,
+        x: &Self::Stream,
+        piece: &Piece<'_, Self::Prepared>,
+        layer: &Attention<'_, Self::Matrix, Self::Vector>,
+    ) -> Result<Self::Branch, RunError>;
+
+    /// A gated feed-forward.
+    fn gated(
+        &mut self,
+        x: &Self::Stream,
+        piece: &Piece<'_, Self::Prepared>,
+        plan: &GatedPlan,
+        weights: &GatedWeights<Self::Matrix, Self::Vector>,
+    ) -> Result<Self::Branch, RunError>;
+
+    /// Add a branch, led through its end, to the chunk's stream.
+    fn join(
+        &mut self,
+        x: &mut Self::Stream,
+        piece: &Piece<'_, Self::Prepared>,
+        branch: Self::Branch,
+        end: &BranchEnd<Self::Matrix, Self::Vector>,
+    ) -> Result<(), RunError>;
+
+    /// Write the logits of the pass's tokens with the indices `wanted` to `out`, `[n_wanted, n_vocab]`.
+    fn logits(
+        &mut self,
+        x: &Self::Stream,
+        wanted: &[usize],
+        head: &Head<'_, Self::Matrix, Self::Vector>,
+        out: &mut [f32],
+    ) -> Result<(), RunError>;
+
+    /// Write the normed stream of the pass's tokens with the indices `wanted` to `out`, `[n_wanted, n_embd]`.
+    fn hidden(
+        &mut self,
+        x: &Self::Stream,
+        wanted: &[usize],
+        norm: &Self::Vector,
+        out: &mut [f32],
+    ) -> Result<(), RunError>;
+
+    /// Take back what a pass was done with.
+    fn end_pass(&mut self, x: Self::Stream, prepared: Vec<Self::Prepared>) -> Result<(), RunError>;
+}
+
+/// A chunk in its pass.
+pub(crate) struct Piece<'a, P> {
+    pub(crate) chunk: &'a Chunk<'a>,
+    /// The chunk's tokens in the pass's stream.
+    pub(crate) tokens: Range<usize>,
+    pub(crate) prepared: &'a P,
+}
+
+/// The attention of one layer.
+pub(crate) struct Attention<'a, M, V> {
+    /// Where its keys and values lie, says the layout.
+    pub(crate) layer_idx: usize,
+    pub(crate) plan: &'a AttentionPlan,
+    pub(crate) weights: &'a AttentionWeights<M, V>,
+}
+
+/// What makes logits of the stream.
+pub(crate) struct Head<'a, M, V> {
+    pub(crate) norm: &'a V,
+    pub(crate) matrix: &'a M,
+    pub(crate) softcap: Option<f32>,
+}

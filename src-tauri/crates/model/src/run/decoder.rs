@@ -1,0 +1,96 @@
+//! The forward pass of a [`Batch`]: one decoder for every family, steered by its [`ModelPlan`].
+//!
+//! ```text
+//! pass      some chunks of the step: all of them on a CPU, one on a GPU
+//!   layer     chunk by chunk, so that what lies between a layer's products is small while its weights stay near
+//! ```
+//!
+//! Chunks follow each other in token order: a token's keys are in the pool before any later token asks for them, and
+//! on a CPU the cut changes no bits.
+
+use std::ops::Range;
+
+use scheduler::{RunError, StepOutput};
+
+use super::backend::{Backend, Head, Piece};
+use super::batch::{Batch, Chunk};
+use super::layer::Layer;
+use crate::plan::model_plan::ModelPlan;
+use crate::plan::weights::ModelWeights;
+
+/// Room for what of a pass is wanted.
+struct PassOutput<'a> {
+    /// `[n_wanted, n_vocab]`
+    logits: &'a mut [f32],
+    /// `[n_wanted, n_embd]`
+    hidden: &'a mut [f32],
+}
+
+/// A model that a backend can run.
+pub(super) struct Decoder<B: Backend> {
+    pub(super) plan: ModelPlan,
+    pub(super) weights: ModelWeights<B::Matrix, B::Vector>,
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Compute `batch`, whose keys and values go to the backend's pool, and write what of its tokens is wanted to `out`,
+    /// which has room for it.
+    pub(super) fn forward(
+        &self,
+        backend: &mut B,
+        batch: &Batch<'_>,
+        out: &mut StepOutput,
+    ) -> Result<(), RunError> {
+        let (mut n_logits, mut n_hidden) = (0, 0);
+        for pass in batch.chunks.chunks(B::CHUNKS_PER_PASS) {
+            let tokens = pass[0].tokens.start..pass[pass.len() - 1].tokens.end;
+            let logits = within(&batch.logits_wanted[n_logits..], &tokens);
+            let hidden = within(&batch.hidden_wanted[n_hidden..], &tokens);
+            let room = PassOutput {
+                logits: &mut out.logits.values[n_logits * self.plan.n_vocab..]
+                    [..logits.len() * self.plan.n_vocab],
+                hidden: &mut out.hidden.values[n_hidden * self.plan.n_embd..]
+                    [..hidden.len() * self.plan.n_embd],
+            };
+            self.run_pass(backend, &batch.tokens[tokens], pass, (&logits, &hidden), room)?;
+            (n_logits, n_hidden) = (n_logits + logits.len(), n_hidden + hidden.len());
+        }
+        Ok(())
+    }
+
+    fn run_pass(
+        &self,
+        backend: &mut B,
+        tokens: &[u32],
+        chunks: &[Chunk<'_>],
+        (logits, hidden): (&[usize], &[usize]),
+        out: PassOutput<'_>,
+    ) -> Result<(), RunError> {
+        let Decoder { plan, weights } = self;
+        let mut x = backend.embed(tokens, &weights.embeddings, plan.embedding_scale)?;
+        let prepared = chunks.iter().map(|chunk| backend.prepare(chunk)).collect::<Result<Vec<_>, _>>()?;
+        let first = chunks[0].tokens.start;
+        for (idx, (plan, weights)) in plan.layers.iter().zip(&weights.layers).enumerate() {
+            let layer = Layer { idx, plan, weights };
+            for (chunk, prepared) in chunks.iter().zip(&prepared) {
+                let tokens = chunk.tokens.start - first..chunk.tokens.end - first;
+                layer.run(backend, &mut x, &Piece { chunk, tokens, prepared })?;
+            }
+        }
+        if !logits.is_empty() {
+            let matrix = weights.output.as_ref().unwrap_or(&weights.embeddings);
+            let head = Head { norm: &weights.output_norm, matrix, softcap: plan.logit_softcap };
+            backend.logits(&x, logits, &head, out.logits)?;
+        }
+        if !hidden.is_empty() {
+            backend.hidden(&x, hidden, &weights.output_norm, out.hidden)?;
+        }
+        backend.end_pass(x, prepared)
+    }
+}
+
+/// The leading of `wanted`, in ascending order, that are below the end of `tokens`; counted from its start.
+fn within(wanted: &[usize], tokens: &Range<usize>) -> Vec<usize> {
+    let leading = wanted.iter().take_while(|&&token| token < tokens.end);
+    leading.map(|token| token - tokens.start).collect()
+}

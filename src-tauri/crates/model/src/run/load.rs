@@ -1,0 +1,112 @@
+//! Reads a model's tensors and makes them ready for the arithmetic that multiplies with them.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use crate::error::Cause;
+use crate::file::gguf::Gguf;
+use crate::file::header::TensorInfo;
+use crate::options::LoadProgress;
+use crate::plan::tensor_list::{TensorList, TensorPlace};
+use crate::plan::weights::{Convert, ModelWeights};
+
+/// Makes a file's tensors ready for one kind of arithmetic.
+pub(crate) trait Pack {
+    /// A matrix `[n_out, n_in]` to multiply with.
+    type Matrix;
+    /// A norm's weights.
+    type Vector;
+
+    /// The matrix of shape `[n_out, n_in]` that `tensor` is.
+    fn matrix(
+        &self,
+        gguf: &Gguf,
+        tensor: &TensorInfo,
+        n_out: usize,
+        n_in: usize,
+    ) -> Result<Self::Matrix, Cause>;
+
+    /// The vector of `values`.
+    fn vector(&self, values: Vec<f32>) -> Result<Self::Vector, String>;
+}
+
+/// Pack the tensors of `gguf` that `list` names, after all of them have been checked.
+pub(crate) fn load<P: Pack>(
+    gguf: &Gguf,
+    architecture: &str,
+    list: &TensorList,
+    pack: &P,
+    progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+) -> Result<ModelWeights<P::Matrix, P::Vector>, Cause> {
+    check(gguf, architecture, list)?;
+    let bytes_total = gguf.tensors().iter().map(|tensor| tensor.range.len() as u64).sum();
+    let done = LoadProgress { bytes_done: 0, bytes_total };
+    let weights = list.weights.convert(&mut Packer { gguf, pack, progress, done })?;
+    gguf.check_unchanged()?;
+    Ok(weights)
+}
+
+/// Holds that `gguf` has the tensors of `list`, in their shapes, and no others: a tensor that nobody reads would mean
+/// another computation than ours.
+fn check(gguf: &Gguf, architecture: &str, list: &TensorList) -> Result<(), Cause> {
+    let places = list.places();
+    for TensorPlace { name, shape } in &places {
+        gguf.tensor_of(name, shape)?;
+    }
+    let known = places.iter().map(|place| &place.name).chain(&list.in_plan);
+    let known: HashSet<&str> = known.map(String::as_str).collect();
+    match gguf.tensors().iter().find(|tensor| !known.contains(tensor.name.as_str())) {
+        Some(tensor) => {
+            let name = tensor.name.escape_debug();
+            Err(Cause::Unsupported(format!("tensor `{name}` has no place in a {architecture} model")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Packs tensor after tensor and says how far it is.
+struct Packer<'a, P> {
+    gguf: &'a Gguf,
+    pack: &'a P,
+    progress: &'a mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+    done: LoadProgress,
+}
+
+impl<P: Pack> Convert<TensorPlace, TensorPlace> for Packer<'_, P> {
+    type Matrix = P::Matrix;
+    type Vector = P::Vector;
+    type Error = Cause;
+
+    fn matrix(&mut self, place: &TensorPlace) -> Result<P::Matrix, Cause> {
+        let tensor = self.gguf.tensor_of(&place.name, &place.shape)?;
+        let &[n_in, n_out] = place.shape.as_slice() else {
+            return Err(Cause::Malformed(format!("tensor `{}` is no matrix", place.name)));
+        };
+        let packed = self.pack.matrix(self.gguf, tensor, n_out, n_in)?;
+        self.count(tensor)?;
+        Ok(packed)
+    }
+
+    fn vector(&mut self, place: &TensorPlace) -> Result<P::Vector, Cause> {
+        let tensor = self.gguf.tensor_of(&place.name, &place.shape)?;
+        let values = self.gguf.floats(&tensor.name, tensor.n_values())?;
+        let packed = self.pack.vector(values).map_err(|error| not_packed(tensor, &error))?;
+        self.count(tensor)?;
+        Ok(packed)
+    }
+}
+
+impl<P> Packer<'_, P> {
+    fn count(&mut self, tensor: &TensorInfo) -> Result<(), Cause> {
+        self.done.bytes_done += tensor.range.len() as u64;
+        match (self.progress)(self.done) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Cause::Cancelled),
+        }
+    }
+}
+
+/// A tensor that the arithmetic cannot have.
+pub(crate) fn not_packed(tensor: &TensorInfo, error: &str) -> Cause {
+    Cause::Setup(format!("tensor `{}`: {error}", tensor.name))
+}
