@@ -11,18 +11,20 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use engine::EngineHandle;
 
-use crate::admin::History;
-use crate::body::discard;
-use crate::body_budget::BodyBudget;
+use crate::calls::fault::ApiError;
+use crate::calls::grammars::Constraining;
+use crate::calls::prompt_seats::PromptSeats;
 use crate::config::{ConfigError, ServerConfig};
-use crate::constraining::Constraining;
-use crate::edge::edge;
-use crate::errors::ApiError;
-use crate::guard::Guard;
-use crate::http_counts::HttpCounts;
-use crate::kept_answers::KeptAnswers;
-use crate::prompt_seats::PromptSeats;
-use crate::{admin, agents, health, metrics, openai, page};
+use crate::dialects::openai;
+use crate::edge::body::discard;
+use crate::edge::body_budget::BodyBudget;
+use crate::edge::edge::edge;
+use crate::edge::guard::Guard;
+use crate::edge::http_counts::HttpCounts;
+use crate::generate::kept_answers::KeptAnswers;
+use crate::watch::admin::History;
+use crate::watch::{admin, health, metrics};
+use crate::{agents, page};
 
 /// What all handlers share.
 pub(crate) struct App {

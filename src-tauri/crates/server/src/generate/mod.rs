@@ -1,0 +1,3 @@
+//! The way of a generation call over HTTP.
+
+pub(crate) mod kept_answers;
