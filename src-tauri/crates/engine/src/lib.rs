@@ -57,13 +57,14 @@ pub use histograms::{Histogram, HistogramSnapshot, Histograms};
 pub use hold_points::HoldPoints;
 pub use lifecycle::{After, FailureCause, IllegalTransition, State, Transition};
 pub use loader::{LoadProgress, Loaded, ModelCard, ModelLoader};
-pub use readiness::{NotReady, Readiness, readiness};
+pub use readiness::{NotReady, NotReadyReason, Readiness, readiness};
 pub use record::{N_RECORDS, RequestRecord};
 pub use request::{PromptNotes, Refusal, Request, RequestId, Sampling};
 pub use sampling_choices::SamplingChoices;
 pub use stats::{
     ActiveRequest, DrainProgress, DrainReport, N_ACTIVE, Phase, PoolCounts, Stats, StoreCounts, Totals,
 };
+pub use store::{MissReason, Trouble};
 
 #[cfg(test)]
 mod tests;

@@ -167,16 +167,32 @@ impl Transition {
 }
 
 impl State {
-    /// One lower-case word: `unloaded`, `loading`, `ready`, `draining`, `parked`, `failed` or `stopped`.
+    /// The names of all states, in the order of their declaration.
+    pub const NAMES: [&'static str; 7] =
+        ["unloaded", "loading", "ready", "draining", "parked", "failed", "stopped"];
+
+    /// One lower-case word, out of [`State::NAMES`].
     pub fn name(&self) -> &'static str {
+        let at = match self {
+            State::Unloaded => 0,
+            State::Loading => 1,
+            State::Ready => 2,
+            State::Draining { .. } => 3,
+            State::Parked => 4,
+            State::Failed { .. } => 5,
+            State::Stopped => 6,
+        };
+        State::NAMES[at]
+    }
+}
+
+impl After {
+    /// One lower-case word.
+    pub fn name(self) -> &'static str {
         match self {
-            State::Unloaded => "unloaded",
-            State::Loading => "loading",
-            State::Ready => "ready",
-            State::Draining { .. } => "draining",
-            State::Parked => "parked",
-            State::Failed { .. } => "failed",
-            State::Stopped => "stopped",
+            After::Swap => "swap",
+            After::Park => "park",
+            After::Exit => "exit",
         }
     }
 }

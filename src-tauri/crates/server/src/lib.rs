@@ -4,16 +4,27 @@
 //! engine's events in the dialect of the API. It executes no model, knows no blocks, no candle and no Tauri,
 //! and holds no state of a request beyond its connection.
 //!
-//! Read `listen/listening.rs` first (what the app calls), then `router.rs` (which path leads where), `edge/edge.rs` (what
-//! every request passes), and `dialects/openai/generate.rs` (the way of a generation call).
+//! Its rooms, from the bottom up; none knows one that comes later:
+//!
+//! - `calls`: what every API asks and gets, with no word of any wire;
+//! - `dialects`: how each API is read and written; they know calls, and no engine;
+//! - `edge`: what every request passes on its way in and every response on its way out;
+//! - `generate`, `models`, `agents`, `watch`, `page`: the routes;
+//! - `router.rs` puts them together, and `listen` serves them to connections.
+//!
+//! `app.rs` is what handlers share. Read `listen/listening.rs` first (what the app calls), then `router.rs`,
+//! `edge/edge.rs`, and `generate/handler.rs` (the way of a generation call).
 
 mod agents;
+mod app;
 mod calls;
 mod config;
 mod dialects;
 mod edge;
 mod generate;
 mod listen;
+mod models;
+mod openapi;
 mod page;
 mod router;
 mod watch;
@@ -23,5 +34,5 @@ mod tests;
 
 pub use calls::render_workers::RenderWorkers;
 pub use config::{ApiKey, ConfigError, HttpLimits, ServerConfig};
-pub use listen::listening::{BindError, Bound, Server};
-pub use page::PAGE_FILES;
+pub use listen::listening::{BindError, ListeningServer, Server};
+pub use page::files::PAGE_FILES;

@@ -4,7 +4,7 @@ use scheduler::SeqId;
 
 use super::house::*;
 use crate::testing::{Outcome as StepOutcome, Script, ScriptedModel, Steering};
-use crate::{After, EngineConfig, FailureCause, Readiness, Refusal, State};
+use crate::{After, EngineConfig, FailureCause, NotReadyReason, Readiness, Refusal, State};
 
 async fn held() -> House {
     House::with(ScriptedModel::default(), Steering::holding_steps(), EngineConfig::default()).await
@@ -52,7 +52,7 @@ async fn after_three_failures_in_a_row_the_engine_stays_failed_until_it_is_told_
     assert_eq!(state, State::Failed { cause: FailureCause::Worker("the script says so".to_owned()) });
     assert!(matches!(
         house.handle.try_permit(),
-        Err(Refusal::Unavailable { state: "failed", retry_after: None })
+        Err(Refusal::Unavailable { reason: NotReadyReason::EngineFailed, retry_after: None })
     ));
     assert!(house.handle.drain(After::Park, HOUR).await.is_err());
     house.handle.load().await.unwrap();
@@ -101,7 +101,10 @@ async fn a_model_that_computes_no_numbers_is_not_ready_and_says_why_until_it_is_
                 Readiness::NotReady(not_ready) => assert_eq!(not_ready.reason(), "engine_failed"),
                 ready => panic!("{ready:?}"),
             }
-            assert!(matches!(house.handle.try_permit(), Err(Refusal::Unavailable { state: "failed", .. })));
+            assert!(matches!(
+                house.handle.try_permit(),
+                Err(Refusal::Unavailable { reason: NotReadyReason::EngineFailed, .. })
+            ));
             assert_eq!(house.steering.n_loads(), n, "no other copy of the same file would do better");
             house.handle.load().await.unwrap();
             house.reach("ready").await;

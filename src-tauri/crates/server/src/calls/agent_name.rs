@@ -1,9 +1,5 @@
 //! Which agent a request belongs to: the conversation's name, as the client gave it.
 
-use axum::http::HeaderMap;
-
-use crate::calls::fault::ApiError;
-
 /// Longest name in the API.
 const MAX_LEN: usize = 256;
 
@@ -13,21 +9,6 @@ pub(crate) fn is_agent_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         && name != "."
         && name != ".."
-}
-
-/// The name in `X-Session-ID`.
-///
-/// # Errors
-/// It does not have the form of a name; the request is refused before any work.
-pub(crate) fn session_header(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get("x-session-id") else { return Ok(None) };
-    match value.to_str() {
-        Ok(name) if is_agent_name(name) => Ok(Some(name.to_owned())),
-        _ => Err(ApiError::invalid(
-            "X-Session-ID",
-            "a session id has 1 to 256 letters, digits, dots, underscores or hyphens",
-        )),
-    }
 }
 
 /// The first of a body's names that is there. Clients put anything into these fields, JSON too:
@@ -43,8 +24,6 @@ pub(crate) fn from_body(names: [Option<String>; 3]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -54,24 +33,6 @@ mod tests {
         }
         for bad in ["", ".", "..", "a/b", "a b", "ü", "a\0", &"x".repeat(257)] {
             assert!(!is_agent_name(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_session_header_of_another_form_is_refused_by_name() {
-        let headers = |value: &str| {
-            let mut map = HeaderMap::new();
-            map.insert("x-session-id", HeaderValue::from_str(value).unwrap());
-            map
-        };
-        assert_eq!(session_header(&headers("a-1")), Ok(Some("a-1".to_owned())));
-        assert_eq!(session_header(&HeaderMap::new()), Ok(None));
-        for bad in ["", "..", "../etc/passwd", "a b"] {
-            assert_eq!(
-                session_header(&headers(bad)).unwrap_err().param.as_deref(),
-                Some("X-Session-ID"),
-                "{bad}"
-            );
         }
     }
 

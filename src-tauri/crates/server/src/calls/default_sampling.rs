@@ -1,42 +1,78 @@
 //! What a request is sampled with that says nothing, and who chose it, for those who ask.
 
 use engine::{ModelCard, SamplingChoices};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-/// Each field that somebody chooses, as `{"value": …, "from": "settings" | "model" | "default"}`.
-pub(crate) fn sampling_by_default(settings: &SamplingChoices, card: &ModelCard) -> Value {
-    let mut fields = Map::new();
-    let by_priority =
-        [("settings", settings), ("model", &card.sampling), ("default", &SamplingChoices::HOUSE)];
-    for (from, choices) in by_priority {
-        for (name, value) in chosen(choices) {
-            if let Some(value) = value
-                && !fields.contains_key(name)
-            {
-                fields.insert(name.to_owned(), json!({"value": value, "from": from}));
-            }
-        }
-        // After that nobody else is asked.
-        if choices.is_greedy() {
-            break;
-        }
-    }
-    Value::Object(fields)
+/// Each field of sampling that somebody chooses, and who does.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, ToSchema)]
+pub(crate) struct DefaultSampling {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<Chosen<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<Chosen<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<Chosen<usize>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_p: Option<Chosen<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frequency_penalty: Option<Chosen<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence_penalty: Option<Chosen<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repetition_penalty: Option<Chosen<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    penalty_window: Option<Chosen<usize>>,
 }
 
-fn chosen(choices: &SamplingChoices) -> [(&'static str, Option<Value>); 8] {
-    // In the digits of an `f32`: 0.7 and not 0.699999988.
-    let float =
-        |value: Option<f32>| value.and_then(|value| Some(json!(value.to_string().parse::<f64>().ok()?)));
-    let count = |value: Option<usize>| value.map(|value| json!(value));
-    [
-        ("temperature", float(choices.temperature)),
-        ("top_p", float(choices.top_p)),
-        ("top_k", count(choices.top_k)),
-        ("min_p", float(choices.min_p)),
-        ("frequency_penalty", float(choices.frequency_penalty)),
-        ("presence_penalty", float(choices.presence_penalty)),
-        ("repetition_penalty", float(choices.repetition_penalty)),
-        ("penalty_window", count(choices.penalty_window)),
-    ]
+/// A value, and who chose it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+struct Chosen<T: Copy> {
+    value: T,
+    from: Chooser,
+}
+
+/// Who chooses where a request does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Chooser {
+    /// The server's settings.
+    Settings,
+    /// The model's file.
+    Model,
+    /// This program.
+    Default,
+}
+
+impl DefaultSampling {
+    /// What a request to the model is sampled with that says nothing.
+    pub(crate) fn new(settings: &SamplingChoices, card: &ModelCard) -> DefaultSampling {
+        let mut all = DefaultSampling::default();
+        let by_priority = [
+            (Chooser::Settings, settings),
+            (Chooser::Model, &card.sampling),
+            (Chooser::Default, &SamplingChoices::HOUSE),
+        ];
+        for (from, choices) in by_priority {
+            choose(&mut all.temperature, choices.temperature, from);
+            choose(&mut all.top_p, choices.top_p, from);
+            choose(&mut all.top_k, choices.top_k, from);
+            choose(&mut all.min_p, choices.min_p, from);
+            choose(&mut all.frequency_penalty, choices.frequency_penalty, from);
+            choose(&mut all.presence_penalty, choices.presence_penalty, from);
+            choose(&mut all.repetition_penalty, choices.repetition_penalty, from);
+            choose(&mut all.penalty_window, choices.penalty_window, from);
+            // After that nobody else is asked.
+            if choices.is_greedy() {
+                break;
+            }
+        }
+        all
+    }
+}
+
+fn choose<T: Copy>(chosen: &mut Option<Chosen<T>>, choice: Option<T>, from: Chooser) {
+    if chosen.is_none() {
+        *chosen = choice.map(|value| Chosen { value, from });
+    }
 }

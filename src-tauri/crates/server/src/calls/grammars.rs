@@ -8,25 +8,26 @@ use std::thread;
 use std::time::Duration;
 
 use engine::{ModelCard, Refusal, RequestId};
-use text::{CONSTRAINT_STACK_BYTES, Constraint, OutputFormat};
+use text::{CONSTRAINT_STACK_BYTES, Constraint, ConstraintError, OutputFormat};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use crate::calls::fault::ApiError;
+use super::call::Names;
+use super::fault::Fault;
 
 /// How long a seat and a grammar may take together. The bounds on schemas keep grammars far below it.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where grammars are built.
 #[derive(Debug)]
-pub(crate) struct Constraining {
+pub(crate) struct GrammarBuilder {
     /// One grammar for every two cores: the engine needs the others.
     seats: Arc<Semaphore>,
 }
 
-impl Constraining {
-    pub(crate) fn new(n_cores: usize) -> Constraining {
-        Constraining { seats: Arc::new(Semaphore::new((n_cores / 2).max(1))) }
+impl GrammarBuilder {
+    pub(crate) fn new(n_cores: usize) -> GrammarBuilder {
+        GrammarBuilder { seats: Arc::new(Semaphore::new((n_cores / 2).max(1))) }
     }
 
     /// Builds what holds an answer of the model to `format`.
@@ -37,8 +38,9 @@ impl Constraining {
         &self,
         card: &Arc<ModelCard>,
         format: OutputFormat,
+        names: Names,
         id: &RequestId,
-    ) -> Result<Constraint, ApiError> {
+    ) -> Result<Constraint, Fault> {
         let building = async {
             // The semaphore is never closed. The seat stays taken until the thread has ended, whoever waits for it.
             let seat = Arc::clone(&self.seats).acquire_owned().await;
@@ -54,16 +56,22 @@ impl Constraining {
             });
             match started {
                 // Without an answer it has panicked.
-                Ok(_) => built.await.map_err(|_| ApiError::fault(&id.0)),
-                Err(error) => {
-                    tracing::error!(request_id = %id, %error, "no thread for a grammar");
-                    Err(ApiError::fault(&id.0))
-                }
+                Ok(_) => built.await.map_err(|_| Fault::internal(id, "building a grammar panicked")),
+                Err(error) => Err(Fault::internal(id, format!("no thread for a grammar: {error}"))),
             }
         };
         match timeout(DEADLINE, building).await {
-            Ok(built) => Ok(built??),
+            Ok(built) => built?.map_err(|error| of_grammar(&error, names)),
             Err(_) => Err(Refusal::Busy { n_waiting: 0 }.into()),
         }
+    }
+}
+
+fn of_grammar(error: &ConstraintError, names: Names) -> Fault {
+    match error {
+        ConstraintError::Schema(fault) => {
+            Fault::invalid(format!("{}{}", names.schema, fault.pointer), error.to_string())
+        }
+        ConstraintError::Stuck(_) => Fault::invalid(names.format, error.to_string()),
     }
 }

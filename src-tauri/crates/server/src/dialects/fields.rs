@@ -8,7 +8,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::calls::fault::{ApiError, shorten};
+use crate::calls::fault::{Fault, shorten};
 
 /// More fields than any API has.
 const MAX_FIELDS: usize = 256;
@@ -93,10 +93,10 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// It is no JSON object, or has a field twice or too many.
-    pub(crate) fn of_body(body: &'a [u8]) -> Result<Fields<'a>, ApiError> {
+    pub(crate) fn of_body(body: &'a [u8]) -> Result<Fields<'a>, Fault> {
         match serde_json::from_slice::<RawObject<'a>>(body) {
             Ok(RawObject(left)) => Ok(Fields { prefix: String::new(), left }),
-            Err(error) => Err(ApiError::bad_json(format!("the body is not a JSON object: {error}"))),
+            Err(error) => Err(Fault::bad_json(format!("the body is not a JSON object: {error}"))),
         }
     }
 
@@ -104,10 +104,10 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// As [`Fields::of_body`], naming the path.
-    pub(crate) fn of_value(path: &str, value: &'a RawValue) -> Result<Fields<'a>, ApiError> {
+    pub(crate) fn of_value(path: &str, value: &'a RawValue) -> Result<Fields<'a>, Fault> {
         match serde_json::from_str::<RawObject<'a>>(value.get()) {
             Ok(RawObject(left)) => Ok(Fields { prefix: format!("{path}."), left }),
-            Err(error) => Err(ApiError::invalid(path, reason(&error))),
+            Err(error) => Err(Fault::invalid(path, reason(&error))),
         }
     }
 
@@ -120,11 +120,11 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// It has another type, or is longer than anything but a prompt has reason to be.
-    pub(crate) fn take<T: Deserialize<'a>>(&mut self, name: &str) -> Result<Option<T>, ApiError> {
+    pub(crate) fn take<T: Deserialize<'a>>(&mut self, name: &str) -> Result<Option<T>, Fault> {
         match self.left.iter().find(|(other, _)| other == name) {
             Some((_, value)) if value.get().len() > MAX_SMALL_BYTES => {
                 let message = format!("longer than {MAX_SMALL_BYTES} bytes");
-                Err(ApiError::invalid(self.path(name), message))
+                Err(Fault::invalid(self.path(name), message))
             }
             _ => self.take_large(name),
         }
@@ -134,18 +134,18 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// It has another type.
-    pub(crate) fn take_large<T: Deserialize<'a>>(&mut self, name: &str) -> Result<Option<T>, ApiError> {
+    pub(crate) fn take_large<T: Deserialize<'a>>(&mut self, name: &str) -> Result<Option<T>, Fault> {
         let Some(at) = self.left.iter().position(|(other, _)| other == name) else { return Ok(None) };
         let (name, value) = self.left.swap_remove(at);
-        serde_json::from_str(value.get()).map_err(|error| ApiError::invalid(self.path(&name), reason(&error)))
+        serde_json::from_str(value.get()).map_err(|error| Fault::invalid(self.path(&name), reason(&error)))
     }
 
     /// Take a field that must be there.
     ///
     /// # Errors
     /// It is absent, `null`, or has another type.
-    pub(crate) fn need<T: Deserialize<'a>>(&mut self, name: &str) -> Result<T, ApiError> {
-        self.take(name)?.ok_or_else(|| ApiError::missing(self.path(name)))
+    pub(crate) fn need<T: Deserialize<'a>>(&mut self, name: &str) -> Result<T, Fault> {
+        self.take(name)?.ok_or_else(|| Fault::missing(self.path(name)))
     }
 
     /// Take a number that must lie within `range`.
@@ -156,11 +156,11 @@ impl<'a> Fields<'a> {
         &mut self,
         name: &str,
         range: std::ops::RangeInclusive<f64>,
-    ) -> Result<Option<f32>, ApiError> {
+    ) -> Result<Option<f32>, Fault> {
         match self.take::<f64>(name)? {
             Some(value) if !range.contains(&value) => {
                 let message = format!("{value} is not within {} to {}", range.start(), range.end());
-                Err(ApiError::invalid(self.path(name), message))
+                Err(Fault::invalid(self.path(name), message))
             }
             value => Ok(value.map(|value| value as f32)),
         }
@@ -170,7 +170,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// It is no whole number.
-    pub(crate) fn take_whole(&mut self, name: &str) -> Result<Option<i128>, ApiError> {
+    pub(crate) fn take_whole(&mut self, name: &str) -> Result<Option<i128>, Fault> {
         Ok(self.take::<Whole>(name)?.map(|Whole(number)| number))
     }
 
@@ -182,13 +182,13 @@ impl<'a> Fields<'a> {
         &mut self,
         name: &str,
         range: std::ops::RangeInclusive<usize>,
-    ) -> Result<Option<usize>, ApiError> {
+    ) -> Result<Option<usize>, Fault> {
         let Some(number) = self.take_whole(name)? else { return Ok(None) };
         match usize::try_from(number).ok().filter(|number| range.contains(number)) {
             Some(number) => Ok(Some(number)),
             None => {
                 let message = format!("{number} is not within {} to {}", range.start(), range.end());
-                Err(ApiError::invalid(self.path(name), message))
+                Err(Fault::invalid(self.path(name), message))
             }
         }
     }
@@ -203,11 +203,11 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// The value asks for the feature.
-    pub(crate) fn refuse(&mut self, name: &str, harmless: &[&str]) -> Result<(), ApiError> {
+    pub(crate) fn refuse(&mut self, name: &str, harmless: &[&str]) -> Result<(), Fault> {
         match self.take_large::<&RawValue>(name)? {
             None => Ok(()),
             Some(value) if harmless.iter().any(|other| means_the_same(value.get(), other)) => Ok(()),
-            Some(_) => Err(ApiError::unsupported(self.path(name), format!("'{name}' is not supported"))),
+            Some(_) => Err(Fault::unsupported(self.path(name), format!("'{name}' is not supported"))),
         }
     }
 
@@ -215,9 +215,9 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// A field is left that nobody knows.
-    pub(crate) fn finish(self) -> Result<(), ApiError> {
+    pub(crate) fn finish(self) -> Result<(), Fault> {
         match self.left.iter().find(|(_, value)| value.get() != "null") {
-            Some((name, _)) => Err(ApiError::unknown(self.path(&shorten(name)))),
+            Some((name, _)) => Err(Fault::unknown(self.path(&shorten(name)))),
             None => Ok(()),
         }
     }
@@ -292,9 +292,10 @@ fn reason(error: &serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::fault::FaultKind;
 
-    fn param_and_message(error: ApiError) -> String {
-        format!("{}: {}", error.param.unwrap_or_default(), error.message)
+    fn param_and_message(error: Fault) -> String {
+        format!("{}: {}", error.place.unwrap_or_default(), error.message)
     }
 
     #[test]
@@ -305,7 +306,7 @@ mod tests {
         let error = fields.take_within("top_p", 0.0..=1.0).unwrap_err();
         assert_eq!(param_and_message(error), "top_p: 7 is not within 0 to 1");
         assert_eq!(fields.take::<i64>("seed"), Ok(None));
-        assert_eq!(fields.need::<String>("prompt").unwrap_err().param.as_deref(), Some("prompt"));
+        assert_eq!(fields.need::<String>("prompt").unwrap_err().place.as_deref(), Some("prompt"));
         assert_eq!(fields.finish(), Ok(()));
     }
 
@@ -313,7 +314,7 @@ mod tests {
     fn nothing_is_ignored() {
         let mut fields = Fields::of_body(br#"{"a":1,"typo":2}"#).unwrap();
         assert_eq!(fields.take::<u8>("a"), Ok(Some(1)));
-        assert_eq!(fields.finish().unwrap_err().param.as_deref(), Some("typo"));
+        assert_eq!(fields.finish().unwrap_err().place.as_deref(), Some("typo"));
     }
 
     #[test]
@@ -322,7 +323,7 @@ mod tests {
         assert_eq!(refuse(r#"{}"#), Ok(()));
         assert_eq!(refuse(r#"{"n":null}"#), Ok(()));
         assert_eq!(refuse(r#"{"n":1}"#), Ok(()));
-        assert_eq!(refuse(r#"{"n":2}"#).unwrap_err().param.as_deref(), Some("n"));
+        assert_eq!(refuse(r#"{"n":2}"#).unwrap_err().place.as_deref(), Some("n"));
     }
 
     #[test]
@@ -355,7 +356,7 @@ mod tests {
         {
             let body = format!(r#"{{"x":{large}}}"#);
             let got = Fields::of_body(body.as_bytes()).unwrap().refuse("x", &["[]"]);
-            assert_eq!(got.unwrap_err().code, Some("unsupported_parameter"), "{large:.40}");
+            assert_eq!(got.unwrap_err().kind, FaultKind::UnsupportedParameter, "{large:.40}");
         }
     }
 
@@ -398,7 +399,7 @@ mod tests {
         let deep = format!("{{\"a\":{}", "[".repeat(100_000));
         for body in ["", "[]", "1", "{", "{\"a\":1,\"a\":2}", "{\"a\":}", "\u{feff}{}", &many, &deep] {
             let error = Fields::of_body(body.as_bytes()).unwrap_err();
-            assert_eq!(error.code, Some("invalid_json"), "{}", shorten(body));
+            assert_eq!(error.kind, FaultKind::InvalidJson, "{}", shorten(body));
         }
         assert!(Fields::of_body(b"{\"a\":\"\xff\"}").is_err());
     }
@@ -407,7 +408,7 @@ mod tests {
     fn small_fields_and_lists_are_bounded() {
         let body = format!(r#"{{"stop":"{}","prompt":"{0}"}}"#, "x".repeat(MAX_SMALL_BYTES));
         let mut fields = Fields::of_body(body.as_bytes()).unwrap();
-        assert_eq!(fields.take::<String>("stop").unwrap_err().param.as_deref(), Some("stop"));
+        assert_eq!(fields.take::<String>("stop").unwrap_err().place.as_deref(), Some("stop"));
         assert_eq!(fields.take_large::<String>("prompt").unwrap().unwrap().len(), MAX_SMALL_BYTES);
         let body = format!(r#"{{"messages":[{}0]}}"#, "0,".repeat(MAX_ELEMENTS));
         let mut fields = Fields::of_body(body.as_bytes()).unwrap();
@@ -420,6 +421,6 @@ mod tests {
         let mut fields = Fields::of_body("{\"messages\":[{\"rôle\":1}]}".as_bytes()).unwrap();
         let RawList(messages) = fields.take_large("messages").unwrap().unwrap();
         let inner = Fields::of_value("messages[0]", messages[0]).unwrap();
-        assert_eq!(inner.finish().unwrap_err().param.as_deref(), Some("messages[0].rôle"));
+        assert_eq!(inner.finish().unwrap_err().place.as_deref(), Some("messages[0].rôle"));
     }
 }

@@ -1,24 +1,22 @@
-//! Server-sent events as bytes.
+//! Server-sent events as text.
 
-use std::convert::Infallible;
 use std::fmt::Write;
 
-use axum::body::{Body, Bytes};
-use axum::http::HeaderValue;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::response::{IntoResponse, Response};
-use futures_util::Stream;
-use serde_json::Value;
+use serde::Serialize;
+
+/// The content type of a stream of them.
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
 /// Append an unnamed event with one line of data.
-pub(crate) fn data(out: &mut String, value: &Value) {
-    // JSON on one line has no line break in it, so it needs no splitting.
-    write!(out, "data: {value}\n\n").expect("a string takes any text");
+pub(crate) fn data(out: &mut String, value: &impl Serialize) {
+    out.push_str("data: ");
+    out.push_str(&json(value));
+    out.push_str("\n\n");
 }
 
-/// Append a named event with one line of data.
-pub(crate) fn named(out: &mut String, name: &str, value: &Value) {
-    write!(out, "event: {name}\ndata: {value}\n\n").expect("a string takes any text");
+/// Append a named event with one line of data that is JSON already.
+pub(crate) fn named(out: &mut String, name: &str, json: &str) {
+    write!(out, "event: {name}\ndata: {json}\n\n").expect("a string takes any text");
 }
 
 /// Append a comment, which clients skip and proxies count as a sign of life.
@@ -26,16 +24,7 @@ pub(crate) fn comment(out: &mut String, text: &str) {
     write!(out, ": {text}\n\n").expect("a string takes any text");
 }
 
-/// A response that streams events.
-pub(crate) fn response<S>(frames: S) -> Response
-where
-    S: Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
-{
-    let mut response = Body::from_stream(frames).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx would hold frames back.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
+/// A value on one line: its line breaks are escaped, so an event needs no splitting.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("names are text and numbers are finite or null in what is sent")
 }

@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::Method;
-use axum::response::Response;
-use engine::{RequestId, Usage};
+use axum::http::{Method, StatusCode};
+use engine::RequestId;
 use hyper::body::{Frame, SizeHint};
+
+use crate::calls::answer::Usage;
 
 /// What the line will say. The line is written when the last holder lets go: the response's body, in the end.
 #[derive(Debug)]
@@ -67,10 +68,10 @@ impl AccessEntry {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).error = Some(code);
     }
 
-    /// That there is a head now.
-    pub(crate) fn answered(&self, response: &Response) {
-        self.status.store(response.status().as_u16(), Ordering::Relaxed);
-        if let Some(code) = response.extensions().get::<&'static str>() {
+    /// That there is a head now, and whether it says an error.
+    pub(crate) fn answered(&self, status: StatusCode, error: Option<&'static str>) {
+        self.status.store(status.as_u16(), Ordering::Relaxed);
+        if let Some(code) = error {
             self.set_error(code);
         }
     }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
 use futures_util::StreamExt;
+use http_body_util::{BodyExt, Limited};
 use tokio::time::timeout;
 
-use crate::calls::fault::ApiError;
+use crate::calls::fault::Fault;
 use crate::config::HttpLimits;
 use crate::dialects::fields::Fields;
 use crate::edge::body_budget::{BodyBudget, Share};
@@ -19,7 +20,8 @@ pub(crate) struct WholeBody {
     pub(crate) share: Share,
 }
 
-/// Read a body to its end.
+/// Read a body to its end. It is counted here and not by [`Limited`], which keeps the body that it has found too long
+/// to itself: the rest must be read on, and others' bodies wait for the same room.
 ///
 /// # Errors
 /// 413 beyond the limit, 408 when it takes too long, or stops while others want its room, 503 when there is no room,
@@ -28,11 +30,11 @@ pub(crate) async fn read(
     body: Body,
     limits: &HttpLimits,
     budget: &Arc<BodyBudget>,
-) -> Result<WholeBody, ApiError> {
+) -> Result<WholeBody, Fault> {
     let announced = body.size_hint();
     if announced.lower() > limits.body_bytes as u64 {
         discard(body, limits).await;
-        return Err(ApiError::body_too_large(limits.body_bytes));
+        return Err(Fault::body_too_large(limits.body_bytes));
     }
     let reading = async {
         let mut share = budget.open();
@@ -45,11 +47,11 @@ pub(crate) async fn read(
                 next = stream.next() => next,
             };
             let Some(chunk) = next else { break };
-            let chunk = chunk.map_err(|_| ApiError::bad_request("the body broke off"))?;
+            let chunk = chunk.map_err(|_| Fault::bad_request("the body broke off"))?;
             if whole.len() + chunk.len() > limits.body_bytes {
                 drop((whole, share));
                 discard(Body::from_stream(stream), limits).await;
-                return Err(ApiError::body_too_large(limits.body_bytes));
+                return Err(Fault::body_too_large(limits.body_bytes));
             }
             if let Err(why) = share.grow(chunk.len()).await {
                 drop((whole, chunk, share));
@@ -57,13 +59,13 @@ pub(crate) async fn read(
                 return Err(why);
             }
             // What a client announces is no reason to set memory aside, and a process that gets none must not end.
-            whole.try_reserve(chunk.len()).map_err(|_| ApiError::no_room_for_body())?;
+            whole.try_reserve(chunk.len()).map_err(|_| Fault::no_room_for_body())?;
             whole.extend_from_slice(&chunk);
         }
         share.close()?;
         Ok(WholeBody { bytes: whole.into(), share })
     };
-    timeout(limits.body_timeout, reading).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
+    timeout(limits.body_timeout, reading).await.unwrap_or_else(|_| Err(Fault::body_timeout()))
 }
 
 /// That a body has nothing in it that would be ignored.
@@ -74,7 +76,7 @@ pub(crate) async fn must_be_empty(
     body: Body,
     limits: &HttpLimits,
     budget: &Arc<BodyBudget>,
-) -> Result<(), ApiError> {
+) -> Result<(), Fault> {
     let body = read(body, limits, budget).await?;
     if body.bytes.is_empty() { Ok(()) } else { Fields::of_body(&body.bytes)?.finish() }
 }
@@ -87,14 +89,8 @@ pub(crate) async fn discard(body: Body, limits: &HttpLimits) {
         return;
     }
     let reading = async {
-        let mut stream = body.into_data_stream();
-        let mut n_read = 0;
-        while let Some(Ok(chunk)) = stream.next().await {
-            n_read += chunk.len();
-            if n_read > most {
-                break;
-            }
-        }
+        let mut rest = Limited::new(body, most);
+        while let Some(Ok(_)) = rest.frame().await {}
     };
     // What has not come by then will not be waited for; the answer goes out either way.
     let _ = timeout(limits.body_timeout.min(std::time::Duration::from_secs(10)), reading).await;
@@ -108,6 +104,12 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+    use crate::calls::fault::FaultKind;
+    use crate::dialects::openai;
+
+    fn status_of(fault: &Fault) -> u16 {
+        openai::fault::status(fault.kind).as_u16()
+    }
 
     const LIMITS: HttpLimits = HttpLimits {
         body_bytes: 10,
@@ -136,7 +138,7 @@ mod tests {
             (Body::empty(), Ok("")),
         ] {
             let got = read(body, &LIMITS, &budget).await;
-            let got = got.map(|whole| whole.bytes).map_err(|error| error.status.as_u16());
+            let got = got.map(|whole| whole.bytes).map_err(|error| status_of(&error));
             assert_eq!(got, want.map(Bytes::from));
         }
     }
@@ -145,7 +147,7 @@ mod tests {
     async fn a_body_that_does_not_come_is_408() {
         let budget = BodyBudget::new(&LIMITS);
         let never = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
-        assert_eq!(read(never, &LIMITS, &budget).await.unwrap_err().status, 408);
+        assert_eq!(read(never, &LIMITS, &budget).await.unwrap_err().kind, FaultKind::BodyTimeout);
     }
 
     /// As many bytes as are sent, one chunk each, for as long as the sender lives.
@@ -159,7 +161,7 @@ mod tests {
 
     const BIG: HttpLimits = HttpLimits { body_bytes: 4 << 20, all_bodies_bytes: 8 << 20, ..LIMITS };
 
-    type Reading = tokio::task::JoinHandle<Result<WholeBody, ApiError>>;
+    type Reading = tokio::task::JoinHandle<Result<WholeBody, Fault>>;
 
     fn begin(body: Body, budget: &Arc<BodyBudget>) -> Reading {
         let budget = Arc::clone(budget);
@@ -167,7 +169,7 @@ mod tests {
     }
 
     async fn status(reading: Reading) -> u16 {
-        reading.await.unwrap().map_or_else(|error| error.status.as_u16(), |_| 200)
+        reading.await.unwrap().map_or_else(|error| status_of(&error), |_| 200)
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep};
 
-use crate::calls::fault::ApiError;
+use crate::calls::fault::Fault;
 use crate::config::HttpLimits;
 
 /// A body that brings less than [`STRIDE`] in this time has stopped, as far as others are concerned that wait for room.
@@ -24,14 +24,14 @@ const STRIDE: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct BodyBudget {
     most_bytes: usize,
-    /// Guards the books; held for an entry or a search for who gives way, never across an await.
-    books: Mutex<Books>,
+    /// Guards what is booked; held for an entry or a search for who gives way, never across an await.
+    bodies: Mutex<Bodies>,
     /// Told whenever there is more room.
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Books {
+struct Bodies {
     n_taken: usize,
     next_id: u64,
     /// Bodies that are not whole yet, in the order in which they came.
@@ -46,7 +46,7 @@ struct Incoming {
     n_of_stride: usize,
     /// Whether it waits for room; otherwise it waits for its client.
     wants_room: bool,
-    send_away: oneshot::Sender<ApiError>,
+    send_away: oneshot::Sender<Fault>,
 }
 
 /// One body's part of the budget, given back when this is dropped.
@@ -56,59 +56,59 @@ pub(crate) struct Share {
     id: u64,
     n_bytes: usize,
     is_whole: bool,
-    sent_away: oneshot::Receiver<ApiError>,
+    sent_away: oneshot::Receiver<Fault>,
 }
 
 impl BodyBudget {
     pub(crate) fn new(limits: &HttpLimits) -> Arc<BodyBudget> {
         // At least one body must fit, or it would wait for ever.
         let most_bytes = limits.all_bodies_bytes.max(limits.body_bytes);
-        Arc::new(BodyBudget { most_bytes, books: Mutex::default(), freed: Notify::new() })
+        Arc::new(BodyBudget { most_bytes, bodies: Mutex::default(), freed: Notify::new() })
     }
 
     /// The share of a body of which nothing has come yet.
     pub(crate) fn open(self: &Arc<BodyBudget>) -> Share {
         let (send_away, sent_away) = oneshot::channel();
-        let mut books = self.lock();
-        let id = books.next_id;
-        books.next_id += 1;
+        let mut bodies = self.lock();
+        let id = bodies.next_id;
+        bodies.next_id += 1;
         let stride_began = Instant::now();
         let incoming = Incoming { n_bytes: 0, stride_began, n_of_stride: 0, wants_room: false, send_away };
-        books.incoming.insert(id, incoming);
+        bodies.incoming.insert(id, incoming);
         Share { budget: Arc::clone(self), id, n_bytes: 0, is_whole: false, sent_away }
     }
 
     /// Whether nothing is booked.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        let books = self.lock();
-        books.n_taken == 0 && books.incoming.is_empty()
+        let bodies = self.lock();
+        bodies.n_taken == 0 && bodies.incoming.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Bodies> {
+        self.bodies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Book `n` bytes more, if there is room for them; otherwise somebody who has stopped gives way, if that helps.
     fn try_take(&self, id: u64, n: usize) -> bool {
-        let mut books = self.lock();
-        if let Some(incoming) = books.incoming.get_mut(&id) {
+        let mut bodies = self.lock();
+        if let Some(incoming) = bodies.incoming.get_mut(&id) {
             incoming.wants_room = true;
         }
-        while books.n_taken + n > self.most_bytes {
-            if !books.send_a_stopped_one_away(Instant::now()) {
+        while bodies.n_taken + n > self.most_bytes {
+            if !bodies.send_a_stopped_one_away(Instant::now()) {
                 return false;
             }
         }
         // One that has been sent away takes nothing more, and is told next.
-        let Some(incoming) = books.incoming.get_mut(&id) else { return false };
+        let Some(incoming) = bodies.incoming.get_mut(&id) else { return false };
         incoming.take(n, Instant::now());
-        books.n_taken += n;
+        bodies.n_taken += n;
         true
     }
 }
 
-impl Books {
+impl Bodies {
     /// Of those that have stopped, the one with most bytes; whether there was one.
     fn send_a_stopped_one_away(&mut self, now: Instant) -> bool {
         let has_stopped = |incoming: &Incoming| {
@@ -116,7 +116,7 @@ impl Books {
         };
         let stopped = self.incoming.iter().filter(|(_, incoming)| has_stopped(incoming));
         let most = stopped.max_by_key(|(_, incoming)| incoming.n_bytes).map(|(id, _)| *id);
-        most.is_some_and(|id| self.send_away(id, ApiError::body_too_slow()))
+        most.is_some_and(|id| self.send_away(id, Fault::body_too_slow()))
     }
 
     /// Where those that wait for room have taken all of it, the last one that came; whether there was one.
@@ -128,10 +128,10 @@ impl Books {
             return false;
         }
         let last = waiting().next_back().map(|(id, _)| *id);
-        last.is_some_and(|id| self.send_away(id, ApiError::no_room_for_body()))
+        last.is_some_and(|id| self.send_away(id, Fault::no_room_for_body()))
     }
 
-    fn send_away(&mut self, id: u64, why: ApiError) -> bool {
+    fn send_away(&mut self, id: u64, why: Fault) -> bool {
         let Some(incoming) = self.incoming.remove(&id) else { return false };
         self.n_taken -= incoming.n_bytes;
         // Its reader has gone by itself at this moment, or hears of it.
@@ -156,7 +156,7 @@ impl Share {
     ///
     /// # Errors
     /// The body has to give way.
-    pub(crate) async fn grow(&mut self, n: usize) -> Result<(), ApiError> {
+    pub(crate) async fn grow(&mut self, n: usize) -> Result<(), Fault> {
         loop {
             let budget = Arc::clone(&self.budget);
             let mut freed = std::pin::pin!(budget.freed.notified());
@@ -180,7 +180,7 @@ impl Share {
     }
 
     /// Wait until the body has to give way, and why.
-    pub(crate) async fn told(&mut self) -> ApiError {
+    pub(crate) async fn told(&mut self) -> Fault {
         match (&mut self.sent_away).await {
             Ok(why) => why,
             Err(_) => std::future::pending().await,
@@ -191,23 +191,23 @@ impl Share {
     ///
     /// # Errors
     /// Somebody just has.
-    pub(crate) fn close(&mut self) -> Result<(), ApiError> {
+    pub(crate) fn close(&mut self) -> Result<(), Fault> {
         self.is_whole = self.budget.lock().incoming.remove(&self.id).is_some();
         if self.is_whole {
             return Ok(());
         }
-        Err(self.sent_away.try_recv().unwrap_or_else(|_| ApiError::no_room_for_body()))
+        Err(self.sent_away.try_recv().unwrap_or_else(|_| Fault::no_room_for_body()))
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut books = self.budget.lock();
-        // The books of one that was sent away are closed already.
-        if books.incoming.remove(&self.id).is_some() || self.is_whole {
-            books.n_taken -= self.n_bytes;
+        let mut bodies = self.budget.lock();
+        // One that was sent away has paid back already.
+        if bodies.incoming.remove(&self.id).is_some() || self.is_whole {
+            bodies.n_taken -= self.n_bytes;
         }
-        drop(books);
+        drop(bodies);
         self.budget.freed.notify_waiters();
     }
 }

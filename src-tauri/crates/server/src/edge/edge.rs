@@ -1,9 +1,9 @@
 //! What every request passes on its way in and every response on its way out.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::Router;
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -12,19 +12,40 @@ use axum::http::header::{
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 
-use crate::calls::fault::ApiError;
-use crate::edge::access_log::AccessEntry;
-use crate::edge::body::discard;
-use crate::edge::guard::{Guard, is_health};
-use crate::edge::request_id::{X_REQUEST_ID, header_value, request_id};
-use crate::listen::connection::Turn;
-use crate::router::App;
+use super::access_log::AccessEntry;
+use super::gate::Gate;
+use super::guard::{Guard, is_health};
+use super::refusal::refusal;
+use super::request_id::{X_REQUEST_ID, header_value, request_id};
+use super::turn::Turn;
+use crate::calls::fault::Fault;
+use crate::dialects::dialect::Dialect;
+
+/// The edge of a group of routes: what all requests meet, and the dialect in which these routes refuse.
+#[derive(Clone)]
+struct Edge {
+    gate: Arc<Gate>,
+    dialect: &'static Dialect,
+}
+
+/// These routes behind the edge. Whatever refuses a request to one of them does so in `dialect`.
+pub(crate) fn behind_the_edge<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    gate: &Arc<Gate>,
+    dialect: &'static Dialect,
+) -> Router<S> {
+    let edge = Edge { gate: Arc::clone(gate), dialect };
+    let gate = Arc::clone(gate);
+    routes
+        .method_not_allowed_fallback(move |request: Request| wrong_method(Arc::clone(&gate), request))
+        .layer(from_fn_with_state(edge, pass))
+}
 
 /// Name the request, let the guard decide, hand it on, and dress the response: id, CORS, log line, counters.
-pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn pass(State(Edge { gate, dialect }): State<Edge>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
     let id = request_id(head.headers.get(&X_REQUEST_ID));
     let route = head.extensions.get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
@@ -32,22 +53,23 @@ pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Ne
     head.extensions.insert(id.clone());
     head.extensions.insert(Arc::clone(&entry));
 
-    let (origin, verdict) = judge(&app.guard, &head);
+    let (origin, verdict) = judge(&gate.guard, &head);
     // Health is answered also when all seats are taken, and what is refused needs none.
     let turn = head.extensions.get::<Arc<Turn>>().filter(|_| !is_health(head.uri.path()));
     let is_full = matches!(verdict, Ok(Verdict::HandOn)) && turn.is_some_and(|turn| !turn.sit_down());
-    let mut response = match verdict {
+    let response = match verdict {
         Ok(Verdict::HandOn) if is_full => {
-            discard(body, &app.config.limits).await;
-            ApiError::no_seat().into_response()
+            gate.discard(body).await;
+            Fault::no_seat().into_response()
         }
         Ok(Verdict::HandOn) => next.run(Request::from_parts(head, body)).await,
         Ok(Verdict::Preflight) => preflight(&head.headers),
-        Err(error) => {
-            discard(body, &app.config.limits).await;
-            error.into_response()
+        Err(fault) => {
+            gate.discard(body).await;
+            fault.into_response()
         }
     };
+    let (mut response, fault) = refusal(response, dialect);
 
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, header_value(&id));
@@ -59,46 +81,25 @@ pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Ne
     }
     headers.append(VARY, HeaderValue::from_static("origin"));
 
-    app.http_counts.count(entry.method(), entry.route(), response.status());
-    entry.answered(&response);
+    if let Some(fault) = &fault {
+        fault.log(&id);
+    }
+    gate.http_counts.count(entry.method(), entry.route(), response.status());
+    entry.answered(response.status(), fault.map(|fault| fault.kind.name()));
     response.map(|body| Body::new(entry.follow(body)))
 }
 
-/// The answer to bytes that are no request, which hyper refuses with `bare`, a head of its own: as any refusal it gets
-/// an id, the API's shape, a line in the log and its count.
-pub(crate) fn no_request(app: &App, status: StatusCode, bare: &[u8]) -> Bytes {
-    let limits = &app.config.limits;
-    let error = match status {
-        StatusCode::URI_TOO_LONG => ApiError::target_too_long(limits.target_bytes),
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ApiError::headers_too_large(format!(
-            "more than {} header fields or {} bytes of them",
-            limits.headers, limits.header_bytes
-        )),
-        _ => ApiError::bad_request("what came is no request of HTTP/1.1"),
-    };
-    let id = request_id(None);
-    let method = Method::from_bytes(b"UNKNOWN").unwrap_or_default();
-    let entry = AccessEntry::new(id.clone(), &method, "unmatched".to_owned(), false);
-    let body = error.body().to_string();
-    app.http_counts.count(entry.method(), entry.route(), status);
-    entry.answered(&error.into_response());
+/// No such path.
+pub(crate) async fn no_route(gate: Arc<Gate>, request: Request) -> Fault {
+    let fault = Fault::no_route(request.method().as_str(), request.uri().path());
+    gate.discard(request.into_body()).await;
+    fault
+}
 
-    let bare = String::from_utf8_lossy(bare);
-    let mut lines = bare.split("\r\n");
-    let mut head = lines.next().unwrap_or_default().to_owned();
-    // Of hyper's fields its date is kept; what it says of length and connection comes with ours.
-    let date = lines.find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("date:")));
-    if let Some(line) = date {
-        let _ = write!(head, "\r\n{line}");
-    }
-    let _ = write!(
-        head,
-        "\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n{X_REQUEST_ID}: {}\r\n\
-         {X_CONTENT_TYPE_OPTIONS}: nosniff\r\n\r\n{body}",
-        body.len(),
-        id.0
-    );
-    head.into()
+async fn wrong_method(gate: Arc<Gate>, request: Request) -> Fault {
+    let fault = Fault::wrong_method(request.method().as_str(), request.uri().path());
+    gate.discard(request.into_body()).await;
+    fault
 }
 
 enum Verdict {
@@ -108,7 +109,7 @@ enum Verdict {
 
 /// The guard's checks in order, and the origin to answer to as soon as it is known to be allowed:
 /// the app's own window must be able to read a 401.
-fn judge(guard: &Guard, head: &Parts) -> (Option<HeaderValue>, Result<Verdict, ApiError>) {
+fn judge(guard: &Guard, head: &Parts) -> (Option<HeaderValue>, Result<Verdict, Fault>) {
     let origin = guard
         .check_size(head)
         .and_then(|()| guard.check_once(head))

@@ -9,31 +9,16 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, HeaderValue};
 use engine::RequestId;
 use futures_util::{Stream, stream};
 use tokio::sync::{Notify, watch};
 
-use crate::calls::fault::ApiError;
+use crate::calls::fault::Fault;
 
-/// The header that asks for it.
-const X_SAMOVAR_KEEP: &str = "x-samovar-keep";
 /// Answers at a time, those under way and those that have ended: many windows' worth of chats that all wait for theirs.
 const MOST: usize = 64;
 /// Bytes of ended answers; what goes beyond is forgotten, the oldest first.
 const MOST_ENDED_BYTES: usize = 16 << 20;
-
-/// Whether a request asks for its answer to be kept.
-///
-/// # Errors
-/// The header says neither `true` nor `false`.
-pub(crate) fn is_to_be_kept(headers: &HeaderMap) -> Result<bool, ApiError> {
-    match headers.get(X_SAMOVAR_KEEP).map(HeaderValue::as_bytes) {
-        None | Some(b"false") => Ok(false),
-        Some(b"true") => Ok(true),
-        Some(_) => Err(ApiError::invalid("X-Samovar-Keep", "must be true or false")),
-    }
-}
 
 /// The answers that are kept, oldest first.
 #[derive(Debug, Default)]
@@ -61,13 +46,10 @@ impl KeptAnswers {
     ///
     /// # Errors
     /// An answer to a request of this id is there already.
-    pub(crate) fn begin(&self, id: &RequestId) -> Result<Option<Arc<KeptAnswer>>, ApiError> {
+    pub(crate) fn begin(&self, id: &RequestId) -> Result<Option<Arc<KeptAnswer>>, Fault> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.iter().any(|kept| kept.id == *id) {
-            return Err(ApiError::invalid(
-                "X-Request-ID",
-                "an answer to a request of this id is kept already",
-            ));
+            return Err(Fault::invalid("X-Request-ID", "an answer to a request of this id is kept already"));
         }
         while let Some(oldest) = oldest_ended_beyond_the_bounds(&answers) {
             answers.remove(oldest);

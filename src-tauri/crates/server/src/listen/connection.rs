@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,10 +23,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::edge::edge::no_request;
+use crate::edge::gate::Gate;
+use crate::edge::no_request::refuse_no_request;
 use crate::edge::seats::Place;
+use crate::edge::turn::{Doing, Turn};
 use crate::listen::gone_client::{is_gone, probe};
-use crate::router::App;
 
 /// How soon and how seldom it is looked whether a client that sends nothing more is still there.
 const LOOKS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(8)];
@@ -36,46 +36,10 @@ const LOOKS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(8)
 /// words could cost it the answer.
 const HEARD_OUT: (Duration, usize) = (Duration::from_secs(2), 4 << 20);
 
-/// Whose turn it is on a connection, with the place that it has.
-#[derive(Debug)]
-pub(crate) struct Turn {
-    place: Place,
-    /// One of the constants below.
-    now: AtomicU8,
-    /// Whether hyper has refused what came.
-    is_refused: AtomicBool,
-}
-
-/// The client's: nothing of it, or part of a head, has come.
-const LISTENING: u8 = 0;
-/// Ours: there is a request, and its answer has not ended.
-const ANSWERING: u8 = 1;
-/// The answer has ended and is not all out.
-const SENDING: u8 = 2;
-
-impl Turn {
-    fn new(place: Place) -> Turn {
-        Turn { place, now: AtomicU8::new(LISTENING), is_refused: AtomicBool::new(false) }
-    }
-
-    /// Take a seat for the request; false when all are taken.
-    pub(crate) fn sit_down(&self) -> bool {
-        self.place.sit_down()
-    }
-
-    fn is(&self, turn: u8) -> bool {
-        self.now.load(Ordering::Acquire) == turn
-    }
-
-    fn set(&self, turn: u8) {
-        self.now.store(turn, Ordering::Release);
-    }
-}
-
 /// Serve a connection to its end, until it must give way, or until its client is gone.
 pub(crate) async fn serve_connection(
     stream: TcpStream,
-    app: Arc<App>,
+    gate: Arc<Gate>,
     router: Router,
     (place, given_away): (Place, impl Future<Output = ()>),
     mut stopped: watch::Receiver<bool>,
@@ -85,8 +49,8 @@ pub(crate) async fn serve_connection(
     probe(&stream);
     let stream = Arc::new(stream);
     let turn = Arc::new(Turn::new(place));
-    let limits = app.config.limits;
-    let wire = Wire { stream: Arc::clone(&stream), turn: Arc::clone(&turn), app, own: Bytes::new() };
+    let limits = gate.limits;
+    let wire = Wire { stream: Arc::clone(&stream), turn: Arc::clone(&turn), gate, own: Bytes::new() };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
@@ -109,7 +73,7 @@ pub(crate) async fn serve_connection(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");
     }
-    if turn.is_refused.load(Ordering::Acquire) {
+    if turn.is_refused() {
         hear_out(&stream).await;
     }
 }
@@ -129,7 +93,7 @@ fn answering(
 {
     let router = TowerToHyperService::new(router);
     service_fn(move |mut request: Request<Incoming>| {
-        turn.set(ANSWERING);
+        turn.set(Doing::Answering);
         request.extensions_mut().insert(Arc::clone(&turn));
         let (answer, turn) = (router.call(request), Arc::clone(&turn));
         async move {
@@ -148,7 +112,7 @@ async fn gone(stream: &TcpStream, turn: &Turn) {
     loop {
         // Pending as a rule. It is ready at once while hyper reads nothing of what has come, hence the pause.
         let Ok(ready) = stream.ready(Interest::READABLE).await else { return std::future::pending().await };
-        if ready.is_read_closed() && !turn.is(LISTENING) {
+        if ready.is_read_closed() && !turn.is(Doing::Listening) {
             let both = stream.ready(Interest::READABLE | Interest::WRITABLE).now_or_never();
             let is_reset = matches!(both, Some(Ok(ready)) if ready.is_write_closed());
             let look = tokio::task::spawn_blocking(move || is_gone(client, server));
@@ -206,7 +170,7 @@ impl HttpBody for TurnBody {
 
 impl Drop for TurnBody {
     fn drop(&mut self) {
-        self.turn.set(SENDING);
+        self.turn.set(Doing::Sending);
     }
 }
 
@@ -217,7 +181,7 @@ impl Drop for TurnBody {
 struct Wire {
     stream: Arc<TcpStream>,
     turn: Arc<Turn>,
-    app: Arc<App>,
+    gate: Arc<Gate>,
     /// What is left of our own words in place of hyper's.
     own: Bytes,
 }
@@ -225,14 +189,14 @@ struct Wire {
 impl Wire {
     /// Take hyper's refusal in, if `bytes` are one.
     fn replaces(&mut self, bytes: &[u8]) -> bool {
-        if !self.turn.is(LISTENING) {
+        if !self.turn.is(Doing::Listening) {
             return false;
         }
         let Some(status) = bytes.get(9..12).and_then(|code| StatusCode::from_bytes(code).ok()) else {
             return false;
         };
-        self.own = no_request(&self.app, status, bytes);
-        self.turn.is_refused.store(true, Ordering::Release);
+        self.own = refuse_no_request(&self.gate, status, bytes);
+        self.turn.refuse();
         true
     }
 
@@ -295,7 +259,7 @@ impl AsyncWrite for Wire {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_own(cx))?;
-        if self.turn.is(LISTENING) {
+        if self.turn.is(Doing::Listening) {
             let whole = bytes.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>();
             if self.replaces(&whole) {
                 return Poll::Ready(Ok(whole.len()));
@@ -311,9 +275,9 @@ impl AsyncWrite for Wire {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_own(cx))?;
         // hyper flushes when it has written all that it had.
-        if self.turn.is(SENDING) {
-            self.turn.set(LISTENING);
-            self.turn.place.stand_up();
+        if self.turn.is(Doing::Sending) {
+            self.turn.set(Doing::Listening);
+            self.turn.stand_up();
         }
         Poll::Ready(Ok(()))
     }

@@ -16,12 +16,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::app::App;
 use crate::config::{ConfigError, ServerConfig};
+use crate::edge::gate::Gate;
 use crate::edge::guard::Guard;
 use crate::edge::seats::Seats;
 use crate::listen::connection::{serve_connection, until};
 use crate::listen::port_holder::port_holder;
-use crate::router::{App, router};
+use crate::router::router;
 
 /// How long connections may take to end once the engine has stopped.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -35,7 +37,7 @@ pub struct Server;
 
 /// A server that listens and does not answer yet. Clients that connect now are answered once it serves.
 #[derive(Debug)]
-pub struct Bound {
+pub struct ListeningServer {
     /// One for each address that the host's name stands for.
     listeners: Vec<TcpListener>,
     address: SocketAddr,
@@ -81,7 +83,7 @@ impl Server {
     /// # Errors
     /// A setting that cannot be, a port in use (with who holds it, where that can be found out), or the system's
     /// own reason.
-    pub async fn bind(config: ServerConfig) -> Result<Bound, BindError> {
+    pub async fn bind(config: ServerConfig) -> Result<ListeningServer, BindError> {
         let since = Instant::now();
         config.limits.check()?;
         let addresses = resolve(&config).await?;
@@ -95,11 +97,11 @@ impl Server {
             listeners[0].local_addr().map_err(|source| BindError::Io { address: addresses[0], source })?;
         // The lists are checked now, so that a bad entry ends the start and not the first request.
         Guard::new(&config, address)?;
-        Ok(Bound { listeners, address, config, since })
+        Ok(ListeningServer { listeners, address, config, since })
     }
 }
 
-impl Bound {
+impl ListeningServer {
     /// Where it listens: the port that was picked, where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -109,7 +111,7 @@ impl Bound {
     ///
     /// The listener closes last: as long as the engine drains, new clients are told so.
     pub async fn serve(self, engine: EngineHandle) {
-        let Bound { listeners, address, config, since } = self;
+        let ListeningServer { listeners, address, config, since } = self;
         let stopped = stopped(&engine);
         let app = match App::new(config, address, engine, since) {
             Ok(app) => Arc::new(app),
@@ -118,7 +120,7 @@ impl Bound {
         };
         let router = router(Arc::clone(&app));
         tokio::select! {
-            () = serve(listeners, &app, &router, stopped) => {}
+            () = serve(listeners, &app.gate, &router, stopped) => {}
             () = app.history.keep(&app.engine) => {}
         }
     }
@@ -208,12 +210,12 @@ fn stopped(engine: &EngineHandle) -> watch::Receiver<bool> {
 /// Accept until `stopped`, then let go of the listeners and give the connections [`LAST_WORDS`].
 async fn serve(
     listeners: Vec<TcpListener>,
-    app: &Arc<App>,
+    gate: &Arc<Gate>,
     router: &Router,
     mut stopped: watch::Receiver<bool>,
 ) {
     let most_files = getrlimit(Resource::Nofile).current.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-    let seats = Seats::new(app.config.limits.connections, most_files);
+    let seats = Seats::new(gate.limits.connections, most_files);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -223,8 +225,8 @@ async fn serve(
         };
         match accepted {
             Ok(stream) => {
-                let (app, router, stopped) = (Arc::clone(app), router.clone(), stopped.clone());
-                connections.spawn(serve_connection(stream, app, router, seats.admit(), stopped));
+                let (gate, router, stopped) = (Arc::clone(gate), router.clone(), stopped.clone());
+                connections.spawn(serve_connection(stream, gate, router, seats.admit(), stopped));
             }
             Err(error) => {
                 // Of a client that gave up, or no file descriptor left: neither ends the server.
@@ -264,7 +266,7 @@ mod tests {
     use super::*;
     use crate::config::ApiKey;
 
-    async fn bind(change: impl FnOnce(&mut ServerConfig)) -> Result<Bound, BindError> {
+    async fn bind(change: impl FnOnce(&mut ServerConfig)) -> Result<ListeningServer, BindError> {
         let mut config = ServerConfig { port: 0, ..ServerConfig::default() };
         change(&mut config);
         Server::bind(config).await

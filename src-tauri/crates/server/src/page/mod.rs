@@ -2,6 +2,8 @@
 //!
 //! Every file has a route of its own, so that no path from a client is ever looked up anywhere.
 
+pub(crate) mod files;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,11 +13,11 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use utoipa::openapi::path::{HttpMethod, OperationBuilder};
+use utoipa::openapi::{ContentBuilder, PathItem, ResponseBuilder};
 
-use crate::router::App;
-
-/// Path and content of every file, made by the build script; whoever else shows the page takes it from here.
-pub static PAGE_FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page_files.rs"));
+use self::files::{PAGE_FILES, route};
+use crate::app::App;
 
 /// What the page may do: run and load what came with it, and talk to this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -31,14 +33,18 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     })
 }
 
-/// Whether `path` is part of the page. It says nothing that the public source does not, so it needs no key.
-pub(crate) fn has(path: &str) -> bool {
-    PAGE_FILES.iter().any(|(file, _)| route(file) == path)
-}
-
-/// Where a file is served.
-fn route(path: &str) -> &str {
-    if path == "/index.html" { "/" } else { path }
+/// The routes, described.
+pub(crate) fn described() -> impl Iterator<Item = (String, PathItem)> {
+    PAGE_FILES.iter().map(|(path, _)| {
+        let whole = ResponseBuilder::new()
+            .description("A part of the window's page")
+            .content(content_type(path), ContentBuilder::new().build());
+        let operation = OperationBuilder::new()
+            .tag("Page")
+            .response("200", whole)
+            .response("304", ResponseBuilder::new().description("It is what the client has"));
+        (route(path).to_owned(), PathItem::new(HttpMethod::Get, operation))
+    })
 }
 
 fn serve(path: &str, content: &'static [u8], asked: &HeaderMap) -> Response {
@@ -72,11 +78,6 @@ fn content_type(path: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn there_is_a_page_whether_or_not_npm_has_built_it() {
-        assert!(has("/") && !has("/index.html") && !has("/nothing"));
-    }
 
     #[test]
     fn what_is_named_by_its_content_is_kept_and_the_page_itself_is_asked_for_again() {

@@ -9,90 +9,161 @@ use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use engine::{NotReady, Readiness, State as EngineState, Stats, readiness};
-use serde_json::{Value, json};
+use engine::{NotReady, NotReadyReason, Readiness, State as EngineState, Stats, readiness};
+use serde::Serialize;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::{OpenApi, ToSchema};
 
-use crate::router::App;
+use super::rounding::{one_decimal, two_decimals};
+use crate::app::App;
+
+/// The routes, described.
+#[derive(OpenApi)]
+#[openapi(paths(health, live, ready, startup))]
+pub(crate) struct Described;
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/health", get(live))
+        .route("/health", get(health))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/health/startup", get(startup))
 }
 
-/// The process answers, in every state.
-async fn live() -> Response {
-    fresh((StatusCode::OK, json!({"status": "alive"})))
+/// How it is.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct Health {
+    status: HealthStatus,
+    /// Why, where it is not well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = reasons)]
+    reason: Option<&'static str>,
+    /// Of loading, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<f64>,
+    /// Percent of the pool's blocks that are held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool_utilization: Option<f64>,
+    /// Sequences that a drain waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active: Option<usize>,
+    /// Seconds left to a drain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline_s: Option<f64>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+    /// Seconds since the engine has given a sign of life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silent_s: Option<f64>,
 }
 
+/// One word for it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HealthStatus {
+    #[default]
+    Alive,
+    Ready,
+    NotReady,
+    Started,
+    Starting,
+}
+
+fn reasons() -> Object {
+    let names = NotReadyReason::ALL.map(NotReadyReason::name);
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+}
+
+/// The process answers, in every state.
+#[utoipa::path(get, path = "/health", tag = "Health", responses((status = 200, body = Health)))]
+async fn health() -> Response {
+    alive()
+}
+
+/// The same as `/health`.
+#[utoipa::path(get, path = "/health/live", tag = "Health", responses((status = 200, body = Health)))]
+async fn live() -> Response {
+    alive()
+}
+
+fn alive() -> Response {
+    fresh((StatusCode::OK, Health::default()))
+}
+
+/// Whether to send requests here.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "Health",
+    responses((status = 200, body = Health), (status = 503, description = "Send them elsewhere", body = Health))
+)]
 async fn ready(State(app): State<Arc<App>>) -> Response {
     fresh(ready_answer(&app.engine.state(), &app.engine.stats(), Instant::now()))
 }
 
+/// Whether a model has been ready once in this process.
+#[utoipa::path(
+    get,
+    path = "/health/startup",
+    tag = "Health",
+    responses((status = 200, body = Health), (status = 503, description = "Not yet", body = Health))
+)]
 async fn startup(State(app): State<Arc<App>>) -> Response {
     fresh(startup_answer(&app.engine.state(), &app.engine.stats(), Instant::now()))
 }
 
 /// Never from a cache.
-fn fresh((status, body): (StatusCode, Value)) -> Response {
+fn fresh((status, body): (StatusCode, Health)) -> Response {
     (status, [(CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
 /// Whether to send requests here.
-pub(crate) fn ready_answer(state: &EngineState, stats: &Stats, now: Instant) -> (StatusCode, Value) {
+fn ready_answer(state: &EngineState, stats: &Stats, now: Instant) -> (StatusCode, Health) {
     let reason = match readiness(state, stats, now) {
         Readiness::Ready { pool_utilization } => {
-            let body = json!({"status": "ready", "pool_utilization": one_decimal(pool_utilization)});
+            let pool_utilization = Some(one_decimal(pool_utilization));
+            let body = Health { status: HealthStatus::Ready, pool_utilization, ..Health::default() };
             return (StatusCode::OK, body);
         }
         Readiness::NotReady(reason) => reason,
     };
-    let mut body = json!({"status": "not_ready", "reason": reason.reason()});
+    let mut body =
+        Health { status: HealthStatus::NotReady, reason: Some(reason.reason().name()), ..Health::default() };
     match reason {
         NotReady::PoolNearExhaustion { pool_utilization } => {
-            body["pool_utilization"] = json!(one_decimal(pool_utilization));
+            body.pool_utilization = Some(one_decimal(pool_utilization));
         }
         NotReady::ShuttingDown { n_active, deadline } => {
-            body["active"] = json!(n_active);
-            body["deadline_s"] = json!(one_decimal(deadline.as_secs_f64()));
+            body.active = Some(n_active);
+            body.deadline_s = Some(one_decimal(deadline.as_secs_f64()));
         }
         NotReady::Stopped => {
-            body["active"] = json!(0);
-            body["deadline_s"] = json!(0.0);
+            body.active = Some(0);
+            body.deadline_s = Some(0.0);
         }
-        NotReady::EngineFailed { cause } => body["cause"] = json!(cause),
-        NotReady::EngineStalled { silent } => body["silent_s"] = json!(one_decimal(silent.as_secs_f64())),
+        NotReady::EngineFailed { cause } => body.cause = Some(cause),
+        NotReady::EngineStalled { silent } => body.silent_s = Some(one_decimal(silent.as_secs_f64())),
         NotReady::NoModel | NotReady::ModelLoading { .. } | NotReady::Parked => {}
     }
     (StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
 /// Whether a model has been ready once in this process.
-pub(crate) fn startup_answer(state: &EngineState, stats: &Stats, now: Instant) -> (StatusCode, Value) {
+fn startup_answer(state: &EngineState, stats: &Stats, now: Instant) -> (StatusCode, Health) {
     if stats.started {
-        return (StatusCode::OK, json!({"status": "started"}));
+        return (StatusCode::OK, Health { status: HealthStatus::Started, ..Health::default() });
     }
-    let mut body = json!({"status": "starting"});
+    let mut body = Health { status: HealthStatus::Starting, ..Health::default() };
     if let Readiness::NotReady(reason) = readiness(state, stats, now) {
-        body["reason"] = json!(reason.reason());
+        body.reason = Some(reason.reason().name());
         match reason {
-            NotReady::ModelLoading { progress } => body["progress"] = json!(two_decimals(progress)),
-            NotReady::EngineFailed { cause } => body["cause"] = json!(cause),
+            NotReady::ModelLoading { progress } => body.progress = Some(two_decimals(progress)),
+            NotReady::EngineFailed { cause } => body.cause = Some(cause),
             _ => {}
         }
     }
     (StatusCode::SERVICE_UNAVAILABLE, body)
-}
-
-/// As the contract shows percentages and seconds.
-pub(crate) fn one_decimal(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
-}
-
-fn two_decimals(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
 
 #[cfg(test)]
@@ -114,7 +185,9 @@ mod tests {
             }
             other => other.clone(),
         };
-        let show = |(status, body): (StatusCode, Value)| format!("{} {body}", status.as_u16());
+        let show = |(status, body): (StatusCode, Health)| {
+            format!("{} {}", status.as_u16(), serde_json::to_string(&body).unwrap())
+        };
         let startup = show(startup_answer(&state, &stats, now));
         format!("{startup}\n{}", show(ready_answer(&state, &stats, now)))
     }

@@ -3,17 +3,36 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use engine::{Histograms, Readiness, State as EngineState, Stats, readiness};
+use axum::routing::get;
+use engine::{Histograms, MissReason, Readiness, State as EngineState, Stats, Trouble, readiness};
+use utoipa::OpenApi;
 
+use super::prometheus::Kind::{Counter, Gauge};
+use super::prometheus::Page;
+use crate::app::App;
 use crate::edge::http_counts::HttpCounts;
-use crate::router::App;
-use crate::watch::prometheus::Kind::{Counter, Gauge};
-use crate::watch::prometheus::Page;
 
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+/// The routes, described.
+#[derive(OpenApi)]
+#[openapi(paths(metrics))]
+pub(crate) struct Described;
+
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+/// Numbers for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "Watch",
+    responses((status = 200, body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"))
+)]
+async fn metrics(State(app): State<Arc<App>>) -> Response {
     let mut page = Page::default();
     let (state, stats) = (app.engine.state(), app.engine.stats_with_store());
     process(&mut page, &app);
@@ -23,7 +42,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     store(&mut page, &stats);
     drains(&mut page, &stats);
     distributions(&mut page, &app.engine.histograms());
-    http(&mut page, &app.http_counts);
+    http(&mut page, &app.gate.http_counts);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.into_text()).into_response()
 }
 
@@ -39,9 +58,8 @@ fn process(page: &mut Page, app: &App) {
 }
 
 fn lifecycle(page: &mut Page, state: &EngineState, stats: &Stats) {
-    const STATES: [&str; 7] = ["unloaded", "loading", "ready", "draining", "parked", "failed", "stopped"];
     page.family("samovar_state", Gauge, "1 for the state the engine is in");
-    for name in STATES {
+    for name in EngineState::NAMES {
         page.series("samovar_state", &[("state", name)], u8::from(name == state.name()));
     }
     let ready = matches!(readiness(state, stats, Instant::now()), Readiness::Ready { .. });
@@ -88,12 +106,10 @@ fn tokens(page: &mut Page, stats: &Stats) {
 }
 
 fn store(page: &mut Page, stats: &Stats) {
-    const REASONS: [&str; 5] = ["absent", "corrupt", "foreign", "version", "io"];
-    const TROUBLES: [&str; 4] = ["disk_full", "read_only", "cap_reached", "io"];
     let (store, totals) = (&stats.store, &stats.totals);
     page.single("samovar_store_on", Gauge, "1 when KV blocks are kept on disk", u8::from(store.is_on));
     page.family("samovar_store_not_saving", Gauge, "1 for the reason why nothing is saved now");
-    for trouble in TROUBLES {
+    for trouble in Trouble::ALL.map(Trouble::name) {
         let is_so = u8::from(store.trouble == Some(trouble));
         page.series("samovar_store_not_saving", &[("reason", trouble)], is_so);
     }
@@ -120,7 +136,7 @@ fn store(page: &mut Page, stats: &Stats) {
     }
     let help = "blocks that a prompt could have used and the store could not supply, the first of a run";
     page.family("samovar_restore_misses_total", Counter, help);
-    for reason in REASONS {
+    for reason in MissReason::ALL.map(MissReason::name) {
         let n = totals.restore_misses.get(reason).copied().unwrap_or_default();
         page.series("samovar_restore_misses_total", &[("reason", reason)], n);
     }

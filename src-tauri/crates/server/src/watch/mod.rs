@@ -4,3 +4,4 @@ pub(crate) mod admin;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod prometheus;
+pub(crate) mod rounding;

@@ -1,4 +1,7 @@
-//! The text format of Prometheus, version 0.0.4, written by hand: it is a few lines.
+//! The text format of Prometheus, version 0.0.4.
+//!
+//! Written by hand although there are crates: those keep registries of live counters, and what is shown here is counted
+//! elsewhere already; what is left is a few lines of text.
 
 use std::fmt::{Display, Write};
 

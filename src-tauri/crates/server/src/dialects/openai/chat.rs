@@ -1,36 +1,30 @@
 //! `POST /v1/chat/completions`.
 
-use std::sync::Arc;
+use serde::Serialize;
+use text::Chat;
+use utoipa::ToSchema;
 
-use axum::extract::{Request, State};
-use axum::response::Response;
-use engine::FinishReason;
-use serde_json::{Value, json};
-use text::{Chat, TextModel};
-
-use super::answer::{Dialect, Piece, finish_reason};
-use super::generate::{Call, generate};
-use super::logprobs;
+use super::chunks::{Choices, Chunks, FinishReason};
+use super::logprobs::ChatLogprobs;
 use super::messages::take_messages;
 use super::parameters::{LengthFields, Parameters};
-use super::prompt::Prompt;
 use super::response_format::take_response_format;
 use super::template_variables::take_template_variables;
-use crate::calls::fault::ApiError;
+use crate::calls::answer::Text;
+use crate::calls::call::{Names, Prompt};
+use crate::calls::fault::Fault;
+use crate::dialects::dialect::Asked;
 use crate::dialects::fields::Fields;
-use crate::router::App;
 
 /// Most rivals that log-probabilities are reported with.
 const MAX_TOP_LOGPROBS: usize = 20;
 /// The bound on an answer's length has two names.
 const LENGTH: LengthFields = LengthFields { names: &["max_tokens", "max_completion_tokens"], default: None };
 
-pub(crate) async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Response {
-    generate(app, request, parse).await
-}
+const NAMES: Names = Names { prompt: "messages", ..super::parameters::NAMES };
 
 /// A body as a call.
-fn parse(body: &[u8]) -> Result<Call<ChatDialect>, ApiError> {
+pub(crate) fn parse(body: &[u8]) -> Result<Asked, Fault> {
     let mut fields = Fields::of_body(body)?;
     let messages = take_messages(&mut fields)?;
     let parameters = Parameters::take(&mut fields, LENGTH)?;
@@ -41,7 +35,7 @@ fn parse(body: &[u8]) -> Result<Call<ChatDialect>, ApiError> {
     let add_generation_prompt = fields.take::<bool>("add_generation_prompt")?;
     if continue_final && add_generation_prompt == Some(true) {
         let message = "cannot be true together with 'continue_final_message'";
-        return Err(ApiError::invalid("add_generation_prompt", message));
+        return Err(Fault::invalid("add_generation_prompt", message));
     }
 
     let extra = take_template_variables(&mut fields)?;
@@ -53,16 +47,19 @@ fn parse(body: &[u8]) -> Result<Call<ChatDialect>, ApiError> {
         continue_final,
         extra,
     };
-    let dialect = ChatDialect { with_logprobs: top_logprobs.is_some() };
-    Ok(Call { parameters, prompt: Prompt::Chat(chat), format, top_logprobs, dialect })
+    let choices = ChatChoices { with_logprobs: top_logprobs.is_some() };
+    let writer = Chunks { choices, include_usage: parameters.include_usage };
+    let delivery = parameters.delivery;
+    let call = parameters.into_call(Prompt::Chat(chat), format, top_logprobs, NAMES);
+    Ok(Asked { call, delivery, writer: Box::new(writer) })
 }
 
 /// How many rivals to report, where `logprobs` asks for log-probabilities at all.
-fn take_logprobs(fields: &mut Fields<'_>) -> Result<Option<usize>, ApiError> {
+fn take_logprobs(fields: &mut Fields<'_>) -> Result<Option<usize>, Fault> {
     let wanted = fields.take::<bool>("logprobs")?.unwrap_or(false);
     match fields.take_whole_within("top_logprobs", 0..=MAX_TOP_LOGPROBS)? {
         Some(n) if n > 0 && !wanted => {
-            Err(ApiError::invalid("top_logprobs", "only allowed when 'logprobs' is true"))
+            Err(Fault::invalid("top_logprobs", "only allowed when 'logprobs' is true"))
         }
         n => Ok(wanted.then(|| n.unwrap_or(0))),
     }
@@ -70,7 +67,7 @@ fn take_logprobs(fields: &mut Fields<'_>) -> Result<Option<usize>, ApiError> {
 
 /// What OpenAI's API has and this server does not do yet, or never; each is refused by name, and values that ask
 /// for what happens anyway pass.
-fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), ApiError> {
+fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), Fault> {
     fields.refuse("tools", &["[]"])?;
     fields.refuse("tool_choice", &["\"none\"", "\"auto\""])?;
     // Without tools there are no calls that could be parallel.
@@ -85,69 +82,107 @@ fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), ApiError> {
 
 /// How a chat writes choices.
 #[derive(Debug)]
-pub(crate) struct ChatDialect {
-    with_logprobs: bool,
+pub(crate) struct ChatChoices {
+    pub(crate) with_logprobs: bool,
 }
 
-impl ChatDialect {
-    fn logprobs(&self, model: &TextModel, piece: &Piece) -> Value {
-        if self.with_logprobs { logprobs::of_chat(model, &piece.logprobs) } else { Value::Null }
+/// The choice of a whole chat completion.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChatChoice {
+    index: usize,
+    message: AssistantMessage,
+    logprobs: Option<ChatLogprobs>,
+    finish_reason: FinishReason,
+}
+
+/// What the model answers.
+#[derive(Debug, Serialize, ToSchema)]
+struct AssistantMessage {
+    role: &'static str,
+    content: String,
+    /// Always `null`.
+    refusal: Option<String>,
+    /// Always empty.
+    #[schema(value_type = Vec<Object>)]
+    annotations: [(); 0],
+}
+
+/// The choice of a chunk.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChatChunkChoice {
+    index: usize,
+    delta: Delta,
+    logprobs: Option<ChatLogprobs>,
+    finish_reason: Option<FinishReason>,
+}
+
+/// What a chunk adds to the message.
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct Delta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+}
+
+const ASSISTANT: &str = "assistant";
+
+impl ChatChoices {
+    fn logprobs(&self, text: &Text) -> Option<ChatLogprobs> {
+        self.with_logprobs.then(|| ChatLogprobs::new(&text.scored))
     }
 }
 
-impl Dialect for ChatDialect {
+impl Choices for ChatChoices {
     const ID_PREFIX: &'static str = "chatcmpl";
     const WHOLE: &'static str = "chat.completion";
     const CHUNK: &'static str = "chat.completion.chunk";
+    type Whole = ChatChoice;
+    type Chunk = ChatChunkChoice;
 
-    fn opening(&mut self) -> Option<Value> {
-        Some(json!({
-            "index": 0,
-            "delta": {"role": "assistant", "content": ""},
-            "logprobs": null,
-            "finish_reason": null,
-        }))
+    fn opening(&mut self) -> Option<ChatChunkChoice> {
+        let delta = Delta { role: Some(ASSISTANT), content: Some(String::new()) };
+        Some(ChatChunkChoice { index: 0, delta, logprobs: None, finish_reason: None })
     }
 
-    fn delta(&mut self, model: &TextModel, piece: &Piece) -> Option<Value> {
-        let something = !piece.text.is_empty() || (self.with_logprobs && !piece.logprobs.is_empty());
-        something.then(|| {
-            json!({
-                "index": 0,
-                "delta": {"content": piece.text},
-                "logprobs": self.logprobs(model, piece),
-                "finish_reason": null,
-            })
+    fn delta(&mut self, text: &Text) -> Option<ChatChunkChoice> {
+        let something = !text.text.is_empty() || (self.with_logprobs && !text.scored.is_empty());
+        something.then(|| ChatChunkChoice {
+            index: 0,
+            delta: Delta { role: None, content: Some(text.text.clone()) },
+            logprobs: self.logprobs(text),
+            finish_reason: None,
         })
     }
 
-    fn last(&mut self, reason: &FinishReason) -> Value {
-        json!({"index": 0, "delta": {}, "logprobs": null, "finish_reason": finish_reason(reason)})
+    fn last(&mut self, finish: FinishReason) -> ChatChunkChoice {
+        ChatChunkChoice { index: 0, delta: Delta::default(), logprobs: None, finish_reason: Some(finish) }
     }
 
-    fn whole(&mut self, model: &TextModel, all: &Piece, reason: &FinishReason) -> Value {
-        json!({
-            "index": 0,
-            "message": {"role": "assistant", "content": all.text, "refusal": null, "annotations": []},
-            "logprobs": self.logprobs(model, all),
-            "finish_reason": finish_reason(reason),
-        })
+    fn whole(&mut self, text: Text, finish: FinishReason) -> ChatChoice {
+        let logprobs = self.logprobs(&text);
+        let message =
+            AssistantMessage { role: ASSISTANT, content: text.text, refusal: None, annotations: [] };
+        ChatChoice { index: 0, message, logprobs, finish_reason: finish }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::fault::status;
     use super::*;
 
     /// A body with a message and `more` fields.
-    fn call(more: &str) -> Result<Call<ChatDialect>, ApiError> {
+    fn call(more: &str) -> Result<Asked, Fault> {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
         parse(body.as_bytes())
     }
 
     #[test]
     fn logprobs_are_asked_for_by_two_fields() {
-        let top = |more: &str| call(more).unwrap().top_logprobs;
+        let top = |more: &str| call(more).unwrap().call.top_logprobs;
         assert_eq!(top(""), None);
         assert_eq!(top(r#","logprobs":false,"top_logprobs":0"#), None);
         assert_eq!(top(r#","logprobs":true"#), Some(0));
@@ -156,7 +191,7 @@ mod tests {
 
     #[test]
     fn both_names_of_the_token_limit_mean_the_same() {
-        let most = |more: &str| call(more).unwrap().parameters.max_tokens;
+        let most = |more: &str| call(more).unwrap().call.max_tokens;
         assert_eq!(most(r#","max_completion_tokens":5"#), Some(5));
         assert_eq!(most(r#","max_tokens":6"#), Some(6));
         assert_eq!(most(r#","max_tokens":6,"max_completion_tokens":6"#), Some(6));
@@ -166,7 +201,7 @@ mod tests {
     #[test]
     fn a_final_message_is_continued_on_request() {
         let flags = |more: &str| {
-            let Prompt::Chat(chat) = call(more).unwrap().prompt else { panic!("a chat") };
+            let Prompt::Chat(chat) = call(more).unwrap().call.prompt else { panic!("a chat") };
             (chat.add_generation_prompt, chat.continue_final)
         };
         assert_eq!(flags(""), (true, false));
@@ -201,8 +236,8 @@ mod tests {
             (r#","prompt":"x""#, "prompt"),
             (r#","chat_template":"{{ x }}""#, "chat_template"),
         ] {
-            let error = call(more).unwrap_err();
-            assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(param)), "{more}");
+            let error = call(more).err().unwrap();
+            assert_eq!((status(error.kind).as_u16(), error.place.as_deref()), (400, Some(param)), "{more}");
         }
     }
 
@@ -226,7 +261,8 @@ mod tests {
 
     #[test]
     fn variables_for_the_template_go_with_the_chat() {
-        let Prompt::Chat(chat) = call(r#","chat_template_kwargs":{"enable_thinking":false}"#).unwrap().prompt
+        let Prompt::Chat(chat) =
+            call(r#","chat_template_kwargs":{"enable_thinking":false}"#).unwrap().call.prompt
         else {
             panic!("a chat")
         };

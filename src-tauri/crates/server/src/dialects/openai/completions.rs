@@ -1,35 +1,27 @@
 //! `POST /v1/completions`.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::response::Response;
-use engine::FinishReason;
+use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
-use text::TextModel;
+use utoipa::ToSchema;
 
-use super::answer::{Dialect, Piece, finish_reason};
-use super::generate::{Call, generate};
-use super::logprobs;
-use super::parameters::{LengthFields, Parameters};
-use super::prompt::{Prompt, token_ids};
+use super::chunks::{Choices, Chunks, FinishReason};
+use super::logprobs::CompletionLogprobs;
+use super::parameters::{LengthFields, NAMES, Parameters};
 use super::response_format::take_response_format;
-use crate::calls::fault::ApiError;
+use super::token_ids::token_ids;
+use crate::calls::answer::Text;
+use crate::calls::call::Prompt;
+use crate::calls::fault::Fault;
+use crate::dialects::dialect::Asked;
 use crate::dialects::fields::Fields;
-use crate::router::App;
 
 /// Most rivals that log-probabilities are reported with.
 const MAX_LOGPROBS: usize = 5;
 /// The bound on an answer's length, with OpenAI's default for this call.
 const LENGTH: LengthFields = LengthFields { names: &["max_tokens"], default: Some(16) };
 
-pub(crate) async fn completions(State(app): State<Arc<App>>, request: Request) -> Response {
-    generate(app, request, parse).await
-}
-
 /// A body as a call.
-fn parse(body: &[u8]) -> Result<Call<CompletionDialect>, ApiError> {
+pub(crate) fn parse(body: &[u8]) -> Result<Asked, Fault> {
     let mut fields = Fields::of_body(body)?;
     let prompt = take_prompt(&mut fields)?;
     let parameters = Parameters::take(&mut fields, LENGTH)?;
@@ -39,15 +31,18 @@ fn parse(body: &[u8]) -> Result<Call<CompletionDialect>, ApiError> {
     fields.refuse("best_of", &["1"])?;
     fields.refuse("suffix", &["\"\""])?;
     fields.finish()?;
-    let dialect = CompletionDialect { with_logprobs: top_logprobs.is_some(), n_chars: 0 };
-    Ok(Call { parameters, prompt, format, top_logprobs, dialect })
+    let choices = CompletionChoices { with_logprobs: top_logprobs.is_some(), n_chars: 0 };
+    let writer = Chunks { choices, include_usage: parameters.include_usage };
+    let delivery = parameters.delivery;
+    let call = parameters.into_call(prompt, format, top_logprobs, NAMES);
+    Ok(Asked { call, delivery, writer: Box::new(writer) })
 }
 
 /// A string, a list of token ids, or a list of one of these.
-fn take_prompt(fields: &mut Fields<'_>) -> Result<Prompt, ApiError> {
+fn take_prompt(fields: &mut Fields<'_>) -> Result<Prompt, Fault> {
     const FORMS: &str = "expected a string or a list of token ids";
     let Some(prompt) = fields.take_large::<&RawValue>("prompt")? else {
-        return Err(ApiError::missing("prompt"));
+        return Err(Fault::missing("prompt"));
     };
     let form = |json: &str| -> Option<Prompt> {
         if json.starts_with('"') {
@@ -61,12 +56,12 @@ fn take_prompt(fields: &mut Fields<'_>) -> Result<Prompt, ApiError> {
     }
     match serde_json::from_str::<Few<'_>>(prompt.get()) {
         Ok(Few { first: Some(one), more: false }) => {
-            form(one.get()).ok_or_else(|| ApiError::invalid("prompt", FORMS))
+            form(one.get()).ok_or_else(|| Fault::invalid("prompt", FORMS))
         }
         Ok(Few { first: Some(one), more: true }) if one.get().starts_with(['"', '[']) => {
-            Err(ApiError::unsupported("prompt", "more than one prompt in a call is not supported"))
+            Err(Fault::unsupported("prompt", "more than one prompt in a call is not supported"))
         }
-        _ => Err(ApiError::invalid("prompt", FORMS)),
+        _ => Err(Fault::invalid("prompt", FORMS)),
     }
 }
 
@@ -101,63 +96,67 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Few<'a> {
 
 /// How a completion writes choices.
 #[derive(Debug)]
-pub(crate) struct CompletionDialect {
+pub(crate) struct CompletionChoices {
     with_logprobs: bool,
     /// Characters of the text so far, for `text_offset`.
     n_chars: usize,
 }
 
-impl CompletionDialect {
-    fn choice(&mut self, model: &TextModel, piece: &Piece, reason: Option<&FinishReason>) -> Value {
-        let logprobs = if self.with_logprobs {
-            logprobs::of_completion(model, &piece.logprobs, self.n_chars)
-        } else {
-            Value::Null
-        };
-        self.n_chars += piece.text.chars().count();
-        json!({
-            "index": 0,
-            "text": piece.text,
-            "logprobs": logprobs,
-            "finish_reason": reason.map(finish_reason),
-        })
+/// A choice of a completion, whole or of a chunk.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CompletionChoice {
+    index: usize,
+    text: String,
+    logprobs: Option<CompletionLogprobs>,
+    /// `null` in every chunk but the last one with a choice.
+    finish_reason: Option<FinishReason>,
+}
+
+impl CompletionChoices {
+    fn choice(&mut self, text: &Text, finish: Option<FinishReason>) -> CompletionChoice {
+        let logprobs = self.with_logprobs.then(|| CompletionLogprobs::new(&text.scored, self.n_chars));
+        self.n_chars += text.text.chars().count();
+        CompletionChoice { index: 0, text: text.text.clone(), logprobs, finish_reason: finish }
     }
 }
 
-impl Dialect for CompletionDialect {
+impl Choices for CompletionChoices {
     const ID_PREFIX: &'static str = "cmpl";
     const WHOLE: &'static str = "text_completion";
     const CHUNK: &'static str = "text_completion";
+    type Whole = CompletionChoice;
+    type Chunk = CompletionChoice;
 
-    fn opening(&mut self) -> Option<Value> {
+    fn opening(&mut self) -> Option<CompletionChoice> {
         None
     }
 
-    fn delta(&mut self, model: &TextModel, piece: &Piece) -> Option<Value> {
-        let something = !piece.text.is_empty() || (self.with_logprobs && !piece.logprobs.is_empty());
-        something.then(|| self.choice(model, piece, None))
+    fn delta(&mut self, text: &Text) -> Option<CompletionChoice> {
+        let something = !text.text.is_empty() || (self.with_logprobs && !text.scored.is_empty());
+        something.then(|| self.choice(text, None))
     }
 
-    fn last(&mut self, reason: &FinishReason) -> Value {
-        json!({"index": 0, "text": "", "logprobs": null, "finish_reason": finish_reason(reason)})
+    fn last(&mut self, finish: FinishReason) -> CompletionChoice {
+        CompletionChoice { index: 0, text: String::new(), logprobs: None, finish_reason: Some(finish) }
     }
 
-    fn whole(&mut self, model: &TextModel, all: &Piece, reason: &FinishReason) -> Value {
-        self.choice(model, all, Some(reason))
+    fn whole(&mut self, text: Text, finish: FinishReason) -> CompletionChoice {
+        self.choice(&text, Some(finish))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::status;
     use super::*;
 
-    fn call(body: &str) -> Result<Call<CompletionDialect>, ApiError> {
+    fn call(body: &str) -> Result<Asked, Fault> {
         parse(body.as_bytes())
     }
 
     #[test]
     fn a_prompt_is_a_string_or_token_ids_or_a_list_of_one() {
-        let show = |prompt: &str| match call(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap().prompt {
+        let show = |prompt: &str| match call(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap().call.prompt {
             Prompt::Text(text) => text,
             Prompt::Tokens(tokens) => format!("{tokens:?}"),
             Prompt::Chat(_) => panic!("no chat"),
@@ -188,7 +187,11 @@ mod tests {
         ] {
             match call(body) {
                 Err(error) => {
-                    assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(param)), "{body}");
+                    assert_eq!(
+                        (status(error.kind).as_u16(), error.place.as_deref()),
+                        (400, Some(param)),
+                        "{body}"
+                    );
                 }
                 // An empty list of tokens is refused when the model is known.
                 Ok(_) => assert_eq!(param, "", "{body}"),
@@ -198,8 +201,8 @@ mod tests {
 
     #[test]
     fn an_answer_has_16_tokens_unless_more_are_asked_for() {
-        assert_eq!(call(r#"{"prompt":"a"}"#).unwrap().parameters.max_tokens, Some(16));
-        assert_eq!(call(r#"{"prompt":"a","max_tokens":99}"#).unwrap().parameters.max_tokens, Some(99));
-        assert_eq!(call(r#"{"prompt":"a","max_tokens":-1}"#).unwrap().parameters.max_tokens, None);
+        assert_eq!(call(r#"{"prompt":"a"}"#).unwrap().call.max_tokens, Some(16));
+        assert_eq!(call(r#"{"prompt":"a","max_tokens":99}"#).unwrap().call.max_tokens, Some(99));
+        assert_eq!(call(r#"{"prompt":"a","max_tokens":-1}"#).unwrap().call.max_tokens, None);
     }
 }

@@ -3,22 +3,22 @@
 use serde_json::value::RawValue;
 use text::ChatMessage;
 
-use crate::calls::fault::{ApiError, shorten};
+use crate::calls::fault::{Fault, shorten};
 use crate::dialects::fields::{Fields, RawList};
 
 /// Take `messages` out of a body.
 ///
 /// # Errors
 /// There are none, or one of them is not what a chat template can show; the error names which and where.
-pub(crate) fn take_messages(fields: &mut Fields<'_>) -> Result<Vec<ChatMessage>, ApiError> {
-    let RawList(messages) = fields.take_large("messages")?.ok_or_else(|| ApiError::missing("messages"))?;
+pub(crate) fn take_messages(fields: &mut Fields<'_>) -> Result<Vec<ChatMessage>, Fault> {
+    let RawList(messages) = fields.take_large("messages")?.ok_or_else(|| Fault::missing("messages"))?;
     if messages.is_empty() {
-        return Err(ApiError::invalid("messages", "there must be at least one message"));
+        return Err(Fault::invalid("messages", "there must be at least one message"));
     }
     messages.iter().enumerate().map(|(i, message)| parse(&format!("messages[{i}]"), message)).collect()
 }
 
-fn parse(path: &str, message: &RawValue) -> Result<ChatMessage, ApiError> {
+fn parse(path: &str, message: &RawValue) -> Result<ChatMessage, Fault> {
     let mut fields = Fields::of_value(path, message)?;
     let role = fields.need::<String>("role")?;
     let role = match role.as_str() {
@@ -27,12 +27,12 @@ fn parse(path: &str, message: &RawValue) -> Result<ChatMessage, ApiError> {
         "system" | "user" | "assistant" | "tool" => role,
         "function" => {
             let message = "the role 'function' is not supported; use 'tool'";
-            return Err(ApiError::unsupported(fields.path("role"), message));
+            return Err(Fault::unsupported(fields.path("role"), message));
         }
         other => {
             let roles = "system, developer, user, assistant or tool";
             let message = format!("'{}' is none of {roles}", shorten(other));
-            return Err(ApiError::invalid(fields.path("role"), message));
+            return Err(Fault::invalid(fields.path("role"), message));
         }
     };
 
@@ -44,7 +44,7 @@ fn parse(path: &str, message: &RawValue) -> Result<ChatMessage, ApiError> {
     let content = match take_content(&mut fields)? {
         Some(content) => content,
         None if role == "assistant" => String::new(),
-        None => return Err(ApiError::missing(fields.path("content"))),
+        None => return Err(Fault::missing(fields.path("content"))),
     };
     let mut message = ChatMessage::new(role, content);
     message.name = fields.take("name")?;
@@ -59,39 +59,40 @@ fn parse(path: &str, message: &RawValue) -> Result<ChatMessage, ApiError> {
 }
 
 /// The text of a message; none where there is no content.
-fn take_content(fields: &mut Fields<'_>) -> Result<Option<String>, ApiError> {
+fn take_content(fields: &mut Fields<'_>) -> Result<Option<String>, Fault> {
     let path = fields.path("content");
     let Some(content) = fields.take_large::<&RawValue>("content")? else { return Ok(None) };
     if content.get().starts_with('"') {
         return serde_json::from_str(content.get())
             .map(Some)
-            .map_err(|_| ApiError::invalid(path, "the string has an escape that is no character"));
+            .map_err(|_| Fault::invalid(path, "the string has an escape that is no character"));
     }
     let Ok(RawList(parts)) = serde_json::from_str::<RawList<'_>>(content.get()) else {
-        return Err(ApiError::invalid(path, "expected a string or a list of parts"));
+        return Err(Fault::invalid(path, "expected a string or a list of parts"));
     };
     let texts = parts.iter().enumerate().map(|(i, part)| text_of_part(&format!("{path}[{i}]"), part));
     // Parts are paragraphs: the servers that templates are tried on join them like this.
     Ok(Some(texts.collect::<Result<Vec<_>, _>>()?.join("\n")))
 }
 
-fn text_of_part(path: &str, part: &RawValue) -> Result<String, ApiError> {
+fn text_of_part(path: &str, part: &RawValue) -> Result<String, Fault> {
     let mut fields = Fields::of_value(path, part)?;
     match fields.need::<String>("type")?.as_str() {
         // Other fields are notes to other servers, `cache_control` for example.
-        "text" => fields.take_large("text")?.ok_or_else(|| ApiError::missing(fields.path("text"))),
+        "text" => fields.take_large("text")?.ok_or_else(|| Fault::missing(fields.path("text"))),
         other => {
             let message = format!("content of type '{}' is not supported; use 'text'", shorten(other));
-            Err(ApiError::unsupported(fields.path("type"), message))
+            Err(Fault::unsupported(fields.path("type"), message))
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::status;
     use super::*;
 
-    fn take(messages: &str) -> Result<Vec<ChatMessage>, ApiError> {
+    fn take(messages: &str) -> Result<Vec<ChatMessage>, Fault> {
         let body = format!(r#"{{"messages":{messages}}}"#);
         let mut fields = Fields::of_body(body.as_bytes())?;
         take_messages(&mut fields)
@@ -183,7 +184,11 @@ mod tests {
             (r#"[{"role":"user","content":[{"type":"text"}]}]"#, "messages[0].content[0].text"),
         ] {
             let error = take(messages).unwrap_err();
-            assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(param)), "{messages}");
+            assert_eq!(
+                (status(error.kind).as_u16(), error.place.as_deref()),
+                (400, Some(param)),
+                "{messages}"
+            );
         }
     }
 }

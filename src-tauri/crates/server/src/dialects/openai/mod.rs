@@ -1,33 +1,23 @@
 //! OpenAI's API: models, chat completions and completions.
 //!
-//! Read `generate.rs` for the way of a call, `parameters.rs` for what is honoured and what is refused,
-//! `chat.rs` and `completions.rs` for the two dialects.
+//! Read `parameters.rs` for what is honoured and what is refused, `chat.rs` and `completions.rs` for the two calls,
+//! `chunks.rs` for how their answers are written.
 
-mod answer;
-mod chat;
-mod completions;
-mod generate;
-mod logprobs;
-mod messages;
-mod models;
-mod parameters;
-mod prompt;
-mod response_format;
-mod sampling;
-mod stream;
-mod template_variables;
+pub(crate) mod chat;
+pub(crate) mod chunks;
+pub(crate) mod completions;
+pub(crate) mod fault;
+pub(crate) mod logprobs;
+pub(crate) mod messages;
+pub(crate) mod models;
+pub(crate) mod parameters;
+pub(crate) mod requests;
+pub(crate) mod response_format;
+pub(crate) mod sampling;
+pub(crate) mod template_variables;
+pub(crate) mod token_ids;
 
-use std::sync::Arc;
+use super::dialect::Dialect;
 
-use axum::Router;
-use axum::routing::{get, post};
-
-use crate::router::App;
-
-pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::show))
-        .route("/v1/chat/completions", post(chat::chat_completions))
-        .route("/v1/completions", post(completions::completions))
-}
+/// What it says when there is no answer; the calls that are ours alone say it too.
+pub(crate) static OPENAI: Dialect = Dialect { fault: fault::write };

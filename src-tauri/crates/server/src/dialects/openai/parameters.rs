@@ -4,9 +4,13 @@ use serde::Deserialize;
 use serde::de::Error;
 use serde_json::value::RawValue;
 
-use super::sampling::RequestedSampling;
+use text::OutputFormat;
+
+use super::sampling::take_sampling;
 use crate::calls::agent_name;
-use crate::calls::fault::ApiError;
+use crate::calls::call::{Call, Names, Prompt, RequestedSampling};
+use crate::calls::fault::Fault;
+use crate::dialects::dialect::Delivery;
 use crate::dialects::fields::Fields;
 
 /// Stop strings of a request.
@@ -23,39 +27,61 @@ pub(crate) struct Parameters {
     pub(crate) stop: Vec<String>,
     pub(crate) ignore_end_of_turn: bool,
     pub(crate) delivery: Delivery,
+    /// Whether a last chunk tells the usage.
+    pub(crate) include_usage: bool,
     /// The agent's name as the body gives it.
     pub(crate) agent: Option<String>,
 }
 
-/// How the answer is handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Delivery {
-    /// In one piece.
-    Whole,
-    /// As server-sent events.
-    Streamed {
-        /// Whether a last chunk tells the usage.
-        include_usage: bool,
-    },
-}
+/// What both calls name alike.
+pub(crate) const NAMES: Names = Names {
+    prompt: "prompt",
+    format: "response_format",
+    schema: "response_format.json_schema.schema",
+    logit_bias: "logit_bias",
+};
 
 impl Parameters {
     /// Take them out of a body whose API bounds an answer with `length`.
     ///
     /// # Errors
     /// A value is of the wrong type, out of range or not supported.
-    pub(crate) fn take(fields: &mut Fields<'_>, length: LengthFields) -> Result<Parameters, ApiError> {
+    pub(crate) fn take(fields: &mut Fields<'_>, length: LengthFields) -> Result<Parameters, Fault> {
+        let (delivery, include_usage) = take_delivery(fields)?;
         let parameters = Parameters {
             model: fields.take("model")?,
-            sampling: RequestedSampling::take(fields)?,
+            sampling: take_sampling(fields)?,
             max_tokens: take_max_tokens(fields, length)?,
             stop: take_stop(fields)?,
             ignore_end_of_turn: fields.take("ignore_eos")?.unwrap_or(false),
-            delivery: take_delivery(fields)?,
+            delivery,
+            include_usage,
             agent: take_agent(fields)?,
         };
         refuse_common(fields)?;
         Ok(parameters)
+    }
+
+    /// The call that these are the parameters of.
+    pub(crate) fn into_call(
+        self,
+        prompt: Prompt,
+        format: Option<OutputFormat>,
+        top_logprobs: Option<usize>,
+        names: Names,
+    ) -> Call {
+        Call {
+            model: self.model,
+            prompt,
+            sampling: self.sampling,
+            max_tokens: self.max_tokens,
+            stop: self.stop,
+            ignore_end_of_turn: self.ignore_end_of_turn,
+            format,
+            top_logprobs,
+            agent: self.agent,
+            names,
+        }
     }
 }
 
@@ -69,14 +95,14 @@ pub(crate) struct LengthFields {
 }
 
 /// At least 1; -1 is without a bound.
-fn take_max_tokens(fields: &mut Fields<'_>, length: LengthFields) -> Result<Option<usize>, ApiError> {
+fn take_max_tokens(fields: &mut Fields<'_>, length: LengthFields) -> Result<Option<usize>, Fault> {
     let mut chosen: Option<(&str, Option<usize>)> = None;
     for &name in length.names {
         let most = match fields.take_whole(name)? {
             None => continue,
             Some(-1) => None,
             Some(most) if most < 1 => {
-                return Err(ApiError::invalid(fields.path(name), "must be at least 1, or -1 for no bound"));
+                return Err(Fault::invalid(fields.path(name), "must be at least 1, or -1 for no bound"));
             }
             // More than any context holds.
             Some(most) => Some(usize::try_from(most).unwrap_or(usize::MAX)),
@@ -84,7 +110,7 @@ fn take_max_tokens(fields: &mut Fields<'_>, length: LengthFields) -> Result<Opti
         match chosen {
             Some((other, theirs)) if theirs != most => {
                 let message = format!("'{other}' and '{name}' differ; give one of them");
-                return Err(ApiError::invalid(fields.path(name), message));
+                return Err(Fault::invalid(fields.path(name), message));
             }
             _ => chosen = Some((name, most)),
         }
@@ -93,18 +119,15 @@ fn take_max_tokens(fields: &mut Fields<'_>, length: LengthFields) -> Result<Opti
 }
 
 /// One string, or a list of a few.
-fn take_stop(fields: &mut Fields<'_>) -> Result<Vec<String>, ApiError> {
+fn take_stop(fields: &mut Fields<'_>) -> Result<Vec<String>, Fault> {
     let Some(OneOrMany(stop)) = fields.take("stop")? else { return Ok(Vec::new()) };
     if stop.len() > MAX_STOPS {
-        return Err(ApiError::invalid(
-            "stop",
-            format!("{} strings where {MAX_STOPS} are the most", stop.len()),
-        ));
+        return Err(Fault::invalid("stop", format!("{} strings where {MAX_STOPS} are the most", stop.len())));
     }
     match stop.iter().find(|text| text.is_empty() || text.len() > MAX_STOP_BYTES) {
-        Some(text) if text.is_empty() => Err(ApiError::invalid("stop", "a stop string is empty")),
+        Some(text) if text.is_empty() => Err(Fault::invalid("stop", "a stop string is empty")),
         Some(_) => {
-            Err(ApiError::invalid("stop", format!("a stop string is longer than {MAX_STOP_BYTES} bytes")))
+            Err(Fault::invalid("stop", format!("a stop string is longer than {MAX_STOP_BYTES} bytes")))
         }
         None => Ok(stop),
     }
@@ -130,23 +153,24 @@ impl<'de> Deserialize<'de> for OneOrMany {
     }
 }
 
-fn take_delivery(fields: &mut Fields<'_>) -> Result<Delivery, ApiError> {
+/// How the answer is handed over, and whether the usage is told in a chunk.
+fn take_delivery(fields: &mut Fields<'_>) -> Result<(Delivery, bool), Fault> {
     let stream = fields.take::<bool>("stream")?.unwrap_or(false);
     let Some(options) = fields.take::<&RawValue>("stream_options")? else {
-        return Ok(if stream { Delivery::Streamed { include_usage: false } } else { Delivery::Whole });
+        return Ok((if stream { Delivery::Streamed } else { Delivery::Whole }, false));
     };
     let mut options = Fields::of_value("stream_options", options)?;
     if !stream {
-        return Err(ApiError::invalid("stream_options", "only allowed when 'stream' is true"));
+        return Err(Fault::invalid("stream_options", "only allowed when 'stream' is true"));
     }
     let include_usage = options.take("include_usage")?.unwrap_or(false);
     options.refuse("include_obfuscation", &["false"])?;
     options.finish()?;
-    Ok(Delivery::Streamed { include_usage })
+    Ok((Delivery::Streamed, include_usage))
 }
 
 /// `session_id`, `prompt_cache_key`, `metadata.user_id`, in this order.
-fn take_agent(fields: &mut Fields<'_>) -> Result<Option<String>, ApiError> {
+fn take_agent(fields: &mut Fields<'_>) -> Result<Option<String>, Fault> {
     let session_id = fields.take("session_id")?;
     let prompt_cache_key = fields.take("prompt_cache_key")?;
     let user_id = match fields.take::<&RawValue>("metadata")? {
@@ -159,7 +183,7 @@ fn take_agent(fields: &mut Fields<'_>) -> Result<Option<String>, ApiError> {
 
 /// What both APIs have and this server does not do; values that ask for what happens anyway pass, and so do hints
 /// that cannot change an answer.
-fn refuse_common(fields: &mut Fields<'_>) -> Result<(), ApiError> {
+fn refuse_common(fields: &mut Fields<'_>) -> Result<(), Fault> {
     fields.refuse("n", &["1"])?;
     // Who the end user is, what is stored and billed and how, and how long a prompt stays cached are matters of a
     // company's service; here they say nothing.
@@ -171,13 +195,12 @@ fn refuse_common(fields: &mut Fields<'_>) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use engine::SamplingChoices;
-
+    use super::super::fault::status;
     use super::*;
 
     const LENGTH: LengthFields = LengthFields { names: &["max_tokens", "most"], default: None };
 
-    fn take(body: &str) -> Result<Parameters, ApiError> {
+    fn take(body: &str) -> Result<Parameters, Fault> {
         let mut fields = Fields::of_body(body.as_bytes())?;
         let parameters = Parameters::take(&mut fields, LENGTH)?;
         fields.finish()?;
@@ -193,6 +216,7 @@ mod tests {
             stop: Vec::new(),
             ignore_end_of_turn: false,
             delivery: Delivery::Whole,
+            include_usage: false,
             agent: None,
         };
         assert_eq!(take("{}"), Ok(want));
@@ -209,14 +233,16 @@ mod tests {
                 "stream":true,"n":1,"user":"u","stream_options":{"include_usage":true},
                 "prompt_cache_key":"research"}"#,
         );
-        let choices = SamplingChoices { temperature: Some(0.5), ..SamplingChoices::default() };
+        let mut sampling = RequestedSampling { seed: Some(u64::MAX), ..RequestedSampling::default() };
+        sampling.choices.temperature = Some(0.5);
         let want = Parameters {
             model: Some("m".into()),
-            sampling: RequestedSampling { choices, logit_bias: Vec::new(), seed: Some(u64::MAX) },
+            sampling,
             max_tokens: Some(9),
             stop: vec!["a".into(), "b".into()],
             ignore_end_of_turn: true,
-            delivery: Delivery::Streamed { include_usage: true },
+            delivery: Delivery::Streamed,
+            include_usage: true,
             agent: Some("research".into()),
         };
         assert_eq!(got, Ok(want));
@@ -293,7 +319,7 @@ mod tests {
             (r#"{"temprature":1}"#, "temprature"),
         ] {
             let error = take(body).unwrap_err();
-            assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(param)), "{body}");
+            assert_eq!((status(error.kind).as_u16(), error.place.as_deref()), (400, Some(param)), "{body}");
         }
     }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use text::{OutputFormat, Strictness};
 
-use crate::calls::fault::ApiError;
+use crate::calls::fault::Fault;
 use crate::dialects::fields::Fields;
 
 const NAME: &str = "response_format";
@@ -16,17 +16,17 @@ const MAX_NAME_CHARS: usize = 64;
 ///
 /// # Errors
 /// It has not the API's form. Whether a schema can be used is found out later, with the model's vocabulary.
-pub(crate) fn take_response_format(fields: &mut Fields<'_>) -> Result<Option<OutputFormat>, ApiError> {
+pub(crate) fn take_response_format(fields: &mut Fields<'_>) -> Result<Option<OutputFormat>, Fault> {
     let Some(format) = fields.take_large::<&RawValue>(NAME)? else { return Ok(None) };
     if format.get().len() > MAX_BYTES {
-        return Err(ApiError::invalid(NAME, format!("longer than {MAX_BYTES} bytes")));
+        return Err(Fault::invalid(NAME, format!("longer than {MAX_BYTES} bytes")));
     }
     let mut format = Fields::of_value(NAME, format)?;
     let wanted = match format.need::<String>("type")?.as_str() {
         "text" => None,
         "json_object" => Some(OutputFormat::JsonObject),
         "json_schema" => Some(take_schema(&mut format)?),
-        _ => return Err(ApiError::invalid(format.path("type"), "none of text, json_object or json_schema")),
+        _ => return Err(Fault::invalid(format.path("type"), "none of text, json_object or json_schema")),
     };
     format.finish()?;
     Ok(wanted)
@@ -36,17 +36,17 @@ pub(crate) fn take_response_format(fields: &mut Fields<'_>) -> Result<Option<Out
 ///
 /// The name and the description are for models that are shown them; a schema is held to whether `strict` or not, but
 /// only a strict one is refused for what it cannot be held to.
-fn take_schema(format: &mut Fields<'_>) -> Result<OutputFormat, ApiError> {
+fn take_schema(format: &mut Fields<'_>) -> Result<OutputFormat, Fault> {
     let path = format.path("json_schema");
     let Some(json_schema) = format.take_large::<&RawValue>("json_schema")? else {
-        return Err(ApiError::missing(path));
+        return Err(Fault::missing(path));
     };
     let mut json_schema = Fields::of_value(&path, json_schema)?;
     if let Some(name) = json_schema.take::<String>("name")? {
         let is_sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || !name.chars().all(is_sound) {
             let message = format!("must be 1 to {MAX_NAME_CHARS} letters, digits, '_' or '-'");
-            return Err(ApiError::invalid(json_schema.path("name"), message));
+            return Err(Fault::invalid(json_schema.path("name"), message));
         }
     }
     json_schema.take::<String>("description")?;
@@ -55,7 +55,7 @@ fn take_schema(format: &mut Fields<'_>) -> Result<OutputFormat, ApiError> {
         Some(false) | None => Strictness::Lenient,
     };
     let schema = json_schema.take_large::<Value>("schema")?;
-    let schema = schema.ok_or_else(|| ApiError::missing(json_schema.path("schema")))?;
+    let schema = schema.ok_or_else(|| Fault::missing(json_schema.path("schema")))?;
     json_schema.finish()?;
     Ok(OutputFormat::JsonSchema { schema, strictness })
 }
@@ -64,9 +64,10 @@ fn take_schema(format: &mut Fields<'_>) -> Result<OutputFormat, ApiError> {
 mod tests {
     use serde_json::json;
 
+    use super::super::fault::status;
     use super::*;
 
-    fn take(format: &str) -> Result<Option<OutputFormat>, ApiError> {
+    fn take(format: &str) -> Result<Option<OutputFormat>, Fault> {
         let body = format!(r#"{{"response_format":{format}}}"#);
         let mut fields = Fields::of_body(body.as_bytes())?;
         take_response_format(&mut fields)
@@ -121,7 +122,11 @@ mod tests {
             (&long, "response_format"),
         ] {
             let error = take(format).unwrap_err();
-            assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(param)), "{format:.80}");
+            assert_eq!(
+                (status(error.kind).as_u16(), error.place.as_deref()),
+                (400, Some(param)),
+                "{format:.80}"
+            );
         }
     }
 }

@@ -1,89 +1,70 @@
-//! What a request says of sampling, and what is sampled with where it says nothing.
+//! What a request says of sampling.
 
 use std::collections::BTreeMap;
 
-use engine::{ModelCard, Sampling, SamplingChoices};
 use text::TokenId;
 
-use crate::calls::fault::ApiError;
+use crate::calls::call::RequestedSampling;
+use crate::calls::fault::Fault;
 use crate::dialects::fields::Fields;
 
 /// Entries of a logit bias.
 const MAX_BIASES: usize = 1024;
 
-/// The sampling fields of a request.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct RequestedSampling {
-    pub(crate) choices: SamplingChoices,
-    pub(crate) logit_bias: Vec<(TokenId, f32)>,
-    pub(crate) seed: Option<u64>,
-}
-
-impl RequestedSampling {
-    /// Take them out of a body.
-    ///
-    /// # Errors
-    /// A value is of the wrong type or out of range.
-    pub(crate) fn take(fields: &mut Fields<'_>) -> Result<RequestedSampling, ApiError> {
-        let temperature = fields.take_within("temperature", 0.0..=2.0)?;
-        let top_p = fields.take_within("top_p", 0.0..=1.0)?;
-        let repetition_penalty = fields.take_within("repetition_penalty", 0.0..=10.0)?;
-        if repetition_penalty == Some(0.0) {
-            return Err(ApiError::invalid("repetition_penalty", "must be above 0; 1 is off"));
+/// Take the sampling fields out of a body.
+///
+/// # Errors
+/// A value is of the wrong type or out of range.
+pub(crate) fn take_sampling(fields: &mut Fields<'_>) -> Result<RequestedSampling, Fault> {
+    let temperature = fields.take_within("temperature", 0.0..=2.0)?;
+    let top_p = fields.take_within("top_p", 0.0..=1.0)?;
+    let repetition_penalty = fields.take_within("repetition_penalty", 0.0..=10.0)?;
+    if repetition_penalty == Some(0.0) {
+        return Err(Fault::invalid("repetition_penalty", "must be above 0; 1 is off"));
+    }
+    let top_k = match fields.take_whole("top_k")? {
+        Some(-1) => Some(0),
+        Some(top_k) if top_k < 0 => {
+            return Err(Fault::invalid("top_k", format!("{top_k} is below 0; 0 or -1 is off")));
         }
-        let top_k = match fields.take_whole("top_k")? {
-            Some(-1) => Some(0),
-            Some(top_k) if top_k < 0 => {
-                return Err(ApiError::invalid("top_k", format!("{top_k} is below 0; 0 or -1 is off")));
-            }
-            // More than there are tokens is all of them.
-            top_k => top_k.map(|top_k| usize::try_from(top_k).unwrap_or(usize::MAX)),
-        };
-        Ok(RequestedSampling {
-            choices: SamplingChoices {
-                temperature,
-                top_p,
-                top_k,
-                min_p: fields.take_within("min_p", 0.0..=1.0)?,
-                frequency_penalty: fields.take_within("frequency_penalty", -2.0..=2.0)?,
-                presence_penalty: fields.take_within("presence_penalty", -2.0..=2.0)?,
-                repetition_penalty,
-                penalty_window: None,
-            },
-            logit_bias: take_logit_bias(fields)?,
-            seed: take_seed(fields)?,
-        })
-    }
-
-    /// What the request names, then what the settings do, then what the model's file recommends, then ours.
-    pub(crate) fn over(self, settings: &SamplingChoices, card: &ModelCard) -> Sampling {
-        let others = [settings, &card.sampling, &SamplingChoices::HOUSE];
-        let chosen = others.into_iter().fold(self.choices, SamplingChoices::or);
-        chosen.into_sampling(self.logit_bias, self.seed)
-    }
+        // More than there are tokens is all of them.
+        top_k => top_k.map(|top_k| usize::try_from(top_k).unwrap_or(usize::MAX)),
+    };
+    let mut sampling = RequestedSampling::default();
+    let choices = &mut sampling.choices;
+    choices.temperature = temperature;
+    choices.top_p = top_p;
+    choices.top_k = top_k;
+    choices.min_p = fields.take_within("min_p", 0.0..=1.0)?;
+    choices.frequency_penalty = fields.take_within("frequency_penalty", -2.0..=2.0)?;
+    choices.presence_penalty = fields.take_within("presence_penalty", -2.0..=2.0)?;
+    choices.repetition_penalty = repetition_penalty;
+    sampling.logit_bias = take_logit_bias(fields)?;
+    sampling.seed = take_seed(fields)?;
+    Ok(sampling)
 }
 
 /// Any whole number is a seed, negative ones too: only sameness matters.
-fn take_seed(fields: &mut Fields<'_>) -> Result<Option<u64>, ApiError> {
+fn take_seed(fields: &mut Fields<'_>) -> Result<Option<u64>, Fault> {
     let Some(seed) = fields.take_whole("seed")? else { return Ok(None) };
     let bits = i64::try_from(seed).map(|seed| seed as u64).or_else(|_| u64::try_from(seed));
     match bits {
         Ok(bits) => Ok(Some(bits)),
-        Err(_) => Err(ApiError::invalid("seed", format!("{seed} does not fit 64 bits"))),
+        Err(_) => Err(Fault::invalid("seed", format!("{seed} does not fit 64 bits"))),
     }
 }
 
 /// Token ids as strings of digits, each with what is added to its logit.
-fn take_logit_bias(fields: &mut Fields<'_>) -> Result<Vec<(TokenId, f32)>, ApiError> {
+fn take_logit_bias(fields: &mut Fields<'_>) -> Result<Vec<(TokenId, f32)>, Fault> {
     let Some(biases) = fields.take::<BTreeMap<String, f64>>("logit_bias")? else { return Ok(Vec::new()) };
     if biases.len() > MAX_BIASES {
         let message = format!("{} entries where {MAX_BIASES} are the most", biases.len());
-        return Err(ApiError::invalid("logit_bias", message));
+        return Err(Fault::invalid("logit_bias", message));
     }
     let parse = |(token, bias): (String, f64)| match token.parse::<TokenId>() {
-        Err(_) => Err(ApiError::invalid("logit_bias", "a key is not a token id")),
+        Err(_) => Err(Fault::invalid("logit_bias", "a key is not a token id")),
         Ok(_) if !(-100.0..=100.0).contains(&bias) => {
-            Err(ApiError::invalid("logit_bias", format!("{bias} is not within -100 to 100")))
+            Err(Fault::invalid("logit_bias", format!("{bias} is not within -100 to 100")))
         }
         Ok(token) => Ok((token, bias as f32)),
     };
@@ -92,11 +73,12 @@ fn take_logit_bias(fields: &mut Fields<'_>) -> Result<Vec<(TokenId, f32)>, ApiEr
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::status;
     use super::*;
 
-    fn take(body: &str) -> Result<RequestedSampling, ApiError> {
+    fn take(body: &str) -> Result<RequestedSampling, Fault> {
         let mut fields = Fields::of_body(body.as_bytes())?;
-        let sampling = RequestedSampling::take(&mut fields)?;
+        let sampling = take_sampling(&mut fields)?;
         fields.finish()?;
         Ok(sampling)
     }
@@ -107,20 +89,18 @@ mod tests {
             r#"{"temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.05,"frequency_penalty":-1,
                 "presence_penalty":1.5,"repetition_penalty":1.1,"logit_bias":{"5":-100,"7":2.5},"seed":-1}"#,
         );
-        let want = RequestedSampling {
-            choices: SamplingChoices {
-                temperature: Some(0.5),
-                top_p: Some(0.9),
-                top_k: Some(40),
-                min_p: Some(0.05),
-                frequency_penalty: Some(-1.0),
-                presence_penalty: Some(1.5),
-                repetition_penalty: Some(1.1),
-                penalty_window: None,
-            },
+        let mut want = RequestedSampling {
             logit_bias: vec![(5, -100.0), (7, 2.5)],
             seed: Some(u64::MAX),
+            ..RequestedSampling::default()
         };
+        want.choices.temperature = Some(0.5);
+        want.choices.top_p = Some(0.9);
+        want.choices.top_k = Some(40);
+        want.choices.min_p = Some(0.05);
+        want.choices.frequency_penalty = Some(-1.0);
+        want.choices.presence_penalty = Some(1.5);
+        want.choices.repetition_penalty = Some(1.1);
         assert_eq!(got, Ok(want));
         assert_eq!(take("{}"), Ok(RequestedSampling::default()));
         let nulls = r#"{"temperature":null,"top_p":null,"top_k":null,"min_p":null,"logit_bias":null,"seed":null,
@@ -172,7 +152,7 @@ mod tests {
             (r#"{"seed":"1"}"#, "seed"),
         ] {
             let error = take(body).unwrap_err();
-            assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(param)), "{body}");
+            assert_eq!((status(error.kind).as_u16(), error.place.as_deref()), (400, Some(param)), "{body}");
         }
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::calls::fault::{ApiError, shorten};
+use crate::calls::fault::{Fault, shorten};
 use crate::dialects::fields::Fields;
 
 const NAME: &str = "chat_template_kwargs";
@@ -42,7 +42,7 @@ const VERBOSITIES: &[&str] = &["low", "medium", "high"];
 ///
 /// # Errors
 /// `chat_template_kwargs` is no object, too large, or names what the server decides; a hint is none of its words.
-pub(crate) fn take_template_variables(fields: &mut Fields<'_>) -> Result<Map<String, Value>, ApiError> {
+pub(crate) fn take_template_variables(fields: &mut Fields<'_>) -> Result<Map<String, Value>, Fault> {
     let mut variables = match fields.take::<&RawValue>(NAME)? {
         Some(value) => parse(value)?,
         None => Map::new(),
@@ -60,14 +60,14 @@ pub(crate) fn take_template_variables(fields: &mut Fields<'_>) -> Result<Map<Str
     Ok(variables)
 }
 
-fn parse(value: &RawValue) -> Result<Map<String, Value>, ApiError> {
-    let not_an_object = || ApiError::invalid(NAME, "an object is wanted");
+fn parse(value: &RawValue) -> Result<Map<String, Value>, Fault> {
+    let not_an_object = || Fault::invalid(NAME, "an object is wanted");
     let Ok(Value::Object(variables)) = serde_json::from_str::<Value>(value.get()) else {
         return Err(not_an_object());
     };
     if let Some(name) = variables.keys().find(|name| RESERVED.contains(&name.as_str())) {
         let message = "the server itself says this to the template";
-        return Err(ApiError::invalid(format!("{NAME}.{}", shorten(name)), message));
+        return Err(Fault::invalid(format!("{NAME}.{}", shorten(name)), message));
     }
     let mut n_values = 0;
     for value in variables.values() {
@@ -77,13 +77,13 @@ fn parse(value: &RawValue) -> Result<Map<String, Value>, ApiError> {
 }
 
 /// Count the values, and refuse what is too deep or too many.
-fn measure(value: &Value, depth: usize, n_values: &mut usize) -> Result<(), ApiError> {
+fn measure(value: &Value, depth: usize, n_values: &mut usize) -> Result<(), Fault> {
     *n_values += 1;
     if *n_values > MAX_VALUES {
-        return Err(ApiError::invalid(NAME, format!("more than {MAX_VALUES} values")));
+        return Err(Fault::invalid(NAME, format!("more than {MAX_VALUES} values")));
     }
     if depth > MAX_DEPTH {
-        return Err(ApiError::invalid(NAME, format!("nested deeper than {MAX_DEPTH}")));
+        return Err(Fault::invalid(NAME, format!("nested deeper than {MAX_DEPTH}")));
     }
     match value {
         Value::Array(values) => values.iter().try_for_each(|value| measure(value, depth + 1, n_values)),
@@ -96,13 +96,13 @@ fn take_word(
     fields: &mut Fields<'_>,
     name: &str,
     words: &[&'static str],
-) -> Result<Option<&'static str>, ApiError> {
+) -> Result<Option<&'static str>, Fault> {
     let Some(word) = fields.take::<String>(name)? else { return Ok(None) };
     match words.iter().find(|known| **known == word) {
         Some(known) => Ok(Some(known)),
         None => {
             let message = format!("'{}' is none of {}", shorten(&word), words.join(", "));
-            Err(ApiError::invalid(name, message))
+            Err(Fault::invalid(name, message))
         }
     }
 }
@@ -111,9 +111,10 @@ fn take_word(
 mod tests {
     use serde_json::json;
 
+    use super::super::fault::status;
     use super::*;
 
-    fn take(body: &str) -> Result<Value, ApiError> {
+    fn take(body: &str) -> Result<Value, Fault> {
         let mut fields = Fields::of_body(body.as_bytes())?;
         let variables = take_template_variables(&mut fields)?;
         fields.finish()?;
@@ -172,7 +173,11 @@ mod tests {
             (&long, NAME),
         ] {
             let error = take(&format!(r#"{{"chat_template_kwargs":{kwargs}}}"#)).unwrap_err();
-            assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(param)), "{kwargs:.60}");
+            assert_eq!(
+                (status(error.kind).as_u16(), error.place.as_deref()),
+                (400, Some(param)),
+                "{kwargs:.60}"
+            );
         }
         let allowed = format!(r#"{{"chat_template_kwargs":{{"a":{}{}}}}}"#, "[".repeat(16), "]".repeat(16));
         assert!(take(&allowed).is_ok());

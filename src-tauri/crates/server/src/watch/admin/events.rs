@@ -9,13 +9,13 @@ use axum::extract::State;
 use axum::response::Response;
 use engine::{EngineHandle, State as EngineState, Stats};
 use futures_util::stream;
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::status::view;
-use crate::dialects::sse;
-use crate::router::App;
+use super::view::EngineView;
+use crate::app::App;
+use crate::dialects::sse::{self, EVENT_STREAM, json};
+use crate::edge::frames::streamed;
 
 /// Shortest time between two events.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -23,16 +23,27 @@ const PAUSE: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// An event `status` at once and after every change, at most ten a second; the last one says `stopped`.
-pub(super) async fn events(State(app): State<Arc<App>>) -> Response {
+#[utoipa::path(
+    get,
+    path = "/admin/events",
+    tag = "Admin",
+    responses((
+        status = 200,
+        description = "Server-sent events `status`, each with all of it",
+        body = EngineView,
+        content_type = "text/event-stream"
+    ))
+)]
+pub(crate) async fn events(State(app): State<Arc<App>>) -> Response {
     let watching = Watching {
         state: app.engine.watch_state(),
         stats: app.engine.watch_stats(),
         engine: app.engine.clone(),
-        last: Value::Null,
+        last: String::new(),
         written_at: None,
         ended: false,
     };
-    sse::response(stream::unfold(watching, Watching::next))
+    streamed(EVENT_STREAM, stream::unfold(watching, Watching::next))
 }
 
 /// One client's view of the engine.
@@ -41,7 +52,7 @@ struct Watching {
     state: watch::Receiver<EngineState>,
     stats: watch::Receiver<Stats>,
     /// What the client knows.
-    last: Value,
+    last: String,
     written_at: Option<Instant>,
     ended: bool,
 }
@@ -64,7 +75,7 @@ impl Watching {
             let is_closed = self.state.has_changed().is_err();
             let state = self.state.borrow_and_update().clone();
             let stats = self.stats.borrow_and_update().clone();
-            let now = view(&self.engine, &state, &stats, std::time::Instant::now());
+            let now = json(&EngineView::new(&self.engine, &state, &stats, std::time::Instant::now()));
             if now != self.last {
                 out.clear();
                 sse::named(&mut out, "status", &now);

@@ -1,95 +1,71 @@
 //! `GET /admin/history`: the pool and the work of the last minutes, for pictures over time.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use axum::Json;
 use axum::extract::State;
-use engine::{EngineHandle, PoolCounts};
-use serde_json::{Value, json};
-use tokio::time::{MissedTickBehavior, interval};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::router::App;
+use super::moments::{EVERY, Moment};
+use crate::app::App;
+use crate::watch::rounding::one_decimal;
 
-/// Time between two moments.
-const EVERY: Duration = Duration::from_secs(2);
-/// How many are kept: five minutes.
-const N_MOMENTS: usize = 150;
-
-/// What the pool held and what had been generated, moment by moment. It is the server's, so that a window that opens
-/// shows what was before it.
-#[derive(Debug, Default)]
-pub(crate) struct History {
-    /// Guards the list against readers; held for a push or a walk only.
-    moments: Mutex<VecDeque<Moment>>,
+/// The last minutes, the oldest moment first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PastMinutes {
+    /// Seconds between two moments.
+    every_s: u64,
+    moments: Vec<PastMoment>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Moment {
-    at: SystemTime,
-    pool: PoolCounts,
+/// How the engine stood at a time.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct PastMoment {
+    /// In seconds since 1970.
+    at: f64,
+    /// Blocks of the pool that were held.
+    held: usize,
+    /// Blocks that were kept for reuse.
+    cached: usize,
+    /// All blocks.
+    total: usize,
+    /// Tokens that had been generated since the start.
     generated_tokens: u64,
 }
 
-impl History {
-    /// Write down how the engine stands, now and every two seconds; ends when dropped.
-    pub(crate) async fn keep(&self, engine: &EngineHandle) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let stats = engine.stats();
-            self.push(Moment {
-                at: SystemTime::now(),
-                pool: stats.pool,
-                generated_tokens: stats.totals.generated_tokens,
-            });
+impl From<Moment> for PastMoment {
+    fn from(moment: Moment) -> PastMoment {
+        PastMoment {
+            at: one_decimal(moment.at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())),
+            held: moment.pool.held,
+            cached: moment.pool.cached,
+            total: moment.pool.total,
+            generated_tokens: moment.generated_tokens,
         }
-    }
-
-    fn push(&self, moment: Moment) {
-        let mut moments = self.moments.lock().unwrap_or_else(PoisonError::into_inner);
-        if moments.len() == N_MOMENTS {
-            moments.pop_front();
-        }
-        moments.push_back(moment);
-    }
-
-    fn describe(&self) -> Vec<Value> {
-        self.moments.lock().unwrap_or_else(PoisonError::into_inner).iter().map(describe).collect()
     }
 }
 
-/// The oldest first.
-pub(super) async fn history(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(json!({"every_s": EVERY.as_secs(), "moments": app.history.describe()}))
-}
-
-fn describe(moment: &Moment) -> Value {
-    let at = moment.at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-    json!({
-        "at": (at * 10.0).round() / 10.0,
-        "held": moment.pool.held,
-        "cached": moment.pool.cached,
-        "total": moment.pool.total,
-        "generated_tokens": moment.generated_tokens,
-    })
+/// The pool and the work of the last minutes.
+#[utoipa::path(get, path = "/admin/history", tag = "Admin", responses((status = 200, body = PastMinutes)))]
+pub(crate) async fn history(State(app): State<Arc<App>>) -> Json<PastMinutes> {
+    let moments = app.history.all().into_iter().map(PastMoment::from).collect();
+    Json(PastMinutes { every_s: EVERY.as_secs(), moments })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use engine::PoolCounts;
+
     use super::*;
 
     #[test]
-    fn the_oldest_moment_goes_when_the_list_is_full() {
-        let history = History::default();
-        for n in 0..N_MOMENTS as u64 + 2 {
-            let at = UNIX_EPOCH + Duration::from_secs(n);
-            history.push(Moment { at, pool: PoolCounts::default(), generated_tokens: n });
-        }
-        let moments = history.describe();
-        assert_eq!(moments.len(), N_MOMENTS);
-        assert_eq!((&moments[0]["generated_tokens"], &moments[0]["at"]), (&json!(2), &json!(2.0)));
+    fn a_moment_is_told_to_a_tenth_of_a_second() {
+        let at = UNIX_EPOCH + Duration::from_millis(2_040);
+        let told = PastMoment::from(Moment { at, pool: PoolCounts::default(), generated_tokens: 2 });
+        assert_eq!(told, PastMoment { at: 2.0, held: 0, cached: 0, total: 0, generated_tokens: 2 });
     }
 }

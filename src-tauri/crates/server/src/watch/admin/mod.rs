@@ -1,22 +1,40 @@
 //! `/admin/*`: drain, resume, stop, and what the engine is doing.
 //!
-//! `status.rs` holds the one view of the engine that status and events share.
+//! `view.rs` holds the one view of the engine that status and events share.
 
-mod answers;
-mod events;
-mod history;
-mod lifecycle;
-mod requests;
-mod status;
+pub(crate) mod answers;
+pub(crate) mod events;
+pub(crate) mod history;
+pub(crate) mod lifecycle;
+pub(crate) mod moments;
+pub(crate) mod requests;
+pub(crate) mod status;
+pub(crate) mod view;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use utoipa::OpenApi;
 
-pub(crate) use self::history::History;
+use crate::app::App;
 
-use crate::router::App;
+/// The routes, described.
+#[derive(OpenApi)]
+#[openapi(paths(
+    lifecycle::drain,
+    lifecycle::resume,
+    lifecycle::stop,
+    lifecycle::load,
+    status::status,
+    requests::requests,
+    requests::request,
+    answers::follow,
+    answers::stop,
+    history::history,
+    events::events
+))]
+pub(crate) struct Described;
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
