@@ -1,4 +1,7 @@
 //! How much memory this machine can give right now, and how much of it the KV pool takes when nobody says.
+//!
+//! Asked of the system directly although there is a crate: that one counts, on macOS, pages that programs are using as
+//! available, which a pool sized by it would push out to swap.
 
 /// Memory left to the system and to everything else, whatever the pool takes.
 const RESERVE_BYTES: u64 = 1 << 30;
