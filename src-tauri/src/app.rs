@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{BatchEngine, EngineConfig, EngineHandle, HoldPoints, ModelLoader, ModelName, State};
-use server::{ApiKey, BindError, Bound, RenderWorkers, Server, ServerConfig};
+use server::{ApiKey, BindError, ListeningServer, RenderWorkers, Server, ServerConfig};
 use tokio::task::JoinHandle;
 
 use crate::gguf_loader::GgufLoader;
@@ -21,7 +21,7 @@ const STEP_TOKENS_BESIDE_A_CHUNK: usize = 256;
 
 /// Everything that was found to be in order, and an address that is ours. No model has been touched.
 pub(crate) struct Prepared {
-    bound: Bound,
+    bound: ListeningServer,
     loader: Arc<dyn ModelLoader>,
     engine: EngineConfig,
     drain_timeout: Duration,

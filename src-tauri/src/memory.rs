@@ -1,4 +1,7 @@
 //! How much memory this machine can give, and how much this process has.
+//!
+//! Asked of the system directly although there is a crate: that one counts, on macOS, pages that programs are using as
+//! available, which a pool sized by it would push out to swap.
 
 use std::sync::Arc;
 

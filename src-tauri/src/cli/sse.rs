@@ -1,4 +1,6 @@
 //! Server-sent events, as a client reads them: bytes in, whole events out.
+//!
+//! Our own although there are crates: those keep an event that has no end for as long as there is memory.
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]

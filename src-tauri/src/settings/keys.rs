@@ -143,24 +143,8 @@ pub(crate) fn nearest(key: &str) -> Option<&'static str> {
     let wanted = key.to_lowercase().replace('-', "_");
     KEYS.iter()
         .filter(|known| known.in_file)
-        .map(|known| (distance(&wanted, known.name), known.name))
+        .map(|known| (strsim::levenshtein(&wanted, known.name), known.name))
         .min()
         .filter(|(d, _)| *d <= 2)
         .map(|(_, name)| name)
-}
-
-/// Insertions, deletions and replacements between two short words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -127,7 +127,8 @@ pub(crate) fn kv_pool(text: &str) -> Result<Amount<u64>, String> {
     bytes(text).map(Amount::Fixed)
 }
 
-/// A size: a number with an optional binary unit. `2G`, `2GB` and `2GiB` are all 2 × 1024³ bytes.
+/// A size: a number with an optional binary unit. `2G`, `2GB` and `2GiB` are all 2 × 1024³ bytes, where the crate for
+/// sizes reads another number in the second.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let wanted = || "auto or a size such as 512MiB or 2G is wanted".to_owned();
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
@@ -155,7 +156,8 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A length of time: seconds, or a number with `ms`, `s`, `m` or `h`; a day at most.
+/// A length of time: seconds, or a number with `ms`, `s`, `m` or `h`; a day at most. The crate for these takes years and
+/// months, and no number alone.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wanted = || "seconds, or a time such as 500ms or 2m, are wanted".to_owned();
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::SamplingChoices;
 
-use crate::render_workers::RenderWorkers;
+use crate::calls::render_workers::RenderWorkers;
 
 /// Address, guard and bounds of a server. `Default` is a loopback server on port 8642 without a key.
 #[derive(Debug, Clone)]

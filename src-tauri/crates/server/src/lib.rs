@@ -4,45 +4,35 @@
 //! engine's events in the dialect of the API. It executes no model, knows no blocks, no candle and no Tauri,
 //! and holds no state of a request beyond its connection.
 //!
-//! Read `bound.rs` first (what the app calls), `connection.rs` and `seats.rs` (what becomes of a connection), then `router.rs` (which path leads where), `edge.rs` (what every
-//! request passes), and `openai/generate.rs` (the way of a generation call). `errors.rs` is the only place
-//! that maps kinds of errors to status codes.
+//! Its rooms, from the bottom up; none knows one that comes later:
+//!
+//! - `calls`: what every API asks and gets, with no word of any wire;
+//! - `dialects`: how each API is read and written; they know calls, and no engine;
+//! - `edge`: what every request passes on its way in and every response on its way out;
+//! - `generate`, `models`, `agents`, `watch`, `page`: the routes;
+//! - `router.rs` puts them together, and `listen` serves them to connections.
+//!
+//! `app.rs` is what handlers share. Read `listen/listening.rs` first (what the app calls), then `router.rs`,
+//! `edge/edge.rs`, and `generate/handler.rs` (the way of a generation call).
 
-mod access_log;
-mod admin;
-mod agent_name;
 mod agents;
-mod body;
-mod body_budget;
-mod bound;
+mod app;
+mod calls;
 mod config;
-mod connection;
-mod constraining;
+mod dialects;
 mod edge;
-mod errors;
-mod fields;
-mod gone_client;
-mod guard;
-mod health;
-mod http_counts;
-mod kept_answers;
-mod metrics;
-mod openai;
+mod generate;
+mod listen;
+mod models;
+mod openapi;
 mod page;
-mod port_holder;
-mod prometheus;
-mod prompt_seats;
-mod render_workers;
-mod request_id;
 mod router;
-mod sampling_by_default;
-mod seats;
-mod sse;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
-pub use bound::{BindError, Bound, Server};
+pub use calls::render_workers::RenderWorkers;
 pub use config::{ApiKey, ConfigError, HttpLimits, ServerConfig};
-pub use page::PAGE_FILES;
-pub use render_workers::RenderWorkers;
+pub use listen::listening::{BindError, ListeningServer, Server};
+pub use page::files::PAGE_FILES;

@@ -1,91 +1,40 @@
-//! Which path leads where, and what all handlers share.
+//! Which path leads where, and in which dialect it is refused.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{from_fn_with_state, map_request};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use engine::EngineHandle;
+use axum::extract::Request;
+use axum::middleware::map_request;
 
-use crate::admin::History;
-use crate::body::discard;
-use crate::body_budget::BodyBudget;
-use crate::config::{ConfigError, ServerConfig};
-use crate::constraining::Constraining;
-use crate::edge::edge;
-use crate::errors::ApiError;
-use crate::guard::Guard;
-use crate::http_counts::HttpCounts;
-use crate::kept_answers::KeptAnswers;
-use crate::prompt_seats::PromptSeats;
-use crate::{admin, agents, health, metrics, openai, page};
+use crate::app::App;
+use crate::dialects::openai::OPENAI;
+use crate::edge::edge::{behind_the_edge, no_route};
+use crate::watch::{admin, health, metrics};
+use crate::{agents, generate, models, openapi, page};
 
-/// What all handlers share.
-pub(crate) struct App {
-    pub(crate) config: ServerConfig,
-    pub(crate) address: SocketAddr,
-    pub(crate) guard: Guard,
-    pub(crate) engine: EngineHandle,
-    pub(crate) http_counts: HttpCounts,
-    pub(crate) body_budget: Arc<BodyBudget>,
-    /// For prompts that are parsed, rendered and tokenised.
-    pub(crate) prompt_seats: PromptSeats,
-    /// Where schemas become grammars.
-    pub(crate) constraining: Constraining,
-    /// Answers that go on without their clients.
-    pub(crate) kept_answers: KeptAnswers,
-    /// The last minutes.
-    pub(crate) history: History,
-    pub(crate) started: Instant,
-}
-
-impl App {
-    /// # Errors
-    /// The configuration has a list entry without its form.
-    pub(crate) fn new(
-        config: ServerConfig,
-        address: SocketAddr,
-        engine: EngineHandle,
-        started: Instant,
-    ) -> Result<App, ConfigError> {
-        let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(App {
-            guard: Guard::new(&config, address)?,
-            body_budget: BodyBudget::new(&config.limits),
-            prompt_seats: PromptSeats::new(n_cores),
-            constraining: Constraining::new(n_cores),
-            http_counts: HttpCounts::default(),
-            kept_answers: KeptAnswers::default(),
-            history: History::default(),
-            config,
-            address,
-            engine,
-            started,
-        })
-    }
-}
-
-/// All routes, behind the edge that every request passes, and before that what writes paths as the routes have them.
+/// All routes, and before them what writes paths as the routes have them.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new().fallback_service(routes(app)).layer(map_request(canonical))
+    let routes = routes(&app).with_state(app);
+    Router::new().fallback_service(routes).layer(map_request(canonical))
 }
 
-fn routes(app: Arc<App>) -> Router {
-    Router::new()
-        .merge(page::routes())
-        .merge(health::routes())
-        .merge(openai::routes())
+/// All routes behind the edge, each with its dialect. What is ours alone speaks OpenAI's, and so does what leads
+/// nowhere.
+pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
+    let openai = Router::new()
+        .merge(generate::routes::openai())
+        .merge(models::routes())
         .merge(agents::routes())
+        .merge(health::routes())
+        .merge(metrics::routes())
         .merge(admin::routes())
-        .route("/metrics", get(metrics::metrics))
-        .fallback(no_route)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(Arc::clone(&app), edge))
-        .with_state(app)
+        .merge(openapi::routes())
+        .merge(page::routes())
+        .fallback({
+            let gate = Arc::clone(&app.gate);
+            move |request: Request| no_route(Arc::clone(&gate), request)
+        });
+    behind_the_edge(openai, &app.gate, &OPENAI)
 }
 
 /// Paths of OpenAI's API that clients with another idea of the base address ask for without `/v1`.
@@ -105,7 +54,7 @@ async fn canonical(mut request: Request) -> Request {
 }
 
 /// The path without doubled and trailing slashes and with `/v1`, if it is written otherwise.
-fn canonical_path(path: &str) -> Option<String> {
+pub(crate) fn canonical_path(path: &str) -> Option<String> {
     let mut plain = String::with_capacity(path.len() + 3);
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
         plain.push('/');
@@ -120,18 +69,6 @@ fn canonical_path(path: &str) -> Option<String> {
         plain.insert_str(0, "/v1");
     }
     (path.starts_with('/') && plain != path).then_some(plain)
-}
-
-async fn no_route(State(app): State<Arc<App>>, request: Request) -> Response {
-    let error = ApiError::no_route(request.method().as_str(), request.uri().path());
-    discard(request.into_body(), &app.config.limits).await;
-    error.into_response()
-}
-
-async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response {
-    let error = ApiError::wrong_method(request.method().as_str(), request.uri().path());
-    discard(request.into_body(), &app.config.limits).await;
-    error.into_response()
 }
 
 #[cfg(test)]

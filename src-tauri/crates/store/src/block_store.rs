@@ -81,6 +81,10 @@ pub enum MissReason {
 }
 
 impl MissReason {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [MissReason; 5] =
+        [MissReason::Absent, MissReason::Corrupt, MissReason::Foreign, MissReason::Version, MissReason::Io];
+
     /// The label in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -149,6 +153,9 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Trouble; 4] = [Trouble::DiskFull, Trouble::ReadOnly, Trouble::CapReached, Trouble::Io];
+
     /// What an error of the disk means.
     pub fn of(error: &io::Error) -> Trouble {
         match error.kind() {
@@ -292,5 +299,18 @@ pub trait BlockStore: Send + Sync {
     fn delete_agent(&self, _name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
         done();
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_of_reasons_and_troubles_have_each_of_them_once() {
+        assert!(MissReason::ALL.into_iter().enumerate().all(|(i, reason)| reason as usize == i));
+        assert_eq!(MissReason::ALL.len(), MissReason::Io as usize + 1, "the last one");
+        assert!(Trouble::ALL.into_iter().enumerate().all(|(i, trouble)| trouble as usize == i));
+        assert_eq!(Trouble::ALL.len(), Trouble::Io as usize + 1, "the last one");
     }
 }

@@ -27,6 +27,7 @@ pub const HEAVY: &[(&str, &[&str])] = &[
     ("minijinja", &["text"]),
     ("llguidance", &["text"]),
     ("axum", &["server"]),
+    ("utoipa", &["server"]),
     ("tauri", &["samovar"]),
     ("tauri-build", &["samovar"]),
     ("tauri-plugin-single-instance", &["samovar"]),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::rig::*;
 use crate::testing::{MemoryStore, Script, ScriptedModel, Steering};
-use crate::{After, EngineConfig, FinishReason, Refusal};
+use crate::{After, EngineConfig, FinishReason, NotReadyReason, Refusal};
 
 async fn held() -> Rig {
     let config = EngineConfig { prefill_chunk: 16, max_batch: 2, ..EngineConfig::default() };
@@ -30,9 +30,12 @@ async fn what_decodes_finishes_and_what_is_queued_is_refused_at_once() {
     let queued = rig.ask(greedy(prompt(3, 10), 6));
     begin(&rig, After::Park, HOUR).await;
     let refused = outcome(queued).await;
-    assert!(matches!(refused.end, Err(Refusal::Unavailable { state: "draining", retry_after: Some(_) })));
+    assert!(matches!(
+        refused.end,
+        Err(Refusal::Unavailable { reason: NotReadyReason::ShuttingDown, retry_after: Some(_) })
+    ));
     let late = rig.handle.try_permit();
-    assert!(matches!(late, Err(Refusal::Unavailable { state: "draining", .. })));
+    assert!(matches!(late, Err(Refusal::Unavailable { reason: NotReadyReason::ShuttingDown, .. })));
     rig.see(|stats| stats.drain.is_some_and(|drain| drain.n_active == 2)).await;
 
     rig.steering.free_steps();
@@ -174,7 +177,10 @@ async fn a_parked_engine_admits_nothing_until_it_is_resumed_and_still_has_its_ca
     rig.answer(greedy(prompt(1, 100), 3)).await;
     rig.handle.drain(After::Park, HOUR).await.unwrap();
     assert_eq!(rig.handle.state().name(), "parked");
-    assert!(matches!(rig.handle.try_permit(), Err(Refusal::Unavailable { state: "parked", .. })));
+    assert!(matches!(
+        rig.handle.try_permit(),
+        Err(Refusal::Unavailable { reason: NotReadyReason::Parked, .. })
+    ));
     // Parking what is parked is done already.
     assert_eq!(rig.handle.drain(After::Park, HOUR).await.unwrap(), crate::DrainReport::default());
     rig.handle.resume().await.unwrap();

@@ -4,7 +4,7 @@ use scheduler::SeqId;
 
 use super::rig::*;
 use crate::testing::{Outcome as StepOutcome, Script, ScriptedModel, Steering};
-use crate::{After, EngineConfig, Failure, FailureKind, Readiness, Refusal, State};
+use crate::{After, EngineConfig, Failure, FailureKind, NotReadyReason, Readiness, Refusal, State};
 
 async fn held() -> Rig {
     Rig::with(ScriptedModel::default(), Steering::holding_steps(), EngineConfig::default()).await
@@ -52,7 +52,7 @@ async fn after_three_failures_in_a_row_the_engine_stays_failed_until_it_is_told_
     assert_eq!(state, State::Failed(Failure::new(FailureKind::Worker, "the script says so")));
     assert!(matches!(
         rig.handle.try_permit(),
-        Err(Refusal::Unavailable { state: "failed", retry_after: None })
+        Err(Refusal::Unavailable { reason: NotReadyReason::EngineFailed, retry_after: None })
     ));
     assert!(rig.handle.drain(After::Park, HOUR).await.is_err());
     rig.handle.load().await.unwrap();
@@ -98,10 +98,13 @@ async fn a_model_that_computes_no_numbers_is_not_ready_and_says_why_until_it_is_
             assert!(cause.contains("not finite"), "{cause}");
             let now = std::time::Instant::now();
             match crate::readiness(&rig.handle.state(), &rig.handle.stats(), now) {
-                Readiness::NotReady(not_ready) => assert_eq!(not_ready.reason(), "engine_failed"),
+                Readiness::NotReady(not_ready) => assert_eq!(not_ready.reason(), NotReadyReason::EngineFailed),
                 ready => panic!("{ready:?}"),
             }
-            assert!(matches!(rig.handle.try_permit(), Err(Refusal::Unavailable { state: "failed", .. })));
+            assert!(matches!(
+                rig.handle.try_permit(),
+                Err(Refusal::Unavailable { reason: NotReadyReason::EngineFailed, .. })
+            ));
             assert_eq!(rig.steering.n_loads(), n, "no other copy of the same file would do better");
             rig.handle.load().await.unwrap();
             rig.reach("ready").await;

@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::testing::{ScriptedModel, Steering};
-use crate::{EngineConfig, Readiness, Refusal, readiness};
+use crate::{EngineConfig, NotReadyReason, Readiness, Refusal, readiness};
 
 #[tokio::test]
 async fn a_request_before_the_model_is_there_is_told_that_it_loads() {
@@ -12,7 +12,10 @@ async fn a_request_before_the_model_is_there_is_told_that_it_loads() {
     steering.held_load();
     rig.reach("loading").await;
     let refusal = rig.handle.try_permit().unwrap_err();
-    assert!(matches!(refusal, Refusal::Unavailable { state: "loading", retry_after: Some(_) }));
+    assert!(matches!(
+        refusal,
+        Refusal::Unavailable { reason: NotReadyReason::ModelLoading, retry_after: Some(_) }
+    ));
     steering.release_load(Ok(()));
     rig.reach("ready").await;
     let ready = readiness(&rig.handle.state(), &rig.handle.stats(), rig.clock.now());

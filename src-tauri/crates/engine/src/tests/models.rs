@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::rig::*;
 use crate::testing::{MemoryStore, Outcome as StepOutcome, Script, ScriptedLoader, ScriptedModel, Steering};
-use crate::{After, EngineConfig, FailureKind, ModelName, ModelState, Refusal, Request};
+use crate::{
+    After, EngineConfig, FailureKind, ModelName, ModelState, NotReadyReason, Refusal, Request,
+};
 
 const OTHER: &str = "other";
 
@@ -64,7 +66,7 @@ async fn two_models_under_load_answer_as_each_does_alone() {
 async fn a_request_to_a_model_that_is_not_here_is_refused() {
     let rig = Rig::new(ScriptedModel::default()).await;
     let refusal = rig.handle.try_permit_for(&"nobody".into()).unwrap_err();
-    assert!(matches!(refusal, Refusal::Unavailable { state: "unloaded", .. }));
+    assert!(matches!(refusal, Refusal::Unavailable { reason: NotReadyReason::NoModel, .. }));
     // Also when the fast path is passed by.
     let permit = rig.handle.try_permit().unwrap();
     let stream = rig.handle.submit(permit, to("nobody", greedy(prompt(1, 9), 3)), rig.clock.now());
@@ -239,7 +241,7 @@ async fn a_drain_waits_for_the_answers_of_every_model() {
     steering.free_steps();
     assert_eq!(outcome(slow).await.tokens, Script::Hash.answer(&prompt(1, 10), 5));
     let quick = outcome(quick).await.end;
-    assert!(matches!(quick, Ok(_) | Err(Refusal::Unavailable { state: "draining", .. })), "{quick:?}");
+    assert!(matches!(quick, Ok(_) | Err(Refusal::Unavailable { reason: NotReadyReason::ShuttingDown, .. })), "{quick:?}");
     let report = drain.await.unwrap().unwrap();
     assert_eq!((report.n_drained + report.n_refused, report.n_interrupted), (2, 0));
     rig.reach("stopped").await;

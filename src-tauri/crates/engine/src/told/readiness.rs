@@ -63,17 +63,62 @@ pub enum NotReady {
     },
 }
 
-impl NotReady {
-    /// The reason in the API.
-    pub fn reason(&self) -> &'static str {
+/// Why not, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReadyReason {
+    /// Nothing is loaded.
+    NoModel,
+    /// Weights are being read.
+    ModelLoading,
+    /// Nearly all of the pool is held.
+    PoolNearExhaustion,
+    /// The engine drains, or has ended.
+    ShuttingDown,
+    /// Drained, and waiting to be resumed.
+    Parked,
+    /// Loading failed or the worker died.
+    EngineFailed,
+    /// The engine thread gives no sign of life.
+    EngineStalled,
+}
+
+impl NotReadyReason {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [NotReadyReason; 7] = [
+        NotReadyReason::NoModel,
+        NotReadyReason::ModelLoading,
+        NotReadyReason::PoolNearExhaustion,
+        NotReadyReason::ShuttingDown,
+        NotReadyReason::Parked,
+        NotReadyReason::EngineFailed,
+        NotReadyReason::EngineStalled,
+    ];
+
+    /// The word in the API.
+    pub fn name(self) -> &'static str {
         match self {
-            NotReady::NoModel => "no_model",
-            NotReady::ModelLoading { .. } => "model_loading",
-            NotReady::PoolNearExhaustion { .. } => "pool_near_exhaustion",
-            NotReady::ShuttingDown { .. } | NotReady::Stopped => "shutting_down",
-            NotReady::Parked => "parked",
-            NotReady::EngineFailed { .. } => "engine_failed",
-            NotReady::EngineStalled { .. } => "engine_stalled",
+            NotReadyReason::NoModel => "no_model",
+            NotReadyReason::ModelLoading => "model_loading",
+            NotReadyReason::PoolNearExhaustion => "pool_near_exhaustion",
+            NotReadyReason::ShuttingDown => "shutting_down",
+            NotReadyReason::Parked => "parked",
+            NotReadyReason::EngineFailed => "engine_failed",
+            NotReadyReason::EngineStalled => "engine_stalled",
+        }
+    }
+}
+
+impl NotReady {
+    /// The reason without its numbers.
+    pub fn reason(&self) -> NotReadyReason {
+        match self {
+            NotReady::NoModel => NotReadyReason::NoModel,
+            NotReady::ModelLoading { .. } => NotReadyReason::ModelLoading,
+            NotReady::PoolNearExhaustion { .. } => NotReadyReason::PoolNearExhaustion,
+            NotReady::ShuttingDown { .. } | NotReady::Stopped => NotReadyReason::ShuttingDown,
+            NotReady::Parked => NotReadyReason::Parked,
+            NotReady::EngineFailed { .. } => NotReadyReason::EngineFailed,
+            NotReady::EngineStalled { .. } => NotReadyReason::EngineStalled,
         }
     }
 }
@@ -173,9 +218,17 @@ mod tests {
         for (state, stats, want) in rows {
             let said = match readiness(&state, &stats, now) {
                 Readiness::Ready { pool_utilization } => format!("ready {pool_utilization:.1}"),
-                Readiness::NotReady(why) => format!("{} {why:?}", why.reason()),
+                Readiness::NotReady(why) => format!("{} {why:?}", why.reason().name()),
             };
             assert_eq!(said, want, "{state:?}");
         }
+    }
+
+    #[test]
+    fn the_list_of_reasons_has_each_of_them_once() {
+        for (i, reason) in NotReadyReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i, "{reason:?}");
+        }
+        assert_eq!(NotReadyReason::ALL.len(), NotReadyReason::EngineStalled as usize + 1, "the last one");
     }
 }

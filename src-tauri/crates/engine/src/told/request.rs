@@ -9,6 +9,7 @@ use text::Constraint;
 
 use super::model_name::ModelName;
 use super::prompt::PromptNotes;
+use super::readiness::NotReadyReason;
 use super::state::{After, State};
 
 /// The `x-request-id` of a request.
@@ -127,10 +128,10 @@ pub enum Refusal {
         n_waiting: usize,
     },
     /// The engine admits nothing in this state.
-    #[error("the server is {state}")]
+    #[error("the engine takes nothing: {}", reason.name())]
     Unavailable {
-        /// The state's name.
-        state: &'static str,
+        /// Why.
+        reason: NotReadyReason,
         /// When it may be worth asking again.
         retry_after: Option<Duration>,
     },
@@ -151,17 +152,23 @@ pub enum Refusal {
 impl Refusal {
     /// That nothing is admitted in `state`, and when it may be worth asking again.
     pub fn unavailable(state: &State, now: Instant) -> Refusal {
-        let retry_after = match state {
-            State::Unloaded | State::Failed(_) | State::Stopped => None,
-            State::Ready | State::Loading => Some(Duration::from_secs(2)),
-            // What comes after an exit is another process's start; after the other two, a person or a load.
-            State::Draining { then: After::Exit, deadline } => {
-                Some(deadline.saturating_duration_since(now) + Duration::from_secs(5))
+        let soon = Some(Duration::from_secs(2));
+        let (reason, retry_after) = match state {
+            State::Unloaded => (NotReadyReason::NoModel, None),
+            State::Failed(_) => (NotReadyReason::EngineFailed, None),
+            State::Stopped => (NotReadyReason::ShuttingDown, None),
+            State::Loading => (NotReadyReason::ModelLoading, soon),
+            // It was ready a moment ago, or is by now.
+            State::Ready => (NotReadyReason::ShuttingDown, soon),
+            State::Draining { then, deadline } => {
+                let left = deadline.saturating_duration_since(now);
+                // What comes after an exit is another process's start; after the other two, a person or a load.
+                let start = if *then == After::Exit { Duration::from_secs(5) } else { Duration::ZERO };
+                (NotReadyReason::ShuttingDown, Some(left + start))
             }
-            State::Draining { deadline, .. } => Some(deadline.saturating_duration_since(now)),
-            State::Parked => Some(Duration::from_secs(30)),
+            State::Parked => (NotReadyReason::Parked, Some(Duration::from_secs(30))),
         };
-        Refusal::Unavailable { state: state.name(), retry_after }
+        Refusal::Unavailable { reason, retry_after }
     }
 
     /// The kind's name in records and metrics.

@@ -7,117 +7,117 @@ use futures_util::StreamExt;
 
 use super::*;
 
-fn held_load() -> (Steering, House) {
+fn held_load() -> (Steering, Rig) {
     let steering = Steering::free();
     steering.hold_loads();
     let loader = ScriptedLoader::new(ScriptedModel::default(), steering.clone());
-    let house = House::around(steering.clone(), Arc::new(loader), |_, _| {});
-    (steering, house)
+    let rig = Rig::around(steering.clone(), Arc::new(loader), |_, _| {});
+    (steering, rig)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_loading_the_server_is_alive_and_says_when_to_come_back() {
-    let (steering, house) = held_load();
+    let (steering, rig) = held_load();
     let waiting = steering.clone();
     blocking(move || waiting.held_load()).await;
-    house.engine.watch_stats().wait_for(|stats| stats.load.bytes_done > 0).await.unwrap();
-    assert_eq!(house.get("/health").await.text, r#"{"status":"alive"}"#);
-    let startup = house.get("/health/startup").await;
+    rig.engine.watch_stats().wait_for(|stats| stats.load.bytes_done > 0).await.unwrap();
+    assert_eq!(rig.get("/health").await.text, r#"{"status":"alive"}"#);
+    let startup = rig.get("/health/startup").await;
     assert_eq!(startup.text, r#"{"status":"starting","reason":"model_loading","progress":0.5}"#);
     assert_eq!(startup.status, 503);
-    let ready = house.get("/health/ready").await;
+    let ready = rig.get("/health/ready").await;
     assert_eq!(
         (ready.status, ready.text.as_str()),
         (503, r#"{"status":"not_ready","reason":"model_loading"}"#)
     );
-    let answer = house.post("/v1/chat/completions", &chat("")).await;
+    let answer = rig.post("/v1/chat/completions", &chat("")).await;
     assert_eq!(answer.error(), (503, "model_loading".into(), "-".into()));
     assert_eq!(answer.header("retry-after"), "2");
     steering.release_load(Ok(()));
-    house.ready().await;
-    assert_eq!(house.get("/health/startup").await.text, r#"{"status":"started"}"#);
-    assert_eq!(house.get("/health/ready").await.text, r#"{"status":"ready","pool_utilization":0.0}"#);
+    rig.ready().await;
+    assert_eq!(rig.get("/health/startup").await.text, r#"{"status":"started"}"#);
+    assert_eq!(rig.get("/health/ready").await.text, r#"{"status":"ready","pool_utilization":0.0}"#);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_load_shows_its_cause_and_can_be_tried_again() {
-    let (steering, house) = held_load();
+    let (steering, rig) = held_load();
     steering.release_load(Err("cup.gguf: truncated".into()));
-    house.reaches("failed").await;
-    let ready = house.get("/health/ready").await.json();
+    rig.reaches("failed").await;
+    let ready = rig.get("/health/ready").await.json();
     assert_eq!(ready["reason"], "engine_failed");
     assert!(ready["cause"].as_str().unwrap().contains("cup.gguf: truncated"));
-    assert_eq!(house.get("/health").await.status, OK);
-    let answer = house.post("/v1/chat/completions", &chat("")).await;
+    assert_eq!(rig.get("/health").await.status, OK);
+    let answer = rig.post("/v1/chat/completions", &chat("")).await;
     assert_eq!(answer.error(), (503, "engine_failed".into(), "-".into()));
-    assert_eq!(house.post("/admin/drain", "").await.error().0, 409);
+    assert_eq!(rig.post("/admin/drain", "").await.error().0, 409);
     steering.release_load(Ok(()));
-    assert_eq!(house.post("/admin/load", "").await.status, 202);
-    house.ready().await;
+    assert_eq!(rig.post("/admin/load", "").await.status, 202);
+    rig.ready().await;
 }
 
 #[tokio::test]
 async fn a_drain_lets_streams_end_refuses_new_requests_and_parks() {
-    let house = House::saying(" ok").await;
-    house.steering.hold_steps();
-    let router = house.router.clone();
+    let rig = Rig::saying(" ok").await;
+    rig.steering.hold_steps();
+    let router = rig.router.clone();
     let running = tokio::spawn(async move {
         let request = post("/v1/chat/completions", &chat(r#","stream":true"#));
         let response = router.oneshot(request).await.unwrap();
         String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap()
     });
-    let steering = house.steering.clone();
+    let steering = rig.steering.clone();
     blocking(move || steering.held_step()).await;
 
-    let router = house.router.clone();
+    let router = rig.router.clone();
     let drain = tokio::spawn(async move {
         router.oneshot(post("/admin/drain?wait=false", r#"{"timeout_s":600}"#)).await.unwrap().status()
     });
     settle().await;
-    house.steering.release(Outcome::Run);
+    rig.steering.release(Outcome::Run);
     assert_eq!(drain.await.unwrap(), 202);
-    house.reaches("draining").await;
-    let ready = house.get("/health/ready").await.json();
+    rig.reaches("draining").await;
+    let ready = rig.get("/health/ready").await.json();
     assert_eq!((&ready["reason"], &ready["active"]), (&"shutting_down".into(), &1.into()));
     let left = ready["deadline_s"].as_f64().unwrap();
     assert!((1.0..=600.0).contains(&left), "{left}");
-    let refused = house.post("/v1/chat/completions", &chat("")).await;
+    let refused = rig.post("/v1/chat/completions", &chat("")).await;
     assert_eq!(refused.error(), (503, "shutting_down".into(), "-".into()));
     assert!((1..=600).contains(&refused.header("retry-after").parse::<u32>().unwrap()));
 
-    house.steering.free_steps();
+    rig.steering.free_steps();
     assert!(running.await.unwrap().ends_with("data: [DONE]\n\n"));
-    house.reaches("parked").await;
-    assert_eq!(house.get("/health/ready").await.json()["reason"], "parked");
-    assert_eq!(house.post("/v1/chat/completions", &chat("")).await.error().1, "parked");
+    rig.reaches("parked").await;
+    assert_eq!(rig.get("/health/ready").await.json()["reason"], "parked");
+    assert_eq!(rig.post("/v1/chat/completions", &chat("")).await.error().1, "parked");
 
-    assert_eq!(house.post("/admin/resume", "").await.text, r#"{"status":"ready"}"#);
-    assert_eq!(house.post("/v1/chat/completions", &chat("")).await.status, OK);
-    assert_eq!(house.post("/admin/resume", "").await.error(), (409, "illegal_transition".into(), "-".into()));
+    assert_eq!(rig.post("/admin/resume", "").await.text, r#"{"status":"ready"}"#);
+    assert_eq!(rig.post("/v1/chat/completions", &chat("")).await.status, OK);
+    assert_eq!(rig.post("/admin/resume", "").await.error(), (409, "illegal_transition".into(), "-".into()));
 }
 
 #[tokio::test]
 async fn a_drain_that_is_waited_for_answers_with_its_report() {
-    let house = House::saying("a long story").await;
-    house.steering.hold_steps();
-    let router = house.router.clone();
+    let rig = Rig::saying("a long story").await;
+    rig.steering.hold_steps();
+    let router = rig.router.clone();
     let running = tokio::spawn(async move {
         router.oneshot(post("/v1/chat/completions", &chat(""))).await.unwrap().status()
     });
-    let steering = house.steering.clone();
+    let steering = rig.steering.clone();
     blocking(move || steering.held_step()).await;
-    let router = house.router.clone();
+    let router = rig.router.clone();
     let drain = tokio::spawn(async move {
         let response = router.oneshot(post("/admin/drain", r#"{"timeout_s":0}"#)).await.unwrap();
         to_bytes(response.into_body(), usize::MAX).await.unwrap()
     });
     settle().await;
-    house.steering.free_steps();
+    rig.steering.free_steps();
     let report: Value = serde_json::from_slice(&drain.await.unwrap()).unwrap();
     assert_eq!(report["status"], "drained");
     assert_eq!((&report["report"]["interrupted"], &report["report"]["drained"]), (&1.into(), &0.into()));
     assert_eq!(running.await.unwrap(), 503, "an interrupted answer that was not streamed");
-    let metrics = house.get("/metrics").await.text;
+    let metrics = rig.get("/metrics").await.text;
     for line in [
         "samovar_drains_total 1",
         "samovar_drain_timeouts_total 1",
@@ -129,7 +129,7 @@ async fn a_drain_that_is_waited_for_answers_with_its_report() {
 
 #[tokio::test]
 async fn admin_calls_refuse_what_they_do_not_know() {
-    let house = House::saying("a").await;
+    let rig = Rig::saying("a").await;
     for (path, body, param) in [
         ("/admin/drain", r#"{"timeout_s":-1}"#, "timeout_s"),
         ("/admin/drain", r#"{"timeout_s":1e9}"#, "timeout_s"),
@@ -138,23 +138,22 @@ async fn admin_calls_refuse_what_they_do_not_know() {
         ("/admin/stop", r#"{"now":true}"#, "now"),
         ("/admin/resume", r#"{"x":1}"#, "x"),
     ] {
-        let (status, _, got) = house.post(path, body).await.error();
+        let (status, _, got) = rig.post(path, body).await.error();
         assert_eq!((status, got.as_str()), (400, param), "{path} {body}");
     }
-    assert_eq!(house.engine.state(), State::Ready);
+    assert_eq!(rig.engine.state(), State::Ready);
 }
 
 #[tokio::test]
 async fn status_shows_state_model_pool_queue_and_totals() {
-    let house = House::saying(" ok").await;
-    house.post("/v1/chat/completions", &chat("")).await;
-    house
-        .engine
+    let rig = Rig::saying(" ok").await;
+    rig.post("/v1/chat/completions", &chat("")).await;
+    rig.engine
         .watch_stats()
         .wait_for(|stats| stats.totals.requests == 1 && stats.n_running == 0)
         .await
         .unwrap();
-    let status = house.get("/admin/status").await.json();
+    let status = rig.get("/admin/status").await.json();
     for (field, want) in [
         ("/state", "\"ready\""),
         ("/ready", "true"),
@@ -177,9 +176,9 @@ async fn status_shows_state_model_pool_queue_and_totals() {
 
 #[tokio::test]
 async fn requests_show_what_became_of_them_and_no_text() {
-    let house = House::saying(" ok").await;
-    house.post("/v1/completions", r#"{"prompt":"my secret plan","max_tokens":2,"session_id":"a-1"}"#).await;
-    let answer = house.get("/admin/requests").await;
+    let rig = Rig::saying(" ok").await;
+    rig.post("/v1/completions", r#"{"prompt":"my secret plan","max_tokens":2,"session_id":"a-1"}"#).await;
+    let answer = rig.get("/admin/requests").await;
     let record = &answer.json()["requests"][0];
     assert_eq!(
         (&record["agent"], &record["outcome"], &record["prompt_tokens"], &record["generated_tokens"]),
@@ -190,26 +189,26 @@ async fn requests_show_what_became_of_them_and_no_text() {
 
 #[tokio::test]
 async fn a_request_can_be_asked_for_by_its_id() {
-    let house = House::saying(" ok").await;
-    let answer = house.post("/v1/chat/completions", &chat("")).await;
+    let rig = Rig::saying(" ok").await;
+    let answer = rig.post("/v1/chat/completions", &chat("")).await;
     let id = answer.header("x-request-id");
-    let record = house.get(&format!("/admin/requests/{id}")).await.json();
+    let record = rig.get(&format!("/admin/requests/{id}")).await.json();
     assert_eq!((&record["id"], &record["outcome"]), (&id.into(), &"end_of_turn".into()));
-    let unknown = house.get("/admin/requests/nobody").await;
+    let unknown = rig.get("/admin/requests/nobody").await;
     assert_eq!(unknown.error(), (404, "request_not_found".into(), "-".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_in_the_house_are_shown_with_what_they_do() {
-    let house = House::saying("a long story").await;
-    house.steering.hold_steps();
-    let router = house.router.clone();
+    let rig = Rig::saying("a long story").await;
+    rig.steering.hold_steps();
+    let router = rig.router.clone();
     let call = tokio::spawn(async move {
         let request = post("/v1/chat/completions", &chat(r#","session_id":"tea""#));
         router.oneshot(request).await.unwrap().status()
     });
     let active = |phase: &'static str| {
-        let mut stats = house.engine.watch_stats();
+        let mut stats = rig.engine.watch_stats();
         async move {
             let is_there = |stats: &engine::Stats| stats.active.iter().any(|a| a.phase.name() == phase);
             stats.wait_for(is_there).await.unwrap().active[0].clone()
@@ -217,11 +216,11 @@ async fn requests_in_the_house_are_shown_with_what_they_do() {
     };
     let reading = active("reading").await;
     assert_eq!((reading.agent.as_deref(), reading.n_prompt, reading.n_done), (Some("tea"), 20, 0));
-    house.steering.release(Outcome::Run);
+    rig.steering.release(Outcome::Run);
     active("writing").await;
-    let shown = house.get("/admin/status").await.json()["active"][0].clone();
+    let shown = rig.get("/admin/status").await.json()["active"][0].clone();
     assert_eq!((&shown["phase"], &shown["done_tokens"]), (&"writing".into(), &20.into()), "{shown}");
-    house.steering.free_steps();
+    rig.steering.free_steps();
     assert_eq!(call.await.unwrap(), 200);
 }
 
@@ -239,9 +238,9 @@ async fn event(body: &mut axum::body::BodyDataStream) -> Option<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_begin_with_a_snapshot_follow_changes_and_end_with_the_engine() {
-    let (steering, house) = held_load();
+    let (steering, rig) = held_load();
     let request = Request::get("/admin/events").header("host", "localhost:8642").body(Body::empty()).unwrap();
-    let response = house.router.clone().oneshot(request).await.unwrap();
+    let response = rig.call(request).await;
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut body = response.into_body().into_data_stream();
     let first = event(&mut body).await.unwrap();
@@ -253,7 +252,7 @@ async fn events_begin_with_a_snapshot_follow_changes_and_end_with_the_engine() {
         let Some(event) = event(&mut body).await else { break };
         let state = event["state"].as_str().unwrap().to_owned();
         if state == "ready" && !states.contains(&state) {
-            house.post("/admin/stop", "").await;
+            rig.post("/admin/stop", "").await;
         }
         states.push(state);
     }
@@ -263,9 +262,9 @@ async fn events_begin_with_a_snapshot_follow_changes_and_end_with_the_engine() {
 
 #[tokio::test(start_paused = true)]
 async fn events_that_tell_nothing_new_are_not_sent_but_a_comment_is() {
-    let house = House::saying("a").await;
+    let rig = Rig::saying("a").await;
     let request = Request::get("/admin/events").header("host", "localhost:8642").body(Body::empty()).unwrap();
-    let mut body = house.router.clone().oneshot(request).await.unwrap().into_body().into_data_stream();
+    let mut body = rig.call(request).await.into_body().into_data_stream();
     event(&mut body).await.unwrap();
     let next = tokio::time::timeout(Duration::from_secs(60), body.next()).await.unwrap().unwrap().unwrap();
     assert_eq!(next, ": alive\n\n");
@@ -273,14 +272,14 @@ async fn events_that_tell_nothing_new_are_not_sent_but_a_comment_is() {
 
 #[tokio::test]
 async fn metrics_are_fresh_and_count_by_route_template_and_status() {
-    let house = House::saying(" ok").await;
-    house.post("/v1/chat/completions", &chat("")).await;
-    house.post("/v1/chat/completions", "{").await;
-    house.get("/v1/models/a").await;
-    house.get("/v1/models/b").await;
-    house.get("/random/1").await;
-    house.get("/random/2").await;
-    let answer = house.get("/metrics").await;
+    let rig = Rig::saying(" ok").await;
+    rig.post("/v1/chat/completions", &chat("")).await;
+    rig.post("/v1/chat/completions", "{").await;
+    rig.get("/v1/models/a").await;
+    rig.get("/v1/models/b").await;
+    rig.get("/random/1").await;
+    rig.get("/random/2").await;
+    let answer = rig.get("/metrics").await;
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     for line in [
         r#"samovar_state{state="ready"} 1"#,
@@ -317,8 +316,8 @@ async fn what_is_allocated_is_shown_where_the_system_says_it() {
         (|| Some(u64::MAX), Some("18446744073709551615")),
         (|| None, None),
     ] {
-        let house = House::with(" ok", |server, _| server.allocated_bytes = says);
-        let page = house.get("/metrics").await.text;
+        let rig = Rig::with(" ok", |server, _| server.allocated_bytes = says);
+        let page = rig.get("/metrics").await.text;
         let values: Vec<_> =
             page.lines().filter_map(|line| line.strip_prefix("samovar_allocated_bytes ")).collect();
         assert_eq!(values, Vec::from_iter(shown));

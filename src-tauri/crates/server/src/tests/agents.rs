@@ -7,26 +7,26 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A house that keeps KV on disk; the folder goes with it.
-async fn keeping() -> (House, TempDir) {
+/// A rig that keeps KV on disk; the folder goes with it.
+async fn keeping() -> (Rig, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let config = StoreConfig { free_space_floor: 0, ..StoreConfig::new(folder.path().to_owned(), 64 << 20) };
     let store = Arc::new(Store::open(config).unwrap());
-    let house = House::with("an answer of some length", |_, engine| engine.store = store);
-    house.ready().await;
-    (house, folder)
+    let rig = Rig::with("an answer of some length", |_, engine| engine.store = store);
+    rig.ready().await;
+    (rig, folder)
 }
 
-async fn ask_as(house: &House, agent: &str, content: &str) {
+async fn ask_as(rig: &Rig, agent: &str, content: &str) {
     let body = serde_json::json!({
         "messages": [{"role": "user", "content": content}],
         "session_id": agent,
     });
-    assert_eq!(house.post("/v1/chat/completions", &body.to_string()).await.status, OK);
+    assert_eq!(rig.post("/v1/chat/completions", &body.to_string()).await.status, OK);
 }
 
-async fn ids(house: &House) -> Vec<String> {
-    let list = house.get("/v1/agents").await;
+async fn ids(rig: &Rig) -> Vec<String> {
+    let list = rig.get("/v1/agents").await;
     assert_eq!(list.status, OK, "{}", list.text);
     assert_eq!(list.json()["object"], "list");
     let data = list.json()["data"].as_array().unwrap().clone();
@@ -42,17 +42,17 @@ const LONG: &str = "one two three four five six seven eight nine ten eleven twel
 
 #[tokio::test]
 async fn two_clients_without_a_name_leave_nothing_that_one_could_find_of_the_other() {
-    let (house, _folder) = keeping().await;
+    let (rig, _folder) = keeping().await;
     for content in [LONG, "something else altogether, of the same house"] {
         let body = serde_json::json!({"messages": [{"role": "user", "content": content}]});
-        assert_eq!(house.post("/v1/chat/completions", &body.to_string()).await.status, OK);
+        assert_eq!(rig.post("/v1/chat/completions", &body.to_string()).await.status, OK);
     }
-    assert_eq!(ids(&house).await, Vec::<String>::new());
+    assert_eq!(ids(&rig).await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn the_first_of_the_four_names_of_a_request_is_the_agents() {
-    let (house, _folder) = keeping().await;
+    let (rig, _folder) = keeping().await;
     let fields = [
         r#","session_id":"from-session""#,
         r#","prompt_cache_key":"from-key""#,
@@ -60,76 +60,76 @@ async fn the_first_of_the_four_names_of_a_request_is_the_agents() {
     ];
     for (n_given, want) in [(3, "from-session"), (2, "from-key"), (1, "from-metadata")] {
         let body = chat(&fields[3 - n_given..].concat());
-        assert_eq!(house.post("/v1/chat/completions", &body).await.status, OK);
-        assert!(ids(&house).await.contains(&want.to_owned()), "{want}");
-        assert_eq!(ids(&house).await.len(), 4 - n_given);
+        assert_eq!(rig.post("/v1/chat/completions", &body).await.status, OK);
+        assert!(ids(&rig).await.contains(&want.to_owned()), "{want}");
+        assert_eq!(ids(&rig).await.len(), 4 - n_given);
     }
     let mut request = post("/v1/chat/completions", &chat(&fields.concat()));
     request.headers_mut().insert("x-session-id", "from-header".parse().unwrap());
-    assert_eq!(house.send(request).await.status, OK);
-    assert_eq!(ids(&house).await.len(), 4);
-    assert!(ids(&house).await.contains(&"from-header".to_owned()));
+    assert_eq!(rig.send(request).await.status, OK);
+    assert_eq!(ids(&rig).await.len(), 4);
+    assert!(ids(&rig).await.contains(&"from-header".to_owned()));
 }
 
 #[tokio::test]
 async fn an_agent_is_shown_pinned_unpinned_and_evicted_to_disk() {
-    let (house, _folder) = keeping().await;
-    ask_as(&house, "research", LONG).await;
-    let shown = house.get("/v1/agents/research").await.json();
+    let (rig, _folder) = keeping().await;
+    ask_as(&rig, "research", LONG).await;
+    let shown = rig.get("/v1/agents/research").await.json();
     assert_eq!((&shown["object"], &shown["id"]), (&"agent".into(), &"research".into()));
     assert_eq!((&shown["tier"], &shown["pinned"]), (&"resident".into(), &false.into()));
     let n_tokens = shown["tokens"].as_u64().unwrap();
     assert!(n_tokens > 64, "{shown}");
     assert!(shown["saved_tokens"].as_u64().unwrap() <= n_tokens);
 
-    assert_eq!(house.post("/v1/agents/research/pin", "").await.json()["pinned"], true);
-    assert_eq!(house.get("/v1/agents/research").await.json()["pinned"], true);
-    assert_eq!(house.post("/v1/agents/research/unpin", "{}").await.json()["pinned"], false);
+    assert_eq!(rig.post("/v1/agents/research/pin", "").await.json()["pinned"], true);
+    assert_eq!(rig.get("/v1/agents/research").await.json()["pinned"], true);
+    assert_eq!(rig.post("/v1/agents/research/unpin", "{}").await.json()["pinned"], false);
 
-    let evicted = house.post("/v1/agents/research/evict", "").await;
+    let evicted = rig.post("/v1/agents/research/evict", "").await;
     assert_eq!(evicted.status, OK, "{}", evicted.text);
     let evicted = evicted.json();
     assert_eq!((&evicted["tier"], &evicted["resident_tokens"]), (&"stored".into(), &0.into()));
     assert_eq!(evicted["saved_tokens"], n_tokens, "what is only on disk is synced");
 
-    ask_as(&house, "research", LONG).await;
-    let last = house.get("/admin/requests").await.json()["requests"][0].clone();
+    ask_as(&rig, "research", LONG).await;
+    let last = rig.get("/admin/requests").await.json()["requests"][0].clone();
     assert!(last["restored_tokens"].as_u64().unwrap() > 0, "{last}");
-    assert_eq!(house.get("/v1/agents/research").await.json()["tier"], "resident");
+    assert_eq!(rig.get("/v1/agents/research").await.json()["tier"], "resident");
 }
 
 #[tokio::test]
 async fn a_deleted_agent_is_gone_and_its_neighbour_is_not() {
-    let (house, _folder) = keeping().await;
-    ask_as(&house, "one", LONG).await;
-    ask_as(&house, "two", LONG).await;
-    let deleted = house.send(request("DELETE", "/v1/agents/one")).await;
+    let (rig, _folder) = keeping().await;
+    ask_as(&rig, "one", LONG).await;
+    ask_as(&rig, "two", LONG).await;
+    let deleted = rig.send(request("DELETE", "/v1/agents/one")).await;
     assert_eq!(deleted.text, r#"{"object":"agent.deleted","id":"one","deleted":true}"#);
-    assert_eq!(ids(&house).await, ["two"]);
-    assert_eq!(house.get("/v1/agents/one").await.error(), (404, "agent_not_found".into(), "id".into()));
-    ask_as(&house, "two", LONG).await;
-    let last = house.get("/admin/requests").await.json()["requests"][0].clone();
+    assert_eq!(ids(&rig).await, ["two"]);
+    assert_eq!(rig.get("/v1/agents/one").await.error(), (404, "agent_not_found".into(), "id".into()));
+    ask_as(&rig, "two", LONG).await;
+    let last = rig.get("/admin/requests").await.json()["requests"][0].clone();
     assert!(last["reused_tokens"].as_u64().unwrap() > 32, "the neighbour lost what it shares: {last}");
 }
 
 #[tokio::test]
 async fn ids_of_another_form_are_refused_before_any_work_and_unknown_ones_not_found() {
-    let (house, _folder) = keeping().await;
+    let (rig, _folder) = keeping().await;
     let long = "x".repeat(257);
     for bad in ["..", ".", "a%2Fb", "a%20b", "%00", "%ff", "%C3%BC", &long] {
         for (method, verb) in
             [("GET", ""), ("DELETE", ""), ("POST", "/pin"), ("POST", "/unpin"), ("POST", "/evict")]
         {
-            let answer = house.send(request(method, &format!("/v1/agents/{bad}{verb}"))).await;
+            let answer = rig.send(request(method, &format!("/v1/agents/{bad}{verb}"))).await;
             assert_eq!(answer.error(), (400, "invalid_value".into(), "id".into()), "{method} {bad}{verb}");
         }
     }
     for (method, verb) in
         [("GET", ""), ("DELETE", ""), ("POST", "/pin"), ("POST", "/unpin"), ("POST", "/evict")]
     {
-        let answer = house.send(request(method, &format!("/v1/agents/nobody{verb}"))).await;
+        let answer = rig.send(request(method, &format!("/v1/agents/nobody{verb}"))).await;
         assert_eq!(answer.error(), (404, "agent_not_found".into(), "id".into()), "{method} {verb}");
     }
-    assert_eq!(house.send(request("PUT", "/v1/agents/a")).await.error().0, 405);
-    assert_eq!(house.post("/v1/agents/a/pin", r#"{"for":"ever"}"#).await.error().1, "unknown_parameter");
+    assert_eq!(rig.send(request("PUT", "/v1/agents/a")).await.error().0, 405);
+    assert_eq!(rig.post("/v1/agents/a/pin", r#"{"for":"ever"}"#).await.error().1, "unknown_parameter");
 }

@@ -10,8 +10,8 @@ use super::*;
 
 #[tokio::test]
 async fn a_chat_is_answered_in_one_piece() {
-    let house = House::saying(" yes.").await;
-    let answer = house.post("/v1/chat/completions", &chat("")).await;
+    let rig = Rig::saying(" yes.").await;
+    let answer = rig.post("/v1/chat/completions", &chat("")).await;
     assert_eq!(answer.status, OK);
     assert_eq!(
         answer.stable(),
@@ -28,8 +28,8 @@ async fn a_chat_is_answered_in_one_piece() {
 
 #[tokio::test]
 async fn a_prompt_is_completed_in_one_piece() {
-    let house = House::saying(" yes.").await;
-    let answer = house.post("/v1/completions", r#"{"prompt":"so","max_tokens":3}"#).await;
+    let rig = Rig::saying(" yes.").await;
+    let answer = rig.post("/v1/completions", r#"{"prompt":"so","max_tokens":3}"#).await;
     assert_eq!(answer.status, OK);
     assert_eq!(
         answer.stable(),
@@ -45,27 +45,27 @@ async fn a_prompt_is_completed_in_one_piece() {
 
 #[tokio::test]
 async fn cached_tokens_are_those_that_were_reused() {
-    let house = House::saying(" yes.").await;
+    let rig = Rig::saying(" yes.").await;
     let long = format!(r#"{{"prompt":"{}","max_tokens":1}}"#, "x".repeat(100));
     let cached = |answer: &Answer| answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64();
-    assert_eq!(cached(&house.post("/v1/completions", &long).await), Some(0));
-    let again = house.post("/v1/completions", &long).await;
+    assert_eq!(cached(&rig.post("/v1/completions", &long).await), Some(0));
+    let again = rig.post("/v1/completions", &long).await;
     assert!(cached(&again).unwrap() >= 96, "{}", again.text);
 }
 
 #[tokio::test]
 async fn a_stop_string_ends_the_answer_and_is_not_in_it() {
-    let house = House::saying(" one two three").await;
-    let answer = house.post("/v1/chat/completions", &chat(r#","stop":["nine","two"]"#)).await;
+    let rig = Rig::saying(" one two three").await;
+    let answer = rig.post("/v1/chat/completions", &chat(r#","stop":["nine","two"]"#)).await;
     let choice = &answer.json()["choices"][0];
     assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&" one ".into(), &"stop".into()));
 }
 
 #[tokio::test]
 async fn the_loaded_model_answers_to_its_id_its_file_and_no_name_but_to_no_other() {
-    let house = House::saying("a").await;
+    let rig = Rig::saying("a").await;
     for name in [r#""scripted""#, r#""scripted.gguf""#, r#""""#, "null"] {
-        let answer = house.post("/v1/chat/completions", &chat(&format!(r#","model":{name}"#))).await;
+        let answer = rig.post("/v1/chat/completions", &chat(&format!(r#","model":{name}"#))).await;
         assert_eq!((answer.status, &answer.json()["model"]), (OK, &"scripted".into()), "{name}");
     }
     for path in ["/v1/chat/completions", "/v1/completions"] {
@@ -74,24 +74,24 @@ async fn the_loaded_model_answers_to_its_id_its_file_and_no_name_but_to_no_other
         } else {
             r#"{"prompt":"a","model":"gpt-4o"}"#.into()
         };
-        assert_eq!(house.post(path, &body).await.error(), (404, "model_not_found".into(), "model".into()));
+        assert_eq!(rig.post(path, &body).await.error(), (404, "model_not_found".into(), "model".into()));
     }
 }
 
 #[tokio::test]
 async fn models_are_listed_with_the_length_of_their_context() {
-    let house = House::saying("a").await;
-    let list = house.get("/v1/models").await.json();
+    let rig = Rig::saying("a").await;
+    let list = rig.get("/v1/models").await.json();
     assert_eq!(list["object"], "list");
     let model = &list["data"][0];
     assert_eq!(
         (&model["id"], &model["object"], &model["context_length"], &model["max_model_len"]),
         (&"scripted".into(), &"model".into(), &2048.into(), &2048.into())
     );
-    assert_eq!(house.get("/v1/models/scripted").await.json(), *model);
-    assert_eq!(house.get("/v1/models/scripted.gguf").await.json(), *model);
+    assert_eq!(rig.get("/v1/models/scripted").await.json(), *model);
+    assert_eq!(rig.get("/v1/models/scripted.gguf").await.json(), *model);
     for path in ["/v1/models/gpt-4o", "/v1/models/org/name"] {
-        assert_eq!(house.get(path).await.error(), (404, "model_not_found".into(), "model".into()));
+        assert_eq!(rig.get(path).await.error(), (404, "model_not_found".into(), "model".into()));
     }
 }
 
@@ -100,17 +100,16 @@ async fn no_model_is_listed_while_there_is_none() {
     let steering = Steering::free();
     steering.hold_loads();
     let loader = ScriptedLoader::new(ScriptedModel::default(), steering.clone());
-    let house = House::around(steering.clone(), Arc::new(loader), |_, _| {});
-    assert_eq!(house.get("/v1/models").await.text, r#"{"object":"list","data":[]}"#);
+    let rig = Rig::around(steering.clone(), Arc::new(loader), |_, _| {});
+    assert_eq!(rig.get("/v1/models").await.text, r#"{"object":"list","data":[]}"#);
     steering.release_load(Ok(()));
 }
 
 #[tokio::test]
 async fn log_probabilities_come_with_their_tokens_bytes_and_rivals() {
-    let house = House::saying("yes").await;
-    let answer = house
-        .post("/v1/chat/completions", &chat(r#","temperature":0,"logprobs":true,"top_logprobs":2"#))
-        .await;
+    let rig = Rig::saying("yes").await;
+    let answer =
+        rig.post("/v1/chat/completions", &chat(r#","temperature":0,"logprobs":true,"top_logprobs":2"#)).await;
     let content = answer.json()["choices"][0]["logprobs"]["content"].clone();
     let entries = content.as_array().unwrap();
     let tokens: Vec<&str> = entries.iter().map(|entry| entry["token"].as_str().unwrap()).collect();
@@ -127,7 +126,7 @@ async fn log_probabilities_come_with_their_tokens_bytes_and_rivals() {
     }
 
     let answer =
-        house.post("/v1/completions", r#"{"prompt":"so","temperature":0,"logprobs":1,"max_tokens":2}"#).await;
+        rig.post("/v1/completions", r#"{"prompt":"so","temperature":0,"logprobs":1,"max_tokens":2}"#).await;
     let logprobs = answer.json()["choices"][0]["logprobs"].clone();
     assert_eq!(logprobs["tokens"], serde_json::json!(["y", "e"]));
     assert_eq!(logprobs["text_offset"], serde_json::json!([0, 1]));
@@ -136,12 +135,12 @@ async fn log_probabilities_come_with_their_tokens_bytes_and_rivals() {
 
 #[tokio::test]
 async fn a_prompt_beyond_the_context_is_told_both_lengths_in_the_words_that_agents_know() {
-    let house = House::saying("a").await;
+    let rig = Rig::saying("a").await;
     let long = "x".repeat(3000);
-    let answer = house.post("/v1/completions", &format!(r#"{{"prompt":"{long}"}}"#)).await;
+    let answer = rig.post("/v1/completions", &format!(r#"{{"prompt":"{long}"}}"#)).await;
     assert_eq!(answer.error(), (400, "context_length_exceeded".into(), "prompt".into()));
     let body = format!(r#"{{"messages":[{{"role":"user","content":"{long}"}}],"stream":true}}"#);
-    let answer = house.post("/v1/chat/completions", &body).await;
+    let answer = rig.post("/v1/chat/completions", &body).await;
     assert_eq!(answer.error(), (400, "context_length_exceeded".into(), "messages".into()));
     let message = answer.json()["error"]["message"].to_string();
     assert!(
@@ -191,9 +190,9 @@ impl ModelLoader for BaseModel {
 async fn a_model_without_a_chat_template_says_so() {
     let steering = Steering::free();
     let loader = BaseModel(ScriptedLoader::new(ScriptedModel::default(), steering.clone()));
-    let house = House::around(steering, Arc::new(loader), |_, _| {});
-    house.ready().await;
-    let answer = house.post("/v1/chat/completions", &chat("")).await;
+    let rig = Rig::around(steering, Arc::new(loader), |_, _| {});
+    rig.ready().await;
+    let answer = rig.post("/v1/chat/completions", &chat("")).await;
     assert_eq!(answer.error(), (400, "no_chat_template".into(), "messages".into()));
     assert!(answer.text.contains("chat template") && answer.text.contains("/v1/completions"));
 }

@@ -8,10 +8,10 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::bound::Server;
 use crate::config::HttpLimits;
 #[cfg(target_os = "linux")]
-use crate::gone_client::looks;
+use crate::listen::gone_client::looks;
+use crate::listen::listening::Server;
 
 /// How often it is looked whether something has happened that sends no word.
 #[cfg(target_os = "linux")]

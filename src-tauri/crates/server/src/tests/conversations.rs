@@ -7,12 +7,12 @@ use text::TextModel;
 use super::*;
 
 /// Two turns with `more` fields; the second one's cached and spliced tokens, and the tokens of the first.
-async fn second_turn(house: &House, more: Value) -> (u64, u64, u64) {
+async fn second_turn(rig: &Rig, more: Value) -> (u64, u64, u64) {
     let mut messages = vec![json!({"role": "user", "content": "Tell me of the moth."})];
     let ask = async |messages: &[Value]| {
         let mut body = more.clone();
         body["messages"] = messages.into();
-        let answer = house.post("/v1/chat/completions", &body.to_string()).await;
+        let answer = rig.post("/v1/chat/completions", &body.to_string()).await;
         assert_eq!(answer.status, OK, "{answer:?}");
         answer.json()
     };
@@ -21,7 +21,7 @@ async fn second_turn(house: &House, more: Value) -> (u64, u64, u64) {
     messages.push(first["choices"][0]["message"].clone());
     messages.push(json!({"role": "user", "content": "Go on."}));
     let second = ask(&messages).await;
-    let record = house.get("/admin/requests").await.json()["requests"][0].clone();
+    let record = rig.get("/admin/requests").await.json()["requests"][0].clone();
     let cached = second["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
     assert_eq!(record["reused_tokens"], cached);
     let prompt_tokens = second["usage"]["prompt_tokens"].as_u64().unwrap();
@@ -29,36 +29,36 @@ async fn second_turn(house: &House, more: Value) -> (u64, u64, u64) {
     (cached, record["spliced_tokens"].as_u64().unwrap(), first["usage"]["prompt_tokens"].as_u64().unwrap())
 }
 
-/// A house whose model says `answer` in a chat that `text` renders.
-async fn house(answer: &str, text: fn() -> TextModel) -> House {
+/// A rig whose model says `answer` in a chat that `text` renders.
+async fn rig(answer: &str, text: fn() -> TextModel) -> Rig {
     let steering = Steering::free();
     let script = Script::Says(answer.to_owned());
     let model = ScriptedModel { script, text, ..ScriptedModel::default() };
     let loader = ScriptedLoader::new(model, steering.clone());
-    let house = House::around(steering, Arc::new(loader), |_, _| {});
-    house.ready().await;
-    house
+    let rig = Rig::around(steering, Arc::new(loader), |_, _| {});
+    rig.ready().await;
+    rig
 }
 
 #[tokio::test]
 async fn the_next_turn_prefills_only_what_the_user_added_and_not_the_models_own_last_answer() {
     // The model spells `th` in two tokens, the vocabulary would in one.
-    let house = house("then the moth", chatml_text).await;
-    let (cached, spliced, prompt) = second_turn(&house, json!({})).await;
+    let rig = rig("then the moth", chatml_text).await;
+    let (cached, spliced, prompt) = second_turn(&rig, json!({})).await;
     assert_eq!((cached, spliced), (prompt + 13, 13));
 }
 
 #[tokio::test]
 async fn neither_when_a_stop_string_cut_it() {
-    let house = house("then the moth.END", chatml_text).await;
-    let (cached, spliced, prompt) = second_turn(&house, json!({"stop": ["END"]})).await;
+    let rig = rig("then the moth.END", chatml_text).await;
+    let (cached, spliced, prompt) = second_turn(&rig, json!({"stop": ["END"]})).await;
     assert_eq!((cached, spliced), (prompt + 14, 14));
 }
 
 #[tokio::test]
 async fn neither_when_it_was_streamed_sampled_and_trimmed() {
-    let house = house("then the moth. \n", trimming_text).await;
+    let rig = rig("then the moth. \n", trimming_text).await;
     // Nearly greedy, and by the sampler's whole way.
-    let (cached, spliced, prompt) = second_turn(&house, json!({"temperature": 0.05, "seed": 1})).await;
+    let (cached, spliced, prompt) = second_turn(&rig, json!({"temperature": 0.05, "seed": 1})).await;
     assert_eq!((cached, spliced), (prompt + 14, 14));
 }

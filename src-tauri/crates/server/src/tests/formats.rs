@@ -23,13 +23,13 @@ fn schema() -> Value {
 
 #[tokio::test]
 async fn an_answer_is_of_the_schema_though_the_model_would_say_something_else() {
-    let house = House::saying(r#"{"day":"wed"}"#).await;
+    let rig = Rig::saying(r#"{"day":"wed"}"#).await;
     for (path, mut body) in [
         ("/v1/chat/completions", json!({"messages": [{"role": "user", "content": "when?"}]})),
         ("/v1/completions", json!({"prompt": "when?", "max_tokens": 400})),
     ] {
         body["response_format"] = schema();
-        let answer = house.post(path, &body.to_string()).await;
+        let answer = rig.post(path, &body.to_string()).await;
         assert_eq!(answer.status, OK, "{answer:?}");
         let choice = &answer.json()["choices"][0];
         assert_eq!(choice["finish_reason"], "stop");
@@ -41,22 +41,22 @@ async fn an_answer_is_of_the_schema_though_the_model_would_say_something_else() 
 
 #[tokio::test]
 async fn a_json_object_ends_with_its_brace_streamed_too() {
-    let house = House::saying(r#"{"a":1} and so on"#).await;
+    let rig = Rig::saying(r#"{"a":1} and so on"#).await;
     let more = r#","response_format":{"type":"json_object"}"#;
-    let answer = house.post("/v1/chat/completions", &chat(more)).await;
+    let answer = rig.post("/v1/chat/completions", &chat(more)).await;
     assert_eq!(answer.json()["choices"][0]["message"]["content"], r#"{"a":1}"#);
-    let streamed = house.post("/v1/chat/completions", &chat(&format!(r#"{more},"stream":true"#))).await;
+    let streamed = rig.post("/v1/chat/completions", &chat(&format!(r#"{more},"stream":true"#))).await;
     assert!(
         streamed.text.contains(r#""finish_reason":"stop""#) && streamed.text.ends_with("data: [DONE]\n\n")
     );
     assert!(!streamed.text.contains(r#"{"content":" "}"#), "{}", streamed.text);
-    let short = house.post("/v1/chat/completions", &chat(&format!(r#"{more},"max_tokens":3"#))).await;
+    let short = rig.post("/v1/chat/completions", &chat(&format!(r#"{more},"max_tokens":3"#))).await;
     assert_eq!(short.json()["choices"][0]["finish_reason"], "length");
 }
 
 #[tokio::test]
 async fn a_schema_that_cannot_be_held_is_refused_with_its_reason() {
-    let house = House::saying("a").await;
+    let rig = Rig::saying("a").await;
     for (schema, pointer) in [
         (json!({"type": "objekt"}), "#/type"),
         (json!([]), "#"),
@@ -68,7 +68,7 @@ async fn a_schema_that_cannot_be_held_is_refused_with_its_reason() {
             json!({"prompt": "x", "response_format": format}),
         ] {
             let path = if body["prompt"].is_null() { "/v1/chat/completions" } else { "/v1/completions" };
-            let error = house.post(path, &body.to_string()).await.error();
+            let error = rig.post(path, &body.to_string()).await.error();
             let param = format!("response_format.json_schema.schema{pointer}");
             assert_eq!(error, (400, "invalid_value".into(), param), "{body}");
         }

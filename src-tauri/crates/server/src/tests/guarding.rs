@@ -17,10 +17,10 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
 async fn strangers_are_refused_with_an_id_and_in_the_shape_of_the_api() {
-    let house = House::with("a", |config, _| {
+    let rig = Rig::with("a", |config, _| {
         config.limits = HttpLimits { body_bytes: 1000, ..HttpLimits::default() };
     });
-    house.ready().await;
+    rig.ready().await;
     let path = "/v1/chat/completions";
     let huge: &str = Box::leak(chat(&format!(r#","user":"{}""#, "x".repeat(1000))).into_boxed_str());
     let long_target = format!("/{}", "x".repeat(9000));
@@ -106,25 +106,25 @@ async fn strangers_are_refused_with_an_id_and_in_the_shape_of_the_api() {
         ("wrong method", bare("GET", path, &[HOST], ""), 405, "method_not_allowed"),
         ("odd method", bare("BREW", "/health", &[HOST], ""), 405, "method_not_allowed"),
     ] {
-        let answer = house.send(request).await;
+        let answer = rig.send(request).await;
         let (got_status, got_code, _) = answer.error();
         assert_eq!((got_status, got_code.as_str()), (status, code), "{what}: {answer:?}");
         assert_eq!(answer.header("access-control-allow-origin"), "", "{what}");
     }
-    assert_eq!(house.engine.state(), State::Ready, "none of them stopped the server");
-    assert_eq!(house.engine.stats().totals.requests, 0);
+    assert_eq!(rig.engine.state(), State::Ready, "none of them stopped the server");
+    assert_eq!(rig.engine.stats().totals.requests, 0);
 }
 
 #[tokio::test]
 async fn a_wrong_method_is_told_the_right_one() {
-    let house = House::saying("a").await;
-    assert_eq!(house.get("/v1/completions").await.header("allow"), "POST");
+    let rig = Rig::saying("a").await;
+    assert_eq!(rig.get("/v1/completions").await.header("allow"), "POST");
 }
 
 #[tokio::test]
 async fn the_app_s_own_window_may_ask_and_read() {
-    let house = House::with("a", |config, _| config.api_key = Some(ApiKey::new("sk-1").unwrap()));
-    house.ready().await;
+    let rig = Rig::with("a", |config, _| config.api_key = Some(ApiKey::new("sk-1").unwrap()));
+    rig.ready().await;
     for origin in ["tauri://localhost", "http://tauri.localhost", "http://127.0.0.1:8642"] {
         let asks = [
             HOST,
@@ -132,7 +132,7 @@ async fn the_app_s_own_window_may_ask_and_read() {
             ("access-control-request-method", "POST"),
             ("access-control-request-headers", "authorization,content-type,x-session-id"),
         ];
-        let preflight = house.send(bare("OPTIONS", "/v1/chat/completions", &asks, "")).await;
+        let preflight = rig.send(bare("OPTIONS", "/v1/chat/completions", &asks, "")).await;
         assert_eq!(preflight.status, 204);
         assert_eq!(preflight.header("access-control-allow-origin"), origin);
         assert_eq!(
@@ -141,7 +141,7 @@ async fn the_app_s_own_window_may_ask_and_read() {
         );
         assert!(preflight.header("access-control-allow-methods").contains("POST"));
 
-        let answer = house.send(bare("GET", "/v1/models", &[HOST, ("origin", origin)], "")).await;
+        let answer = rig.send(bare("GET", "/v1/models", &[HOST, ("origin", origin)], "")).await;
         assert_eq!(answer.error().0, 401);
         assert_eq!(answer.header("access-control-allow-origin"), origin, "it must be able to read the 401");
         assert!(answer.header("access-control-expose-headers").contains("x-request-id"));
@@ -151,40 +151,40 @@ async fn the_app_s_own_window_may_ask_and_read() {
 
 #[tokio::test]
 async fn a_key_opens_everything_and_without_it_only_health_answers() {
-    let house = House::with("a", |config, _| config.api_key = Some(ApiKey::new("sk-1").unwrap()));
-    house.ready().await;
+    let rig = Rig::with("a", |config, _| config.api_key = Some(ApiKey::new("sk-1").unwrap()));
+    rig.ready().await;
     for path in ["/v1/models", "/metrics", "/admin/status", "/admin/events", "/nowhere"] {
-        let answer = house.get(path).await;
+        let answer = rig.get(path).await;
         assert_eq!(answer.error(), (401, "invalid_api_key".into(), "-".into()), "{path}");
         assert_eq!(answer.header("www-authenticate"), "Bearer");
     }
     for path in ["/health", "/health/live", "/health/ready", "/health/startup"] {
-        assert_eq!(house.get(path).await.status, OK, "{path}");
+        assert_eq!(rig.get(path).await.status, OK, "{path}");
     }
     for key in [("authorization", "Bearer sk-1"), ("x-api-key", "sk-1")] {
-        assert_eq!(house.send(bare("GET", "/v1/models", &[HOST, key], "")).await.status, OK);
+        assert_eq!(rig.send(bare("GET", "/v1/models", &[HOST, key], "")).await.status, OK);
     }
-    let wrong = house.send(bare("GET", "/v1/models", &[HOST, ("x-api-key", "sk-2")], "")).await;
+    let wrong = rig.send(bare("GET", "/v1/models", &[HOST, ("x-api-key", "sk-2")], "")).await;
     assert_eq!(wrong.error().0, 401);
     assert!(!wrong.text.contains("sk-2"), "a key is never echoed");
 }
 
 #[tokio::test]
 async fn an_id_is_echoed_when_well_formed_and_made_up_when_not() {
-    let house = House::saying("a").await;
-    let echo = |sent: &'static str| house.send(bare("GET", "/health", &[HOST, ("x-request-id", sent)], ""));
+    let rig = Rig::saying("a").await;
+    let echo = |sent: &'static str| rig.send(bare("GET", "/health", &[HOST, ("x-request-id", sent)], ""));
     assert_eq!(echo("my-id.7").await.header("x-request-id"), "my-id.7");
     assert!(echo("no spaces, please").await.header("x-request-id").starts_with("req_"));
-    let answer = house.post("/v1/chat/completions", &chat("")).await;
+    let answer = rig.post("/v1/chat/completions", &chat("")).await;
     let id = answer.header("x-request-id").to_owned();
-    assert_eq!(house.get("/admin/requests").await.json()["requests"][0]["id"], id.as_str());
+    assert_eq!(rig.get("/admin/requests").await.json()["requests"][0]["id"], id.as_str());
 }
 
 #[tokio::test]
 async fn the_page_is_sent_to_browsers_without_a_key_and_bound_to_this_server() {
-    let house = House::with("a", |config, _| config.api_key = Some(ApiKey::new("sk-1").unwrap()));
-    house.ready().await;
-    let page = house.get("/").await;
+    let rig = Rig::with("a", |config, _| config.api_key = Some(ApiKey::new("sk-1").unwrap()));
+    rig.ready().await;
+    let page = rig.get("/").await;
     assert_eq!((page.status, page.header("content-type")), (OK, "text/html; charset=utf-8"));
     assert!(page.text.contains("<title>Samovar</title>"), "{}", page.text);
     assert_eq!(page.header("cache-control"), "no-cache");
@@ -192,46 +192,45 @@ async fn the_page_is_sent_to_browsers_without_a_key_and_bound_to_this_server() {
     for rule in ["default-src 'none';", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'"] {
         assert!(policy.contains(rule), "{policy}");
     }
-    let forged = house.send(bare("GET", "/", &[("host", "evil.example")], "")).await;
+    let forged = rig.send(bare("GET", "/", &[("host", "evil.example")], "")).await;
     assert_eq!(forged.error().0, 403);
 }
 
 #[tokio::test]
 async fn no_path_leads_out_of_the_page() {
-    let house = House::saying("a").await;
+    let rig = Rig::saying("a").await;
     for path in ["/../Cargo.toml", "/assets/../index.html", "/assets/", "/%2e%2e/Cargo.toml", "/index.html"] {
-        assert_eq!(house.get(path).await.status, 404, "{path}");
+        assert_eq!(rig.get(path).await.status, 404, "{path}");
     }
 }
 
 #[tokio::test]
 async fn routes_are_found_without_v1_and_with_slashes_too_many() {
-    let house = House::saying(" tea").await;
+    let rig = Rig::saying(" tea").await;
     for path in ["/models", "/v1/models/", "//v1//models", "/models//", "/v1/models?x=1"] {
-        assert_eq!(house.get(path).await.json()["object"], "list", "{path}");
+        assert_eq!(rig.get(path).await.json()["object"], "list", "{path}");
     }
     for path in ["/chat/completions", "/v1/chat/completions/", "//chat//completions/"] {
-        assert_eq!(house.post(path, &chat("")).await.status, OK, "{path}");
+        assert_eq!(rig.post(path, &chat("")).await.status, OK, "{path}");
     }
     for path in ["/health/", "//health//live"] {
-        assert_eq!(house.get(path).await.status, OK, "{path}");
+        assert_eq!(rig.get(path).await.status, OK, "{path}");
     }
-    assert_eq!(house.get("/nothing/").await.error().0, 404);
-    assert!(house.get("/metrics/").await.text.contains("route=\"/v1/chat/completions\""));
+    assert_eq!(rig.get("/nothing/").await.error().0, 404);
+    assert!(rig.get("/metrics/").await.text.contains("route=\"/v1/chat/completions\""));
 }
 
 #[tokio::test]
 async fn a_name_that_fits_a_pattern_means_the_loaded_model() {
-    let house =
-        House::with(" tea", |config, _| config.model_patterns = vec!["gpt-4*".into(), "claude-*".into()]);
-    house.ready().await;
+    let rig = Rig::with(" tea", |config, _| config.model_patterns = vec!["gpt-4*".into(), "claude-*".into()]);
+    rig.ready().await;
     for (name, status) in
         [("gpt-4o", 200), ("claude-sonnet", 200), ("gpt-4", 200), ("gpt-3.5", 404), ("GPT-4", 404)]
     {
         assert_eq!(
-            house.post("/v1/chat/completions", &chat(&format!(r#","model":"{name}""#))).await.status,
+            rig.post("/v1/chat/completions", &chat(&format!(r#","model":"{name}""#))).await.status,
             status
         );
-        assert_eq!(house.get(&format!("/v1/models/{name}")).await.status, status, "{name}");
+        assert_eq!(rig.get(&format!("/v1/models/{name}")).await.status, status, "{name}");
     }
 }

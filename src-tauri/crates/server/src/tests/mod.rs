@@ -5,6 +5,8 @@ mod agents;
 mod answers;
 mod connections;
 mod conversations;
+mod descriptions;
+mod dialects;
 mod formats;
 mod guarding;
 mod keeping;
@@ -19,18 +21,22 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use axum::response::Response;
 use engine::testing::{Script, ScriptedLoader, ScriptedModel, Steering};
 use engine::{BatchEngine, EngineConfig, EngineHandle, ModelLoader, SamplingChoices, State};
 use serde_json::Value;
 use tower::ServiceExt;
 
+use self::descriptions::check_described;
+use crate::app::App;
 use crate::config::ServerConfig;
-use crate::router::{App, router};
+use crate::router::router;
 
 /// A router in front of a scripted engine.
-struct House {
+struct Rig {
     steering: Steering,
     engine: EngineHandle,
+    app: Arc<App>,
     router: Router,
     _owner: BatchEngine,
 }
@@ -43,27 +49,27 @@ struct Answer {
     text: String,
 }
 
-impl House {
-    /// A house whose model says `text`, ready to answer.
-    async fn saying(text: &str) -> House {
-        let house = House::with(text, |_, _| {});
-        house.ready().await;
-        house
+impl Rig {
+    /// A rig whose model says `text`, ready to answer.
+    async fn saying(text: &str) -> Rig {
+        let rig = Rig::with(text, |_, _| {});
+        rig.ready().await;
+        rig
     }
 
-    /// A house whose model says `text`, with other settings; its model may be loading still.
-    fn with(text: &str, change: impl FnOnce(&mut ServerConfig, &mut EngineConfig)) -> House {
+    /// A rig whose model says `text`, with other settings; its model may be loading still.
+    fn with(text: &str, change: impl FnOnce(&mut ServerConfig, &mut EngineConfig)) -> Rig {
         let model = ScriptedModel { script: Script::Says(text.to_owned()), ..ScriptedModel::default() };
         let steering = Steering::free();
-        House::around(steering.clone(), Arc::new(ScriptedLoader::new(model, steering)), change)
+        Rig::around(steering.clone(), Arc::new(ScriptedLoader::new(model, steering)), change)
     }
 
-    /// A house around a loader.
+    /// A rig around a loader.
     fn around(
         steering: Steering,
         loader: Arc<dyn ModelLoader>,
         change: impl FnOnce(&mut ServerConfig, &mut EngineConfig),
-    ) -> House {
+    ) -> Rig {
         let mut config = ServerConfig {
             model_aliases: vec!["scripted.gguf".into()],
             // Greedy, or the script would only be likely.
@@ -74,8 +80,9 @@ impl House {
         change(&mut config, &mut engine_config);
         let owner = BatchEngine::start(engine_config, loader);
         let address: SocketAddr = "127.0.0.1:8642".parse().unwrap();
-        let app = App::new(config, address, owner.handle(), Instant::now()).unwrap();
-        House { steering, engine: owner.handle(), router: router(Arc::new(app)), _owner: owner }
+        let app = Arc::new(App::new(config, address, owner.handle(), Instant::now()).unwrap());
+        let router = router(Arc::clone(&app));
+        Rig { steering, engine: owner.handle(), app, router, _owner: owner }
     }
 
     /// Wait until the model is loaded.
@@ -90,9 +97,17 @@ impl House {
         assert_eq!(now.name(), state, "{now:?}");
     }
 
+    /// Send a request. Whatever the answer, the API's description must know its status.
+    async fn call(&self, request: Request<Body>) -> Response {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        check_described(&method, &path, response.status());
+        response
+    }
+
     /// Send a request and read the answer to its end.
     async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.call(request).await;
         let (head, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap();
         let text = String::from_utf8(bytes.to_vec()).unwrap();

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn tokens_outside_the_vocabulary_and_empty_prompts_are_refused() {
-    let house = House::saying("a").await;
+    let rig = Rig::saying("a").await;
     for (body, param) in [
         (r#"{"prompt":[1,259]}"#, "prompt"),
         (r#"{"prompt":[4294967295]}"#, "prompt"),
@@ -13,15 +13,15 @@ async fn tokens_outside_the_vocabulary_and_empty_prompts_are_refused() {
         (r#"{"prompt":[[]]}"#, "prompt"),
         (r#"{"prompt":"a","logit_bias":{"259":1}}"#, "logit_bias"),
     ] {
-        let error = house.post("/v1/completions", body).await.error();
+        let error = rig.post("/v1/completions", body).await.error();
         assert_eq!(error, (400, "invalid_value".into(), param.into()), "{body}");
     }
-    assert_eq!(house.post("/v1/completions", r#"{"prompt":[104,105]}"#).await.status, OK);
+    assert_eq!(rig.post("/v1/completions", r#"{"prompt":[104,105]}"#).await.status, OK);
 }
 
 #[tokio::test]
 async fn a_bad_parameter_is_a_400_that_names_it_streamed_or_not() {
-    let house = House::saying("a").await;
+    let rig = Rig::saying("a").await;
     for stream in ["", r#","stream":true"#] {
         for (more, code, param) in [
             (r#","temperature":9"#, "invalid_value", "temperature"),
@@ -34,7 +34,7 @@ async fn a_bad_parameter_is_a_400_that_names_it_streamed_or_not() {
             ),
             (r#","temprature":1"#, "unknown_parameter", "temprature"),
         ] {
-            let answer = house.post("/v1/chat/completions", &chat(&format!("{more}{stream}"))).await;
+            let answer = rig.post("/v1/chat/completions", &chat(&format!("{more}{stream}"))).await;
             assert_eq!(answer.error(), (400, code.into(), param.into()), "{more}");
         }
     }
@@ -42,11 +42,11 @@ async fn a_bad_parameter_is_a_400_that_names_it_streamed_or_not() {
 
 #[tokio::test]
 async fn bodies_that_are_no_json_objects_are_400() {
-    let house = House::saying("a").await;
+    let rig = Rig::saying("a").await;
     for body in ["", "{", "[]", "null", "\"x\"", "{\"messages\":[}", "\u{0}"] {
         for path in ["/v1/chat/completions", "/v1/completions"] {
             assert_eq!(
-                house.post(path, body).await.error(),
+                rig.post(path, body).await.error(),
                 (400, "invalid_json".into(), "-".into()),
                 "{body}"
             );
@@ -55,31 +55,31 @@ async fn bodies_that_are_no_json_objects_are_400() {
 }
 
 /// The agent that the engine was told of for the last request.
-async fn last_agent(house: &House) -> Value {
-    house.get("/admin/requests").await.json()["requests"][0]["agent"].clone()
+async fn last_agent(rig: &Rig) -> Value {
+    rig.get("/admin/requests").await.json()["requests"][0]["agent"].clone()
 }
 
 #[tokio::test]
 async fn the_session_header_names_the_agent_before_anything_in_the_body() {
-    let house = House::saying("a").await;
+    let rig = Rig::saying("a").await;
     let mut request = post("/v1/chat/completions", &chat(r#","session_id":"body""#));
     request.headers_mut().insert("x-session-id", "header".parse().unwrap());
-    assert_eq!(house.send(request).await.status, OK);
-    assert_eq!(last_agent(&house).await, "header");
-    house.post("/v1/chat/completions", &chat(r#","metadata":{"user_id":"{\"id\":1}"}"#)).await;
-    assert!(last_agent(&house).await.as_str().unwrap().starts_with("h-"));
-    house.post("/v1/chat/completions", &chat("")).await;
-    assert_eq!(last_agent(&house).await, Value::Null);
+    assert_eq!(rig.send(request).await.status, OK);
+    assert_eq!(last_agent(&rig).await, "header");
+    rig.post("/v1/chat/completions", &chat(r#","metadata":{"user_id":"{\"id\":1}"}"#)).await;
+    assert!(last_agent(&rig).await.as_str().unwrap().starts_with("h-"));
+    rig.post("/v1/chat/completions", &chat("")).await;
+    assert_eq!(last_agent(&rig).await, Value::Null);
 }
 
 #[tokio::test]
 async fn a_session_header_of_another_form_is_refused_before_any_work() {
-    let house = House::saying("a").await;
+    let rig = Rig::saying("a").await;
     for bad in ["..", "a/b", "a b", ""] {
         let mut request = post("/v1/chat/completions", "this is not even JSON");
         request.headers_mut().insert("x-session-id", bad.parse().unwrap());
-        let error = house.send(request).await.error();
+        let error = rig.send(request).await.error();
         assert_eq!(error, (400, "invalid_value".into(), "X-Session-ID".into()), "{bad}");
     }
-    assert_eq!(house.get("/admin/requests").await.json()["requests"], serde_json::json!([]));
+    assert_eq!(rig.get("/admin/requests").await.json()["requests"], serde_json::json!([]));
 }

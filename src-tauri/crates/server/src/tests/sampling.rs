@@ -4,15 +4,15 @@ use serde_json::json;
 
 use super::*;
 
-/// A house whose model recommends `file`, under the settings `settings`.
-async fn house(says: &str, file: SamplingChoices, settings: SamplingChoices) -> House {
+/// A rig whose model recommends `file`, under the settings `settings`.
+async fn rig(says: &str, file: SamplingChoices, settings: SamplingChoices) -> Rig {
     let model =
         ScriptedModel { script: Script::Says(says.to_owned()), sampling: file, ..ScriptedModel::default() };
     let steering = Steering::free();
     let loader = Arc::new(ScriptedLoader::new(model, steering.clone()));
-    let house = House::around(steering, loader, |config, _| config.sampling = settings);
-    house.ready().await;
-    house
+    let rig = Rig::around(steering, loader, |config, _| config.sampling = settings);
+    rig.ready().await;
+    rig
 }
 
 #[tokio::test]
@@ -51,15 +51,15 @@ async fn what_nobody_names_is_ours_and_each_value_says_whose_it_is() {
                 "presence_penalty": from(0.5, model), "penalty_window": {"value": 128, "from": model}}),
         ),
     ] {
-        let house = house("a", file, settings).await;
-        assert_eq!(house.get("/admin/status").await.json()["model"]["sampling"], want);
-        assert_eq!(house.get("/v1/models").await.json()["data"][0]["sampling"], want);
+        let rig = rig("a", file, settings).await;
+        assert_eq!(rig.get("/admin/status").await.json()["model"]["sampling"], want);
+        assert_eq!(rig.get("/v1/models").await.json()["data"][0]["sampling"], want);
     }
 }
 
-/// The text that the house answers.
-async fn said(house: &House, more: &str) -> String {
-    let answer = house.post("/v1/chat/completions", &chat(more)).await.json();
+/// The text that the rig answers.
+async fn said(rig: &Rig, more: &str) -> String {
+    let answer = rig.post("/v1/chat/completions", &chat(more)).await.json();
     answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
 }
 
@@ -75,8 +75,8 @@ async fn a_request_wins_over_the_file_field_by_field_and_zero_is_greedy() {
         penalty_window: Some(usize::MAX),
         ..SamplingChoices::default()
     };
-    let house = house(text, file, SamplingChoices::default()).await;
-    assert_ne!(said(&house, r#","seed":1,"max_tokens":40"#).await, text, "the file's choices count");
+    let rig = rig(text, file, SamplingChoices::default()).await;
+    assert_ne!(said(&rig, r#","seed":1,"max_tokens":40"#).await, text, "the file's choices count");
     for more in [
         r#","temperature":0"#,
         r#","temperature":0.0,"top_p":1,"seed":3"#,
@@ -84,17 +84,17 @@ async fn a_request_wins_over_the_file_field_by_field_and_zero_is_greedy() {
         r#","top_p":0,"repetition_penalty":1.0"#,
         r#","min_p":1,"repetition_penalty":1,"presence_penalty":0"#,
     ] {
-        assert_eq!(said(&house, more).await, text, "{more}");
+        assert_eq!(said(&rig, more).await, text, "{more}");
     }
     let own =
-        said(&house, r#","temperature":0,"presence_penalty":2,"frequency_penalty":2,"max_tokens":40"#).await;
+        said(&rig, r#","temperature":0,"presence_penalty":2,"frequency_penalty":2,"max_tokens":40"#).await;
     assert_ne!(own, text, "its own penalties are the request's wish");
 }
 
 #[tokio::test]
 async fn log_probabilities_end_with_the_text_whole_and_streamed() {
     let greedy = SamplingChoices { temperature: Some(0.0), ..SamplingChoices::default() };
-    let house = house("Grüße und mehr und Ende", SamplingChoices::default(), greedy).await;
+    let rig = rig("Grüße und mehr und Ende", SamplingChoices::default(), greedy).await;
     for (stop, want) in [
         ("null", "Grüße und mehr und Ende"),
         (r#"" und""#, "Grüße"),
@@ -104,13 +104,13 @@ async fn log_probabilities_end_with_the_text_whole_and_streamed() {
         (r#""Ende!""#, "Grüße und mehr und Ende"),
     ] {
         let body = chat(&format!(r#","logprobs":true,"top_logprobs":2,"stop":{stop}"#));
-        let whole = house.post("/v1/chat/completions", &body).await.json();
+        let whole = rig.post("/v1/chat/completions", &body).await.json();
         let choice = &whole["choices"][0];
         assert_eq!(choice["message"]["content"], want, "{stop}");
         assert_eq!(spelt(choice["logprobs"]["content"].as_array().unwrap()), want, "{stop}");
 
         let body = chat(&format!(r#","logprobs":true,"stream":true,"stop":{stop}"#));
-        let answer = house.post("/v1/chat/completions", &body).await;
+        let answer = rig.post("/v1/chat/completions", &body).await;
         let frames = answer.text.lines().filter_map(|line| line.strip_prefix("data: {"));
         let tokens: Vec<Value> = frames
             .map(|frame| serde_json::from_str::<Value>(&format!("{{{frame}")).unwrap())
@@ -121,7 +121,7 @@ async fn log_probabilities_end_with_the_text_whole_and_streamed() {
         assert_eq!(spelt(&tokens), want, "streamed, {stop}");
 
         let body = format!(r#"{{"prompt":"a","max_tokens":99,"logprobs":3,"stop":{stop}}}"#);
-        let logprobs = &house.post("/v1/completions", &body).await.json()["choices"][0]["logprobs"];
+        let logprobs = &rig.post("/v1/completions", &body).await.json()["choices"][0]["logprobs"];
         assert_eq!(logprobs["tokens"].as_array().unwrap().len(), want.len(), "a byte is a token, {stop}");
         for top in logprobs["top_logprobs"].as_array().unwrap() {
             assert_eq!(top.as_object().unwrap().len(), 3, "{top}");
@@ -146,10 +146,10 @@ async fn variables_reach_the_template_and_replace_nothing() {
     };
     let steering = Steering::free();
     let loader = Arc::new(ScriptedLoader::new(model, steering.clone()));
-    let house = House::around(steering, loader, |_, _| {});
-    house.ready().await;
+    let rig = Rig::around(steering, loader, |_, _| {});
+    rig.ready().await;
     let n_prompt = async |more: &str| {
-        let answer = house.post("/v1/chat/completions", &chat(more)).await;
+        let answer = rig.post("/v1/chat/completions", &chat(more)).await;
         assert_eq!(answer.status, OK, "{more}: {}", answer.text);
         answer.json()["usage"]["prompt_tokens"].as_u64().unwrap()
     };
@@ -173,7 +173,7 @@ async fn variables_reach_the_template_and_replace_nothing() {
         ("7", "chat_template_kwargs"),
     ] {
         let body = chat(&format!(r#","chat_template_kwargs":{kwargs}"#));
-        let error = house.post("/v1/chat/completions", &body).await.error();
+        let error = rig.post("/v1/chat/completions", &body).await.error();
         assert_eq!(error, (400, "invalid_value".into(), param.into()), "{kwargs}");
     }
 }

@@ -1,0 +1,161 @@
+//! An answer in its parts, whichever API they are written for.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use engine::{FinishReason, ModelCard, TokenLogprob};
+use text::{TextModel, TokenId};
+use uuid::Uuid;
+
+/// What is known of an answer before its first part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Letters and digits that no other answer has.
+    pub(crate) id: String,
+    /// When it began, in seconds since 1970.
+    pub(crate) created: u64,
+    /// The id of the model that answers.
+    pub(crate) model: String,
+    /// What stands for the model's weights.
+    pub(crate) fingerprint: [u8; 32],
+}
+
+impl Head {
+    /// That of a new answer.
+    pub(crate) fn new(card: &ModelCard) -> Head {
+        Head {
+            id: Uuid::new_v4().simple().to_string(),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            model: card.name.clone(),
+            fingerprint: card.fingerprint,
+        }
+    }
+}
+
+/// A part of an answer, of one kind. Parts follow each other, and neighbours of a kind are one.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Part {
+    /// What the model says to whoever asked.
+    Text(Text),
+}
+
+/// Text, and what was sampled for it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Text {
+    pub(crate) text: String,
+    /// Empty, unless the call asks for log-probabilities.
+    pub(crate) scored: Vec<ScoredToken>,
+}
+
+impl Text {
+    /// Go on with `more`.
+    pub(crate) fn join(&mut self, more: Text) {
+        self.text.push_str(&more.text);
+        self.scored.extend(more.scored);
+    }
+}
+
+/// A sampled token, how likely it was, and its best rivals with theirs, the best first.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ScoredToken {
+    pub(crate) token: Token,
+    pub(crate) logprob: f32,
+    pub(crate) top: Vec<(Token, f32)>,
+}
+
+/// A token, as far as it can be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) id: TokenId,
+    /// Maybe a part of a character only.
+    pub(crate) bytes: Vec<u8>,
+    /// The name of one that steers the model and is no part of an answer's text.
+    pub(crate) control: Option<String>,
+}
+
+impl Token {
+    fn new(text: &TextModel, id: TokenId) -> Token {
+        let control = text.control_text(id).map(str::to_owned);
+        Token { id, bytes: text.token_bytes(id).to_vec(), control }
+    }
+}
+
+/// Makes parts of what a model writes: here, and nowhere else, it is told what is text and what is more than that.
+pub(crate) struct Parts {
+    text: Arc<TextModel>,
+}
+
+impl Parts {
+    /// Those of an answer of the model.
+    pub(crate) fn new(text: Arc<TextModel>) -> Parts {
+        Parts { text }
+    }
+
+    /// The parts that `text` brings, the next piece of what the model writes.
+    pub(crate) fn take(&mut self, text: String, logprobs: Vec<TokenLogprob>) -> Vec<Part> {
+        let scored = logprobs.into_iter().map(|sampled| ScoredToken {
+            token: Token::new(&self.text, sampled.token),
+            logprob: sampled.logprob,
+            top: sampled.top.iter().map(|(id, logprob)| (Token::new(&self.text, *id), *logprob)).collect(),
+        });
+        vec![Part::Text(Text { text, scored: scored.collect() })]
+    }
+}
+
+/// How an answer ended, and what it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) finish: Finish,
+    pub(crate) usage: Usage,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// The model was done.
+    EndOfTurn,
+    /// One of the call's stop strings came.
+    StopString,
+    /// The bound on its length, or the room that the context left.
+    Length,
+}
+
+impl From<&FinishReason> for Finish {
+    fn from(reason: &FinishReason) -> Finish {
+        match reason {
+            FinishReason::EndOfTurn => Finish::EndOfTurn,
+            FinishReason::StopString(_) => Finish::StopString,
+            FinishReason::Length => Finish::Length,
+        }
+    }
+}
+
+/// The tokens of a call and its answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) n_prompt: usize,
+    /// Of those of the prompt, the ones that were not computed anew.
+    pub(crate) n_reused: usize,
+    pub(crate) n_generated: usize,
+}
+
+impl From<&engine::Usage> for Usage {
+    fn from(usage: &engine::Usage) -> Usage {
+        Usage { n_prompt: usage.n_prompt, n_reused: usage.n_reused, n_generated: usage.n_generated }
+    }
+}
+
+/// A whole answer.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) end: End,
+}
+
+/// Put a part to those before it.
+pub(crate) fn join(parts: &mut Vec<Part>, part: Part) {
+    match (parts.last_mut(), part) {
+        (Some(Part::Text(before)), Part::Text(more)) => before.join(more),
+        (None, part) => parts.push(part),
+    }
+}

@@ -1,0 +1,17 @@
+//! What every API asks for and gets, without a word of any API's wire.
+//!
+//! A [`call::Call`] is [prepared](prepare), [run], and becomes an [answer] or a [fault].
+
+pub(crate) mod agent_name;
+pub(crate) mod answer;
+pub(crate) mod call;
+pub(crate) mod default_sampling;
+pub(crate) mod fault;
+pub(crate) mod grammars;
+pub(crate) mod model_names;
+pub(crate) mod prepare;
+pub(crate) mod prompt;
+pub(crate) mod prompt_seats;
+pub(crate) mod render_workers;
+pub(crate) mod run;
+pub(crate) mod served_model;

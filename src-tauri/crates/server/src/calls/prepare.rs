@@ -1,0 +1,202 @@
+//! From a call to what the engine takes: the model, its sampling, tokens, and what holds the answer to its format.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use engine::{EngineHandle, ModelCard, Refusal, RequestId, Sampling, SamplingChoices, State};
+use text::Constraint;
+use tokio::task::spawn_blocking;
+
+use super::call::{Call, RequestedSampling};
+use super::fault::Fault;
+use super::grammars::GrammarBuilder;
+use super::model_names::ModelNames;
+use super::prompt::{CheckedPrompt, Encoders, check_vocabulary};
+use super::render_workers::RenderWorkers;
+
+/// What preparing a call takes.
+pub(crate) struct Preparer {
+    encoders: Encoders,
+    grammars: GrammarBuilder,
+    names: ModelNames,
+    sampling: SamplingChoices,
+}
+
+/// A call that the engine can take.
+pub(crate) struct Prepared {
+    /// The model that it is for.
+    pub(crate) card: Arc<ModelCard>,
+    pub(crate) request: engine::Request,
+}
+
+impl Preparer {
+    /// For the engine's model, which may have more `names`, with `sampling` where a call does not say.
+    pub(crate) fn new(
+        engine: EngineHandle,
+        render_workers: Arc<RenderWorkers>,
+        names: ModelNames,
+        sampling: SamplingChoices,
+        n_cores: usize,
+    ) -> Preparer {
+        let encoders = Encoders { engine, render_workers };
+        Preparer { encoders, grammars: GrammarBuilder::new(n_cores), names, sampling }
+    }
+
+    /// That calls are taken now, so far as that is known before one is read.
+    ///
+    /// # Errors
+    /// Nothing is.
+    pub(crate) fn check_ready(&self) -> Result<(), Fault> {
+        match self.encoders.engine.state() {
+            State::Ready => Ok(()),
+            state => Err(Refusal::unavailable(&state, Instant::now()).into()),
+        }
+    }
+
+    /// Whether `name` means the model of `card`.
+    pub(crate) fn means(&self, card: &ModelCard, name: &str) -> bool {
+        self.names.mean(&card.name, name)
+    }
+
+    /// The loaded model, if that is the one that is meant; an absent or empty name means whichever there is.
+    ///
+    /// # Errors
+    /// It is another one, or there is none.
+    fn model(&self, name: Option<&str>) -> Result<Arc<ModelCard>, Fault> {
+        let engine = &self.encoders.engine;
+        let card = engine.card().ok_or_else(|| Refusal::unavailable(&engine.state(), Instant::now()))?;
+        match name {
+            Some(name) if !name.is_empty() && !self.means(&card, name) => Err(Fault::unknown_model(name)),
+            _ => Ok(card),
+        }
+    }
+
+    /// Make of a call what the engine takes. `held` is let go when the prompt is tokens: until then it takes its place
+    /// in memory twice. Ends early when it is dropped.
+    ///
+    /// # Errors
+    /// The model is not the loaded one, or the prompt, a token or the schema is nothing for it.
+    pub(crate) async fn prepare(
+        &self,
+        call: Call,
+        session: Option<String>,
+        held: impl Send + 'static,
+        id: &RequestId,
+    ) -> Result<Prepared, Fault> {
+        let names = call.names;
+        let card = self.model(call.model.as_deref())?;
+        check_vocabulary(call.sampling.logit_bias.iter().map(|(token, _)| *token), &card)
+            .map_err(|message| Fault::invalid(names.logit_bias, message))?;
+
+        let (encoders, model, prompt) = (self.encoders.clone(), Arc::clone(&card), call.prompt);
+        let encoded = while_awaited(id, move |is_abandoned| {
+            let _held = held;
+            encoders.encode(prompt, names, &model, is_abandoned)
+        });
+        let constraint = async {
+            match call.format {
+                Some(format) => self.grammars.build(&card, format, names, id).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (prompt, constraint): (CheckedPrompt, Option<Constraint>) =
+            tokio::try_join!(encoded, constraint)?;
+        let (prompt, notes) = prompt.into_parts();
+        let request = engine::Request {
+            id: id.clone(),
+            model: self.encoders.engine.default_model().clone(),
+            prompt,
+            notes,
+            max_tokens: call.max_tokens,
+            sampling: self.sampling_of(call.sampling, &card),
+            constraint,
+            stop: call.stop,
+            ignore_end_of_turn: call.ignore_end_of_turn,
+            top_logprobs: call.top_logprobs,
+            agent: session.or(call.agent),
+        };
+        Ok(Prepared { card, request })
+    }
+
+    /// What the call names, then what the settings do, then what the model's file recommends, then ours.
+    fn sampling_of(&self, requested: RequestedSampling, card: &ModelCard) -> Sampling {
+        let others = [&self.sampling, &card.sampling, &SamplingChoices::HOUSE];
+        let chosen = others.into_iter().fold(requested.choices, SamplingChoices::or);
+        chosen.into_sampling(requested.logit_bias, requested.seed)
+    }
+}
+
+/// The client's end of the wait: dropped with the handler when the connection is gone.
+#[derive(Debug, Default)]
+struct Client {
+    is_gone: Arc<AtomicBool>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.is_gone.store(true, Ordering::Relaxed);
+    }
+}
+
+/// As [`off_the_runtime`], for work that can ask whether its caller has been dropped, and end.
+async fn while_awaited<T: Send + 'static>(
+    id: &RequestId,
+    work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let client = Client::default();
+    let is_gone = Arc::clone(&client.is_gone);
+    off_the_runtime(id, move || work(&|| is_gone.load(Ordering::Relaxed))).await
+}
+
+/// Do work that takes as long as a request is long where it holds up nobody else.
+///
+/// # Errors
+/// Its own; a fault when it panics.
+pub(crate) async fn off_the_runtime<T: Send + 'static>(
+    id: &RequestId,
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let done = spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Fault::internal(id, format!("preparing a prompt failed: {error}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::calls::fault::FaultKind;
+
+    #[tokio::test]
+    async fn work_whose_client_is_gone_can_tell_and_work_that_is_awaited_goes_on() {
+        let id = RequestId("r".into());
+        let asked = while_awaited(&id, |is_abandoned| Ok(is_abandoned())).await;
+        assert_eq!(asked, Ok(false));
+
+        let (begun, has_begun) = oneshot::channel();
+        let (ended, has_ended) = oneshot::channel();
+        let waiting = tokio::spawn(async move {
+            while_awaited(&id, move |is_abandoned| {
+                let _ = begun.send(());
+                while !is_abandoned() {
+                    std::thread::yield_now();
+                }
+                let _ = ended.send(());
+                Err::<(), _>(Fault::bad_request("gone"))
+            })
+            .await
+        });
+        has_begun.await.unwrap();
+        waiting.abort();
+        has_ended.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_off_the_runtime_is_a_fault_and_nothing_more() {
+        let id = RequestId("r".into());
+        let fault = off_the_runtime::<()>(&id, || panic!("of a template")).await.unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Internal);
+        assert!(fault.for_log.is_some_and(|words| words.contains("panic")));
+    }
+}

@@ -1,0 +1,68 @@
+//! What a dialect is: how an API's calls are read, and how its answers and faults are written.
+
+use axum::http::StatusCode;
+
+use crate::calls::answer::{Answer, End, Head, Part};
+use crate::calls::call::Call;
+use crate::calls::fault::Fault;
+
+/// What an API says when there is no answer. Every route carries one, so that whatever refuses a request on its way
+/// there speaks as its client expects.
+pub(crate) struct Dialect {
+    /// Status and body of a fault.
+    pub(crate) fault: fn(&Fault) -> WrittenFault,
+}
+
+/// A fault as a response: its status, and its body of JSON.
+#[derive(Debug)]
+pub(crate) struct WrittenFault {
+    pub(crate) status: StatusCode,
+    pub(crate) body: String,
+}
+
+/// Takes the body of a call apart, one function for each call of an API.
+pub(crate) type Parse = fn(&[u8]) -> Result<Asked, Fault>;
+
+/// A body that was understood.
+pub(crate) struct Asked {
+    pub(crate) call: Call,
+    pub(crate) delivery: Delivery,
+    /// Writes the answer.
+    pub(crate) writer: Box<dyn Writer>,
+}
+
+/// How an answer is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// In one piece.
+    Whole,
+    /// In frames, as it comes.
+    Streamed,
+}
+
+/// Writes one answer, in frames that are appended to what is to be sent, or whole. It knows no time and no connection.
+pub(crate) trait Writer: Send {
+    /// What the frames are, as a content type.
+    fn media_type(&self) -> &'static str;
+
+    /// What comes before anything else.
+    fn open(&mut self, head: &Head, out: &mut String);
+
+    /// A part; nothing where it has nothing to show yet.
+    fn part(&mut self, head: &Head, part: &Part, out: &mut String);
+
+    /// The answer is complete.
+    fn end(&mut self, head: &Head, end: &End, out: &mut String);
+
+    /// There is no more of it, and why; it must not look complete.
+    fn break_off(&mut self, head: &Head, fault: &Fault, out: &mut String);
+
+    /// The prompt is being read: `done` of its tokens, of `total`.
+    fn prefill(&mut self, head: &Head, done: usize, total: usize, out: &mut String);
+
+    /// Nothing has happened, and the connection is there.
+    fn alive(&mut self, head: &Head, out: &mut String);
+
+    /// All of it, as one body of JSON.
+    fn whole(&mut self, head: &Head, answer: Answer) -> String;
+}

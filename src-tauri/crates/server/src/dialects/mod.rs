@@ -1,0 +1,9 @@
+//! The APIs: how each reads a call and writes an answer or a fault; nothing else.
+//!
+//! They know [calls](crate::calls) and no engine, and a path, a status and bytes are all that they know of HTTP. An API
+//! of one's own is a folder here and its routes: read `dialect.rs`, then `openai/`, the first of them.
+
+pub(crate) mod dialect;
+pub(crate) mod fields;
+pub(crate) mod openai;
+pub(crate) mod sse;

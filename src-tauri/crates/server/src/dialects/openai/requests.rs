@@ -1,0 +1,147 @@
+//! What may be in the bodies of the two calls, for those who read the API's description.
+//!
+//! Bodies are taken apart field by field, so that every complaint names its field; nothing is ever read into these. A
+//! test sends every example here through the parsers.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// A conversation to go on with. Every field that is not here is refused by its name, unless it is a hint that cannot
+/// change the answer.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct ChatRequest {
+    /// Oldest first.
+    messages: Vec<Message>,
+    /// How many rivals each token's log-probability comes with.
+    #[schema(required = false, maximum = 20, example = 2)]
+    top_logprobs: Option<usize>,
+    /// Whether log-probabilities come with the answer.
+    #[schema(required = false, example = true)]
+    logprobs: Option<bool>,
+    /// The same as `max_tokens`.
+    #[schema(required = false, example = 16)]
+    max_completion_tokens: Option<i64>,
+    /// Whether the answer goes on with the last message instead of beginning one.
+    #[schema(required = false, example = false)]
+    continue_final_message: Option<bool>,
+    /// Whether the template is to begin the answer.
+    #[schema(required = false, example = true)]
+    add_generation_prompt: Option<bool>,
+    /// Variables for the chat template.
+    #[schema(required = false, value_type = Option<Object>, example = json!({"enable_thinking": false}))]
+    chat_template_kwargs: Option<BTreeMap<String, Value>>,
+    /// How hard to think, for templates that know it.
+    #[schema(required = false, example = "low")]
+    reasoning_effort: Option<String>,
+    /// How much to say, for templates that know it.
+    #[schema(required = false, example = "low")]
+    verbosity: Option<String>,
+    #[serde(flatten)]
+    common: CommonParameters,
+}
+
+/// A message of a conversation.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct Message {
+    /// `system`, `developer`, `user`, `assistant` or `tool`.
+    #[schema(example = "user")]
+    role: String,
+    /// A text, or parts `{"type": "text", "text": …}`, which are joined by line breaks.
+    #[schema(value_type = Value, example = "Good morning")]
+    content: Value,
+    #[schema(required = false, example = "Ann")]
+    name: Option<String>,
+    /// What a `tool` answers to.
+    #[schema(required = false, example = "call_1")]
+    tool_call_id: Option<String>,
+}
+
+/// A text to go on with.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct CompletionRequest {
+    /// A text, a list of token ids, or a list of one of these.
+    #[schema(value_type = Value, example = "Once upon a time")]
+    prompt: Value,
+    /// How many rivals each token's log-probability comes with.
+    #[schema(required = false, maximum = 5, example = 1)]
+    logprobs: Option<usize>,
+    #[serde(flatten)]
+    common: CommonParameters,
+}
+
+/// What both calls take.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct CommonParameters {
+    /// The model's id or another of its names; absent or empty means the loaded one.
+    #[schema(required = false, example = "")]
+    model: Option<String>,
+    /// Whether the answer comes as server-sent events.
+    #[schema(required = false, example = true)]
+    stream: Option<bool>,
+    #[schema(required = false)]
+    stream_options: Option<StreamOptions>,
+    /// Upper bound on the answer's tokens; -1 is none.
+    #[schema(required = false, example = 16)]
+    max_tokens: Option<i64>,
+    /// 0 is greedy.
+    #[schema(required = false, minimum = 0, maximum = 2, example = 0.7)]
+    temperature: Option<f64>,
+    /// Keep the smallest set of tokens whose probability reaches this.
+    #[schema(required = false, minimum = 0, maximum = 1, example = 0.95)]
+    top_p: Option<f64>,
+    /// Keep this many of the likeliest tokens; 0 and -1 are off.
+    #[schema(required = false, example = 40)]
+    top_k: Option<i64>,
+    /// Keep tokens at least this likely relative to the likeliest.
+    #[schema(required = false, minimum = 0, maximum = 1, example = 0.05)]
+    min_p: Option<f64>,
+    #[schema(required = false, minimum = -2, maximum = 2, example = 0)]
+    frequency_penalty: Option<f64>,
+    #[schema(required = false, minimum = -2, maximum = 2, example = 0)]
+    presence_penalty: Option<f64>,
+    /// 1 is off.
+    #[schema(required = false, maximum = 10, example = 1)]
+    repetition_penalty: Option<f64>,
+    /// Token ids with what is added to their logits, -100 to 100.
+    #[schema(required = false, example = json!({"5": -100}))]
+    logit_bias: Option<BTreeMap<String, f64>>,
+    /// Fixes the random choices.
+    #[schema(required = false, example = 7)]
+    seed: Option<i64>,
+    /// One string that ends the answer, or up to 16.
+    #[schema(required = false, value_type = Option<Value>, example = json!(["END"]))]
+    stop: Option<Value>,
+    /// Go on past the model's own end.
+    #[schema(required = false, example = false)]
+    ignore_eos: Option<bool>,
+    /// `text`, `json_object` or `json_schema`.
+    #[schema(required = false, value_type = Option<Object>, example = json!({"type": "json_object"}))]
+    response_format: Option<Value>,
+    /// The agent's name, if `X-Session-ID` does not say it.
+    #[schema(required = false, example = "research")]
+    session_id: Option<String>,
+    /// The same, in OpenAI's word.
+    #[schema(required = false, example = "research")]
+    prompt_cache_key: Option<String>,
+    /// Its `user_id` names the agent where nothing else does.
+    #[schema(required = false, value_type = Option<Object>, example = json!({"user_id": "u"}))]
+    metadata: Option<Value>,
+    /// 1, which is what happens anyway.
+    #[schema(required = false, example = 1)]
+    n: Option<i64>,
+}
+
+/// How an answer is streamed.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct StreamOptions {
+    /// Whether a last chunk tells the usage.
+    #[schema(required = false, example = true)]
+    include_usage: Option<bool>,
+}

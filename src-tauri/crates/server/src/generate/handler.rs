@@ -1,0 +1,115 @@
+//! One generation call, from its head to its answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use engine::{Refusal, RequestId};
+use futures_util::stream;
+
+use super::headers::{is_to_be_kept, not_kept, session};
+use super::stream::Streaming;
+use crate::app::App;
+use crate::calls::fault::Fault;
+use crate::calls::prepare::off_the_runtime;
+use crate::calls::run::{Happening, Running};
+use crate::dialects::dialect::{Asked, Delivery, Parse, Writer};
+use crate::edge::access_log::AccessEntry;
+use crate::edge::body::WholeBody;
+use crate::edge::frames::streamed;
+
+/// A call that the engine has taken.
+struct Begun {
+    running: Running,
+    writer: Box<dyn Writer>,
+    delivery: Delivery,
+    /// Whether the answer goes on without its client.
+    keep: bool,
+    id: RequestId,
+    entry: Arc<AccessEntry>,
+}
+
+/// Answer a call whose body `parse` takes apart.
+///
+/// # Errors
+/// The call cannot be taken or understood, or ends before its answer has begun.
+pub(crate) async fn generate(app: &App, request: Request, parse: Parse) -> Result<Response, Fault> {
+    let begun = begin(app, request, parse).await?;
+    match (begun.delivery, begun.keep) {
+        (Delivery::Whole, _) => begun.whole().await,
+        (Delivery::Streamed, false) => begun.streamed().await,
+        (Delivery::Streamed, true) => begun.kept(app),
+    }
+}
+
+async fn begin(app: &App, request: Request, parse: Parse) -> Result<Begun, Fault> {
+    let (head, body) = request.into_parts();
+    // The edge gives every request both.
+    let id = head.extensions.get::<RequestId>().cloned().unwrap_or_else(|| RequestId("unnamed".into()));
+    let entry = head.extensions.get::<Arc<AccessEntry>>().cloned();
+    let entry = entry.unwrap_or_else(|| AccessEntry::new(id.clone(), &head.method, String::new(), true));
+
+    let headers = session(&head.headers).and_then(|name| Ok((name, is_to_be_kept(&head.headers)?)));
+    let admitted = headers.and_then(|headers| app.preparer.check_ready().map(|()| headers));
+    let (session, keep) = match admitted {
+        Ok(admitted) => admitted,
+        Err(fault) => {
+            app.gate.discard(body).await;
+            return Err(fault);
+        }
+    };
+
+    let WholeBody { bytes, share } = app.gate.read(body).await?;
+    let received = Instant::now();
+    let seat = app.prompt_seats.take(bytes.len()).await;
+    // The bytes go with the closure: what is made of them is as large as they are.
+    let asked = off_the_runtime(&id, move || parse(&bytes)).await?;
+    let Asked { call, delivery, writer } = asked;
+    if keep && delivery == Delivery::Whole {
+        return Err(not_kept("only a streamed answer can be kept"));
+    }
+    let names = call.names;
+    let prepared = app.preparer.prepare(call, session, (seat, share), &id).await?;
+    let running = Running::start(&app.engine, prepared, names, received)?;
+    Ok(Begun { running, writer, delivery, keep, id, entry })
+}
+
+impl Begun {
+    /// The answer in one piece.
+    async fn whole(mut self) -> Result<Response, Fault> {
+        let (answer, usage) = self.running.whole().await;
+        self.entry.set_usage(usage);
+        let body = self.writer.whole(&self.running.head, answer?);
+        Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+    }
+
+    /// The answer as a stream that goes on without its client. What goes wrong before the first token is in the
+    /// stream too: a client that comes back later must find it.
+    fn kept(self, app: &App) -> Result<Response, Fault> {
+        let Some(kept) = app.kept_answers.begin(&self.id)? else {
+            return Err(Refusal::Busy { n_waiting: app.engine.stats().n_waiting }.into());
+        };
+        let response = streamed(self.writer.media_type(), kept.follow());
+        let streaming = Streaming::new(self.running, None, self.writer, self.id, self.entry);
+        tokio::spawn(kept.write(stream::unfold(streaming, Streaming::next)));
+        Ok(response)
+    }
+
+    /// The answer as a stream, once the engine has admitted it: until then a refusal is a status of its own,
+    /// which clients know how to wait and retry on.
+    async fn streamed(mut self) -> Result<Response, Fault> {
+        let first = match self.running.next().await {
+            Some(Happening::Failed { fault, usage }) => {
+                self.entry.set_usage(usage);
+                return Err(fault);
+            }
+            Some(first) => first,
+            None => return Err(self.running.broken_off()),
+        };
+        let media_type = self.writer.media_type();
+        let streaming = Streaming::new(self.running, Some(first), self.writer, self.id, self.entry);
+        Ok(streamed(media_type, stream::unfold(streaming, Streaming::next)))
+    }
+}

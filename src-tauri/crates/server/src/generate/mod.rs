@@ -1,0 +1,9 @@
+//! The way of a generation call over HTTP: gate, body, parse, prepare, run, write.
+//!
+//! Read `handler.rs` first. What is asked and answered in which words is the [dialects](crate::dialects)' business.
+
+pub(crate) mod handler;
+pub(crate) mod headers;
+pub(crate) mod kept_answers;
+pub(crate) mod routes;
+pub(crate) mod stream;

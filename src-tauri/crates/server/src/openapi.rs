@@ -1,0 +1,104 @@
+//! `GET /openapi.json`: every route with its parameters, bodies and statuses, made from the types that are sent.
+
+use std::sync::Arc;
+
+use axum::routing::get;
+use axum::{Json, Router};
+use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{ContentBuilder, PathItem, Ref, ResponseBuilder};
+
+use crate::app::App;
+use crate::dialects::openai::fault::ErrorBody;
+use crate::watch::{admin, health, metrics};
+use crate::{agents, generate, models, page};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Samovar", description = "An LLM server that keeps every agent's context warm"),
+    paths(description),
+    components(schemas(ErrorBody))
+)]
+struct Described;
+
+/// What the edge and the reading of a body may say to any request.
+const BY_ALL: [(&str, &str); 7] = [
+    ("400", "The request makes no sense, and the error says what of it"),
+    ("401", "No valid API key"),
+    ("403", "A host or an origin that is not allowed"),
+    ("414", "The target is too long"),
+    ("415", "The body is not plain JSON"),
+    ("431", "The header fields are too many or too long"),
+    ("503", "Not now"),
+];
+
+/// What may be said besides to one whose body is read.
+const WITH_BODY: [(&str, &str); 2] =
+    [("408", "The body did not come in time"), ("413", "The body is too large")];
+
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new().route("/openapi.json", get(description))
+}
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "Watch", responses((status = 200, body = Object)))]
+async fn description() -> Json<utoipa::openapi::OpenApi> {
+    Json(describe())
+}
+
+/// The description of all routes.
+pub(crate) fn describe() -> utoipa::openapi::OpenApi {
+    let mut all = Described::openapi();
+    let rooms = [
+        generate::routes::Described::openapi(),
+        models::Described::openapi(),
+        agents::Described::openapi(),
+        health::Described::openapi(),
+        metrics::Described::openapi(),
+        admin::Described::openapi(),
+    ];
+    rooms.into_iter().for_each(|room| all.merge(room));
+    all.paths.paths.extend(page::described());
+
+    for (path, item) in &mut all.paths.paths {
+        let is_open = page::files::has(path) || path.starts_with("/health");
+        for (operation, more) in operations(item) {
+            for (status, words) in BY_ALL.iter().chain(more) {
+                refuse(operation, status, words);
+            }
+            if !is_open {
+                let keys =
+                    ["bearer", "x-api-key"].map(|name| SecurityRequirement::new(name, [] as [&str; 0]));
+                operation.security = Some(keys.into());
+            }
+        }
+    }
+    let components = all.components.get_or_insert_with(Default::default);
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    components.add_security_scheme(
+        "x-api-key",
+        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key"))),
+    );
+    all
+}
+
+/// The operations of a path, each with what is said to it besides its own responses.
+fn operations(
+    item: &mut PathItem,
+) -> impl Iterator<Item = (&mut Operation, &'static [(&'static str, &'static str)])> {
+    let all: [(_, &[_]); 3] =
+        [(&mut item.get, &[]), (&mut item.post, &WITH_BODY), (&mut item.delete, &WITH_BODY)];
+    all.into_iter().filter_map(|(operation, more)| Some((operation.as_mut()?, more)))
+}
+
+/// Add a refusal, where the operation has no response of this status.
+fn refuse(operation: &mut Operation, status: &str, words: &str) {
+    operation.responses.responses.entry(status.to_owned()).or_insert_with(|| {
+        let body = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+        ResponseBuilder::new().description(words).content("application/json", body).build().into()
+    });
+}

@@ -1,0 +1,98 @@
+//! `GET /admin/requests`: what became of the last requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use engine::RequestRecord;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::calls::fault::Fault;
+use crate::dialects::openai::fault::ErrorBody;
+
+/// The last requests that have ended, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EndedRequests {
+    requests: Vec<EndedRequest>,
+}
+
+/// What became of a request. No text of prompt or answer is in it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EndedRequest {
+    id: String,
+    agent: Option<String>,
+    /// In seconds since 1970.
+    ended_at: f64,
+    /// Why the answer ended, or the kind of the refusal.
+    outcome: &'static str,
+    prompt_tokens: usize,
+    prefilled_tokens: usize,
+    /// Prompt tokens that were in the pool.
+    reused_tokens: usize,
+    /// Of those, the ones that came back from disk for this request.
+    restored_tokens: usize,
+    /// Of those, ids that the model had generated, taken instead of what their text would be.
+    spliced_tokens: usize,
+    /// Blocks that the disk could not supply, by reason.
+    restore_misses: BTreeMap<&'static str, u32>,
+    /// Position of the first token that was not reused.
+    first_difference: Option<usize>,
+    generated_tokens: usize,
+    /// How often its blocks were taken from it while it ran.
+    preempted: usize,
+    queued_s: f64,
+    time_to_first_token_s: Option<f64>,
+    decoding_s: f64,
+}
+
+impl From<&RequestRecord> for EndedRequest {
+    fn from(record: &RequestRecord) -> EndedRequest {
+        EndedRequest {
+            id: record.id.to_string(),
+            agent: record.agent.clone(),
+            ended_at: record.ended_at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+            outcome: record.outcome,
+            prompt_tokens: record.n_prompt,
+            prefilled_tokens: record.n_prefilled,
+            reused_tokens: record.n_reused,
+            restored_tokens: record.n_restored,
+            spliced_tokens: record.n_spliced,
+            restore_misses: record.restore_misses.clone(),
+            first_difference: record.first_difference,
+            generated_tokens: record.n_generated,
+            preempted: record.n_preempted,
+            queued_s: record.queued.as_secs_f64(),
+            time_to_first_token_s: record.time_to_first_token.map(|time| time.as_secs_f64()),
+            decoding_s: record.decoding.as_secs_f64(),
+        }
+    }
+}
+
+/// The last requests, the newest first.
+#[utoipa::path(get, path = "/admin/requests", tag = "Admin", responses((status = 200, body = EndedRequests)))]
+pub(crate) async fn requests(State(app): State<Arc<App>>) -> Json<EndedRequests> {
+    Json(EndedRequests { requests: app.engine.records().iter().rev().map(EndedRequest::from).collect() })
+}
+
+/// One of them.
+#[utoipa::path(
+    get,
+    path = "/admin/requests/{id}",
+    tag = "Admin",
+    params(("id" = String, Path, description = "Its `x-request-id`")),
+    responses(
+        (status = 200, body = EndedRequest),
+        (status = 404, description = "Nothing is known of it", body = ErrorBody)
+    )
+)]
+pub(crate) async fn request(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<EndedRequest>, Fault> {
+    let record = app.engine.record(&id).ok_or_else(|| Fault::unknown_request(&id))?;
+    Ok(Json(EndedRequest::from(&record)))
+}

@@ -1,0 +1,272 @@
+//! What the engine is doing, as status and events show it.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use engine::{ActiveRequest, EngineHandle, Readiness, State as EngineState, Stats, StoreCounts, readiness};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::requests::EndedRequest;
+use crate::calls::default_sampling::DefaultSampling;
+use crate::watch::rounding::{one_decimal, seconds, three_decimals};
+
+/// What changes while the engine works: state, load progress, model, pool, queue, the requests in flight and the last
+/// one that ended, totals, drain.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EngineView {
+    #[schema(schema_with = states)]
+    state: &'static str,
+    /// Of a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+    /// What kind of failure it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<&'static str>,
+    /// What a drain leads to: `park` or `exit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    then: Option<&'static str>,
+    /// Whether `/health/ready` is 200.
+    ready: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    load: LoadView,
+    pub(crate) model: Option<ModelView>,
+    pool: PoolView,
+    store: StoreView,
+    /// Sequences with rows in steps.
+    running: usize,
+    /// Requests that are taken and not running yet.
+    waiting: usize,
+    /// The requests in flight, in the order in which they came.
+    active: Vec<ActiveView>,
+    /// The last request that ended.
+    last: Option<EndedRequest>,
+    totals: TotalsView,
+    drain: Option<DrainView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct LoadView {
+    /// 0 to 1.
+    progress: f64,
+    bytes_done: u64,
+    bytes_total: u64,
+}
+
+/// The loaded model.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelView {
+    id: String,
+    context_length: usize,
+    file_bytes: u64,
+    /// What a request is sampled with that says nothing; in `/admin/status` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sampling: Option<DefaultSampling>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct PoolView {
+    /// Percent of the blocks that are held.
+    utilization: f64,
+    blocks: BlocksView,
+    block_bytes: usize,
+    block_tokens: usize,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct BlocksView {
+    free: usize,
+    held: usize,
+    cached: usize,
+    total: usize,
+}
+
+/// The disk's part: what it holds, what it may hold, and whether it takes anything now.
+#[derive(Debug, Serialize, ToSchema)]
+struct StoreView {
+    on: bool,
+    saving: Saving,
+    /// Why nothing is saved now.
+    trouble: Option<&'static str>,
+    bytes: u64,
+    max_bytes: u64,
+    queued_bytes: u64,
+    written_today_bytes: u64,
+    blocks: u64,
+    not_saved_blocks: u64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+enum Saving {
+    #[serde(rename = "saving")]
+    Saving,
+    #[serde(rename = "not saved")]
+    NotSaved,
+    #[serde(rename = "off")]
+    Off,
+}
+
+/// A request in flight.
+#[derive(Debug, Serialize, ToSchema)]
+struct ActiveView {
+    id: String,
+    agent: Option<String>,
+    /// `waiting`, `reading` its prompt or `writing` its answer.
+    phase: &'static str,
+    prompt_tokens: usize,
+    done_tokens: usize,
+    generated_tokens: usize,
+}
+
+/// Counts since the start.
+#[derive(Debug, Serialize, ToSchema)]
+struct TotalsView {
+    requests: u64,
+    prefilled_tokens: u64,
+    reused_tokens: u64,
+    generated_tokens: u64,
+    steps: u64,
+    preemptions: u64,
+    evictions: u64,
+    restored_blocks: u64,
+    restore_misses: BTreeMap<&'static str, u64>,
+    cancelled: u64,
+    worker_failures: u64,
+    drains: u64,
+    drain_timeouts: u64,
+    last_drain_s: Option<f64>,
+}
+
+/// A drain under way.
+#[derive(Debug, Serialize, ToSchema)]
+struct DrainView {
+    active: usize,
+    unsaved_bytes: u64,
+    deadline_s: f64,
+}
+
+fn states() -> utoipa::openapi::schema::Object {
+    utoipa::openapi::schema::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::String)
+        .enum_values(Some(EngineState::NAMES))
+        .build()
+}
+
+impl EngineView {
+    /// The engine as it says it is, at `now`.
+    pub(crate) fn new(engine: &EngineHandle, state: &EngineState, stats: &Stats, now: Instant) -> EngineView {
+        let reason = match readiness(state, stats, now) {
+            Readiness::Ready { .. } => None,
+            Readiness::NotReady(reason) => Some(reason.reason().name()),
+        };
+        EngineView {
+            state: state.name(),
+            cause: match state {
+                EngineState::Failed(failure) => Some(failure.to_string()),
+                _ => None,
+            },
+            failure: match state {
+                EngineState::Failed(failure) => Some(failure.kind.name()),
+                _ => None,
+            },
+            then: match state {
+                EngineState::Draining { then, .. } => Some(then.name()),
+                _ => None,
+            },
+            ready: reason.is_none(),
+            reason,
+            load: LoadView {
+                progress: three_decimals(stats.load.fraction()),
+                bytes_done: stats.load.bytes_done,
+                bytes_total: stats.load.bytes_total,
+            },
+            model: engine.card().map(|card| ModelView {
+                id: card.name.clone(),
+                context_length: card.effective_context,
+                file_bytes: card.file_bytes,
+                sampling: None,
+            }),
+            pool: PoolView::new(stats),
+            store: StoreView::new(&stats.store),
+            running: stats.n_running,
+            waiting: stats.n_waiting,
+            active: stats.active.iter().map(ActiveView::from).collect(),
+            last: engine.last_record().as_ref().map(EndedRequest::from),
+            totals: TotalsView::new(stats),
+            drain: stats.drain.map(|drain| DrainView {
+                active: drain.n_active,
+                unsaved_bytes: drain.unsaved_bytes,
+                deadline_s: seconds(drain.deadline.saturating_duration_since(now)),
+            }),
+        }
+    }
+}
+
+impl PoolView {
+    fn new(stats: &Stats) -> PoolView {
+        let pool = stats.pool;
+        PoolView {
+            utilization: one_decimal(pool.utilization()),
+            blocks: BlocksView { free: pool.free, held: pool.held, cached: pool.cached, total: pool.total },
+            block_bytes: pool.block_bytes,
+            block_tokens: pool.block_tokens,
+        }
+    }
+}
+
+impl StoreView {
+    fn new(store: &StoreCounts) -> StoreView {
+        StoreView {
+            on: store.is_on,
+            saving: match (store.is_on, store.trouble) {
+                (_, Some(_)) => Saving::NotSaved,
+                (true, None) => Saving::Saving,
+                (false, None) => Saving::Off,
+            },
+            trouble: store.trouble,
+            bytes: store.stored_bytes,
+            max_bytes: store.max_bytes,
+            queued_bytes: store.queued_bytes,
+            written_today_bytes: store.written_today_bytes,
+            blocks: store.n_blocks,
+            not_saved_blocks: store.n_not_saved,
+        }
+    }
+}
+
+impl From<&ActiveRequest> for ActiveView {
+    fn from(request: &ActiveRequest) -> ActiveView {
+        ActiveView {
+            id: request.id.to_string(),
+            agent: request.agent.clone(),
+            phase: request.phase.name(),
+            prompt_tokens: request.n_prompt,
+            done_tokens: request.n_done,
+            generated_tokens: request.n_generated,
+        }
+    }
+}
+
+impl TotalsView {
+    fn new(stats: &Stats) -> TotalsView {
+        let totals = &stats.totals;
+        TotalsView {
+            requests: totals.requests,
+            prefilled_tokens: totals.prefilled_tokens,
+            reused_tokens: totals.reused_tokens,
+            generated_tokens: totals.generated_tokens,
+            steps: totals.steps,
+            preemptions: totals.preemptions,
+            evictions: totals.evictions,
+            restored_blocks: totals.restored_blocks,
+            restore_misses: totals.restore_misses.clone(),
+            cancelled: totals.cancelled,
+            worker_failures: totals.worker_failures,
+            drains: totals.drains,
+            drain_timeouts: totals.drain_timeouts,
+            last_drain_s: totals.last_drain.map(|took| three_decimals(took.as_secs_f64())),
+        }
+    }
+}
