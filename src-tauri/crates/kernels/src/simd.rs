@@ -84,13 +84,20 @@ pub(crate) trait Simd: Copy + 'static {
 macro_rules! simd_dispatch {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $imp:ident) => {
         $(#[$meta])*
+        ///
+        /// # Safety
+        /// The implementation's promises.
         $vis unsafe fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) {
+            /// # Safety
+            /// The CPU has these features; the implementation's promises.
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
             unsafe fn avx512($($arg: $ty),*) {
                 // SAFETY: the caller's promises; the features are enabled here.
                 unsafe { $imp::<$crate::simd::avx512::Avx512>($($arg),*) }
             }
+            /// # Safety
+            /// The CPU has these features; the implementation's promises.
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             unsafe fn avx2($($arg: $ty),*) {

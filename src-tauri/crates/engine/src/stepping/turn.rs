@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use scheduler::{Begun, EndReason, Plan, RunError, SeqId, Step, StepOutput};
+use scheduler::{Begun, EndReason, Plan, Row, RunError, SeqId, Step, StepOutput};
 use store::SaveReason;
 
 use super::sampled::Sampled;
@@ -201,7 +201,7 @@ impl Serving {
     fn sample(&mut self, computed: &Computed, tally: &mut Tally) -> Sampled {
         let Computed { step, took } = computed;
         let now = self.config.clock.now();
-        let n_tokens: usize = step.rows.iter().map(|row| row.len()).sum();
+        let n_tokens: usize = step.rows.iter().map(Row::len).sum();
         self.budget.observe(n_tokens, *took);
         let mut n_prompt_tokens = 0;
         for row in &step.rows {

@@ -98,7 +98,9 @@ async fn a_model_that_computes_no_numbers_is_not_ready_and_says_why_until_it_is_
             assert!(cause.contains("not finite"), "{cause}");
             let now = std::time::Instant::now();
             match crate::readiness(&rig.handle.state(), &rig.handle.stats(), now) {
-                Readiness::NotReady(not_ready) => assert_eq!(not_ready.reason(), NotReadyReason::EngineFailed),
+                Readiness::NotReady(not_ready) => {
+                    assert_eq!(not_ready.reason(), NotReadyReason::EngineFailed);
+                }
                 ready => panic!("{ready:?}"),
             }
             assert!(matches!(

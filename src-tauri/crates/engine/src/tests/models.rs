@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use super::rig::*;
 use crate::testing::{MemoryStore, Outcome as StepOutcome, Script, ScriptedLoader, ScriptedModel, Steering};
-use crate::{
-    After, EngineConfig, FailureKind, ModelName, ModelState, NotReadyReason, Refusal, Request,
-};
+use crate::{After, EngineConfig, FailureKind, ModelName, ModelState, NotReadyReason, Refusal, Request};
 
 const OTHER: &str = "other";
 
@@ -241,7 +239,10 @@ async fn a_drain_waits_for_the_answers_of_every_model() {
     steering.free_steps();
     assert_eq!(outcome(slow).await.tokens, Script::Hash.answer(&prompt(1, 10), 5));
     let quick = outcome(quick).await.end;
-    assert!(matches!(quick, Ok(_) | Err(Refusal::Unavailable { reason: NotReadyReason::ShuttingDown, .. })), "{quick:?}");
+    assert!(
+        matches!(quick, Ok(_) | Err(Refusal::Unavailable { reason: NotReadyReason::ShuttingDown, .. })),
+        "{quick:?}"
+    );
     let report = drain.await.unwrap().unwrap();
     assert_eq!((report.n_drained + report.n_refused, report.n_interrupted), (2, 0));
     rig.reach("stopped").await;

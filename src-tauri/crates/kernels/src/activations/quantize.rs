@@ -64,6 +64,8 @@ unsafe fn avx2(values: &[f32], to: Target, rest: Option<Target>, stride: usize) 
     unsafe { body(values, to, rest, stride) }
 }
 
+/// # Safety
+/// As [`quantize_row`].
 #[inline(always)]
 unsafe fn body(values: &[f32], to: Target, rest: Option<Target>, stride: usize) {
     for (b, values) in values.as_chunks::<32>().0.iter().enumerate() {

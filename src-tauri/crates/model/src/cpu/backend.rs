@@ -327,13 +327,11 @@ impl Backend for Cpu {
     }
 }
 
+/// A projection, and where its product goes.
+type Part<'a> = (&'a Projection<Weights, Vec<f32>>, &'a mut Vec<f32>);
+
 /// Fill each buffer with the product of the activations and a projection.
-fn project(
-    threads: &Threads,
-    isa: Isa,
-    acts: &Activations,
-    mut parts: [(&Projection<Weights, Vec<f32>>, &mut Vec<f32>); 3],
-) {
+fn project(threads: &Threads, isa: Isa, acts: &Activations, mut parts: [Part<'_>; 3]) {
     for (projection, out) in &mut parts {
         out.resize(acts.n_rows() * projection.matrix.n_out(), 0.0);
     }

@@ -41,7 +41,7 @@ pub fn references(file: &str) -> Vec<Reference> {
     let n_texts = reader.u32();
     let texts = (0..n_texts).map(|_| {
         let n = reader.u32() as usize;
-        let name = String::from_utf8(reader.take(n).to_vec()).unwrap();
+        let name = String::from_utf8(reader.take(n).to_vec()).expect("a name in UTF-8");
         let n_tokens = reader.u32() as usize;
         let tokens = (0..n_tokens).map(|_| reader.u32()).collect();
         let position = |reader: &mut Reader| {
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
     }
 
     fn u32(&mut self) -> u32 {
-        u32::from_le_bytes(self.take(4).try_into().unwrap())
+        u32::from_le_bytes(self.take(4).try_into().expect("four bytes"))
     }
 
     fn f32(&mut self) -> f32 {

@@ -30,14 +30,19 @@ struct ErrorFields {
 
 /// The types of errors that official clients know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
 enum ErrorType {
-    InvalidRequestError,
-    AuthenticationError,
-    PermissionError,
-    RateLimitError,
-    ConflictError,
-    ServerError,
+    #[serde(rename = "invalid_request_error")]
+    InvalidRequest,
+    #[serde(rename = "authentication_error")]
+    Authentication,
+    #[serde(rename = "permission_error")]
+    Permission,
+    #[serde(rename = "rate_limit_error")]
+    RateLimit,
+    #[serde(rename = "conflict_error")]
+    Conflict,
+    #[serde(rename = "server_error")]
+    Server,
 }
 
 impl ErrorBody {
@@ -65,8 +70,8 @@ pub(crate) fn status(kind: FaultKind) -> StatusCode {
 
 fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
     use ErrorType as Type;
-    let invalid = |status| (status, Type::InvalidRequestError);
-    let server = |status| (status, Type::ServerError);
+    let invalid = |status| (status, Type::InvalidRequest);
+    let server = |status| (status, Type::Server);
     match kind {
         FaultKind::InvalidValue
         | FaultKind::MissingParameter
@@ -89,11 +94,11 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         | FaultKind::UnknownAgent => invalid(StatusCode::NOT_FOUND),
         FaultKind::WrongMethod => invalid(StatusCode::METHOD_NOT_ALLOWED),
         FaultKind::HostNotAllowed | FaultKind::OriginNotAllowed => {
-            (StatusCode::FORBIDDEN, Type::PermissionError)
+            (StatusCode::FORBIDDEN, Type::Permission)
         }
-        FaultKind::InvalidKey => (StatusCode::UNAUTHORIZED, Type::AuthenticationError),
-        FaultKind::Busy => (StatusCode::TOO_MANY_REQUESTS, Type::RateLimitError),
-        FaultKind::IllegalTransition => (StatusCode::CONFLICT, Type::ConflictError),
+        FaultKind::InvalidKey => (StatusCode::UNAUTHORIZED, Type::Authentication),
+        FaultKind::Busy => (StatusCode::TOO_MANY_REQUESTS, Type::RateLimit),
+        FaultKind::IllegalTransition => (StatusCode::CONFLICT, Type::Conflict),
         FaultKind::TooManyBodies
         | FaultKind::TooManyInFlight
         | FaultKind::PoolExhausted

@@ -87,7 +87,7 @@ struct BlocksView {
 #[derive(Debug, Serialize, ToSchema)]
 struct StoreView {
     on: bool,
-    saving: Saving,
+    saving: DiskState,
     /// Why nothing is saved now.
     trouble: Option<&'static str>,
     bytes: u64,
@@ -99,9 +99,9 @@ struct StoreView {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-enum Saving {
+enum DiskState {
     #[serde(rename = "saving")]
-    Saving,
+    Saved,
     #[serde(rename = "not saved")]
     NotSaved,
     #[serde(rename = "off")]
@@ -221,9 +221,9 @@ impl StoreView {
         StoreView {
             on: store.is_on,
             saving: match (store.is_on, store.trouble) {
-                (_, Some(_)) => Saving::NotSaved,
-                (true, None) => Saving::Saving,
-                (false, None) => Saving::Off,
+                (_, Some(_)) => DiskState::NotSaved,
+                (true, None) => DiskState::Saved,
+                (false, None) => DiskState::Off,
             },
             trouble: store.trouble,
             bytes: store.stored_bytes,
