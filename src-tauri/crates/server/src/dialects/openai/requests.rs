@@ -31,7 +31,7 @@ pub(crate) struct ChatRequest {
     #[schema(required = false, example = true)]
     add_generation_prompt: Option<bool>,
     /// Variables for the chat template.
-    #[schema(required = false, value_type = Option<Object>, example = json!({"enable_thinking": false}))]
+    #[schema(required = false, value_type = Option<BTreeMap<String, Value>>, example = json!({"enable_thinking": false}))]
     chat_template_kwargs: Option<BTreeMap<String, Value>>,
     /// How hard to think, for templates that know it.
     #[schema(required = false, example = "low")]
@@ -115,13 +115,13 @@ pub(crate) struct CommonParameters {
     #[schema(required = false, example = 7)]
     seed: Option<i64>,
     /// One string that ends the answer, or up to 16.
-    #[schema(required = false, value_type = Option<Value>, example = json!(["END"]))]
+    #[schema(required = false, value_type = Value, example = json!(["END"]))]
     stop: Option<Value>,
     /// Go on past the model's own end.
     #[schema(required = false, example = false)]
     ignore_eos: Option<bool>,
     /// `text`, `json_object` or `json_schema`.
-    #[schema(required = false, value_type = Option<Object>, example = json!({"type": "json_object"}))]
+    #[schema(required = false, value_type = Option<BTreeMap<String, Value>>, example = json!({"type": "json_object"}))]
     response_format: Option<Value>,
     /// The agent's name, if `X-Session-ID` does not say it.
     #[schema(required = false, example = "research")]
@@ -130,7 +130,7 @@ pub(crate) struct CommonParameters {
     #[schema(required = false, example = "research")]
     prompt_cache_key: Option<String>,
     /// Its `user_id` names the agent where nothing else does.
-    #[schema(required = false, value_type = Option<Object>, example = json!({"user_id": "u"}))]
+    #[schema(required = false, value_type = Option<BTreeMap<String, Value>>, example = json!({"user_id": "u"}))]
     metadata: Option<Value>,
     /// 1, which is what happens anyway.
     #[schema(required = false, example = 1)]
