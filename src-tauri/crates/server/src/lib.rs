@@ -12,6 +12,7 @@ mod access_log;
 mod admin;
 mod agent_name;
 mod agents;
+mod allowed;
 mod body;
 mod body_budget;
 mod bound;
