@@ -194,8 +194,7 @@ impl ModelLoader for GgufLoader {
         let text = TextModel::new(metadata).map_err(|error| in_file(&error))?;
         let template_fault = self.render_workers.template_fault(&text);
         if let Some(fault) = &template_fault {
-            let model = name_of(&self.path);
-            tracing::warn!(model, fault, "the file's chat template does not work: chats are refused");
+            tracing::info!(model = name_of(&self.path), fault, "its chat template fails");
         }
         let layout =
             KvLayout::new(&spec, self.block_tokens, self.kv_dtype).map_err(|error| in_file(&error))?;

@@ -60,6 +60,13 @@ async fn run(app: App, signals: QuitSignals, logs: &Logs) -> ExitCode {
 fn tell_ready(engine: &EngineHandle) {
     if let Some(card) = engine.card() {
         tracing::info!(model = card.name, context = card.effective_context, "ready");
+        if let Some(fault) = &card.template_fault {
+            tracing::warn!(
+                model = card.name,
+                fault,
+                "the file's chat template does not work: chats are refused"
+            );
+        }
     }
 }
 
