@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 from server import Server  # noqa: E402 (found beside this folder, not in a package)
 
-from questions import COPIES, LIST, LISTS, MORE_LISTS, PEOPLE, PERSON, PLAIN, README, Question, extraction  # noqa: E402
+from questions import COPIES, LIST, LISTS, MORE_LISTS, PEOPLE, PERSON, PLAIN, README, Question, extraction, n_ended  # noqa: E402
 
 # What a table must have to be kept, in a hundred.
 README_RIGHT = 95
@@ -83,12 +83,12 @@ def extractions(samovar: Samovar) -> bool:
 def lists(samovar: Samovar) -> bool:
     print("\nA list under a schema without a bound; the first must always end by itself:\n")
     print("| Question | Ended by itself |\n|---|---|")
-    n_ended = []
+    ended = []
     for question in LISTS:
         choices = samovar.choices(question, range(N_LISTS), LIST)
-        n_ended.append(sum(choice["finish_reason"] == "stop" for choice in choices))
-        print(f"| {question.text} | {n_ended[-1]} of {N_LISTS} |", flush=True)
-    return n_ended[0] == N_LISTS
+        ended.append(n_ended(choices))
+        print(f"| {question.text} | {ended[-1]} of {N_LISTS} |", flush=True)
+    return ended[0] == N_LISTS
 
 
 def beside_llama_cpp(samovar: Samovar, model: str, seeds: int) -> bool:
@@ -107,9 +107,8 @@ def beside_llama_cpp(samovar: Samovar, model: str, seeds: int) -> bool:
         kept = kept and (theirs - ours) * 100 <= POINTS_BEHIND * seeds
     # Under the same schema; where a small model does not end such a list here, it does not end it there.
     for question in LISTS + MORE_LISTS:
-        choices = samovar.choices(question, range(N_LISTS), LIST)
-        ours = sum(choice["finish_reason"] == "stop" for choice in choices)
-        theirs = reference.n_ended(question.text, N_LISTS, question.max_tokens, sampling, LIST)
+        ours = n_ended(samovar.choices(question, range(N_LISTS), LIST))
+        theirs = n_ended(reference.choices(question.text, N_LISTS, question.max_tokens, sampling, LIST))
         print(f"| {question.text} | {question.rule}, of {N_LISTS} | {ours} | {theirs} |", flush=True)
         kept = kept and (theirs - ours) * 100 <= POINTS_BEHIND * N_LISTS
     return kept

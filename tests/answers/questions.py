@@ -68,6 +68,11 @@ LIST = {
 
 
 
+def n_ended(choices: list[dict]) -> int:
+    """How many of these answers ended by themselves."""
+    return sum(choice["finish_reason"] == "stop" for choice in choices)
+
+
 def ends(text: str) -> Question:
     return Question(text, text, "it ends by itself", lambda answer: True, 256)
 

@@ -51,8 +51,3 @@ class Reference:
     def answers(self, text: str, seeds: int, max_tokens: int, sampling: dict) -> list[str]:
         choices = self.choices(text, seeds, max_tokens, sampling)
         return [choice["message"]["content"] or "" for choice in choices]
-
-    def n_ended(self, text: str, seeds: int, max_tokens: int, sampling: dict, schema: dict) -> int:
-        """How many answers under a schema end by themselves."""
-        choices = self.choices(text, seeds, max_tokens, sampling, schema)
-        return sum(choice["finish_reason"] == "stop" for choice in choices)
