@@ -26,8 +26,8 @@ pub(crate) fn set_up() {
     let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES) };
 }
 
-/// Bytes that the process has allocated and not freed, of all threads' heaps and of what is mapped on its own; none
-/// where the system does not say. A free buffer that a thread has put by for itself counts as allocated: some dozens of
+/// Bytes that the process has allocated and not freed, of all threads' heaps, of what is mapped on its own and of the
+/// packed weights; none where the system does not say. A free buffer that a thread has put by for itself counts as allocated: some dozens of
 /// kilobytes a thread at most.
 pub(crate) fn allocated_bytes() -> Option<u64> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -35,7 +35,8 @@ pub(crate) fn allocated_bytes() -> Option<u64> {
         // SAFETY: no precondition; it takes the heaps' locks one after the other and reads.
         let counts = unsafe { libc::mallinfo2() };
         // What a thread's heap was given beyond what is free in it, and the mapped ones.
-        Some((counts.uordblks + counts.hblkhd) as u64)
+        let allocated = counts.uordblks + counts.hblkhd;
+        Some((allocated + kernels::weights::allocated_bytes()) as u64)
     }
     #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
     None

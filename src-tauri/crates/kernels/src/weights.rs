@@ -40,6 +40,7 @@ use crate::threads::Threads;
 use memory::WeightBytes;
 
 pub(crate) use layout::{Layout, TILE_ROWS};
+pub use memory::allocated_bytes;
 pub(crate) use unpack::{SubBlock, bias, has_min};
 
 /// A matrix of shape `[n_out, n_in]`, packed. It multiplies rows of `n_in` values to rows of `n_out`.

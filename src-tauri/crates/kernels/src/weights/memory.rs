@@ -5,6 +5,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::aligned::LINE;
@@ -16,6 +17,14 @@ const CHUNK_BYTES: usize = 256 << 20;
 /// The chunk that has room. The lock guards its fill level and is held for an addition, or for asking the
 /// system for address space.
 static CURRENT: Mutex<Option<(Weak<HugePages>, usize)>> = Mutex::new(None);
+
+/// Bytes of all pieces.
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes of all packed weights in this process. They are mapped, so the allocator knows nothing of them.
+pub fn allocated_bytes() -> usize {
+    ALLOCATED.load(Ordering::Relaxed)
+}
 
 /// A piece of zeroed memory at the start of a cache line, on huge pages where the system has them.
 pub(super) struct WeightBytes {
@@ -44,7 +53,14 @@ impl WeightBytes {
         // SAFETY: `used + room` bytes are inside the chunk, and these are given to nobody else: the fill level
         // only grows.
         let start = unsafe { chunk.start().add(used) };
+        ALLOCATED.fetch_add(len, Ordering::Relaxed);
         Some(WeightBytes { start, len, _chunk: chunk })
+    }
+}
+
+impl Drop for WeightBytes {
+    fn drop(&mut self) {
+        ALLOCATED.fetch_sub(self.len, Ordering::Relaxed);
     }
 }
 

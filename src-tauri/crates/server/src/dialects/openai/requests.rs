@@ -50,9 +50,8 @@ pub(crate) struct Message {
     /// `system`, `developer`, `user`, `assistant` or `tool`.
     #[schema(example = "user")]
     role: String,
-    /// A text, or parts `{"type": "text", "text": …}`, which are joined by line breaks.
-    #[schema(value_type = Value, example = "Good morning")]
-    content: Value,
+    #[schema(required = false)]
+    content: Option<Content>,
     #[schema(required = false, example = "Ann")]
     name: Option<String>,
     /// What a `tool` answers to.
@@ -60,13 +59,55 @@ pub(crate) struct Message {
     tool_call_id: Option<String>,
 }
 
+/// What a message says; an assistant's may say nothing.
+#[derive(ToSchema)]
+#[schema(example = "Good morning")]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) enum Content {
+    Text(String),
+    /// They are joined by line breaks.
+    Parts(Vec<TextPart>),
+}
+
+/// A part of a message.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct TextPart {
+    /// `text`
+    #[schema(example = "text")]
+    r#type: String,
+    #[schema(example = "Good morning")]
+    text: String,
+}
+
+/// What to go on with: a text, token ids, or a list of one of these.
+#[derive(ToSchema)]
+#[schema(example = "Once upon a time")]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) enum Prompt {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    TokenLists(Vec<Vec<u32>>),
+}
+
+/// One string that ends the answer, or up to 16.
+#[derive(ToSchema)]
+#[schema(example = json!(["END"]))]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) enum Stop {
+    One(String),
+    Several(Vec<String>),
+}
+
 /// A text to go on with.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "a description: nothing is ever read into it")]
 pub(crate) struct CompletionRequest {
-    /// A text, a list of token ids, or a list of one of these.
-    #[schema(value_type = Value, example = "Once upon a time")]
-    prompt: Value,
+    prompt: Prompt,
     /// How many rivals each token's log-probability comes with.
     #[schema(required = false, maximum = 5, example = 1)]
     logprobs: Option<usize>,
@@ -114,9 +155,8 @@ pub(crate) struct CommonParameters {
     /// Fixes the random choices.
     #[schema(required = false, example = 7)]
     seed: Option<i64>,
-    /// One string that ends the answer, or up to 16.
-    #[schema(required = false, value_type = Value, example = json!(["END"]))]
-    stop: Option<Value>,
+    #[schema(required = false)]
+    stop: Option<Stop>,
     /// Go on past the model's own end.
     #[schema(required = false, example = false)]
     ignore_eos: Option<bool>,
