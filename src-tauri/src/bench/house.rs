@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{
-    BatchEngine, EngineConfig, EngineHandle, Event, ModelLoader, Request, RequestId, Sampling, State,
+    BatchEngine, CheckedPrompt, EngineConfig, EngineHandle, Event, ModelLoader, Request, RequestId, Sampling,
+    State,
 };
 
 use super::timed_runner::{Passes, TimedLoader};
@@ -93,6 +94,8 @@ impl House {
         prompt: Vec<u32>,
         n_tokens: usize,
     ) -> Result<Arrivals, String> {
+        let card = self.handle.card().ok_or("no model is loaded")?;
+        let prompt = CheckedPrompt::new(prompt, card.text.n_vocab()).map_err(|fault| fault.to_string())?;
         let permit = self.handle.try_permit().map_err(|refusal| refusal.to_string())?;
         let sampling =
             Sampling { temperature: 0.8, top_p: 0.95, seed: Some(seed as u64), ..Sampling::default() };

@@ -51,6 +51,7 @@ pub use outside::engine::BatchEngine;
 pub use outside::event_stream::EventStream;
 pub use outside::handle::EngineHandle;
 pub use permit::Permit;
+pub use scheduler::{CheckedPrompt, PromptFault, check_vocabulary};
 pub use store::{MissReason, Trouble};
 pub use told::agent_info::{AgentInfo, Tier};
 pub use told::card::ModelCard;

@@ -141,6 +141,7 @@ impl Scheduler {
         }
         self.release_holds(seq);
         seq.n_computed = hit.n_tokens;
+        seq.n_kept = seq.n_kept.max(hit.n_tokens);
         seq.n_trusted = seq.n_trusted.min(hit.n_tokens);
         seq.n_registered = hit.n_tokens / self.cache.footprint.block_tokens();
         seq.phase = Phase::Running;

@@ -23,6 +23,7 @@ pub mod plan;
 mod planning;
 pub mod prefix_cache;
 pub mod prefix_index;
+pub mod prompt;
 pub mod runner;
 pub mod scheduler;
 mod sequence;
@@ -38,10 +39,11 @@ pub use hash::{BlockKey, ChainHash, ChainHasher};
 pub use ids::{BlockId, SeqId, TokenId};
 pub use kv_layout::{KvLayout, LayerGroup, LayerSlot};
 pub use plan::{
-    Admitted, Committed, CompletedBlock, EndReason, Ended, FormerBlock, NewSequence, Plan, PromptLogits,
-    Restore, RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState, Shortage, StoreMode, SubmitError,
-    Submitted,
+    Admitted, Committed, CompletedBlock, EndReason, Ended, FormerBlock, NewSequence, Plan, Progress,
+    PromptLogits, Restore, RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState, Shortage, StoreMode,
+    SubmitError, Submitted,
 };
+pub use prompt::{CheckedPrompt, PromptFault, check_vocabulary};
 pub use runner::{Begun, Bell, BlockPart, LentBlock, ModelRunner, RunError};
 pub use scheduler::Scheduler;
 pub use step::{BlockCopy, BlockTable, Hidden, Logits, Row, RowInput, Step, StepOutput, Wanted};

@@ -2,6 +2,7 @@
 
 use crate::hash::{BlockKey, ChainHash};
 use crate::ids::{BlockId, SeqId, TokenId};
+use crate::prompt::CheckedPrompt;
 use crate::step::Step;
 
 /// Limits of one scheduler; counts are tokens unless they say otherwise.
@@ -57,8 +58,8 @@ pub struct NewSequence {
     pub id: SeqId,
     /// Requests of one agent run in the order in which they were submitted, one at a time.
     pub agent: Option<u64>,
-    /// The prompt; never empty.
-    pub prompt: Vec<TokenId>,
+    /// The prompt.
+    pub prompt: CheckedPrompt,
     /// Tokens to generate at most; 0 computes the prompt only.
     pub max_new_tokens: usize,
     /// Token positions of message ends within the prompt, in any order: where later requests may branch off.
@@ -100,9 +101,6 @@ pub struct Submitted {
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// Nothing to compute.
-    #[error("the prompt is empty")]
-    EmptyPrompt,
     /// The prompt does not fit the effective context, not even alone.
     #[error("a prompt of {n_tokens} tokens where at most {limit} fit")]
     TooLong {
@@ -150,12 +148,48 @@ pub struct Admitted {
 }
 
 /// A sequence that the scheduler gave up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// Which one.
     pub seq: SeqId,
     /// Why.
     pub reason: EndReason,
+    /// What it was: prompt, then what was generated.
+    pub tokens: Vec<TokenId>,
+    /// Leading tokens that were the prompt.
+    pub n_prompt: usize,
+    /// Tokens whose KV it had at its end.
+    pub n_computed: usize,
+    /// The most of them whose KV it had at one time.
+    pub n_kept: usize,
+}
+
+impl Ended {
+    /// How far it came.
+    pub fn progress(&self) -> Progress<'_> {
+        let Ended { ref tokens, n_prompt, n_computed, n_kept, .. } = *self;
+        Progress { tokens, n_prompt, n_computed, n_kept }
+    }
+}
+
+/// What a sequence consists of, and how far it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// Prompt, then what was generated and is to be computed.
+    pub tokens: &'a [TokenId],
+    /// Leading tokens that are the prompt.
+    pub n_prompt: usize,
+    /// Tokens whose KV is in the pool.
+    pub n_computed: usize,
+    /// The most of them whose KV was in the pool at one time.
+    pub n_kept: usize,
+}
+
+impl<'a> Progress<'a> {
+    /// The prompt.
+    pub fn prompt(&self) -> &'a [TokenId] {
+        &self.tokens[..self.n_prompt.min(self.tokens.len())]
+    }
 }
 
 /// Why the scheduler gave up a sequence.

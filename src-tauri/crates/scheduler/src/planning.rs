@@ -191,8 +191,15 @@ impl Scheduler {
                 let free = self.cache.pool.n_available();
                 let total = self.cache.pool.counts().n_total;
                 let reason = EndReason::PoolExhausted(Shortage { needed, free, total });
+                plan.ended.extend(self.seqs.get(&id).map(|seq| Ended {
+                    seq: id,
+                    reason,
+                    tokens: seq.tokens.clone(),
+                    n_prompt: seq.n_prompt,
+                    n_computed: seq.n_computed,
+                    n_kept: seq.n_kept,
+                }));
                 self.finish(id);
-                plan.ended.push(Ended { seq: id, reason });
                 return Room::Gone;
             };
             let victim = if self.seqs[&youngest].order > self.seqs[&id].order { youngest } else { id };

@@ -27,8 +27,8 @@ use crate::hash::{BlockKey, ChainHash};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::kv_layout::KvLayout;
 use crate::plan::{
-    Committed, CompletedBlock, NewSequence, SchedulerConfig, SchedulerCounts, SeqState, Shortage, StoreMode,
-    SubmitError, Submitted,
+    Committed, CompletedBlock, NewSequence, Progress, SchedulerConfig, SchedulerCounts, SeqState, Shortage,
+    StoreMode, SubmitError, Submitted,
 };
 use crate::prefix_cache::PrefixCache;
 use crate::sequence::{Phase, Sequence, block_at};
@@ -90,13 +90,10 @@ impl Scheduler {
     /// Queue a request; it is looked at by the next [`Scheduler::plan`]. Legal at any time.
     ///
     /// # Errors
-    /// The prompt is empty or does not fit the effective context, or the id is in use.
+    /// The prompt does not fit the effective context, or the id is in use.
     pub fn submit(&mut self, new: NewSequence) -> Result<Submitted, SubmitError> {
-        let n_tokens = new.prompt.len();
+        let n_tokens = new.prompt.tokens().len();
         let limit = self.effective_context;
-        if n_tokens == 0 {
-            return Err(SubmitError::EmptyPrompt);
-        }
         if n_tokens > limit || (n_tokens == limit && new.max_new_tokens > 0) {
             return Err(SubmitError::TooLong { n_tokens, limit });
         }
@@ -124,6 +121,7 @@ impl Scheduler {
             let Some(mut seq) = self.seqs.remove(&row.seq) else { continue };
             if seq.phase == Phase::Running && seq.n_computed == row.start && !seq.is_done() {
                 seq.n_computed = (row.end()).min(seq.tokens.len());
+                seq.n_kept = seq.n_kept.max(seq.n_computed);
                 if let Some(&token) = sampled.get(&seq.id)
                     && seq.n_remaining() == 0
                     && seq.tokens.len() < seq.n_limit
@@ -220,6 +218,11 @@ impl Scheduler {
         self.running.push(child);
         self.seqs.insert(child, seq);
         true
+    }
+
+    /// What a sequence consists of and how far it is; `None` when it is gone.
+    pub fn progress(&self, id: SeqId) -> Option<Progress<'_>> {
+        self.seqs.get(&id).map(Sequence::progress)
     }
 
     /// Where a sequence is in its life; `None` when it is gone.

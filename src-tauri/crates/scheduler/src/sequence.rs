@@ -2,7 +2,7 @@
 
 use crate::hash::{ChainHash, ChainHasher};
 use crate::ids::{BlockId, SeqId, TokenId};
-use crate::plan::{FormerBlock, NewSequence, PromptLogits, RestoreBlock, SeqState};
+use crate::plan::{FormerBlock, NewSequence, Progress, PromptLogits, RestoreBlock, SeqState};
 use crate::step::{BlockTable, Wanted};
 
 /// Which list of the scheduler a sequence is in.
@@ -34,6 +34,8 @@ pub(crate) struct Sequence {
     pub(crate) n_limit: usize,
     /// Tokens whose KV is in the blocks.
     pub(crate) n_computed: usize,
+    /// The most that was ever.
+    pub(crate) n_kept: usize,
     /// Leading tokens that it never computed itself; at most what it found at any admission.
     pub(crate) n_trusted: usize,
     /// Addresses of the whole blocks of `tokens`.
@@ -62,7 +64,8 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     pub(crate) fn new(new: NewSequence, order: u64, n_limit: usize, n_groups: usize) -> Sequence {
-        let n_prompt = new.prompt.len();
+        let tokens = new.prompt.into_tokens();
+        let n_prompt = tokens.len();
         // The same prompt sent again is taken up before its last token.
         let mut checkpoints: Vec<usize> = new.checkpoints.into_iter().filter(|&c| c < n_prompt).collect();
         checkpoints.push(n_prompt - 1);
@@ -73,10 +76,11 @@ impl Sequence {
             agent: new.agent,
             order,
             phase: Phase::Waiting,
-            tokens: new.prompt,
+            tokens,
             n_prompt,
             n_limit,
             n_computed: 0,
+            n_kept: 0,
             n_trusted: usize::MAX,
             hashes: Vec::new(),
             n_registered: 0,
@@ -116,7 +120,8 @@ impl Sequence {
     pub(crate) fn wanted(&self, start: usize, end: usize) -> Wanted {
         match self.prompt_logits {
             PromptLogits::All if start < self.n_prompt => Wanted::AllLogits,
-            _ if end == self.tokens.len() => Wanted::LastLogits,
+            // Nothing follows a prompt that is computed for its KV alone.
+            _ if end == self.tokens.len() && self.n_limit > self.n_prompt => Wanted::LastLogits,
             _ => Wanted::Nothing,
         }
     }
@@ -145,6 +150,11 @@ impl Sequence {
     pub(crate) fn blocks(&self) -> impl Iterator<Item = BlockId> {
         let tables = self.tables.iter().flat_map(|table| table.blocks.iter().copied());
         tables.chain(self.holds.iter().copied()).chain(self.restoring.iter().map(|r| r.wanted.block))
+    }
+
+    pub(crate) fn progress(&self) -> Progress<'_> {
+        let Sequence { ref tokens, n_prompt, n_computed, n_kept, .. } = *self;
+        Progress { tokens, n_prompt, n_computed, n_kept }
     }
 
     pub(crate) fn state(&self) -> SeqState {

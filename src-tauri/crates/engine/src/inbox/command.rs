@@ -136,7 +136,7 @@ impl Submission {
     /// Answer without having begun.
     pub(crate) fn refuse(self, error: Refusal) {
         let Submission { request, events, permit, .. } = self;
-        let usage = Usage { n_prompt: request.prompt.len(), ..Usage::default() };
+        let usage = Usage { n_prompt: request.prompt.tokens().len(), ..Usage::default() };
         drop(permit);
         // A client that is gone needs no answer.
         let _ = events.send(Event::Failed { error, usage });

@@ -202,7 +202,7 @@ impl EngineHandle {
     pub fn submit(&self, permit: Permit, request: Request, received: Instant) -> EventStream {
         let (sender, receiver) = mpsc::unbounded_channel();
         let id = request.id.clone();
-        let n_prompt = request.prompt.len();
+        let n_prompt = request.prompt.tokens().len();
         let submission = Submission { request: Box::new(request), events: sender, permit, received };
         if let Err(SendError(Command::Submit(submission))) = self.inbox.send(Command::Submit(submission)) {
             submission.refuse(Refusal::unavailable(&State::Stopped, self.shared.clock.now()));

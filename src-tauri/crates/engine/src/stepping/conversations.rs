@@ -1,6 +1,8 @@
 //! Conversations: what of a named agent, or of a chat without a name, is written down, found again and forgotten.
 
-use scheduler::{ChainHash, FormerBlock, SeqId};
+use std::ops::Range;
+
+use scheduler::{ChainHash, FormerBlock, Progress, SeqId, TokenId};
 use store::AgentManifest;
 
 use super::postponed::Postponed;
@@ -51,33 +53,36 @@ impl Serving {
     pub(super) fn note_progress(&mut self, id: SeqId) {
         let block_tokens = self.runner.layout().block_tokens;
         let Some(sequence) = self.sequences.get_mut(&id) else { return };
-        let n_blocks = sequence.n_computed / block_tokens;
+        let Some(progress) = self.scheduler.progress(id) else { return };
+        let n_blocks = progress.n_computed / block_tokens;
         let noted = sequence.n_blocks_noted;
         let is_longer = n_blocks > 0 && (noted == 0 || n_blocks >= noted + NOTE_EVERY_BLOCKS);
-        let is_due = sequence.n_computed >= sequence.n_prompt && is_longer;
+        let is_due = progress.n_computed >= progress.n_prompt && is_longer;
         if is_due && !sequence.is_forgotten {
             sequence.n_blocks_noted = n_blocks;
             let sequence = &self.sequences[&id];
             if let Some(name) = &sequence.agent {
-                self.keep(name, sequence, n_blocks * block_tokens);
+                self.keep(name, sequence, progress, n_blocks * block_tokens);
             }
         }
     }
 
     /// Write down where a conversation stands of which a request has just ended.
-    pub(super) fn note_end(&self, id: SeqId, sequence: &Sequence) {
+    pub(super) fn note_end(&self, id: SeqId, sequence: &Sequence, progress: Progress<'_>) {
         let store = self.config.store.as_ref();
-        if sequence.n_kept == 0 || !store.is_on() {
+        let n_kept = progress.n_kept;
+        if n_kept == 0 || !store.is_on() {
             return;
         }
         let Some(name) = &sequence.agent else {
             // For its generated ids: sent back as text after a restart, they are to be taken again.
             if self.saving.is_worth(id) && sequence.is_chat() {
-                self.keep(&AgentManifest::unnamed(&self.root_of(sequence)), sequence, sequence.n_kept);
+                let root = self.root_of(progress.tokens, &sequence.generated(progress.n_prompt));
+                self.keep(&AgentManifest::unnamed(&root), sequence, progress, n_kept);
             }
             return;
         };
-        self.keep(name, sequence, sequence.n_kept);
+        self.keep(name, sequence, progress, n_kept);
         if sequence.is_forgotten {
             // What it computed after its agent was deleted goes the same way.
             store.delete_agent(name, Box::new(|| {}));
@@ -85,32 +90,37 @@ impl Serving {
     }
 
     /// What tells a conversation without a name from others: all that stands before the first answer in it.
-    fn root_of(&self, sequence: &Sequence) -> [u8; 32] {
-        let generated = sequence.generated();
-        let n_tokens = generated.first().map_or(sequence.n_prompt, |first| first.start);
-        let addresses = self.scheduler.addresses(&sequence.tokens[..n_tokens]);
+    fn root_of(&self, tokens: &[TokenId], generated: &[Range<usize>]) -> [u8; 32] {
+        let n_tokens = generated.first().map_or(tokens.len(), |first| first.start);
+        let addresses = self.scheduler.addresses(&tokens[..n_tokens]);
         addresses.all().next_back().map_or([0; 32], |hash| hash.0)
     }
 
-    /// How a sequence's conversation went on before, where its prompt leaves what was kept of it.
-    pub(super) fn former_block(&self, sequence: &Sequence) -> Option<FormerBlock> {
+    /// How a new sequence's conversation went on before, where its prompt leaves what was kept of it.
+    pub(super) fn former_block(&self, sequence: &Sequence, prompt: &[TokenId]) -> Option<FormerBlock> {
         let store = self.config.store.as_ref();
-        let unnamed = || AgentManifest::unnamed(&self.root_of(sequence));
+        let generated = sequence.generated(prompt.len());
+        let unnamed = || AgentManifest::unnamed(&self.root_of(prompt, &generated));
         let name = sequence.agent.clone().or_else(|| store.is_on().then(unnamed))?;
         let manifest = manifest_of(store, &name, &self.card.fingerprint)?;
         let is_same_layout = manifest.block_tokens as usize == self.runner.layout().block_tokens;
         let addresses = addresses_of(&manifest);
-        let former = || self.scheduler.former_block(&manifest.tokens, &addresses, &sequence.tokens);
+        let former = || self.scheduler.former_block(&manifest.tokens, &addresses, prompt);
         is_same_layout.then(former)?
     }
 
-    fn keep(&self, name: &str, sequence: &Sequence, n_tokens: usize) {
-        let tokens = &sequence.tokens[..n_tokens];
+    fn keep(&self, name: &str, sequence: &Sequence, progress: Progress<'_>, n_tokens: usize) {
+        let tokens = &progress.tokens[..n_tokens];
         let addresses = self.scheduler.addresses(tokens);
         // A partial block has an address of its own only where the sequence ended.
-        let tail = addresses.tail.filter(|_| sequence.n_computed == n_tokens);
-        let standing =
-            Standing { name, tokens, whole: addresses.whole, tail, generated: sequence.generated() };
+        let tail = addresses.tail.filter(|_| progress.n_computed == n_tokens);
+        let standing = Standing {
+            name,
+            tokens,
+            whole: addresses.whole,
+            tail,
+            generated: sequence.generated(progress.n_prompt),
+        };
         keep(self.config.store.as_ref(), &self.card, self.runner.layout().block_tokens, standing);
     }
 }

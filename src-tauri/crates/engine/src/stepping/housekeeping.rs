@@ -27,8 +27,7 @@ impl Serving {
     fn sweep(&mut self, now: Instant, tally: &mut Tally) {
         let gone: Vec<SeqId> = self.ids(Sequence::is_gone);
         for id in gone {
-            self.retire(id);
-            self.take(id, |sequence| sequence.cancel(now, tally));
+            self.take(id, |sequence, progress| sequence.cancel(progress, now, tally));
         }
         let late: Vec<SeqId> = self.ids(|s| !s.has_begun() && s.queue_deadline <= now);
         for id in late {
@@ -91,17 +90,17 @@ impl Serving {
 
     /// Why an admitted prompt was not reused further: the store does not have its next block.
     pub(super) fn note_miss(&mut self, id: SeqId, n_reused: usize, tally: &mut Tally) {
-        let Some(sequence) = self.sequences.get(&id).filter(|s| self.config.store.is_on() && !s.has_missed())
-        else {
-            return;
-        };
-        let block_tokens = self.runner.layout().block_tokens;
-        let end = (n_reused / block_tokens + 1) * block_tokens;
-        // The last token is always computed.
-        if end >= sequence.n_prompt {
+        if !self.config.store.is_on() || self.sequences.get(&id).is_none_or(Sequence::has_missed) {
             return;
         }
-        let Some(hash) = self.scheduler.addresses(&sequence.tokens[..end]).whole.pop() else { return };
+        let block_tokens = self.runner.layout().block_tokens;
+        let end = (n_reused / block_tokens + 1) * block_tokens;
+        let prompt = self.scheduler.progress(id).unwrap_or_default().prompt();
+        // The last token is always computed.
+        if end >= prompt.len() {
+            return;
+        }
+        let Some(hash) = self.scheduler.addresses(&prompt[..end]).whole.pop() else { return };
         let keys = self.scheduler.keys_at([hash]);
         let why = keys.iter().find_map(|key| Some((*key, self.restoring.why_missing(key)?)));
         if let Some((key, reason)) = why {

@@ -1,11 +1,12 @@
-//! The engine's life of one request: what it is given, what it has sampled, and the words it sends.
+//! The engine's life of one request: what it is given, what it has sampled, and the words it sends. Its tokens and how
+//! far they are computed are the scheduler's to know.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use scheduler::{Admitted, AnswerToken, NewSequence, PromptLogits, Row, SeqId, TokenId};
+use scheduler::{Admitted, AnswerToken, NewSequence, Progress, PromptLogits, Row, SeqId, TokenId};
 use text::{Constraint, Detokenizer, StopMatcher, TextModel};
 use tokio::sync::mpsc;
 
@@ -31,26 +32,18 @@ const A_DAY: Duration = Duration::from_secs(86_400);
 /// the tally, which sends the one and gives back the other once both are in the published numbers.
 pub(crate) struct Sequence {
     pub(crate) request_id: RequestId,
-    /// Prompt and answer.
-    pub(crate) tokens: Vec<TokenId>,
-    /// Tokens whose KV has been computed or reused.
-    pub(crate) n_computed: usize,
     /// When it has waited long enough for its admission.
     pub(crate) queue_deadline: Instant,
     /// Whether it was ever admitted: only then has it begun.
     pub(crate) admitted_at: Option<Instant>,
     pub(crate) agent: Option<String>,
-    pub(crate) n_prompt: usize,
-    /// The most of its tokens whose KV was in the pool at one time.
-    pub(crate) n_kept: usize,
-    /// Whole blocks of them that its agent's manifest had last.
+    /// Whole blocks of its tokens that its agent's manifest had last.
     pub(crate) n_blocks_noted: usize,
     /// Whether its agent was deleted while it ran.
     pub(crate) is_forgotten: bool,
     spliced: Vec<Range<usize>>,
     is_chat: bool,
     restore_misses: BTreeMap<&'static str, u32>,
-    max_tokens: usize,
     received: Instant,
     first_token_at: Option<Instant>,
     last_token_at: Option<Instant>,
@@ -59,6 +52,8 @@ pub(crate) struct Sequence {
     n_spliced: usize,
     n_prefilled: usize,
     n_preempted: usize,
+    /// Tokens sampled; one that ends the turn is no part of the answer.
+    n_generated: usize,
     /// What was generated and shown, a part that a stop string cuts included.
     answer: Vec<AnswerToken>,
     sampler: Sampler,
@@ -94,13 +89,14 @@ impl Sequence {
     ) -> (Sequence, NewSequence) {
         let Submission { request, events, permit, received } = submission;
         let request = *request;
-        let tail = &request.prompt[request.prompt.len().saturating_sub(PROMPT_TAIL)..];
+        let prompt = request.prompt.tokens();
+        let detokenizer = answers.text().detokenizer(&prompt[prompt.len().saturating_sub(PROMPT_TAIL)..]);
         let stop: Vec<String> = request.stop.into_iter().filter(|s| !s.is_empty()).collect();
         let is_chat = !request.notes.message_ends.is_empty();
         let new = NewSequence {
             id,
             agent: request.agent.as_deref().map(agent_number),
-            prompt: request.prompt.clone(),
+            prompt: request.prompt,
             max_new_tokens: request.max_tokens.unwrap_or(usize::MAX),
             checkpoints: request.notes.message_ends,
             prompt_logits: PromptLogits::Last,
@@ -108,18 +104,14 @@ impl Sequence {
         };
         let sequence = Sequence {
             request_id: request.id,
-            n_computed: 0,
             queue_deadline: received.checked_add(queue_timeout).unwrap_or(received + A_DAY),
             admitted_at: None,
             agent: request.agent,
-            n_prompt: request.prompt.len(),
-            n_kept: 0,
             n_blocks_noted: 0,
             is_forgotten: false,
             spliced: request.notes.spliced,
             is_chat,
             restore_misses: BTreeMap::new(),
-            max_tokens: usize::MAX,
             received,
             first_token_at: None,
             last_token_at: None,
@@ -128,27 +120,22 @@ impl Sequence {
             n_spliced: request.notes.n_spliced,
             n_prefilled: 0,
             n_preempted: 0,
+            n_generated: 0,
             answer: Vec::new(),
             sampler: Sampler::new(request.sampling, fresh_seed(id.0)),
             constraint: request.constraint,
-            detokenizer: answers.text().detokenizer(tail),
+            detokenizer,
             stop_matcher: StopMatcher::new(stop.clone()),
             stop,
             ignore_end_of_turn: request.ignore_end_of_turn,
             top_logprobs: request.top_logprobs,
             held_logprobs: HeldLogprobs::default(),
-            tokens: request.prompt,
             events,
             permit,
             model: request.model,
             answers,
         };
         (sequence, new)
-    }
-
-    /// The scheduler has clamped the answer to the room that the context leaves.
-    pub(crate) fn set_max_tokens(&mut self, max_tokens: usize) {
-        self.max_tokens = max_tokens;
     }
 
     /// Whether nobody listens any more.
@@ -166,8 +153,8 @@ impl Sequence {
         self.first_token_at.is_some()
     }
 
-    /// How far it is.
-    pub(crate) fn progress(&self) -> ActiveRequest {
+    /// How far it is, for those who look on.
+    pub(crate) fn active(&self, progress: Progress<'_>) -> ActiveRequest {
         let phase = match (self.admitted_at, self.first_token_at) {
             (None, _) => Phase::Waiting,
             (Some(_), None) => Phase::Reading,
@@ -177,16 +164,14 @@ impl Sequence {
             id: self.request_id.clone(),
             agent: self.agent.clone(),
             phase,
-            n_prompt: self.n_prompt,
-            n_done: self.n_computed.min(self.n_prompt),
-            n_generated: self.n_generated(),
+            n_prompt: progress.n_prompt,
+            n_done: progress.n_computed.min(progress.n_prompt),
+            n_generated: self.n_generated,
         }
     }
 
     /// The scheduler admitted it, for the first time or again.
-    pub(crate) fn admitted(&mut self, admitted: &Admitted, now: Instant, tally: &mut Tally) {
-        self.n_computed = admitted.n_reused;
-        self.n_kept = self.n_kept.max(self.n_computed);
+    pub(crate) fn admitted(&mut self, admitted: &Admitted, n_prompt: usize, now: Instant, tally: &mut Tally) {
         if self.admitted_at.is_some() {
             return;
         }
@@ -194,7 +179,7 @@ impl Sequence {
         self.n_reused = admitted.n_reused;
         self.n_restored = admitted.n_restored;
         tally.admitted(now.saturating_duration_since(self.received), self.n_reused);
-        self.send(Event::Admitted { n_prompt: self.n_prompt, n_reused: self.n_reused });
+        self.send(Event::Admitted { n_prompt, n_reused: self.n_reused });
     }
 
     /// A block that it could have used was not to be had.
@@ -213,25 +198,23 @@ impl Sequence {
     }
 
     /// Which of its tokens were generated, in order: those of earlier answers that were spliced in, and its own.
-    pub(crate) fn generated(&self) -> Vec<Range<usize>> {
-        let own = self.n_prompt..self.n_prompt + self.answer.len();
+    pub(crate) fn generated(&self, n_prompt: usize) -> Vec<Range<usize>> {
+        let own = n_prompt..n_prompt + self.answer.len();
         self.spliced.iter().cloned().chain([own]).collect()
     }
 
     /// Its blocks were taken from it; it will be computed again.
     pub(crate) fn preempted(&mut self) {
         self.n_preempted += 1;
-        self.n_computed = 0;
     }
 
     /// A row of it ran. Returns how many tokens of its prompt that computed.
-    pub(crate) fn computed(&mut self, row: &Row) -> usize {
-        self.n_computed = row.end();
-        self.n_kept = self.n_kept.max(self.n_computed);
-        let n_prompt_tokens = self.n_computed.min(self.n_prompt).saturating_sub(row.start);
+    pub(crate) fn computed(&mut self, row: &Row, n_prompt: usize) -> usize {
+        let done = row.end().min(n_prompt);
+        let n_prompt_tokens = done.saturating_sub(row.start);
         self.n_prefilled += n_prompt_tokens;
         if n_prompt_tokens > 0 && self.first_token_at.is_none() {
-            self.send(Event::Prefilled { done: self.n_computed.min(self.n_prompt), total: self.n_prompt });
+            self.send(Event::Prefilled { done, total: n_prompt });
         }
         n_prompt_tokens
     }
@@ -248,9 +231,6 @@ impl Sequence {
         now: Instant,
         tally: &mut Tally,
     ) -> Result<Taken, CannotSample> {
-        if self.n_generated() >= self.max_tokens {
-            return Ok(Taken::Last(None, self.last_words(FinishReason::Length)));
-        }
         let mask = self.constraint.as_mut().map(Constraint::mask).transpose()?;
         let token = self.sampler.sample(logits, mask.as_ref(), scratch)?;
         if let Some(constraint) = &mut self.constraint {
@@ -264,7 +244,7 @@ impl Sequence {
                 tally.first_token(now.saturating_duration_since(self.received));
             }
         }
-        self.tokens.push(token);
+        self.n_generated += 1;
         Ok(self.say(token, logprob, text))
     }
 
@@ -285,15 +265,12 @@ impl Sequence {
             None if self.constraint.as_ref().is_some_and(Constraint::is_finished) => {
                 Taken::Last(Some(token), self.last_words(FinishReason::EndOfTurn))
             }
-            None if self.n_generated() >= self.max_tokens => {
-                Taken::Last(Some(token), self.last_words(FinishReason::Length))
-            }
             None => Taken::More(token),
         }
     }
 
-    /// Send what was held back; it may yet complete a stop string.
-    fn last_words(&mut self, reason: FinishReason) -> FinishReason {
+    /// Send what was held back; it may yet complete a stop string, and that is the reason of the end then.
+    pub(crate) fn last_words(&mut self, reason: FinishReason) -> FinishReason {
         let said = self.stop_matcher.push(&self.detokenizer.finish());
         match said.stopped {
             Some(idx) => {
@@ -311,54 +288,56 @@ impl Sequence {
     }
 
     /// The answer is complete.
-    pub(crate) fn finish(self, reason: FinishReason, now: Instant, tally: &mut Tally) {
+    pub(crate) fn finish(
+        self,
+        reason: FinishReason,
+        progress: Progress<'_>,
+        now: Instant,
+        tally: &mut Tally,
+    ) {
         tally.ended_mut(&self.model).n_finished += 1;
-        let usage = self.usage(now);
-        self.write_down(reason.name(), &usage, tally);
+        let usage = self.usage(progress, now);
+        self.write_down(reason.name(), progress, &usage, tally);
         self.end(Event::Finished { reason, usage }, tally);
     }
 
     /// There is no (further) answer.
-    pub(crate) fn fail(mut self, error: Refusal, now: Instant, tally: &mut Tally) {
+    pub(crate) fn fail(mut self, error: Refusal, progress: Progress<'_>, now: Instant, tally: &mut Tally) {
         if self.has_begun() {
             tally.ended_mut(&self.model).n_interrupted += 1;
             // What a stop string might have swallowed is part of the answer so far.
             let (rest, logprobs) = (self.stop_matcher.flush(), self.held_logprobs.rest());
             self.send_rest(rest, logprobs);
         }
-        let usage = self.usage(now);
-        self.write_down(error.kind(), &usage, tally);
+        let usage = self.usage(progress, now);
+        self.write_down(error.kind(), progress, &usage, tally);
         self.end(Event::Failed { error, usage }, tally);
     }
 
     /// Nobody listens any more.
-    pub(crate) fn cancel(self, now: Instant, tally: &mut Tally) {
+    pub(crate) fn cancel(self, progress: Progress<'_>, now: Instant, tally: &mut Tally) {
         tally.totals.cancelled += 1;
-        self.write_down("cancelled", &self.usage(now), tally);
+        self.write_down("cancelled", progress, &self.usage(progress, now), tally);
     }
 
     /// Write down what became of it, and remember its answer: before the client can ask for the next one.
-    fn write_down(&self, outcome: &'static str, usage: &Usage, tally: &mut Tally) {
+    fn write_down(&self, outcome: &'static str, progress: Progress<'_>, usage: &Usage, tally: &mut Tally) {
         tally.write_down(self.record(outcome, usage));
         if !self.answer.is_empty() {
-            self.answers.record(&self.tokens[..self.n_prompt], &self.answer);
+            self.answers.record(progress.prompt(), &self.answer);
         }
     }
 
-    fn n_generated(&self) -> usize {
-        self.tokens.len() - self.n_prompt
-    }
-
-    fn usage(&self, now: Instant) -> Usage {
+    fn usage(&self, progress: Progress<'_>, now: Instant) -> Usage {
         let since_receipt = |at: Instant| at.saturating_duration_since(self.received);
         let decoding = match (self.first_token_at, self.last_token_at) {
             (Some(first), Some(last)) => last.saturating_duration_since(first),
             _ => Duration::ZERO,
         };
         Usage {
-            n_prompt: self.n_prompt,
+            n_prompt: progress.n_prompt,
             n_reused: self.n_reused,
-            n_generated: self.n_generated(),
+            n_generated: self.n_generated,
             queued: since_receipt(self.admitted_at.unwrap_or(now)),
             time_to_first_token: self.first_token_at.map(since_receipt),
             decoding,
@@ -377,7 +356,7 @@ impl Sequence {
             n_restored: self.n_restored,
             n_spliced: self.n_spliced,
             restore_misses: self.restore_misses.clone(),
-            first_difference: (self.has_begun() && self.n_reused + 1 < self.n_prompt)
+            first_difference: (self.has_begun() && self.n_reused + 1 < usage.n_prompt)
                 .then_some(self.n_reused),
             n_generated: usage.n_generated,
             n_preempted: self.n_preempted,

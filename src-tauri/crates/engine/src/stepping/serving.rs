@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use scheduler::{ModelRunner, Scheduler, SchedulerConfig, SeqId, StepOutput, StoreMode, SubmitError};
+use scheduler::{
+    Ended, ModelRunner, Progress, Scheduler, SchedulerConfig, SeqId, StepOutput, StoreMode, SubmitError,
+};
 use store::{Origin, SaveCandidate, SaveReason};
 
 use super::postponed::Postponed;
@@ -107,14 +109,14 @@ impl Serving {
             return submission.refuse(refusal);
         }
         let id = tally.next_seq();
-        let (mut sequence, mut new) =
+        let (sequence, mut new) =
             Sequence::new(id, submission, Arc::clone(&self.answers), self.config.queue_timeout);
-        new.former = self.former_block(&sequence);
+        new.former = self.former_block(&sequence, new.prompt.tokens());
+        let n_prompt = new.prompt.tokens().len();
         let refusal = match self.scheduler.submit(new) {
-            Ok(submitted) => {
-                sequence.set_max_tokens(submitted.max_new_tokens);
+            Ok(_) => {
                 let origin = if sequence.agent.is_some() { Origin::Named } else { Origin::Anonymous };
-                let candidate = SaveCandidate { n_prompt_tokens: sequence.n_prompt, origin };
+                let candidate = SaveCandidate { n_prompt_tokens: n_prompt, origin };
                 if !self.config.store.admits(candidate) {
                     self.saving.spare(id);
                 }
@@ -123,27 +125,25 @@ impl Serving {
                 return;
             }
             Err(SubmitError::TooLong { n_tokens, limit }) => Refusal::TooLong { n_tokens, limit },
-            Err(SubmitError::EmptyPrompt) => {
-                Refusal::Invalid { param: "prompt", message: "the prompt is empty".to_owned() }
-            }
             Err(error @ SubmitError::DuplicateId(_)) => {
                 tracing::error!(request = %sequence.request_id, %error, "the scheduler refused a fresh id");
                 Refusal::Fault { id: sequence.request_id.to_string() }
             }
         };
-        sequence.fail(refusal, self.config.clock.now(), tally);
+        let progress = Progress { n_prompt, ..Progress::default() };
+        sequence.fail(refusal, progress, self.config.clock.now(), tally);
     }
 
-    /// What would make the runner fail must not reach it.
+    /// What would make the runner fail must not reach it: the prompt may have been made for a model that has left since.
     fn check(&self, submission: &Submission) -> Result<(), Refusal> {
         let n_vocab = self.runner.cache_spec().n_vocab;
-        match submission.request.prompt.iter().find(|&&token| token as usize >= n_vocab) {
-            None => Ok(()),
-            Some(token) => Err(Refusal::Invalid {
-                param: "prompt",
-                message: format!("token {token} of a vocabulary of {n_vocab}"),
-            }),
+        let n_assumed = submission.request.prompt.n_vocab();
+        if n_assumed > n_vocab {
+            let message =
+                format!("it was made for a vocabulary of {n_assumed}, and the model has {n_vocab} tokens");
+            return Err(Refusal::Invalid { param: "prompt", message });
         }
+        Ok(())
     }
 
     /// Whether a test holds the next step.
@@ -159,7 +159,7 @@ impl Serving {
     }
 
     /// A sequence needs no memory any more; what it has becomes cache.
-    pub(super) fn retire(&mut self, id: SeqId) {
+    fn retire(&mut self, id: SeqId) {
         self.saving.complete(id, &mut self.scheduler);
         if self.restoring.end(id) {
             self.scheduler.finish(id);
@@ -168,19 +168,18 @@ impl Serving {
 
     /// A sequence whose KV may be poisoned: nobody may reuse it.
     pub(super) fn end_broken(&mut self, id: SeqId, now: Instant, tally: &mut Tally) {
-        let gone = self.scheduler.discard(id);
-        self.saving.drop_blocks(&gone);
         if let Some(sequence) = self.sequences.remove(&id) {
             self.has_new_requests = true;
             let refusal = Refusal::Fault { id: sequence.request_id.to_string() };
-            sequence.fail(refusal, now, tally);
+            sequence.fail(refusal, self.scheduler.progress(id).unwrap_or_default(), now, tally);
         }
+        let gone = self.scheduler.discard(id);
+        self.saving.drop_blocks(&gone);
     }
 
     /// End a sequence with an error.
     pub(crate) fn end(&mut self, id: SeqId, refusal: Refusal, now: Instant, tally: &mut Tally) {
-        self.retire(id);
-        self.take(id, |sequence| sequence.fail(refusal, now, tally));
+        self.take(id, |sequence, progress| sequence.fail(refusal, progress, now, tally));
     }
 
     /// End every sequence for which `refuse` has an error.
@@ -213,9 +212,9 @@ impl Serving {
 
     /// The worker is lost: every sequence ends, without a word to the scheduler, which may be the one that broke.
     pub(crate) fn abandon(mut self, now: Instant, tally: &mut Tally, refuse: impl Fn(&Sequence) -> Refusal) {
-        for sequence in std::mem::take(&mut self.sequences).into_values() {
+        for (id, sequence) in std::mem::take(&mut self.sequences) {
             let refusal = refuse(&sequence);
-            sequence.fail(refusal, now, tally);
+            sequence.fail(refusal, self.scheduler.progress(id).unwrap_or_default(), now, tally);
         }
         self.runner.give_up();
     }
@@ -244,7 +243,8 @@ impl Serving {
 
     /// How far the first [`N_ACTIVE`] sequences are.
     pub(crate) fn active(&self) -> impl Iterator<Item = ActiveRequest> {
-        self.sequences.values().take(N_ACTIVE).map(Sequence::progress)
+        let begun = self.sequences.iter().take(N_ACTIVE);
+        begun.map(|(id, sequence)| sequence.active(self.scheduler.progress(*id).unwrap_or_default()))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -268,11 +268,23 @@ impl Serving {
         }
     }
 
-    pub(super) fn take(&mut self, id: SeqId, end: impl FnOnce(Sequence)) {
+    /// A sequence ends: what it says and what is written down of it, then what becomes of its memory.
+    pub(super) fn take(&mut self, id: SeqId, end: impl FnOnce(Sequence, Progress<'_>)) {
         if let Some(sequence) = self.sequences.remove(&id) {
             self.has_new_requests = true;
-            self.note_end(id, &sequence);
-            end(sequence);
+            let progress = self.scheduler.progress(id).unwrap_or_default();
+            self.note_end(id, &sequence, progress);
+            end(sequence, progress);
+        }
+        self.retire(id);
+    }
+
+    /// As [`Serving::take`], for one that the scheduler has ended.
+    pub(super) fn take_ended(&mut self, ended: &Ended, end: impl FnOnce(Sequence, Progress<'_>)) {
+        if let Some(sequence) = self.sequences.remove(&ended.seq) {
+            self.has_new_requests = true;
+            self.note_end(ended.seq, &sequence, ended.progress());
+            end(sequence, ended.progress());
         }
     }
 }

@@ -125,15 +125,16 @@ impl Serving {
             self.sequences.entry(id).and_modify(Sequence::preempted);
         }
         for admitted in &admitted {
+            let n_prompt = self.scheduler.progress(admitted.seq).unwrap_or_default().n_prompt;
             if let Some(sequence) = self.sequences.get_mut(&admitted.seq) {
-                sequence.admitted(admitted, now, tally);
+                sequence.admitted(admitted, n_prompt, now, tally);
                 self.note_miss(admitted.seq, admitted.n_reused, tally);
             }
             self.admitted.push(admitted.seq);
         }
-        for ended in ended {
+        for ended in &ended {
             let EndReason::PoolExhausted(shortage) = ended.reason;
-            self.take(ended.seq, |sequence| {
+            self.take_ended(ended, |sequence, progress| {
                 let refusal = if sequence.has_begun() {
                     Refusal::Interrupted { why: "the memory for contexts has no room left" }
                 } else {
@@ -143,7 +144,7 @@ impl Serving {
                         total: shortage.total,
                     }
                 };
-                sequence.fail(refusal, now, tally);
+                sequence.fail(refusal, progress, now, tally);
             });
         }
         step
@@ -205,8 +206,9 @@ impl Serving {
         self.budget.observe(n_tokens, *took);
         let mut n_prompt_tokens = 0;
         for row in &step.rows {
+            let n_prompt = self.scheduler.progress(row.seq).unwrap_or_default().n_prompt;
             if let Some(sequence) = self.sequences.get_mut(&row.seq) {
-                n_prompt_tokens += sequence.computed(row);
+                n_prompt_tokens += sequence.computed(row, n_prompt);
             }
         }
         tally.step(step.rows.len(), n_tokens, n_prompt_tokens, *took);
@@ -271,9 +273,13 @@ impl Serving {
             let refusal = Refusal::Invalid { param: "response_format", message: error.to_string() };
             self.end(id, refusal, now, tally);
         }
-        // Those that just finished are among them; what remains wanted its prompt computed and nothing more.
+        // Those that just finished are among them.
         for id in committed.at_limit {
-            self.finish(id, FinishReason::Length, now, tally);
+            let reason =
+                self.sequences.get_mut(&id).map(|sequence| sequence.last_words(FinishReason::Length));
+            if let Some(reason) = reason {
+                self.finish(id, reason, now, tally);
+            }
         }
         self.catch_up();
         let n_evictions = self.scheduler.pool().n_evictions;
@@ -283,7 +289,6 @@ impl Serving {
     }
 
     fn finish(&mut self, id: SeqId, reason: FinishReason, now: Instant, tally: &mut Tally) {
-        self.retire(id);
-        self.take(id, |sequence| sequence.finish(reason, now, tally));
+        self.take(id, |sequence, progress| sequence.finish(reason, progress, now, tally));
     }
 }

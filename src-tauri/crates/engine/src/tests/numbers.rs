@@ -79,11 +79,11 @@ async fn who_ends_before_a_long_step_is_told_before_it() {
     let rig = Rig::with(ScriptedModel::default(), steering.clone(), EngineConfig::default()).await;
     let running = rig.ask(greedy(prompt(1, 20), 3));
     steering.held_step();
-    let empty = rig.ask(greedy(Vec::new(), 3));
+    let too_long = rig.ask(greedy(prompt(2, 5_000), 3));
     steering.let_run();
     // The next step is held, and has not begun to end.
     steering.held_step();
-    assert!(matches!(outcome(empty).await.end, Err(Refusal::Invalid { param: "prompt", .. })));
+    assert!(matches!(outcome(too_long).await.end, Err(Refusal::TooLong { n_tokens: 5_000, .. })));
     assert_eq!(rig.handle.stats().totals.requests, 2);
     steering.free_steps();
     outcome(running).await.end.unwrap();

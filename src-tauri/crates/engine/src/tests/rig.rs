@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use scheduler::TokenId;
 
-use crate::testing::{ScriptedLoader, ScriptedModel, Steering};
+use crate::testing::{ScriptedLoader, ScriptedModel, Steering, tiny_text};
 use crate::{
-    BatchEngine, Clock, EngineConfig, EngineHandle, Event, EventStream, FinishReason, PromptNotes, Refusal,
-    Request, RequestId, Sampling, State, Usage,
+    BatchEngine, CheckedPrompt, Clock, EngineConfig, EngineHandle, Event, EventStream, FinishReason,
+    PromptNotes, Refusal, Request, RequestId, Sampling, State, Usage,
 };
 
 /// An hour: longer than anything a test lets pass without moving the clock.
@@ -96,7 +96,7 @@ pub(super) fn greedy(prompt: Vec<TokenId>, max_tokens: usize) -> Request {
     Request {
         id: RequestId(format!("r-{}", prompt.len()).into()),
         model: EngineConfig::default().default_model,
-        prompt,
+        prompt: CheckedPrompt::new(prompt, tiny_text().n_vocab()).unwrap(),
         notes: PromptNotes::default(),
         max_tokens: Some(max_tokens),
         sampling: Sampling { temperature: 0.0, ..Sampling::default() },

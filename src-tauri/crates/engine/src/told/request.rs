@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use scheduler::TokenId;
+use scheduler::{CheckedPrompt, TokenId};
 use text::Constraint;
 
 use super::model_name::ModelName;
@@ -29,8 +29,8 @@ pub struct Request {
     pub id: RequestId,
     /// Who is to answer.
     pub model: ModelName,
-    /// The prompt; never empty.
-    pub prompt: Vec<TokenId>,
+    /// The prompt, checked against the model's vocabulary.
+    pub prompt: CheckedPrompt,
     /// What is known of how the prompt was put together; all of it is optional.
     pub notes: PromptNotes,
     /// Upper bound on sampled tokens; absent = the room that the context leaves.

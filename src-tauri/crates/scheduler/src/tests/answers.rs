@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 use super::dice::Dice;
-use super::sim::layout;
+use super::sim::{checked, layout};
 use crate::{
     AnswerIndex, AnswerToken, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SplicedPrompt,
     TokenId, splice_prompt,
@@ -248,7 +248,7 @@ fn the_next_turn_of_a_sampled_answer_computes_only_what_is_new() {
     let new = |id, prompt: &[TokenId]| NewSequence {
         id: SeqId(id),
         agent: None,
-        prompt: prompt.to_vec(),
+        prompt: checked(prompt.to_vec()),
         max_new_tokens: generated.len(),
         checkpoints: Vec::new(),
         prompt_logits: PromptLogits::Last,

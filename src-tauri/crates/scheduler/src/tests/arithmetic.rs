@@ -1,6 +1,6 @@
 //! Block arithmetic against brute force, and the counts that others decide by.
 
-use super::sim::layout;
+use super::sim::{checked, layout};
 use crate::block_pool::{BlockPool, Retention};
 use crate::footprint::Footprint;
 use crate::prefix_cache::{PrefixCache, Registered};
@@ -97,7 +97,7 @@ fn request(id: u64, n_prompt: u32, max_new_tokens: usize) -> NewSequence {
     NewSequence {
         id: SeqId(id),
         agent: None,
-        prompt: (0..n_prompt).collect(),
+        prompt: checked((0..n_prompt).collect()),
         max_new_tokens,
         checkpoints: Vec::new(),
         prompt_logits: PromptLogits::Last,
@@ -213,7 +213,6 @@ fn a_step_is_booked_once() {
 fn what_cannot_run_is_refused_and_the_rest_is_clamped() {
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 5, SchedulerConfig::new(100, [0; 32]));
     assert_eq!(scheduler.effective_context(), 20);
-    assert_eq!(scheduler.submit(request(1, 0, 1)), Err(SubmitError::EmptyPrompt));
     let too_long = |n_tokens| Err(SubmitError::TooLong { n_tokens, limit: 20 });
     assert_eq!(scheduler.submit(request(1, 21, 0)), too_long(21));
     assert_eq!(scheduler.submit(request(1, 20, 1)), too_long(20));
@@ -239,7 +238,7 @@ fn resident_after(layout: &crate::KvLayout, n_blocks: usize, n_agents: u32, n_to
     let prompt = |agent: u32| -> Vec<u32> { (0..n_tokens).map(|i| agent * n_tokens + i).collect() };
     for agent in 0..n_agents {
         let id = SeqId(u64::from(agent));
-        scheduler.submit(NewSequence { id, prompt: prompt(agent), ..request(0, 1, 1) }).unwrap();
+        scheduler.submit(NewSequence { id, prompt: checked(prompt(agent)), ..request(0, 1, 1) }).unwrap();
         while scheduler.state(id) != Some(SeqState::AtLimit) {
             let step = scheduler.plan(&|_| false).step;
             let row = &step.rows[0];

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::dice::Dice;
-use super::sim::{Sim, layout};
+use super::sim::{Sim, checked, layout};
 use crate::{
     BlockKey, EndReason, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
     SubmitError, TokenId,
@@ -103,6 +103,9 @@ impl Run {
         for _ in 0..self.dice.roll(16) {
             prompt.push(self.dice.roll(2) as u32);
         }
+        if prompt.is_empty() {
+            return;
+        }
         self.n_ids += 1;
         let id = SeqId(self.n_ids);
         let scheduler = &self.sim.scheduler;
@@ -115,14 +118,13 @@ impl Run {
             max_new_tokens: self.dice.roll(40),
             checkpoints: (0..self.dice.roll(3)).map(|_| self.dice.roll(40)).collect(),
             prompt_logits: if self.dice.roll(10) == 0 { PromptLogits::All } else { PromptLogits::Last },
-            prompt: prompt.clone(),
+            prompt: checked(prompt.clone()),
         };
         match self.sim.scheduler.submit(new) {
-            Ok(_) => {
-                self.sim.tokens.insert(id, prompt);
+            Ok(submitted) => {
+                self.sim.submitted(id, prompt, submitted.max_new_tokens);
                 self.alive.push(id);
             }
-            Err(SubmitError::EmptyPrompt) => assert!(prompt.is_empty()),
             Err(SubmitError::TooLong { n_tokens, limit }) => {
                 assert!(n_tokens == prompt.len() && n_tokens >= limit);
             }

@@ -1,11 +1,16 @@
 //! A pool whose slots remember which prefix they hold the KV of, so that every reuse can be proved right.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
-    AttentionSpan, BlockId, BlockKey, KvDtype, KvLayout, LayerGroup, Restore, RestoreBlock, Scheduler, SeqId,
-    Step, StoreMode, TokenId, Wanted,
+    AttentionSpan, BlockId, BlockKey, CheckedPrompt, KvDtype, KvLayout, LayerGroup, Restore, RestoreBlock,
+    Scheduler, SeqId, Step, StoreMode, TokenId, Wanted,
 };
+
+/// A prompt of any tokens.
+pub(super) fn checked(tokens: Vec<TokenId>) -> CheckedPrompt {
+    CheckedPrompt::new(tokens, usize::MAX).unwrap()
+}
 
 /// A layout of one layer for each of `windows`; `None` is full attention.
 pub(super) fn layout(block_tokens: usize, windows: &[Option<usize>]) -> KvLayout {
@@ -95,6 +100,8 @@ pub(super) struct Sim {
     pub(super) scheduler: Scheduler,
     pub(super) runner: FakeRunner,
     pub(super) tokens: HashMap<SeqId, Vec<TokenId>>,
+    /// Sequences that may generate nothing.
+    mute: HashSet<SeqId>,
     pub(super) stored: BTreeMap<BlockKey, Vec<u64>>,
     pub(super) unsaved: Vec<(BlockId, BlockKey)>,
     pub(super) restores: Vec<Restore>,
@@ -108,11 +115,20 @@ impl Sim {
             scheduler,
             runner: FakeRunner::new(layout, n_blocks),
             tokens: HashMap::new(),
+            mute: HashSet::new(),
             stored: BTreeMap::new(),
             unsaved: Vec::new(),
             restores: Vec::new(),
             n_vocab: 2,
             store,
+        }
+    }
+
+    /// The scheduler has taken a prompt that may go on for so many tokens.
+    pub(super) fn submitted(&mut self, id: SeqId, prompt: Vec<TokenId>, max_new_tokens: usize) {
+        self.tokens.insert(id, prompt);
+        if max_new_tokens == 0 {
+            self.mute.insert(id);
         }
     }
 
@@ -129,8 +145,11 @@ impl Sim {
         let mut sampled = Vec::new();
         for row in &step.rows {
             let reaches_end = row.end() == self.tokens[&row.seq].len();
-            assert!(!reaches_end || row.wanted != Wanted::Nothing, "the last token's logits are asked for");
-            if reaches_end {
+            let is_mute = self.mute.contains(&row.seq);
+            let is_asked = row.wanted != Wanted::Nothing;
+            assert!(!reaches_end || is_mute || is_asked, "the last token's logits are asked for");
+            assert!(reaches_end && !is_mute || row.wanted != Wanted::LastLogits, "nobody would read these");
+            if reaches_end && !is_mute {
                 sampled.push((row.seq, self.next_token(&self.tokens[&row.seq])));
             }
         }

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::sim::{Sim, layout};
+use super::sim::{Sim, checked, layout};
 use crate::{
     EndReason, NewSequence, Plan, PromptLogits, Row, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
     TokenId, Wanted,
@@ -164,7 +164,7 @@ impl Stage {
         let new = NewSequence {
             id,
             agent: value(words, "agent").map(|agent| agent.parse().unwrap()),
-            prompt: prompt.clone(),
+            prompt: checked(prompt.clone()),
             max_new_tokens: number(words, "new", 1),
             checkpoints: checkpoints.unwrap_or_default(),
             prompt_logits: if words.contains(&"logits") { PromptLogits::All } else { PromptLogits::Last },
@@ -173,7 +173,7 @@ impl Stage {
         let wanted = new.max_new_tokens;
         match self.sim.scheduler.submit(new) {
             Ok(submitted) => {
-                self.sim.tokens.insert(id, prompt.clone());
+                self.sim.submitted(id, prompt.clone(), submitted.max_new_tokens);
                 self.texts.insert(name.to_owned(), prompt);
                 if submitted.max_new_tokens < wanted {
                     self.say(&format!("       {name} may generate {}", submitted.max_new_tokens));

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use engine::{EngineHandle, ModelCard, Refusal, RequestId, Sampling, SamplingChoices, State};
+use engine::{
+    CheckedPrompt, EngineHandle, ModelCard, PromptNotes, Refusal, RequestId, Sampling, SamplingChoices,
+    State, check_vocabulary,
+};
 use text::Constraint;
 use tokio::task::spawn_blocking;
 
@@ -12,7 +15,7 @@ use super::call::{Call, RequestedSampling};
 use super::fault::Fault;
 use super::grammars::GrammarBuilder;
 use super::model_names::ModelNames;
-use super::prompt::{CheckedPrompt, Encoders, check_vocabulary};
+use super::prompt::Encoders;
 use super::render_workers::RenderWorkers;
 
 /// What preparing a call takes.
@@ -86,8 +89,8 @@ impl Preparer {
     ) -> Result<Prepared, Fault> {
         let names = call.names;
         let card = self.model(call.model.as_deref())?;
-        check_vocabulary(call.sampling.logit_bias.iter().map(|(token, _)| *token), &card)
-            .map_err(|message| Fault::invalid(names.logit_bias, message))?;
+        check_vocabulary(call.sampling.logit_bias.iter().map(|(token, _)| *token), card.text.n_vocab())
+            .map_err(|fault| Fault::invalid(names.logit_bias, fault.to_string()))?;
 
         let (encoders, model, prompt) = (self.encoders.clone(), Arc::clone(&card), call.prompt);
         let encoded = while_awaited(id, move |is_abandoned| {
@@ -100,9 +103,8 @@ impl Preparer {
                 None => Ok(None),
             }
         };
-        let (prompt, constraint): (CheckedPrompt, Option<Constraint>) =
+        let ((prompt, notes), constraint): ((CheckedPrompt, PromptNotes), Option<Constraint>) =
             tokio::try_join!(encoded, constraint)?;
-        let (prompt, notes) = prompt.into_parts();
         let request = engine::Request {
             id: id.clone(),
             model: self.encoders.engine.default_model().clone(),

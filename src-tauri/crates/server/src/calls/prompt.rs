@@ -2,52 +2,12 @@
 
 use std::sync::Arc;
 
-use engine::{EncodedPrompt, EngineHandle, ModelCard, PromptError, PromptNotes};
-use text::{TextError, TokenId};
+use engine::{CheckedPrompt, EncodedPrompt, EngineHandle, ModelCard, PromptError, PromptNotes};
+use text::TextError;
 
 use super::call::{Names, Prompt};
 use super::fault::Fault;
 use super::render_workers::RenderWorkers;
-
-/// Tokens that are all in the model's vocabulary, one at least.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CheckedPrompt {
-    tokens: Vec<TokenId>,
-    notes: PromptNotes,
-}
-
-impl CheckedPrompt {
-    /// # Errors
-    /// There are none, or one is none of the model's.
-    fn new(encoded: EncodedPrompt, card: &ModelCard) -> Result<CheckedPrompt, String> {
-        let EncodedPrompt { tokens, notes } = encoded;
-        if tokens.is_empty() {
-            return Err("the prompt is empty".to_owned());
-        }
-        check_vocabulary(tokens.iter().copied(), card)?;
-        Ok(CheckedPrompt { tokens, notes })
-    }
-
-    /// Its tokens, and what is known of how they were put together.
-    pub(crate) fn into_parts(self) -> (Vec<TokenId>, PromptNotes) {
-        (self.tokens, self.notes)
-    }
-}
-
-/// That the model has all these tokens.
-///
-/// # Errors
-/// It does not; the words say which and how many there are.
-pub(crate) fn check_vocabulary(
-    mut tokens: impl Iterator<Item = TokenId>,
-    card: &ModelCard,
-) -> Result<(), String> {
-    let n_vocab = card.text.n_vocab();
-    match tokens.find(|token| *token as usize >= n_vocab) {
-        Some(outside) => Err(format!("token {outside} is not in the vocabulary of {n_vocab}")),
-        None => Ok(()),
-    }
-}
 
 /// Who makes tokens of a prompt.
 #[derive(Clone)]
@@ -68,7 +28,7 @@ impl Encoders {
         names: Names,
         card: &ModelCard,
         is_abandoned: &(dyn Fn() -> bool + Sync),
-    ) -> Result<CheckedPrompt, Fault> {
+    ) -> Result<(CheckedPrompt, PromptNotes), Fault> {
         let failed = |error| of_prompt(error, names, card);
         check_length(&prompt, card).map_err(failed)?;
         let encoded = match prompt {
@@ -81,8 +41,9 @@ impl Encoders {
             Prompt::Text(text) => self.engine.encode_raw(card, &text, is_abandoned),
             Prompt::Tokens(tokens) => Ok(EncodedPrompt { tokens, notes: PromptNotes::default() }),
         };
-        CheckedPrompt::new(encoded.map_err(failed)?, card)
-            .map_err(|message| Fault::invalid(names.prompt, message))
+        let EncodedPrompt { tokens, notes } = encoded.map_err(failed)?;
+        let prompt = CheckedPrompt::new(tokens, card.text.n_vocab());
+        Ok((prompt.map_err(|fault| Fault::invalid(names.prompt, fault.to_string()))?, notes))
     }
 }
 
