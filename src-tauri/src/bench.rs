@@ -46,7 +46,8 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
     let measured = async {
         let path = model_file::find(settings.model.as_deref(), &settings.folders.models)
             .map_err(|failure| failure.text)?;
-        let loader: Arc<dyn ModelLoader> = Arc::new(GgufLoader::new(&settings, path, trusting())?);
+        let loader: Arc<dyn ModelLoader> =
+            Arc::new(GgufLoader::new(&settings, path, Arc::new(RenderWorkers::in_this_process()))?);
         let mut report = measure(&loader, usize::from(arguments.rounds)).await?;
         for path in &arguments.capacity {
             capacity::capacity(&settings, path, &mut report)?;
@@ -57,11 +58,6 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
         Ok(report) => print(&report, report.to_json(), arguments.json.as_deref()),
         Err(line) => fail(&line),
     }
-}
-
-/// The models that are measured are trusted.
-fn trusting() -> Arc<RenderWorkers> {
-    Arc::new(RenderWorkers::in_this_process())
 }
 
 /// Measure what keeping KV on disk gives and costs, print a table, and write the figures as JSON.

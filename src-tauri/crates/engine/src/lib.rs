@@ -57,12 +57,14 @@ pub use told::agent_info::{AgentInfo, Tier};
 pub use told::card::ModelCard;
 pub use told::event::{Event, FinishReason, TokenLogprob, Usage};
 pub use told::histograms::{Histogram, HistogramSnapshot, Histograms};
-pub use told::loader::{LoadDesk, LoadProgress, Loaded, MemoryLimit, ModelLoader, Needs, PoolWish};
+pub use told::load_progress::LoadProgress;
+pub use told::loader::{LoadDesk, Loaded, MemoryLimit, ModelLoader, Needs, PoolWish};
 pub use told::model_name::ModelName;
 pub use told::prompt::{EncodedPrompt, PromptError, PromptNotes};
 pub use told::readiness::{self, NotReady, NotReadyReason, Readiness, readiness};
 pub use told::record::{N_RECORDS, RequestRecord};
-pub use told::request::{Refusal, Request, RequestId, Sampling};
+pub use told::request::{Refusal, Request, Sampling};
+pub use told::request_id::RequestId;
 pub use told::sampling_choices::SamplingChoices;
 pub use told::state::{After, Failure, FailureKind, IllegalTransition, ModelState, ServerState, State};
 pub use told::stats::{

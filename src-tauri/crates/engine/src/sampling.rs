@@ -19,17 +19,12 @@ use text::{ConstraintError, TokenMask};
 
 use crate::told::event::TokenLogprob;
 use crate::told::request::Sampling;
-use candidates::{Candidate, Survey};
+use candidates::{Candidate, NotFinite, Survey};
 use random::Dice;
 use recent::Recent;
 use weighted_draw::{Odds, WeightedDraw};
 
 pub(crate) use random::fresh_seed;
-
-/// A row of logits with a value that is not finite: the row's sequence cannot go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a logit that is not finite")]
-pub(crate) struct NotFinite;
 
 /// Why no token can be chosen from a row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

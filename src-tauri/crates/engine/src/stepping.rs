@@ -10,3 +10,4 @@ pub(crate) mod serving;
 mod soundness;
 mod step_budget;
 pub(crate) mod turn;
+pub(crate) mod under_way;

@@ -16,44 +16,28 @@
 #![allow(unsafe_code)]
 
 mod formats;
+mod job;
 mod kernels;
 mod softmax;
 mod unit;
 
 pub use crate::kv::AttentionRow;
+pub use job::AttentionParams;
 
 use crate::isa::Isa;
-use crate::kv::{KvArena, KvLayer, TILE};
+use crate::kv::{KvArena, KvLayer};
 use crate::threads::{SharedMut, Threads};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Positions in a partition: a constant of the numerics.
-const PARTITION: usize = 128;
-const PARTITION_TILES: usize = PARTITION / TILE;
-
-/// Distance of two rows of scores: a tile more than is read, because tiles may be computed in pairs.
-const SCORE_STRIDE: usize = PARTITION + TILE;
+use job::{Item, Job, PARTITION};
 
 /// Query rows (tokens × heads of one KV head) that share the conversion of K and V.
 const TILE_ROWS: usize = 96;
 
 /// Multiply-adds below which a second thread costs more than it gives.
 const MIN_SPLIT: usize = 1 << 17;
-
-/// What attention needs to know besides the layout.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AttentionParams {
-    /// Query heads, a multiple of the layer's KV heads; query head `h` reads KV head `h / (n_heads / n_kv_heads)`.
-    pub n_heads: usize,
-    /// Factor on the scores, usually `1 / √k_dim`.
-    pub scale: f32,
-    /// Key `j` is seen from query `i` when `j <= i` and, with a window, `i - j < window`.
-    pub window: Option<usize>,
-    /// Scores become `cap · tanh(score / cap)`.
-    pub softcap: Option<f32>,
-}
 
 /// Attention of every token of `rows` to the keys and values in the pool, its own included.
 ///
@@ -128,31 +112,6 @@ fn check(
     assert_eq!(out.len(), n_tokens * n_heads * layer.v_dim, "length of the output");
 }
 
-impl AttentionParams {
-    /// The first position that a query at `position` sees.
-    fn first_seen(&self, position: usize) -> usize {
-        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
-    }
-}
-
-/// A tile of a row's queries against one KV head.
-struct Item {
-    /// Index of the row.
-    row: usize,
-    /// Packed index of the tile's first token.
-    token: usize,
-    /// Absolute position of that token.
-    position: usize,
-    n_tokens: usize,
-    kv_head: usize,
-    /// Partitions that the tile sees.
-    parts: Range<usize>,
-    /// Where the item's partial results lie, when several units share it.
-    partials: Option<usize>,
-    /// Units that have not ended.
-    n_running: AtomicUsize,
-}
-
 /// Some partitions of an item: what a worker takes at a time.
 struct Unit {
     item: usize,
@@ -222,18 +181,6 @@ impl Plan {
         }
         Plan { items, units, partial_values, n_multiplies }
     }
-}
-
-/// The operands of one call, as the workers see them.
-struct Job<'a> {
-    isa: Isa,
-    arena: &'a KvArena,
-    layer: &'a KvLayer,
-    params: &'a AttentionParams,
-    rows: &'a [AttentionRow<'a>],
-    q: &'a [f32],
-    out: SharedMut<'a, f32>,
-    partials: SharedMut<'a, f32>,
 }
 
 impl Job<'_> {

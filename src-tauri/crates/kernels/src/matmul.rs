@@ -20,6 +20,7 @@ mod float;
 mod format;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod out;
 mod scalar;
 
 use std::ops::Range;
@@ -30,20 +31,12 @@ use crate::isa::{Isa, Kind};
 use crate::threads::{SharedMut, Threads, split};
 use crate::weights::{TILE_ROWS, Weights};
 
-/// The most rows that a kernel takes at once: their results fill half of a first-level cache.
-const MAX_ROWS: usize = 128;
+pub use out::Epilogue;
+
+use out::{MAX_ROWS, Out};
 
 /// Up to so many rows, the workers share out the tiles and nothing else.
 const SPLIT_TILES_ROWS: usize = 32;
-
-/// What happens to a result.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Epilogue {
-    /// It replaces what is in `out`.
-    Store,
-    /// It is added to what is in `out`: a residual connection.
-    Add,
-}
 
 /// One of several products with the same rows.
 pub struct Product<'a> {
@@ -177,31 +170,6 @@ impl<'a> Shared<'a> {
                 Kind::NeonDotprod => neon::tile(ty, tile, acts, rows, out),
                 _ => scalar::tile(ty, tile, acts, rows, out),
             }
-        }
-    }
-}
-
-/// Where a tile's outputs go: column c of row r is at `start + r row_stride + c`.
-#[derive(Clone, Copy)]
-struct Out {
-    start: *mut f32,
-    row_stride: usize,
-    /// Columns that exist; a last tile may have fewer than 32.
-    n_cols: usize,
-    epilogue: Epilogue,
-}
-
-impl Out {
-    /// Writes the 32 results of a row, as far as their columns exist.
-    ///
-    /// # Safety
-    /// The row's outputs exist, and no other worker uses them.
-    #[inline(always)]
-    unsafe fn put(self, row: usize, results: &[f32; TILE_ROWS]) {
-        for (col, result) in results.iter().enumerate().take(self.n_cols) {
-            // SAFETY: the caller's promise.
-            let out = unsafe { &mut *self.start.add(row * self.row_stride + col) };
-            *out = if self.epilogue == Epilogue::Add { *out + result } else { *result };
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::calls::prepare::Preparer;
 use crate::calls::prompt_seats::PromptSeats;
 use crate::config::{ConfigError, ServerConfig};
 use crate::edge::gate::Gate;
-use crate::generate::kept_answers::KeptAnswers;
-use crate::watch::admin::moments::History;
+use crate::kept::kept_answers::KeptAnswers;
+use crate::kept::moments::History;
 
 /// What all handlers share.
 pub(crate) struct App {

@@ -9,6 +9,7 @@
 //! - `calls`: what every API asks and gets, with no word of any wire;
 //! - `dialects`: how each API is read and written; they know calls, and no engine;
 //! - `edge`: what every request passes on its way in and every response on its way out;
+//! - `kept`: what outlives a request;
 //! - `generate`, `models`, `agents`, `watch`, `page`: the routes;
 //! - `router.rs` puts them together, and `listen` serves them to connections.
 //!
@@ -22,10 +23,12 @@ mod config;
 mod dialects;
 mod edge;
 mod generate;
+mod kept;
 mod listen;
 mod models;
 mod openapi;
 mod page;
+mod page_files;
 mod router;
 mod watch;
 
@@ -35,4 +38,4 @@ mod tests;
 pub use calls::render_workers::RenderWorkers;
 pub use config::{ApiKey, ConfigError, HttpLimits, ServerConfig};
 pub use listen::listening::{BindError, ListeningServer, Server};
-pub use page::files::PAGE_FILES;
+pub use page_files::PAGE_FILES;

@@ -14,7 +14,7 @@ use utoipa::openapi::{ContentBuilder, PathItem, Ref, ResponseBuilder};
 use crate::app::App;
 use crate::dialects::openai::fault::ErrorBody;
 use crate::watch::{admin, health, metrics};
-use crate::{agents, generate, models, page};
+use crate::{agents, generate, models, page, page_files};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -64,7 +64,7 @@ pub(crate) fn describe() -> utoipa::openapi::OpenApi {
     all.paths.paths.extend(page::described());
 
     for (path, item) in &mut all.paths.paths {
-        let is_open = page::files::has(path) || path.starts_with("/health");
+        let is_open = page_files::has(path) || path.starts_with("/health");
         for (operation, more) in operations(item) {
             for (status, words) in BY_ALL.iter().chain(more) {
                 refuse(operation, status, words);

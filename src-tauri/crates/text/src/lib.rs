@@ -22,10 +22,12 @@ mod words;
 mod chat;
 mod chat_template;
 mod json;
+mod landmarks;
 mod marks;
 mod python;
 mod render_worker;
 mod rendered_chat;
+mod rendered_text;
 mod renderer;
 mod template;
 
@@ -48,7 +50,8 @@ pub use render_worker::{
     RENDER_STACK_BYTES, RenderRequest, WorkerIs, read_frame, serve_renderings, write_frame,
 };
 pub use rendered_chat::{EncodedPiece, RenderedChat};
-pub use renderer::{ChatRenderer, RenderedText};
+pub use rendered_text::RenderedText;
+pub use renderer::ChatRenderer;
 pub use schema::{SchemaFault, Strictness};
 pub use stop::{StopMatcher, StopOutcome};
 

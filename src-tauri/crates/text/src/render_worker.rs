@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::chat_template::ChatTemplate;
-use crate::renderer::{ChatRenderer, RenderedText};
+use crate::rendered_text::RenderedText;
+use crate::renderer::ChatRenderer;
 use crate::{Chat, TextError};
 
 /// Stack that compiling and rendering may take at the bounds on a template; `tests/bounds.rs` measures it.

@@ -2,11 +2,10 @@
 
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
-
 use crate::chat_template::ChatTemplate;
+use crate::landmarks::Landmarks;
 use crate::marks::StructuralTexts;
-use crate::rendered_chat::Landmarks;
+use crate::rendered_text::RenderedText;
 use crate::special::SpecialTokens;
 use crate::template::{Rendering, Template};
 use crate::{Chat, TextError};
@@ -19,24 +18,6 @@ pub struct ChatRenderer {
     /// Structural texts first; a number below `n_structural` is one of them.
     special: SpecialTokens,
     n_structural: u32,
-}
-
-/// A chat as its template writes it. Offsets are bytes of the text with its marks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RenderedText {
-    /// The text, in which the client's control-token texts carry `mark`.
-    pub(crate) text: String,
-    /// The mark, if there is one.
-    pub(crate) mark: Option<char>,
-    /// Where answers start and messages end, in the text without marks… of landmarks only.
-    pub(crate) landmarks: Landmarks,
-}
-
-impl RenderedText {
-    /// The text as the template writes it, without marks.
-    pub fn plain(&self) -> String {
-        self.mark.map_or_else(|| self.text.clone(), |mark| self.text.replace(mark, ""))
-    }
 }
 
 impl ChatRenderer {

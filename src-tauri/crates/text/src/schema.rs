@@ -11,6 +11,7 @@ mod numbers;
 mod patterns;
 mod place;
 mod references;
+mod values;
 
 use serde_json::{Map, Value, json};
 
@@ -18,6 +19,9 @@ pub use fault::SchemaFault;
 use numbers::Divisor;
 use place::Place;
 use references::References;
+use values::{count, is_open, required, stands_alone, text, types};
+
+pub(crate) use values::MAX_PROPERTIES;
 
 /// Bytes of a schema as JSON text.
 pub(crate) const MAX_SCHEMA_BYTES: usize = 256 << 10;
@@ -25,8 +29,6 @@ pub(crate) const MAX_SCHEMA_BYTES: usize = 256 << 10;
 pub(crate) const MAX_DEPTH: usize = 2_000;
 /// Schemas, and values of enumerations, in all.
 pub(crate) const MAX_PARTS: usize = 20_000;
-/// Properties of one object, if there is no other of many.
-pub(crate) const MAX_PROPERTIES: usize = 2_500;
 /// Longer strings and lists than any answer has.
 const MAX_COUNT: u64 = 1 << 20;
 /// Lists and objects within each other where a schema does not bound it.
@@ -125,8 +127,6 @@ struct Reader<'a> {
     one_of: Option<String>,
     pattern_properties: Option<String>,
 }
-
-const TYPES: [&str; 7] = ["null", "boolean", "integer", "number", "string", "array", "object"];
 
 impl<'a> Reader<'a> {
     fn count(&mut self, n: usize, at: &Place<'_>) -> Result<(), SchemaFault> {
@@ -470,60 +470,6 @@ impl<'a> Reader<'a> {
         }
         Ok(n.into())
     }
-}
-
-/// Whether a schema lets values lie in its own that it says nothing of.
-fn is_open(read: &Map<String, Value>) -> bool {
-    let has = |keywords: &[&str]| keywords.iter().any(|keyword| read.contains_key(*keyword));
-    if has(&["const", "enum", "$ref", "anyOf", "oneOf", "allOf"]) {
-        return false;
-    }
-    let may_be = |name: &str| match read.get("type") {
-        Some(Value::String(only)) => only == name,
-        Some(Value::Array(names)) => names.iter().any(|other| other == name),
-        _ => true,
-    };
-    (may_be("object") && !has(&["additionalProperties"])) || (may_be("array") && !has(&["items"]))
-}
-
-/// Whether nothing else in a schema can bring properties.
-fn stands_alone(schema: &Map<String, Value>) -> bool {
-    !["allOf", "anyOf", "oneOf", "$ref", "if", "dependentSchemas", "additionalProperties"]
-        .iter()
-        .any(|keyword| schema.contains_key(*keyword))
-}
-
-fn types(value: &Value, at: &Place<'_>) -> Result<Value, SchemaFault> {
-    let is_type = |value: &Value| value.as_str().is_some_and(|name| TYPES.contains(&name));
-    let fits = match value {
-        Value::Array(types) => !types.is_empty() && types.len() <= TYPES.len() && types.iter().all(is_type),
-        value => is_type(value),
-    };
-    if fits { Ok(value.clone()) } else { Err(at.fault(format!("must be of {}", TYPES.join(", ")))) }
-}
-
-fn required(value: &Value, at: &Place<'_>) -> Result<Value, SchemaFault> {
-    // Draft 3 said it of each property with a boolean.
-    if value.is_boolean() {
-        return Ok(json!([]));
-    }
-    let names = value.as_array().filter(|names| names.iter().all(Value::is_string));
-    let names = names.ok_or_else(|| at.fault("must be a list of names"))?;
-    if names.len() > MAX_PROPERTIES {
-        return Err(at.fault(format!("more than {MAX_PROPERTIES} names")));
-    }
-    Ok(value.clone())
-}
-
-/// A number of things; `4.0` is as good as `4`.
-fn count(value: &Value, at: &Place<'_>) -> Result<u64, SchemaFault> {
-    let whole = value.as_f64().filter(|n| *n >= 0.0 && n.fract() == 0.0);
-    // A float above what a `u64` holds becomes the largest, which is beyond every bound.
-    whole.map(|n| n as u64).ok_or_else(|| at.fault("must be a whole number that is not negative"))
-}
-
-fn text<'a>(value: &'a Value, at: &Place<'_>) -> Result<&'a str, SchemaFault> {
-    value.as_str().ok_or_else(|| at.fault("must be a string"))
 }
 
 #[cfg(test)]

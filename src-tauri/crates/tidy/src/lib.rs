@@ -4,7 +4,9 @@
 //! over this repository, and each rule's own test shows it finding what it is for.
 //! Read `tests/house_rules.rs` first. This crate has no dependencies and must keep none.
 
+pub mod imports;
 pub mod manifests;
 pub mod prose;
+pub mod rooms;
 pub mod sources;
 pub mod tree;

@@ -28,13 +28,14 @@ pub const ENV_FILES: &[&str] = &[
 ];
 
 /// Lines a source file may have outside tests.
-pub const MAX_LINES: usize = 600;
+pub const MAX_LINES: usize = 500;
 
 /// Words that name nothing.
 const EMPTY_WORDS: &[&str] =
     &["Manager", "Service", "Helper", "Util", "Utils", "Processor", "Common", "Misc"];
 
-fn is_test_path(path: &str) -> bool {
+/// Whether a file is there for tests alone, or tidy's own.
+pub fn is_test_path(path: &str) -> bool {
     path.contains("/tests/")
         || path.starts_with("tests/")
         || path.ends_with("/tests.rs")
@@ -46,7 +47,17 @@ fn is_test_path(path: &str) -> bool {
 
 /// The part of a source file before its unit tests.
 pub fn outside_tests(text: &str) -> &str {
-    text.find("#[cfg(test)]\nmod ").map_or(text, |at| &text[..at])
+    let is_start = |line: &str| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test");
+    let mut at = 0;
+    let mut lines = text.split_inclusive('\n').peekable();
+    while let Some(line) = lines.next() {
+        let next = lines.peek().copied().unwrap_or_default();
+        if is_start(line) && (next.starts_with("mod ") || next.starts_with("pub(crate) mod ")) {
+            return &text[..at];
+        }
+        at += line.len();
+    }
+    text
 }
 
 fn in_list(path: &str, list: &str) -> bool {

@@ -1,7 +1,7 @@
 //! The house rules, held against this repository.
 
 use tidy::tree::{self, File};
-use tidy::{manifests, prose, sources};
+use tidy::{imports, manifests, prose, rooms, sources};
 
 fn files() -> Vec<File> {
     tree::files(&tree::root()).expect("the repository is a git checkout")
@@ -30,6 +30,25 @@ fn packages_depend_only_along_the_drawn_edges() {
 #[test]
 fn sources_keep_the_house_rules() {
     none(sources::complaints(&files()));
+}
+
+#[test]
+fn files_of_a_package_import_in_no_circle() {
+    let files = files();
+    let folders = imports::source_folders(&files);
+    assert!(folders.len() >= manifests::EDGES.len(), "{folders:?}");
+    none(folders.iter().flat_map(|f| imports::circle_complaints(&imports::modules(&files, f))).collect());
+}
+
+#[test]
+fn no_file_imports_from_a_room_above_its_own() {
+    let files = files();
+    let of_package = |(folder, rooms): &(&str, &[&str])| {
+        let modules = imports::modules(&files, folder);
+        assert!(modules.len() > 20, "{} files in {folder}", modules.len());
+        rooms::complaints(rooms, &modules)
+    };
+    none(rooms::ROOMS.iter().flat_map(of_package).collect());
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use super::budget::{MemoryBudget, Verdict};
-use crate::told::loader::{LoadDesk, LoadProgress, MemoryLimit, Needs};
+use crate::told::load_progress::LoadProgress;
+use crate::told::loader::{LoadDesk, MemoryLimit, Needs};
 use crate::told::model_name::ModelName;
 use crate::told::state::{Failure, FailureKind};
 

@@ -11,7 +11,8 @@ use crate::hold_points::HoldPoints;
 use crate::inbox::command::Command;
 use crate::inbox::question::Question;
 use crate::panic_text::panic_text;
-use crate::told::loader::{LoadDesk, LoadProgress, ModelLoader, Needs};
+use crate::told::load_progress::LoadProgress;
+use crate::told::loader::{LoadDesk, ModelLoader, Needs};
 use crate::told::model_name::ModelName;
 use crate::told::state::{Failure, FailureKind};
 

@@ -8,7 +8,7 @@ use super::rebuilds::Rebuilds;
 use crate::inbox::question::Question;
 use crate::lifecycle::{Drain, ModelTransition};
 use crate::stepping::serving::Serving;
-use crate::told::loader::LoadProgress;
+use crate::told::load_progress::LoadProgress;
 use crate::told::model_name::ModelName;
 use crate::told::state::{Failure, IllegalTransition, ModelState};
 use crate::told::stats::{ModelStats, PoolCounts};

@@ -3,7 +3,8 @@
 use tokio::sync::mpsc;
 
 use crate::told::event::{Event, Usage};
-use crate::told::request::{Refusal, RequestId};
+use crate::told::request::Refusal;
+use crate::told::request_id::RequestId;
 
 /// The events of one request; dropping it cancels the sequence.
 ///

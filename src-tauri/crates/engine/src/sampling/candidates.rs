@@ -4,7 +4,10 @@ use kernels::isa::Isa;
 use kernels::softmax::{BLOCK, block_maxima};
 use scheduler::TokenId;
 
-use super::NotFinite;
+/// A row of logits with a value that is not finite: the row's sequence cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a logit that is not finite")]
+pub(crate) struct NotFinite;
 
 /// A token that may be drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]

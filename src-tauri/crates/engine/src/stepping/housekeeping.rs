@@ -6,6 +6,7 @@ use std::time::Instant;
 use scheduler::{BlockKey, SeqId};
 use store::{MissReason, SaveReason, StoreEvent};
 
+use super::postponed::Postponed;
 use super::sequence::Sequence;
 use super::serving::Serving;
 use crate::inbox::command::Command;
@@ -116,6 +117,27 @@ impl Serving {
         if miss.reason != MissReason::Absent {
             let block = text_of(&miss.key);
             tracing::warn!(request = %sequence.request_id, reason, block, "a stored block is not used");
+        }
+    }
+
+    /// Do it now, or when the step under way has been committed.
+    pub(crate) fn when_idle(&mut self, what: Postponed) {
+        self.postponed.push(what);
+        self.catch_up();
+    }
+
+    /// Do what had to wait for the step's end.
+    pub(super) fn catch_up(&mut self) {
+        if self.under_way.is_some() {
+            return;
+        }
+        for what in std::mem::take(&mut self.postponed) {
+            match what {
+                Postponed::Hear(event) => self.hear(&event),
+                Postponed::Restored { seq, piece, found } => self.restored(seq, piece, found),
+                Postponed::Evict(hashes) => self.evict(hashes),
+                Postponed::Forget(hashes) => self.forget(hashes),
+            }
         }
     }
 

@@ -3,8 +3,6 @@
 use scheduler::{ChainHash, SeqId};
 use store::{BlockRecord, MissReason, StoreEvent};
 
-use super::serving::Serving;
-
 /// Something to do with a model's scheduler.
 pub(crate) enum Postponed {
     /// The store has news.
@@ -15,27 +13,4 @@ pub(crate) enum Postponed {
     Evict(Vec<ChainHash>),
     /// Take blocks out of the pool that are idle, and never save them.
     Forget(Vec<ChainHash>),
-}
-
-impl Serving {
-    /// Do it now, or when the step under way has been committed.
-    pub(crate) fn when_idle(&mut self, what: Postponed) {
-        self.postponed.push(what);
-        self.catch_up();
-    }
-
-    /// Do what had to wait for the step's end.
-    pub(super) fn catch_up(&mut self) {
-        if self.under_way.is_some() {
-            return;
-        }
-        for what in std::mem::take(&mut self.postponed) {
-            match what {
-                Postponed::Hear(event) => self.hear(&event),
-                Postponed::Restored { seq, piece, found } => self.restored(seq, piece, found),
-                Postponed::Evict(hashes) => self.evict(hashes),
-                Postponed::Forget(hashes) => self.forget(hashes),
-            }
-        }
-    }
 }

@@ -19,7 +19,8 @@ use crate::tally::{LastWords, Tally};
 use crate::told::event::{Event, FinishReason, TokenLogprob, Usage};
 use crate::told::model_name::ModelName;
 use crate::told::record::RequestRecord;
-use crate::told::request::{Refusal, RequestId};
+use crate::told::request::Refusal;
+use crate::told::request_id::RequestId;
 use crate::told::stats::{ActiveRequest, Phase};
 
 /// Tokens of the prompt that the detokenizer looks at: a character may span the border of prompt and answer.

@@ -13,7 +13,7 @@ use store::{Origin, SaveCandidate, SaveReason};
 use super::postponed::Postponed;
 use super::sequence::Sequence;
 use super::step_budget::StepBudget;
-use super::turn::UnderWay;
+use super::under_way::UnderWay;
 use crate::config::EngineConfig;
 use crate::inbox::command::{Command, Submission};
 use crate::keeping::answers::Answers;

@@ -11,6 +11,7 @@ use super::sampled::Sampled;
 use super::sequence::{Sequence, Taken};
 use super::serving::Serving;
 use super::soundness::is_sound;
+use super::under_way::UnderWay;
 use crate::hold_points::Fault;
 use crate::inbox::command::Command;
 use crate::sampling::CannotSample;
@@ -45,12 +46,6 @@ impl From<RunError> for Broken {
     fn from(error: RunError) -> Broken {
         Broken::Worker(error.to_string())
     }
-}
-
-/// A step that a runner computes.
-pub(crate) struct UnderWay {
-    step: Arc<Step>,
-    began: Instant,
 }
 
 /// A step that was computed; what it gave is in the model's buffer.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use scheduler::ModelRunner;
 
 use super::card::ModelCard;
+use super::load_progress::LoadProgress;
 use super::model_name::ModelName;
 use super::state::Failure;
 
@@ -59,22 +60,6 @@ pub enum PoolWish {
     Fixed(u64),
     /// What there is room for, and no more than this, which is all that can be used.
     AtMost(u64),
-}
-
-/// Bytes of weights made ready so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LoadProgress {
-    /// Bytes done.
-    pub bytes_done: u64,
-    /// Bytes in all; 0 = not known yet.
-    pub bytes_total: u64,
-}
-
-impl LoadProgress {
-    /// `0.0..=1.0`.
-    pub fn fraction(self) -> f64 {
-        if self.bytes_total == 0 { 0.0 } else { self.bytes_done as f64 / self.bytes_total as f64 }
-    }
 }
 
 /// A loaded model: what runs it and what everybody may know of it.

@@ -162,7 +162,7 @@ fn silent_for(stats: &Stats, now: Instant) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::told::loader::LoadProgress;
+    use crate::told::load_progress::LoadProgress;
     use crate::told::state::{After, Failure};
     use crate::told::stats::PoolCounts;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
-use super::request::RequestId;
+use super::request_id::RequestId;
 
 /// How many records are kept.
 pub const N_RECORDS: usize = 200;

@@ -1,7 +1,5 @@
 //! A request as the engine takes it: parsed, tokenised, bounded.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use scheduler::{CheckedPrompt, TokenId};
@@ -10,17 +8,8 @@ use text::Constraint;
 use super::model_name::ModelName;
 use super::prompt::PromptNotes;
 use super::readiness::NotReadyReason;
+use super::request_id::RequestId;
 use super::state::{After, State};
-
-/// The `x-request-id` of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RequestId(pub Arc<str>);
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A valid request.
 #[derive(Debug)]

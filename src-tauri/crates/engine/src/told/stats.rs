@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::loader::LoadProgress;
+use super::load_progress::LoadProgress;
 use super::model_name::ModelName;
-use super::request::RequestId;
+use super::request_id::RequestId;
 use super::state::ModelState;
 
 /// How many requests [`Stats`] names one by one.

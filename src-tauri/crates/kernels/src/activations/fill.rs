@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::quantize::{Target, quantize_row};
-use super::{Activations, Form, Plane};
+use super::rows::{Activations, Form, Plane};
 use crate::aligned::{AlignedBuf, Zeroable};
 use crate::isa::Isa;
 use crate::ops::norm::norm_in_place;
@@ -130,6 +130,58 @@ unsafe fn gate_lanes<S: Simd>(function: Gate, gate: S::V, up: S::V) -> S::V {
 }
 
 impl Activations {
+    /// Takes the rows of `x`, `[n_rows, n_in]`.
+    ///
+    /// # Panics
+    /// When `x` is not whole rows; when `form` asks for bytes and `n_in` is not a multiple of 32; when memory is
+    /// short. The same holds for the other fillers.
+    pub fn quantize(&mut self, threads: &Threads, isa: Isa, form: Form, x: &[f32], n_in: usize) {
+        self.resize(form, x.len(), n_in);
+        self.fill(threads, isa, Source::Copy { x });
+    }
+
+    /// Takes the rows of `x`, `[n_rows, weight.len()]`, each divided by its root mean square (with `eps` under
+    /// the root) and multiplied by `weight`.
+    pub fn rms_norm_quantize(
+        &mut self,
+        threads: &Threads,
+        isa: Isa,
+        form: Form,
+        x: &[f32],
+        norm: RmsNorm<'_>,
+    ) {
+        self.resize(form, x.len(), norm.weight.len());
+        self.fill(threads, isa, Source::RmsNorm { x, norm });
+    }
+
+    /// Takes silu(`gate`) × `up`, element by element, both `[n_rows, n_in]`.
+    pub fn silu_mul_quantize(
+        &mut self,
+        threads: &Threads,
+        isa: Isa,
+        form: Form,
+        gate_up: GateUp<'_>,
+        n_in: usize,
+    ) {
+        assert_eq!(gate_up.gate.len(), gate_up.up.len(), "gate and up");
+        self.resize(form, gate_up.gate.len(), n_in);
+        self.fill(threads, isa, Source::SiluMul(gate_up));
+    }
+
+    /// Takes gelu(`gate`) × `up` with the tanh form of gelu, both `[n_rows, n_in]`.
+    pub fn gelu_tanh_mul_quantize(
+        &mut self,
+        threads: &Threads,
+        isa: Isa,
+        form: Form,
+        gate_up: GateUp<'_>,
+        n_in: usize,
+    ) {
+        assert_eq!(gate_up.gate.len(), gate_up.up.len(), "gate and up");
+        self.resize(form, gate_up.gate.len(), n_in);
+        self.fill(threads, isa, Source::GeluTanhMul(gate_up));
+    }
+
     /// Makes room for `n_values / n_in` rows.
     pub(super) fn resize(&mut self, form: Form, n_values: usize, n_in: usize) {
         assert!(n_in > 0 && n_values.is_multiple_of(n_in), "{n_values} values are not rows of {n_in}");

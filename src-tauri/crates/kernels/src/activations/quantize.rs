@@ -4,7 +4,7 @@
 //! everywhere, hence the same bytes.
 #![allow(unsafe_code)]
 
-use super::Meta;
+use super::rows::Meta;
 use crate::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Kind;

@@ -1,8 +1,11 @@
 //! What the rows become.
 
+use super::rows::Plane;
 use super::*;
+use crate::isa::Isa;
 use crate::ops;
 use crate::testing::Rng;
+use crate::threads::Threads;
 
 fn blocks(acts: &Activations) -> Vec<(Vec<i8>, [u32; 4])> {
     let blocks = (0..acts.n_rows()).flat_map(|row| (0..acts.n_in() / 32).map(move |b| (row, b)));

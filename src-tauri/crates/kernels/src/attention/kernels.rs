@@ -6,8 +6,8 @@
 #![allow(clippy::needless_range_loop, reason = "indices name the lanes of a register block")]
 #![allow(unsafe_code)]
 
-use super::SCORE_STRIDE;
 use super::formats::{Format, Tile};
+use super::job::SCORE_STRIDE;
 use crate::kv::{GROUP, TILE};
 use crate::simd::{LANES, Simd};
 

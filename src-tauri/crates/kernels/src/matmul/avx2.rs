@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::format::{Format, sub_blocks, with_format};
-use super::{Epilogue, MAX_ROWS, Out};
+use super::out::{Epilogue, MAX_ROWS, Out};
 use crate::activations::{Activations, Meta};
 use crate::ggml::GgmlType;
 use crate::weights::TILE_ROWS;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Epilogue, Out};
+use super::out::{Epilogue, Out};
 use crate::activations::Activations;
 use crate::ggml::GgmlType;
 use crate::simd::{LANES, Simd, simd_dispatch};

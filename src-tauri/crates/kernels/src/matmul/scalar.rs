@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{MAX_ROWS, Out};
+use super::out::{MAX_ROWS, Out};
 use crate::activations::{Activations, Meta};
 use crate::ggml::GgmlType;
 use crate::weights::{SubBlock, TILE_ROWS, bias, has_min};

@@ -1,7 +1,7 @@
 //! The sixteen lanes in two AVX2 registers.
 #![allow(unsafe_code)]
 
-use super::Simd;
+use super::lanes::Simd;
 use std::arch::x86_64::*;
 
 /// AVX2 with FMA and F16C.

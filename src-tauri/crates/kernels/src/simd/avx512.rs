@@ -1,7 +1,7 @@
 //! The sixteen lanes in one AVX-512 register.
 #![allow(unsafe_code)]
 
-use super::Simd;
+use super::lanes::Simd;
 use std::arch::x86_64::*;
 
 /// AVX-512 F, BW, DQ and VL.

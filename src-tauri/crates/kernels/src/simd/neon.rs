@@ -1,7 +1,7 @@
 //! The sixteen lanes in four registers of aarch64's Advanced SIMD.
 #![allow(unsafe_code)]
 
-use super::Simd;
+use super::lanes::Simd;
 use std::arch::aarch64::*;
 use std::arch::asm;
 

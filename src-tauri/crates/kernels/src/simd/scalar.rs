@@ -1,7 +1,7 @@
 //! The sixteen lanes in an array: plain Rust for any CPU.
 #![allow(unsafe_code)]
 
-use super::{LANES, Simd};
+use super::lanes::{LANES, Simd};
 use half::f16;
 use std::array::from_fn;
 

@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use super::allowed::{AllowedOrigin, HostName};
 use crate::calls::fault::{Fault, shorten};
 use crate::config::{ApiKey, ConfigError, HttpLimits, ServerConfig};
-use crate::page::files;
+use crate::page_files;
 
 /// Names that mean this machine and that no web page can have.
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -233,7 +233,7 @@ fn comes_from_another_site(head: &Parts) -> bool {
 
 /// Paths that need no key.
 fn is_open(path: &str) -> bool {
-    files::has(path) || is_health(path)
+    page_files::has(path) || is_health(path)
 }
 
 /// Paths that need no key and leave no log line.

@@ -4,6 +4,5 @@
 
 pub(crate) mod handler;
 pub(crate) mod headers;
-pub(crate) mod kept_answers;
 pub(crate) mod routes;
 pub(crate) mod stream;

@@ -2,8 +2,6 @@
 //!
 //! Every file has a route of its own, so that no path from a client is ever looked up anywhere.
 
-pub(crate) mod files;
-
 use std::sync::Arc;
 
 use axum::Router;
@@ -16,8 +14,8 @@ use axum::routing::get;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder};
 use utoipa::openapi::{ContentBuilder, PathItem, ResponseBuilder};
 
-use self::files::{PAGE_FILES, route};
 use crate::app::App;
+use crate::page_files::{PAGE_FILES, route};
 
 /// What the page may do: run and load what came with it, and talk to this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \

@@ -8,8 +8,8 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::moments::{EVERY, Moment};
 use crate::app::App;
+use crate::kept::moments::{EVERY, Moment};
 use crate::watch::rounding::one_decimal;
 
 /// The last minutes, the oldest moment first.

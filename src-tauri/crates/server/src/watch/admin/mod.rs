@@ -6,7 +6,6 @@ pub(crate) mod answers;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod lifecycle;
-pub(crate) mod moments;
 pub(crate) mod requests;
 pub(crate) mod status;
 pub(crate) mod view;

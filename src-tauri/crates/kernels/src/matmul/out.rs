@@ -1,0 +1,41 @@
+//! Where the results of a tile go, and how.
+#![allow(unsafe_code)]
+
+use crate::weights::TILE_ROWS;
+
+/// The most rows that a kernel takes at once: their results fill half of a first-level cache.
+pub(super) const MAX_ROWS: usize = 128;
+
+/// What happens to a result.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Epilogue {
+    /// It replaces what is in `out`.
+    Store,
+    /// It is added to what is in `out`: a residual connection.
+    Add,
+}
+
+/// Where a tile's outputs go: column c of row r is at `start + r row_stride + c`.
+#[derive(Clone, Copy)]
+pub(super) struct Out {
+    pub(super) start: *mut f32,
+    pub(super) row_stride: usize,
+    /// Columns that exist; a last tile may have fewer than 32.
+    pub(super) n_cols: usize,
+    pub(super) epilogue: Epilogue,
+}
+
+impl Out {
+    /// Writes the 32 results of a row, as far as their columns exist.
+    ///
+    /// # Safety
+    /// The row's outputs exist, and no other worker uses them.
+    #[inline(always)]
+    pub(super) unsafe fn put(self, row: usize, results: &[f32; TILE_ROWS]) {
+        for (col, result) in results.iter().enumerate().take(self.n_cols) {
+            // SAFETY: the caller's promise.
+            let out = unsafe { &mut *self.start.add(row * self.row_stride + col) };
+            *out = if self.epilogue == Epilogue::Add { *out + result } else { *result };
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What a renderer gives: a text, and the places in it that matter.
+
+use serde::{Deserialize, Serialize};
+
+use crate::landmarks::Landmarks;
+
+/// A chat as its template writes it. Offsets are bytes of the text with its marks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenderedText {
+    /// The text, in which the client's control-token texts carry `mark`.
+    pub(crate) text: String,
+    /// The mark, if there is one.
+    pub(crate) mark: Option<char>,
+    /// Where answers start and messages end, in the text without marks… of landmarks only.
+    pub(crate) landmarks: Landmarks,
+}
+
+impl RenderedText {
+    /// The text as the template writes it, without marks.
+    pub fn plain(&self) -> String {
+        self.mark.map_or_else(|| self.text.clone(), |mark| self.text.replace(mark, ""))
+    }
+}
