@@ -42,7 +42,7 @@ pub const HEAVY: &[(&str, &[&str])] = &[
 
 /// Packages whose dependencies are all named here.
 pub const LEAN: &[(&str, &[&str])] = &[
-    ("scheduler", &["blake3", "thiserror"]),
+    ("scheduler", &["blake3", "bytemuck", "thiserror"]),
     ("kernels", &["half", "memmap2", "rustix", "thiserror"]),
     ("store", &["blake3", "twox-hash", "thiserror", "libc", "memmap2", "rustix", "tracing"]),
     ("tidy", &[]),

@@ -60,8 +60,9 @@ impl EngineThread {
             holds: self.config.holds.clone(),
             inbox: self.to_self.clone(),
         };
-        spawn_load(Arc::clone(&self.loader), order);
+        // Before: whoever sees the loader at work finds the model loading.
         self.publish();
+        spawn_load(Arc::clone(&self.loader), order);
         Ok(())
     }
 

@@ -181,10 +181,10 @@ impl Backend for Cpu {
     /// A layer's weights are read once a step.
     const CHUNKS_PER_PASS: usize = usize::MAX;
 
-    fn embed(&mut self, tokens: &[u32], embeddings: &Weights, scale: f32) -> Result<Vec<f32>, RunError> {
+    fn embed(&mut self, pieces: &[&[u32]], embeddings: &Weights, scale: f32) -> Result<Vec<f32>, RunError> {
         let mut x = std::mem::take(&mut self.buffers.spare_stream);
-        x.resize(tokens.len() * self.n_embd, 0.0);
-        for (&token, x) in tokens.iter().zip(x.chunks_exact_mut(self.n_embd)) {
+        x.resize(pieces.iter().map(|piece| piece.len()).sum::<usize>() * self.n_embd, 0.0);
+        for (&token, x) in pieces.iter().copied().flatten().zip(x.chunks_exact_mut(self.n_embd)) {
             embeddings.embed(token as usize, x);
         }
         if scale != 1.0 {

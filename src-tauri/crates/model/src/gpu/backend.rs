@@ -266,12 +266,14 @@ impl Backend for GpuBackend {
 
     fn embed(
         &mut self,
-        tokens: &[u32],
+        pieces: &[&[u32]],
         embeddings: &Matrix,
         scale: f32,
     ) -> std::result::Result<Tensor, RunError> {
         let embed = || {
-            let x = embeddings.rows(&Tensor::from_slice(tokens, tokens.len(), &self.device)?)?;
+            let tokens = pieces.concat();
+            let n_tokens = tokens.len();
+            let x = embeddings.rows(&Tensor::from_vec(tokens, n_tokens, &self.device)?)?;
             if scale == 1.0 { Ok(x) } else { x.affine(scale.into(), 0.0) }
         };
         embed().map_err(failed)

@@ -38,10 +38,10 @@ pub(crate) trait Backend: Pool {
         work(self)
     }
 
-    /// The embeddings of `tokens`, times `scale`.
+    /// The embeddings of all `pieces`' tokens in their order, times `scale`.
     fn embed(
         &mut self,
-        tokens: &[u32],
+        pieces: &[&[u32]],
         embeddings: &Self::Matrix,
         scale: f32,
     ) -> Result<Self::Stream, RunError>;

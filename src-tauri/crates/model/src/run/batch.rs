@@ -1,35 +1,27 @@
-//! A step, checked and laid out for the decoder: all rows' tokens in one line, cut into chunks.
+//! A step, checked and cut into chunks for the decoder: all rows' tokens in one line. Nothing of it is copied.
 
 use std::ops::Range;
 
 use kernels::attention::AttentionRow;
-use scheduler::{AttentionSpan, KvLayout, ModelCacheSpec, RunError, Step, Wanted};
-
-/// A step's tokens and block ids in flat arrays, kept from one step to the next.
-#[derive(Debug, Default)]
-pub(crate) struct FlatStep {
-    tokens: Vec<u32>,
-    /// The block ids of all tables, row after row and group after group.
-    blocks: Vec<u32>,
-    /// For each row and group, where its table lies in `blocks`.
-    tables: Vec<Range<usize>>,
-}
+use scheduler::{AttentionSpan, BlockId, KvLayout, ModelCacheSpec, RunError, Step, Wanted};
 
 /// What the decoder computes.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
-    pub(crate) tokens: &'a [u32],
     pub(crate) chunks: Vec<Chunk<'a>>,
-    /// Indices into `tokens` of those whose logits are wanted.
+    /// Places in the line of those tokens whose logits are wanted.
     pub(crate) logits_wanted: Vec<usize>,
-    /// Indices into `tokens` of those whose hidden vectors are wanted.
+    /// Places in the line of those tokens whose hidden vectors are wanted.
     pub(crate) hidden_wanted: Vec<usize>,
 }
 
 /// Some consecutive tokens of a batch.
 #[derive(Debug)]
 pub(crate) struct Chunk<'a> {
+    /// Their places in the line.
     pub(crate) tokens: Range<usize>,
+    /// The tokens, in pieces of one row each.
+    pub(crate) pieces: Vec<&'a [u32]>,
     /// Their absolute positions.
     pub(crate) positions: Vec<usize>,
     /// For each layer group, the pieces of sequences that the tokens are.
@@ -37,24 +29,12 @@ pub(crate) struct Chunk<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Lay out `step`, whose flat copy `flat` becomes, in chunks of at most `chunk_tokens`.
-    pub(crate) fn new(
-        step: &Step,
-        layout: &KvLayout,
-        flat: &'a mut FlatStep,
-        chunk_tokens: usize,
-    ) -> Batch<'a> {
-        flat.fill(step);
-        let flat = &*flat;
+    /// Cut `step` into chunks of at most `chunk_tokens`.
+    pub(crate) fn new(step: &'a Step, layout: &KvLayout, chunk_tokens: usize) -> Batch<'a> {
         let n_groups = layout.groups.len();
-        let mut batch = Batch {
-            tokens: &flat.tokens,
-            chunks: Vec::new(),
-            logits_wanted: Vec::new(),
-            hidden_wanted: Vec::new(),
-        };
+        let mut batch = Batch { chunks: Vec::new(), logits_wanted: Vec::new(), hidden_wanted: Vec::new() };
         let mut first = 0;
-        for (row_idx, row) in step.rows.iter().enumerate() {
+        for row in &step.rows {
             let end = first + row.len();
             batch.logits_wanted.extend(row.wanted.logits_of(row.len()).map(|i| first + i));
             if row.wanted == Wanted::LastHidden {
@@ -64,16 +44,22 @@ impl<'a> Batch<'a> {
             while at < end {
                 if batch.chunks.last().is_none_or(|chunk| chunk.tokens.len() == chunk_tokens) {
                     let rows = vec![Vec::new(); n_groups];
-                    batch.chunks.push(Chunk { tokens: at..at, positions: Vec::new(), rows });
+                    batch.chunks.push(Chunk {
+                        tokens: at..at,
+                        pieces: Vec::new(),
+                        positions: Vec::new(),
+                        rows,
+                    });
                 }
                 let chunk = batch.chunks.last_mut().expect("one was pushed if there was none");
                 let n_tokens = (end - at).min(chunk_tokens - chunk.tokens.len());
                 let start = row.start + (at - first);
                 chunk.tokens.end += n_tokens;
+                chunk.pieces.push(&row.tokens()[at - first..][..n_tokens]);
                 chunk.positions.extend(start..start + n_tokens);
                 for (group_idx, rows) in chunk.rows.iter_mut().enumerate() {
-                    let blocks = &flat.blocks[flat.tables[row_idx * n_groups + group_idx].clone()];
-                    let first_block = row.tables[group_idx].first_block;
+                    let table = &row.tables[group_idx];
+                    let (blocks, first_block) = (BlockId::numbers(&table.blocks), table.first_block);
                     rows.push(AttentionRow { blocks, first_block, start, n_tokens });
                 }
                 at += n_tokens;
@@ -81,22 +67,6 @@ impl<'a> Batch<'a> {
             first = end;
         }
         batch
-    }
-}
-
-impl FlatStep {
-    fn fill(&mut self, step: &Step) {
-        self.tokens.clear();
-        self.blocks.clear();
-        self.tables.clear();
-        for row in &step.rows {
-            self.tokens.extend(row.tokens());
-            for table in &row.tables {
-                let start = self.blocks.len();
-                self.blocks.extend(table.blocks.iter().map(|block| block.0));
-                self.tables.push(start..self.blocks.len());
-            }
-        }
     }
 }
 

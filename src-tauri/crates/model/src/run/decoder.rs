@@ -52,7 +52,7 @@ impl<B: Backend> Decoder<B> {
                 hidden: &mut out.hidden.values[n_hidden * self.plan.n_embd..]
                     [..hidden.len() * self.plan.n_embd],
             };
-            self.run_pass(backend, &batch.tokens[tokens], pass, (&logits, &hidden), room)?;
+            self.run_pass(backend, pass, (&logits, &hidden), room)?;
             (n_logits, n_hidden) = (n_logits + logits.len(), n_hidden + hidden.len());
         }
         Ok(())
@@ -61,13 +61,13 @@ impl<B: Backend> Decoder<B> {
     fn run_pass(
         &self,
         backend: &mut B,
-        tokens: &[u32],
         chunks: &[Chunk<'_>],
         (logits, hidden): (&[usize], &[usize]),
         out: PassOutput<'_>,
     ) -> Result<(), RunError> {
         let Decoder { plan, weights } = self;
-        let mut x = backend.embed(tokens, &weights.embeddings, plan.embedding_scale)?;
+        let pieces: Vec<&[u32]> = chunks.iter().flat_map(|chunk| &chunk.pieces).copied().collect();
+        let mut x = backend.embed(&pieces, &weights.embeddings, plan.embedding_scale)?;
         let prepared = chunks.iter().map(|chunk| backend.prepare(chunk)).collect::<Result<Vec<_>, _>>()?;
         let first = chunks[0].tokens.start;
         for (idx, (plan, weights)) in plan.layers.iter().zip(&weights.layers).enumerate() {

@@ -7,7 +7,7 @@ use scheduler::{
 };
 
 use super::backend::Backend;
-use super::batch::{self, Batch, FlatStep};
+use super::batch::{self, Batch};
 use super::decoder::Decoder;
 use super::pool::check_block;
 use crate::plan::model_plan::ModelPlan;
@@ -21,7 +21,6 @@ pub(crate) struct Runner<B: Backend> {
     backend: B,
     cache_spec: ModelCacheSpec,
     layout: KvLayout,
-    flat: FlatStep,
     chunk_tokens: usize,
 }
 
@@ -34,8 +33,8 @@ impl<B: Backend> Runner<B> {
         backend: B,
     ) -> Runner<B> {
         let cache_spec = plan.cache_spec();
-        let (flat, chunk_tokens) = (FlatStep::default(), B::CHUNK_TOKENS);
-        Runner { decoder: Decoder { plan, weights }, backend, cache_spec, layout, flat, chunk_tokens }
+        let decoder = Decoder { plan, weights };
+        Runner { decoder, backend, cache_spec, layout, chunk_tokens: B::CHUNK_TOKENS }
     }
 
     /// Cut steps otherwise than users' are cut.
@@ -98,7 +97,7 @@ where
 
     fn run(&mut self, step: &Step, out: &mut StepOutput) -> Result<(), RunError> {
         batch::check(step, &self.cache_spec, &self.layout, self.backend.n_blocks())?;
-        let batch = Batch::new(step, &self.layout, &mut self.flat, self.chunk_tokens);
+        let batch = Batch::new(step, &self.layout, self.chunk_tokens);
         make_room(step, &self.decoder.plan, out)?;
         let decoder = &self.decoder;
         self.backend.guarded(|backend| {
