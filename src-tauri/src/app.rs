@@ -21,7 +21,7 @@ const STEP_TOKENS_BESIDE_A_CHUNK: usize = 256;
 
 /// Everything that was found to be in order, and an address that is ours. No model has been touched.
 pub(crate) struct Prepared {
-    bound: ListeningServer,
+    listening: ListeningServer,
     loader: Arc<dyn ModelLoader>,
     engine: EngineConfig,
     drain_timeout: Duration,
@@ -145,7 +145,7 @@ impl Prepared {
             allocated_bytes: allocator::allocated_bytes,
             ..ServerConfig::default()
         };
-        let bound = Server::bind(config).await?;
+        let listening = Server::bind(config).await?;
         let store = kv_store::open(settings, when_locked).map_err(CannotStart::Other)?;
         let engine = EngineConfig {
             default_model: models.default,
@@ -161,18 +161,18 @@ impl Prepared {
             ..EngineConfig::default()
         };
         let loader = models.loader;
-        Ok(Prepared { bound, loader, engine, drain_timeout: settings.drain_timeout, model_name: None })
+        Ok(Prepared { listening, loader, engine, drain_timeout: settings.drain_timeout, model_name: None })
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.bound.address()
+        self.listening.address()
     }
 
     /// Start the engine, which begins to load, and answer requests.
     pub(crate) fn start(self) -> App {
         let engine = BatchEngine::start(self.engine, self.loader);
-        let serving = tokio::spawn(self.bound.serve(engine.handle()));
+        let serving = tokio::spawn(self.listening.serve(engine.handle()));
         App { engine, serving, drain_timeout: self.drain_timeout }
     }
 }

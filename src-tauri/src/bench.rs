@@ -7,12 +7,12 @@
 //! Figures are medians over the rounds. Nothing here is a test: a slow machine prints slow numbers.
 
 mod capacity;
-mod house;
 mod idle;
 mod keeping;
 mod kv_quality;
 mod page_cache;
 mod report;
+mod rig;
 mod scenarios;
 mod served;
 mod timed_runner;

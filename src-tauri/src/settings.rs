@@ -51,7 +51,7 @@ pub(crate) struct Settings {
     pub(crate) precision: model::Precision,
     /// The CPU kernels' instruction set.
     pub(crate) kernels: Kernels,
-    /// Requests in the house, running and waiting.
+    /// Requests in flight, running and waiting.
     pub(crate) max_requests: usize,
     /// Sequences in one step.
     pub(crate) max_batch: usize,

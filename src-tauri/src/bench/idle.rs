@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 
 use engine::{EngineConfig, ModelLoader};
 
-use super::house::House;
 use super::report::Report;
+use super::rig::Rig;
 
 /// How long it is watched.
 const WATCHED: Duration = Duration::from_secs(2);
 
 /// The process's CPU time while its engine idles after an answer. No figure where the system does not tell.
 pub(super) async fn idle(loader: &Arc<dyn ModelLoader>, report: &mut Report) -> Result<(), String> {
-    let house = House::open(loader, EngineConfig::default()).await?;
-    house.stream(1, house.prompt(1, 64)?, 8).await?;
+    let rig = Rig::open(loader, EngineConfig::default()).await?;
+    rig.stream(1, rig.prompt(1, 64)?, 8).await?;
     let before = (Instant::now(), cpu_time());
     tokio::time::sleep(WATCHED).await;
     if let (Some(used), Some(now)) = (before.1, cpu_time()) {
         let share = now.saturating_sub(used).div_duration_f64(before.0.elapsed());
         report.add("CPU while idle", "% of a core", 100.0 * share);
     }
-    house.close().await
+    rig.close().await
 }
 
 /// CPU time of all living threads, as Linux's scheduler counts it in nanoseconds.

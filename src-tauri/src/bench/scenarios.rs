@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use engine::{EngineConfig, ModelLoader};
 use futures_util::future::{join, try_join_all};
 
-use super::house::{Arrivals, House};
 use super::report::Report;
+use super::rig::{Arrivals, Rig};
 
 /// Tokens of a chat's prompt and of its answer.
 const CHAT: (usize, usize) = (64, 160);
@@ -20,27 +20,27 @@ const CHUNK: usize = 128;
 
 /// One chat alone and eight together: aggregate decode rates, and the engine's own share of a step.
 pub(super) async fn batching(loader: &Arc<dyn ModelLoader>, report: &mut Report) -> Result<(), String> {
-    let house = House::open(loader, EngineConfig::default()).await?;
-    let alone = decode_rate(&house, 1, report).await?;
-    let eight = decode_rate(&house, 8, report).await?;
+    let rig = Rig::open(loader, EngineConfig::default()).await?;
+    let alone = decode_rate(&rig, 1, report).await?;
+    let eight = decode_rate(&rig, 8, report).await?;
     report.add("decode, 1 chat", "tokens/s", alone);
     report.add("decode, 8 chats, aggregate", "tokens/s", eight);
     report.add("8 chats over 1", "×", eight / alone);
-    house.close().await
+    rig.close().await
 }
 
 /// Tokens a second while all of `n` chats decode.
-async fn decode_rate(house: &House, n: usize, report: &mut Report) -> Result<f64, String> {
+async fn decode_rate(rig: &Rig, n: usize, report: &mut Report) -> Result<f64, String> {
     let chats: Vec<Arrivals> = try_join_all((0..n).map(|i| async move {
         let seed = n * 100 + i;
-        house.stream(seed, house.prompt(seed, CHAT.0)?, CHAT.1).await
+        rig.stream(seed, rig.prompt(seed, CHAT.0)?, CHAT.1).await
     }))
     .await?;
     let from = chats.iter().map(Arrivals::first).max().unwrap_or_else(Instant::now);
     let to = chats.iter().map(Arrivals::last).min().unwrap_or_else(Instant::now);
     let n_tokens: usize = chats.iter().map(|chat| chat.n_between(from, to)).sum();
     if n == 8 {
-        let passes = house.passes.between(from, to);
+        let passes = rig.passes.between(from, to);
         if let (Some(first), Some(last)) = (passes.first(), passes.last()) {
             let forward: Duration = passes.iter().map(|pass| pass.ended - pass.began).sum();
             let all = last.ended - first.began;
@@ -65,31 +65,31 @@ pub(super) async fn long_prompt(loader: &Arc<dyn ModelLoader>, report: &mut Repo
     let whole =
         EngineConfig { prefill_chunk: usize::MAX / 2, step_token_budget: usize::MAX / 2, ..chunked.clone() };
 
-    let house = House::open(loader, whole).await?;
-    let n = long_prompt_tokens(&house)?;
+    let rig = Rig::open(loader, whole).await?;
+    let n = long_prompt_tokens(&rig)?;
     // An engine that has measured no step yet begins with small ones.
-    house.stream(2, house.prompt(2, n)?, 1).await?;
-    let alone = house.stream(1, house.prompt(1, n)?, 1).await?;
+    rig.stream(2, rig.prompt(2, n)?, 1).await?;
+    let alone = rig.stream(1, rig.prompt(1, n)?, 1).await?;
     let unchunked = n as f64 / (alone.first() - alone.submitted).as_secs_f64();
-    house.close().await?;
+    rig.close().await?;
 
-    let house = House::open(loader, chunked).await?;
-    house.stream(2, house.prompt(2, 4 * CHUNK)?, 1).await?;
-    let others = try_join_all((0..N_OTHERS).map(|i| house.stream_while(10 + i)));
+    let rig = Rig::open(loader, chunked).await?;
+    rig.stream(2, rig.prompt(2, 4 * CHUNK)?, 1).await?;
+    let others = try_join_all((0..N_OTHERS).map(|i| rig.stream_while(10 + i)));
     let newcomer = async {
-        house.all_decode(N_OTHERS).await?;
-        house.stream(1, house.prompt(1, n)?, 1).await
+        rig.all_decode(N_OTHERS).await?;
+        rig.stream(1, rig.prompt(1, n)?, 1).await
     };
     let (others, newcomer) = join(others, newcomer).await;
     let (others, newcomer) = (others?, newcomer?);
     let (from, to) = (newcomer.submitted, newcomer.first());
     let rate = n as f64 / (to - from).as_secs_f64();
-    let passes = house.passes.between(from, to);
+    let passes = rig.passes.between(from, to);
     let mut steps: Vec<Duration> = passes.windows(2).map(|pair| pair[1].began - pair[0].began).collect();
     steps.sort();
     let step = steps.get(steps.len() / 2).copied().unwrap_or_default();
     let gap = others.iter().map(|other| other.longest_gap(from, to)).max().unwrap_or_default();
-    house.close().await?;
+    rig.close().await?;
 
     report.add(&format!("prefill, {n} tokens at once, alone"), "tokens/s", unchunked);
     report.add(
@@ -104,12 +104,12 @@ pub(super) async fn long_prompt(loader: &Arc<dyn ModelLoader>, report: &mut Repo
     Ok(())
 }
 
-fn long_prompt_tokens(house: &House) -> Result<usize, String> {
-    let card = house.handle.card().ok_or("no model is loaded")?;
+fn long_prompt_tokens(rig: &Rig) -> Result<usize, String> {
+    let card = rig.handle.card().ok_or("no model is loaded")?;
     Ok(LONG_PROMPT.min(card.effective_context - 1))
 }
 
-impl House {
+impl Rig {
     /// A stream that lasts for the long prompt's prefill.
     async fn stream_while(&self, seed: usize) -> Result<Arrivals, String> {
         let n_steps = LONG_PROMPT / CHUNK + 40;

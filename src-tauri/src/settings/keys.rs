@@ -70,7 +70,7 @@ pub(crate) const KEYS: &[Key] = &[
         "How exactly quantised weights are multiplied: full is slower, and its next tokens are those of floats",
     ),
     engine("kernels", "SET", "auto", "Instruction set of the CPU kernels"),
-    engine("max_requests", "N", "64", "Requests in the house, running and waiting; more get 429"),
+    engine("max_requests", "N", "64", "Requests in flight, running and waiting; more get 429"),
     engine("max_batch", "N", "16", "Answers that are computed at the same time"),
     engine("queue_timeout", "SECONDS", "60", "How long a request waits for room"),
     engine("prefill_chunk", "N", "256", "Prompt tokens of one request in one step"),

@@ -1,8 +1,8 @@
 //! A loaded model at work, see `turn.rs`.
 
+mod between_steps;
 pub(crate) mod conversations;
 mod held_logprobs;
-mod housekeeping;
 pub(crate) mod postponed;
 mod sampled;
 pub(crate) mod sequence;

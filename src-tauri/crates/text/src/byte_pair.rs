@@ -6,9 +6,9 @@ use foldhash::fast::RandomState;
 
 use crate::encoding::{EncodeError, Encoding};
 use crate::merge::Symbol;
+use crate::pre_tokenizer::PreTokenizer;
 use crate::seams::Seams;
 use crate::vocabulary::{Vocabulary, byte_level};
-use crate::words::WordSplitter;
 use crate::{TextError, TextMetadata, TokenId};
 
 /// Words up to here are merged whole.
@@ -17,7 +17,7 @@ const SHORT_WORD_BYTES: usize = 64;
 /// A byte-level BPE vocabulary, ready to encode.
 #[derive(Debug)]
 pub(crate) struct BytePair {
-    splitter: WordSplitter,
+    splitter: PreTokenizer,
     bytes: Box<[Option<TokenId>; 256]>,
     /// A pair of tokens to (rank, the token they form).
     merges: HashMap<(TokenId, TokenId), (u32, TokenId), RandomState>,
@@ -32,7 +32,7 @@ pub(crate) struct BytePair {
 
 impl BytePair {
     pub(crate) fn new(meta: &TextMetadata, vocabulary: &Vocabulary) -> Result<BytePair, TextError> {
-        let splitter = WordSplitter::new(meta.pre.as_deref().unwrap_or("default"))?;
+        let splitter = PreTokenizer::new(meta.pre.as_deref().unwrap_or("default"))?;
         if meta.merges.is_empty() {
             return Err(TextError::Vocabulary("it has no merges".into()));
         }

@@ -7,7 +7,7 @@ use minijinja::{Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use crate::marks;
+use crate::defusing;
 
 /// `tojson(value, indent, ensure_ascii, separators, sort_keys)`
 pub(crate) fn tojson(value: &Value, indent: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
@@ -155,7 +155,7 @@ impl Formatter for PythonStyle {
         }
         for c in text.chars() {
             // A mark must stay findable whatever the template does.
-            if c.is_ascii() || marks::is_mark(c) {
+            if c.is_ascii() || defusing::is_noncharacter(c) {
                 writer.write_all(c.encode_utf8(&mut [0; 4]).as_bytes())?;
             } else {
                 for unit in c.encode_utf16(&mut [0; 2]) {

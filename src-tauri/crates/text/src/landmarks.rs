@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{Chat, ChatMessage};
-use crate::marks::unused_mark;
+use crate::defusing::unused_noncharacter;
 use crate::template::{Rendering, Template};
 
 /// Where landmarks were found in a text that has none any more: bytes of the text with its marks, ascending.
@@ -38,8 +38,8 @@ impl Landmarks {
         rendering: &Rendering,
         with_ends: WithEnds,
     ) -> Option<Landmarks> {
-        let start = unused_mark(chat, template.source(), None).ok()?;
-        let end = unused_mark(chat, template.source(), Some(start)).ok()?;
+        let start = unused_noncharacter(chat, template.source(), None).ok()?;
+        let end = unused_noncharacter(chat, template.source(), Some(start)).ok()?;
         let with_landmarks = Chat {
             messages: chat.messages.iter().map(|m| with_landmarks(m, start, end, with_ends)).collect(),
             extra: chat.extra.clone(),

@@ -14,16 +14,16 @@ mod vocabulary;
 mod byte_pair;
 mod encoding;
 mod merge;
+mod pre_tokenizer;
 mod seams;
 mod sentence_piece;
 mod special;
-mod words;
 
 mod chat;
 mod chat_template;
+mod defusing;
 mod json;
 mod landmarks;
-mod marks;
 mod python;
 mod render_worker;
 mod rendered_chat;

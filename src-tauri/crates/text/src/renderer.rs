@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use crate::chat_template::ChatTemplate;
+use crate::defusing::StructuralTexts;
 use crate::landmarks::Landmarks;
-use crate::marks::StructuralTexts;
 use crate::rendered_text::RenderedText;
 use crate::special::SpecialTokens;
 use crate::template::{Rendering, Template};

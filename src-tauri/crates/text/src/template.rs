@@ -16,8 +16,8 @@ use regex::Regex;
 use serde_json::Map;
 
 use crate::chat_template::{ChatTemplate, check_parts};
+use crate::defusing::unused_noncharacter;
 use crate::json::tojson;
-use crate::marks::unused_mark;
 use crate::python;
 use crate::{Chat, ChatMessage, TextError};
 
@@ -78,7 +78,8 @@ impl Template {
 
     /// Renders the chat, whose control-token texts carry `mark` if there is one.
     pub(crate) fn render(&self, chat: &Chat, mark: Option<char>) -> Result<Rendering, TextError> {
-        let end = if chat.continue_final { Some(unused_mark(chat, &self.source, mark)?) } else { None };
+        let end =
+            if chat.continue_final { Some(unused_noncharacter(chat, &self.source, mark)?) } else { None };
         let mut messages: Vec<Map<String, serde_json::Value>> =
             chat.messages.iter().map(message_object).collect();
         if let Some(end) = end {

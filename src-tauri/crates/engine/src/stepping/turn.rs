@@ -87,7 +87,7 @@ impl Serving {
     /// Put everything in order and decide the next step, if there is one.
     fn next_step(&mut self, tally: &mut Tally) -> Result<Step, Turn> {
         let now = self.config.clock.now();
-        self.keep_house(now, tally);
+        self.prepare_step(now, tally);
         let is_restoring = self.restoring.has_arrivals();
         let nothing = if is_restoring { Turn::Computed } else { Turn::Idle };
         if self.is_empty() {

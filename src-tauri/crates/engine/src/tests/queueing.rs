@@ -21,7 +21,7 @@ const SMALL: ScriptedModel = ScriptedModel {
 };
 
 #[tokio::test]
-async fn without_a_place_a_request_is_told_that_the_house_is_busy() {
+async fn without_a_place_a_request_is_told_that_the_engine_is_busy() {
     let steering = Steering::holding_steps();
     let config = EngineConfig { max_requests: 2, ..EngineConfig::default() };
     let rig = Rig::with(ScriptedModel::default(), steering.clone(), config).await;
@@ -99,7 +99,7 @@ async fn a_request_that_waits_too_long_is_told_how_much_room_it_lacks() {
 }
 
 #[tokio::test]
-async fn a_request_that_waits_too_long_for_a_row_is_told_that_the_house_is_busy() {
+async fn a_request_that_waits_too_long_for_a_row_is_told_that_the_engine_is_busy() {
     let steering = Steering::holding_steps();
     let config = EngineConfig { max_batch: 1, ..EngineConfig::default() };
     let rig = Rig::with(ScriptedModel::default(), steering.clone(), config).await;

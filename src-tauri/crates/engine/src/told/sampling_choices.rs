@@ -1,4 +1,4 @@
-//! Who chooses how tokens are sampled, field by field: the request, then others, the house last.
+//! Who chooses how tokens are sampled, field by field: the request, then others, what is built in last.
 
 use scheduler::TokenId;
 
@@ -40,7 +40,7 @@ impl SamplingChoices {
 
     /// What is chosen where nobody else does: hot enough for prose, without the tail that leads small models astray,
     /// and without a penalty, which forbids a model to copy what it was asked to copy.
-    pub const HOUSE: SamplingChoices = SamplingChoices {
+    pub const BUILT_IN: SamplingChoices = SamplingChoices {
         temperature: Some(0.7),
         top_p: Some(0.95),
         min_p: Some(0.05),
@@ -114,16 +114,19 @@ mod tests {
             repetition_penalty: 1.125,
             ..Sampling::default()
         };
-        assert_eq!(chosen(&[&request, &file, &SamplingChoices::HOUSE]), want);
+        assert_eq!(chosen(&[&request, &file, &SamplingChoices::BUILT_IN]), want);
         assert_eq!(chosen(&[&SamplingChoices::default()]), Sampling::default());
     }
 
     #[test]
-    fn the_house_has_no_penalty() {
-        let house = chosen(&[&SamplingChoices::HOUSE]);
-        assert_eq!((house.temperature, house.top_p, house.min_p, house.top_k), (0.7, 0.95, 0.05, 0));
+    fn what_is_built_in_has_no_penalty() {
+        let built_in = chosen(&[&SamplingChoices::BUILT_IN]);
         assert_eq!(
-            (house.repetition_penalty, house.presence_penalty, house.frequency_penalty),
+            (built_in.temperature, built_in.top_p, built_in.min_p, built_in.top_k),
+            (0.7, 0.95, 0.05, 0)
+        );
+        assert_eq!(
+            (built_in.repetition_penalty, built_in.presence_penalty, built_in.frequency_penalty),
             (1.0, 0.0, 0.0)
         );
     }
@@ -134,7 +137,7 @@ mod tests {
             temperature: Some(1.5),
             repetition_penalty: Some(1.5),
             presence_penalty: Some(1.5),
-            ..SamplingChoices::HOUSE
+            ..SamplingChoices::BUILT_IN
         };
         let greedy = SamplingChoices { temperature: Some(0.0), ..SamplingChoices::default() };
         let pure = Sampling { temperature: 0.0, ..Sampling::default() };

@@ -51,7 +51,7 @@ impl DefaultSampling {
         let by_priority = [
             (Chooser::Settings, settings),
             (Chooser::Model, &card.sampling),
-            (Chooser::Default, &SamplingChoices::HOUSE),
+            (Chooser::Default, &SamplingChoices::BUILT_IN),
         ];
         for (from, choices) in by_priority {
             choose(&mut all.temperature, choices.temperature, from);

@@ -123,7 +123,7 @@ impl Preparer {
 
     /// What the call names, then what the settings do, then what the model's file recommends, then ours.
     fn sampling_of(&self, requested: RequestedSampling, card: &ModelCard) -> Sampling {
-        let others = [&self.sampling, &card.sampling, &SamplingChoices::HOUSE];
+        let others = [&self.sampling, &card.sampling, &SamplingChoices::BUILT_IN];
         let chosen = others.into_iter().fold(requested.choices, SamplingChoices::or);
         chosen.into_sampling(requested.logit_bias, requested.seed)
     }

@@ -274,8 +274,8 @@ mod tests {
 
     #[tokio::test]
     async fn port_0_picks_a_free_port() {
-        let bound = bind(|_| {}).await.unwrap();
-        assert!(bound.address().port() > 0 && bound.address().ip().is_loopback());
+        let listening = bind(|_| {}).await.unwrap();
+        assert!(listening.address().port() > 0 && listening.address().ip().is_loopback());
     }
 
     #[tokio::test]
@@ -307,9 +307,9 @@ mod tests {
     async fn localhost_is_both_loopbacks_at_one_port() {
         let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
         for host in ["localhost", "LocalHost", "localhost."] {
-            let bound = bind(|config| config.host = host.into()).await.unwrap();
-            let port = bound.address().port();
-            assert_eq!(bound.address(), SocketAddr::from(([127, 0, 0, 1], port)), "{host}");
+            let listening = bind(|config| config.host = host.into()).await.unwrap();
+            let port = listening.address().port();
+            assert_eq!(listening.address(), SocketAddr::from(([127, 0, 0, 1], port)), "{host}");
             assert!(TcpStream::connect(("127.0.0.1", port)).await.is_ok());
             assert_eq!(TcpStream::connect(("::1", port)).await.is_ok(), has_ipv6, "{host}");
         }

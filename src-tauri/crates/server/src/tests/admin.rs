@@ -199,7 +199,7 @@ async fn a_request_can_be_asked_for_by_its_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_in_the_house_are_shown_with_what_they_do() {
+async fn requests_in_flight_are_shown_with_what_they_do() {
     let rig = Rig::saying("a long story").await;
     rig.steering.hold_steps();
     let router = rig.router.clone();

@@ -43,7 +43,7 @@ const LONG: &str = "one two three four five six seven eight nine ten eleven twel
 #[tokio::test]
 async fn two_clients_without_a_name_leave_nothing_that_one_could_find_of_the_other() {
     let (rig, _folder) = keeping().await;
-    for content in [LONG, "something else altogether, of the same house"] {
+    for content in [LONG, "something else altogether, of the same length"] {
         let body = serde_json::json!({"messages": [{"role": "user", "content": content}]});
         assert_eq!(rig.post("/v1/chat/completions", &body.to_string()).await.status, OK);
     }

@@ -37,15 +37,15 @@ async fn live(text: &str, limits: HttpLimits) -> Live {
         sampling: SamplingChoices { temperature: Some(0.0), ..SamplingChoices::default() },
         ..ServerConfig::default()
     };
-    let bound = Server::bind(config).await.unwrap();
-    let address = bound.address();
+    let listening = Server::bind(config).await.unwrap();
+    let address = listening.address();
     let steering = Steering::free();
     let model = ScriptedModel { script: Script::Says(text.to_owned()), ..ScriptedModel::default() };
     let owner =
         BatchEngine::start(EngineConfig::default(), Arc::new(ScriptedLoader::new(model, steering.clone())));
     let engine = owner.handle();
     engine.watch_state().wait_for(|state| *state == State::Ready).await.unwrap();
-    let serving = tokio::spawn(bound.serve(engine.clone()));
+    let serving = tokio::spawn(listening.serve(engine.clone()));
     Live { address, engine, steering, serving, _owner: owner }
 }
 

@@ -159,7 +159,7 @@ async fn a_client_that_goes_away_frees_its_seat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_house_is_429_with_a_time_to_come_back() {
+async fn a_full_queue_is_429_with_a_time_to_come_back() {
     let rig = Rig::with("a long story", |_, engine| engine.max_requests = 1);
     rig.ready().await;
     rig.steering.hold_steps();

@@ -25,15 +25,19 @@ const N_MARKS: usize = 32;
 /// Roles that templates build their own control tokens from, as in `'<|' + role + '|>'`.
 const ROLES: &[&str] = &["system", "developer", "user", "assistant", "tool", "ipython", "function", "model"];
 
-pub(crate) fn is_mark(c: char) -> bool {
+pub(crate) fn is_noncharacter(c: char) -> bool {
     (FIRST_MARK..='\u{fdef}').contains(&c)
 }
 
 /// A noncharacter that occurs neither in the chat nor in the template, nor is `other`.
-pub(crate) fn unused_mark(chat: &Chat, template: &str, other: Option<char>) -> Result<char, TextError> {
+pub(crate) fn unused_noncharacter(
+    chat: &Chat,
+    template: &str,
+    other: Option<char>,
+) -> Result<char, TextError> {
     let mut is_used = [false; N_MARKS];
     let mut note = |c: char| {
-        if is_mark(c) {
+        if is_noncharacter(c) {
             is_used[c as usize - FIRST_MARK as usize] = true;
         }
     };
@@ -92,7 +96,7 @@ impl StructuralTexts {
         if !is_needed {
             return Ok(None);
         }
-        let mark = unused_mark(chat, template, None)?;
+        let mark = unused_noncharacter(chat, template, None)?;
         let with_marks = |text: &str, usage: Use| {
             let mut marked = String::with_capacity(text.len() + 16);
             let mut from = 0;

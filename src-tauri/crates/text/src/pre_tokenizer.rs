@@ -133,7 +133,7 @@ const RECIPES: &[Recipe] = &[
 
 /// Cuts text into words.
 #[derive(Debug)]
-pub(crate) struct WordSplitter {
+pub(crate) struct PreTokenizer {
     patterns: Vec<Pattern>,
     whole_words: bool,
     adds_bos: bool,
@@ -148,10 +148,10 @@ struct Pattern {
     keeps_line_breaks: bool,
 }
 
-impl WordSplitter {
+impl PreTokenizer {
     /// # Errors
     /// When the name is not known: to guess would cost quality without a sign of it.
-    pub(crate) fn new(pre: &str) -> Result<WordSplitter, TextError> {
+    pub(crate) fn new(pre: &str) -> Result<PreTokenizer, TextError> {
         let recipe = RECIPES.iter().find(|recipe| recipe.names.contains(&pre)).ok_or_else(|| {
             TextError::Unsupported(format!("its pre-tokenizer {pre:?} (tokenizer.ggml.pre) is not known"))
         })?;
@@ -165,7 +165,7 @@ impl WordSplitter {
                 keeps_line_breaks: source.contains(r"\s*[\r\n]"),
             })
         };
-        Ok(WordSplitter {
+        Ok(PreTokenizer {
             patterns: recipe.patterns.iter().map(pattern).collect::<Result<_, TextError>>()?,
             whole_words: recipe.whole_words,
             adds_bos: recipe.adds_bos,
@@ -230,11 +230,11 @@ impl Pattern {
 
 #[cfg(test)]
 mod tests {
-    use super::{RECIPES, WordSplitter};
+    use super::{PreTokenizer, RECIPES};
 
     fn check(pre: &str, text: &str, words: &[&str]) {
         let mut found = Vec::new();
-        let splitter = WordSplitter::new(pre).unwrap();
+        let splitter = PreTokenizer::new(pre).unwrap();
         let all: Result<(), ()> = splitter.split(text, |word| {
             found.push(word);
             Ok(())
@@ -249,7 +249,7 @@ mod tests {
             "  Ünï 12345 'll\t\n\n  x=1;\u{a0}\u{3000}漢字ひら 한국 e\u{301}\u{200d}👩‍👩‍👧 \r\n \u{0}end  ";
         for name in RECIPES.iter().flat_map(|recipe| recipe.names) {
             let mut joined = String::new();
-            let words = WordSplitter::new(name).unwrap();
+            let words = PreTokenizer::new(name).unwrap();
             let all: Result<(), ()> = words.split(text, |word| {
                 joined.push_str(word);
                 Ok(())
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn an_unknown_pre_tokenizer_is_an_error_that_names_it() {
-        let error = WordSplitter::new("klingon").unwrap_err();
+        let error = PreTokenizer::new("klingon").unwrap_err();
         assert!(error.to_string().contains("\"klingon\""), "{error}");
     }
 }

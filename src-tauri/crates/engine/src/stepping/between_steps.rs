@@ -16,7 +16,7 @@ use crate::told::request::Refusal;
 
 impl Serving {
     /// Everything that is due before the next step. Not while one is under way: it has the runner.
-    pub(crate) fn keep_house(&mut self, now: Instant, tally: &mut Tally) {
+    pub(crate) fn prepare_step(&mut self, now: Instant, tally: &mut Tally) {
         self.sweep(now, tally);
         if self.saving.is_behind() {
             self.save(SaveReason::Tail);

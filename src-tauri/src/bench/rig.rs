@@ -11,7 +11,7 @@ use engine::{
 use super::timed_runner::{Passes, TimedLoader};
 
 /// A loaded engine and the times of its forward passes.
-pub(super) struct House {
+pub(super) struct Rig {
     engine: BatchEngine,
     pub(super) handle: EngineHandle,
     pub(super) passes: Passes,
@@ -54,9 +54,9 @@ impl Arrivals {
     }
 }
 
-impl House {
+impl Rig {
     /// Start an engine and wait until its model is loaded.
-    pub(super) async fn open(loader: &Arc<dyn ModelLoader>, config: EngineConfig) -> Result<House, String> {
+    pub(super) async fn open(loader: &Arc<dyn ModelLoader>, config: EngineConfig) -> Result<Rig, String> {
         let passes = Passes::default();
         let timed = TimedLoader { inner: Arc::clone(loader), passes: passes.clone() };
         let engine = BatchEngine::start(config, Arc::new(timed));
@@ -70,7 +70,7 @@ impl House {
             }
             state.changed().await.map_err(|_| "the engine ended while loading".to_owned())?;
         }
-        Ok(House { engine, handle, passes })
+        Ok(Rig { engine, handle, passes })
     }
 
     /// Drain and end the engine.
