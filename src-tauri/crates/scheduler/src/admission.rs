@@ -1,5 +1,4 @@
 //! Who leaves the queue: in order of arrival, when rows and blocks are there, one request of an agent at a time.
-
 use crate::block_pool::Retention;
 use crate::ids::SeqId;
 use crate::plan::{Admitted, Plan, Restore, RestoreBlock};
@@ -137,7 +136,7 @@ impl Scheduler {
         for hit_block in blocks {
             let Some(block) = self.cache.pool.lookup(&hit_block.key) else { continue };
             self.cache.pool.retain(block);
-            seq.tables[hit_block.key.group_idx].blocks.push(block);
+            seq.tables[hit_block.key.group.idx()].blocks.push(block);
         }
         self.release_holds(seq);
         seq.n_computed = hit.n_tokens;

@@ -7,10 +7,10 @@
 //!   └─ release, no key┘    │  └──── retain (a hit) ────────┘   │
 //!                          └──── alloc: evict the oldest ──────┘   unless unsaved (store on) or pinned
 //! ```
-
 use std::collections::{BTreeSet, HashMap};
 
-use crate::hash::BlockKey;
+use address::BlockKey;
+
 use crate::ids::BlockId;
 use crate::plan::StoreMode;
 

@@ -1,9 +1,9 @@
 //! What becomes of a sequence's blocks: they get addresses, slide out of windows, are let go, come from the store.
-
 use std::collections::HashSet;
 
+use address::{BlockKey, ChainHash};
+
 use crate::block_pool::Retention;
-use crate::hash::{BlockKey, ChainHash};
 use crate::plan::{CompletedBlock, RestoreBlock, StoreMode};
 use crate::prefix_cache::Registered;
 use crate::scheduler::Scheduler;
@@ -60,7 +60,7 @@ impl Scheduler {
             if !self.cache.pool.is_private(block) {
                 continue;
             }
-            let key = BlockKey { hash, group_idx };
+            let key = self.cache.footprint.key(hash, group_idx);
             let tokens = &seq.tokens[start..end];
             match self.cache.register(block, key, &parent, tokens, saving == TailSaving::Unwanted) {
                 Registered::Collision => return false,
@@ -131,8 +131,8 @@ impl Scheduler {
         let mut kept = Vec::new();
         for restoring in std::mem::take(&mut seq.restoring) {
             let RestoreBlock { block, key, tokens } = restoring.wanted;
-            let parent = BlockKey { hash: restoring.parent, group_idx: key.group_idx };
-            let has_prefix = !self.cache.footprint.is_full(key.group_idx)
+            let parent = BlockKey { hash: restoring.parent, group: key.group };
+            let has_prefix = !self.cache.footprint.is_full(key.group.idx())
                 || restoring.parent == self.cache.hasher.root()
                 || self.cache.pool.lookup(&parent).is_some();
             if imported.contains(&key)

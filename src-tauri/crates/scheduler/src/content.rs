@@ -1,10 +1,10 @@
 //! What a caller asks about content rather than about sequences: the addresses of tokens, and where their KV is.
-
 use std::collections::HashSet;
+
+use address::{BlockKey, ChainHash};
 
 use crate::block_pool::Retention;
 use crate::footprint::Footprint;
-use crate::hash::{BlockKey, ChainHash};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{CompletedBlock, FormerBlock, StoreMode};
 use crate::scheduler::Scheduler;
@@ -39,7 +39,7 @@ impl Footprint {
     ) -> usize {
         let footprint = self;
         let groups = || 0..footprint.n_groups();
-        let has = |hash: &ChainHash, group_idx: usize| is_there(&BlockKey { hash: *hash, group_idx });
+        let has = |hash: &ChainHash, group_idx: usize| is_there(&footprint.key(*hash, group_idx));
         let in_full = |hash: &&ChainHash| groups().filter(|&g| footprint.is_full(g)).all(|g| has(hash, g));
         let n_whole = addresses.whole.iter().take_while(in_full).count();
         // The first block that a window before this boundary lacks.
@@ -98,9 +98,7 @@ impl Scheduler {
 
     /// The blocks at these addresses, in every layer group, in order.
     pub fn keys_at(&self, hashes: impl IntoIterator<Item = ChainHash>) -> Vec<BlockKey> {
-        let groups = 0..self.n_groups();
-        let of = |hash| groups.clone().map(move |group_idx| BlockKey { hash, group_idx });
-        hashes.into_iter().flat_map(of).collect()
+        hashes.into_iter().flat_map(|hash| self.cache.footprint.keys(hash)).collect()
     }
 
     /// Which block addresses came into the pool (true) or went since the last call, in order.
@@ -127,7 +125,7 @@ impl Scheduler {
             let start = block_idx * block_tokens;
             let parent = seq.parent_of(start, block_tokens, &self.cache.hasher);
             for (group_idx, table) in seq.tables.iter().enumerate() {
-                let key = BlockKey { hash: seq.hashes[block_idx], group_idx };
+                let key = self.cache.footprint.key(seq.hashes[block_idx], group_idx);
                 let Some(block) = block_at(table, block_idx) else { continue };
                 if self.cache.pool.is_saved(block)
                     && self.cache.pool.lookup(&key) == Some(block)

@@ -1,4 +1,5 @@
 //! How many blocks a sequence needs, from the layout alone.
+use address::{BlockKey, ChainHash, GroupId};
 
 use crate::kv_layout::KvLayout;
 
@@ -6,17 +7,26 @@ use crate::kv_layout::KvLayout;
 #[derive(Debug, Clone)]
 pub struct Footprint {
     block_tokens: usize,
-    /// For each layer group its window; `None` where every earlier position is seen.
-    windows: Vec<Option<usize>>,
+    groups: Vec<Group>,
+}
+
+/// A layer group, as far as counting goes.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    id: GroupId,
+    /// Positions that it sees; `None` where that is every earlier one.
+    window: Option<usize>,
 }
 
 impl Footprint {
     /// The arithmetic of `layout`.
     pub fn new(layout: &KvLayout) -> Footprint {
-        Footprint {
-            block_tokens: layout.block_tokens,
-            windows: layout.groups.iter().map(|group| group.span.window()).collect(),
-        }
+        let group = |(idx, window): (usize, Option<usize>)| {
+            let id = if window.is_some() { GroupId::window(idx) } else { GroupId::full(idx) };
+            Group { id, window }
+        };
+        let windows = layout.groups.iter().map(|group| group.span.window());
+        Footprint { block_tokens: layout.block_tokens, groups: windows.enumerate().map(group).collect() }
     }
 
     /// Tokens of a block.
@@ -26,17 +36,29 @@ impl Footprint {
 
     /// How many layer groups there are.
     pub fn n_groups(&self) -> usize {
-        self.windows.len()
+        self.groups.len()
+    }
+
+    /// The address of a prefix's block in a group.
+    pub fn key(&self, hash: ChainHash, group_idx: usize) -> BlockKey {
+        BlockKey { hash, group: self.groups[group_idx].id }
+    }
+
+    /// The addresses of a prefix's blocks, in every group.
+    pub fn keys(&self, hash: ChainHash) -> impl Iterator<Item = BlockKey> {
+        self.groups.iter().map(move |group| BlockKey { hash, group: group.id })
     }
 
     /// Whether a group sees every earlier position.
     pub fn is_full(&self, group_idx: usize) -> bool {
-        self.windows[group_idx].is_none()
+        self.groups[group_idx].window.is_none()
     }
 
     /// Index of the first block that the query at `position`, or any later one, looks into.
     pub fn first_needed(&self, group_idx: usize, position: usize) -> usize {
-        self.windows[group_idx].map_or(0, |window| (position + 1).saturating_sub(window) / self.block_tokens)
+        self.groups[group_idx]
+            .window
+            .map_or(0, |window| (position + 1).saturating_sub(window) / self.block_tokens)
     }
 
     /// Blocks that `n_tokens` tokens fill, the last one perhaps in part.
@@ -47,7 +69,7 @@ impl Footprint {
     /// The most blocks that a group's table holds while positions `from..to` are computed in chunks of `chunk`.
     pub fn peak(&self, group_idx: usize, from: usize, to: usize, chunk: usize) -> usize {
         let all = self.blocks_of(to).saturating_sub(self.first_needed(group_idx, from));
-        match self.windows[group_idx] {
+        match self.groups[group_idx].window {
             None => all,
             // A chunk's queries look into `window + chunk - 1` positions, which may start anywhere in a block.
             Some(window) => all.min((window + chunk).saturating_sub(2).div_ceil(self.block_tokens) + 1),
@@ -85,7 +107,7 @@ impl Footprint {
         checkpoints: &[usize],
         every: usize,
     ) -> bool {
-        let Some(window) = self.windows[group_idx] else { return false };
+        let Some(window) = self.groups[group_idx].window else { return false };
         let start = block_idx * self.block_tokens;
         // The furthest boundary that still looks into this block, and the positions that round down to it.
         let furthest = (start + self.block_tokens + window).saturating_sub(2);

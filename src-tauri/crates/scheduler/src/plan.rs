@@ -1,6 +1,6 @@
 //! What goes in and out of the scheduler: requests, plans, records for the store.
+use address::{BlockKey, ChainHash};
 
-use crate::hash::{BlockKey, ChainHash};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::step::Step;
 

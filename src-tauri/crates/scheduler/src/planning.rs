@@ -1,8 +1,8 @@
 //! What the next step holds: decodes first, then prefill chunks; and who gives way when blocks run out.
+use address::BlockKey;
 
 use crate::block_pool::Retention;
 use crate::booking::TailSaving;
-use crate::hash::BlockKey;
 use crate::ids::SeqId;
 use crate::plan::{EndReason, Ended, Plan, Shortage};
 use crate::scheduler::Scheduler;

@@ -6,12 +6,13 @@
 //!  window   [ -- ][ -- ][ -- ][ ok ][ ok ]              only the blocks covering [b - window, b)
 //!                                       ^ b; then the common leading slots of one child block, copied on write
 //! ```
-
 use std::collections::{HashMap, HashSet};
 
+use address::{BlockKey, ChainHash};
+
 use crate::block_pool::BlockPool;
+use crate::chain_hasher::ChainHasher;
 use crate::footprint::Footprint;
-use crate::hash::{BlockKey, ChainHash, ChainHasher};
 use crate::ids::{BlockId, TokenId};
 use crate::plan::{FormerBlock, StoreMode};
 use crate::prefix_index::{PrefixIndex, n_common};
@@ -137,8 +138,7 @@ impl PrefixCache {
         let mut frontier = vec![hash];
         while let Some(hash) = frontier.pop() {
             frontier.extend(self.index.children(&hash));
-            for group_idx in 0..self.footprint.n_groups() {
-                let key = BlockKey { hash, group_idx };
+            for key in self.footprint.keys(hash) {
                 let Some(block) = self.pool.lookup(&key) else { continue };
                 if self.pool.forget(block, own.contains(&block)) {
                     self.index.remove(&hash);
@@ -151,9 +151,8 @@ impl PrefixCache {
 
     /// Whether a block of the same group in the pool continues this one.
     pub fn is_continued(&self, key: &BlockKey) -> bool {
-        let continues = |hash: &ChainHash| {
-            self.pool.lookup(&BlockKey { hash: *hash, group_idx: key.group_idx }).is_some()
-        };
+        let continues =
+            |hash: &ChainHash| self.pool.lookup(&BlockKey { hash: *hash, group: key.group }).is_some();
         self.index.children(&key.hash).iter().any(continues)
     }
 
@@ -201,7 +200,9 @@ impl PrefixCache {
         let mut blocks = Vec::new();
         for (block_idx, hash) in all {
             let groups = (0..n_groups).filter(|&group_idx| block_idx >= first[group_idx]);
-            blocks.extend(groups.map(|group_idx| HitBlock { key: BlockKey { hash, group_idx }, block_idx }));
+            blocks.extend(
+                groups.map(|group_idx| HitBlock { key: self.footprint.key(hash, group_idx), block_idx }),
+            );
         }
         blocks
     }
@@ -212,8 +213,7 @@ impl PrefixCache {
         let mut frontier = vec![(self.hasher.root(), 0)];
         while let Some((parent, block_idx)) = frontier.pop() {
             for &hash in self.index.children(&parent) {
-                for group_idx in 0..self.footprint.n_groups() {
-                    let key = BlockKey { hash, group_idx };
+                for key in self.footprint.keys(hash) {
                     found.extend(self.pool.lookup(&key).map(|block| (key, block, parent, block_idx)));
                 }
                 frontier.push((hash, block_idx + 1));
@@ -244,12 +244,12 @@ impl PrefixCache {
     /// the one before goes later. Unsaved and pinned blocks may outlive their prefix.
     #[cfg(test)]
     pub(crate) fn check_prefixes_outlive(&self) -> Result<(), String> {
-        for key in self.pool.keys().filter(|key| self.footprint.is_full(key.group_idx)) {
+        for key in self.pool.keys().filter(|key| self.footprint.is_full(key.group.idx())) {
             let parent = self.index.parent(&key.hash).ok_or("an address without a node")?;
             if parent == self.hasher.root() {
                 continue;
             }
-            let parent = self.pool.lookup(&BlockKey { hash: parent, group_idx: key.group_idx });
+            let parent = self.pool.lookup(&BlockKey { hash: parent, group: key.group });
             let parent = parent.ok_or(format!("{key:?} has lost its prefix"))?;
             let block = self.pool.lookup(key).ok_or("an address without a block")?;
             if let (Some(a), Some(b)) = (self.pool.idle_since(parent), self.pool.idle_since(block))
@@ -275,7 +275,7 @@ impl PrefixCache {
         let mut parent = self.hasher.root();
         for (block_idx, hash) in hashes.iter().enumerate().take(limit / block_tokens) {
             let block = &tokens[block_idx * block_tokens..(block_idx + 1) * block_tokens];
-            let is_there = |&group_idx: &usize| self.is_there(&BlockKey { hash: *hash, group_idx }, stored);
+            let is_there = |&group_idx: &usize| self.is_there(&self.footprint.key(*hash, group_idx), stored);
             if !full.iter().all(is_there) || !self.index.agrees(hash, &parent, block) {
                 return block_idx;
             }
@@ -307,7 +307,7 @@ impl PrefixCache {
             });
         let mut candidates: Vec<(Tail, usize)> = resident.collect();
         let Some(stored) = stored else { return candidates };
-        let probe = |hash: ChainHash| stored(&BlockKey { hash, group_idx: 0 });
+        let probe = |hash: ChainHash| stored(&self.footprint.key(hash, 0));
         let is_next = |former: &&FormerBlock| {
             former.block_idx * block_tokens == start
                 && self.hasher.child(parent, &former.tokens) == former.hash
@@ -339,7 +339,7 @@ impl PrefixCache {
         let n_whole = hit.n_tokens / self.footprint.block_tokens();
         let groups = 0..self.footprint.n_groups();
         if let Some(tail) = &hit.tail {
-            let is_there = |group_idx| self.is_there(&BlockKey { hash: tail.hash, group_idx }, stored);
+            let is_there = |group_idx| self.is_there(&self.footprint.key(tail.hash, group_idx), stored);
             if !groups.clone().all(is_there) {
                 return Some(n_whole);
             }
@@ -348,7 +348,7 @@ impl PrefixCache {
             .filter(|&group_idx| !self.footprint.is_full(group_idx))
             .filter_map(|group_idx| {
                 let first = self.footprint.first_needed(group_idx, hit.n_tokens);
-                (first..n_whole).find(|&i| !self.is_there(&BlockKey { hash: hashes[i], group_idx }, stored))
+                (first..n_whole).find(|&i| !self.is_there(&self.footprint.key(hashes[i], group_idx), stored))
             })
             .min()
     }
@@ -364,7 +364,7 @@ impl PrefixCache {
             .children(parent)
             .iter()
             .filter(|hash| self.tokens(hash).is_some_and(|t| t.len() < tokens.len() && tokens.starts_with(t)))
-            .filter_map(|hash| self.pool.lookup(&BlockKey { hash: *hash, group_idx: key.group_idx }))
+            .filter_map(|hash| self.pool.lookup(&BlockKey { hash: *hash, group: key.group }))
             .collect();
         for block in covered {
             self.evict(block);

@@ -2,10 +2,10 @@
 //!
 //! One node stands for the blocks of all layer groups with the same tokens. A node of fewer tokens than a block
 //! holds is a tail: the last, partial block of a sequence that ended; nothing continues it.
-
 use std::collections::HashMap;
 
-use crate::hash::ChainHash;
+use address::ChainHash;
+
 use crate::ids::TokenId;
 
 #[derive(Debug, Clone)]

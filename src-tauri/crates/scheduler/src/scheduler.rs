@@ -17,13 +17,13 @@
 //! let sampled = sample(&plan.step, &logits);
 //! let committed = scheduler.commit(&plan.step, &sampled);
 //! ```
-
 use std::collections::{HashMap, HashSet};
+
+use address::{BlockKey, ChainHash};
 
 use crate::block_pool::PoolCounts;
 use crate::booking::TailSaving;
 use crate::footprint::Footprint;
-use crate::hash::{BlockKey, ChainHash};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::kv_layout::KvLayout;
 use crate::plan::{
@@ -314,7 +314,7 @@ impl Scheduler {
         let n_hit = self.find_resident(seq).n_tokens / footprint.block_tokens();
         let last_boundary = n_blocks * footprint.block_tokens();
         let wanted = |block_idx: usize, group_idx: usize| {
-            let key = BlockKey { hash: seq.hashes[block_idx], group_idx };
+            let key = footprint.key(seq.hashes[block_idx], group_idx);
             let is_wanted = block_idx >= footprint.first_needed(group_idx, last_boundary)
                 && self.cache.pool.lookup(&key).is_none();
             is_wanted.then_some(key)
@@ -449,7 +449,7 @@ impl Scheduler {
             }
             for block_idx in table.first_block..(seq.n_registered).min(table.first_block + table.blocks.len())
             {
-                let key = BlockKey { hash: seq.hashes[block_idx], group_idx };
+                let key = footprint.key(seq.hashes[block_idx], group_idx);
                 if self.cache.pool.lookup(&key) != block_at(table, block_idx) {
                     return Err(format!(
                         "{:?}: block {block_idx} of group {group_idx} is not where its address leads",

@@ -1,6 +1,7 @@
 //! One sequence: its tokens, how far they are computed, and the blocks it holds.
+use address::ChainHash;
 
-use crate::hash::{ChainHash, ChainHasher};
+use crate::chain_hasher::ChainHasher;
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{FormerBlock, NewSequence, PromptLogits, RestoreBlock, SeqState};
 use crate::step::{BlockTable, Wanted};

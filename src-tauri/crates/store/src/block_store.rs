@@ -1,30 +1,11 @@
 //! The store as the engine sees it.
-
 use std::io;
 use std::sync::Arc;
 
+use address::{BlockKey, ChainHash};
+
 use crate::agent::{AgentManifest, AgentSummary, Pin};
 use crate::spares::BlockBytes;
-
-/// What a stored block is found by: the chain hash of its tokens under the model's fingerprint, and its layer group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BlockKey {
-    /// `BLAKE3(parent hash, token ids, fingerprint)`.
-    pub hash: [u8; 32],
-    /// Index of the layer group, with [`BlockKey::WINDOW`] where it attends to a window only.
-    pub group: u16,
-}
-
-impl BlockKey {
-    /// Of such groups a restore reads the last blocks only, of the others all. So their records go to segments of
-    /// their own, and what is read is side by side in both.
-    pub const WINDOW: u16 = 1 << 15;
-
-    /// Whether it is of a group that attends to a window only.
-    pub fn is_of_window(&self) -> bool {
-        self.group & BlockKey::WINDOW != 0
-    }
-}
 
 /// Why a block was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +24,7 @@ pub struct BlockRecord {
     /// What it is found by.
     pub key: BlockKey,
     /// Chain hash of the tokens before it; zeros for the first.
-    pub parent: [u8; 32],
+    pub parent: ChainHash,
     /// The model's fingerprint.
     pub fingerprint: [u8; 32],
     /// The tokens whose KV it holds; compared after a hash hit.

@@ -1,16 +1,15 @@
 //! What the store's threads share: the index, the segments' sizes, the queue, the agents, the counters.
-
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use address::{BlockKey, ChainHash};
+
 use crate::agent::{AgentManifest, Pin};
-use crate::block_store::{
-    BlockKey, BlockRecord, FlushReport, MissReason, StoreEvent, StoreListener, Trouble,
-};
+use crate::block_store::{BlockRecord, FlushReport, MissReason, StoreEvent, StoreListener, Trouble};
 use crate::disk::DiskFile;
 use crate::format::{Death, Position, RECORD_HEADER_BYTES};
-use crate::index::{Hash, Index, Place, Spot};
+use crate::index::{Index, Place, Spot};
 use crate::reader::Read;
 use crate::spares::Spares;
 
@@ -23,7 +22,7 @@ const DIRECTORIES_BYTES: u64 = 4 * FS_BLOCK_BYTES;
 const MAX_FETCHED: usize = 1 << 16;
 
 /// A model's fingerprint and an agent's name.
-pub(crate) type AgentId = (Hash, String);
+pub(crate) type AgentId = ([u8; 32], String);
 
 /// A file of records.
 pub(crate) struct Segment {
@@ -58,7 +57,7 @@ pub(crate) enum Job {
 #[derive(Default)]
 pub(crate) struct Deletion {
     /// Hashes of the deleted manifests; taken when the work begins.
-    pub(crate) hashes: Vec<Hash>,
+    pub(crate) hashes: Vec<ChainHash>,
     pub(crate) to_bury: Vec<BlockKey>,
     pub(crate) to_remove: Vec<String>,
     pub(crate) to_erase: Vec<Position>,
@@ -201,7 +200,7 @@ impl Books {
     }
 
     /// Point a block at a place.
-    pub(crate) fn put(&mut self, key: BlockKey, parent: Hash, place: Place) {
+    pub(crate) fn put(&mut self, key: BlockKey, parent: ChainHash, place: Place) {
         if let Place::Disk(spot) = &place
             && let Some(segment) = self.segments.get_mut(&spot.at.segment)
         {
@@ -230,7 +229,7 @@ impl Books {
     }
 
     /// Forget a node.
-    pub(crate) fn forget_node(&mut self, hash: &Hash) -> Vec<(BlockKey, Place)> {
+    pub(crate) fn forget_node(&mut self, hash: &ChainHash) -> Vec<(BlockKey, Place)> {
         let places = self.index.remove_node(hash);
         places.iter().for_each(|(_, place)| self.let_go(place));
         places
@@ -272,8 +271,8 @@ impl Books {
     }
 
     /// Of the hashes of deleted agents, and all that continues them, what no remaining agent rests on.
-    pub(crate) fn orphaned(&self, hashes: Vec<Hash>) -> Vec<Hash> {
-        let kept: HashSet<&Hash> = self.agents.values().flat_map(|agent| agent.hashes()).collect();
+    pub(crate) fn orphaned(&self, hashes: Vec<ChainHash>) -> Vec<ChainHash> {
+        let kept: HashSet<&ChainHash> = self.agents.values().flat_map(|agent| agent.hashes()).collect();
         let own = hashes.into_iter().filter(|hash| !kept.contains(hash)).collect();
         self.index.with_descendants(own).into_iter().filter(|hash| !kept.contains(hash)).collect()
     }

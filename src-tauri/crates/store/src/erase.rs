@@ -3,10 +3,11 @@
 //!
 //! Bodies (tokens and payload) are overwritten with zeros where they lie: that costs what the agent had, where
 //! rewriting segments would cost all that its neighbours have. The space comes back with compaction.
-
 use std::sync::Arc;
 
-use crate::block_store::{BlockKey, StoreEvent, Trouble};
+use address::BlockKey;
+
+use crate::block_store::{StoreEvent, Trouble};
 use crate::books::{Deletion, Tombstone};
 use crate::disk::{DiskFile, read_exact, write_all};
 use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};

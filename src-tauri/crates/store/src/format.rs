@@ -1,8 +1,8 @@
 //! The bytes of segments, as FORMAT.md has them: written and read here and nowhere else.
-
+use address::{BlockKey, ChainHash, GroupId};
 use twox_hash::XxHash3_128;
 
-use crate::block_store::{BlockKey, BlockRecord, SaveReason};
+use crate::block_store::{BlockRecord, SaveReason};
 
 /// The version that is written, and the only one that is read.
 pub(crate) const VERSION: u16 = 2;
@@ -65,7 +65,7 @@ pub(crate) struct RecordHeader {
     pub(crate) kind: Kind,
     pub(crate) key: BlockKey,
     /// Zeros where the kind has none.
-    pub(crate) parent: [u8; 32],
+    pub(crate) parent: ChainHash,
     pub(crate) fingerprint: [u8; 32],
     pub(crate) n_tokens: u32,
     pub(crate) payload_bytes: u32,
@@ -94,7 +94,7 @@ impl RecordHeader {
         RecordHeader {
             kind,
             key,
-            parent: [0; 32],
+            parent: ChainHash([0; 32]),
             fingerprint: [0; 32],
             n_tokens: 0,
             payload_bytes: 0,
@@ -116,9 +116,9 @@ impl RecordHeader {
     pub(crate) fn encode(&self) -> [u8; RECORD_HEADER_BYTES] {
         let mut bytes = [0; RECORD_HEADER_BYTES];
         let (kind, reason, parent) = match self.kind {
-            Kind::Block(SaveReason::BlockFull) => (1, 0, self.parent),
-            Kind::Block(SaveReason::Tail) => (1, 1, self.parent),
-            Kind::Block(SaveReason::Drain) => (1, 2, self.parent),
+            Kind::Block(SaveReason::BlockFull) => (1, 0, self.parent.0),
+            Kind::Block(SaveReason::Tail) => (1, 1, self.parent.0),
+            Kind::Block(SaveReason::Drain) => (1, 2, self.parent.0),
             Kind::Tombstone { why, bound } => {
                 let mut place = [0; 32];
                 place[..8].copy_from_slice(&bound.segment.to_le_bytes());
@@ -133,8 +133,8 @@ impl RecordHeader {
         bytes[7] = reason;
         bytes[8..12].copy_from_slice(&self.n_tokens.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.payload_bytes.to_le_bytes());
-        bytes[16..48].copy_from_slice(&self.key.hash);
-        bytes[48..50].copy_from_slice(&self.key.group.to_le_bytes());
+        bytes[16..48].copy_from_slice(&self.key.hash.0);
+        bytes[48..50].copy_from_slice(&self.key.group.bits().to_le_bytes());
         bytes[56..64].copy_from_slice(&self.saved_at.to_le_bytes());
         bytes[64..96].copy_from_slice(&parent);
         bytes[96..128].copy_from_slice(&self.fingerprint);
@@ -168,9 +168,12 @@ impl RecordHeader {
             _ => return Err(HeaderError::Version),
         };
         let header = RecordHeader {
-            parent: if matches!(kind, Kind::Block(_)) { parent } else { [0; 32] },
+            parent: ChainHash(if matches!(kind, Kind::Block(_)) { parent } else { [0; 32] }),
             kind,
-            key: BlockKey { hash: array(bytes, 16), group: u16::from_le_bytes(array(bytes, 48)) },
+            key: BlockKey {
+                hash: ChainHash(array(bytes, 16)),
+                group: GroupId::from_bits(u16::from_le_bytes(array(bytes, 48))),
+            },
             fingerprint: array(bytes, 96),
             n_tokens: u32::from_le_bytes(array(bytes, 8)),
             payload_bytes: u32::from_le_bytes(array(bytes, 12)),

@@ -3,12 +3,13 @@
 //! Digests would keep a fuzzer out of everything behind them, so half of the inputs have theirs put right first.
 
 #![allow(clippy::missing_panics_doc, reason = "a panic is a finding")]
-
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+use address::BlockKey;
+
 use crate::agent::{AgentManifest, AgentSummary, Pin};
-use crate::block_store::{BlockKey, BlockRecord};
+use crate::block_store::BlockRecord;
 use crate::format::{
     BodyDigest, Kind, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, array, tokens_of,
 };

@@ -41,10 +41,11 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use address::{BlockKey, ChainHash, GroupId};
 pub use agent::{AgentManifest, AgentSummary, Pin, TokenSpan, is_unnamed};
 pub use block_store::{
-    BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, SaveReason,
-    StoreEvent, StoreListener, StoreStats, Trouble, Wanted,
+    BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, SaveReason, StoreEvent,
+    StoreListener, StoreStats, Trouble, Wanted,
 };
 pub use off::StoreOff;
 pub use open::{OpenError, StoreConfig};

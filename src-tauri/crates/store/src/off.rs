@@ -1,5 +1,4 @@
 //! The store that is switched off: nothing is kept and nothing is found.
-
 use crate::block_store::{
     BlockRecord, BlockStore, Deliver, FlushReport, MissReason, StoreStats, Trouble, Wanted,
 };
@@ -36,14 +35,14 @@ impl BlockStore for StoreOff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block_store::BlockKey;
+    use address::{BlockKey, ChainHash, GroupId};
     use std::sync::mpsc::channel;
 
     #[test]
     fn a_store_that_is_off_answers_every_restore_with_absent() {
         let (sender, receiver) = channel();
         let wanted = [1, 2].map(|n| Wanted {
-            key: BlockKey { hash: [n; 32], group: 0 },
+            key: BlockKey { hash: ChainHash([n; 32]), group: GroupId::full(0) },
             fingerprint: [1; 32],
             room: None,
         });

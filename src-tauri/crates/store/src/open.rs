@@ -1,13 +1,14 @@
 //! Opening a directory: the lock, the segments, the manifests, and the index made of them.
-
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use address::BlockKey;
+
 use crate::agent::{AgentManifest, MAX_MANIFEST_BYTES};
-use crate::block_store::{BlockKey, MissReason};
+use crate::block_store::MissReason;
 use crate::books::{Books, Deletion, Job, Segment, Tombstone};
 use crate::disk::{Disk, DiskFile, Listed, Lock, Patience, read_exact};
 use crate::format::{Death, HeaderError, Kind, Position, RecordHeader, array};

@@ -2,12 +2,13 @@
 //!
 //! What the system has in memory is copied from there; what it does not have comes past its cache, which is faster.
 //! But what is fetched like that a second time is better kept in that cache, and read through it.
-
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, PoisonError};
 
-use crate::block_store::{BlockKey, BlockRecord, Deliver, MissReason, Wanted};
+use address::BlockKey;
+
+use crate::block_store::{BlockRecord, Deliver, MissReason, Wanted};
 use crate::books::{Books, Shared};
 use crate::bounce::Bounce;
 use crate::disk::{DiskFile, Patience, read_two_exact};

@@ -9,10 +9,11 @@
 //!
 //! What others put into the directory counts against the cap, but for a little that the reserve has room for. It may
 //! keep new blocks from being written; nothing that is there is given up for it.
-
 use std::sync::Arc;
 
-use crate::block_store::{BlockKey, MissReason, Trouble};
+use address::BlockKey;
+
+use crate::block_store::{MissReason, Trouble};
 use crate::books::{Books, Segment, Tombstone};
 use crate::disk::read_exact;
 use crate::format::{BodyDigest, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};

@@ -1,18 +1,19 @@
 //! The durable store: its threads, and the calls that talk to them without waiting for the disk.
-
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+use address::{BlockKey, ChainHash};
+
 use crate::agent::{AgentManifest, AgentSummary, MAX_FORMER, MAX_NAME_BYTES, Pin, is_unnamed};
 use crate::block_store::{
-    BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, StoreEvent,
+    BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, StoreEvent,
     StoreListener, StoreStats, Wanted,
 };
 use crate::books::{AgentId, Books, Deletion, Flush, Job, Shared};
 use crate::disk::Disk;
 use crate::format::{MAX_PAYLOAD_BYTES, MAX_TOKENS};
-use crate::index::{Hash, Place};
+use crate::index::Place;
 use crate::open::{OpenError, StoreConfig, open};
 use crate::reader::{N_READERS, Read, read_all};
 use crate::real_disk::RealDisk;
@@ -351,8 +352,12 @@ impl Store {
 }
 
 /// The blocks that an agent had before and has no longer, as far as they are there.
-fn former(before: &AgentManifest, now: &AgentManifest, is_there: impl Fn(&Hash) -> bool) -> Vec<Hash> {
-    let kept: HashSet<&Hash> = now.hashes().collect();
+fn former(
+    before: &AgentManifest,
+    now: &AgentManifest,
+    is_there: impl Fn(&ChainHash) -> bool,
+) -> Vec<ChainHash> {
+    let kept: HashSet<&ChainHash> = now.hashes().collect();
     let mut found = HashSet::new();
     let old = before.hashes().chain(&before.former);
     let gone = old.filter(|hash| !kept.contains(hash) && is_there(hash) && found.insert(**hash));
@@ -363,7 +368,8 @@ fn summary(books: &Books, id: &AgentId, agent: &AgentManifest) -> AgentSummary {
     // What the manifest on disk does not have would go with whoever shares it and is deleted after a crash.
     let written = books.written_agents.get(id);
     let in_written = written.iter().flat_map(|written| &written.blocks);
-    let is_saved = |(hash, written): &(&Hash, &Hash)| hash == written && books.index.is_durable(hash);
+    let is_saved =
+        |(hash, written): &(&ChainHash, &ChainHash)| hash == written && books.index.is_durable(hash);
     let n_saved = agent.blocks.iter().zip(in_written).take_while(is_saved).count();
     let tail = agent.tail.filter(|tail| written.is_some_and(|written| written.tail == Some(*tail)));
     let is_all = n_saved == agent.blocks.len() && tail.is_some_and(|tail| books.index.is_durable(&tail));

@@ -3,12 +3,13 @@
 //! A record is in memory until its group is synced; only then does the index point to the disk and the listener
 //! hear `Saved`. So a failed sync loses nothing: the group is written again to a new segment. What fails twice in a
 //! row is given up, and nothing is taken until `retry_at`.
-
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::block_store::{BlockKey, BlockRecord, FlushReport, StoreEvent, Trouble};
+use address::{BlockKey, ChainHash, GroupId};
+
+use crate::block_store::{BlockRecord, FlushReport, StoreEvent, Trouble};
 use crate::books::{Books, Job, Segment, Shared, Tombstone};
 use crate::disk::{Disk, DiskFile, Lock, write_all};
 use crate::format::{
@@ -49,7 +50,7 @@ impl Lane {
     pub(crate) const ALL: [Lane; 2] = [Lane::Whole, Lane::Window];
 
     pub(crate) fn of(key: &BlockKey) -> Lane {
-        if key.is_of_window() { Lane::Window } else { Lane::Whole }
+        if key.group.is_window() { Lane::Window } else { Lane::Whole }
     }
 }
 
@@ -442,7 +443,7 @@ impl Writer {
         }
         let mut n_bytes = end;
         if seal == Seal::Wanted {
-            let nobody = BlockKey { hash: [0; 32], group: 0 };
+            let nobody = BlockKey { hash: ChainHash([0; 32]), group: GroupId::full(0) };
             let bytes = RecordHeader::without_body(Kind::Seal, nobody, self.disk.now()).encode();
             write_all(&*file, &bytes, end)?;
             file.sync()?;

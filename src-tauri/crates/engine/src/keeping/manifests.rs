@@ -10,7 +10,6 @@ use scheduler::{Addresses, AnswerToken, BlockKey, ChainHash, TokenId};
 use store::{AgentManifest, BlockStore, Pin, TokenSpan};
 
 use super::answers::Answers;
-use super::key_names::KeyNames;
 use crate::told::card::ModelCard;
 
 /// Agents whose generated answers are remembered again when their model is loaded: the last used ones.
@@ -41,8 +40,8 @@ pub(crate) fn keep(store: &dyn BlockStore, card: &ModelCard, block_tokens: usize
         block_tokens: block_tokens as u32,
         tokens: standing.tokens.to_vec(),
         generated: spans(&standing.generated, n_tokens),
-        blocks: standing.whole.iter().map(|hash| hash.0).collect(),
-        tail: standing.tail.map(|hash| hash.0),
+        blocks: standing.whole,
+        tail: standing.tail,
         last_used: now,
         pin: before.map_or(Pin::Unpinned, |before| before.pin),
         former: Vec::new(),
@@ -58,10 +57,7 @@ fn spans(ranges: &[Range<usize>], n_tokens: usize) -> Vec<TokenSpan> {
 
 /// The addresses of an agent's tokens.
 pub(crate) fn addresses_of(agent: &AgentManifest) -> Addresses {
-    Addresses {
-        whole: agent.blocks.iter().copied().map(ChainHash).collect(),
-        tail: agent.tail.map(ChainHash),
-    }
+    Addresses { whole: agent.blocks.clone(), tail: agent.tail }
 }
 
 /// The manifest of a name and a model.
@@ -75,41 +71,34 @@ pub(crate) fn manifest_of(
 
 /// How many leading tokens of an agent's conversation a restart would find again, whatever happens to others that
 /// share them: what its own manifest on disk does not have goes when they are deleted.
-pub(crate) fn saved_tokens(
-    store: &dyn BlockStore,
-    footprint: &Footprint,
-    names: &KeyNames,
-    agent: &AgentManifest,
-) -> usize {
+pub(crate) fn saved_tokens(store: &dyn BlockStore, footprint: &Footprint, agent: &AgentManifest) -> usize {
     let Some(written) = store.written_agent(&agent.name, &agent.fingerprint) else { return 0 };
     let is_all_written = written.blocks == agent.blocks && written.tail == agent.tail;
     let hashes = written.blocks.iter().chain(&written.tail).filter(|_| !is_all_written);
-    let written: HashSet<[u8; 32]> = hashes.copied().collect();
+    let written: HashSet<ChainHash> = hashes.copied().collect();
     let addresses = addresses_of(agent);
-    let hashes = addresses.all().filter(|hash| is_all_written || written.contains(&hash.0));
-    let groups = 0..footprint.n_groups();
-    let keys: Vec<BlockKey> =
-        hashes.flat_map(|hash| groups.clone().map(|group_idx| BlockKey { hash: *hash, group_idx })).collect();
-    let stored: Vec<store::BlockKey> = keys.iter().map(|key| names.stored(key)).collect();
-    let is_durable = keys.into_iter().zip(store.are_durable(&stored));
+    let hashes = addresses.all().filter(|hash| is_all_written || written.contains(hash));
+    let keys: Vec<BlockKey> = hashes.flat_map(|hash| footprint.keys(*hash)).collect();
+    let is_durable = store.are_durable(&keys);
+    let is_durable = keys.into_iter().zip(is_durable);
     let durable: HashSet<BlockKey> = is_durable.filter_map(|(key, is)| is.then_some(key)).collect();
     footprint.tokens_covered(agent.tokens.len(), &addresses, &|key| durable.contains(key))
 }
 
 /// Every block of an agent, then those of its earlier states.
 pub(crate) fn all_hashes(agent: &AgentManifest) -> impl Iterator<Item = ChainHash> {
-    agent.blocks.iter().chain(&agent.tail).chain(&agent.former).copied().map(ChainHash)
+    agent.blocks.iter().chain(&agent.tail).chain(&agent.former).copied()
 }
 
 /// Of an agent's blocks, those of its earlier states too, the ones that no other agent of the model rests on.
 pub(crate) fn own_hashes(store: &dyn BlockStore, fingerprint: &[u8; 32], name: &str) -> Vec<ChainHash> {
     let Some(own) = manifest_of(store, name, fingerprint) else { return Vec::new() };
     let others = store.agents().into_iter().filter(|other| other.name != name);
-    let of_others: HashSet<[u8; 32]> = others
+    let of_others: HashSet<ChainHash> = others
         .filter_map(|other| manifest_of(store, &other.name, fingerprint))
         .flat_map(|other| other.blocks.iter().chain(&other.tail).copied().collect::<Vec<_>>())
         .collect();
-    all_hashes(&own).filter(|hash| !of_others.contains(&hash.0)).collect()
+    all_hashes(&own).filter(|hash| !of_others.contains(hash)).collect()
 }
 
 /// Remember the answers that are in the manifests of a model that has just been loaded.

@@ -6,12 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use scheduler::footprint::Footprint;
 use scheduler::{BlockKey, KvLayout};
 
-use super::key_names::KeyNames;
-
 /// Written by the engine thread after each step.
 pub(crate) struct Residency {
     pub(crate) footprint: Footprint,
-    pub(crate) names: KeyNames,
     /// Guards the addresses in the pool; held to follow a step's changes, or for one copy.
     resident: Mutex<HashSet<BlockKey>>,
     /// Guards how many requests of which agent run or wait; held for a store or a look.
@@ -23,7 +20,6 @@ impl Residency {
     pub(crate) fn new(layout: &KvLayout) -> Residency {
         Residency {
             footprint: Footprint::new(layout),
-            names: KeyNames::new(layout),
             resident: Mutex::default(),
             n_requests: Mutex::default(),
         }

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use scheduler::{BlockKey, BlockPart, CompletedBlock, KvLayout, ModelRunner, Scheduler, SeqId, StoreMode};
 use store::{BlockBytes, BlockRecord, BlockStore, SaveReason, StoreEvent};
 
-use super::key_names::KeyNames;
-
 /// Copies completed blocks out of the pool and offers them to the store. A store that is off costs a look at a flag.
 ///
 /// A block counts as saved when the store says that it is durable. Until then the pool keeps it, so that a disk that
@@ -15,7 +13,6 @@ use super::key_names::KeyNames;
 pub(crate) struct Saving {
     store: Arc<dyn BlockStore>,
     fingerprint: [u8; 32],
-    names: KeyNames,
     block_bytes: usize,
     /// Blocks the store had no room for; they stay in the pool until it has.
     waiting: VecDeque<(CompletedBlock, SaveReason)>,
@@ -28,7 +25,6 @@ impl Saving {
         Saving {
             store,
             fingerprint,
-            names: KeyNames::new(layout),
             block_bytes: layout.block_bytes,
             waiting: VecDeque::new(),
             unwanted: HashSet::new(),
@@ -64,8 +60,7 @@ impl Saving {
     /// computed for somebody who was not worth writing, or been given up by the store since.
     pub(crate) fn complete(&self, id: SeqId, scheduler: &mut Scheduler) {
         if self.is_worth(id) {
-            let n_offered =
-                scheduler.offer_again(id, &|key| self.store.find(&self.names.stored(key)).is_err());
+            let n_offered = scheduler.offer_again(id, &|key| self.store.find(key).is_err());
             if n_offered > 0 {
                 tracing::debug!(n_offered, "resident blocks that the store lacks are saved again");
             }
@@ -101,7 +96,7 @@ impl Saving {
                 (bytes, exported)
             } else {
                 // Of a tail only what its tokens take: most conversations' last block has few.
-                let part = BlockPart { group_idx: block.key.group_idx, n_tokens };
+                let part = BlockPart { group_idx: block.key.group.idx(), n_tokens };
                 let mut bytes = vec![0; runner.part_bytes(part)];
                 let exported = runner.export_part(block.block, part, &mut bytes);
                 (BlockBytes::from(bytes), exported)
@@ -113,8 +108,8 @@ impl Saving {
                 continue;
             }
             let record = BlockRecord {
-                key: self.names.stored(&block.key),
-                parent: block.parent.0,
+                key: block.key,
+                parent: block.parent,
                 fingerprint: self.fingerprint,
                 tokens: block.tokens.clone(),
                 reason,
@@ -131,16 +126,16 @@ impl Saving {
     pub(crate) fn hear(&mut self, event: &StoreEvent, scheduler: &mut Scheduler) {
         match event {
             StoreEvent::Saved(keys) => {
-                keys.iter().for_each(|key| scheduler.mark_saved(&KeyNames::pooled(key)));
+                keys.iter().for_each(|key| scheduler.mark_saved(key));
             }
             // In trouble, the pool keeps what it can until it is offered again. Without, these were deleted on their
             // way or are of no use to the store, and nobody waits for them.
             StoreEvent::NotSaved(keys) if self.store.stats().trouble.is_none() => {
-                keys.iter().for_each(|key| scheduler.mark_saved(&KeyNames::pooled(key)));
+                keys.iter().for_each(|key| scheduler.mark_saved(key));
             }
             StoreEvent::NotSaved(_) => {}
             StoreEvent::Lost(keys) => {
-                let keys = keys.iter().map(KeyNames::pooled).collect();
+                let keys = keys.iter().copied().collect();
                 let n_offered = scheduler.offer_lost(&keys);
                 tracing::debug!(n_offered, "blocks whose files are gone are saved again");
             }

@@ -68,7 +68,7 @@ fn info(summary: AgentSummary, here: Option<&Here>, store: &dyn BlockStore) -> A
             let is_resident = |key: &BlockKey| here.resident.contains(key);
             let n_tokens = manifest.tokens.len();
             let resident = residency.footprint.tokens_covered(n_tokens, &addresses, &is_resident);
-            let saved = saved_tokens(store, &residency.footprint, &residency.names, &manifest);
+            let saved = saved_tokens(store, &residency.footprint, &manifest);
             (resident, saved, addresses.whole.len() * manifest.block_tokens as usize)
         }
         // The layer groups of a model that is not here are not known: the store's own count is as good as it gets.

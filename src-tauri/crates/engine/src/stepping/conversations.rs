@@ -85,11 +85,11 @@ impl Serving {
     }
 
     /// What tells a conversation without a name from others: all that stands before the first answer in it.
-    fn root_of(&self, sequence: &Sequence) -> [u8; 32] {
+    fn root_of(&self, sequence: &Sequence) -> ChainHash {
         let generated = sequence.generated();
         let n_tokens = generated.first().map_or(sequence.n_prompt, |first| first.start);
         let addresses = self.scheduler.addresses(&sequence.tokens[..n_tokens]);
-        addresses.all().next_back().map_or([0; 32], |hash| hash.0)
+        addresses.all().next_back().copied().unwrap_or(ChainHash([0; 32]))
     }
 
     /// How a sequence's conversation went on before, where its prompt leaves what was kept of it.

@@ -127,5 +127,5 @@ impl Serving {
 
 fn text_of(key: &BlockKey) -> String {
     let hash: String = key.hash.0[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{hash}/{}", key.group_idx)
+    format!("{hash}/{}", key.group.idx())
 }

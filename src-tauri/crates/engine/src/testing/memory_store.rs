@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use store::{
-    AgentManifest, AgentSummary, BlockBytes, BlockKey, BlockRecord, BlockStore, FlushReport, MissReason,
-    Origin, Pin, SaveCandidate, StoreEvent, StoreListener, StoreStats, Trouble, Wanted,
+    AgentManifest, AgentSummary, BlockBytes, BlockKey, BlockRecord, BlockStore, ChainHash, FlushReport,
+    MissReason, Origin, Pin, SaveCandidate, StoreEvent, StoreListener, StoreStats, Trouble, Wanted,
 };
 
 type Delivery = Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>;
@@ -178,7 +178,7 @@ impl BlockStore for MemoryStore {
         if let Some(before) = inner.agents.get(&id) {
             let old = before.blocks.iter().chain(&before.tail).chain(&before.former);
             let is_kept =
-                |hash: &&[u8; 32]| manifest.blocks.contains(*hash) || manifest.tail.as_ref() == Some(*hash);
+                |hash: &&ChainHash| manifest.blocks.contains(*hash) || manifest.tail.as_ref() == Some(*hash);
             manifest.former = old.filter(|hash| !is_kept(hash)).copied().collect();
         }
         inner.agents.insert(id, Arc::new(manifest));
@@ -221,7 +221,7 @@ impl BlockStore for MemoryStore {
             }
             known != name
         });
-        let kept: Vec<[u8; 32]> =
+        let kept: Vec<ChainHash> =
             inner.agents.values().flat_map(|a| a.blocks.iter().chain(&a.tail).copied()).collect();
         inner.records.retain(|key, _| !gone.contains(&key.hash) || kept.contains(&key.hash));
         let is_known = inner.agents.len() < n_before;

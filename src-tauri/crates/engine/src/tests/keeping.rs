@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{BlockStore, Pin, Trouble};
+use store::{BlockKey, BlockStore, ChainHash, GroupId, Pin, Trouble};
 
 use super::rig::*;
 use crate::testing::{MemoryStore, Script, ScriptedModel, Steering};
@@ -112,8 +112,8 @@ async fn saved_tokens_are_those_that_a_restart_finds_in_every_layer_group() {
     let saved = async || rig.handle.agent("a").await.unwrap().unwrap().saved_tokens;
     assert_eq!(saved().await, 109);
     let manifest = store.agent("a").pop().unwrap();
-    let group_of = |group: u16, hash: [u8; 32]| store::BlockKey { hash, group };
-    let window = store::BlockKey::WINDOW | 1;
+    let group_of = |group: GroupId, hash: ChainHash| BlockKey { hash, group };
+    let window = GroupId::window(1);
     // Without a tail, all whole blocks; without a window's block, what lies before it.
     store.give_up_block(&group_of(window, manifest.tail.unwrap()));
     assert_eq!(saved().await, 96);
@@ -122,7 +122,7 @@ async fn saved_tokens_are_those_that_a_restart_finds_in_every_layer_group() {
     // What no window looks into any more is not needed in its group, and always in the others.
     store.give_up_block(&group_of(window, manifest.blocks[0]));
     assert_eq!(saved().await, 80);
-    store.give_up_block(&group_of(0, manifest.blocks[2]));
+    store.give_up_block(&group_of(GroupId::full(0), manifest.blocks[2]));
     assert_eq!(saved().await, 0, "the windows before block 2 look into block 0");
     rig.close().await;
 }

@@ -1,11 +1,10 @@
 //! Block arithmetic against brute force, and the counts that others decide by.
-
 use super::sim::layout;
 use crate::block_pool::{BlockPool, Retention};
 use crate::footprint::Footprint;
 use crate::prefix_cache::{PrefixCache, Registered};
 use crate::{
-    NewSequence, PoolCounts, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
+    GroupId, NewSequence, PoolCounts, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
     SubmitError,
 };
 
@@ -128,7 +127,7 @@ fn unsaved_and_pinned_blocks_count_as_used_until_they_can_be_had() {
 #[test]
 fn content_that_must_be_kept_is_not_written_over() {
     let mut pool = BlockPool::new(2, StoreMode::On);
-    let key = |n: u8| crate::BlockKey { hash: crate::ChainHash([n; 32]), group_idx: 0 };
+    let key = |n: u8| crate::BlockKey { hash: crate::ChainHash([n; 32]), group: GroupId::full(0) };
     let (block, _) = pool.alloc().unwrap();
     assert!(pool.is_private(block) && pool.register(block, key(1), false));
     assert!(!pool.is_private(block));
@@ -168,7 +167,7 @@ fn a_hash_alone_is_no_hit() {
     let footprint = Footprint::new(&layout(4, &[None]));
     let mut cache = PrefixCache::new(footprint, 4, [0; 32], StoreMode::Off);
     let hash = crate::ChainHash([5; 32]);
-    let key = crate::BlockKey { hash, group_idx: 0 };
+    let key = crate::BlockKey { hash, group: GroupId::full(0) };
     let root = cache.hasher.root();
     let block = cache.alloc().unwrap();
     assert_eq!(cache.register(block, key, &root, &[1, 2, 3, 4], true), Registered::New);
@@ -189,7 +188,7 @@ fn at_most_half_the_pool_is_ever_pinned() {
     scheduler.finish(SeqId(1));
     let prompt: Vec<u32> = (0..32).collect();
     let hashes = scheduler.block_hashes(&prompt);
-    let keys: Vec<_> = hashes.iter().map(|&hash| crate::BlockKey { hash, group_idx: 0 }).collect();
+    let keys: Vec<_> = hashes.iter().map(|&hash| crate::BlockKey { hash, group: GroupId::full(0) }).collect();
     assert_eq!(scheduler.pin(&keys), 4);
     assert_eq!(scheduler.pin(&keys), 4, "pinning again changes nothing");
 }
@@ -255,7 +254,7 @@ fn resident_after(layout: &crate::KvLayout, n_blocks: usize, n_agents: u32, n_to
         let hashes = scheduler.block_hashes(&prompt(*agent));
         (0..footprint.n_groups()).all(|group_idx| {
             let needed = &hashes[footprint.first_needed(group_idx, n_tokens as usize)..];
-            needed.iter().all(|&hash| scheduler.is_resident(&crate::BlockKey { hash, group_idx }))
+            needed.iter().all(|&hash| scheduler.is_resident(&scheduler.cache.footprint.key(hash, group_idx)))
         })
     };
     (0..n_agents).filter(is_resident).count()

@@ -1,5 +1,4 @@
 //! Random operations on the scheduler, with every invariant checked after each and every KV read proved right.
-
 use std::collections::HashSet;
 
 use super::dice::Dice;
@@ -205,11 +204,7 @@ impl Run {
     fn some_keys(&mut self) -> Vec<BlockKey> {
         let Some(tokens) = self.prompts.get(self.dice.roll(8)).cloned() else { return Vec::new() };
         let hashes = self.sim.scheduler.block_hashes(&tokens);
-        let n_groups = self.sim.scheduler.n_groups();
-        hashes
-            .iter()
-            .flat_map(|&hash| (0..n_groups).map(move |group_idx| BlockKey { hash, group_idx }))
-            .collect()
+        self.sim.scheduler.keys_at(hashes)
     }
 
     fn op(&mut self) {

@@ -6,7 +6,6 @@
 //! A prompt is written as pieces of named texts, `sys:8 a:3` for the first 8 tokens of `sys`, then 3 of `a`;
 //! `a+` stands for all tokens of sequence `a` so far. In the timeline `a[0..8]` is a prefill chunk of those
 //! positions, `a@8` a decode.
-
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -138,11 +137,7 @@ impl Stage {
             ["store", "off"] => self.sim.scheduler.set_store(StoreMode::Off),
             ["pin", name] => {
                 let hashes = self.sim.scheduler.block_hashes(&self.texts[name]);
-                let n_groups = self.sim.scheduler.n_groups();
-                let keys: Vec<_> = hashes
-                    .iter()
-                    .flat_map(|&hash| (0..n_groups).map(move |group_idx| crate::BlockKey { hash, group_idx }))
-                    .collect();
+                let keys = self.sim.scheduler.keys_at(hashes);
                 let n = self.sim.scheduler.pin(&keys);
                 self.say(&format!("       pinned {n}"));
             }

@@ -1,13 +1,14 @@
 //! A store without threads: a test does the work of the writer and the reader itself, step by step.
-
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use address::{BlockKey, ChainHash, GroupId};
+
 use super::sim_disk::SimDisk;
 use crate::agent::{AgentManifest, Pin, TokenSpan};
-use crate::block_store::{BlockKey, BlockRecord, FlushReport, MissReason, SaveReason, StoreEvent, Wanted};
+use crate::block_store::{BlockRecord, FlushReport, MissReason, SaveReason, StoreEvent, Wanted};
 use crate::disk::Disk;
 use crate::open::{OpenError, StoreConfig};
 use crate::reader::Reader;
@@ -59,16 +60,16 @@ pub(crate) fn open_any(disk: Arc<dyn Disk>, config: &StoreConfig) -> Result<Hous
 }
 
 /// Address of block `idx` of chain `chain`.
-pub(crate) fn hash(chain: u32, idx: u32) -> [u8; 32] {
+pub(crate) fn hash(chain: u32, idx: u32) -> ChainHash {
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&chain.to_le_bytes());
     bytes[4..].copy_from_slice(&idx.to_le_bytes());
-    blake3::hash(&bytes).into()
+    ChainHash(blake3::hash(&bytes).into())
 }
 
 /// Chains with odd numbers are of a group that attends to a window.
 pub(crate) fn key(chain: u32, idx: u32) -> BlockKey {
-    let group = if chain.is_multiple_of(2) { 0 } else { BlockKey::WINDOW | 1 };
+    let group = if chain.is_multiple_of(2) { GroupId::full(0) } else { GroupId::window(1) };
     BlockKey { hash: hash(chain, idx), group }
 }
 
@@ -77,11 +78,11 @@ pub(crate) fn record(chain: u32, idx: u32) -> BlockRecord {
     let first = chain * 1_000_000 + idx * 32 + 1;
     BlockRecord {
         key: key(chain, idx),
-        parent: if idx == 0 { [9; 32] } else { hash(chain, idx - 1) },
+        parent: if idx == 0 { ChainHash([9; 32]) } else { hash(chain, idx - 1) },
         fingerprint: MODEL,
         tokens: (first..first + 32).collect(),
         reason: SaveReason::BlockFull,
-        bytes: hash(chain, idx + 500).iter().copied().cycle().take(BLOCK_BYTES).collect::<Vec<u8>>().into(),
+        bytes: hash(chain, idx + 500).0.iter().copied().cycle().take(BLOCK_BYTES).collect::<Vec<u8>>().into(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! A disk that fails: no panic, nothing wrong served, nothing lost that was reported saved, and a way back.
-
 use std::collections::HashSet;
+
+use address::BlockKey;
 
 use super::house::{House, agent, config, key, open, record};
 use super::sim_disk::{Fault, LEFTOVERS, SimDisk};
-use crate::block_store::{BlockKey, MissReason, StoreEvent, Trouble};
+use crate::block_store::{MissReason, StoreEvent, Trouble};
 
 const CHAINS: u32 = 4;
 const BLOCKS: u32 = 6;
