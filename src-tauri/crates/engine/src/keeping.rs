@@ -3,5 +3,6 @@
 pub(crate) mod answers;
 pub(crate) mod manifests;
 pub(crate) mod residency;
+pub(crate) mod resident_pins;
 pub(crate) mod restoring;
 pub(crate) mod saving;

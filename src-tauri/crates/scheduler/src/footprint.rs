@@ -29,6 +29,13 @@ impl Footprint {
         Footprint { block_tokens: layout.block_tokens, groups: windows.enumerate().map(group).collect() }
     }
 
+    /// The arithmetic of a layout of which only some groups are known, for a model that is not here: each counts as
+    /// one that sees every earlier position, so that nothing is promised which the layout would not hold.
+    pub fn careful(block_tokens: usize, groups: impl IntoIterator<Item = GroupId>) -> Footprint {
+        let groups = groups.into_iter().map(|id| Group { id, window: None }).collect();
+        Footprint { block_tokens: block_tokens.max(1), groups }
+    }
+
     /// Tokens of a block.
     pub fn block_tokens(&self) -> usize {
         self.block_tokens

@@ -23,8 +23,8 @@ enum Room {
 impl Scheduler {
     /// Decide the next step: admit, grow, preempt.
     ///
-    /// `stored` says whether the store could supply a block; `&|_| false` without a store.
-    pub fn plan(&mut self, stored: &dyn Fn(&BlockKey) -> bool) -> Plan {
+    /// `stored` says of each of some blocks whether the store could supply it.
+    pub fn plan(&mut self, stored: &dyn Fn(&[BlockKey]) -> Vec<bool>) -> Plan {
         let mut plan = Plan::default();
         loop {
             let n_changes = plan.ended.len() + plan.preempted.len();

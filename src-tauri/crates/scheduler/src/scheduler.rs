@@ -12,7 +12,7 @@
 //! The caller's loop, with every other call between `commit` and the next `plan`:
 //!
 //! ```text
-//! let plan = scheduler.plan(&|key| store.holds(key));
+//! let plan = scheduler.plan(&|keys| store.holds(keys));
 //! runner.run(&plan.step, &mut logits)?;
 //! let sampled = sample(&plan.step, &logits);
 //! let committed = scheduler.commit(&plan.step, &sampled);
@@ -279,6 +279,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether what is completed now is written through.
+    pub fn store(&self) -> StoreMode {
+        self.cache.pool.store()
+    }
+
     /// Turn write-through on or off.
     ///
     /// Off makes every unsaved block evictable and voids the records handed out; on reports every block in the pool
@@ -354,12 +359,19 @@ impl Scheduler {
         self.cache.pool.lookup(key).is_some()
     }
 
-    /// Keep blocks in the pool when they are idle; returns how many of them are pinned now.
+    /// Keep blocks in the pool when they are idle; returns those of them that are pinned now.
     ///
-    /// Blocks that are not resident are passed over, and at most half the pool is ever pinned.
-    pub fn pin(&mut self, keys: &[BlockKey]) -> usize {
+    /// Blocks that are not resident are passed over, and at most half the pool is ever pinned: the first ones.
+    pub fn pin(&mut self, keys: &[BlockKey]) -> Vec<BlockKey> {
         let pool = &mut self.cache.pool;
-        keys.iter().filter(|key| pool.lookup(key).is_some_and(|block| pool.pin(block))).count()
+        let mut pinned = keys.to_vec();
+        pinned.retain(|key| pool.lookup(key).is_some_and(|block| pool.pin(block)));
+        pinned
+    }
+
+    /// How many of these blocks are in the pool.
+    pub fn n_resident(&self, keys: &[BlockKey]) -> usize {
+        keys.iter().filter(|key| self.cache.pool.lookup(key).is_some()).count()
     }
 
     /// Undo [`Scheduler::pin`].

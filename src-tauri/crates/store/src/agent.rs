@@ -59,21 +59,23 @@ pub struct TokenSpan {
     pub n_tokens: u32,
 }
 
-/// An agent in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentSummary {
-    /// Its name.
-    pub name: String,
-    /// The model's fingerprint.
-    pub fingerprint: [u8; 32],
-    /// Tokens of the conversation.
-    pub n_tokens: usize,
-    /// Leading tokens whose blocks are durable.
-    pub saved_tokens: usize,
-    /// When it was last used, in seconds since 1970.
-    pub last_used: u64,
-    /// Whether its blocks are exempt from being given up for space.
-    pub pin: Pin,
+/// Which of the manifests that an agent's name has: one for each model that it was used with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfModels {
+    /// All of them.
+    All,
+    /// That of the model with this fingerprint.
+    One([u8; 32]),
+}
+
+impl OfModels {
+    /// Whether the manifest of a model is meant.
+    pub fn includes(&self, fingerprint: &[u8; 32]) -> bool {
+        match self {
+            OfModels::All => true,
+            OfModels::One(model) => model == fingerprint,
+        }
+    }
 }
 
 impl AgentManifest {

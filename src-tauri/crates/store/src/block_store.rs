@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use address::{BlockKey, ChainHash};
 
-use crate::agent::{AgentManifest, AgentSummary, Pin};
+use crate::agent::{AgentManifest, OfModels, Pin};
 use crate::spares::BlockBytes;
 
 /// Why a block was written.
@@ -76,6 +76,15 @@ impl MissReason {
             MissReason::Io => "io",
         }
     }
+}
+
+/// A block that outlives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DurableBlock {
+    /// What it is found by.
+    pub key: BlockKey,
+    /// What it takes on disk.
+    pub n_bytes: u64,
 }
 
 /// How a flush ended.
@@ -198,8 +207,14 @@ pub type Deliver = Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>;
 
 /// Saves and restores blocks in the background; no call waits for the disk.
 pub trait BlockStore: Send + Sync {
-    /// Whether blocks are kept at all; when not, nothing needs to be exported.
+    /// Whether there is a store at all.
     fn is_on(&self) -> bool;
+
+    /// Whether what is saved now is kept. Whoever wants to know it later too asks once and then follows
+    /// [`StoreEvent::Failing`] and [`StoreEvent::Recovered`], which come in order with what happens to blocks.
+    fn is_saving(&self) -> bool {
+        self.is_on() && self.stats().trouble.is_none()
+    }
 
     /// Room for a block of `n_bytes`, with any content.
     fn buffer(&self, n_bytes: usize) -> BlockBytes {
@@ -221,22 +236,14 @@ pub trait BlockStore: Send + Sync {
     /// Its numbers now.
     fn stats(&self) -> StoreStats;
 
-    /// Whether a block could be restored now, and if not, why. Takes no I/O.
-    ///
-    /// # Errors
-    /// The reason that a restore would give.
-    fn find(&self, _key: &BlockKey) -> Result<(), MissReason> {
-        Err(MissReason::Absent)
-    }
+    /// For each of these blocks, whether it could be restored now, and if not, the reason that a restore would give.
+    /// Takes no I/O, and one lock however many they are.
+    fn find(&self, keys: &[BlockKey]) -> Vec<Result<(), MissReason>>;
 
-    /// Whether a block is durable: it outlives a power cut.
-    fn is_durable(&self, _key: &BlockKey) -> bool {
-        false
-    }
-
-    /// As [`BlockStore::is_durable`], of many blocks at once.
-    fn are_durable(&self, keys: &[BlockKey]) -> Vec<bool> {
-        keys.iter().map(|key| self.is_durable(key)).collect()
+    /// The blocks at these addresses, of whatever layer groups, that are durable: they outlive a power cut. In no
+    /// order.
+    fn durable_at(&self, _hashes: &[ChainHash]) -> Vec<DurableBlock> {
+        Vec::new()
     }
 
     /// Send news to `listener` too from now on.
@@ -250,19 +257,14 @@ pub trait BlockStore: Send + Sync {
     /// Keep an agent's manifest, in place of the one of the same name and model; durable with the next flush.
     fn put_agent(&self, _manifest: AgentManifest) {}
 
-    /// All agents of all models, the last used first.
-    fn agents(&self) -> Vec<AgentSummary> {
+    /// The manifests of all names and models, the last used first.
+    fn agents(&self) -> Vec<Arc<AgentManifest>> {
         Vec::new()
-    }
-
-    /// As [`BlockStore::agents`], those of one name.
-    fn agents_called(&self, name: &str) -> Vec<AgentSummary> {
-        self.agents().into_iter().filter(|agent| agent.name == name).collect()
     }
 
     /// The manifests of a name: one for each model that it was used with, the last used first.
-    fn agent(&self, _name: &str) -> Vec<Arc<AgentManifest>> {
-        Vec::new()
+    fn agent(&self, name: &str) -> Vec<Arc<AgentManifest>> {
+        self.agents().into_iter().filter(|agent| agent.name == name).collect()
     }
 
     /// An agent's manifest as a crash would leave it; an older state than [`BlockStore::agent`] gives, for a moment.
@@ -270,14 +272,14 @@ pub trait BlockStore: Send + Sync {
         self.agent(name).into_iter().find(|manifest| manifest.fingerprint == *fingerprint)
     }
 
-    /// Exempt an agent's blocks from being given up for space, or no longer. False when there is no such agent.
-    fn pin_agent(&self, _name: &str, _pin: Pin) -> bool {
+    /// Exempt an agent's blocks from being given up for space, or no longer. False when there is no such manifest.
+    fn pin_agent(&self, _name: &str, _of: OfModels, _pin: Pin) -> bool {
         false
     }
 
     /// Forget an agent and erase the blocks that are its alone, then call `done`. False when there is no such
-    /// agent; `done` is called then too.
-    fn delete_agent(&self, _name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
+    /// manifest; `done` is called then too.
+    fn delete_agent(&self, _name: &str, _of: OfModels, done: Box<dyn FnOnce() + Send>) -> bool {
         done();
         false
     }

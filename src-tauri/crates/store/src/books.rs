@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use address::{BlockKey, ChainHash};
 
-use crate::agent::{AgentManifest, Pin};
+use crate::agent::{AgentManifest, OfModels, Pin};
 use crate::block_store::{BlockRecord, FlushReport, MissReason, StoreEvent, StoreListener, Trouble};
 use crate::disk::DiskFile;
 use crate::format::{Death, Position, RECORD_HEADER_BYTES};
@@ -261,6 +261,12 @@ impl Books {
             self.fetched.clear();
         }
         self.fetched.insert(key);
+    }
+
+    /// Which manifests an agent's name means.
+    pub(crate) fn ids_of(&self, name: &str, of: OfModels) -> Vec<AgentId> {
+        let is_meant = |(fingerprint, other): &&AgentId| other == name && of.includes(fingerprint);
+        self.agents.keys().filter(is_meant).cloned().collect()
     }
 
     /// Make the index exempt what pinned agents rest on.

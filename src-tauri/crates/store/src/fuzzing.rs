@@ -8,7 +8,7 @@ use std::path::Path;
 
 use address::BlockKey;
 
-use crate::agent::{AgentManifest, AgentSummary, Pin};
+use crate::agent::{AgentManifest, OfModels, Pin};
 use crate::block_store::BlockRecord;
 use crate::format::{
     BodyDigest, Kind, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, array, tokens_of,
@@ -89,20 +89,24 @@ pub fn manifest(input: &[u8]) {
 
     let disk = SimDisk::with_files(&files);
     let mut store = house::open(&disk, &config(MAX_BYTES)).expect("damage is no reason to stay shut");
-    let listed = store.inner.agents();
+    let listed = store.inner.agents_where(|_| true);
     // Another model may have one of the same name; of the same model it has taken the other's place.
     let is_in_place =
         found.as_ref().is_ok_and(|found| found.name == "beside" && found.fingerprint == house::MODEL);
-    let is_whole = |agent: &AgentSummary| agent.name == "beside" && agent.saved_tokens == agent.n_tokens;
-    assert!(is_in_place || listed.iter().any(is_whole));
+    let is_whole =
+        |agent: &AgentManifest| agent.name == "beside" && store.n_saved("beside") == agent.tokens.len();
+    assert!(is_in_place || listed.iter().any(|agent| is_whole(agent)));
     assert_eq!(listed.len(), 1 + usize::from(found.is_ok() && !is_in_place));
     let Ok(found) = found else { return };
-    assert!(store.inner.pin_agent(&found.name, Pin::Pinned));
+    assert!(store.inner.pin_agent(&found.name, OfModels::All, Pin::Pinned));
     store.flush();
-    assert!(store.inner.delete_agent(&found.name, Box::new(|| {})));
+    assert!(store.inner.delete_agent(&found.name, OfModels::All, Box::new(|| {})));
     store.flush();
     let again = house::open(&disk, &config(MAX_BYTES)).expect("what a store leaves behind opens");
-    assert!(again.inner.agents().iter().all(|agent| agent.name != found.name), "a deleted agent came back");
+    assert!(
+        again.inner.agents_where(|agent| agent.name == found.name).is_empty(),
+        "a deleted agent came back"
+    );
 }
 
 fn halves(input: &[u8]) -> (&[u8], Option<&[u8]>) {

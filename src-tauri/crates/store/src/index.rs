@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use address::{BlockKey, ChainHash, GroupId};
 
-use crate::block_store::{BlockRecord, MissReason};
+use crate::block_store::{BlockRecord, DurableBlock, MissReason};
 use crate::format::Position;
 
 /// Reasons of lost blocks that are remembered at most.
@@ -72,6 +72,17 @@ impl Index {
     pub(crate) fn is_durable(&self, hash: &ChainHash) -> bool {
         let is_on_disk = |(_, place): &(GroupId, Place)| matches!(place, Place::Disk(_));
         self.nodes.get(hash).is_some_and(|node| node.places.iter().all(is_on_disk))
+    }
+
+    /// The durable blocks of a prefix.
+    pub(crate) fn durable_at(&self, hash: ChainHash) -> impl Iterator<Item = DurableBlock> {
+        let durable = move |(group, place): &(GroupId, Place)| match place {
+            Place::Disk(spot) => {
+                Some(DurableBlock { key: BlockKey { hash, group: *group }, n_bytes: spot.n_bytes })
+            }
+            Place::Queued(_) => None,
+        };
+        self.nodes.get(&hash).into_iter().flat_map(move |node| node.places.iter().filter_map(durable))
     }
 
     /// Set a block's place; returns the one it had.

@@ -42,10 +42,10 @@ mod testing;
 mod tests;
 
 pub use address::{BlockKey, ChainHash, GroupId};
-pub use agent::{AgentManifest, AgentSummary, Pin, TokenSpan, is_unnamed};
+pub use agent::{AgentManifest, OfModels, Pin, TokenSpan, is_unnamed};
 pub use block_store::{
-    BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, SaveReason, StoreEvent,
-    StoreListener, StoreStats, Trouble, Wanted,
+    BlockRecord, BlockStore, Deliver, DurableBlock, FlushReport, MissReason, Origin, SaveCandidate,
+    SaveReason, StoreEvent, StoreListener, StoreStats, Trouble, Wanted,
 };
 pub use off::StoreOff;
 pub use open::{OpenError, StoreConfig};

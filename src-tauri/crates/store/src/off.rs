@@ -1,4 +1,6 @@
 //! The store that is switched off: nothing is kept and nothing is found.
+use address::BlockKey;
+
 use crate::block_store::{
     BlockRecord, BlockStore, Deliver, FlushReport, MissReason, StoreStats, Trouble, Wanted,
 };
@@ -27,6 +29,10 @@ impl BlockStore for StoreOff {
         done(FlushReport::default());
     }
 
+    fn find(&self, keys: &[BlockKey]) -> Vec<Result<(), MissReason>> {
+        vec![Err(MissReason::Absent); keys.len()]
+    }
+
     fn stats(&self) -> StoreStats {
         StoreStats { trouble: self.trouble, ..StoreStats::default() }
     }
@@ -35,7 +41,7 @@ impl BlockStore for StoreOff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use address::{BlockKey, ChainHash, GroupId};
+    use address::{ChainHash, GroupId};
     use std::sync::mpsc::channel;
 
     #[test]

@@ -33,11 +33,12 @@ impl Writer {
         if is_worth_another {
             return;
         }
-        books.drop_queue();
+        // Heard in this order, nobody takes what is not saved for what need not be.
         if books.trouble != Some(trouble) {
             books.trouble = Some(trouble);
             books.events.push(StoreEvent::Failing(trouble));
         }
+        books.drop_queue();
         let wait = self.config.retry_after * 2u32.pow(self.n_retreats.min(MAX_DOUBLINGS));
         books.retry_at = Some(Instant::now() + wait);
         self.n_retreats += 1;

@@ -5,12 +5,12 @@ use std::thread::{Builder, JoinHandle};
 
 use address::{BlockKey, ChainHash};
 
-use crate::agent::{AgentManifest, AgentSummary, MAX_FORMER, MAX_NAME_BYTES, Pin, is_unnamed};
+use crate::agent::{AgentManifest, MAX_FORMER, MAX_NAME_BYTES, OfModels, Pin, is_unnamed};
 use crate::block_store::{
-    BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, StoreEvent,
-    StoreListener, StoreStats, Wanted,
+    BlockRecord, BlockStore, Deliver, DurableBlock, FlushReport, MissReason, Origin, SaveCandidate,
+    StoreEvent, StoreListener, StoreStats, Wanted,
 };
-use crate::books::{AgentId, Books, Deletion, Flush, Job, Shared};
+use crate::books::{Books, Deletion, Flush, Job, Shared};
 use crate::disk::Disk;
 use crate::format::{MAX_PAYLOAD_BYTES, MAX_TOKENS};
 use crate::index::Place;
@@ -115,18 +115,14 @@ impl BlockStore for Store {
         self.inner.stats()
     }
 
-    fn find(&self, key: &BlockKey) -> Result<(), MissReason> {
+    fn find(&self, keys: &[BlockKey]) -> Vec<Result<(), MissReason>> {
         let books = self.inner.shared.books();
-        books.index.get(key).map(|_| ()).ok_or_else(|| books.index.why_missing(key))
+        let find = |key| books.index.get(key).map(|_| ()).ok_or_else(|| books.index.why_missing(key));
+        keys.iter().map(find).collect()
     }
 
-    fn is_durable(&self, key: &BlockKey) -> bool {
-        self.are_durable(&[*key])[0]
-    }
-
-    fn are_durable(&self, keys: &[BlockKey]) -> Vec<bool> {
-        let books = self.inner.shared.books();
-        keys.iter().map(|key| matches!(books.index.get(key), Some(Place::Disk(_)))).collect()
+    fn durable_at(&self, hashes: &[ChainHash]) -> Vec<DurableBlock> {
+        self.inner.durable_at(hashes)
     }
 
     fn listen(&self, listener: StoreListener) {
@@ -142,33 +138,24 @@ impl BlockStore for Store {
         self.inner.put_agent(manifest);
     }
 
-    fn agents(&self) -> Vec<AgentSummary> {
-        self.inner.agents()
-    }
-
-    fn agents_called(&self, name: &str) -> Vec<AgentSummary> {
-        self.inner.agents_where(|agent| agent.name == name)
+    fn agents(&self) -> Vec<Arc<AgentManifest>> {
+        self.inner.agents_where(|_| true)
     }
 
     fn agent(&self, name: &str) -> Vec<Arc<AgentManifest>> {
-        let books = self.inner.shared.books();
-        let mut found: Vec<_> = books.agents.values().filter(|agent| agent.name == name).cloned().collect();
-        found.sort_by_key(|agent| std::cmp::Reverse(agent.last_used));
-        found
+        self.inner.agents_where(|agent| agent.name == name)
     }
 
     fn written_agent(&self, name: &str, fingerprint: &[u8; 32]) -> Option<Arc<AgentManifest>> {
-        let mut books = self.inner.shared.books();
-        self.inner.want_look(&mut books);
-        books.written_agents.get(&(*fingerprint, name.to_owned())).cloned()
+        self.inner.written_agent(name, fingerprint)
     }
 
-    fn pin_agent(&self, name: &str, pin: Pin) -> bool {
-        self.inner.pin_agent(name, pin)
+    fn pin_agent(&self, name: &str, of: OfModels, pin: Pin) -> bool {
+        self.inner.pin_agent(name, of, pin)
     }
 
-    fn delete_agent(&self, name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
-        self.inner.delete_agent(name, done)
+    fn delete_agent(&self, name: &str, of: OfModels, done: Box<dyn FnOnce() + Send>) -> bool {
+        self.inner.delete_agent(name, of, done)
     }
 }
 
@@ -279,28 +266,34 @@ impl Inner {
         self.shared.writer_bell.notify_one();
     }
 
+    pub(crate) fn durable_at(&self, hashes: &[ChainHash]) -> Vec<DurableBlock> {
+        let mut books = self.shared.books();
+        self.want_look(&mut books);
+        hashes.iter().flat_map(|hash| books.index.durable_at(*hash)).collect()
+    }
+
+    pub(crate) fn written_agent(&self, name: &str, fingerprint: &[u8; 32]) -> Option<Arc<AgentManifest>> {
+        let mut books = self.shared.books();
+        self.want_look(&mut books);
+        books.written_agents.get(&(*fingerprint, name.to_owned())).cloned()
+    }
+
     /// Whoever asks what is saved is soon told what of it is still there.
     fn want_look(&self, books: &mut Books) {
         books.is_look_wanted = true;
         self.shared.writer_bell.notify_one();
     }
 
-    pub(crate) fn agents(&self) -> Vec<AgentSummary> {
-        self.agents_where(|_| true)
-    }
-
-    pub(crate) fn agents_where(&self, is_wanted: impl Fn(&AgentManifest) -> bool) -> Vec<AgentSummary> {
-        let mut books = self.shared.books();
-        self.want_look(&mut books);
-        let wanted = books.agents.iter().filter(|(_, agent)| is_wanted(agent));
-        let mut found: Vec<_> = wanted.map(|(id, agent)| summary(&books, id, agent)).collect();
+    pub(crate) fn agents_where(&self, is_wanted: impl Fn(&AgentManifest) -> bool) -> Vec<Arc<AgentManifest>> {
+        let books = self.shared.books();
+        let mut found: Vec<_> = books.agents.values().filter(|agent| is_wanted(agent)).cloned().collect();
         found.sort_by_key(|agent| std::cmp::Reverse(agent.last_used));
         found
     }
 
-    pub(crate) fn pin_agent(&self, name: &str, pin: Pin) -> bool {
+    pub(crate) fn pin_agent(&self, name: &str, of: OfModels, pin: Pin) -> bool {
         let mut books = self.shared.books();
-        let ids: Vec<_> = books.agents.keys().filter(|(_, other)| other == name).cloned().collect();
+        let ids = books.ids_of(name, of);
         for id in &ids {
             if let Some(agent) = books.agents.get_mut(id) {
                 Arc::make_mut(agent).pin = pin;
@@ -312,9 +305,9 @@ impl Inner {
         !ids.is_empty()
     }
 
-    pub(crate) fn delete_agent(&self, name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
+    pub(crate) fn delete_agent(&self, name: &str, of: OfModels, done: Box<dyn FnOnce() + Send>) -> bool {
         let mut books = self.shared.books();
-        let ids: Vec<_> = books.agents.keys().filter(|(_, other)| other == name).cloned().collect();
+        let ids = books.ids_of(name, of);
         if ids.is_empty() {
             drop(books);
             done();
@@ -362,24 +355,4 @@ fn former(
     let old = before.hashes().chain(&before.former);
     let gone = old.filter(|hash| !kept.contains(hash) && is_there(hash) && found.insert(**hash));
     gone.take(MAX_FORMER).copied().collect()
-}
-
-fn summary(books: &Books, id: &AgentId, agent: &AgentManifest) -> AgentSummary {
-    // What the manifest on disk does not have would go with whoever shares it and is deleted after a crash.
-    let written = books.written_agents.get(id);
-    let in_written = written.iter().flat_map(|written| &written.blocks);
-    let is_saved =
-        |(hash, written): &(&ChainHash, &ChainHash)| hash == written && books.index.is_durable(hash);
-    let n_saved = agent.blocks.iter().zip(in_written).take_while(is_saved).count();
-    let tail = agent.tail.filter(|tail| written.is_some_and(|written| written.tail == Some(*tail)));
-    let is_all = n_saved == agent.blocks.len() && tail.is_some_and(|tail| books.index.is_durable(&tail));
-    let n_whole = n_saved * agent.block_tokens as usize;
-    AgentSummary {
-        name: agent.name.clone(),
-        fingerprint: agent.fingerprint,
-        n_tokens: agent.tokens.len(),
-        saved_tokens: if is_all { agent.tokens.len() } else { n_whole.min(agent.tokens.len()) },
-        last_used: agent.last_used,
-        pin: agent.pin,
-    }
 }

@@ -88,14 +88,14 @@ impl Restoring {
         Restoring { store, model, fingerprint, block_bytes, inbox, under_way, arrived }
     }
 
-    /// Whether the store may have a block.
-    pub(crate) fn may_have(&self, key: &BlockKey) -> bool {
-        self.store.is_on() && self.store.find(key).is_ok()
+    /// Which of these blocks the store has.
+    pub(crate) fn are_stored(&self, keys: &[BlockKey]) -> Vec<bool> {
+        self.store.find(keys).iter().map(Result::is_ok).collect()
     }
 
-    /// Why a block is not in the store, if it is not.
-    pub(crate) fn why_missing(&self, key: &BlockKey) -> Option<MissReason> {
-        self.store.find(key).err()
+    /// The first of these blocks that is not in the store, and why.
+    pub(crate) fn first_missing(&self, keys: &[BlockKey]) -> Option<(BlockKey, MissReason)> {
+        keys.iter().zip(self.store.find(keys)).find_map(|(key, found)| Some((*key, found.err()?)))
     }
 
     /// Whether there is something to import.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use scheduler::{BlockKey, BlockPart, CompletedBlock, KvLayout, ModelRunner, Scheduler, SeqId, StoreMode};
 use store::{BlockBytes, BlockRecord, BlockStore, SaveReason, StoreEvent};
 
-/// Copies completed blocks out of the pool and offers them to the store. A store that is off costs a look at a flag.
+/// Copies completed blocks out of the pool and offers them to the store.
+///
+/// Whether saving is on is the scheduler's to know, told by what the store says of itself; while it is off, nothing is
+/// completed.
 ///
 /// A block counts as saved when the store says that it is durable. Until then the pool keeps it, so that a disk that
 /// fails loses nothing: when saving works again, whatever the pool still has is offered again.
@@ -53,14 +56,15 @@ impl Saving {
 
     /// Whether what a sequence computes is worth writing.
     pub(crate) fn is_worth(&self, id: SeqId) -> bool {
-        self.store.is_on() && !self.unwanted.contains(&id)
+        !self.unwanted.contains(&id)
     }
 
     /// Report what a sequence rests on once more, as far as the store does not have it: a block may have been
     /// computed for somebody who was not worth writing, or been given up by the store since.
     pub(crate) fn complete(&self, id: SeqId, scheduler: &mut Scheduler) {
         if self.is_worth(id) {
-            let n_offered = scheduler.offer_again(id, &|key| self.store.find(key).is_err());
+            let stored = |keys: &[BlockKey]| self.store.find(keys).iter().map(Result::is_ok).collect();
+            let n_offered = scheduler.offer_again(id, &stored);
             if n_offered > 0 {
                 tracing::debug!(n_offered, "resident blocks that the store lacks are saved again");
             }
@@ -74,9 +78,6 @@ impl Saving {
         runner: &mut dyn ModelRunner,
         tail_reason: SaveReason,
     ) {
-        if !self.store.is_on() {
-            return;
-        }
         let block_tokens = runner.layout().block_tokens;
         for block in scheduler.take_completed() {
             if block.seq.is_some_and(|seq| self.unwanted.contains(&seq)) {
@@ -130,7 +131,7 @@ impl Saving {
             }
             // In trouble, the pool keeps what it can until it is offered again. Without, these were deleted on their
             // way or are of no use to the store, and nobody waits for them.
-            StoreEvent::NotSaved(keys) if self.store.stats().trouble.is_none() => {
+            StoreEvent::NotSaved(keys) if scheduler.store() == StoreMode::On => {
                 keys.iter().for_each(|key| scheduler.mark_saved(key));
             }
             StoreEvent::NotSaved(_) => {}

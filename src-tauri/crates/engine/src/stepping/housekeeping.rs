@@ -103,8 +103,7 @@ impl Serving {
         }
         let Some(hash) = self.scheduler.addresses(&sequence.tokens[..end]).whole.pop() else { return };
         let keys = self.scheduler.keys_at([hash]);
-        let why = keys.iter().find_map(|key| Some((*key, self.restoring.why_missing(key)?)));
-        if let Some((key, reason)) = why {
+        if let Some((key, reason)) = self.restoring.first_missing(&keys) {
             self.miss(&Miss { seq: id, key, reason }, tally);
         }
     }

@@ -11,10 +11,12 @@ pub(crate) enum Postponed {
     Hear(StoreEvent),
     /// The store has sent a piece of what a sequence waits for.
     Restored { seq: SeqId, piece: u64, found: Vec<Result<BlockRecord, MissReason>> },
-    /// Take blocks out of the pool that are idle and saved.
-    Evict(Vec<ChainHash>),
-    /// Take blocks out of the pool that are idle, and never save them.
-    Forget(Vec<ChainHash>),
+    /// Take an agent's blocks out of the pool that are idle and saved.
+    Evict(String, Vec<ChainHash>),
+    /// Take an agent's blocks out of the pool that are idle, and never save them.
+    Forget(String, Vec<ChainHash>),
+    /// Pin what a pinned agent has in the pool, and nothing of another.
+    Repin(String),
 }
 
 impl Serving {
@@ -33,8 +35,15 @@ impl Serving {
             match what {
                 Postponed::Hear(event) => self.hear(&event),
                 Postponed::Restored { seq, piece, found } => self.restored(seq, piece, found),
-                Postponed::Evict(hashes) => self.evict(hashes),
-                Postponed::Forget(hashes) => self.forget(hashes),
+                Postponed::Evict(agent, hashes) => {
+                    self.release_pins(&agent);
+                    self.evict(hashes);
+                }
+                Postponed::Forget(agent, hashes) => {
+                    self.release_pins(&agent);
+                    self.forget(hashes);
+                }
+                Postponed::Repin(agent) => self.repin(&agent),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{BlockKey, BlockStore, ChainHash, GroupId, Pin, Trouble};
+use store::{BlockKey, BlockStore, ChainHash, GroupId, OfModels, Pin, Trouble};
 
 use super::rig::*;
 use crate::testing::{MemoryStore, Script, ScriptedModel, Steering};
@@ -53,26 +53,26 @@ async fn agents_are_listed_shown_pinned_evicted_and_forgotten() {
         (info.n_tokens, info.tier, info.resident_tokens, info.n_requests),
         (49, Tier::Resident, 49, 0)
     );
-    assert!(info.is_of_loaded_model && !info.is_pinned);
+    assert!(info.models[0].is_loaded && !info.is_pinned);
     assert_eq!(rig.handle.agent("nobody").await.unwrap(), None);
 
-    assert!(rig.handle.pin_agent("a").await.unwrap().unwrap().is_pinned);
+    assert!(rig.handle.pin_agent("a", OfModels::All).await.unwrap().unwrap().is_pinned);
     // A later turn keeps the pin.
     rig.answer(of("a", prompt(1, 44))).await;
     assert_eq!(store.agent("a")[0].pin, Pin::Pinned);
-    assert!(!rig.handle.unpin_agent("a").await.unwrap().unwrap().is_pinned);
+    assert!(!rig.handle.unpin_agent("a", OfModels::All).await.unwrap().unwrap().is_pinned);
 
-    let evicted = rig.handle.evict_agent("a").await.unwrap().unwrap();
+    let evicted = rig.handle.evict_agent("a", OfModels::All).await.unwrap().unwrap();
     assert_eq!((evicted.tier, evicted.resident_tokens), (Tier::Stored, 0));
     let back = rig.answer(of("a", prompt(1, 44))).await;
     assert!(back.usage.n_reused >= 32, "{:?}", back.usage);
 
-    assert!(rig.handle.forget_agent("a").await.unwrap());
-    assert!(!rig.handle.forget_agent("a").await.unwrap());
+    assert!(rig.handle.forget_agent("a", OfModels::All).await.unwrap());
+    assert!(!rig.handle.forget_agent("a", OfModels::All).await.unwrap());
     let cold = rig.answer(greedy(prompt(1, 44), 10)).await;
     assert_eq!(cold.usage.n_reused, 0, "a deleted agent's blocks are still in the pool");
     for agent in rig.handle.agents().await.unwrap() {
-        assert!(rig.handle.forget_agent(&agent.name).await.unwrap());
+        assert!(rig.handle.forget_agent(&agent.name, OfModels::All).await.unwrap());
     }
     assert_eq!(rig.handle.agents().await.unwrap(), []);
     rig.close().await;
@@ -88,7 +88,7 @@ async fn an_agent_that_is_deleted_while_it_runs_does_not_come_back_with_its_end(
     rig.steering.held_step();
     let forgetting = tokio::spawn({
         let handle = rig.handle.clone();
-        async move { handle.forget_agent("a").await }
+        async move { handle.forget_agent("a", OfModels::All).await }
     });
     // It asks before the step goes on.
     tokio::task::yield_now().await;

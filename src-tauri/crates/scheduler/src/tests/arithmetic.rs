@@ -109,7 +109,7 @@ fn unsaved_and_pinned_blocks_count_as_used_until_they_can_be_had() {
     let config = SchedulerConfig { store: StoreMode::On, ..SchedulerConfig::new(100, [0; 32]) };
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 10, config);
     scheduler.submit(request(1, 8, 1)).unwrap();
-    let step = scheduler.plan(&|_| false).step;
+    let step = scheduler.plan(&|keys| vec![false; keys.len()]).step;
     assert_eq!(scheduler.commit(&step, &[(SeqId(1), 9)]).at_limit, [SeqId(1)]);
     scheduler.finish(SeqId(1));
     assert_eq!((scheduler.pool().n_cached, scheduler.pool().n_unavailable()), (2, 2));
@@ -117,7 +117,7 @@ fn unsaved_and_pinned_blocks_count_as_used_until_they_can_be_had() {
     completed.iter().for_each(|block| scheduler.mark_saved(&block.key));
     assert_eq!(scheduler.pool().n_unavailable(), 0);
     let keys: Vec<_> = completed.iter().map(|block| block.key).collect();
-    assert_eq!(scheduler.pin(&keys), 2);
+    assert_eq!(scheduler.pin(&keys).len(), 2);
     assert_eq!((scheduler.pool().n_pinned, scheduler.pool().n_unavailable()), (2, 2));
     scheduler.unpin(&keys);
     assert_eq!(scheduler.evict(&keys), 2);
@@ -154,7 +154,7 @@ fn nothing_of_a_discarded_sequence_is_offered_to_the_store() {
     let config = SchedulerConfig { store: StoreMode::On, ..SchedulerConfig::new(100, [0; 32]) };
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 10, config);
     scheduler.submit(request(1, 9, 4)).unwrap();
-    let step = scheduler.plan(&|_| false).step;
+    let step = scheduler.plan(&|keys| vec![false; keys.len()]).step;
     scheduler.commit(&step, &[(SeqId(1), 9)]);
     assert_eq!(scheduler.discard(SeqId(1)).len(), 2);
     assert_eq!(scheduler.take_completed(), []);
@@ -183,28 +183,28 @@ fn a_hash_alone_is_no_hit() {
 fn at_most_half_the_pool_is_ever_pinned() {
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 9, SchedulerConfig::new(100, [0; 32]));
     scheduler.submit(request(1, 32, 1)).unwrap();
-    let step = scheduler.plan(&|_| false).step;
+    let step = scheduler.plan(&|keys| vec![false; keys.len()]).step;
     scheduler.commit(&step, &[(SeqId(1), 9)]);
     scheduler.finish(SeqId(1));
     let prompt: Vec<u32> = (0..32).collect();
     let hashes = scheduler.block_hashes(&prompt);
     let keys: Vec<_> = hashes.iter().map(|&hash| crate::BlockKey { hash, group: GroupId::full(0) }).collect();
-    assert_eq!(scheduler.pin(&keys), 4);
-    assert_eq!(scheduler.pin(&keys), 4, "pinning again changes nothing");
+    assert_eq!(scheduler.pin(&keys).len(), 4);
+    assert_eq!(scheduler.pin(&keys).len(), 4, "pinning again changes nothing");
 }
 
 #[test]
 fn a_step_is_booked_once() {
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 9, SchedulerConfig::new(100, [0; 32]));
     scheduler.submit(request(1, 5, 4)).unwrap();
-    let first = scheduler.plan(&|_| false).step;
+    let first = scheduler.plan(&|keys| vec![false; keys.len()]).step;
     scheduler.commit(&first, &[(SeqId(1), 9)]);
     scheduler.commit(&first, &[(SeqId(1), 9)]);
     assert_eq!(scheduler.state(SeqId(1)), Some(SeqState::Decoding { n_generated: 1 }));
-    let second = scheduler.plan(&|_| false).step;
+    let second = scheduler.plan(&|keys| vec![false; keys.len()]).step;
     scheduler.commit(&second, &[(SeqId(1), 9)]);
     scheduler.commit(&first, &[(SeqId(1), 9)]);
-    assert_eq!(scheduler.plan(&|_| false).step.rows[0].start, 6);
+    assert_eq!(scheduler.plan(&|keys| vec![false; keys.len()]).step.rows[0].start, 6);
     scheduler.check_integrity().unwrap();
 }
 
@@ -240,7 +240,7 @@ fn resident_after(layout: &crate::KvLayout, n_blocks: usize, n_agents: u32, n_to
         let id = SeqId(u64::from(agent));
         scheduler.submit(NewSequence { id, prompt: prompt(agent), ..request(0, 1, 1) }).unwrap();
         while scheduler.state(id) != Some(SeqState::AtLimit) {
-            let step = scheduler.plan(&|_| false).step;
+            let step = scheduler.plan(&|keys| vec![false; keys.len()]).step;
             let row = &step.rows[0];
             let is_last = row.end() == n_tokens as usize;
             let sampled = is_last.then_some((id, 7));

@@ -142,7 +142,7 @@ impl Run {
     /// One step; returns whether it had rows.
     fn step(&mut self) -> bool {
         let stored = std::mem::take(&mut self.sim.stored);
-        let plan = self.sim.scheduler.plan(&|key| stored.contains_key(key));
+        let plan = self.sim.scheduler.plan(&|keys| keys.iter().map(|key| stored.contains_key(key)).collect());
         self.sim.stored = stored;
         self.check();
         for ended in &plan.ended {

@@ -138,7 +138,7 @@ impl Stage {
             ["pin", name] => {
                 let hashes = self.sim.scheduler.block_hashes(&self.texts[name]);
                 let keys = self.sim.scheduler.keys_at(hashes);
-                let n = self.sim.scheduler.pin(&keys);
+                let n = self.sim.scheduler.pin(&keys).len();
                 self.say(&format!("       pinned {n}"));
             }
             ["budget", n] => self.sim.scheduler.set_token_budget(n.parse().unwrap()),
@@ -197,7 +197,7 @@ impl Stage {
     /// One turn of the loop; false when there was nothing to run.
     fn step(&mut self) -> bool {
         let stored = std::mem::take(&mut self.sim.stored);
-        let plan = self.sim.scheduler.plan(&|key| stored.contains_key(key));
+        let plan = self.sim.scheduler.plan(&|keys| keys.iter().map(|key| stored.contains_key(key)).collect());
         self.sim.stored = stored;
         self.tell(&plan);
         self.sim.restores.extend(plan.restores.iter().cloned());

@@ -167,6 +167,16 @@ impl House {
         self.saved.lock().unwrap().clone()
     }
 
+    /// Tokens of an agent's leading blocks that are durable and in its manifest on disk.
+    pub(crate) fn n_saved(&self, name: &str) -> usize {
+        let Some(agent) = self.inner.agents_where(|agent| agent.name == name).pop() else { return 0 };
+        let Some(written) = self.inner.written_agent(name, &agent.fingerprint) else { return 0 };
+        let durable = self.inner.durable_at(&agent.blocks);
+        let is_durable = |hash: &&ChainHash| durable.iter().any(|block| block.key.hash == **hash);
+        let is_saved = |hash: &&ChainHash| written.blocks.contains(hash) && is_durable(hash);
+        agent.blocks.iter().take_while(is_saved).count() * agent.block_tokens as usize
+    }
+
     pub(crate) fn is_there(&self, chain: u32, idx: u32) -> bool {
         self.inner.shared.books().index.contains(&hash(chain, idx))
     }

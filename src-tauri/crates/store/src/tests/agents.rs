@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::house::{House, agent, config, hash, key, open, record};
 use super::sim_disk::{Fault, LEFTOVERS, SimDisk};
-use crate::agent::{AgentManifest, Pin};
+use crate::agent::{AgentManifest, OfModels, Pin};
 use crate::block_store::MissReason;
 
 /// `a` and `b` share the first two blocks of chain 0; `a` goes on with chain 1, `b` with chain 2.
@@ -37,7 +37,7 @@ fn manifest(house: &House, name: &str) -> Option<AgentManifest> {
 fn delete(house: &mut House, name: &str) {
     let is_done = Arc::new(Mutex::new(false));
     let done = Arc::clone(&is_done);
-    assert!(house.inner.delete_agent(name, Box::new(move || *done.lock().unwrap() = true)));
+    assert!(house.inner.delete_agent(name, OfModels::All, Box::new(move || *done.lock().unwrap() = true)));
     house.pump();
     assert!(*is_done.lock().unwrap(), "a deletion ends");
 }
@@ -56,9 +56,9 @@ fn only_durable_tokens_count_as_saved() {
     let mut house = open(&SimDisk::default(), &config(256 << 10)).unwrap();
     (0..3).for_each(|idx| house.save(record(0, idx)));
     house.inner.put_agent(agent("a", 0, 4));
-    assert_eq!(house.inner.agents()[0].saved_tokens, 0);
+    assert_eq!(house.n_saved("a"), 0);
     house.flush();
-    assert_eq!((house.inner.agents()[0].saved_tokens, house.inner.agents()[0].n_tokens), (96, 128));
+    assert_eq!(house.n_saved("a"), 96, "of 128");
 }
 
 #[test]
@@ -69,20 +69,16 @@ fn what_an_agent_shares_counts_as_saved_once_its_own_manifest_would_keep_it_from
     (0..3).for_each(|idx| house.save(record(0, idx)));
     house.inner.put_agent(agent("a", 0, 3));
     house.flush();
-    let saved = |house: &House, name: &str| {
-        let agents = house.inner.agents();
-        agents.iter().find(|agent| agent.name == name).map(|agent| agent.saved_tokens)
-    };
     house.inner.put_agent(agent("b", 0, 3));
-    assert_eq!((saved(&house, "a"), saved(&house, "b")), (Some(96), Some(0)), "a crash would leave a only");
+    assert_eq!((house.n_saved("a"), house.n_saved("b")), (96, 0), "a crash would leave a only");
     let mut after = open(&disk.after_power_cut(LEFTOVERS[0]), &config(256 << 10)).unwrap();
     delete(&mut after, "a");
     assert!(!after.is_there(0, 0));
     house.flush();
-    assert_eq!(saved(&house, "b"), Some(96));
+    assert_eq!(house.n_saved("b"), 96);
     let mut after = open(&disk.after_power_cut(LEFTOVERS[0]), &config(256 << 10)).unwrap();
     delete(&mut after, "a");
-    assert_eq!((after.is_there(0, 0), saved(&after, "b")), (true, Some(96)));
+    assert_eq!((after.is_there(0, 0), after.n_saved("b")), (true, 96));
 }
 
 #[test]
@@ -132,7 +128,7 @@ fn a_power_cut_at_any_step_of_a_deletion_leaves_the_agent_listed_or_its_blocks_g
     for at in first..disk.n_ops() {
         let (disk, mut house) = written();
         disk.set_fault(Some(Fault::PowerCut(at)));
-        house.inner.delete_agent("a", Box::new(|| ()));
+        house.inner.delete_agent("a", OfModels::All, Box::new(|| ()));
         house.pump_a_little();
         for leftover in LEFTOVERS {
             let disk = disk.after_power_cut(leftover);
@@ -151,12 +147,39 @@ fn a_pin_outlives_a_restart() {
     let disk = SimDisk::default();
     let mut house = open(&disk, &config(256 << 10)).unwrap();
     shared_prompt(&mut house);
-    assert!(house.inner.pin_agent("a", Pin::Pinned));
-    assert!(!house.inner.pin_agent("nobody", Pin::Pinned));
+    assert!(house.inner.pin_agent("a", OfModels::All, Pin::Pinned));
+    assert!(!house.inner.pin_agent("nobody", OfModels::All, Pin::Pinned));
     house.flush();
     let house = open(&disk, &config(256 << 10)).unwrap();
     assert_eq!(manifest(&house, "a").unwrap().pin, Pin::Pinned);
     assert_eq!(manifest(&house, "b").unwrap().pin, Pin::Unpinned);
+}
+
+#[test]
+fn a_name_has_a_manifest_for_each_model_and_each_can_be_pinned_and_deleted_alone() {
+    let disk = SimDisk::default();
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    let of = |fingerprint: [u8; 32], chain: u32| AgentManifest { fingerprint, ..agent("a", chain, 2) };
+    for (model, chain) in [([1; 32], 0), ([2; 32], 2)] {
+        (0..2).for_each(|idx| house.save(record(chain, idx)));
+        house.inner.put_agent(of(model, chain));
+    }
+    assert!(house.inner.pin_agent("a", OfModels::One([2; 32]), Pin::Pinned));
+    assert!(!house.inner.pin_agent("a", OfModels::One([3; 32]), Pin::Pinned));
+    house.flush();
+    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    let pins = |house: &House| {
+        let mut found = house.inner.agents_where(|agent| agent.name == "a");
+        found.sort_by_key(|agent| agent.fingerprint);
+        found.iter().map(|agent| (agent.fingerprint[0], agent.pin)).collect::<Vec<_>>()
+    };
+    assert_eq!(pins(&house), [(1, Pin::Unpinned), (2, Pin::Pinned)]);
+    assert!(house.inner.delete_agent("a", OfModels::One([1; 32]), Box::new(|| ())));
+    house.pump();
+    for house in [house, open(&disk, &config(256 << 10)).unwrap()] {
+        assert_eq!(pins(&house), [(2, Pin::Pinned)]);
+        assert!(!house.is_there(0, 1) && house.is_there(2, 1));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::house::{MODEL, agent, config, key, open, record};
 use super::sim_disk::SimDisk;
-use crate::agent::Pin;
+use crate::agent::{OfModels, Pin};
 use crate::block_store::{Trouble, Wanted};
 use crate::index::{Place, Spot};
 
@@ -59,7 +59,7 @@ fn pinned_agents_lose_nothing_and_a_store_full_of_them_says_so() {
     let mut house = open(&SimDisk::default(), &config(MAX_BYTES)).unwrap();
     (0..5).for_each(|idx| house.save(record(0, idx)));
     house.inner.put_agent(agent("a", 0, 5));
-    assert!(house.inner.pin_agent("a", Pin::Pinned));
+    assert!(house.inner.pin_agent("a", OfModels::All, Pin::Pinned));
     for chain in 1..60 {
         (0..5).for_each(|idx| house.save(record(chain, idx)));
         house.flush();
@@ -67,7 +67,7 @@ fn pinned_agents_lose_nothing_and_a_store_full_of_them_says_so() {
     assert!((0..5).all(|idx| house.restore(key(0, idx)) == Ok(record(0, idx))));
     let mut house = open(&SimDisk::default(), &config(MAX_BYTES)).unwrap();
     house.inner.put_agent(agent("all", 0, 200));
-    assert!(house.inner.pin_agent("all", Pin::Pinned));
+    assert!(house.inner.pin_agent("all", OfModels::All, Pin::Pinned));
     for idx in 0..200 {
         house.save(record(0, idx));
         house.ask_flush();

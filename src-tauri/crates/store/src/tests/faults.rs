@@ -5,6 +5,7 @@ use address::BlockKey;
 
 use super::house::{House, agent, config, key, open, record};
 use super::sim_disk::{Fault, LEFTOVERS, SimDisk};
+use crate::agent::OfModels;
 use crate::block_store::{MissReason, StoreEvent, Trouble};
 
 const CHAINS: u32 = 4;
@@ -25,7 +26,7 @@ fn work(house: &mut House, pump: fn(&mut House)) -> HashSet<BlockKey> {
         house.ask_flush();
         pump(house);
     }
-    house.inner.delete_agent("agent 1", Box::new(|| ()));
+    house.inner.delete_agent("agent 1", OfModels::All, Box::new(|| ()));
     pump(house);
     house.ask_flush();
     pump(house);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use super::house::{self, MODEL, agent, key, open, record};
+use super::house::{self, MODEL, agent, hash, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::AgentManifest;
 use crate::block_store::{BlockRecord, BlockStore, MissReason, Origin, SaveCandidate, StoreEvent, Wanted};
@@ -60,7 +60,7 @@ fn what_was_saved_is_there_after_a_restart_in_private_files() {
     store.flush(Box::new(move |report| sender.send(report).unwrap()));
     let report = flushed.recv().unwrap();
     assert_eq!((report.n_saved, report.n_failed), (4, 0));
-    assert!(store.is_durable(&key(0, 3)));
+    assert!(store.durable_at(&[hash(0, 3)]).iter().any(|block| block.key == key(0, 3)));
     let mut saved = Vec::new();
     while saved.len() < 4 {
         if let StoreEvent::Saved(keys) = events.recv().unwrap() {
@@ -72,7 +72,7 @@ fn what_was_saved_is_there_after_a_restart_in_private_files() {
 
     let store = Store::open(folder.config()).unwrap();
     assert_eq!(restore(&store, 4), (0..4).map(|idx| Ok(record(0, idx))).collect::<Vec<_>>());
-    assert_eq!(store.find(&key(0, 9)), Err(MissReason::Absent));
+    assert_eq!(store.find(&[key(0, 3), key(0, 9)]), [Ok(()), Err(MissReason::Absent)]);
     assert_eq!(*store.agent("a")[0], agent("a", 0, 4));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let (mut n_files, mut dirs) = (0, vec![folder.0.clone()]);

@@ -40,8 +40,7 @@ fn check_all_there(house: &House, what: &str) {
             assert_eq!(house.restore(key(chain, idx)), Ok(record(chain, idx)), "{what}: {chain}/{idx}");
         }
     }
-    let agents = house.inner.agents();
-    let saved: Vec<usize> = agents.iter().map(|agent| agent.saved_tokens).collect();
+    let saved = CHAINS.map(|chain| house.n_saved(&format!("agent {chain}")));
     assert_eq!(saved, [192; CHAINS.len()], "{what}");
 }
 
