@@ -1,4 +1,5 @@
 //! Who leaves the queue: in order of arrival, when rows and blocks are there, one request of an agent at a time.
+
 use crate::block_pool::Retention;
 use crate::ids::SeqId;
 use crate::plan::{Admitted, Plan, Restore, RestoreBlock};

@@ -7,6 +7,7 @@
 //!   └─ release, no key┘    │  └──── retain (a hit) ────────┘   │
 //!                          └──── alloc: evict the oldest ──────┘   unless unsaved (store on) or pinned
 //! ```
+
 use std::collections::{BTreeSet, HashMap};
 
 use address::BlockKey;
@@ -19,8 +20,8 @@ use crate::plan::StoreMode;
 pub enum Retention {
     /// A window block that no boundary kept on purpose needs.
     OutOfReach,
-    /// A window block of a checkpoint.
-    Checkpoint,
+    /// A block of a kept window.
+    KeptWindow,
     /// A block that the next turn of its conversation needs.
     Prefix,
 }

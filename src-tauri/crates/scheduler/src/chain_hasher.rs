@@ -1,4 +1,5 @@
 //! Computes the content addresses of prefixes: a hash chain over token ids, rooted in the model's fingerprint.
+
 use address::ChainHash;
 
 use crate::ids::TokenId;

@@ -1,4 +1,5 @@
 //! What a caller asks about content rather than about sequences: the addresses of tokens, and where their KV is.
+
 use std::collections::HashSet;
 
 use address::{BlockKey, ChainHash};

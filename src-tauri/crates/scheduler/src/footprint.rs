@@ -1,4 +1,5 @@
 //! How many blocks a sequence needs, from the layout alone.
+
 use address::{BlockKey, ChainHash, GroupId};
 
 use crate::kv_layout::KvLayout;
@@ -102,16 +103,16 @@ impl Footprint {
         fits
     }
 
-    /// Whether a group's block is kept for a boundary on purpose: one of `checkpoints` (ascending) or a multiple of
+    /// Whether a group's block is kept for a boundary on purpose: one of `kept_windows` (ascending) or a multiple of
     /// `every`.
     ///
-    /// A checkpoint keeps what the whole-block boundaries at and around it need, so that a prompt that differs
+    /// A kept window has what the whole-block boundaries at and around it need, so that a prompt that differs
     /// right after it can be taken up from there to the token.
-    pub fn is_checkpoint(
+    pub fn is_of_kept_window(
         &self,
         group_idx: usize,
         block_idx: usize,
-        checkpoints: &[usize],
+        kept_windows: &[usize],
         every: usize,
     ) -> bool {
         let Some(window) = self.groups[group_idx].window else { return false };
@@ -119,7 +120,7 @@ impl Footprint {
         // The furthest boundary that still looks into this block, and the positions that round down to it.
         let furthest = (start + self.block_tokens + window).saturating_sub(2);
         let end = furthest - furthest % self.block_tokens + self.block_tokens;
-        let next = checkpoints.partition_point(|&c| c <= start);
-        checkpoints.get(next).is_some_and(|&c| c < end) || (every > 0 && (start / every + 1) * every < end)
+        let next = kept_windows.partition_point(|&c| c <= start);
+        kept_windows.get(next).is_some_and(|&c| c < end) || (every > 0 && (start / every + 1) * every < end)
     }
 }

@@ -1,12 +1,12 @@
 //! What the next step holds: decodes first, then prefill chunks; and who gives way when blocks run out.
+
 use address::BlockKey;
 
 use crate::block_pool::Retention;
-use crate::booking::TailSaving;
 use crate::ids::SeqId;
 use crate::plan::{EndReason, Ended, Plan, Shortage};
 use crate::scheduler::Scheduler;
-use crate::sequence::{Phase, Sequence, block_at};
+use crate::sequence::{Phase, Sequence, TailSaving, block_at};
 use crate::step::{BlockCopy, BlockTable, Row, RowInput, Step};
 
 /// What a sequence that lacked blocks can do now.

@@ -6,6 +6,7 @@
 //!  window   [ -- ][ -- ][ -- ][ ok ][ ok ]              only the blocks covering [b - window, b)
 //!                                       ^ b; then the common leading slots of one child block, copied on write
 //! ```
+
 use std::collections::{HashMap, HashSet};
 
 use address::{BlockKey, ChainHash};

@@ -2,6 +2,7 @@
 //!
 //! One node stands for the blocks of all layer groups with the same tokens. A node of fewer tokens than a block
 //! holds is a tail: the last, partial block of a sequence that ended; nothing continues it.
+
 use std::collections::HashMap;
 
 use address::ChainHash;

@@ -17,12 +17,12 @@
 //! let sampled = sample(&plan.step, &logits);
 //! let committed = scheduler.commit(&plan.step, &sampled);
 //! ```
+
 use std::collections::{HashMap, HashSet};
 
 use address::{BlockKey, ChainHash};
 
 use crate::block_pool::PoolCounts;
-use crate::booking::TailSaving;
 use crate::footprint::Footprint;
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::kv_layout::KvLayout;
@@ -31,7 +31,7 @@ use crate::plan::{
     SubmitError, Submitted,
 };
 use crate::prefix_cache::PrefixCache;
-use crate::sequence::{Phase, Sequence, block_at};
+use crate::sequence::{Phase, Sequence, TailSaving, block_at};
 use crate::step::Step;
 
 /// Decides what each step computes and where its KV lies.

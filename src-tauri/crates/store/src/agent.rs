@@ -1,4 +1,5 @@
 //! Agents' manifests: which blocks a named conversation rests on, and the exact tokens that they hold.
+
 use address::ChainHash;
 
 use crate::format::{HeaderError, array, token_bytes, tokens_of};

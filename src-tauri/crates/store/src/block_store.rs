@@ -1,39 +1,13 @@
 //! The store as the engine sees it.
+
 use std::io;
 use std::sync::Arc;
 
 use address::{BlockKey, ChainHash};
 
 use crate::agent::{AgentManifest, OfModels, Pin};
-use crate::spares::BlockBytes;
-
-/// Why a block was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SaveReason {
-    /// It was filled.
-    BlockFull,
-    /// The last, partial block of a finished sequence.
-    Tail,
-    /// A drain ended the sequence.
-    Drain,
-}
-
-/// A block with all that is needed to use it again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlockRecord {
-    /// What it is found by.
-    pub key: BlockKey,
-    /// Chain hash of the tokens before it; zeros for the first.
-    pub parent: ChainHash,
-    /// The model's fingerprint.
-    pub fingerprint: [u8; 32],
-    /// The tokens whose KV it holds; compared after a hash hit.
-    pub tokens: Vec<u32>,
-    /// Why it was written.
-    pub reason: SaveReason,
-    /// The pool's bytes, bit for bit.
-    pub bytes: BlockBytes,
-}
+use crate::idle_buffers::BlockBytes;
+use crate::record::BlockRecord;
 
 /// A block to be restored.
 #[derive(Debug)]

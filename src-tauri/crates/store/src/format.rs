@@ -1,8 +1,9 @@
 //! The bytes of segments, as FORMAT.md has them: written and read here and nowhere else.
+
 use address::{BlockKey, ChainHash, GroupId};
 use twox_hash::XxHash3_128;
 
-use crate::block_store::{BlockRecord, SaveReason};
+use crate::record::{BlockRecord, SaveReason};
 
 /// The version that is written, and the only one that is read.
 pub(crate) const VERSION: u16 = 2;
@@ -32,12 +33,12 @@ pub(crate) enum HeaderError {
 pub(crate) enum Kind {
     /// A block's KV follows.
     Block(SaveReason),
-    /// Every record of the key that stands before `bound` is dead.
+    /// Every record of the key that stands before `raised_at` is dead.
     Tombstone {
         /// Why.
         why: Death,
-        /// Where this was written first; moving a tombstone does not move its bound.
-        bound: Position,
+        /// Where this was written first; moving a tombstone does not change this.
+        raised_at: Position,
     },
     /// The segment was completed and synced; nothing follows.
     Seal,
@@ -119,10 +120,10 @@ impl RecordHeader {
             Kind::Block(SaveReason::BlockFull) => (1, 0, self.parent.0),
             Kind::Block(SaveReason::Tail) => (1, 1, self.parent.0),
             Kind::Block(SaveReason::Drain) => (1, 2, self.parent.0),
-            Kind::Tombstone { why, bound } => {
+            Kind::Tombstone { why, raised_at } => {
                 let mut place = [0; 32];
-                place[..8].copy_from_slice(&bound.segment.to_le_bytes());
-                place[8..16].copy_from_slice(&bound.offset.to_le_bytes());
+                place[..8].copy_from_slice(&raised_at.segment.to_le_bytes());
+                place[8..16].copy_from_slice(&raised_at.offset.to_le_bytes());
                 (2, if why == Death::Deleted { 0 } else { 1 }, place)
             }
             Kind::Seal => (3, 0, [0; 32]),
@@ -159,7 +160,7 @@ impl RecordHeader {
             (1, 2) => Kind::Block(SaveReason::Drain),
             (2, why @ (0 | 1)) => Kind::Tombstone {
                 why: if why == 0 { Death::Deleted } else { Death::Corrupt },
-                bound: Position {
+                raised_at: Position {
                     segment: u64::from_le_bytes(array(bytes, 64)),
                     offset: u64::from_le_bytes(array(bytes, 72)),
                 },

@@ -2,13 +2,15 @@
 //! first, pinned ones never.
 //!
 //! A node is a chain hash with the records of its layer groups. It goes as a whole: half of it restores nothing.
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use address::{BlockKey, ChainHash, GroupId};
 
-use crate::block_store::{BlockRecord, DurableBlock, MissReason};
+use crate::block_store::{DurableBlock, MissReason};
 use crate::format::Position;
+use crate::record::BlockRecord;
 
 /// Reasons of lost blocks that are remembered at most.
 const MAX_LOST: usize = 4096;

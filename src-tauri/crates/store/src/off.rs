@@ -1,9 +1,9 @@
 //! The store that is switched off: nothing is kept and nothing is found.
+
 use address::BlockKey;
 
-use crate::block_store::{
-    BlockRecord, BlockStore, Deliver, FlushReport, MissReason, StoreStats, Trouble, Wanted,
-};
+use crate::block_store::{BlockStore, Deliver, FlushReport, MissReason, StoreStats, Trouble, Wanted};
+use crate::record::BlockRecord;
 
 /// Keeps nothing. Saving succeeds, because nobody was promised that it would be there again.
 #[derive(Debug, Clone, Copy, Default)]

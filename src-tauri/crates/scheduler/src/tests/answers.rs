@@ -250,7 +250,7 @@ fn the_next_turn_of_a_sampled_answer_computes_only_what_is_new() {
         agent: None,
         prompt: prompt.to_vec(),
         max_new_tokens: generated.len(),
-        checkpoints: Vec::new(),
+        kept_windows: Vec::new(),
         prompt_logits: PromptLogits::Last,
         former: None,
     };

@@ -1,4 +1,5 @@
 //! Block arithmetic against brute force, and the counts that others decide by.
+
 use super::sim::layout;
 use crate::block_pool::{BlockPool, Retention};
 use crate::footprint::Footprint;
@@ -51,18 +52,18 @@ fn no_chunking_ever_needs_more_blocks_than_the_peak() {
 }
 
 #[test]
-fn a_checkpoint_keeps_what_every_boundary_at_its_block_needs() {
+fn a_kept_window_has_what_every_boundary_at_its_block_needs() {
     for window in [1, 3, 4, 6, 8, 13] {
         let footprint = Footprint::new(&layout(4, &[None, Some(window)]));
-        for checkpoint in 1..60_usize {
-            let floor = checkpoint - checkpoint % 4;
-            let needed = (floor + 1).saturating_sub(window) / 4..checkpoint.div_ceil(4);
+        for kept in 1..60_usize {
+            let floor = kept - kept % 4;
+            let needed = (floor + 1).saturating_sub(window) / 4..kept.div_ceil(4);
             for block_idx in 0..20 {
-                let is_kept = footprint.is_checkpoint(1, block_idx, &[checkpoint], 0);
-                assert_eq!(is_kept, needed.contains(&block_idx), "{window} {checkpoint} {block_idx}");
-                let by_distance = footprint.is_checkpoint(1, block_idx, &[], checkpoint);
-                assert!(by_distance || !is_kept, "multiples of {checkpoint} keep block {block_idx}");
-                assert!(!footprint.is_checkpoint(0, block_idx, &[checkpoint], 8), "full groups have none");
+                let is_kept = footprint.is_of_kept_window(1, block_idx, &[kept], 0);
+                assert_eq!(is_kept, needed.contains(&block_idx), "{window} {kept} {block_idx}");
+                let by_distance = footprint.is_of_kept_window(1, block_idx, &[], kept);
+                assert!(by_distance || !is_kept, "multiples of {kept} keep block {block_idx}");
+                assert!(!footprint.is_of_kept_window(0, block_idx, &[kept], 8), "full groups have none");
             }
         }
     }
@@ -98,7 +99,7 @@ fn request(id: u64, n_prompt: u32, max_new_tokens: usize) -> NewSequence {
         agent: None,
         prompt: (0..n_prompt).collect(),
         max_new_tokens,
-        checkpoints: Vec::new(),
+        kept_windows: Vec::new(),
         prompt_logits: PromptLogits::Last,
         former: None,
     }

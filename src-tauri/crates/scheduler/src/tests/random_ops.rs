@@ -1,4 +1,5 @@
 //! Random operations on the scheduler, with every invariant checked after each and every KV read proved right.
+
 use std::collections::HashSet;
 
 use super::dice::Dice;
@@ -60,7 +61,7 @@ impl Run {
             max_rows: 1 + dice.roll(8),
             max_chunk: 1 + dice.roll(16),
             max_context: 24 + dice.roll(80),
-            checkpoint_every: [8, 16, 1024][dice.roll(3)],
+            window_kept_every: [8, 16, 1024][dice.roll(3)],
             max_passes: dice.roll(4),
             store,
             ..SchedulerConfig::new(0, [7; 32])
@@ -112,7 +113,7 @@ impl Run {
             id,
             agent: if self.dice.roll(2) == 0 { Some(self.dice.roll(3) as u64) } else { None },
             max_new_tokens: self.dice.roll(40),
-            checkpoints: (0..self.dice.roll(3)).map(|_| self.dice.roll(40)).collect(),
+            kept_windows: (0..self.dice.roll(3)).map(|_| self.dice.roll(40)).collect(),
             prompt_logits: if self.dice.roll(10) == 0 { PromptLogits::All } else { PromptLogits::Last },
             prompt: prompt.clone(),
         };

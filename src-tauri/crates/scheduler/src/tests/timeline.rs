@@ -6,6 +6,7 @@
 //! A prompt is written as pieces of named texts, `sys:8 a:3` for the first 8 tokens of `sys`, then 3 of `a`;
 //! `a+` stands for all tokens of sequence `a` so far. In the timeline `a[0..8]` is a prefill chunk of those
 //! positions, `a@8` a decode.
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -52,7 +53,7 @@ impl Stage {
             max_rows: number(words, "rows", 8),
             max_chunk: number(words, "chunk", 16),
             max_passes: number(words, "passes", 16),
-            checkpoint_every: number(words, "every", 1024),
+            window_kept_every: number(words, "every", 1024),
             store,
             ..SchedulerConfig::new(number(words, "context", 1000), [1; 32])
         };
@@ -154,14 +155,13 @@ impl Stage {
     fn submit(&mut self, name: &str, words: &[&str]) {
         let prompt = self.prompt(words);
         let id = self.new_id(name);
-        let checkpoints =
-            value(words, "checkpoints").map(|c| c.split(',').map(|c| c.parse().unwrap()).collect());
+        let kept_windows = value(words, "kept").map(|c| c.split(',').map(|c| c.parse().unwrap()).collect());
         let new = NewSequence {
             id,
             agent: value(words, "agent").map(|agent| agent.parse().unwrap()),
             prompt: prompt.clone(),
             max_new_tokens: number(words, "new", 1),
-            checkpoints: checkpoints.unwrap_or_default(),
+            kept_windows: kept_windows.unwrap_or_default(),
             prompt_logits: if words.contains(&"logits") { PromptLogits::All } else { PromptLogits::Last },
             former: None,
         };
@@ -308,7 +308,7 @@ timelines! {
     a_fork_shares_all_but_what_it_writes
     a_tail_is_reused_to_the_token
     windows_drop_what_they_have_left_behind
-    an_edit_goes_back_to_a_checkpoint
+    an_edit_goes_back_to_a_kept_window
     a_sequence_alone_ends_with_a_reason_when_pins_leave_no_room
     what_cannot_ever_fit_is_refused
     unsaved_blocks_hold_up_growth_until_they_are_saved

@@ -1,4 +1,5 @@
 //! A store without threads: a test does the work of the writer and the reader itself, step by step.
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -8,20 +9,23 @@ use address::{BlockKey, ChainHash, GroupId};
 
 use super::sim_disk::SimDisk;
 use crate::agent::{AgentManifest, Pin, TokenSpan};
-use crate::block_store::{BlockRecord, FlushReport, MissReason, SaveReason, StoreEvent, Wanted};
+use crate::block_store::{FlushReport, MissReason, StoreEvent, Wanted};
+use crate::config::StoreConfig;
 use crate::disk::Disk;
-use crate::open::{OpenError, StoreConfig};
+use crate::idle_buffers::BlockBytes;
+use crate::open::OpenError;
 use crate::reader::Reader;
-use crate::spares::BlockBytes;
+use crate::record::{BlockRecord, SaveReason};
+use crate::segment::Lane;
 use crate::store::{Inner, open_on};
-use crate::writer::{Lane, Writer};
+use crate::writer::Writer;
 
 pub(crate) const MODEL: [u8; 32] = [7; 32];
 pub(crate) const BLOCK_BYTES: usize = 600;
 /// Work that one call may take; a store that never comes to rest is a defect.
 const MAX_WORK: usize = 4000;
 
-pub(crate) struct House {
+pub(crate) struct Rig {
     pub(crate) inner: Inner,
     pub(crate) writer: Writer,
     pub(crate) reader: Mutex<Reader>,
@@ -41,11 +45,11 @@ pub(crate) fn config(max_bytes: u64) -> StoreConfig {
     }
 }
 
-pub(crate) fn open(disk: &SimDisk, config: &StoreConfig) -> Result<House, OpenError> {
+pub(crate) fn open(disk: &SimDisk, config: &StoreConfig) -> Result<Rig, OpenError> {
     open_any(Arc::new(disk.clone()), config)
 }
 
-pub(crate) fn open_any(disk: Arc<dyn Disk>, config: &StoreConfig) -> Result<House, OpenError> {
+pub(crate) fn open_any(disk: Arc<dyn Disk>, config: &StoreConfig) -> Result<Rig, OpenError> {
     let (inner, writer) = open_on(disk, config.clone())?;
     let saved: Arc<Mutex<HashSet<BlockKey>>> = Arc::default();
     let events: Arc<Mutex<Vec<StoreEvent>>> = Arc::default();
@@ -56,7 +60,7 @@ pub(crate) fn open_any(disk: Arc<dyn Disk>, config: &StoreConfig) -> Result<Hous
         }
         heard.lock().unwrap().push(event);
     }));
-    Ok(House { inner, writer, reader: Mutex::default(), saved, events })
+    Ok(Rig { inner, writer, reader: Mutex::default(), saved, events })
 }
 
 /// Address of block `idx` of chain `chain`.
@@ -101,7 +105,7 @@ pub(crate) fn agent(name: &str, chain: u32, n_blocks: u32) -> AgentManifest {
     }
 }
 
-impl House {
+impl Rig {
     /// Let the writer work until it rests.
     pub(crate) fn pump(&mut self) {
         for _ in 0..MAX_WORK {
@@ -158,7 +162,7 @@ impl House {
         let answer = Arc::new(Mutex::new(Vec::new()));
         let slot = Arc::clone(&answer);
         self.inner.restore(wanted, Box::new(move |found| *slot.lock().unwrap() = found));
-        let read = self.inner.shared.books().reads.pop_front().unwrap();
+        let read = self.inner.shared.state().reads.pop_front().unwrap();
         self.reader.lock().unwrap().serve(&self.inner.shared, read);
         std::mem::take(&mut *answer.lock().unwrap())
     }
@@ -178,6 +182,6 @@ impl House {
     }
 
     pub(crate) fn is_there(&self, chain: u32, idx: u32) -> bool {
-        self.inner.shared.books().index.contains(&hash(chain, idx))
+        self.inner.shared.state().index.contains(&hash(chain, idx))
     }
 }
