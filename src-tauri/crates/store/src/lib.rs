@@ -20,7 +20,6 @@ mod direct_buffer;
 mod disk;
 mod erase;
 mod format;
-mod free_space;
 mod idle_buffers;
 mod index;
 mod jobs;

@@ -46,7 +46,7 @@ pub const LEAN: &[(&str, &[&str])] = &[
     ("address", &[]),
     ("scheduler", &["address", "blake3", "thiserror"]),
     ("kernels", &["half", "memmap2", "rustix", "thiserror"]),
-    ("store", &["address", "blake3", "twox-hash", "thiserror", "libc", "memmap2", "rustix", "tracing"]),
+    ("store", &["address", "blake3", "twox-hash", "thiserror", "memmap2", "rustix", "tracing"]),
     ("tidy", &[]),
 ];
 
