@@ -106,6 +106,9 @@ pub(crate) enum AgentsCommand {
 pub(crate) struct AgentArguments {
     /// The agent's name, as `samovar agents list` shows it
     pub(crate) name: String,
+    /// Only its conversation with the model of this name or fingerprint, as `samovar agents show` has them
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
     #[command(flatten)]
     pub(crate) settings: ClientFlags,
 }
@@ -119,6 +122,9 @@ pub(crate) struct RemoveArguments {
     /// All agents there are
     #[arg(long)]
     pub(crate) all: bool,
+    /// Only their conversations with the model of this name or fingerprint
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
     #[command(flatten)]
     pub(crate) settings: ClientFlags,
 }

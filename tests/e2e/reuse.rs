@@ -148,7 +148,7 @@ fn a_prompt_edited_in_the_middle_is_reused_up_to_the_edit() {
 }
 
 #[test]
-fn with_windows_an_edited_prompt_is_reused_up_to_a_checkpoint_before_the_edit() {
+fn with_windows_an_edited_prompt_is_reused_up_to_a_kept_window_before_the_edit() {
     for edit in [1_400, 2_047] {
         let n_reused = reused_after_edit(GEMMA3, 2_600, edit);
         assert!(n_reused <= edit && n_reused + 1_024 >= edit, "{n_reused} reused before an edit at {edit}");

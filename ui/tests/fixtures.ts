@@ -10,7 +10,7 @@ export function view(change: Partial<View> = {}): View {
     model: { id: 'SmolLM2', context_length: 8192, file_bytes: 98e6 },
     pool: {
       utilization: 41.2,
-      blocks: { free: 40, held: 41, cached: 19, total: 100 },
+      blocks: { free: 40, held: 41, pinned: 0, cached: 19, total: 100 },
       block_bytes: 1000,
       block_tokens: 32,
     },

@@ -12,9 +12,9 @@ use crate::settings::Settings;
 const GIB: usize = 1 << 30;
 /// Tokens of the conversations, as far as the model's context allows.
 const LENGTHS: [usize; 2] = [4_096, 16_384];
-/// Tokens between two checkpoints, as the scheduler keeps them.
-const CHECKPOINT_EVERY: usize = 1_024;
-/// Tokens of a message: longer than a window of 512, so that not every block serves some checkpoint.
+/// Tokens between two kept windows, as the scheduler keeps them.
+const WINDOW_KEPT_EVERY: usize = 1_024;
+/// Tokens of a message: longer than a window of 512, so that not every block serves some kept window.
 const MESSAGE: usize = 1_500;
 
 /// Note the figures of the model at `path`; its weights are not read.
@@ -29,21 +29,21 @@ pub(super) fn capacity(settings: &Settings, path: &Path, report: &mut Report) ->
     let (model, dtype) = (name_of(path), settings.kv_dtype.name());
     for n_tokens in LENGTHS.into_iter().filter(|&n| n <= spec.max_context) {
         let message_ends: Vec<usize> = (1..n_tokens.div_ceil(MESSAGE)).map(|i| i * MESSAGE).collect();
-        let sparse = Residency::new(&layout, n_tokens, &[], CHECKPOINT_EVERY);
-        let dense = Residency::new(&layout, n_tokens, &message_ends, CHECKPOINT_EVERY);
+        let sparse = Residency::new(&layout, n_tokens, &[], WINDOW_KEPT_EVERY);
+        let dense = Residency::new(&layout, n_tokens, &message_ends, WINDOW_KEPT_EVERY);
         let mut agents = |how: &str, n: usize| {
             report.add(&format!("{model}, {dtype}: agents of {n_tokens} tokens, {how}"), "a GiB", n as f64);
         };
         agents("without windows", sparse.agents_without_windows(GIB));
         agents("with windows", sparse.agents(GIB));
-        agents("checkpoints kept", sparse.agents_with_checkpoints(GIB));
-        agents("and at messages", dense.agents_with_checkpoints(GIB));
+        agents("kept windows", sparse.agents_with_kept_windows(GIB));
+        agents("and at messages", dense.agents_with_kept_windows(GIB));
         let mib = |n_blocks: usize| (n_blocks * layout.block_bytes) as f64 / (1 << 20) as f64;
         report.add(&format!("{model}, {dtype}: what {n_tokens} tokens need"), "MiB", mib(sparse.n_live));
         report.add(
-            &format!("{model}, {dtype}: what checkpoints add to {n_tokens}"),
+            &format!("{model}, {dtype}: what kept windows add to {n_tokens}"),
             "MiB",
-            mib(sparse.n_checkpoints),
+            mib(sparse.n_kept_windows),
         );
     }
     Ok(())

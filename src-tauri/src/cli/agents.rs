@@ -20,16 +20,16 @@ pub(crate) async fn agents(command: AgentsCommand) -> ExitCode {
         AgentsCommand::Unpin(one) => of_one(one, Method::POST, "/unpin", |agent| line(&agent, now())).await,
         AgentsCommand::Evict(one) => of_one(one, Method::POST, "/evict", |agent| line(&agent, now())).await,
         AgentsCommand::Rm(arguments) => {
-            let RemoveArguments { names, all, settings } = arguments;
+            let RemoveArguments { names, all, model, settings } = arguments;
             let names = (!all).then_some(names);
-            with_client(settings, async |client| answer(remove(&client, names).await)).await
+            with_client(settings, async |client| answer(remove(&client, names, model.as_deref()).await)).await
         }
     }
 }
 
 /// One request about one agent, and what to print of its answer.
 async fn of_one(one: AgentArguments, method: Method, verb: &str, show: fn(Value) -> String) -> ExitCode {
-    let path = format!("{}{verb}", path_of(&one.name));
+    let path = format!("{}{verb}{}", path_of(&one.name), query_of(one.model.as_deref()));
     let body = (method == Method::POST).then(|| json!({}));
     with_client(one.settings, async |client| answer(client.ask(method, &path, body.as_ref()).await.map(show)))
         .await
@@ -50,7 +50,11 @@ async fn list(client: &Client) -> Result<String, ClientError> {
 }
 
 /// Remove these, or all there are; the first that cannot be removed ends it.
-async fn remove(client: &Client, names: Option<Vec<String>>) -> Result<String, ClientError> {
+async fn remove(
+    client: &Client,
+    names: Option<Vec<String>>,
+    model: Option<&str>,
+) -> Result<String, ClientError> {
     let names = match names {
         Some(names) => names,
         None => {
@@ -59,7 +63,7 @@ async fn remove(client: &Client, names: Option<Vec<String>>) -> Result<String, C
     };
     let mut done = Vec::new();
     for name in names {
-        client.ask(Method::DELETE, &path_of(&name), None).await?;
+        client.ask(Method::DELETE, &format!("{}{}", path_of(&name), query_of(model)), None).await?;
         done.push(format!("removed {}", one_line(&name)));
     }
     Ok(done.join("\n"))
@@ -75,16 +79,25 @@ async fn all(client: &Client) -> Result<Vec<Value>, ClientError> {
 
 /// What a name is in a path: whatever somebody types is one segment of it, and the server says what is wrong.
 fn path_of(name: &str) -> String {
-    let mut path = "/v1/agents/".to_owned();
-    for byte in name.bytes() {
+    format!("/v1/agents/{}", encoded(name))
+}
+
+/// The query that means one of an agent's models, or all of them.
+fn query_of(model: Option<&str>) -> String {
+    model.map_or_else(String::new, |model| format!("?model={}", encoded(model)))
+}
+
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') {
-            path.push(char::from(byte));
+            encoded.push(char::from(byte));
         } else {
             // Writing to a string does not fail.
-            let _ = write!(path, "%{byte:02X}");
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
-    path
+    encoded
 }
 
 /// The name first, so that a script can look at the first word.
@@ -93,8 +106,10 @@ fn line(agent: &Value, now: u64) -> String {
     let text = |key: &str| one_line(agent[key].as_str().unwrap_or("?"));
     let ago = now.saturating_sub(n("last_used"));
     let pinned = if agent["pinned"] == true { "  pinned" } else { "" };
+    let models: Vec<String> = models_of(agent).iter().map(model_and_tokens).collect();
+    let models = if models.len() > 1 { format!("  models={}", models.join(",")) } else { String::new() };
     format!(
-        "{}  {}  tokens={}  saved={}  used={}{pinned}",
+        "{}  {}  tokens={}  saved={}  used={}{pinned}{models}",
         text("id"),
         text("tier"),
         n("tokens"),
@@ -103,16 +118,35 @@ fn line(agent: &Value, now: u64) -> String {
     )
 }
 
-/// Every field that the server tells, one a line.
+fn models_of(agent: &Value) -> &[Value] {
+    agent["models"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A model's name, or the beginning of its fingerprint where nobody knows its name, and how long the conversation is.
+fn model_and_tokens(of: &Value) -> String {
+    let fingerprint = || of["fingerprint"].as_str().unwrap_or("?").chars().take(12).collect();
+    let name = of["model"].as_str().map_or_else(fingerprint, str::to_owned);
+    format!("{}:{}", one_line(&name), of["tokens"].as_u64().unwrap_or(0))
+}
+
+/// Every field that the server tells, one a line, and then those of each model.
 fn details(agent: Value) -> String {
-    let fields = agent.as_object().into_iter().flatten().filter(|(key, _)| *key != "object");
-    let lines: Vec<String> = fields
-        .map(|(key, value)| match value {
-            Value::String(text) => one_line(&format!("{key:<16}{text}")),
-            other => one_line(&format!("{key:<16}{other}")),
-        })
-        .collect();
+    let mut lines = fields(&agent);
+    for of in models_of(&agent) {
+        lines.push(String::new());
+        lines.extend(fields(of));
+    }
     lines.join("\n")
+}
+
+fn fields(of: &Value) -> Vec<String> {
+    let fields = of.as_object().into_iter().flatten();
+    let told = fields.filter(|(key, value)| *key != "object" && *key != "models" && !value.is_null());
+    told.map(|(key, value)| match value {
+        Value::String(text) => one_line(&format!("{key:<16}{text}")),
+        other => one_line(&format!("{key:<16}{other}")),
+    })
+    .collect()
 }
 
 fn now() -> u64 {
@@ -147,8 +181,24 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_of_several_models_names_them_all_in_its_line_and_one_by_one_in_its_details() {
+        let model = |model: Value, tokens: u64| json!({"model": model, "fingerprint": "ab".repeat(32), "tokens": tokens});
+        let agent = json!({
+            "object": "agent", "id": "research", "tier": "stored", "pinned": false, "tokens": 140,
+            "saved_tokens": 96, "last_used": 1_000, "models": [model(json!("Tiny"), 100), model(Value::Null, 40)],
+        });
+        let want = "research  stored  tokens=140  saved=96  used=2m  models=Tiny:100,abababababab:40";
+        assert_eq!(line(&agent, 1_120), want);
+        let details = details(agent);
+        let tokens: Vec<&str> = details.lines().filter(|line| line.starts_with("tokens ")).collect();
+        assert_eq!(tokens, ["tokens          140", "tokens          100", "tokens          40"], "{details}");
+        assert!(!details.contains("null"), "{details}");
+    }
+
+    #[test]
     fn whatever_is_typed_is_one_segment_of_a_path() {
         assert_eq!(path_of("a.b_c-9"), "/v1/agents/a.b_c-9");
         assert_eq!(path_of("../a b?ü"), "/v1/agents/..%2Fa%20b%3F%C3%BC");
+        assert_eq!(query_of(Some("a/b&c=d")), "?model=a%2Fb%26c%3Dd");
     }
 }

@@ -4,7 +4,7 @@ export type StateName = 'unloaded' | 'loading' | 'ready' | 'draining' | 'parked'
 
 export interface Pool {
   utilization: number;
-  blocks: { free: number; held: number; cached: number; total: number; pinned?: number };
+  blocks: { free: number; held: number; cached: number; total: number; pinned: number };
   block_bytes: number;
   block_tokens: number;
 }
@@ -90,6 +90,17 @@ export interface Moment {
 
 export interface Agent {
   id: string;
+  tokens: number;
+  tier: string;
+  pinned: boolean;
+  models: AgentOfModel[];
+}
+
+/** What an agent has of one model. */
+export interface AgentOfModel {
+  /** `null` where the model has not been loaded since the server's start. */
+  model: string | null;
+  fingerprint: string;
   tokens: number;
   tier: string;
   pinned: boolean;

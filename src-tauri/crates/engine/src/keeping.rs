@@ -1,8 +1,8 @@
 //! Context that outlives its sequence: blocks on their way to the store and back, conversations, answers.
 
 pub(crate) mod answers;
-mod key_names;
 pub(crate) mod manifests;
 pub(crate) mod residency;
+pub(crate) mod resident_pins;
 pub(crate) mod restoring;
 pub(crate) mod saving;

@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     records: Mutex<Records>,
     /// Guards the pointers to what is known of the models that are here; held for a clone or a store only.
     models: Mutex<BTreeMap<ModelName, OfModel>>,
+    /// Guards the ids of models that were here since the start, by fingerprint; held for an entry or a look.
+    names: Mutex<BTreeMap<[u8; 32], String>>,
     /// The engine thread's: where that has ended, the store is closed, and all is on disk.
     pub(crate) store: Weak<dyn BlockStore>,
     pub(crate) clock: Clock,
@@ -49,6 +51,7 @@ impl Shared {
             histograms: Arc::new(Histograms::default()),
             records: Mutex::new(Records::default()),
             models: Mutex::default(),
+            names: Mutex::default(),
             store,
             clock,
         }
@@ -77,6 +80,9 @@ impl Shared {
         card: &Arc<ModelCard>,
         residency: Arc<Residency>,
     ) -> Arc<Answers> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(card.fingerprint, card.name.clone());
+        drop(names);
         let mut models = self.models();
         let known = models.get(model).filter(|of| of.card.fingerprint == card.fingerprint);
         let answers = known.map(|of| Arc::clone(&of.answers));
@@ -86,6 +92,11 @@ impl Shared {
             OfModel { card: Arc::clone(card), answers: Arc::clone(&answers), residency: Some(residency) };
         models.insert(model.clone(), of);
         answers
+    }
+
+    /// The id of the model with this fingerprint, if it was ever here.
+    pub(crate) fn name_of(&self, fingerprint: &[u8; 32]) -> Option<String> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).cloned()
     }
 
     /// A model's worker is gone, and its pool with it.

@@ -1,6 +1,7 @@
 //! The engine's promises, held against the scripted runner. No test sleeps: steps, loads and flushes are held and
 //! released, and time is moved by hand.
 
+mod agents;
 mod answers;
 mod cancelling;
 mod constraining;

@@ -137,7 +137,7 @@ impl Scheduler {
         for hit_block in blocks {
             let Some(block) = self.cache.pool.lookup(&hit_block.key) else { continue };
             self.cache.pool.retain(block);
-            seq.tables[hit_block.key.group_idx].blocks.push(block);
+            seq.tables[hit_block.key.group.idx()].blocks.push(block);
         }
         self.release_holds(seq);
         seq.n_computed = hit.n_tokens;

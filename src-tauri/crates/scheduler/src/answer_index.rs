@@ -57,7 +57,7 @@ pub struct SplicedPrompt {
     /// Where these are among the tokens, in order.
     pub spliced: Vec<Range<usize>>,
     /// For each answer start that was usable, how many tokens of the prompt precede it. Generation prompts end
-    /// there, so they make good checkpoints.
+    /// there, so a window is well kept there.
     pub answer_positions: Vec<usize>,
 }
 

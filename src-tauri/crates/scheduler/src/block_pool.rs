@@ -10,7 +10,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::hash::BlockKey;
+use address::BlockKey;
+
 use crate::ids::BlockId;
 use crate::plan::StoreMode;
 
@@ -19,8 +20,8 @@ use crate::plan::StoreMode;
 pub enum Retention {
     /// A window block that no boundary kept on purpose needs.
     OutOfReach,
-    /// A window block of a checkpoint.
-    Checkpoint,
+    /// A block of a kept window.
+    KeptWindow,
     /// A block that the next turn of its conversation needs.
     Prefix,
 }

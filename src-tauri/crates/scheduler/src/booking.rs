@@ -2,21 +2,13 @@
 
 use std::collections::HashSet;
 
+use address::{BlockKey, ChainHash};
+
 use crate::block_pool::Retention;
-use crate::hash::{BlockKey, ChainHash};
 use crate::plan::{CompletedBlock, RestoreBlock, StoreMode};
 use crate::prefix_cache::Registered;
 use crate::scheduler::Scheduler;
-use crate::sequence::{Sequence, block_at};
-
-/// Whether the store gets a block that ends a sequence's run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TailSaving {
-    /// It is reported as completed.
-    Wanted,
-    /// It is only a leftover in the pool: its sequence goes on later.
-    Unwanted,
-}
+use crate::sequence::{Sequence, TailSaving, block_at};
 
 impl Scheduler {
     /// Give every whole computed block its address; one that another sequence computed too is shared from now on.
@@ -60,7 +52,7 @@ impl Scheduler {
             if !self.cache.pool.is_private(block) {
                 continue;
             }
-            let key = BlockKey { hash, group_idx };
+            let key = self.cache.footprint.key(hash, group_idx);
             let tokens = &seq.tokens[start..end];
             match self.cache.register(block, key, &parent, tokens, saving == TailSaving::Unwanted) {
                 Registered::Collision => return false,
@@ -90,9 +82,10 @@ impl Scheduler {
             let n_behind =
                 footprint.first_needed(group_idx, seq.n_computed).saturating_sub(table.first_block);
             for block in table.blocks.drain(..n_behind.min(table.blocks.len())) {
-                let every = self.config.checkpoint_every;
-                let is_kept = footprint.is_checkpoint(group_idx, table.first_block, &seq.checkpoints, every);
-                let retention = if is_kept { Retention::Checkpoint } else { Retention::OutOfReach };
+                let every = self.config.window_kept_every;
+                let is_kept =
+                    footprint.is_of_kept_window(group_idx, table.first_block, &seq.kept_windows, every);
+                let retention = if is_kept { Retention::KeptWindow } else { Retention::OutOfReach };
                 self.cache.pool.release(block, retention);
                 table.first_block += 1;
             }
@@ -131,8 +124,8 @@ impl Scheduler {
         let mut kept = Vec::new();
         for restoring in std::mem::take(&mut seq.restoring) {
             let RestoreBlock { block, key, tokens } = restoring.wanted;
-            let parent = BlockKey { hash: restoring.parent, group_idx: key.group_idx };
-            let has_prefix = !self.cache.footprint.is_full(key.group_idx)
+            let parent = BlockKey { hash: restoring.parent, group: key.group };
+            let has_prefix = !self.cache.footprint.is_full(key.group.idx())
                 || restoring.parent == self.cache.hasher.root()
                 || self.cache.pool.lookup(&parent).is_some();
             if imported.contains(&key)

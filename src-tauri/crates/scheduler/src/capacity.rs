@@ -1,4 +1,4 @@
-//! How many conversations stay resident in a given memory: what windows win, and what checkpoints cost.
+//! How many conversations stay resident in a given memory: what windows win, and what kept windows cost.
 
 use crate::footprint::Footprint;
 use crate::kv_layout::KvLayout;
@@ -14,34 +14,35 @@ pub struct Residency {
     pub n_without_windows: usize,
     /// Blocks that its next turn needs: all of the full groups, the live window of the others.
     pub n_live: usize,
-    /// Blocks that checkpoints keep besides, evictable before all others.
-    pub n_checkpoints: usize,
+    /// Blocks of kept windows besides, evictable before all others.
+    pub n_kept_windows: usize,
 }
 
 impl Residency {
-    /// What a conversation of `n_tokens` takes under `layout`, with checkpoints at `message_ends` (ascending) and
-    /// every `checkpoint_every` tokens.
+    /// What a conversation of `n_tokens` takes under `layout`, with windows kept at `message_ends` (ascending) and
+    /// every `window_kept_every` tokens.
     pub fn new(
         layout: &KvLayout,
         n_tokens: usize,
         message_ends: &[usize],
-        checkpoint_every: usize,
+        window_kept_every: usize,
     ) -> Residency {
         let footprint = Footprint::new(layout);
         let n_all = footprint.blocks_of(n_tokens);
-        let (mut n_live, mut n_checkpoints) = (0, 0);
+        let (mut n_live, mut n_kept_windows) = (0, 0);
         for group_idx in 0..footprint.n_groups() {
             let first = footprint.first_needed(group_idx, n_tokens);
-            let is_kept = |i: &usize| footprint.is_checkpoint(group_idx, *i, message_ends, checkpoint_every);
+            let is_kept =
+                |i: &usize| footprint.is_of_kept_window(group_idx, *i, message_ends, window_kept_every);
             n_live += n_all - first;
-            n_checkpoints += (0..first).filter(is_kept).count();
+            n_kept_windows += (0..first).filter(is_kept).count();
         }
         Residency {
             n_tokens,
             block_bytes: layout.block_bytes,
             n_without_windows: n_all * footprint.n_groups(),
             n_live,
-            n_checkpoints,
+            n_kept_windows,
         }
     }
 
@@ -50,14 +51,14 @@ impl Residency {
         bytes / (self.n_without_windows * self.block_bytes)
     }
 
-    /// Conversations in `bytes` when checkpoints have given way to more of them.
+    /// Conversations in `bytes` when kept windows have given way to more of them.
     pub fn agents(&self, bytes: usize) -> usize {
         bytes / (self.n_live * self.block_bytes)
     }
 
-    /// Conversations in `bytes` that keep all their checkpoints.
-    pub fn agents_with_checkpoints(&self, bytes: usize) -> usize {
-        bytes / ((self.n_live + self.n_checkpoints) * self.block_bytes)
+    /// Conversations in `bytes` that keep all their kept windows.
+    pub fn agents_with_kept_windows(&self, bytes: usize) -> usize {
+        bytes / ((self.n_live + self.n_kept_windows) * self.block_bytes)
     }
 }
 
@@ -84,10 +85,14 @@ mod tests {
         let message_ends: Vec<usize> =
             (1..).map(|i| i * message_tokens).take_while(|&c| c < n_tokens).collect();
         let residency = Residency::new(&gemma3_270m(dtype), n_tokens, &message_ends, 1024);
-        [residency.agents_without_windows(GIB), residency.agents(GIB), residency.agents_with_checkpoints(GIB)]
+        [
+            residency.agents_without_windows(GIB),
+            residency.agents(GIB),
+            residency.agents_with_kept_windows(GIB),
+        ]
     }
 
-    /// Agents in one GiB: without windows, with windows, with windows and all checkpoints.
+    /// Agents in one GiB: without windows, with windows, with windows and all kept windows.
     #[test]
     fn windows_hold_several_times_the_agents_of_gemma_3_270m_in_a_gibibyte() {
         let far_apart = 1 << 20;
@@ -98,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_shorter_than_the_window_make_checkpoints_of_every_block() {
+    fn messages_shorter_than_the_window_keep_the_windows_of_every_block() {
         let [without, with, all_kept] = figures(KvDtype::F16, 16384, 300);
         assert_eq!([without, all_kept], [3, 3]);
         assert_eq!(with, 18);

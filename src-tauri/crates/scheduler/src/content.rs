@@ -2,68 +2,15 @@
 
 use std::collections::HashSet;
 
+use address::{BlockKey, ChainHash};
+
+use crate::addresses::Addresses;
 use crate::block_pool::Retention;
-use crate::footprint::Footprint;
-use crate::hash::{BlockKey, ChainHash};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{CompletedBlock, FormerBlock, StoreMode};
 use crate::scheduler::Scheduler;
 use crate::sequence::block_at;
 use crate::step::{BlockTable, Row, RowInput, Step, Wanted};
-
-/// The addresses of a token sequence: its whole blocks in order, and the partial one after them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Addresses {
-    /// One for each whole block.
-    pub whole: Vec<ChainHash>,
-    /// Of the tokens after the whole blocks, if there are any.
-    pub tail: Option<ChainHash>,
-}
-
-impl Addresses {
-    /// All of them, in order.
-    pub fn all(&self) -> impl DoubleEndedIterator<Item = &ChainHash> {
-        self.whole.iter().chain(&self.tail)
-    }
-}
-
-impl Footprint {
-    /// How many of `n_tokens` leading tokens could be taken up if exactly the blocks that `is_there` names were there.
-    ///
-    /// `addresses` are those of the tokens; `n_tokens` itself counts only when there is a tail or none is needed.
-    pub fn tokens_covered(
-        &self,
-        n_tokens: usize,
-        addresses: &Addresses,
-        is_there: &dyn Fn(&BlockKey) -> bool,
-    ) -> usize {
-        let footprint = self;
-        let groups = || 0..footprint.n_groups();
-        let has = |hash: &ChainHash, group_idx: usize| is_there(&BlockKey { hash: *hash, group_idx });
-        let in_full = |hash: &&ChainHash| groups().filter(|&g| footprint.is_full(g)).all(|g| has(hash, g));
-        let n_whole = addresses.whole.iter().take_while(in_full).count();
-        // The first block that a window before this boundary lacks.
-        let gap = |end: usize| {
-            let n_blocks = end / footprint.block_tokens();
-            let windows = groups().filter(|&g| !footprint.is_full(g));
-            windows
-                .filter_map(|g| {
-                    (footprint.first_needed(g, end)..n_blocks).find(|&i| !has(&addresses.whole[i], g))
-                })
-                .min()
-        };
-        let has_tail = addresses.tail.is_some_and(|tail| groups().all(|g| has(&tail, g)));
-        if has_tail && n_whole == addresses.whole.len() && gap(n_tokens).is_none() {
-            return n_tokens;
-        }
-        let mut n_blocks = n_whole;
-        // Every boundary after a missing block, up to this one, looks into it too.
-        while let Some(gap) = gap(n_blocks * footprint.block_tokens()) {
-            n_blocks = gap;
-        }
-        n_blocks * footprint.block_tokens()
-    }
-}
 
 impl Scheduler {
     /// The addresses of `tokens`.
@@ -98,9 +45,7 @@ impl Scheduler {
 
     /// The blocks at these addresses, in every layer group, in order.
     pub fn keys_at(&self, hashes: impl IntoIterator<Item = ChainHash>) -> Vec<BlockKey> {
-        let groups = 0..self.n_groups();
-        let of = |hash| groups.clone().map(move |group_idx| BlockKey { hash, group_idx });
-        hashes.into_iter().flat_map(of).collect()
+        hashes.into_iter().flat_map(|hash| self.cache.footprint.keys(hash)).collect()
     }
 
     /// Which block addresses came into the pool (true) or went since the last call, in order.
@@ -114,30 +59,35 @@ impl Scheduler {
     }
 
     /// Report the blocks that a sequence rests on once more by [`Scheduler::take_completed`], as far as they count as
-    /// saved and `is_missing` says that the store does not have them. Returns how many that are.
+    /// saved and are not `stored`. Returns how many that are.
     ///
     /// A block may have been taken for one that is not worth writing, or been given up by the store since.
-    pub fn offer_again(&mut self, id: SeqId, is_missing: &dyn Fn(&BlockKey) -> bool) -> usize {
+    pub fn offer_again(&mut self, id: SeqId, stored: &dyn Fn(&[BlockKey]) -> Vec<bool>) -> usize {
         let Some(seq) = self.seqs.get(&id).filter(|_| self.cache.pool.store() == StoreMode::On) else {
             return 0;
         };
         let block_tokens = self.cache.footprint.block_tokens();
-        let mut offered = Vec::new();
+        let mut resting = Vec::new();
         for block_idx in 0..seq.n_registered.min(seq.hashes.len()) {
             let start = block_idx * block_tokens;
             let parent = seq.parent_of(start, block_tokens, &self.cache.hasher);
             for (group_idx, table) in seq.tables.iter().enumerate() {
-                let key = BlockKey { hash: seq.hashes[block_idx], group_idx };
+                let key = self.cache.footprint.key(seq.hashes[block_idx], group_idx);
                 let Some(block) = block_at(table, block_idx) else { continue };
-                if self.cache.pool.is_saved(block)
-                    && self.cache.pool.lookup(&key) == Some(block)
-                    && is_missing(&key)
-                {
-                    let tokens = seq.tokens[start..start + block_tokens].to_vec();
-                    offered.push(CompletedBlock { block, key, parent, block_idx, tokens, seq: Some(id) });
+                if self.cache.pool.is_saved(block) && self.cache.pool.lookup(&key) == Some(block) {
+                    resting.push((key, block, parent, block_idx));
                 }
             }
         }
+        let keys: Vec<BlockKey> = resting.iter().map(|(key, ..)| *key).collect();
+        let missing = resting.into_iter().zip(stored(&keys)).filter(|(_, is_stored)| !is_stored);
+        let offered: Vec<CompletedBlock> = missing
+            .map(|((key, block, parent, block_idx), _)| {
+                let start = block_idx * block_tokens;
+                let tokens = seq.tokens[start..start + block_tokens].to_vec();
+                CompletedBlock { block, key, parent, block_idx, tokens, seq: Some(id) }
+            })
+            .collect();
         for completed in &offered {
             self.cache.pool.mark_unsaved(completed.block);
         }

@@ -1,22 +1,40 @@
 //! How many blocks a sequence needs, from the layout alone.
 
+use address::{BlockKey, ChainHash, GroupId};
+
 use crate::kv_layout::KvLayout;
 
 /// The block arithmetic of one layout.
 #[derive(Debug, Clone)]
 pub struct Footprint {
     block_tokens: usize,
-    /// For each layer group its window; `None` where every earlier position is seen.
-    windows: Vec<Option<usize>>,
+    groups: Vec<Group>,
+}
+
+/// A layer group, as far as counting goes.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    id: GroupId,
+    /// Positions that it sees; `None` where that is every earlier one.
+    window: Option<usize>,
 }
 
 impl Footprint {
     /// The arithmetic of `layout`.
     pub fn new(layout: &KvLayout) -> Footprint {
-        Footprint {
-            block_tokens: layout.block_tokens,
-            windows: layout.groups.iter().map(|group| group.span.window()).collect(),
-        }
+        let group = |(idx, window): (usize, Option<usize>)| {
+            let id = if window.is_some() { GroupId::window(idx) } else { GroupId::full(idx) };
+            Group { id, window }
+        };
+        let windows = layout.groups.iter().map(|group| group.span.window());
+        Footprint { block_tokens: layout.block_tokens, groups: windows.enumerate().map(group).collect() }
+    }
+
+    /// The arithmetic of a layout of which only some groups are known, for a model that is not here: each counts as
+    /// one that sees every earlier position, so that nothing is promised which the layout would not hold.
+    pub fn careful(block_tokens: usize, groups: impl IntoIterator<Item = GroupId>) -> Footprint {
+        let groups = groups.into_iter().map(|id| Group { id, window: None }).collect();
+        Footprint { block_tokens: block_tokens.max(1), groups }
     }
 
     /// Tokens of a block.
@@ -26,17 +44,29 @@ impl Footprint {
 
     /// How many layer groups there are.
     pub fn n_groups(&self) -> usize {
-        self.windows.len()
+        self.groups.len()
+    }
+
+    /// The address of a prefix's block in a group.
+    pub fn key(&self, hash: ChainHash, group_idx: usize) -> BlockKey {
+        BlockKey { hash, group: self.groups[group_idx].id }
+    }
+
+    /// The addresses of a prefix's blocks, in every group.
+    pub fn keys(&self, hash: ChainHash) -> impl Iterator<Item = BlockKey> {
+        self.groups.iter().map(move |group| BlockKey { hash, group: group.id })
     }
 
     /// Whether a group sees every earlier position.
     pub fn is_full(&self, group_idx: usize) -> bool {
-        self.windows[group_idx].is_none()
+        self.groups[group_idx].window.is_none()
     }
 
     /// Index of the first block that the query at `position`, or any later one, looks into.
     pub fn first_needed(&self, group_idx: usize, position: usize) -> usize {
-        self.windows[group_idx].map_or(0, |window| (position + 1).saturating_sub(window) / self.block_tokens)
+        self.groups[group_idx]
+            .window
+            .map_or(0, |window| (position + 1).saturating_sub(window) / self.block_tokens)
     }
 
     /// Blocks that `n_tokens` tokens fill, the last one perhaps in part.
@@ -47,7 +77,7 @@ impl Footprint {
     /// The most blocks that a group's table holds while positions `from..to` are computed in chunks of `chunk`.
     pub fn peak(&self, group_idx: usize, from: usize, to: usize, chunk: usize) -> usize {
         let all = self.blocks_of(to).saturating_sub(self.first_needed(group_idx, from));
-        match self.windows[group_idx] {
+        match self.groups[group_idx].window {
             None => all,
             // A chunk's queries look into `window + chunk - 1` positions, which may start anywhere in a block.
             Some(window) => all.min((window + chunk).saturating_sub(2).div_ceil(self.block_tokens) + 1),
@@ -73,24 +103,24 @@ impl Footprint {
         fits
     }
 
-    /// Whether a group's block is kept for a boundary on purpose: one of `checkpoints` (ascending) or a multiple of
+    /// Whether a group's block is kept for a boundary on purpose: one of `kept_windows` (ascending) or a multiple of
     /// `every`.
     ///
-    /// A checkpoint keeps what the whole-block boundaries at and around it need, so that a prompt that differs
+    /// A kept window has what the whole-block boundaries at and around it need, so that a prompt that differs
     /// right after it can be taken up from there to the token.
-    pub fn is_checkpoint(
+    pub fn is_of_kept_window(
         &self,
         group_idx: usize,
         block_idx: usize,
-        checkpoints: &[usize],
+        kept_windows: &[usize],
         every: usize,
     ) -> bool {
-        let Some(window) = self.windows[group_idx] else { return false };
+        let Some(window) = self.groups[group_idx].window else { return false };
         let start = block_idx * self.block_tokens;
         // The furthest boundary that still looks into this block, and the positions that round down to it.
         let furthest = (start + self.block_tokens + window).saturating_sub(2);
         let end = furthest - furthest % self.block_tokens + self.block_tokens;
-        let next = checkpoints.partition_point(|&c| c <= start);
-        checkpoints.get(next).is_some_and(|&c| c < end) || (every > 0 && (start / every + 1) * every < end)
+        let next = kept_windows.partition_point(|&c| c <= start);
+        kept_windows.get(next).is_some_and(|&c| c < end) || (every > 0 && (start / every + 1) * every < end)
     }
 }

@@ -7,6 +7,7 @@
 //! (what a block is), then `block_pool.rs` and `prefix_cache.rs` (what a block becomes), then `plan.rs` and
 //! `scheduler.rs` (what is decided, and in which order to call). `src/tests/timelines/` shows all of it at work.
 
+pub mod addresses;
 mod admission;
 pub mod answer_index;
 pub mod answer_starts;
@@ -14,9 +15,9 @@ pub mod block_pool;
 mod booking;
 pub mod cache_spec;
 pub mod capacity;
+mod chain_hasher;
 pub mod content;
 pub mod footprint;
-pub mod hash;
 pub mod ids;
 pub mod kv_layout;
 pub mod plan;
@@ -29,13 +30,14 @@ pub mod scheduler;
 mod sequence;
 pub mod step;
 
+pub use address::{BlockKey, ChainHash, GroupId};
+pub use addresses::Addresses;
 pub use answer_index::{AnswerIndex, AnswerKey, AnswerToken, Splice, SplicedPrompt, splice_prompt};
 pub use answer_starts::AnswerStarts;
 pub use block_pool::PoolCounts;
 pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, ModelCacheSpec};
 pub use capacity::Residency;
-pub use content::Addresses;
-pub use hash::{BlockKey, ChainHash, ChainHasher};
+pub use chain_hasher::ChainHasher;
 pub use ids::{BlockId, SeqId, TokenId};
 pub use kv_layout::{KvLayout, LayerGroup, LayerSlot};
 pub use plan::{

@@ -1,6 +1,7 @@
 //! What goes in and out of the scheduler: requests, plans, records for the store.
 
-use crate::hash::{BlockKey, ChainHash};
+use address::{BlockKey, ChainHash};
+
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::prompt::CheckedPrompt;
 use crate::step::Step;
@@ -16,8 +17,8 @@ pub struct SchedulerConfig {
     pub max_chunk: usize,
     /// Positions that the model was trained for.
     pub max_context: usize,
-    /// Distance of the checkpoints that window groups keep besides those at message ends.
-    pub checkpoint_every: usize,
+    /// Distance of the windows that window groups keep besides those at message ends.
+    pub window_kept_every: usize,
     /// How many smaller requests may be admitted past one that waits for room, before everybody waits with it.
     pub max_passes: usize,
     /// The model's fingerprint; blocks of different salts never match.
@@ -34,7 +35,7 @@ impl SchedulerConfig {
             max_rows: 64,
             max_chunk: 512,
             max_context,
-            checkpoint_every: 1024,
+            window_kept_every: 1024,
             max_passes: 16,
             salt,
             store: StoreMode::Off,
@@ -63,7 +64,7 @@ pub struct NewSequence {
     /// Tokens to generate at most; 0 computes the prompt only.
     pub max_new_tokens: usize,
     /// Token positions of message ends within the prompt, in any order: where later requests may branch off.
-    pub checkpoints: Vec<usize>,
+    pub kept_windows: Vec<usize>,
     /// Whether the prompt's logits are wanted.
     pub prompt_logits: PromptLogits,
     /// How the conversation went on before, where this prompt leaves what was kept of it.

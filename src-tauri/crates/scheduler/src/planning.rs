@@ -1,12 +1,12 @@
 //! What the next step holds: decodes first, then prefill chunks; and who gives way when blocks run out.
 
+use address::BlockKey;
+
 use crate::block_pool::Retention;
-use crate::booking::TailSaving;
-use crate::hash::BlockKey;
 use crate::ids::SeqId;
 use crate::plan::{EndReason, Ended, Plan, Shortage};
 use crate::scheduler::Scheduler;
-use crate::sequence::{Phase, Sequence, block_at};
+use crate::sequence::{Phase, Sequence, TailSaving, block_at};
 use crate::step::{BlockCopy, BlockTable, Row, RowInput, Step};
 
 /// What a sequence that lacked blocks can do now.
@@ -23,8 +23,8 @@ enum Room {
 impl Scheduler {
     /// Decide the next step: admit, grow, preempt.
     ///
-    /// `stored` says whether the store could supply a block; `&|_| false` without a store.
-    pub fn plan(&mut self, stored: &dyn Fn(&BlockKey) -> bool) -> Plan {
+    /// `stored` says of each of some blocks whether the store could supply it.
+    pub fn plan(&mut self, stored: &dyn Fn(&[BlockKey]) -> Vec<bool>) -> Plan {
         let mut plan = Plan::default();
         loop {
             let n_changes = plan.ended.len() + plan.preempted.len();

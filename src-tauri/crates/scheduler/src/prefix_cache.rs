@@ -9,15 +9,21 @@
 
 use std::collections::{HashMap, HashSet};
 
+use address::{BlockKey, ChainHash};
+
 use crate::block_pool::BlockPool;
+use crate::chain_hasher::ChainHasher;
 use crate::footprint::Footprint;
-use crate::hash::{BlockKey, ChainHash, ChainHasher};
 use crate::ids::{BlockId, TokenId};
 use crate::plan::{FormerBlock, StoreMode};
 use crate::prefix_index::{PrefixIndex, n_common};
 
-/// Says which blocks a store could supply; `None` asks for what is in the pool only.
-pub type Stored<'a> = Option<&'a dyn Fn(&BlockKey) -> bool>;
+/// Says which of these blocks a store could supply, one answer for each; `None` asks for what is in the pool only.
+pub type Stored<'a> = Option<&'a dyn Fn(&[BlockKey]) -> Vec<bool>>;
+
+/// Blocks of a prompt that a store is asked for at once: enough that a long prompt takes few questions, few enough
+/// that one whose start is not there is cheap.
+const BLOCKS_A_QUESTION: usize = 64;
 
 /// Where a prompt can be taken up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,8 +143,7 @@ impl PrefixCache {
         let mut frontier = vec![hash];
         while let Some(hash) = frontier.pop() {
             frontier.extend(self.index.children(&hash));
-            for group_idx in 0..self.footprint.n_groups() {
-                let key = BlockKey { hash, group_idx };
+            for key in self.footprint.keys(hash) {
                 let Some(block) = self.pool.lookup(&key) else { continue };
                 if self.pool.forget(block, own.contains(&block)) {
                     self.index.remove(&hash);
@@ -151,9 +156,8 @@ impl PrefixCache {
 
     /// Whether a block of the same group in the pool continues this one.
     pub fn is_continued(&self, key: &BlockKey) -> bool {
-        let continues = |hash: &ChainHash| {
-            self.pool.lookup(&BlockKey { hash: *hash, group_idx: key.group_idx }).is_some()
-        };
+        let continues =
+            |hash: &ChainHash| self.pool.lookup(&BlockKey { hash: *hash, group: key.group }).is_some();
         self.index.children(&key.hash).iter().any(continues)
     }
 
@@ -201,7 +205,9 @@ impl PrefixCache {
         let mut blocks = Vec::new();
         for (block_idx, hash) in all {
             let groups = (0..n_groups).filter(|&group_idx| block_idx >= first[group_idx]);
-            blocks.extend(groups.map(|group_idx| HitBlock { key: BlockKey { hash, group_idx }, block_idx }));
+            blocks.extend(
+                groups.map(|group_idx| HitBlock { key: self.footprint.key(hash, group_idx), block_idx }),
+            );
         }
         blocks
     }
@@ -212,8 +218,7 @@ impl PrefixCache {
         let mut frontier = vec![(self.hasher.root(), 0)];
         while let Some((parent, block_idx)) = frontier.pop() {
             for &hash in self.index.children(&parent) {
-                for group_idx in 0..self.footprint.n_groups() {
-                    let key = BlockKey { hash, group_idx };
+                for key in self.footprint.keys(hash) {
                     found.extend(self.pool.lookup(&key).map(|block| (key, block, parent, block_idx)));
                 }
                 frontier.push((hash, block_idx + 1));
@@ -244,12 +249,12 @@ impl PrefixCache {
     /// the one before goes later. Unsaved and pinned blocks may outlive their prefix.
     #[cfg(test)]
     pub(crate) fn check_prefixes_outlive(&self) -> Result<(), String> {
-        for key in self.pool.keys().filter(|key| self.footprint.is_full(key.group_idx)) {
+        for key in self.pool.keys().filter(|key| self.footprint.is_full(key.group.idx())) {
             let parent = self.index.parent(&key.hash).ok_or("an address without a node")?;
             if parent == self.hasher.root() {
                 continue;
             }
-            let parent = self.pool.lookup(&BlockKey { hash: parent, group_idx: key.group_idx });
+            let parent = self.pool.lookup(&BlockKey { hash: parent, group: key.group });
             let parent = parent.ok_or(format!("{key:?} has lost its prefix"))?;
             let block = self.pool.lookup(key).ok_or("an address without a block")?;
             if let (Some(a), Some(b)) = (self.pool.idle_since(parent), self.pool.idle_since(block))
@@ -272,16 +277,22 @@ impl PrefixCache {
         let block_tokens = self.footprint.block_tokens();
         let full: Vec<usize> =
             (0..self.footprint.n_groups()).filter(|&g| self.footprint.is_full(g)).collect();
+        let n_whole = hashes.len().min(limit / block_tokens);
         let mut parent = self.hasher.root();
-        for (block_idx, hash) in hashes.iter().enumerate().take(limit / block_tokens) {
-            let block = &tokens[block_idx * block_tokens..(block_idx + 1) * block_tokens];
-            let is_there = |&group_idx: &usize| self.is_there(&BlockKey { hash: *hash, group_idx }, stored);
-            if !full.iter().all(is_there) || !self.index.agrees(hash, &parent, block) {
-                return block_idx;
+        let mut blocks = tokens.chunks_exact(block_tokens).enumerate();
+        for piece in hashes[..n_whole].chunks(BLOCKS_A_QUESTION) {
+            let of = |&hash| full.iter().map(move |&group_idx| self.footprint.key(hash, group_idx));
+            let keys: Vec<BlockKey> = piece.iter().flat_map(of).collect();
+            let mut are_there = self.are_there(&keys, stored).into_iter();
+            for (hash, (block_idx, block)) in piece.iter().zip(&mut blocks) {
+                let is_there = are_there.by_ref().take(full.len()).fold(true, |all, is| all & is);
+                if !is_there || !self.index.agrees(hash, &parent, block) {
+                    return block_idx;
+                }
+                parent = *hash;
             }
-            parent = *hash;
         }
-        hashes.len().min(limit / block_tokens)
+        n_whole
     }
 
     /// Blocks that could supply the slots of `range`, those with most common tokens first.
@@ -307,29 +318,29 @@ impl PrefixCache {
             });
         let mut candidates: Vec<(Tail, usize)> = resident.collect();
         let Some(stored) = stored else { return candidates };
-        let probe = |hash: ChainHash| stored(&BlockKey { hash, group_idx: 0 });
+        let mut in_store = Vec::new();
         let is_next = |former: &&FormerBlock| {
             former.block_idx * block_tokens == start
                 && self.hasher.child(parent, &former.tokens) == former.hash
-                && probe(former.hash)
         };
         if let Some(former) = former.filter(is_next) {
             let n_slots = n_common(&former.tokens, wanted);
             if n_slots > 0 {
-                candidates.push((Tail { hash: former.hash, tokens: former.tokens.clone() }, n_slots));
+                in_store.push((Tail { hash: former.hash, tokens: former.tokens.clone() }, n_slots));
             }
         }
         // Beside that, only exact tokens can be looked for in the store: the whole block, and each leading part of it.
-        if let Some(hash) = hashes.get(start / block_tokens).filter(|hash| probe(**hash)) {
+        if let Some(hash) = hashes.get(start / block_tokens) {
             let tail = Tail { hash: *hash, tokens: tokens[start..start + block_tokens].to_vec() };
-            candidates.push((tail, wanted.len()));
+            in_store.push((tail, wanted.len()));
         }
         for n_slots in 1..=wanted.len() {
             let hash = self.hasher.child(parent, &wanted[..n_slots]);
-            if probe(hash) {
-                candidates.push((Tail { hash, tokens: wanted[..n_slots].to_vec() }, n_slots));
-            }
+            in_store.push((Tail { hash, tokens: wanted[..n_slots].to_vec() }, n_slots));
         }
+        let keys: Vec<BlockKey> = in_store.iter().map(|(tail, _)| self.footprint.key(tail.hash, 0)).collect();
+        let found = in_store.into_iter().zip(stored(&keys));
+        candidates.extend(found.filter_map(|(candidate, is_there)| is_there.then_some(candidate)));
         candidates.sort_by_key(|(_, n_slots)| std::cmp::Reverse(*n_slots));
         candidates
     }
@@ -337,24 +348,39 @@ impl PrefixCache {
     /// Block index of the first block that a hit would need and that is not there.
     fn first_gap(&self, hit: &Hit, hashes: &[ChainHash], stored: Stored<'_>) -> Option<usize> {
         let n_whole = hit.n_tokens / self.footprint.block_tokens();
-        let groups = 0..self.footprint.n_groups();
-        if let Some(tail) = &hit.tail {
-            let is_there = |group_idx| self.is_there(&BlockKey { hash: tail.hash, group_idx }, stored);
-            if !groups.clone().all(is_there) {
-                return Some(n_whole);
-            }
-        }
-        groups
-            .filter(|&group_idx| !self.footprint.is_full(group_idx))
-            .filter_map(|group_idx| {
-                let first = self.footprint.first_needed(group_idx, hit.n_tokens);
-                (first..n_whole).find(|&i| !self.is_there(&BlockKey { hash: hashes[i], group_idx }, stored))
-            })
+        let of_tail = hit.tail.iter().flat_map(|tail| self.footprint.keys(tail.hash));
+        let windows = (0..self.footprint.n_groups()).filter(|&group_idx| !self.footprint.is_full(group_idx));
+        let of_windows = windows.flat_map(|group_idx| {
+            let first = self.footprint.first_needed(group_idx, hit.n_tokens);
+            (first..n_whole).map(move |i| (i, self.footprint.key(hashes[i], group_idx)))
+        });
+        let (blocks, keys): (Vec<usize>, Vec<BlockKey>) =
+            of_tail.map(|key| (n_whole, key)).chain(of_windows).unzip();
+        let are_there = self.are_there(&keys, stored);
+        blocks
+            .into_iter()
+            .zip(are_there)
+            .filter(|(_, is_there)| !is_there)
+            .map(|(block_idx, _)| block_idx)
             .min()
     }
 
-    fn is_there(&self, key: &BlockKey, stored: Stored<'_>) -> bool {
-        self.pool.lookup(key).is_some() || stored.is_some_and(|stored| stored(key))
+    /// For each of these blocks, whether it is in the pool or the store could supply it, which is asked once.
+    fn are_there(&self, keys: &[BlockKey], stored: Stored<'_>) -> Vec<bool> {
+        let mut are_there: Vec<bool> = keys.iter().map(|key| self.pool.lookup(key).is_some()).collect();
+        if let Some(stored) = stored {
+            let is_missing = |(_, is_there): &(&BlockKey, &mut bool)| !**is_there;
+            let (asked, answers): (Vec<BlockKey>, Vec<&mut bool>) = keys
+                .iter()
+                .zip(&mut are_there)
+                .filter(is_missing)
+                .map(|(key, answer)| (*key, answer))
+                .unzip();
+            if !asked.is_empty() {
+                answers.into_iter().zip(stored(&asked)).for_each(|(answer, is_there)| *answer = is_there);
+            }
+        }
+        are_there
     }
 
     /// Free idle tails that the new block contains: it serves all that they could.
@@ -364,7 +390,7 @@ impl PrefixCache {
             .children(parent)
             .iter()
             .filter(|hash| self.tokens(hash).is_some_and(|t| t.len() < tokens.len() && tokens.starts_with(t)))
-            .filter_map(|hash| self.pool.lookup(&BlockKey { hash: *hash, group_idx: key.group_idx }))
+            .filter_map(|hash| self.pool.lookup(&BlockKey { hash: *hash, group: key.group }))
             .collect();
         for block in covered {
             self.evict(block);

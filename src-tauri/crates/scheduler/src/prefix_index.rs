@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 
-use crate::hash::ChainHash;
+use address::ChainHash;
+
 use crate::ids::TokenId;
 
 #[derive(Debug, Clone)]

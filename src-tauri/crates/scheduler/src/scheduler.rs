@@ -12,7 +12,7 @@
 //! The caller's loop, with every other call between `commit` and the next `plan`:
 //!
 //! ```text
-//! let plan = scheduler.plan(&|key| store.holds(key));
+//! let plan = scheduler.plan(&|keys| store.holds(keys));
 //! runner.run(&plan.step, &mut logits)?;
 //! let sampled = sample(&plan.step, &logits);
 //! let committed = scheduler.commit(&plan.step, &sampled);
@@ -20,10 +20,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use address::{BlockKey, ChainHash};
+
 use crate::block_pool::PoolCounts;
-use crate::booking::TailSaving;
 use crate::footprint::Footprint;
-use crate::hash::{BlockKey, ChainHash};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::kv_layout::KvLayout;
 use crate::plan::{
@@ -31,7 +31,7 @@ use crate::plan::{
     StoreMode, SubmitError, Submitted,
 };
 use crate::prefix_cache::PrefixCache;
-use crate::sequence::{Phase, Sequence, block_at};
+use crate::sequence::{Phase, Sequence, TailSaving, block_at};
 use crate::step::Step;
 
 /// Decides what each step computes and where its KV lies.
@@ -282,6 +282,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether what is completed now is written through.
+    pub fn store(&self) -> StoreMode {
+        self.cache.pool.store()
+    }
+
     /// Turn write-through on or off.
     ///
     /// Off makes every unsaved block evictable and voids the records handed out; on reports every block in the pool
@@ -317,7 +322,7 @@ impl Scheduler {
         let n_hit = self.find_resident(seq).n_tokens / footprint.block_tokens();
         let last_boundary = n_blocks * footprint.block_tokens();
         let wanted = |block_idx: usize, group_idx: usize| {
-            let key = BlockKey { hash: seq.hashes[block_idx], group_idx };
+            let key = footprint.key(seq.hashes[block_idx], group_idx);
             let is_wanted = block_idx >= footprint.first_needed(group_idx, last_boundary)
                 && self.cache.pool.lookup(&key).is_none();
             is_wanted.then_some(key)
@@ -357,12 +362,19 @@ impl Scheduler {
         self.cache.pool.lookup(key).is_some()
     }
 
-    /// Keep blocks in the pool when they are idle; returns how many of them are pinned now.
+    /// Keep blocks in the pool when they are idle; returns those of them that are pinned now.
     ///
-    /// Blocks that are not resident are passed over, and at most half the pool is ever pinned.
-    pub fn pin(&mut self, keys: &[BlockKey]) -> usize {
+    /// Blocks that are not resident are passed over, and at most half the pool is ever pinned: the first ones.
+    pub fn pin(&mut self, keys: &[BlockKey]) -> Vec<BlockKey> {
         let pool = &mut self.cache.pool;
-        keys.iter().filter(|key| pool.lookup(key).is_some_and(|block| pool.pin(block))).count()
+        let mut pinned = keys.to_vec();
+        pinned.retain(|key| pool.lookup(key).is_some_and(|block| pool.pin(block)));
+        pinned
+    }
+
+    /// How many of these blocks are in the pool.
+    pub fn n_resident(&self, keys: &[BlockKey]) -> usize {
+        keys.iter().filter(|key| self.cache.pool.lookup(key).is_some()).count()
     }
 
     /// Undo [`Scheduler::pin`].
@@ -452,7 +464,7 @@ impl Scheduler {
             }
             for block_idx in table.first_block..(seq.n_registered).min(table.first_block + table.blocks.len())
             {
-                let key = BlockKey { hash: seq.hashes[block_idx], group_idx };
+                let key = footprint.key(seq.hashes[block_idx], group_idx);
                 if self.cache.pool.lookup(&key) != block_at(table, block_idx) {
                     return Err(format!(
                         "{:?}: block {block_idx} of group {group_idx} is not where its address leads",

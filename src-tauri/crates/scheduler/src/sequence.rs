@@ -1,6 +1,8 @@
 //! One sequence: its tokens, how far they are computed, and the blocks it holds.
 
-use crate::hash::{ChainHash, ChainHasher};
+use address::ChainHash;
+
+use crate::chain_hasher::ChainHasher;
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{FormerBlock, NewSequence, Progress, PromptLogits, RestoreBlock, SeqState};
 use crate::step::{BlockTable, Wanted};
@@ -11,6 +13,15 @@ pub(crate) enum Phase {
     Waiting,
     Restoring,
     Running,
+}
+
+/// Whether the store gets a block that ends a sequence's run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TailSaving {
+    /// It is reported as completed.
+    Wanted,
+    /// It is only a leftover in the pool: its sequence goes on later.
+    Unwanted,
 }
 
 /// A block that is being restored, and the prefix before it.
@@ -44,7 +55,7 @@ pub(crate) struct Sequence {
     pub(crate) n_registered: usize,
     /// One for each layer group.
     pub(crate) tables: Vec<BlockTable>,
-    pub(crate) checkpoints: Vec<usize>,
+    pub(crate) kept_windows: Vec<usize>,
     pub(crate) prompt_logits: PromptLogits,
     pub(crate) former: Option<FormerBlock>,
     /// Requests that were admitted past this one while it lacked room.
@@ -67,10 +78,10 @@ impl Sequence {
         let tokens = new.prompt.into_tokens();
         let n_prompt = tokens.len();
         // The same prompt sent again is taken up before its last token.
-        let mut checkpoints: Vec<usize> = new.checkpoints.into_iter().filter(|&c| c < n_prompt).collect();
-        checkpoints.push(n_prompt - 1);
-        checkpoints.sort_unstable();
-        checkpoints.dedup();
+        let mut kept_windows: Vec<usize> = new.kept_windows.into_iter().filter(|&c| c < n_prompt).collect();
+        kept_windows.push(n_prompt - 1);
+        kept_windows.sort_unstable();
+        kept_windows.dedup();
         Sequence {
             id: new.id,
             agent: new.agent,
@@ -85,7 +96,7 @@ impl Sequence {
             hashes: Vec::new(),
             n_registered: 0,
             tables: vec![BlockTable::default(); n_groups],
-            checkpoints,
+            kept_windows,
             prompt_logits: new.prompt_logits,
             former: new.former,
             n_passes: 0,

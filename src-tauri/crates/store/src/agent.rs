@@ -1,5 +1,7 @@
 //! Agents' manifests: which blocks a named conversation rests on, and the exact tokens that they hold.
 
+use address::ChainHash;
+
 use crate::format::{HeaderError, array, token_bytes, tokens_of};
 
 /// The version that is written, and the only one that is read.
@@ -28,15 +30,15 @@ pub struct AgentManifest {
     /// Which of `tokens` the model generated.
     pub generated: Vec<TokenSpan>,
     /// Chain hashes of the whole blocks, in order.
-    pub blocks: Vec<[u8; 32]>,
+    pub blocks: Vec<ChainHash>,
     /// Chain hash of the last, partial block: the tokens after the whole ones.
-    pub tail: Option<[u8; 32]>,
+    pub tail: Option<ChainHash>,
     /// When it was last used, in seconds since 1970.
     pub last_used: u64,
     /// Whether its blocks are exempt from being given up for space.
     pub pin: Pin,
     /// Chain hashes of blocks that it had and no longer has; the store keeps this list by itself.
-    pub former: Vec<[u8; 32]>,
+    pub former: Vec<ChainHash>,
 }
 
 /// Whether blocks may be given up for space.
@@ -58,33 +60,35 @@ pub struct TokenSpan {
     pub n_tokens: u32,
 }
 
-/// An agent in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentSummary {
-    /// Its name.
-    pub name: String,
-    /// The model's fingerprint.
-    pub fingerprint: [u8; 32],
-    /// Tokens of the conversation.
-    pub n_tokens: usize,
-    /// Leading tokens whose blocks are durable.
-    pub saved_tokens: usize,
-    /// When it was last used, in seconds since 1970.
-    pub last_used: u64,
-    /// Whether its blocks are exempt from being given up for space.
-    pub pin: Pin,
+/// Which of the manifests that an agent's name has: one for each model that it was used with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfModels {
+    /// All of them.
+    All,
+    /// That of the model with this fingerprint.
+    One([u8; 32]),
+}
+
+impl OfModels {
+    /// Whether the manifest of a model is meant.
+    pub fn includes(&self, fingerprint: &[u8; 32]) -> bool {
+        match self {
+            OfModels::All => true,
+            OfModels::One(model) => model == fingerprint,
+        }
+    }
 }
 
 impl AgentManifest {
     /// The name of a conversation that has none, from what tells it from others. It begins with a zero byte, which no
     /// client's name does; of too many manifests such ones are forgotten first.
-    pub fn unnamed(root: &[u8; 32]) -> String {
-        let hex: String = root.iter().map(|byte| format!("{byte:02x}")).collect();
+    pub fn unnamed(root: &ChainHash) -> String {
+        let hex: String = root.0.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("\0{hex}")
     }
 
     /// Every block of its present state.
-    pub(crate) fn hashes(&self) -> impl Iterator<Item = &[u8; 32]> {
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = &ChainHash> {
         self.blocks.iter().chain(&self.tail)
     }
 
@@ -121,15 +125,15 @@ impl AgentManifest {
         for (at, count) in counts {
             bytes[at..at + 4].copy_from_slice(&count.to_le_bytes());
         }
-        bytes[80..112].copy_from_slice(&self.tail.unwrap_or_default());
+        bytes[80..112].copy_from_slice(&self.tail.map_or([0; 32], |tail| tail.0));
         bytes.extend(self.name.as_bytes());
         bytes.extend(token_bytes(&self.tokens));
-        bytes.extend(self.blocks.iter().flatten());
+        bytes.extend(self.blocks.iter().flat_map(|hash| hash.0));
         for span in &self.generated {
             bytes.extend(span.start.to_le_bytes());
             bytes.extend(span.n_tokens.to_le_bytes());
         }
-        bytes.extend(self.former.iter().flatten());
+        bytes.extend(self.former.iter().flat_map(|hash| hash.0));
         let digest = blake3::hash(&bytes);
         bytes.extend(digest.as_bytes());
         bytes
@@ -173,7 +177,7 @@ impl AgentManifest {
             tokens,
             generated,
             blocks,
-            tail: (count(76) == 1).then(|| array(content, 80)),
+            tail: (count(76) == 1).then(|| ChainHash(array(content, 80))),
             last_used: u64::from_le_bytes(array(content, 16)),
             pin: if content[10] == 1 { Pin::Pinned } else { Pin::Unpinned },
             former,
@@ -181,8 +185,8 @@ impl AgentManifest {
     }
 }
 
-fn hashes_of(bytes: &[u8]) -> Vec<[u8; 32]> {
-    bytes.chunks_exact(32).map(|hash| array(hash, 0)).collect()
+fn hashes_of(bytes: &[u8]) -> Vec<ChainHash> {
+    bytes.chunks_exact(32).map(|hash| ChainHash(array(hash, 0))).collect()
 }
 
 /// Whether a name is that of a conversation without one.

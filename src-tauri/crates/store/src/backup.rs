@@ -1,12 +1,11 @@
 //! Keeps Time Machine away from the store: what it holds can be computed again, and it changes all the time.
-#![cfg_attr(target_os = "macos", allow(unsafe_code))]
 
 use std::io;
 use std::path::Path;
 
 /// The attribute that `tmutil addexclusion` sets on a folder; it stays with the folder when that is moved.
 #[cfg(any(test, target_os = "macos"))]
-const ATTRIBUTE: &std::ffi::CStr = c"com.apple.metadata:com_apple_backup_excludeItem";
+const ATTRIBUTE: &str = "com.apple.metadata:com_apple_backup_excludeItem";
 
 /// Its value: the string `com.apple.backupd` as a binary property list.
 ///
@@ -34,15 +33,7 @@ fn value() -> Vec<u8> {
 /// The file system refused.
 #[cfg(target_os = "macos")]
 pub(crate) fn exclude(dir: &Path) -> io::Result<()> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
-    let value = value();
-    // SAFETY: path and attribute are C strings, and the value is memory of the length that is given; all three live
-    // through the call, which only reads them.
-    let status = unsafe {
-        libc::setxattr(path.as_ptr(), ATTRIBUTE.as_ptr(), value.as_ptr().cast(), value.len(), 0, 0)
-    };
-    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    Ok(rustix::fs::setxattr(dir, ATTRIBUTE, &value(), rustix::fs::XattrFlags::empty())?)
 }
 
 /// Elsewhere nobody backs up without being asked.
@@ -61,6 +52,6 @@ mod tests {
         let name = "636f6d2e6170706c652e6261636b757064";
         let trailer = "000000000000010100000000000000010000000000000000000000000000001c";
         assert_eq!(hex, format!("62706c6973743030{}{name}08{trailer}", "5f1011"));
-        assert_eq!(ATTRIBUTE.to_str(), Ok("com.apple.metadata:com_apple_backup_excludeItem"));
+        assert_eq!(ATTRIBUTE, "com.apple.metadata:com_apple_backup_excludeItem");
     }
 }

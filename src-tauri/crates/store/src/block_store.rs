@@ -3,56 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::agent::{AgentManifest, AgentSummary, Pin};
-use crate::spares::BlockBytes;
+use address::{BlockKey, ChainHash};
 
-/// What a stored block is found by: the chain hash of its tokens under the model's fingerprint, and its layer group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BlockKey {
-    /// `BLAKE3(parent hash, token ids, fingerprint)`.
-    pub hash: [u8; 32],
-    /// Index of the layer group, with [`BlockKey::WINDOW`] where it attends to a window only.
-    pub group: u16,
-}
-
-impl BlockKey {
-    /// Of such groups a restore reads the last blocks only, of the others all. So their records go to segments of
-    /// their own, and what is read is side by side in both.
-    pub const WINDOW: u16 = 1 << 15;
-
-    /// Whether it is of a group that attends to a window only.
-    pub fn is_of_window(&self) -> bool {
-        self.group & BlockKey::WINDOW != 0
-    }
-}
-
-/// Why a block was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SaveReason {
-    /// It was filled.
-    BlockFull,
-    /// The last, partial block of a finished sequence.
-    Tail,
-    /// A drain ended the sequence.
-    Drain,
-}
-
-/// A block with all that is needed to use it again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlockRecord {
-    /// What it is found by.
-    pub key: BlockKey,
-    /// Chain hash of the tokens before it; zeros for the first.
-    pub parent: [u8; 32],
-    /// The model's fingerprint.
-    pub fingerprint: [u8; 32],
-    /// The tokens whose KV it holds; compared after a hash hit.
-    pub tokens: Vec<u32>,
-    /// Why it was written.
-    pub reason: SaveReason,
-    /// The pool's bytes, bit for bit.
-    pub bytes: BlockBytes,
-}
+use crate::agent::{AgentManifest, OfModels, Pin};
+use crate::idle_buffers::BlockBytes;
+use crate::record::BlockRecord;
 
 /// A block to be restored.
 #[derive(Debug)]
@@ -95,6 +50,15 @@ impl MissReason {
             MissReason::Io => "io",
         }
     }
+}
+
+/// A block that outlives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DurableBlock {
+    /// What it is found by.
+    pub key: BlockKey,
+    /// What it takes on disk.
+    pub n_bytes: u64,
 }
 
 /// How a flush ended.
@@ -217,8 +181,14 @@ pub type Deliver = Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>;
 
 /// Saves and restores blocks in the background; no call waits for the disk.
 pub trait BlockStore: Send + Sync {
-    /// Whether blocks are kept at all; when not, nothing needs to be exported.
+    /// Whether there is a store at all.
     fn is_on(&self) -> bool;
+
+    /// Whether what is saved now is kept. Whoever wants to know it later too asks once and then follows
+    /// [`StoreEvent::Failing`] and [`StoreEvent::Recovered`], which come in order with what happens to blocks.
+    fn is_saving(&self) -> bool {
+        self.is_on() && self.stats().trouble.is_none()
+    }
 
     /// Room for a block of `n_bytes`, with any content.
     fn buffer(&self, n_bytes: usize) -> BlockBytes {
@@ -240,22 +210,14 @@ pub trait BlockStore: Send + Sync {
     /// Its numbers now.
     fn stats(&self) -> StoreStats;
 
-    /// Whether a block could be restored now, and if not, why. Takes no I/O.
-    ///
-    /// # Errors
-    /// The reason that a restore would give.
-    fn find(&self, _key: &BlockKey) -> Result<(), MissReason> {
-        Err(MissReason::Absent)
-    }
+    /// For each of these blocks, whether it could be restored now, and if not, the reason that a restore would give.
+    /// Takes no I/O, and one lock however many they are.
+    fn find(&self, keys: &[BlockKey]) -> Vec<Result<(), MissReason>>;
 
-    /// Whether a block is durable: it outlives a power cut.
-    fn is_durable(&self, _key: &BlockKey) -> bool {
-        false
-    }
-
-    /// As [`BlockStore::is_durable`], of many blocks at once.
-    fn are_durable(&self, keys: &[BlockKey]) -> Vec<bool> {
-        keys.iter().map(|key| self.is_durable(key)).collect()
+    /// The blocks at these addresses, of whatever layer groups, that are durable: they outlive a power cut. In no
+    /// order.
+    fn durable_at(&self, _hashes: &[ChainHash]) -> Vec<DurableBlock> {
+        Vec::new()
     }
 
     /// Send news to `listener` too from now on.
@@ -269,19 +231,14 @@ pub trait BlockStore: Send + Sync {
     /// Keep an agent's manifest, in place of the one of the same name and model; durable with the next flush.
     fn put_agent(&self, _manifest: AgentManifest) {}
 
-    /// All agents of all models, the last used first.
-    fn agents(&self) -> Vec<AgentSummary> {
+    /// The manifests of all names and models, the last used first.
+    fn agents(&self) -> Vec<Arc<AgentManifest>> {
         Vec::new()
-    }
-
-    /// As [`BlockStore::agents`], those of one name.
-    fn agents_called(&self, name: &str) -> Vec<AgentSummary> {
-        self.agents().into_iter().filter(|agent| agent.name == name).collect()
     }
 
     /// The manifests of a name: one for each model that it was used with, the last used first.
-    fn agent(&self, _name: &str) -> Vec<Arc<AgentManifest>> {
-        Vec::new()
+    fn agent(&self, name: &str) -> Vec<Arc<AgentManifest>> {
+        self.agents().into_iter().filter(|agent| agent.name == name).collect()
     }
 
     /// An agent's manifest as a crash would leave it; an older state than [`BlockStore::agent`] gives, for a moment.
@@ -289,14 +246,14 @@ pub trait BlockStore: Send + Sync {
         self.agent(name).into_iter().find(|manifest| manifest.fingerprint == *fingerprint)
     }
 
-    /// Exempt an agent's blocks from being given up for space, or no longer. False when there is no such agent.
-    fn pin_agent(&self, _name: &str, _pin: Pin) -> bool {
+    /// Exempt an agent's blocks from being given up for space, or no longer. False when there is no such manifest.
+    fn pin_agent(&self, _name: &str, _of: OfModels, _pin: Pin) -> bool {
         false
     }
 
     /// Forget an agent and erase the blocks that are its alone, then call `done`. False when there is no such
-    /// agent; `done` is called then too.
-    fn delete_agent(&self, _name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
+    /// manifest; `done` is called then too.
+    fn delete_agent(&self, _name: &str, _of: OfModels, done: Box<dyn FnOnce() + Send>) -> bool {
         done();
         false
     }

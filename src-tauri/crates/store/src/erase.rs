@@ -6,14 +6,18 @@
 
 use std::sync::Arc;
 
-use crate::block_store::{BlockKey, StoreEvent, Trouble};
-use crate::books::{Deletion, Tombstone};
+use address::BlockKey;
+
+use crate::block_store::{StoreEvent, Trouble};
+use crate::config::agents_dir;
 use crate::disk::{DiskFile, read_exact, write_all};
 use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
 use crate::index::Place;
-use crate::open::agents_dir;
-use crate::room::Purpose;
-use crate::writer::{Lane, Writer};
+use crate::jobs::Deletion;
+use crate::segment::Lane;
+use crate::segment::Purpose;
+use crate::segment::Tombstone;
+use crate::writer::Writer;
 
 /// Bytes that are overwritten at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -24,15 +28,15 @@ impl Writer {
         if !deletion.hashes.is_empty() {
             // What is written and not synced gets its place first.
             self.commit()?;
-            let mut books = self.shared.books();
-            let own = books.orphaned(std::mem::take(&mut deletion.hashes));
+            let mut state = self.shared.state();
+            let own = state.orphaned(std::mem::take(&mut deletion.hashes));
             for hash in own {
-                for (key, place) in books.forget_node(&hash) {
+                for (key, place) in state.forget_node(&hash) {
                     deletion.to_bury.push(key);
                     match place {
                         Place::Disk(spot) => deletion.to_erase.push(spot.at),
                         // Whoever waits for it to be durable need not wait any longer.
-                        Place::Queued(_) => books.events.push(StoreEvent::NotSaved(vec![key])),
+                        Place::Queued(_) => state.events.push(StoreEvent::NotSaved(vec![key])),
                     }
                 }
             }
@@ -60,7 +64,7 @@ impl Writer {
     /// Bury a record that does not match its digest, so that the next start does not find it.
     pub(crate) fn bury_corrupt(&mut self, key: BlockKey) -> Result<(), Trouble> {
         // It may have been saved again meanwhile.
-        if self.shared.books().index.get(&key).is_some() {
+        if self.shared.state().index.get(&key).is_some() {
             return Ok(());
         }
         // Found again it would be found out again: a log without room is no trouble here.
@@ -74,27 +78,27 @@ impl Writer {
     pub(crate) fn bury(&mut self, key: BlockKey, why: Death) -> Result<(), Trouble> {
         // The end of the lane: all that it buries stands before.
         let active = self.active(Lane::of(&key));
-        let bound = Position {
+        let raised_at = Position {
             segment: active.map_or(self.next_segment, |active| active.id),
             offset: active.map_or(0, |active| active.end),
         };
-        self.raise(Tombstone { key, why, bound })
+        self.raise(Tombstone { key, why, raised_at })
     }
 
-    /// Append a tombstone with the bound that it has.
-    pub(crate) fn raise(&mut self, grave: Tombstone) -> Result<(), Trouble> {
-        let kind = Kind::Tombstone { why: grave.why, bound: grave.bound };
-        let header = RecordHeader::without_body(kind, grave.key, self.disk.now());
+    /// Append a tombstone again, or one that was given its place.
+    pub(crate) fn raise(&mut self, tombstone: Tombstone) -> Result<(), Trouble> {
+        let kind = Kind::Tombstone { why: tombstone.why, raised_at: tombstone.raised_at };
+        let header = RecordHeader::without_body(kind, tombstone.key, self.disk.now());
         self.append(&header, &[], &[], Purpose::Move)?;
-        if let Some(active) = self.active_mut(Lane::of(&grave.key)) {
-            active.graves.push(grave);
+        if let Some(active) = self.active_mut(Lane::of(&tombstone.key)) {
+            active.tombstones.push(tombstone);
         }
         Ok(())
     }
 
     fn remove_agent_file(&mut self, name: &str) -> Result<(), Trouble> {
         let dir = agents_dir(&self.config.dir);
-        let is_there = self.shared.books().agent_files.contains_key(name);
+        let is_there = self.shared.state().agent_files.contains_key(name);
         if is_there {
             self.hold_home()?;
             match self.disk.remove(&dir.join(name)) {
@@ -104,13 +108,13 @@ impl Writer {
                 _ => {}
             }
             self.disk.sync_dir(&dir).map_err(|error| Trouble::of(&error))?;
-            self.shared.books().agent_files.remove(name);
+            self.shared.state().agent_files.remove(name);
         }
         Ok(())
     }
 
     fn erase_bodies(&mut self, id: u64, places: &[Position]) -> Result<(), Trouble> {
-        let file = self.shared.books().segments.get(&id).map(|segment| Arc::clone(&segment.file));
+        let file = self.shared.state().segments.get(&id).map(|segment| Arc::clone(&segment.file));
         let Some(file) = file else { return Ok(()) };
         for at in places {
             self.erase_body(&*file, *at).map_err(|error| Trouble::of(&error))?;

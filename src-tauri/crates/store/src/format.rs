@@ -1,8 +1,9 @@
 //! The bytes of segments, as FORMAT.md has them: written and read here and nowhere else.
 
+use address::{BlockKey, ChainHash, GroupId};
 use twox_hash::XxHash3_128;
 
-use crate::block_store::{BlockKey, BlockRecord, SaveReason};
+use crate::record::{BlockRecord, SaveReason};
 
 /// The version that is written, and the only one that is read.
 pub(crate) const VERSION: u16 = 2;
@@ -32,12 +33,12 @@ pub(crate) enum HeaderError {
 pub(crate) enum Kind {
     /// A block's KV follows.
     Block(SaveReason),
-    /// Every record of the key that stands before `bound` is dead.
+    /// Every record of the key that stands before `raised_at` is dead.
     Tombstone {
         /// Why.
         why: Death,
-        /// Where this was written first; moving a tombstone does not move its bound.
-        bound: Position,
+        /// Where this was written first; moving a tombstone does not change this.
+        raised_at: Position,
     },
     /// The segment was completed and synced; nothing follows.
     Seal,
@@ -65,7 +66,7 @@ pub(crate) struct RecordHeader {
     pub(crate) kind: Kind,
     pub(crate) key: BlockKey,
     /// Zeros where the kind has none.
-    pub(crate) parent: [u8; 32],
+    pub(crate) parent: ChainHash,
     pub(crate) fingerprint: [u8; 32],
     pub(crate) n_tokens: u32,
     pub(crate) payload_bytes: u32,
@@ -94,7 +95,7 @@ impl RecordHeader {
         RecordHeader {
             kind,
             key,
-            parent: [0; 32],
+            parent: ChainHash([0; 32]),
             fingerprint: [0; 32],
             n_tokens: 0,
             payload_bytes: 0,
@@ -116,13 +117,13 @@ impl RecordHeader {
     pub(crate) fn encode(&self) -> [u8; RECORD_HEADER_BYTES] {
         let mut bytes = [0; RECORD_HEADER_BYTES];
         let (kind, reason, parent) = match self.kind {
-            Kind::Block(SaveReason::BlockFull) => (1, 0, self.parent),
-            Kind::Block(SaveReason::Tail) => (1, 1, self.parent),
-            Kind::Block(SaveReason::Drain) => (1, 2, self.parent),
-            Kind::Tombstone { why, bound } => {
+            Kind::Block(SaveReason::BlockFull) => (1, 0, self.parent.0),
+            Kind::Block(SaveReason::Tail) => (1, 1, self.parent.0),
+            Kind::Block(SaveReason::Drain) => (1, 2, self.parent.0),
+            Kind::Tombstone { why, raised_at } => {
                 let mut place = [0; 32];
-                place[..8].copy_from_slice(&bound.segment.to_le_bytes());
-                place[8..16].copy_from_slice(&bound.offset.to_le_bytes());
+                place[..8].copy_from_slice(&raised_at.segment.to_le_bytes());
+                place[8..16].copy_from_slice(&raised_at.offset.to_le_bytes());
                 (2, if why == Death::Deleted { 0 } else { 1 }, place)
             }
             Kind::Seal => (3, 0, [0; 32]),
@@ -133,8 +134,8 @@ impl RecordHeader {
         bytes[7] = reason;
         bytes[8..12].copy_from_slice(&self.n_tokens.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.payload_bytes.to_le_bytes());
-        bytes[16..48].copy_from_slice(&self.key.hash);
-        bytes[48..50].copy_from_slice(&self.key.group.to_le_bytes());
+        bytes[16..48].copy_from_slice(&self.key.hash.0);
+        bytes[48..50].copy_from_slice(&self.key.group.bits().to_le_bytes());
         bytes[56..64].copy_from_slice(&self.saved_at.to_le_bytes());
         bytes[64..96].copy_from_slice(&parent);
         bytes[96..128].copy_from_slice(&self.fingerprint);
@@ -159,7 +160,7 @@ impl RecordHeader {
             (1, 2) => Kind::Block(SaveReason::Drain),
             (2, why @ (0 | 1)) => Kind::Tombstone {
                 why: if why == 0 { Death::Deleted } else { Death::Corrupt },
-                bound: Position {
+                raised_at: Position {
                     segment: u64::from_le_bytes(array(bytes, 64)),
                     offset: u64::from_le_bytes(array(bytes, 72)),
                 },
@@ -168,9 +169,12 @@ impl RecordHeader {
             _ => return Err(HeaderError::Version),
         };
         let header = RecordHeader {
-            parent: if matches!(kind, Kind::Block(_)) { parent } else { [0; 32] },
+            parent: ChainHash(if matches!(kind, Kind::Block(_)) { parent } else { [0; 32] }),
             kind,
-            key: BlockKey { hash: array(bytes, 16), group: u16::from_le_bytes(array(bytes, 48)) },
+            key: BlockKey {
+                hash: ChainHash(array(bytes, 16)),
+                group: GroupId::from_bits(u16::from_le_bytes(array(bytes, 48))),
+            },
             fingerprint: array(bytes, 96),
             n_tokens: u32::from_le_bytes(array(bytes, 8)),
             payload_bytes: u32::from_le_bytes(array(bytes, 12)),

@@ -7,13 +7,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use crate::agent::{AgentManifest, AgentSummary, Pin};
-use crate::block_store::{BlockKey, BlockRecord};
+use address::BlockKey;
+
+use crate::agent::{AgentManifest, OfModels, Pin};
+use crate::config::{agents_dir, segment_path};
 use crate::format::{
     BodyDigest, Kind, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, array, tokens_of,
 };
-use crate::open::{agents_dir, segment_path};
-use crate::testing::house::{self, House, agent, config, record};
+use crate::record::BlockRecord;
+use crate::testing::rig::{self, Rig, agent, config, record};
 use crate::testing::sim_disk::SimDisk;
 
 /// Room for the two largest inputs, for what is saved beside them, and for tidying up.
@@ -40,7 +42,7 @@ pub fn segments(input: &[u8]) {
     let honest: HashSet<_> = files.values().flat_map(|bytes| verified(bytes)).collect();
 
     let disk = SimDisk::with_files(&files);
-    let mut store = house::open(&disk, &config(MAX_BYTES)).expect("damage is no reason to stay shut");
+    let mut store = rig::open(&disk, &config(MAX_BYTES)).expect("damage is no reason to stay shut");
     let keys = all_keys(&store);
     let served = serve(&store, &keys, &honest);
     store.pump();
@@ -51,7 +53,7 @@ pub fn segments(input: &[u8]) {
     store.flush();
     assert_eq!(store.restore(record(OURS.0, OURS.1).key), Ok(record(OURS.0, OURS.1)));
     store.writer.close();
-    let again = house::open(&disk, &config(MAX_BYTES)).expect("what a store leaves behind opens");
+    let again = rig::open(&disk, &config(MAX_BYTES)).expect("what a store leaves behind opens");
     assert_eq!(again.restore(record(OURS.0, OURS.1).key), Ok(record(OURS.0, OURS.1)));
     let reopened = serve(&again, &keys, &honest);
     assert_eq!(reopened, after, "opening again changed what is served");
@@ -78,7 +80,7 @@ pub fn manifest(input: &[u8]) {
         Err(_) => "00000000000000000000000000000000.agent".to_owned(),
     };
     let disk = SimDisk::default();
-    let mut store = house::open(&disk, &config(MAX_BYTES)).expect("an empty disk");
+    let mut store = rig::open(&disk, &config(MAX_BYTES)).expect("an empty disk");
     (0..3).for_each(|idx| store.save(record(0, idx)));
     store.inner.put_agent(agent("beside", 0, 3));
     store.flush();
@@ -87,21 +89,25 @@ pub fn manifest(input: &[u8]) {
     files.insert(agents_dir(&config(MAX_BYTES).dir).join(Path::new(&name)), bytes);
 
     let disk = SimDisk::with_files(&files);
-    let mut store = house::open(&disk, &config(MAX_BYTES)).expect("damage is no reason to stay shut");
-    let listed = store.inner.agents();
+    let mut store = rig::open(&disk, &config(MAX_BYTES)).expect("damage is no reason to stay shut");
+    let listed = store.inner.agents_where(|_| true);
     // Another model may have one of the same name; of the same model it has taken the other's place.
     let is_in_place =
-        found.as_ref().is_ok_and(|found| found.name == "beside" && found.fingerprint == house::MODEL);
-    let is_whole = |agent: &AgentSummary| agent.name == "beside" && agent.saved_tokens == agent.n_tokens;
-    assert!(is_in_place || listed.iter().any(is_whole));
+        found.as_ref().is_ok_and(|found| found.name == "beside" && found.fingerprint == rig::MODEL);
+    let is_whole =
+        |agent: &AgentManifest| agent.name == "beside" && store.n_saved("beside") == agent.tokens.len();
+    assert!(is_in_place || listed.iter().any(|agent| is_whole(agent)));
     assert_eq!(listed.len(), 1 + usize::from(found.is_ok() && !is_in_place));
     let Ok(found) = found else { return };
-    assert!(store.inner.pin_agent(&found.name, Pin::Pinned));
+    assert!(store.inner.pin_agent(&found.name, OfModels::All, Pin::Pinned));
     store.flush();
-    assert!(store.inner.delete_agent(&found.name, Box::new(|| {})));
+    assert!(store.inner.delete_agent(&found.name, OfModels::All, Box::new(|| {})));
     store.flush();
-    let again = house::open(&disk, &config(MAX_BYTES)).expect("what a store leaves behind opens");
-    assert!(again.inner.agents().iter().all(|agent| agent.name != found.name), "a deleted agent came back");
+    let again = rig::open(&disk, &config(MAX_BYTES)).expect("what a store leaves behind opens");
+    assert!(
+        again.inner.agents_where(|agent| agent.name == found.name).is_empty(),
+        "a deleted agent came back"
+    );
 }
 
 fn halves(input: &[u8]) -> (&[u8], Option<&[u8]>) {
@@ -159,16 +165,16 @@ fn verified(bytes: &[u8]) -> Vec<(BlockKey, Vec<u32>, Vec<u8>)> {
     found
 }
 
-fn all_keys(store: &House) -> Vec<BlockKey> {
-    let books = store.inner.shared.books();
-    let mut keys: Vec<_> = books.segments.keys().flat_map(|id| books.index.keys_in(*id)).collect();
+fn all_keys(store: &Rig) -> Vec<BlockKey> {
+    let state = store.inner.shared.state();
+    let mut keys: Vec<_> = state.segments.keys().flat_map(|id| state.index.keys_in(*id)).collect();
     keys.sort_unstable();
     keys
 }
 
 /// What the store gives out of `keys`; each must be one of `honest`.
 fn serve(
-    store: &House,
+    store: &Rig,
     keys: &[BlockKey],
     honest: &HashSet<(BlockKey, Vec<u32>, Vec<u8>)>,
 ) -> Vec<BlockRecord> {

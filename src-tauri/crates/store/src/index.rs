@@ -6,13 +6,14 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::block_store::{BlockKey, BlockRecord, MissReason};
+use address::{BlockKey, ChainHash, GroupId};
+
+use crate::block_store::{DurableBlock, MissReason};
 use crate::format::Position;
+use crate::record::BlockRecord;
 
 /// Reasons of lost blocks that are remembered at most.
 const MAX_LOST: usize = 4096;
-
-pub(crate) type Hash = [u8; 32];
 
 /// Where a block's bytes are.
 #[derive(Debug, Clone)]
@@ -33,20 +34,20 @@ pub(crate) struct Spot {
 
 #[derive(Debug)]
 struct Node {
-    parent: Hash,
+    parent: ChainHash,
     last_used: u64,
-    places: Vec<(u16, Place)>,
+    places: Vec<(GroupId, Place)>,
 }
 
 /// The blocks by chain hash.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    nodes: HashMap<Hash, Node>,
+    nodes: HashMap<ChainHash, Node>,
     /// Nodes by the hash before them, whether that one is there or not.
-    children: HashMap<Hash, Vec<Hash>>,
+    children: HashMap<ChainHash, Vec<ChainHash>>,
     /// Nodes without children that are not pinned, by last use.
-    leaves: BTreeSet<(u64, Hash)>,
-    pinned: HashSet<Hash>,
+    leaves: BTreeSet<(u64, ChainHash)>,
+    pinned: HashSet<ChainHash>,
     /// Grows with every use.
     now: u64,
     lost: HashMap<BlockKey, MissReason>,
@@ -70,17 +71,28 @@ impl Index {
     }
 
     /// Whether all that is known of a prefix is durable, and something is.
-    pub(crate) fn is_durable(&self, hash: &Hash) -> bool {
-        let is_on_disk = |(_, place): &(u16, Place)| matches!(place, Place::Disk(_));
+    pub(crate) fn is_durable(&self, hash: &ChainHash) -> bool {
+        let is_on_disk = |(_, place): &(GroupId, Place)| matches!(place, Place::Disk(_));
         self.nodes.get(hash).is_some_and(|node| node.places.iter().all(is_on_disk))
     }
 
+    /// The durable blocks of a prefix.
+    pub(crate) fn durable_at(&self, hash: ChainHash) -> impl Iterator<Item = DurableBlock> {
+        let durable = move |(group, place): &(GroupId, Place)| match place {
+            Place::Disk(spot) => {
+                Some(DurableBlock { key: BlockKey { hash, group: *group }, n_bytes: spot.n_bytes })
+            }
+            Place::Queued(_) => None,
+        };
+        self.nodes.get(&hash).into_iter().flat_map(move |node| node.places.iter().filter_map(durable))
+    }
+
     /// Set a block's place; returns the one it had.
-    pub(crate) fn insert(&mut self, key: BlockKey, parent: Hash, place: Place) -> Option<Place> {
+    pub(crate) fn insert(&mut self, key: BlockKey, parent: ChainHash, place: Place) -> Option<Place> {
         self.lost.remove(&key);
         let is_new = !self.nodes.contains_key(&key.hash);
         // Only a forged file can close a circle of parents; its nodes would never be leaves.
-        let parent = if is_new && self.is_before(&key.hash, parent) { [0; 32] } else { parent };
+        let parent = if is_new && self.is_before(&key.hash, parent) { ChainHash([0; 32]) } else { parent };
         let node = self.nodes.entry(key.hash).or_insert(Node { parent, last_used: 0, places: Vec::new() });
         let known = node.places.iter_mut().find(|(group, _)| *group == key.group);
         let before = match known {
@@ -107,7 +119,7 @@ impl Index {
     }
 
     /// Whether `hash` is among the ancestors of the node `from`, or is that node.
-    fn is_before(&self, hash: &Hash, from: Hash) -> bool {
+    fn is_before(&self, hash: &ChainHash, from: ChainHash) -> bool {
         if *hash == from {
             return true;
         }
@@ -124,7 +136,7 @@ impl Index {
     }
 
     /// Note that a node was used now.
-    pub(crate) fn touch(&mut self, hash: &Hash) {
+    pub(crate) fn touch(&mut self, hash: &ChainHash) {
         self.now += 1;
         if let Some(node) = self.nodes.get_mut(hash) {
             self.leaves.remove(&(node.last_used, *hash));
@@ -158,7 +170,7 @@ impl Index {
     }
 
     /// Forget a node with all its groups.
-    pub(crate) fn remove_node(&mut self, hash: &Hash) -> Vec<(BlockKey, Place)> {
+    pub(crate) fn remove_node(&mut self, hash: &ChainHash) -> Vec<(BlockKey, Place)> {
         let Some(node) = self.nodes.get_mut(hash) else { return Vec::new() };
         let places = std::mem::take(&mut node.places);
         self.n_blocks -= places.len();
@@ -166,7 +178,7 @@ impl Index {
         places.into_iter().map(|(group, place)| (BlockKey { hash: *hash, group }, place)).collect()
     }
 
-    fn drop_node(&mut self, hash: &Hash) {
+    fn drop_node(&mut self, hash: &ChainHash) {
         let Some(node) = self.nodes.remove(hash) else { return };
         self.leaves.remove(&(node.last_used, *hash));
         if let Some(siblings) = self.children.get_mut(&node.parent) {
@@ -179,19 +191,19 @@ impl Index {
     }
 
     /// The node to give up next.
-    pub(crate) fn next_to_evict(&self) -> Option<Hash> {
+    pub(crate) fn next_to_evict(&self) -> Option<ChainHash> {
         self.leaves.first().map(|(_, hash)| *hash)
     }
 
     /// Let exactly `pinned` be exempt.
-    pub(crate) fn set_pinned(&mut self, pinned: HashSet<Hash>) {
+    pub(crate) fn set_pinned(&mut self, pinned: HashSet<ChainHash>) {
         let before = std::mem::replace(&mut self.pinned, pinned);
-        let changed: Vec<Hash> = before.symmetric_difference(&self.pinned).copied().collect();
+        let changed: Vec<ChainHash> = before.symmetric_difference(&self.pinned).copied().collect();
         changed.iter().for_each(|hash| self.relist(hash));
     }
 
     /// Put a node into the order of eviction, or take it out.
-    fn relist(&mut self, hash: &Hash) {
+    fn relist(&mut self, hash: &ChainHash) {
         let Some(node) = self.nodes.get(hash) else { return };
         let entry = (node.last_used, *hash);
         if self.children.contains_key(hash) || self.pinned.contains(hash) {
@@ -202,7 +214,7 @@ impl Index {
     }
 
     /// `hashes` and all that continues them.
-    pub(crate) fn with_descendants(&self, hashes: Vec<Hash>) -> HashSet<Hash> {
+    pub(crate) fn with_descendants(&self, hashes: Vec<ChainHash>) -> HashSet<ChainHash> {
         let mut found = HashSet::new();
         let mut frontier = hashes;
         while let Some(hash) = frontier.pop() {
@@ -227,7 +239,7 @@ impl Index {
     }
 
     /// Whether a node is there.
-    pub(crate) fn contains(&self, hash: &Hash) -> bool {
+    pub(crate) fn contains(&self, hash: &ChainHash) -> bool {
         self.nodes.contains_key(hash)
     }
 }

@@ -5,32 +5,37 @@
 //! reason.
 //!
 //! ```text
-//!  save ──▶ queue ──▶ writer thread ───▶ segments         one mutex over the books (index, sizes, queue),
+//!  save ──▶ queue ──▶ writer thread ───▶ segments         one mutex over the state (index, sizes, queue),
 //!  restore ─────────▶ reader threads ◀── segments         never held across a disk operation
 //! ```
 //!
-//! Read `block_store.rs` first for the interface, `FORMAT.md` for the files, then `writer.rs` and `reader.rs`.
+//! Read `block_store.rs` first for the interface, `FORMAT.md` for the files, then `writer.rs`, `append.rs` and `reader.rs`.
 
 pub mod agent;
+mod append;
 mod backup;
 pub mod block_store;
-mod books;
-mod bounce;
+mod config;
+mod direct_buffer;
 mod disk;
 mod erase;
 mod format;
-mod free_space;
+mod idle_buffers;
 mod index;
+mod jobs;
 mod look;
 mod manifests;
 pub mod off;
 pub mod open;
+mod opened;
 mod reader;
 mod real_disk;
+pub mod record;
 mod retreat;
 mod room;
 mod scan;
-mod spares;
+mod segment;
+mod state;
 pub mod store;
 mod writer;
 
@@ -41,12 +46,15 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use agent::{AgentManifest, AgentSummary, Pin, TokenSpan, is_unnamed};
+pub use address::{BlockKey, ChainHash, GroupId};
+pub use agent::{AgentManifest, OfModels, Pin, TokenSpan, is_unnamed};
 pub use block_store::{
-    BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, SaveReason,
-    StoreEvent, StoreListener, StoreStats, Trouble, Wanted,
+    BlockStore, Deliver, DurableBlock, FlushReport, MissReason, Origin, SaveCandidate, StoreEvent,
+    StoreListener, StoreStats, Trouble, Wanted,
 };
+pub use config::StoreConfig;
+pub use idle_buffers::BlockBytes;
 pub use off::StoreOff;
-pub use open::{OpenError, StoreConfig};
-pub use spares::BlockBytes;
+pub use open::OpenError;
+pub use record::{BlockRecord, SaveReason};
 pub use store::Store;

@@ -11,17 +11,19 @@ use std::time::{Duration, Instant};
 
 use crate::agent::AgentManifest;
 use crate::block_store::{StoreEvent, Trouble};
-use crate::books::Books;
-use crate::open::{Listing, furnish, segment_path};
-use crate::writer::{Lane, Writer};
+use crate::config::segment_path;
+use crate::open::{Listing, furnish};
+use crate::segment::Lane;
+use crate::state::StoreState;
+use crate::writer::Writer;
 
 /// How often it is looked at most because somebody asks what is saved.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Writer {
     /// When to look because somebody has asked.
-    pub(crate) fn look_due(&self, books: &Books, now: Instant) -> Option<Instant> {
-        books.is_look_wanted.then(|| self.looked_at.map_or(now, |at| at + LOOK_EVERY))
+    pub(crate) fn look_due(&self, state: &StoreState, now: Instant) -> Option<Instant> {
+        state.is_look_wanted.then(|| self.looked_at.map_or(now, |at| at + LOOK_EVERY))
     }
 
     /// Find out what is still there.
@@ -30,7 +32,7 @@ impl Writer {
     /// The directory cannot be had, or the disk refused.
     pub(crate) fn look(&mut self) -> Result<(), Trouble> {
         self.looked_at = Some(Instant::now());
-        self.shared.books().is_look_wanted = false;
+        self.shared.state().is_look_wanted = false;
         let listing = self.settle();
         self.look_at_segments();
         match listing {
@@ -38,8 +40,8 @@ impl Writer {
                 self.look_at_agents(&listing);
                 // Another process may have been here while the directory was not ours.
                 self.next_segment = self.next_segment.max(listing.next_segment());
-                let mut books = self.shared.books();
-                books.foreign_bytes = listing.foreign_bytes(&books);
+                let mut state = self.shared.state();
+                state.foreign_bytes = listing.foreign_bytes(&state);
                 Ok(())
             }
             Err(error) => {
@@ -83,8 +85,8 @@ impl Writer {
 
     fn look_at_segments(&mut self) {
         let segments: Vec<_> = {
-            let books = self.shared.books();
-            books
+            let state = self.shared.state();
+            state
                 .segments
                 .iter()
                 .map(|(id, segment)| (*id, Arc::clone(&segment.file), segment.n_bytes))
@@ -107,17 +109,17 @@ impl Writer {
             }
             self.lose_beyond(id, n_there);
             if found.is_none() {
-                self.shared.books().segments.remove(&id);
+                self.shared.state().segments.remove(&id);
             }
         }
     }
 
     /// Of a segment only the first `n_bytes` are there: what was behind them is not saved, and that is said.
     pub(crate) fn lose_beyond(&self, id: u64, n_bytes: u64) {
-        let mut books = self.shared.books();
-        let lost = books.lose_beyond(id, n_bytes);
+        let mut state = self.shared.state();
+        let lost = state.lose_beyond(id, n_bytes);
         if !lost.is_empty() {
-            books.events.push(StoreEvent::Lost(lost));
+            state.events.push(StoreEvent::Lost(lost));
         }
     }
 
@@ -125,8 +127,8 @@ impl Writer {
         let there: HashMap<&str, u64> =
             listing.agents.iter().map(|file| (file.name.as_str(), file.n_bytes)).collect();
         let is_any_gone = {
-            let books = self.shared.books();
-            books.agent_files.iter().any(|(name, n_bytes)| there.get(name.as_str()) != Some(n_bytes))
+            let state = self.shared.state();
+            state.agent_files.iter().any(|(name, n_bytes)| there.get(name.as_str()) != Some(n_bytes))
         };
         if is_any_gone {
             self.lose_agents(|(name, n_bytes)| there.get(name) != Some(&n_bytes));
@@ -135,21 +137,21 @@ impl Writer {
 
     /// The manifests whose file, by name and length, `is_gone` are not on disk; they are to be written again.
     fn lose_agents(&self, is_gone: impl Fn((&str, u64)) -> bool) {
-        let mut books = self.shared.books();
-        let books = &mut *books;
-        books.agent_files.retain(|name, n_bytes| !is_gone((name, *n_bytes)));
-        let lost: Vec<_> = books
+        let mut state = self.shared.state();
+        let state = &mut *state;
+        state.agent_files.retain(|name, n_bytes| !is_gone((name, *n_bytes)));
+        let lost: Vec<_> = state
             .written_agents
             .keys()
             .filter(|(fingerprint, name)| {
-                !books.agent_files.contains_key(&AgentManifest::file_name(fingerprint, name))
+                !state.agent_files.contains_key(&AgentManifest::file_name(fingerprint, name))
             })
             .cloned()
             .collect();
         for id in lost {
-            books.written_agents.remove(&id);
-            if books.agents.contains_key(&id) {
-                books.dirty_agents.insert(id);
+            state.written_agents.remove(&id);
+            if state.agents.contains_key(&id) {
+                state.dirty_agents.insert(id);
             }
         }
     }

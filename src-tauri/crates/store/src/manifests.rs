@@ -7,16 +7,17 @@ use std::time::Instant;
 
 use crate::agent::AgentManifest;
 use crate::block_store::Trouble;
-use crate::books::{AgentId, Books};
+use crate::config::agents_dir;
 use crate::disk::write_all;
-use crate::open::{METER, agents_dir};
-use crate::room::Purpose;
+use crate::open::METER;
+use crate::segment::Purpose;
+use crate::state::{AgentId, StoreState};
 use crate::writer::{METER_EVERY, Writer};
 
 impl Writer {
     /// Write the manifests that have changed.
     pub(crate) fn write_agents(&mut self) -> Result<(), Trouble> {
-        let ids = std::mem::take(&mut self.shared.books().dirty_agents);
+        let ids = std::mem::take(&mut self.shared.state().dirty_agents);
         if ids.is_empty() {
             return Ok(());
         }
@@ -26,33 +27,33 @@ impl Writer {
             self.disk.sync_dir(&dir).map_err(|error| Trouble::of(&error))?;
             Ok(agents)
         });
-        let mut books = self.shared.books();
+        let mut state = self.shared.state();
         match written {
             Ok(agents) => {
                 for (id, agent) in ids.into_iter().zip(agents) {
                     // It may have been deleted meanwhile.
-                    if let Some(agent) = agent.filter(|_| books.agents.contains_key(&id)) {
-                        books.written_agents.insert(id, agent);
+                    if let Some(agent) = agent.filter(|_| state.agents.contains_key(&id)) {
+                        state.written_agents.insert(id, agent);
                     }
                 }
                 Ok(())
             }
             Err(trouble) => {
-                books.dirty_agents.extend(ids);
+                state.dirty_agents.extend(ids);
                 Err(trouble)
             }
         }
     }
 
     fn write_agent(&mut self, id: &AgentId) -> Result<Option<Arc<AgentManifest>>, Trouble> {
-        let agent = self.shared.books().agents.get(id).cloned();
+        let agent = self.shared.state().agents.get(id).cloned();
         let Some(agent) = agent else { return Ok(None) };
         let name = AgentManifest::file_name(&id.0, &id.1);
         let bytes = agent.encode();
         self.make_room(bytes.len() as u64, Purpose::Save)?;
         let path = agents_dir(&self.config.dir).join(&name);
         self.replace(&path, &bytes).map_err(|error| Trouble::of(&error))?;
-        self.shared.books().agent_files.insert(name, bytes.len() as u64);
+        self.shared.state().agent_files.insert(name, bytes.len() as u64);
         Ok(Some(agent))
     }
 
@@ -62,7 +63,7 @@ impl Writer {
             return Err(io::ErrorKind::NotFound.into());
         }
         let temporary = path.with_extension("tmp");
-        self.shared.books().other_bytes += Books::footprint(bytes.len() as u64);
+        self.shared.state().other_bytes += StoreState::footprint(bytes.len() as u64);
         let file = self.disk.create(&temporary)?;
         let replaced = write_all(&*file, bytes, 0)
             .and_then(|()| file.sync())
@@ -70,7 +71,7 @@ impl Writer {
         self.count(bytes.len() as u64);
         let is_gone = replaced.is_ok() || self.disk.remove(&temporary).is_ok();
         if is_gone {
-            self.shared.books().other_bytes -= Books::footprint(bytes.len() as u64);
+            self.shared.state().other_bytes -= StoreState::footprint(bytes.len() as u64);
         }
         replaced
     }
@@ -78,10 +79,10 @@ impl Writer {
     pub(crate) fn save_meter_now_and_then(&mut self, now: Instant) {
         if now.saturating_duration_since(self.meter_saved.1) >= METER_EVERY {
             self.to_cut.append(&mut self.uncut);
-            self.shared.books().is_look_wanted = true;
+            self.shared.state().is_look_wanted = true;
             let is_unused = self.meter.1 == self.meter_saved.0;
             if is_unused {
-                self.shared.spares.free();
+                self.shared.buffers.free();
             }
             self.save_meter();
         }

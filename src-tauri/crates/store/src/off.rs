@@ -1,8 +1,9 @@
 //! The store that is switched off: nothing is kept and nothing is found.
 
-use crate::block_store::{
-    BlockRecord, BlockStore, Deliver, FlushReport, MissReason, StoreStats, Trouble, Wanted,
-};
+use address::BlockKey;
+
+use crate::block_store::{BlockStore, Deliver, FlushReport, MissReason, StoreStats, Trouble, Wanted};
+use crate::record::BlockRecord;
 
 /// Keeps nothing. Saving succeeds, because nobody was promised that it would be there again.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,6 +29,10 @@ impl BlockStore for StoreOff {
         done(FlushReport::default());
     }
 
+    fn find(&self, keys: &[BlockKey]) -> Vec<Result<(), MissReason>> {
+        vec![Err(MissReason::Absent); keys.len()]
+    }
+
     fn stats(&self) -> StoreStats {
         StoreStats { trouble: self.trouble, ..StoreStats::default() }
     }
@@ -36,14 +41,14 @@ impl BlockStore for StoreOff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block_store::BlockKey;
+    use address::{ChainHash, GroupId};
     use std::sync::mpsc::channel;
 
     #[test]
     fn a_store_that_is_off_answers_every_restore_with_absent() {
         let (sender, receiver) = channel();
         let wanted = [1, 2].map(|n| Wanted {
-            key: BlockKey { hash: [n; 32], group: 0 },
+            key: BlockKey { hash: ChainHash([n; 32]), group: GroupId::full(0) },
             fingerprint: [1; 32],
             room: None,
         });

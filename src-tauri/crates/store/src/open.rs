@@ -4,56 +4,21 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+
+use address::BlockKey;
 
 use crate::agent::{AgentManifest, MAX_MANIFEST_BYTES};
-use crate::block_store::{BlockKey, MissReason};
-use crate::books::{Books, Deletion, Job, Segment, Tombstone};
-use crate::disk::{Disk, DiskFile, Listed, Lock, Patience, read_exact};
+use crate::block_store::MissReason;
+use crate::config::{StoreConfig, agents_dir, segment_path, segments_dir};
+use crate::disk::{Disk, DiskFile, Listed, Patience, read_exact};
 use crate::format::{Death, HeaderError, Kind, Position, RecordHeader, array};
 use crate::index::{Place, Spot};
+use crate::jobs::{Deletion, Job};
+use crate::opened::Opened;
 use crate::scan::scan;
-use crate::writer::Seal;
-
-/// Where the store is and what it may take.
-#[derive(Debug, Clone)]
-pub struct StoreConfig {
-    /// Its directory; nobody else's files belong there.
-    pub dir: PathBuf,
-    /// Bytes that the directory takes at most, temporary files and room for compaction included.
-    pub max_bytes: u64,
-    /// Bytes of the disk that stay free.
-    pub free_space_floor: u64,
-    /// Bytes of records in memory that are not durable yet, at most.
-    pub queue_bytes: u64,
-    /// Bytes of a segment at most, unless a single record is larger.
-    pub segment_bytes: u64,
-    /// A record is durable this long after it was queued at the latest, as far as the disk keeps up.
-    pub commit_after: Duration,
-    /// Anonymous prompts of fewer tokens are not worth writing.
-    pub min_anonymous_tokens: usize,
-    /// Called once with the directory; on macOS it sets the attribute that keeps Time Machine away.
-    pub exclude_from_backup: fn(&Path) -> io::Result<()>,
-    /// Wait before the first attempt after a failure; it doubles up to 32 times that.
-    pub retry_after: Duration,
-}
-
-impl StoreConfig {
-    /// The defaults for a directory and a cap.
-    pub fn new(dir: PathBuf, max_bytes: u64) -> StoreConfig {
-        StoreConfig {
-            dir,
-            max_bytes,
-            free_space_floor: 2 << 30,
-            queue_bytes: 64 << 20,
-            segment_bytes: (max_bytes / 16).clamp(1 << 20, 64 << 20),
-            commit_after: Duration::from_millis(500),
-            min_anonymous_tokens: 256,
-            exclude_from_backup: crate::backup::exclude,
-            retry_after: Duration::from_secs(1),
-        }
-    }
-}
+use crate::segment::Seal;
+use crate::segment::{Segment, Tombstone};
+use crate::state::StoreState;
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -84,34 +49,11 @@ pub enum OpenError {
     },
 }
 
-/// What opening found.
-pub(crate) struct Opened {
-    pub(crate) books: Books,
-    pub(crate) lock: Box<dyn Lock>,
-    pub(crate) next_segment: u64,
-    /// Segments that a crash left open, where their last whole record ends, and whether they can be sealed.
-    pub(crate) to_cut: Vec<(u64, u64, Seal)>,
-    /// What the meter's file says: the day, in days since 1970, and the bytes.
-    pub(crate) meter: (u64, u64),
-}
-
 pub(crate) const METER: &str = "meter";
 const LOCK_FILE: &str = "lock";
 
 /// A file with a greater id is none of ours: there must be ids left for what is written after it.
 const MAX_SEGMENT_ID: u64 = u64::MAX >> 1;
-
-pub(crate) fn segments_dir(dir: &Path) -> PathBuf {
-    dir.join("segments")
-}
-
-pub(crate) fn agents_dir(dir: &Path) -> PathBuf {
-    dir.join("agents")
-}
-
-pub(crate) fn segment_path(dir: &Path, id: u64) -> PathBuf {
-    segments_dir(dir).join(format!("{id:016x}.kv"))
-}
 
 fn segment_id(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".kv").filter(|digits| digits.len() == 16)?;
@@ -137,12 +79,12 @@ pub(crate) fn open(disk: &dyn Disk, config: &StoreConfig) -> Result<Opened, Open
     })?;
     furnish(disk, config).map_err(at(dir))?;
     let mut opened =
-        Opened { books: Books::default(), lock, next_segment: 1, to_cut: Vec::new(), meter: (0, 0) };
+        Opened { state: StoreState::default(), lock, next_segment: 1, to_cut: Vec::new(), meter: (0, 0) };
     read_others(disk, dir, &mut opened).map_err(at(dir))?;
     read_segments(disk, dir, &mut opened).map_err(at(&segments_dir(dir)))?;
-    read_agents(disk, dir, &mut opened.books).map_err(at(&agents_dir(dir)))?;
+    read_agents(disk, dir, &mut opened.state).map_err(at(&agents_dir(dir)))?;
     let listing = Listing::of(disk, dir).map_err(at(dir))?;
-    opened.books.foreign_bytes = listing.foreign_bytes(&opened.books);
+    opened.state.foreign_bytes = listing.foreign_bytes(&opened.state);
     Ok(opened)
 }
 
@@ -179,15 +121,15 @@ impl Listing {
     }
 
     /// What files that are none of ours take of the disk.
-    pub(crate) fn foreign_bytes(&self, books: &Books) -> u64 {
+    pub(crate) fn foreign_bytes(&self, state: &StoreState) -> u64 {
         let taken = |files: &[Listed], is_ours: &dyn Fn(&str) -> bool| -> u64 {
             let foreign = files.iter().filter(|file| !is_temporary(&file.name) && !is_ours(&file.name));
-            foreign.map(|file| Books::footprint(file.real_bytes())).sum()
+            foreign.map(|file| StoreState::footprint(file.real_bytes())).sum()
         };
-        let is_segment = |name: &str| segment_id(name).is_some_and(|id| books.segments.contains_key(&id));
+        let is_segment = |name: &str| segment_id(name).is_some_and(|id| state.segments.contains_key(&id));
         taken(&self.home, &|name| [METER, LOCK_FILE].contains(&name))
             + taken(&self.segments, &is_segment)
-            + taken(&self.agents, &|name| books.agent_files.contains_key(name))
+            + taken(&self.agents, &|name| state.agent_files.contains_key(name))
     }
 }
 
@@ -221,12 +163,12 @@ fn holder(disk: &dyn Disk, dir: &Path) -> String {
 fn read_others(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result<()> {
     for file in disk.list(dir)? {
         if is_temporary(&file.name) && disk.remove(&dir.join(&file.name)).is_err() {
-            opened.books.other_bytes += Books::footprint(file.real_bytes());
+            opened.state.other_bytes += StoreState::footprint(file.real_bytes());
         }
         if file.name != METER {
             continue;
         }
-        opened.books.other_bytes += Books::footprint(file.real_bytes());
+        opened.state.other_bytes += StoreState::footprint(file.real_bytes());
         if file.n_bytes == 48 {
             let mut bytes = [0; 48];
             let read = disk.open(&dir.join(METER)).and_then(|file| read_exact(&*file, &mut bytes, 0));
@@ -247,8 +189,8 @@ fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result
     // Records that a newer one of the same key or a tombstone has made dead, but whose bytes are there.
     let mut dead: HashMap<BlockKey, Vec<Position>> = HashMap::new();
     let mut damaged: HashSet<BlockKey> = HashSet::new();
-    let mut graves: Vec<Tombstone> = Vec::new();
-    let books = &mut opened.books;
+    let mut tombstones: Vec<Tombstone> = Vec::new();
+    let state = &mut opened.state;
     for (id, listed) in ids {
         opened.next_segment = opened.next_segment.max(id + 1);
         let Some(file) = open_own(disk, &segment_path(dir, id))? else { continue };
@@ -258,14 +200,14 @@ fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result
         if found.is_sealed && found.end < listed.n_bytes {
             opened.to_cut.push((id, found.end, Seal::Not));
         }
-        books.counters.n_other_versions += u64::from(found.is_other_version);
+        state.counters.n_other_versions += u64::from(found.is_other_version);
         if !found.is_sealed && !found.is_other_version && found.end > 0 {
             // A seal says that bodies need not be looked at; a hole among them has to be found every time, or the
             // record around it would stand for what it was a copy of.
             let seal = if found.damaged.is_empty() { Seal::Wanted } else { Seal::Not };
             opened.to_cut.push((id, found.end, seal));
         }
-        let mut tombstones = Vec::new();
+        let mut in_segment = Vec::new();
         for (at, header) in found.records {
             match header.kind {
                 Kind::Block(_) => {
@@ -273,7 +215,9 @@ fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result
                         dead.entry(header.key).or_default().push(before);
                     }
                 }
-                Kind::Tombstone { why, bound } => tombstones.push(Tombstone { key: header.key, why, bound }),
+                Kind::Tombstone { why, raised_at } => {
+                    in_segment.push(Tombstone { key: header.key, why, raised_at });
+                }
                 Kind::Seal => {}
             }
         }
@@ -281,51 +225,52 @@ fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result
             damaged.insert(header.key);
             dead.entry(header.key).or_default().push(at);
         }
-        graves.extend(&tombstones);
+        tombstones.extend(&in_segment);
         let is_other_version = found.is_other_version;
-        books.segments.insert(id, Segment { file, n_bytes, live_bytes: 0, tombstones, is_other_version });
+        let tombstones = in_segment;
+        state.segments.insert(id, Segment { file, n_bytes, live_bytes: 0, tombstones, is_other_version });
     }
     let mut to_erase = Vec::new();
-    for grave in graves {
-        if let Some((at, _)) = alive.get(&grave.key).filter(|(at, _)| *at < grave.bound) {
-            dead.entry(grave.key).or_default().push(*at);
-            alive.remove(&grave.key);
-            if grave.why == Death::Corrupt {
-                damaged.insert(grave.key);
+    for tombstone in tombstones {
+        if let Some((at, _)) = alive.get(&tombstone.key).filter(|(at, _)| *at < tombstone.raised_at) {
+            dead.entry(tombstone.key).or_default().push(*at);
+            alive.remove(&tombstone.key);
+            if tombstone.why == Death::Corrupt {
+                damaged.insert(tombstone.key);
             }
         }
-        if grave.why == Death::Deleted {
+        if tombstone.why == Death::Deleted {
             // Its zeros are no damage.
-            damaged.remove(&grave.key);
-            let buried = dead.get(&grave.key).into_iter().flatten();
-            to_erase.extend(buried.filter(|at| **at < grave.bound));
+            damaged.remove(&tombstone.key);
+            let buried = dead.get(&tombstone.key).into_iter().flatten();
+            to_erase.extend(buried.filter(|at| **at < tombstone.raised_at));
         }
     }
     let lost = damaged.into_iter().filter(|key| !alive.contains_key(key));
-    lost.for_each(|key| books.index.lose(key, MissReason::Corrupt));
+    lost.for_each(|key| state.index.lose(key, MissReason::Corrupt));
     if !to_erase.is_empty() {
         to_erase.sort_unstable();
         to_erase.dedup();
-        books.jobs.push_back(Job::Delete(Deletion { to_erase, ..Deletion::default() }));
+        state.jobs.push_back(Job::Delete(Deletion { to_erase, ..Deletion::default() }));
     }
     // The time of saving stands for the time of use.
     let mut blocks: Vec<(Position, RecordHeader)> = alive.into_values().collect();
     blocks.sort_unstable_by_key(|(at, header)| (header.saved_at, *at));
     for (at, header) in blocks {
         let spot = Spot { at, n_bytes: header.record_bytes() };
-        books.put(header.key, header.parent, Place::Disk(spot));
+        state.put(header.key, header.parent, Place::Disk(spot));
     }
     Ok(())
 }
 
-fn read_agents(disk: &dyn Disk, dir: &Path, books: &mut Books) -> io::Result<()> {
+fn read_agents(disk: &dyn Disk, dir: &Path, state: &mut StoreState) -> io::Result<()> {
     let dir = agents_dir(dir);
     let mut agents = Vec::new();
     for listed in disk.list(&dir)? {
         let (name, path) = (listed.name.clone(), dir.join(&listed.name));
         if is_temporary(&name) {
             if disk.remove(&path).is_err() {
-                books.other_bytes += Books::footprint(listed.real_bytes());
+                state.other_bytes += StoreState::footprint(listed.real_bytes());
             }
             continue;
         }
@@ -334,7 +279,7 @@ fn read_agents(disk: &dyn Disk, dir: &Path, books: &mut Books) -> io::Result<()>
             continue;
         }
         let Some(file) = open_own(disk, &path)? else { continue };
-        books.agent_files.insert(name.clone(), listed.n_bytes);
+        state.agent_files.insert(name.clone(), listed.n_bytes);
         let mut bytes = vec![0; listed.n_bytes as usize];
         let decoded = match read_exact(&*file, &mut bytes, 0) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(HeaderError::Damaged),
@@ -344,23 +289,23 @@ fn read_agents(disk: &dyn Disk, dir: &Path, books: &mut Books) -> io::Result<()>
             Ok(agent) if AgentManifest::file_name(&agent.fingerprint, &agent.name) == name => {
                 agents.push(agent);
             }
-            Err(HeaderError::Version) => books.counters.n_other_versions += 1,
+            Err(HeaderError::Version) => state.counters.n_other_versions += 1,
             // Its blocks are found by content all the same.
             Ok(_) | Err(HeaderError::Damaged) => {
-                books.counters.n_quarantined += 1;
+                state.counters.n_quarantined += 1;
                 if disk.remove(&path).is_ok() {
-                    books.agent_files.remove(&name);
+                    state.agent_files.remove(&name);
                 }
             }
         }
     }
     agents.sort_unstable_by_key(|agent| agent.last_used);
     for agent in agents {
-        agent.hashes().for_each(|hash| books.index.touch(hash));
+        agent.hashes().for_each(|hash| state.index.touch(hash));
         let (id, agent) = ((agent.fingerprint, agent.name.clone()), Arc::new(agent));
-        books.written_agents.insert(id.clone(), Arc::clone(&agent));
-        books.agents.insert(id, agent);
+        state.written_agents.insert(id.clone(), Arc::clone(&agent));
+        state.agents.insert(id, agent);
     }
-    books.repin();
+    state.repin();
     Ok(())
 }

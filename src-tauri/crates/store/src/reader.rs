@@ -7,32 +7,24 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, PoisonError};
 
-use crate::block_store::{BlockKey, BlockRecord, Deliver, MissReason, Wanted};
-use crate::books::{Books, Shared};
-use crate::bounce::Bounce;
+use address::BlockKey;
+
+use crate::block_store::{MissReason, Wanted};
+use crate::direct_buffer::DirectBuffer;
 use crate::disk::{DiskFile, Patience, read_two_exact};
 use crate::format::{
     BodyDigest, HeaderError, Kind, MAX_TOKENS, Position, RECORD_HEADER_BYTES, RecordHeader, tokens_of,
 };
+use crate::idle_buffers::{BlockBytes, IdleBuffers};
 use crate::index::{Place, Spot};
-use crate::spares::{BlockBytes, Spares};
+use crate::jobs::Read;
+use crate::record::BlockRecord;
+use crate::state::{Shared, StoreState};
 
 /// Threads that read: one alone copies and verifies more slowly than disks, and the page cache, give.
 pub(crate) const N_READERS: usize = 2;
 /// What can stand before a payload.
 const MAX_FRONT_BYTES: u64 = (RECORD_HEADER_BYTES + 4 * MAX_TOKENS as usize) as u64;
-
-/// A piece: blocks to read, and who waits for them.
-pub(crate) struct Read {
-    wanted: VecDeque<Wanted>,
-    deliver: Deliver,
-}
-
-impl Read {
-    pub(crate) fn new(wanted: Vec<Wanted>, deliver: Deliver) -> Read {
-        Read { wanted: wanted.into(), deliver }
-    }
-}
 
 /// Why a record is not there.
 enum Failure {
@@ -54,7 +46,7 @@ enum Way {
 /// One that reads.
 #[derive(Default)]
 pub(crate) struct Reader {
-    bounce: Bounce,
+    direct: DirectBuffer,
     /// Whether a direct read of this piece has failed; then no other is tried in it.
     has_failed: bool,
 }
@@ -64,22 +56,22 @@ pub(crate) fn read_all(shared: &Shared) {
     let mut reader = Reader::default();
     loop {
         let read = {
-            let mut books = shared.books();
+            let mut state = shared.state();
             loop {
-                if let Some(read) = books.reads.pop_front() {
+                if let Some(read) = state.reads.pop_front() {
                     break read;
                 }
-                if books.is_stopping {
+                if state.is_stopping {
                     return;
                 }
-                books = shared.reader_bell.wait(books).unwrap_or_else(PoisonError::into_inner);
+                state = shared.reader_bell.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         };
         reader.serve(shared, read);
     }
 }
 
-impl Books {
+impl StoreState {
     /// Where the bytes end that are wanted from `spot` on without a gap.
     fn end_of_run<'a>(&self, spot: Spot, ahead: impl Iterator<Item = &'a Wanted>) -> u64 {
         let mut spots: Vec<Spot> = ahead
@@ -101,9 +93,9 @@ impl Reader {
         while let Some(wanted) = read.wanted.pop_front() {
             found.push(self.read_block(shared, wanted, &read.wanted));
         }
-        self.bounce.forget();
+        self.direct.forget();
         self.has_failed = false;
-        shared.books().n_reading -= 1;
+        shared.state().n_reading -= 1;
         shared.writer_bell.notify_one();
         (read.deliver)(found);
     }
@@ -120,33 +112,33 @@ impl Reader {
         let mut tried = None;
         loop {
             let (spot, file, was_fetched) = {
-                let mut books = shared.books();
-                match books.index.get(&key).cloned() {
-                    None => return Err(books.index.why_missing(&key)),
+                let mut state = shared.state();
+                match state.index.get(&key).cloned() {
+                    None => return Err(state.index.why_missing(&key)),
                     Some(Place::Queued(record)) => {
                         if fingerprint != record.fingerprint {
                             return Err(MissReason::Foreign);
                         }
-                        books.index.touch(&key.hash);
-                        books.counters.n_restored += 1;
-                        drop(books);
+                        state.index.touch(&key.hash);
+                        state.counters.n_restored += 1;
+                        drop(state);
                         let n_bytes = record.bytes.len();
                         let room = room.filter(|room| room.len() == n_bytes);
-                        let mut bytes = room.unwrap_or_else(|| shared.spares.take(n_bytes));
+                        let mut bytes = room.unwrap_or_else(|| shared.buffers.take(n_bytes));
                         bytes.copy_from_slice(&record.bytes);
                         return Ok(BlockRecord { bytes, tokens: record.tokens.clone(), ..*record });
                     }
                     Some(Place::Disk(spot)) => {
-                        let segment = books.segments.get(&spot.at.segment);
+                        let segment = state.segments.get(&spot.at.segment);
                         let file = segment.map(|segment| Arc::clone(&segment.file));
                         let Some(file) = file else { return Err(MissReason::Absent) };
-                        (spot, file, books.fetched.contains(&key))
+                        (spot, file, state.fetched.contains(&key))
                     }
                 }
             };
             let ways: &[Way] = if was_fetched || self.has_failed {
                 &[Way::Cache]
-            } else if self.bounce.reaches(spot.at) {
+            } else if self.direct.reaches(spot.at) {
                 &[Way::Direct, Way::Cache]
             } else {
                 &[Way::Memory, Way::Direct, Way::Cache]
@@ -167,18 +159,18 @@ impl Reader {
                     break;
                 }
             }
-            let mut books = shared.books();
-            let is_same = matches!(books.index.get(&key), Some(Place::Disk(now)) if *now == spot);
+            let mut state = shared.state();
+            let is_same = matches!(state.index.get(&key), Some(Place::Disk(now)) if *now == spot);
             match found {
                 Ok(record) if fingerprint != record.fingerprint => {
                     return Err(MissReason::Foreign);
                 }
                 Ok(record) if is_same => {
-                    books.index.touch(&key.hash);
-                    books.counters.n_restored += 1;
+                    state.index.touch(&key.hash);
+                    state.counters.n_restored += 1;
                     match is_fetched {
-                        true => books.note_fetched(key),
-                        false if was_fetched => drop(books.fetched.remove(&key)),
+                        true => state.note_fetched(key),
+                        false if was_fetched => drop(state.fetched.remove(&key)),
                         false => {}
                     }
                     return Ok(record);
@@ -187,7 +179,7 @@ impl Reader {
                 _ if !is_same && tried.is_none() => tried = Some(spot),
                 Ok(_) => return Err(MissReason::Absent),
                 Err(Failure::Miss(MissReason::Corrupt)) if is_same => {
-                    books.quarantine(&key);
+                    state.quarantine(&key);
                     shared.writer_bell.notify_one();
                     return Err(MissReason::Corrupt);
                 }
@@ -209,15 +201,15 @@ impl Reader {
         room: &mut Option<BlockBytes>,
         ahead: &VecDeque<Wanted>,
     ) -> Result<BlockRecord, Failure> {
-        let end = match self.bounce.holds(spot) {
+        let end = match self.direct.holds(spot) {
             true => 0,
-            false => shared.books().end_of_run(spot, ahead.iter()),
+            false => shared.state().end_of_run(spot, ahead.iter()),
         };
-        let bounce = &mut self.bounce;
+        let direct = &mut self.direct;
         let fill = |first: &mut [u8], second: &mut [u8], offset: u64| {
-            bounce.read(file, Position { offset, ..spot.at }, first, second, end)
+            direct.read(file, Position { offset, ..spot.at }, first, second, end)
         };
-        let found = read_record(fill, key, spot, room, &shared.spares);
+        let found = read_record(fill, key, spot, room, &shared.buffers);
         self.has_failed = found.is_err();
         found.map_err(|_| Failure::NotSo)
     }
@@ -240,7 +232,7 @@ fn read_through_cache(
     let fill = |first: &mut [u8], second: &mut [u8], offset: u64| {
         read_two_exact(file, first, second, offset, patience)
     };
-    read_record(fill, key, spot, room, &shared.spares)
+    read_record(fill, key, spot, room, &shared.buffers)
 }
 
 /// Read the record at `spot` into `room`, which stays when it is not to be had this way. `fill` fills two buffers from
@@ -250,7 +242,7 @@ fn read_record(
     key: &BlockKey,
     spot: Spot,
     room: &mut Option<BlockBytes>,
-    spares: &Arc<Spares>,
+    buffers: &Arc<IdleBuffers>,
 ) -> Result<BlockRecord, Failure> {
     let corrupt = Failure::Miss(MissReason::Corrupt);
     // Who has room knows the payload's length, and the index the record's: one read gets all.
@@ -260,7 +252,7 @@ fn read_record(
     };
     let (mut front, mut payload) = match room.take().filter(fits) {
         Some(room) => (vec![0; spot.n_bytes as usize - room.len()], room),
-        None => (vec![0; RECORD_HEADER_BYTES], spares.take(0)),
+        None => (vec![0; RECORD_HEADER_BYTES], buffers.take(0)),
     };
     if let Err(error) = fill(&mut front, &mut payload, spot.at.offset) {
         *room = Some(payload).filter(|payload| !payload.is_empty());
@@ -277,7 +269,7 @@ fn read_record(
     }
     if payload.len() as u64 != u64::from(header.payload_bytes) {
         // The header has matched its digest when the index was made, and the file was that long then.
-        payload = spares.take(header.payload_bytes as usize);
+        payload = buffers.take(header.payload_bytes as usize);
         front.resize(RECORD_HEADER_BYTES + 4 * header.n_tokens as usize, 0);
         let body = spot.at.offset + RECORD_HEADER_BYTES as u64;
         fill(&mut front[RECORD_HEADER_BYTES..], &mut payload, body).map_err(|error| failure(&error))?;
@@ -307,17 +299,17 @@ fn failure(error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::house::{House, MODEL, config, key, open, record};
+    use crate::testing::rig::{MODEL, Rig, config, key, open, record};
     use crate::testing::sim_disk::{DirectReads, Fault, SimDisk};
 
     /// Some blocks of chain 0 in one file, with one of chain 2 in the middle.
-    fn some_blocks(disk: &SimDisk) -> House {
-        let mut house = open(disk, &config(256 << 10)).unwrap();
-        (0..3).for_each(|idx| house.save(record(0, idx)));
-        house.save(record(2, 0));
-        (3..6).for_each(|idx| house.save(record(0, idx)));
-        house.flush();
-        house
+    fn some_blocks(disk: &SimDisk) -> Rig {
+        let mut rig = open(disk, &config(256 << 10)).unwrap();
+        (0..3).for_each(|idx| rig.save(record(0, idx)));
+        rig.save(record(2, 0));
+        (3..6).for_each(|idx| rig.save(record(0, idx)));
+        rig.flush();
+        rig
     }
 
     fn wanted(blocks: impl Iterator<Item = u32>) -> Vec<Wanted> {
@@ -329,50 +321,50 @@ mod tests {
     }
 
     /// Disk operations of a restore of all of chain 0, which is right.
-    fn n_ops(disk: &SimDisk, house: &House) -> usize {
+    fn n_ops(disk: &SimDisk, rig: &Rig) -> usize {
         let before = disk.n_ops();
-        assert_eq!(house.restore_all(wanted(0..6)), right(0..6));
+        assert_eq!(rig.restore_all(wanted(0..6)), right(0..6));
         disk.n_ops() - before
     }
 
     #[test]
     fn what_is_not_in_memory_comes_in_runs_past_the_cache_and_through_it_in_turns() {
         let disk = SimDisk::default();
-        let house = some_blocks(&disk);
+        let rig = some_blocks(&disk);
         // Header, tokens and payload apart, and a look before.
         let (each, runs) = (3 * 6, 2);
-        assert_eq!(n_ops(&disk, &house), each + 6);
+        assert_eq!(n_ops(&disk, &rig), each + 6);
         disk.set_cold(true);
-        assert_eq!([(); 4].map(|()| n_ops(&disk, &house)), [runs, each, runs, each]);
+        assert_eq!([(); 4].map(|()| n_ops(&disk, &rig)), [runs, each, runs, each]);
         disk.set_direct_reads(DirectReads::None);
-        assert_eq!([(); 2].map(|()| n_ops(&disk, &house)), [each, each], "not on this file system");
+        assert_eq!([(); 2].map(|()| n_ops(&disk, &rig)), [each, each], "not on this file system");
     }
 
     #[test]
     fn the_order_of_a_piece_need_not_be_that_of_the_file() {
         let disk = SimDisk::default();
-        let house = some_blocks(&disk);
+        let rig = some_blocks(&disk);
         disk.set_cold(true);
         let order = [4, 0, 5, 2, 1, 3];
-        assert_eq!(house.restore_all(wanted(order.into_iter())), right(order.into_iter()));
+        assert_eq!(rig.restore_all(wanted(order.into_iter())), right(order.into_iter()));
     }
 
     #[test]
     fn a_read_that_fails_once_is_a_miss_or_was_not_needed() {
         for is_cold in [false, true] {
             let disk = SimDisk::default();
-            let house = some_blocks(&disk);
+            let rig = some_blocks(&disk);
             disk.set_cold(is_cold);
             let mut n_missed = 0;
-            for at in 0..n_ops(&disk, &house) {
-                house.inner.shared.books().fetched.clear();
+            for at in 0..n_ops(&disk, &rig) {
+                rig.inner.shared.state().fetched.clear();
                 disk.set_fault(Some(Fault::Once(disk.n_ops() + at)));
-                let found = house.restore_all(wanted(0..6));
+                let found = rig.restore_all(wanted(0..6));
                 let n_right = found.iter().zip(right(0..6)).filter(|(found, right)| *found == right).count();
                 let n_io = found.iter().filter(|found| **found == Err(MissReason::Io)).count();
                 assert!(n_io <= 1 && n_right + n_io == 6, "read {at}: {found:?}");
                 n_missed += n_io;
-                assert_eq!(house.restore_all(wanted(0..6)), right(0..6), "and the next time it is there");
+                assert_eq!(rig.restore_all(wanted(0..6)), right(0..6), "and the next time it is there");
             }
             // Looks, and direct reads, say nothing of the file.
             assert_eq!(n_missed, if is_cold { 0 } else { 3 * 6 });
@@ -382,10 +374,10 @@ mod tests {
     #[test]
     fn what_a_direct_read_makes_of_a_record_is_no_damage() {
         let disk = SimDisk::default();
-        let house = some_blocks(&disk);
+        let rig = some_blocks(&disk);
         disk.set_cold(true);
         disk.set_direct_reads(DirectReads::Wrong);
-        assert_eq!(n_ops(&disk, &house), 1 + 3 * 6, "one is tried");
-        assert_eq!(house.inner.stats().n_quarantined, 0);
+        assert_eq!(n_ops(&disk, &rig), 1 + 3 * 6, "one is tried");
+        assert_eq!(rig.inner.stats().n_quarantined, 0);
     }
 }

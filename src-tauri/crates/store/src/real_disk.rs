@@ -9,8 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{OFlags, statvfs};
+
 use crate::disk::{Disk, DiskFile, Listed, Lock, Patience};
-use crate::free_space;
 
 /// Nobody but the owner may read what users said.
 const FILE_MODE: u32 = 0o600;
@@ -18,7 +19,7 @@ const DIR_MODE: u32 = 0o700;
 /// The file in a held directory that is held too, and says who holds it.
 const LOCK_FILE: &str = "lock";
 /// A link would lead out of the directory, and the end of a pipe that somebody put there would be waited for.
-const OPEN_FLAGS: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+const OPEN_FLAGS: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
 
 /// Files on the machine's own disks.
 #[derive(Debug, Clone, Copy, Default)]
@@ -127,7 +128,9 @@ impl Disk for RealDisk {
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        free_space::free_bytes(dir)
+        // What an unprivileged process may still write.
+        let found = statvfs(dir)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn now(&self) -> u64 {
@@ -213,7 +216,7 @@ impl DiskFile for RealFile {
 
     #[cfg(target_os = "linux")]
     fn read_direct(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        use rustix::fs::{Mode, OFlags, open};
+        use rustix::fs::{Mode, open};
         // Opened anew, for the flag is not for those that write; and by its number, for its name may be gone.
         let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         let file = open(path, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty())?;

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use crate::block_store::{StoreEvent, Trouble};
-use crate::room::Purpose;
-use crate::writer::{Lane, Seal, Writer};
+use crate::segment::Purpose;
+use crate::segment::{Lane, Seal};
+use crate::writer::Writer;
 
 /// Doublings of the wait after a failure.
 const MAX_DOUBLINGS: u32 = 5;
@@ -15,8 +16,8 @@ impl Writer {
     pub(crate) fn leave(&mut self, lane: Lane) {
         let Some(active) = self.active[lane as usize].take() else { return };
         self.to_cut.push((active.id, active.synced_end, Seal::Not));
-        let mut books = self.shared.books();
-        active.unsynced.into_iter().rev().for_each(|(record, _)| books.queue.push_front(record));
+        let mut state = self.shared.state();
+        active.unsynced.into_iter().rev().for_each(|(record, _)| state.queue.push_front(record));
     }
 
     /// Leave the segments that grow, and decide what becomes of what waits.
@@ -28,18 +29,19 @@ impl Writer {
             self.leave(lane);
         }
         self.unsynced_since = None;
-        let mut books = self.shared.books();
+        let mut state = self.shared.state();
         let is_worth_another = self.n_failures < 2 && trouble == Trouble::Io;
         if is_worth_another {
             return;
         }
-        books.drop_queue();
-        if books.trouble != Some(trouble) {
-            books.trouble = Some(trouble);
-            books.events.push(StoreEvent::Failing(trouble));
+        // Heard in this order, nobody takes what is not saved for what need not be.
+        if state.trouble != Some(trouble) {
+            state.trouble = Some(trouble);
+            state.events.push(StoreEvent::Failing(trouble));
         }
+        state.drop_queue();
         let wait = self.config.retry_after * 2u32.pow(self.n_retreats.min(MAX_DOUBLINGS));
-        books.retry_at = Some(Instant::now() + wait);
+        state.retry_at = Some(Instant::now() + wait);
         self.n_retreats += 1;
         self.n_failures = 0;
     }
@@ -60,9 +62,9 @@ impl Writer {
     pub(crate) fn recover(&mut self) {
         self.n_failures = 0;
         self.n_retreats = 0;
-        let mut books = self.shared.books();
-        if books.trouble.take().is_some() {
-            books.events.push(StoreEvent::Recovered);
+        let mut state = self.shared.state();
+        if state.trouble.take().is_some() {
+            state.events.push(StoreEvent::Recovered);
         }
     }
 }

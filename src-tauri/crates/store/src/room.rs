@@ -12,26 +12,21 @@
 
 use std::sync::Arc;
 
-use crate::block_store::{BlockKey, MissReason, Trouble};
-use crate::books::{Books, Segment, Tombstone};
+use address::BlockKey;
+
+use crate::block_store::{MissReason, Trouble};
+use crate::config::{segment_path, segments_dir};
 use crate::disk::read_exact;
 use crate::format::{BodyDigest, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
 use crate::index::{Place, Spot};
-use crate::open::{segment_path, segments_dir};
 use crate::scan::scan;
-use crate::writer::{Lane, Move, Writer};
+use crate::segment::{Active, Lane, Move, Purpose};
+use crate::segment::{Segment, Tombstone};
+use crate::state::StoreState;
+use crate::writer::Writer;
 
 /// Small segments, each under a quarter of the full size, that are left alone.
 const MAX_SMALL_SEGMENTS: usize = 8;
-
-/// What is written, and so how far it may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Something new: it leaves the reserve alone, and older blocks are given up for it.
-    Save,
-    /// A copy or a tombstone: what makes room in the end.
-    Move,
-}
 
 /// How something new fits under the cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +63,7 @@ impl Writer {
     /// See that `n_bytes` more fit under the cap and above the floor.
     pub(crate) fn make_room(&mut self, n_bytes: u64, purpose: Purpose) -> Result<(), Trouble> {
         // The last block of a file may be begun by this.
-        let n_bytes = Books::footprint(n_bytes) + Books::footprint(1);
+        let n_bytes = StoreState::footprint(n_bytes) + StoreState::footprint(1);
         match purpose {
             Purpose::Save => self.make_room_for_new(n_bytes)?,
             Purpose::Move if self.has_room_to_move(n_bytes) => {}
@@ -81,8 +76,8 @@ impl Writer {
         let limit = self.config.max_bytes - self.config.segment_bytes;
         loop {
             let (own, foreign) = {
-                let books = self.shared.books();
-                (books.own_bytes(), books.foreign_bytes)
+                let state = self.shared.state();
+                (state.own_bytes(), state.foreign_bytes)
             };
             let is_more = match fit(own, foreign.saturating_sub(self.spared_bytes()), n_bytes, limit) {
                 Fit::Fits => return Ok(()),
@@ -104,9 +99,9 @@ impl Writer {
     /// Whether there is room for copies. They make room in the end, so that more foreign bytes than the reserve has
     /// room for do not stop them.
     fn has_room_to_move(&self, n_bytes: u64) -> bool {
-        let books = self.shared.books();
-        let foreign = books.foreign_bytes.min(self.spared_bytes());
-        books.own_bytes() + foreign + n_bytes <= self.config.max_bytes
+        let state = self.shared.state();
+        let foreign = state.foreign_bytes.min(self.spared_bytes());
+        state.own_bytes() + foreign + n_bytes <= self.config.max_bytes
     }
 
     /// Nothing is given up for the floor: what fills the disk is somebody else's, and would have it back at once.
@@ -139,11 +134,11 @@ impl Writer {
                     return Ok(true);
                 }
                 // What is left to reclaim is in the segments that grow.
-                let is_half_dead = |active: &crate::writer::Active| {
-                    let books = self.shared.books();
-                    books.segments.get(&active.id).is_some_and(|s| 2 * s.live_bytes <= s.n_bytes)
+                let is_half_dead = |active: &Active| {
+                    let state = self.shared.state();
+                    state.segments.get(&active.id).is_some_and(|s| 2 * s.live_bytes <= s.n_bytes)
                 };
-                let is_worth_it = |active: &crate::writer::Active| active.end > 4096 && is_half_dead(active);
+                let is_worth_it = |active: &Active| active.end > 4096 && is_half_dead(active);
                 let lane = Lane::ALL.into_iter().find(|lane| self.active(*lane).is_some_and(is_worth_it));
                 let Some(lane) = lane else { return Ok(false) };
                 self.seal(lane)?;
@@ -154,29 +149,29 @@ impl Writer {
 
     fn has_room_to_compact(&self, id: u64) -> bool {
         let n_live = {
-            let books = self.shared.books();
-            books.segments.get(&id).map_or(0, |segment| needed_bytes(&books, id, segment))
+            let state = self.shared.state();
+            state.segments.get(&id).map_or(0, |segment| needed_bytes(&state, id, segment))
         };
         // The copies, the ends of two segments, and their last blocks.
-        self.has_room_to_move(Books::footprint(n_live) + 4 * Books::footprint(1))
+        self.has_room_to_move(StoreState::footprint(n_live) + 4 * StoreState::footprint(1))
     }
 
     /// Give up the node used longest ago of those that nothing rests on.
     fn evict(&self) -> bool {
-        let mut books = self.shared.books();
-        let Some(hash) = books.index.next_to_evict() else { return false };
+        let mut state = self.shared.state();
+        let Some(hash) = state.index.next_to_evict() else { return false };
         // Then all that is older is in use by it.
-        if !books.index.is_durable(&hash) {
+        if !state.index.is_durable(&hash) {
             return false;
         }
-        let n = books.forget_node(&hash).len();
-        books.counters.n_evicted += n as u64;
+        let n = state.forget_node(&hash).len();
+        state.counters.n_evicted += n as u64;
         true
     }
 
     fn victim(&self, wish: Wish) -> Option<Victim> {
-        let books = self.shared.books();
-        let settled = books.segments.iter().filter(|(id, _)| !self.is_active(**id) && !self.is_uncut(**id));
+        let state = self.shared.state();
+        let settled = state.segments.iter().filter(|(id, _)| !self.is_active(**id) && !self.is_uncut(**id));
         let mut best: Option<(u64, u64)> = None;
         for (id, segment) in settled {
             if segment.is_other_version {
@@ -185,7 +180,7 @@ impl Writer {
                 }
                 continue;
             }
-            let n_live = needed_bytes(&books, *id, segment);
+            let n_live = needed_bytes(&state, *id, segment);
             if n_live == 0 {
                 return Some(Victim::Dead(*id));
             }
@@ -199,7 +194,7 @@ impl Writer {
 
     /// Copy what is alive in a segment to the end of the log, and remove it.
     pub(crate) fn compact(&mut self, id: u64) -> Result<(), Trouble> {
-        let Some(file) = self.shared.books().segments.get(&id).map(|segment| Arc::clone(&segment.file))
+        let Some(file) = self.shared.state().segments.get(&id).map(|segment| Arc::clone(&segment.file))
         else {
             return Ok(());
         };
@@ -207,10 +202,10 @@ impl Writer {
         for (at, header) in found.records {
             match header.kind {
                 Kind::Block(_) => self.copy_block(&*file, at, &header)?,
-                Kind::Tombstone { why, bound } => {
-                    let grave = Tombstone { key: header.key, why, bound };
-                    if is_needed(&self.shared.books(), id, &grave) {
-                        self.raise(grave)?;
+                Kind::Tombstone { why, raised_at } => {
+                    let tombstone = Tombstone { key: header.key, why, raised_at };
+                    if is_needed(&self.shared.state(), id, &tombstone) {
+                        self.raise(tombstone)?;
                     }
                 }
                 Kind::Seal => {}
@@ -219,8 +214,8 @@ impl Writer {
         self.commit()?;
         // What the index still points to stands behind a damaged header. The search looks at every block, so it is
         // made only when the sizes say that there is something.
-        let n_left = self.shared.books().segments.get(&id).map_or(0, |segment| segment.live_bytes);
-        let lost = if n_left == 0 { Vec::new() } else { self.shared.books().index.keys_in(id) };
+        let n_left = self.shared.state().segments.get(&id).map_or(0, |segment| segment.live_bytes);
+        let lost = if n_left == 0 { Vec::new() } else { self.shared.state().index.keys_in(id) };
         for key in lost {
             self.lose(&key);
         }
@@ -235,7 +230,7 @@ impl Writer {
     ) -> Result<(), Trouble> {
         let from = Spot { at, n_bytes: header.record_bytes() };
         let is_here = |place: &Place| matches!(place, Place::Disk(spot) if *spot == from);
-        if !self.shared.books().index.get(&header.key).is_some_and(is_here) {
+        if !self.shared.state().index.get(&header.key).is_some_and(is_here) {
             return Ok(());
         }
         let mut tokens = vec![0; 4 * header.n_tokens as usize];
@@ -254,14 +249,14 @@ impl Writer {
     }
 
     fn lose(&self, key: &BlockKey) {
-        let mut books = self.shared.books();
-        books.forget(key, MissReason::Corrupt);
-        books.counters.n_quarantined += 1;
+        let mut state = self.shared.state();
+        state.forget(key, MissReason::Corrupt);
+        state.counters.n_quarantined += 1;
     }
 
     fn remove_segment(&mut self, id: u64) -> Result<(), Trouble> {
         let path = segment_path(&self.config.dir, id);
-        let Some(file) = self.shared.books().segments.get(&id).map(|segment| Arc::clone(&segment.file))
+        let Some(file) = self.shared.state().segments.get(&id).map(|segment| Arc::clone(&segment.file))
         else {
             return Ok(());
         };
@@ -270,7 +265,7 @@ impl Writer {
         if is_there {
             self.disk.remove(&path).map_err(|error| Trouble::of(&error))?;
         }
-        self.shared.books().segments.remove(&id);
+        self.shared.state().segments.remove(&id);
         // A name that comes back after a power cut brings dead or doubled records, which do no harm.
         let _ = self.disk.sync_dir(&segments_dir(&self.config.dir));
         Ok(())
@@ -299,14 +294,14 @@ impl Writer {
 
     /// The oldest of the small segments, when there are many: each start leaves one.
     fn small_segment(&self) -> Option<u64> {
-        let books = self.shared.books();
+        let state = self.shared.state();
         let is_small = |(id, segment): &(&u64, &Segment)| {
             !self.is_active(**id)
                 && !segment.is_other_version
                 && !self.is_uncut(**id)
                 && segment.n_bytes < self.config.segment_bytes / 4
         };
-        let mut small = books.segments.iter().filter(is_small).map(|(id, _)| *id);
+        let mut small = state.segments.iter().filter(is_small).map(|(id, _)| *id);
         let first = small.next()?;
         (small.count() >= MAX_SMALL_SEGMENTS).then_some(first)
     }
@@ -320,14 +315,14 @@ enum Wish {
 }
 
 /// Bytes of a segment that must outlive it.
-fn needed_bytes(books: &Books, id: u64, segment: &Segment) -> u64 {
-    let n_graves = segment.tombstones.iter().filter(|grave| is_needed(books, id, grave)).count();
-    segment.live_bytes + (n_graves * RECORD_HEADER_BYTES) as u64
+fn needed_bytes(state: &StoreState, id: u64, segment: &Segment) -> u64 {
+    let n_tombstones = segment.tombstones.iter().filter(|tombstone| is_needed(state, id, tombstone)).count();
+    segment.live_bytes + (n_tombstones * RECORD_HEADER_BYTES) as u64
 }
 
 /// Whether a tombstone in segment `id` may still bury something in another one.
-fn is_needed(books: &Books, id: u64, grave: &Tombstone) -> bool {
-    books.segments.range(..=grave.bound.segment).any(|(other, _)| *other != id)
+fn is_needed(state: &StoreState, id: u64, tombstone: &Tombstone) -> bool {
+    state.segments.range(..=tombstone.raised_at.segment).any(|(other, _)| *other != id)
 }
 
 #[cfg(test)]

@@ -76,9 +76,9 @@ pub(crate) fn scan(file: &dyn DiskFile, id: u64) -> io::Result<Scanned> {
     Ok(found)
 }
 
-/// A tombstone's bound is where it was written first, which is never after where it stands.
+/// A tombstone was raised where it was written first, which is never after where it stands.
 fn buries_what_comes_after(record: &RecordHeader, at: Position) -> bool {
-    matches!(record.kind, Kind::Tombstone { bound, .. } if bound > at)
+    matches!(record.kind, Kind::Tombstone { raised_at, .. } if raised_at > at)
 }
 
 fn is_body_whole(file: &dyn DiskFile, at: Position, record: &RecordHeader) -> io::Result<bool> {

@@ -4,19 +4,25 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crate::agent::{AgentManifest, AgentSummary, MAX_FORMER, MAX_NAME_BYTES, Pin, is_unnamed};
+use address::{BlockKey, ChainHash};
+
+use crate::agent::{AgentManifest, MAX_FORMER, MAX_NAME_BYTES, OfModels, Pin, is_unnamed};
 use crate::block_store::{
-    BlockKey, BlockRecord, BlockStore, Deliver, FlushReport, MissReason, Origin, SaveCandidate, StoreEvent,
+    BlockStore, Deliver, DurableBlock, FlushReport, MissReason, Origin, SaveCandidate, StoreEvent,
     StoreListener, StoreStats, Wanted,
 };
-use crate::books::{AgentId, Books, Deletion, Flush, Job, Shared};
+use crate::config::StoreConfig;
 use crate::disk::Disk;
 use crate::format::{MAX_PAYLOAD_BYTES, MAX_TOKENS};
-use crate::index::{Hash, Place};
-use crate::open::{OpenError, StoreConfig, open};
-use crate::reader::{N_READERS, Read, read_all};
+use crate::idle_buffers::BlockBytes;
+use crate::index::Place;
+use crate::jobs::Read;
+use crate::jobs::{Deletion, Flush, Job};
+use crate::open::{OpenError, open};
+use crate::reader::{N_READERS, read_all};
 use crate::real_disk::RealDisk;
-use crate::spares::BlockBytes;
+use crate::record::BlockRecord;
+use crate::state::{Shared, StoreState};
 use crate::writer::Writer;
 
 /// Agents that are remembered at most; beyond that the one used longest ago is forgotten, not its blocks,
@@ -79,7 +85,7 @@ pub(crate) fn open_on(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<(Inner
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.inner.shared.books().is_stopping = true;
+        self.inner.shared.state().is_stopping = true;
         self.inner.shared.writer_bell.notify_all();
         self.inner.shared.reader_bell.notify_all();
         for thread in self.threads.drain(..) {
@@ -95,7 +101,7 @@ impl BlockStore for Store {
     }
 
     fn buffer(&self, n_bytes: usize) -> BlockBytes {
-        self.inner.shared.spares.take(n_bytes)
+        self.inner.shared.buffers.take(n_bytes)
     }
 
     fn save(&self, record: BlockRecord) -> Result<(), Box<BlockRecord>> {
@@ -114,18 +120,14 @@ impl BlockStore for Store {
         self.inner.stats()
     }
 
-    fn find(&self, key: &BlockKey) -> Result<(), MissReason> {
-        let books = self.inner.shared.books();
-        books.index.get(key).map(|_| ()).ok_or_else(|| books.index.why_missing(key))
+    fn find(&self, keys: &[BlockKey]) -> Vec<Result<(), MissReason>> {
+        let state = self.inner.shared.state();
+        let find = |key| state.index.get(key).map(|_| ()).ok_or_else(|| state.index.why_missing(key));
+        keys.iter().map(find).collect()
     }
 
-    fn is_durable(&self, key: &BlockKey) -> bool {
-        self.are_durable(&[*key])[0]
-    }
-
-    fn are_durable(&self, keys: &[BlockKey]) -> Vec<bool> {
-        let books = self.inner.shared.books();
-        keys.iter().map(|key| matches!(books.index.get(key), Some(Place::Disk(_)))).collect()
+    fn durable_at(&self, hashes: &[ChainHash]) -> Vec<DurableBlock> {
+        self.inner.durable_at(hashes)
     }
 
     fn listen(&self, listener: StoreListener) {
@@ -141,104 +143,95 @@ impl BlockStore for Store {
         self.inner.put_agent(manifest);
     }
 
-    fn agents(&self) -> Vec<AgentSummary> {
-        self.inner.agents()
-    }
-
-    fn agents_called(&self, name: &str) -> Vec<AgentSummary> {
-        self.inner.agents_where(|agent| agent.name == name)
+    fn agents(&self) -> Vec<Arc<AgentManifest>> {
+        self.inner.agents_where(|_| true)
     }
 
     fn agent(&self, name: &str) -> Vec<Arc<AgentManifest>> {
-        let books = self.inner.shared.books();
-        let mut found: Vec<_> = books.agents.values().filter(|agent| agent.name == name).cloned().collect();
-        found.sort_by_key(|agent| std::cmp::Reverse(agent.last_used));
-        found
+        self.inner.agents_where(|agent| agent.name == name)
     }
 
     fn written_agent(&self, name: &str, fingerprint: &[u8; 32]) -> Option<Arc<AgentManifest>> {
-        let mut books = self.inner.shared.books();
-        self.inner.want_look(&mut books);
-        books.written_agents.get(&(*fingerprint, name.to_owned())).cloned()
+        self.inner.written_agent(name, fingerprint)
     }
 
-    fn pin_agent(&self, name: &str, pin: Pin) -> bool {
-        self.inner.pin_agent(name, pin)
+    fn pin_agent(&self, name: &str, of: OfModels, pin: Pin) -> bool {
+        self.inner.pin_agent(name, of, pin)
     }
 
-    fn delete_agent(&self, name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
-        self.inner.delete_agent(name, done)
+    fn delete_agent(&self, name: &str, of: OfModels, done: Box<dyn FnOnce() + Send>) -> bool {
+        self.inner.delete_agent(name, of, done)
     }
 }
 
 impl Inner {
     pub(crate) fn save(&self, record: BlockRecord) -> Result<(), Box<BlockRecord>> {
-        let mut books = self.shared.books();
-        if let Some(place) = books.index.get(&record.key) {
+        let mut state = self.shared.state();
+        if let Some(place) = state.index.get(&record.key) {
             let is_durable = matches!(place, Place::Disk(_));
-            books.index.touch(&record.key.hash);
+            state.index.touch(&record.key.hash);
             if is_durable {
-                books.events.push(StoreEvent::Saved(vec![record.key]));
+                state.events.push(StoreEvent::Saved(vec![record.key]));
                 self.shared.writer_bell.notify_one();
             }
             return Ok(());
         }
         let is_absurd =
             record.bytes.len() > MAX_PAYLOAD_BYTES as usize || record.tokens.len() > MAX_TOKENS as usize;
-        if books.retry_at.is_some() || is_absurd || books.is_stopping {
+        if state.retry_at.is_some() || is_absurd || state.is_stopping {
             // Waiting for the disk would stall requests; a block that is not saved costs time later on.
-            books.counters.n_not_saved += 1;
-            books.events.push(StoreEvent::NotSaved(vec![record.key]));
+            state.counters.n_not_saved += 1;
+            state.events.push(StoreEvent::NotSaved(vec![record.key]));
             self.shared.writer_bell.notify_one();
             return Ok(());
         }
-        let cost = Books::queue_cost(&record);
+        let cost = StoreState::queue_cost(&record);
         // A record that is larger than the whole queue goes alone.
-        if books.queued_bytes > 0 && books.queued_bytes + cost > self.config.queue_bytes {
+        if state.queued_bytes > 0 && state.queued_bytes + cost > self.config.queue_bytes {
             return Err(Box::new(record));
         }
         let record = Arc::new(record);
-        books.queued_bytes += cost;
-        books.n_queued += 1;
-        books.put(record.key, record.parent, Place::Queued(Arc::clone(&record)));
-        books.queue.push_back(record);
+        state.queued_bytes += cost;
+        state.n_queued += 1;
+        state.put(record.key, record.parent, Place::Queued(Arc::clone(&record)));
+        state.queue.push_back(record);
         self.shared.writer_bell.notify_one();
         Ok(())
     }
 
     pub(crate) fn restore(&self, wanted: Vec<Wanted>, deliver: Deliver) {
-        let mut books = self.shared.books();
-        if books.is_stopping {
-            drop(books);
+        let mut state = self.shared.state();
+        if state.is_stopping {
+            drop(state);
             deliver(wanted.iter().map(|_| Err(MissReason::Io)).collect());
             return;
         }
-        books.n_reading += 1;
-        books.reads.push_back(Read::new(wanted, deliver));
+        state.n_reading += 1;
+        state.reads.push_back(Read::new(wanted, deliver));
         self.shared.reader_bell.notify_one();
     }
 
     pub(crate) fn flush(&self, done: Box<dyn FnOnce(FlushReport) + Send>) {
-        let mut books = self.shared.books();
+        let mut state = self.shared.state();
         let flush = Flush {
-            until: books.n_queued,
-            saved_before: books.counters.n_saved,
-            not_saved_before: books.counters.n_not_saved,
+            until: state.n_queued,
+            saved_before: state.counters.n_saved,
+            not_saved_before: state.counters.n_not_saved,
             done,
         };
-        books.flushes.push_back(flush);
+        state.flushes.push_back(flush);
         self.shared.writer_bell.notify_one();
     }
 
     pub(crate) fn stats(&self) -> StoreStats {
-        let books = self.shared.books();
-        let counters = books.counters;
+        let state = self.shared.state();
+        let counters = state.counters;
         StoreStats {
-            queued_bytes: books.queued_bytes,
-            stored_bytes: books.used_bytes(),
+            queued_bytes: state.queued_bytes,
+            stored_bytes: state.used_bytes(),
             max_bytes: self.config.max_bytes,
-            n_blocks: books.index.n_blocks() as u64,
-            live_bytes: books.segments.values().map(|segment| segment.live_bytes).sum(),
+            n_blocks: state.index.n_blocks() as u64,
+            live_bytes: state.segments.values().map(|segment| segment.live_bytes).sum(),
             written_today_bytes: counters.written_today_bytes,
             written_bytes: counters.written_bytes,
             n_saved: counters.n_saved,
@@ -247,7 +240,7 @@ impl Inner {
             n_evicted: counters.n_evicted,
             n_quarantined: counters.n_quarantined,
             n_other_versions: counters.n_other_versions,
-            trouble: books.trouble,
+            trouble: state.trouble,
         }
     }
 
@@ -255,81 +248,87 @@ impl Inner {
         if manifest.name.len() > MAX_NAME_BYTES {
             return;
         }
-        let mut books = self.shared.books();
+        let mut state = self.shared.state();
         let id = (manifest.fingerprint, manifest.name.clone());
-        if let Some(before) = books.agents.get(&id) {
-            manifest.former = former(before, &manifest, |hash| books.index.contains(hash));
+        if let Some(before) = state.agents.get(&id) {
+            manifest.former = former(before, &manifest, |hash| state.index.contains(hash));
         }
-        manifest.hashes().for_each(|hash| books.index.touch(hash));
-        books.agents.insert(id.clone(), Arc::new(manifest));
-        books.dirty_agents.insert(id);
-        if books.agents.len() > MAX_AGENTS {
-            let unpinned = books.agents.iter().filter(|(_, agent)| agent.pin == Pin::Unpinned);
+        manifest.hashes().for_each(|hash| state.index.touch(hash));
+        state.agents.insert(id.clone(), Arc::new(manifest));
+        state.dirty_agents.insert(id);
+        if state.agents.len() > MAX_AGENTS {
+            let unpinned = state.agents.iter().filter(|(_, agent)| agent.pin == Pin::Unpinned);
             let order = |(_, agent): &(_, &Arc<AgentManifest>)| (!is_unnamed(&agent.name), agent.last_used);
             let oldest = unpinned.min_by_key(order).map(|(id, _)| id.clone());
             if let Some(id) = oldest {
-                books.agents.remove(&id);
-                books.written_agents.remove(&id);
+                state.agents.remove(&id);
+                state.written_agents.remove(&id);
                 let to_remove = vec![AgentManifest::file_name(&id.0, &id.1)];
-                books.jobs.push_back(Job::Delete(Deletion { to_remove, ..Deletion::default() }));
+                state.jobs.push_back(Job::Delete(Deletion { to_remove, ..Deletion::default() }));
             }
         }
-        books.repin();
+        state.repin();
         self.shared.writer_bell.notify_one();
+    }
+
+    pub(crate) fn durable_at(&self, hashes: &[ChainHash]) -> Vec<DurableBlock> {
+        let mut state = self.shared.state();
+        self.want_look(&mut state);
+        hashes.iter().flat_map(|hash| state.index.durable_at(*hash)).collect()
+    }
+
+    pub(crate) fn written_agent(&self, name: &str, fingerprint: &[u8; 32]) -> Option<Arc<AgentManifest>> {
+        let mut state = self.shared.state();
+        self.want_look(&mut state);
+        state.written_agents.get(&(*fingerprint, name.to_owned())).cloned()
     }
 
     /// Whoever asks what is saved is soon told what of it is still there.
-    fn want_look(&self, books: &mut Books) {
-        books.is_look_wanted = true;
+    fn want_look(&self, state: &mut StoreState) {
+        state.is_look_wanted = true;
         self.shared.writer_bell.notify_one();
     }
 
-    pub(crate) fn agents(&self) -> Vec<AgentSummary> {
-        self.agents_where(|_| true)
-    }
-
-    pub(crate) fn agents_where(&self, is_wanted: impl Fn(&AgentManifest) -> bool) -> Vec<AgentSummary> {
-        let mut books = self.shared.books();
-        self.want_look(&mut books);
-        let wanted = books.agents.iter().filter(|(_, agent)| is_wanted(agent));
-        let mut found: Vec<_> = wanted.map(|(id, agent)| summary(&books, id, agent)).collect();
+    pub(crate) fn agents_where(&self, is_wanted: impl Fn(&AgentManifest) -> bool) -> Vec<Arc<AgentManifest>> {
+        let state = self.shared.state();
+        let mut found: Vec<_> = state.agents.values().filter(|agent| is_wanted(agent)).cloned().collect();
         found.sort_by_key(|agent| std::cmp::Reverse(agent.last_used));
         found
     }
 
-    pub(crate) fn pin_agent(&self, name: &str, pin: Pin) -> bool {
-        let mut books = self.shared.books();
-        let ids: Vec<_> = books.agents.keys().filter(|(_, other)| other == name).cloned().collect();
+    pub(crate) fn pin_agent(&self, name: &str, of: OfModels, pin: Pin) -> bool {
+        let mut state = self.shared.state();
+        let ids = state.ids_of(name, of);
         for id in &ids {
-            if let Some(agent) = books.agents.get_mut(id) {
+            if let Some(agent) = state.agents.get_mut(id) {
                 Arc::make_mut(agent).pin = pin;
             }
-            books.dirty_agents.insert(id.clone());
+            state.dirty_agents.insert(id.clone());
         }
-        books.repin();
+        state.repin();
         self.shared.writer_bell.notify_one();
         !ids.is_empty()
     }
 
-    pub(crate) fn delete_agent(&self, name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
-        let mut books = self.shared.books();
-        let ids: Vec<_> = books.agents.keys().filter(|(_, other)| other == name).cloned().collect();
+    pub(crate) fn delete_agent(&self, name: &str, of: OfModels, done: Box<dyn FnOnce() + Send>) -> bool {
+        let mut state = self.shared.state();
+        let ids = state.ids_of(name, of);
         if ids.is_empty() {
-            drop(books);
+            drop(state);
             done();
             return false;
         }
         let mut deletion = Deletion { done: Some(done), ..Deletion::default() };
         for id in ids {
-            books.dirty_agents.remove(&id);
-            books.written_agents.remove(&id);
+            state.dirty_agents.remove(&id);
+            state.written_agents.remove(&id);
             deletion.to_remove.push(AgentManifest::file_name(&id.0, &id.1));
-            if let Some(agent) = books.agents.remove(&id) {
+            if let Some(agent) = state.agents.remove(&id) {
                 deletion.hashes.extend(agent.hashes().chain(&agent.former));
             }
         }
-        books.repin();
-        books.jobs.push_back(Job::Delete(deletion));
+        state.repin();
+        state.jobs.push_back(Job::Delete(deletion));
         self.shared.writer_bell.notify_one();
         true
     }
@@ -351,29 +350,14 @@ impl Store {
 }
 
 /// The blocks that an agent had before and has no longer, as far as they are there.
-fn former(before: &AgentManifest, now: &AgentManifest, is_there: impl Fn(&Hash) -> bool) -> Vec<Hash> {
-    let kept: HashSet<&Hash> = now.hashes().collect();
+fn former(
+    before: &AgentManifest,
+    now: &AgentManifest,
+    is_there: impl Fn(&ChainHash) -> bool,
+) -> Vec<ChainHash> {
+    let kept: HashSet<&ChainHash> = now.hashes().collect();
     let mut found = HashSet::new();
     let old = before.hashes().chain(&before.former);
     let gone = old.filter(|hash| !kept.contains(hash) && is_there(hash) && found.insert(**hash));
     gone.take(MAX_FORMER).copied().collect()
-}
-
-fn summary(books: &Books, id: &AgentId, agent: &AgentManifest) -> AgentSummary {
-    // What the manifest on disk does not have would go with whoever shares it and is deleted after a crash.
-    let written = books.written_agents.get(id);
-    let in_written = written.iter().flat_map(|written| &written.blocks);
-    let is_saved = |(hash, written): &(&Hash, &Hash)| hash == written && books.index.is_durable(hash);
-    let n_saved = agent.blocks.iter().zip(in_written).take_while(is_saved).count();
-    let tail = agent.tail.filter(|tail| written.is_some_and(|written| written.tail == Some(*tail)));
-    let is_all = n_saved == agent.blocks.len() && tail.is_some_and(|tail| books.index.is_durable(&tail));
-    let n_whole = n_saved * agent.block_tokens as usize;
-    AgentSummary {
-        name: agent.name.clone(),
-        fingerprint: agent.fingerprint,
-        n_tokens: agent.tokens.len(),
-        saved_tokens: if is_all { agent.tokens.len() } else { n_whole.min(agent.tokens.len()) },
-        last_used: agent.last_used,
-        pin: agent.pin,
-    }
 }

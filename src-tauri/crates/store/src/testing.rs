@@ -3,5 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "what fails here is a test that fails")]
 #![cfg_attr(not(test), allow(dead_code, reason = "the fuzz targets use a part of it"))]
 
-pub(crate) mod house;
+pub(crate) mod rig;
 pub(crate) mod sim_disk;

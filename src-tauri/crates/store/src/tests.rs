@@ -1,11 +1,11 @@
 //! The promises of the store, on a disk that fails on demand and on the real one.
 
 mod agents;
-mod bounds;
 mod damage;
 mod faults;
 mod files;
 mod foreign;
+mod limits;
 mod removed;
 
-use crate::testing::{house, sim_disk};
+use crate::testing::{rig, sim_disk};

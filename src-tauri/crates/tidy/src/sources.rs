@@ -11,11 +11,6 @@ pub const UNSAFE_FILES: &[(&str, &str)] = &[
         "whether a signal is ignored, and a variable for the web view, which std lacks",
     ),
     ("src-tauri/src/desktop/macos.rs", "Objective-C, which only macOS speaks"),
-    ("src-tauri/crates/store/src/free_space.rs", "the one call for free disk space, which std lacks"),
-    (
-        "src-tauri/crates/store/src/backup.rs",
-        "the one call for an extended attribute on macOS, which std lacks",
-    ),
 ];
 
 /// Files that may read the environment.

@@ -1,26 +1,36 @@
 //! What can be asked of the engine thread about named agents; who only looks asks the handle.
 
-use store::Pin;
+use store::{OfModels, Pin};
 
-/// One thing to do with agents.
+/// One thing to do with an agent.
 #[derive(Debug)]
-pub(crate) enum AgentAsk {
-    Pin(String, Pin),
-    /// Save first, then take out of the pool.
-    Evict(String),
-    /// Take out of the pool what is saved.
-    EvictSaved(String),
-    Forget(String),
+pub(crate) struct AgentAsk {
+    /// Its name.
+    pub(crate) name: String,
+    /// With which models.
+    pub(crate) of: OfModels,
+    pub(crate) what: AgentAct,
 }
 
-impl AgentAsk {
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AgentAct {
+    Pin(Pin),
+    /// Save first, then take out of the pool.
+    Evict,
+    /// Take out of the pool what is saved.
+    EvictSaved,
+    Forget,
+}
+
+impl AgentAct {
     /// The verb in a message.
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            AgentAsk::Pin(_, Pin::Pinned) => "pin an agent",
-            AgentAsk::Pin(_, Pin::Unpinned) => "unpin an agent",
-            AgentAsk::Evict(_) | AgentAsk::EvictSaved(_) => "evict an agent",
-            AgentAsk::Forget(_) => "forget an agent",
+            AgentAct::Pin(Pin::Pinned) => "pin an agent",
+            AgentAct::Pin(Pin::Unpinned) => "unpin an agent",
+            AgentAct::Evict | AgentAct::EvictSaved => "evict an agent",
+            AgentAct::Forget => "forget an agent",
         }
     }
 }

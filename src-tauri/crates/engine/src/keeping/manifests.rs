@@ -1,16 +1,15 @@
 //! Keeps agents: writes down which tokens and blocks a named conversation rests on, and undoes it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use scheduler::footprint::Footprint;
-use scheduler::{Addresses, AnswerToken, BlockKey, ChainHash, TokenId};
+use scheduler::{Addresses, AnswerToken, BlockKey, ChainHash, GroupId, TokenId};
 use store::{AgentManifest, BlockStore, Pin, TokenSpan};
 
 use super::answers::Answers;
-use super::key_names::KeyNames;
 use crate::told::card::ModelCard;
 
 /// Agents whose generated answers are remembered again when their model is loaded: the last used ones.
@@ -32,7 +31,13 @@ pub(crate) struct Standing<'a> {
 
 /// Put an agent's manifest into the store. What the store knows of its pin stays.
 pub(crate) fn keep(store: &dyn BlockStore, card: &ModelCard, block_tokens: usize, standing: Standing<'_>) {
-    let before = manifest_of(store, standing.name, &card.fingerprint);
+    let (before, others): (Vec<_>, Vec<_>) =
+        store.agent(standing.name).into_iter().partition(|known| known.fingerprint == card.fingerprint);
+    // An agent that is pinned stays so with a model that is new to it.
+    let is_pinned = |known: &[Arc<AgentManifest>]| {
+        !known.is_empty() && known.iter().all(|manifest| manifest.pin == Pin::Pinned)
+    };
+    let is_pinned = if before.is_empty() { is_pinned(&others) } else { is_pinned(&before) };
     let n_tokens = standing.tokens.len();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     store.put_agent(AgentManifest {
@@ -41,10 +46,10 @@ pub(crate) fn keep(store: &dyn BlockStore, card: &ModelCard, block_tokens: usize
         block_tokens: block_tokens as u32,
         tokens: standing.tokens.to_vec(),
         generated: spans(&standing.generated, n_tokens),
-        blocks: standing.whole.iter().map(|hash| hash.0).collect(),
-        tail: standing.tail.map(|hash| hash.0),
+        blocks: standing.whole,
+        tail: standing.tail,
         last_used: now,
-        pin: before.map_or(Pin::Unpinned, |before| before.pin),
+        pin: if is_pinned { Pin::Pinned } else { Pin::Unpinned },
         former: Vec::new(),
     });
 }
@@ -58,10 +63,7 @@ fn spans(ranges: &[Range<usize>], n_tokens: usize) -> Vec<TokenSpan> {
 
 /// The addresses of an agent's tokens.
 pub(crate) fn addresses_of(agent: &AgentManifest) -> Addresses {
-    Addresses {
-        whole: agent.blocks.iter().copied().map(ChainHash).collect(),
-        tail: agent.tail.map(ChainHash),
-    }
+    Addresses { whole: agent.blocks.clone(), tail: agent.tail }
 }
 
 /// The manifest of a name and a model.
@@ -73,52 +75,66 @@ pub(crate) fn manifest_of(
     store.agent(name).into_iter().find(|manifest| manifest.fingerprint == *fingerprint)
 }
 
-/// How many leading tokens of an agent's conversation a restart would find again, whatever happens to others that
-/// share them: what its own manifest on disk does not have goes when they are deleted.
-pub(crate) fn saved_tokens(
-    store: &dyn BlockStore,
-    footprint: &Footprint,
-    names: &KeyNames,
-    agent: &AgentManifest,
-) -> usize {
-    let Some(written) = store.written_agent(&agent.name, &agent.fingerprint) else { return 0 };
+/// What of an agent is durable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Leading tokens that a restart would find again.
+    pub(crate) n_tokens: usize,
+    /// Bytes on disk of all its blocks, those that it shares with others too.
+    pub(crate) n_bytes: u64,
+}
+
+/// What of an agent's conversation a restart would find again, whatever happens to others that share it: what its own
+/// manifest on disk does not have goes when they are deleted.
+///
+/// Without a `footprint`, because the model is not here, all that the store has seen of its layer groups is asked for.
+pub(crate) fn kept(store: &dyn BlockStore, footprint: Option<&Footprint>, agent: &AgentManifest) -> Kept {
+    let addresses = addresses_of(agent);
+    let hashes: Vec<ChainHash> = addresses.all().copied().collect();
+    let durable = store.durable_at(&hashes);
+    let n_bytes = durable.iter().map(|block| block.n_bytes).sum();
+    let Some(written) = store.written_agent(&agent.name, &agent.fingerprint) else {
+        return Kept { n_tokens: 0, n_bytes };
+    };
     let is_all_written = written.blocks == agent.blocks && written.tail == agent.tail;
     let hashes = written.blocks.iter().chain(&written.tail).filter(|_| !is_all_written);
-    let written: HashSet<[u8; 32]> = hashes.copied().collect();
-    let addresses = addresses_of(agent);
-    let hashes = addresses.all().filter(|hash| is_all_written || written.contains(&hash.0));
-    let groups = 0..footprint.n_groups();
-    let keys: Vec<BlockKey> =
-        hashes.flat_map(|hash| groups.clone().map(|group_idx| BlockKey { hash: *hash, group_idx })).collect();
-    let stored: Vec<store::BlockKey> = keys.iter().map(|key| names.stored(key)).collect();
-    let is_durable = keys.into_iter().zip(store.are_durable(&stored));
-    let durable: HashSet<BlockKey> = is_durable.filter_map(|(key, is)| is.then_some(key)).collect();
-    footprint.tokens_covered(agent.tokens.len(), &addresses, &|key| durable.contains(key))
+    let written: HashSet<ChainHash> = hashes.copied().collect();
+    let is_written = |key: &BlockKey| is_all_written || written.contains(&key.hash);
+    let there: HashSet<BlockKey> = durable.iter().map(|block| block.key).filter(is_written).collect();
+    let careful = || {
+        let groups: BTreeSet<GroupId> = durable.iter().map(|block| block.key.group).collect();
+        Footprint::careful(agent.block_tokens as usize, groups)
+    };
+    let careful = footprint.is_none().then(careful);
+    let footprint = footprint.or(careful.as_ref());
+    let covered = |footprint: &Footprint| {
+        footprint.tokens_covered(agent.tokens.len(), &addresses, &|key| there.contains(key))
+    };
+    Kept { n_tokens: footprint.map_or(0, covered), n_bytes }
 }
 
 /// Every block of an agent, then those of its earlier states.
 pub(crate) fn all_hashes(agent: &AgentManifest) -> impl Iterator<Item = ChainHash> {
-    agent.blocks.iter().chain(&agent.tail).chain(&agent.former).copied().map(ChainHash)
+    agent.blocks.iter().chain(&agent.tail).chain(&agent.former).copied()
 }
 
 /// Of an agent's blocks, those of its earlier states too, the ones that no other agent of the model rests on.
 pub(crate) fn own_hashes(store: &dyn BlockStore, fingerprint: &[u8; 32], name: &str) -> Vec<ChainHash> {
     let Some(own) = manifest_of(store, name, fingerprint) else { return Vec::new() };
-    let others = store.agents().into_iter().filter(|other| other.name != name);
-    let of_others: HashSet<[u8; 32]> = others
-        .filter_map(|other| manifest_of(store, &other.name, fingerprint))
+    let others = store.agents().into_iter();
+    let of_others: HashSet<ChainHash> = others
+        .filter(|other| other.name != name && other.fingerprint == *fingerprint)
         .flat_map(|other| other.blocks.iter().chain(&other.tail).copied().collect::<Vec<_>>())
         .collect();
-    all_hashes(&own).filter(|hash| !of_others.contains(&hash.0)).collect()
+    all_hashes(&own).filter(|hash| !of_others.contains(hash)).collect()
 }
 
 /// Remember the answers that are in the manifests of a model that has just been loaded.
 pub(crate) fn recall(store: &dyn BlockStore, card: &ModelCard, answers: &Answers) {
     let of_model = store.agents().into_iter().filter(|agent| agent.fingerprint == card.fingerprint);
-    let mut names: Vec<String> = of_model.take(MAX_RECALLED_AGENTS).map(|agent| agent.name).collect();
+    let last_used: Vec<Arc<AgentManifest>> = of_model.take(MAX_RECALLED_AGENTS).collect();
     // The last one to be remembered is the last one to go.
-    names.reverse();
-    for manifest in names.iter().filter_map(|name| manifest_of(store, name, &card.fingerprint)) {
+    for manifest in last_used.iter().rev() {
         for span in &manifest.generated {
             let (start, end) = (span.start as usize, span.start as usize + span.n_tokens as usize);
             // What a damaged manifest says is checked by nobody else.

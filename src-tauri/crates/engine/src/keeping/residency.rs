@@ -1,19 +1,18 @@
 //! What of a model is in its pool and who uses it, for those who ask without the engine thread.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use scheduler::footprint::Footprint;
 use scheduler::{BlockKey, KvLayout};
 
-use super::key_names::KeyNames;
-
 /// Written by the engine thread after each step.
 pub(crate) struct Residency {
     pub(crate) footprint: Footprint,
-    pub(crate) names: KeyNames,
     /// Guards the addresses in the pool; held to follow a step's changes, or for one copy.
     resident: Mutex<HashSet<BlockKey>>,
+    /// Guards which of them stay there; held for a store or a look.
+    pinned: Mutex<Arc<HashSet<BlockKey>>>,
     /// Guards how many requests of which agent run or wait; held for a store or a look.
     n_requests: Mutex<BTreeMap<String, usize>>,
 }
@@ -23,8 +22,8 @@ impl Residency {
     pub(crate) fn new(layout: &KvLayout) -> Residency {
         Residency {
             footprint: Footprint::new(layout),
-            names: KeyNames::new(layout),
             resident: Mutex::default(),
+            pinned: Mutex::default(),
             n_requests: Mutex::default(),
         }
     }
@@ -51,6 +50,16 @@ impl Residency {
     /// Everything that is in the pool now.
     pub(crate) fn resident(&self) -> HashSet<BlockKey> {
         self.lock().clone()
+    }
+
+    /// From now on these stay in the pool, and no others.
+    pub(crate) fn set_pinned(&self, pinned: HashSet<BlockKey>) {
+        *self.pinned.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(pinned);
+    }
+
+    /// Everything that stays in the pool.
+    pub(crate) fn pinned(&self) -> Arc<HashSet<BlockKey>> {
+        Arc::clone(&self.pinned.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// From now on these agents have so many requests, and others none.

@@ -20,7 +20,6 @@ use std::sync::mpsc::Sender;
 use scheduler::{BlockKey, BlockPart, KvLayout, ModelRunner, Restore, RestoreBlock, Scheduler, SeqId};
 use store::{BlockBytes, BlockRecord, BlockStore, MissReason, Wanted};
 
-use super::key_names::KeyNames;
 use crate::inbox::command::Command;
 use crate::told::model_name::ModelName;
 use crate::told::stats::Totals;
@@ -50,7 +49,6 @@ pub(crate) struct Restoring {
     store: Arc<dyn BlockStore>,
     model: ModelName,
     fingerprint: [u8; 32],
-    names: KeyNames,
     block_bytes: usize,
     inbox: Sender<Command>,
     under_way: BTreeMap<SeqId, UnderWay>,
@@ -86,18 +84,18 @@ impl Restoring {
         inbox: Sender<Command>,
     ) -> Restoring {
         let (under_way, arrived) = (BTreeMap::new(), VecDeque::new());
-        let (names, block_bytes) = (KeyNames::new(layout), layout.block_bytes);
-        Restoring { store, model, fingerprint, names, block_bytes, inbox, under_way, arrived }
+        let block_bytes = layout.block_bytes;
+        Restoring { store, model, fingerprint, block_bytes, inbox, under_way, arrived }
     }
 
-    /// Whether the store may have a block.
-    pub(crate) fn may_have(&self, key: &BlockKey) -> bool {
-        self.store.is_on() && self.store.find(&self.names.stored(key)).is_ok()
+    /// Which of these blocks the store has.
+    pub(crate) fn are_stored(&self, keys: &[BlockKey]) -> Vec<bool> {
+        self.store.find(keys).iter().map(Result::is_ok).collect()
     }
 
-    /// Why a block is not in the store, if it is not.
-    pub(crate) fn why_missing(&self, key: &BlockKey) -> Option<MissReason> {
-        self.store.find(&self.names.stored(key)).err()
+    /// The first of these blocks that is not in the store, and why.
+    pub(crate) fn first_missing(&self, keys: &[BlockKey]) -> Option<(BlockKey, MissReason)> {
+        keys.iter().zip(self.store.find(keys)).find_map(|(key, found)| Some((*key, found.err()?)))
     }
 
     /// Whether there is something to import.
@@ -109,7 +107,7 @@ impl Restoring {
     pub(crate) fn begin(&mut self, restore: Restore, runner: &mut dyn ModelRunner) {
         let Restore { seq, mut blocks } = restore;
         // The two kinds lie apart on disk, and each in this order.
-        blocks.sort_by_key(|wanted| self.names.stored(&wanted.key).is_of_window());
+        blocks.sort_by_key(|wanted| wanted.key.group.is_window());
         let under_way = UnderWay {
             left: blocks.into(),
             asked: BTreeMap::new(),
@@ -144,7 +142,7 @@ impl Restoring {
             let blocks: Vec<RestoreBlock> =
                 under_way.left.drain(..n_blocks.min(under_way.left.len())).collect();
             let wanted = blocks.iter().map(|wanted| Wanted {
-                key: self.names.stored(&wanted.key),
+                key: wanted.key,
                 fingerprint: self.fingerprint,
                 room: runner.lend_block(wanted.block).map(BlockBytes::lent),
             });
@@ -207,12 +205,10 @@ impl Restoring {
             while n_left > 0
                 && let Some((wanted, found)) = arrival.blocks.pop_front()
             {
-                let part = BlockPart { group_idx: wanted.key.group_idx, n_tokens: wanted.tokens.len() };
+                let part = BlockPart { group_idx: wanted.key.group.idx(), n_tokens: wanted.tokens.len() };
                 let n_part = runner.part_bytes(part);
                 // Its hash leads to it, and its tokens prove it.
-                let is_it = |record: &BlockRecord| {
-                    record.key == self.names.stored(&wanted.key) && record.tokens == wanted.tokens
-                };
+                let is_it = |record: &BlockRecord| record.key == wanted.key && record.tokens == wanted.tokens;
                 let record = found.and_then(|record| match record {
                     record if record.fingerprint != self.fingerprint => Err(MissReason::Foreign),
                     record if is_it(&record) && [self.block_bytes, n_part].contains(&record.bytes.len()) => {

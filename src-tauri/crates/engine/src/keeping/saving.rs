@@ -6,16 +6,16 @@ use std::sync::Arc;
 use scheduler::{BlockKey, BlockPart, CompletedBlock, KvLayout, ModelRunner, Scheduler, SeqId, StoreMode};
 use store::{BlockBytes, BlockRecord, BlockStore, SaveReason, StoreEvent};
 
-use super::key_names::KeyNames;
-
-/// Copies completed blocks out of the pool and offers them to the store. A store that is off costs a look at a flag.
+/// Copies completed blocks out of the pool and offers them to the store.
+///
+/// Whether saving is on is the scheduler's to know, told by what the store says of itself; while it is off, nothing is
+/// completed.
 ///
 /// A block counts as saved when the store says that it is durable. Until then the pool keeps it, so that a disk that
 /// fails loses nothing: when saving works again, whatever the pool still has is offered again.
 pub(crate) struct Saving {
     store: Arc<dyn BlockStore>,
     fingerprint: [u8; 32],
-    names: KeyNames,
     block_bytes: usize,
     /// Blocks the store had no room for; they stay in the pool until it has.
     waiting: VecDeque<(CompletedBlock, SaveReason)>,
@@ -28,7 +28,6 @@ impl Saving {
         Saving {
             store,
             fingerprint,
-            names: KeyNames::new(layout),
             block_bytes: layout.block_bytes,
             waiting: VecDeque::new(),
             unwanted: HashSet::new(),
@@ -57,15 +56,15 @@ impl Saving {
 
     /// Whether what a sequence computes is worth writing.
     pub(crate) fn is_worth(&self, id: SeqId) -> bool {
-        self.store.is_on() && !self.unwanted.contains(&id)
+        !self.unwanted.contains(&id)
     }
 
     /// Report what a sequence rests on once more, as far as the store does not have it: a block may have been
     /// computed for somebody who was not worth writing, or been given up by the store since.
     pub(crate) fn complete(&self, id: SeqId, scheduler: &mut Scheduler) {
         if self.is_worth(id) {
-            let n_offered =
-                scheduler.offer_again(id, &|key| self.store.find(&self.names.stored(key)).is_err());
+            let stored = |keys: &[BlockKey]| self.store.find(keys).iter().map(Result::is_ok).collect();
+            let n_offered = scheduler.offer_again(id, &stored);
             if n_offered > 0 {
                 tracing::debug!(n_offered, "resident blocks that the store lacks are saved again");
             }
@@ -79,9 +78,6 @@ impl Saving {
         runner: &mut dyn ModelRunner,
         tail_reason: SaveReason,
     ) {
-        if !self.store.is_on() {
-            return;
-        }
         let block_tokens = runner.layout().block_tokens;
         for block in scheduler.take_completed() {
             if block.seq.is_some_and(|seq| self.unwanted.contains(&seq)) {
@@ -101,7 +97,7 @@ impl Saving {
                 (bytes, exported)
             } else {
                 // Of a tail only what its tokens take: most conversations' last block has few.
-                let part = BlockPart { group_idx: block.key.group_idx, n_tokens };
+                let part = BlockPart { group_idx: block.key.group.idx(), n_tokens };
                 let mut bytes = vec![0; runner.part_bytes(part)];
                 let exported = runner.export_part(block.block, part, &mut bytes);
                 (BlockBytes::from(bytes), exported)
@@ -113,8 +109,8 @@ impl Saving {
                 continue;
             }
             let record = BlockRecord {
-                key: self.names.stored(&block.key),
-                parent: block.parent.0,
+                key: block.key,
+                parent: block.parent,
                 fingerprint: self.fingerprint,
                 tokens: block.tokens.clone(),
                 reason,
@@ -131,16 +127,16 @@ impl Saving {
     pub(crate) fn hear(&mut self, event: &StoreEvent, scheduler: &mut Scheduler) {
         match event {
             StoreEvent::Saved(keys) => {
-                keys.iter().for_each(|key| scheduler.mark_saved(&KeyNames::pooled(key)));
+                keys.iter().for_each(|key| scheduler.mark_saved(key));
             }
             // In trouble, the pool keeps what it can until it is offered again. Without, these were deleted on their
             // way or are of no use to the store, and nobody waits for them.
-            StoreEvent::NotSaved(keys) if self.store.stats().trouble.is_none() => {
-                keys.iter().for_each(|key| scheduler.mark_saved(&KeyNames::pooled(key)));
+            StoreEvent::NotSaved(keys) if scheduler.store() == StoreMode::On => {
+                keys.iter().for_each(|key| scheduler.mark_saved(key));
             }
             StoreEvent::NotSaved(_) => {}
             StoreEvent::Lost(keys) => {
-                let keys = keys.iter().map(KeyNames::pooled).collect();
+                let keys = keys.iter().copied().collect();
                 let n_offered = scheduler.offer_lost(&keys);
                 tracing::debug!(n_offered, "blocks whose files are gone are saved again");
             }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{SendError, Sender};
 use std::time::{Duration, Instant};
 
-use store::{BlockStore, Pin};
+use store::{BlockStore, OfModels, Pin};
 use text::{Chat, RenderedChat};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::agents;
 use super::event_stream::EventStream;
-use crate::inbox::agent_ask::AgentAsk;
+use crate::inbox::agent_ask::{AgentAct, AgentAsk};
 use crate::inbox::command::{Command, Submission};
 use crate::keeping::answers::Answers;
 use crate::lifecycle::state_of;
@@ -284,12 +284,13 @@ impl EngineHandle {
         self.look("look at agents", move |shared, store| agents::show(shared, store, &name)).await
     }
 
-    /// Exempt what an agent has on disk from being given up for space; returns it as it is then.
+    /// Keep what an agent has: on disk it is exempt from being given up for space, and what of it is in a pool stays
+    /// there, up to half of the pool. Returns it as it is then.
     ///
     /// # Errors
     /// The engine has ended.
-    pub async fn pin_agent(&self, name: &str) -> Result<Option<AgentInfo>, IllegalTransition> {
-        self.ask_about(AgentAsk::Pin(name.to_owned(), Pin::Pinned)).await?;
+    pub async fn pin_agent(&self, name: &str, of: OfModels) -> Result<Option<AgentInfo>, IllegalTransition> {
+        self.ask_about(name, of, AgentAct::Pin(Pin::Pinned)).await?;
         self.agent(name).await
     }
 
@@ -297,32 +298,41 @@ impl EngineHandle {
     ///
     /// # Errors
     /// The engine has ended.
-    pub async fn unpin_agent(&self, name: &str) -> Result<Option<AgentInfo>, IllegalTransition> {
-        self.ask_about(AgentAsk::Pin(name.to_owned(), Pin::Unpinned)).await?;
+    pub async fn unpin_agent(
+        &self,
+        name: &str,
+        of: OfModels,
+    ) -> Result<Option<AgentInfo>, IllegalTransition> {
+        self.ask_about(name, of, AgentAct::Pin(Pin::Unpinned)).await?;
         self.agent(name).await
     }
 
-    /// Save what an agent has in the pool and take it out of there; returns it as it is then. What a running request
-    /// uses or another agent continues stays.
+    /// Save what an agent has in the pool and take it out of there, pinned or not; returns it as it is then. What a
+    /// running request uses or another agent continues stays.
     ///
     /// # Errors
     /// The engine has ended.
-    pub async fn evict_agent(&self, name: &str) -> Result<Option<AgentInfo>, IllegalTransition> {
-        self.ask_about(AgentAsk::Evict(name.to_owned())).await?;
+    pub async fn evict_agent(
+        &self,
+        name: &str,
+        of: OfModels,
+    ) -> Result<Option<AgentInfo>, IllegalTransition> {
+        self.ask_about(name, of, AgentAct::Evict).await?;
         self.agent(name).await
     }
 
-    /// Forget an agent, of all models; returns whether there was one. It is in no list any more when this returns; the
-    /// bytes on disk that are its alone are erased right after.
+    /// Forget an agent; returns whether there was one. It is in no list any more when this returns; the bytes on disk
+    /// that are its alone are erased right after.
     ///
     /// # Errors
     /// The engine has ended.
-    pub async fn forget_agent(&self, name: &str) -> Result<bool, IllegalTransition> {
-        self.ask_about(AgentAsk::Forget(name.to_owned())).await
+    pub async fn forget_agent(&self, name: &str, of: OfModels) -> Result<bool, IllegalTransition> {
+        self.ask_about(name, of, AgentAct::Forget).await
     }
 
-    async fn ask_about(&self, ask: AgentAsk) -> Result<bool, IllegalTransition> {
-        self.ask(ask.name(), |reply| Command::Agents { ask, reply }).await
+    async fn ask_about(&self, name: &str, of: OfModels, what: AgentAct) -> Result<bool, IllegalTransition> {
+        let ask = AgentAsk { name: name.to_owned(), of, what };
+        self.ask(what.name(), |reply| Command::Agents { ask, reply }).await
     }
 
     /// Look at what the engine thread, the store and the handles share, off the async threads: with many agents it

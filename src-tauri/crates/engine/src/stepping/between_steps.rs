@@ -103,8 +103,7 @@ impl Serving {
         }
         let Some(hash) = self.scheduler.addresses(&prompt[..end]).whole.pop() else { return };
         let keys = self.scheduler.keys_at([hash]);
-        let why = keys.iter().find_map(|key| Some((*key, self.restoring.why_missing(key)?)));
-        if let Some((key, reason)) = why {
+        if let Some((key, reason)) = self.restoring.first_missing(&keys) {
             self.miss(&Miss { seq: id, key, reason }, tally);
         }
     }
@@ -135,8 +134,15 @@ impl Serving {
             match what {
                 Postponed::Hear(event) => self.hear(&event),
                 Postponed::Restored { seq, piece, found } => self.restored(seq, piece, found),
-                Postponed::Evict(hashes) => self.evict(hashes),
-                Postponed::Forget(hashes) => self.forget(hashes),
+                Postponed::Evict(agent, hashes) => {
+                    self.release_pins(&agent);
+                    self.evict(hashes);
+                }
+                Postponed::Forget(agent, hashes) => {
+                    self.release_pins(&agent);
+                    self.forget(hashes);
+                }
+                Postponed::Repin(agent) => self.repin(&agent),
             }
         }
     }
@@ -148,5 +154,5 @@ impl Serving {
 
 fn text_of(key: &BlockKey) -> String {
     let hash: String = key.hash.0[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{hash}/{}", key.group_idx)
+    format!("{hash}/{}", key.group.idx())
 }

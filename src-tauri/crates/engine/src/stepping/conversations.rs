@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use scheduler::{ChainHash, FormerBlock, Progress, SeqId, TokenId};
-use store::AgentManifest;
+use store::{AgentManifest, OfModels, Pin};
 
 use super::postponed::Postponed;
 use super::sequence::Sequence;
@@ -19,7 +19,7 @@ impl Serving {
     pub(crate) fn evict_agent(&mut self, name: &str) {
         let manifest = manifest_of(self.config.store.as_ref(), name, &self.card.fingerprint);
         let hashes = manifest.iter().flat_map(|manifest| all_hashes(manifest)).collect();
-        self.when_idle(Postponed::Evict(hashes));
+        self.when_idle(Postponed::Evict(name.to_owned(), hashes));
     }
 
     /// Take what only this agent has out of the pool, saved or not; the store is the caller's matter.
@@ -30,7 +30,35 @@ impl Serving {
                 sequence.is_forgotten = true;
             }
         }
-        self.when_idle(Postponed::Forget(own));
+        self.when_idle(Postponed::Forget(name.to_owned(), own));
+    }
+
+    /// An agent was pinned or is no longer, or its conversation has changed.
+    pub(crate) fn repin_agent(&mut self, name: &str) {
+        self.when_idle(Postponed::Repin(name.to_owned()));
+    }
+
+    /// Pin what a pinned agent has in the pool, and nothing of another.
+    pub(super) fn repin(&mut self, name: &str) {
+        let manifest = manifest_of(self.config.store.as_ref(), name, &self.card.fingerprint);
+        let Some(manifest) = manifest.filter(|manifest| manifest.pin == Pin::Pinned) else {
+            return self.release_pins(name);
+        };
+        let keys = self.scheduler.keys_at(addresses_of(&manifest).all().copied());
+        let n_left_out = self.pins.pin(name, &keys, &mut self.scheduler);
+        self.has_new_pins = true;
+        if n_left_out > 0 {
+            tracing::info!(
+                agent = name,
+                n_left_out,
+                "half of the pool is pinned; these blocks are kept on disk only"
+            );
+        }
+    }
+
+    /// Let go of what stays in the pool for an agent.
+    pub(super) fn release_pins(&mut self, name: &str) {
+        self.has_new_pins |= self.pins.release(name, &mut self.scheduler);
     }
 
     /// Take idle blocks out of the pool, as far as nothing else continues them.
@@ -85,15 +113,16 @@ impl Serving {
         self.keep(name, sequence, progress, n_kept);
         if sequence.is_forgotten {
             // What it computed after its agent was deleted goes the same way.
-            store.delete_agent(name, Box::new(|| {}));
+            let of = OfModels::One(self.card.fingerprint);
+            store.delete_agent(name, of, Box::new(|| {}));
         }
     }
 
     /// What tells a conversation without a name from others: all that stands before the first answer in it.
-    fn root_of(&self, tokens: &[TokenId], generated: &[Range<usize>]) -> [u8; 32] {
+    fn root_of(&self, tokens: &[TokenId], generated: &[Range<usize>]) -> ChainHash {
         let n_tokens = generated.first().map_or(tokens.len(), |first| first.start);
         let addresses = self.scheduler.addresses(&tokens[..n_tokens]);
-        addresses.all().next_back().map_or([0; 32], |hash| hash.0)
+        addresses.all().next_back().copied().unwrap_or(ChainHash([0; 32]))
     }
 
     /// How a new sequence's conversation went on before, where its prompt leaves what was kept of it.

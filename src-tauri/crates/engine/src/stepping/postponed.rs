@@ -9,8 +9,10 @@ pub(crate) enum Postponed {
     Hear(StoreEvent),
     /// The store has sent a piece of what a sequence waits for.
     Restored { seq: SeqId, piece: u64, found: Vec<Result<BlockRecord, MissReason>> },
-    /// Take blocks out of the pool that are idle and saved.
-    Evict(Vec<ChainHash>),
-    /// Take blocks out of the pool that are idle, and never save them.
-    Forget(Vec<ChainHash>),
+    /// Take an agent's blocks out of the pool that are idle and saved.
+    Evict(String, Vec<ChainHash>),
+    /// Take an agent's blocks out of the pool that are idle, and never save them.
+    Forget(String, Vec<ChainHash>),
+    /// Pin what a pinned agent has in the pool, and nothing of another.
+    Repin(String),
 }

@@ -99,7 +99,7 @@ impl Sequence {
             agent: request.agent.as_deref().map(agent_number),
             prompt: request.prompt,
             max_new_tokens: request.max_tokens.unwrap_or(usize::MAX),
-            checkpoints: request.notes.message_ends,
+            kept_windows: request.notes.message_ends,
             prompt_logits: PromptLogits::Last,
             former: None,
         };

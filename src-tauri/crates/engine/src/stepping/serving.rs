@@ -19,6 +19,7 @@ use crate::inbox::command::{Command, Submission};
 use crate::keeping::answers::Answers;
 use crate::keeping::manifests::recall;
 use crate::keeping::residency::Residency;
+use crate::keeping::resident_pins::ResidentPins;
 use crate::keeping::restoring::Restoring;
 use crate::keeping::saving::Saving;
 use crate::sampling::Scratch;
@@ -37,6 +38,10 @@ pub(crate) struct Serving {
     pub(crate) restoring: Restoring,
     pub(super) answers: Arc<Answers>,
     residency: Arc<Residency>,
+    /// What stays in the pool for pinned agents.
+    pub(super) pins: ResidentPins,
+    /// Whether that has changed since it was last shown.
+    pub(super) has_new_pins: bool,
     /// Whether requests came or ended since that was last shown.
     has_new_requests: bool,
     /// Blocks given up for others, as far as they are counted.
@@ -70,10 +75,9 @@ impl Serving {
         residency: Arc<Residency>,
         config: &EngineConfig,
         inbox: Sender<Command>,
-        store: StoreMode,
     ) -> Serving {
         let Loaded { runner, card } = loaded;
-        let scheduler = new_scheduler(runner.as_ref(), &card, config, store);
+        let scheduler = new_scheduler(runner.as_ref(), &card, config);
         let (store, layout) = (&config.store, runner.layout());
         let restoring =
             Restoring::new(Arc::clone(store), model.clone(), card.fingerprint, layout, inbox.clone());
@@ -85,6 +89,8 @@ impl Serving {
             card,
             answers,
             residency,
+            pins: ResidentPins::default(),
+            has_new_pins: false,
             has_new_requests: false,
             n_evictions: 0,
             runner,
@@ -222,6 +228,9 @@ impl Serving {
     /// Show those who ask without this thread what is in the pool, and whose requests run or wait.
     pub(crate) fn show_residency(&mut self) {
         self.residency.follow(self.scheduler.take_moved());
+        if std::mem::take(&mut self.has_new_pins) {
+            self.residency.set_pinned(self.pins.keys());
+        }
         if std::mem::take(&mut self.has_new_requests) {
             let mut n_requests = BTreeMap::new();
             for agent in self.sequences.values().filter_map(|sequence| sequence.agent.clone()) {
@@ -262,6 +271,7 @@ impl Serving {
             free: counts.n_free,
             held: counts.n_unavailable(),
             cached: counts.n_evictable,
+            pinned: counts.n_pinned,
             total: counts.n_total,
             block_bytes: self.runner.layout().block_bytes,
             block_tokens: self.runner.layout().block_tokens,
@@ -274,9 +284,15 @@ impl Serving {
             self.has_new_requests = true;
             let progress = self.scheduler.progress(id).unwrap_or_default();
             self.note_end(id, &sequence, progress);
+            let agent = sequence.agent.clone();
             end(sequence, progress);
+            self.retire(id);
+            if let Some(agent) = &agent {
+                self.repin_agent(agent);
+            }
+        } else {
+            self.retire(id);
         }
-        self.retire(id);
     }
 
     /// As [`Serving::take`], for one that the scheduler has ended.
@@ -284,23 +300,22 @@ impl Serving {
         if let Some(sequence) = self.sequences.remove(&ended.seq) {
             self.has_new_requests = true;
             self.note_end(ended.seq, &sequence, ended.progress());
+            let agent = sequence.agent.clone();
             end(sequence, ended.progress());
+            if let Some(agent) = &agent {
+                self.repin_agent(agent);
+            }
         }
     }
 }
 
-fn new_scheduler(
-    runner: &dyn ModelRunner,
-    card: &ModelCard,
-    config: &EngineConfig,
-    store: StoreMode,
-) -> Scheduler {
+fn new_scheduler(runner: &dyn ModelRunner, card: &ModelCard, config: &EngineConfig) -> Scheduler {
     let max_context = runner.cache_spec().max_context.min(card.effective_context);
     let scheduler_config = SchedulerConfig {
         step_token_budget: config.step_token_budget,
         max_rows: config.max_batch,
         max_chunk: config.prefill_chunk,
-        store,
+        store: if config.store.is_saving() { StoreMode::On } else { StoreMode::Off },
         ..SchedulerConfig::new(max_context, card.fingerprint)
     };
     Scheduler::new(runner.layout(), runner.n_blocks(), scheduler_config)

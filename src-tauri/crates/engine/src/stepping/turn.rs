@@ -108,7 +108,7 @@ impl Serving {
     fn plan(&mut self, now: Instant, tally: &mut Tally) -> Step {
         self.scheduler.set_token_budget(self.budget.n_tokens());
         let restoring = &self.restoring;
-        let plan = self.scheduler.plan(&|key| restoring.may_have(key));
+        let plan = self.scheduler.plan(&|keys| restoring.are_stored(keys));
         let Plan { step, admitted, preempted, ended, restores, stalled } = plan;
         let is_waiting = !stalled.is_empty() || self.scheduler.counts().n_waiting > 0;
         self.is_short_of_saved = is_waiting && step.rows.is_empty() && self.scheduler.pool().n_unsaved > 0;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use store::{
-    AgentManifest, AgentSummary, BlockBytes, BlockKey, BlockRecord, BlockStore, FlushReport, MissReason,
-    Origin, Pin, SaveCandidate, StoreEvent, StoreListener, StoreStats, Trouble, Wanted,
+    AgentManifest, BlockBytes, BlockKey, BlockRecord, BlockStore, ChainHash, DurableBlock, FlushReport,
+    MissReason, OfModels, Origin, Pin, SaveCandidate, StoreEvent, StoreListener, StoreStats, Trouble, Wanted,
 };
 
 type Delivery = Box<dyn FnOnce(Vec<Result<BlockRecord, MissReason>>) + Send>;
@@ -26,6 +26,7 @@ struct Inner {
     holds_flushes: bool,
     flushes: Vec<Done>,
     n_flushes: usize,
+    n_questions: usize,
     holds_restores: bool,
     restores: Vec<(Vec<Wanted>, Delivery)>,
     listeners: Vec<Arc<StoreListener>>,
@@ -102,6 +103,11 @@ impl MemoryStore {
         self.inner().n_flushes
     }
 
+    /// How often somebody asked which blocks are there, for however many.
+    pub fn n_questions(&self) -> usize {
+        self.inner().n_questions
+    }
+
     /// Change a record, as a disk that goes bad does.
     pub fn damage(&self, change: impl Fn(&mut BlockRecord)) {
         self.inner().records.values_mut().for_each(change);
@@ -114,8 +120,14 @@ impl MemoryStore {
 
     /// From now on nothing is saved, or everything again.
     pub fn set_trouble(&self, trouble: Option<Trouble>) {
+        // Whoever hears that something was not saved has to know why.
+        if let Some(trouble) = trouble {
+            self.tell(StoreEvent::Failing(trouble));
+        }
         self.inner().trouble = trouble;
-        self.tell(trouble.map_or(StoreEvent::Recovered, StoreEvent::Failing));
+        if trouble.is_none() {
+            self.tell(StoreEvent::Recovered);
+        }
     }
 
     /// Forget one record.
@@ -143,8 +155,11 @@ impl BlockStore for MemoryStore {
         true
     }
 
-    fn find(&self, key: &BlockKey) -> Result<(), MissReason> {
-        if self.inner().records.contains_key(key) { Ok(()) } else { Err(MissReason::Absent) }
+    fn find(&self, keys: &[BlockKey]) -> Vec<Result<(), MissReason>> {
+        let mut inner = self.inner();
+        inner.n_questions += 1;
+        let find = |key| inner.records.get(key).map(|_| ()).ok_or(MissReason::Absent);
+        keys.iter().map(find).collect()
     }
 
     fn save(&self, record: BlockRecord) -> Result<(), Box<BlockRecord>> {
@@ -178,50 +193,40 @@ impl BlockStore for MemoryStore {
         if let Some(before) = inner.agents.get(&id) {
             let old = before.blocks.iter().chain(&before.tail).chain(&before.former);
             let is_kept =
-                |hash: &&[u8; 32]| manifest.blocks.contains(*hash) || manifest.tail.as_ref() == Some(*hash);
+                |hash: &&ChainHash| manifest.blocks.contains(*hash) || manifest.tail.as_ref() == Some(*hash);
             manifest.former = old.filter(|hash| !is_kept(hash)).copied().collect();
         }
         inner.agents.insert(id, Arc::new(manifest));
     }
 
-    fn agents(&self) -> Vec<AgentSummary> {
-        let inner = self.inner();
-        let summary = |agent: &Arc<AgentManifest>| AgentSummary {
-            name: agent.name.clone(),
-            fingerprint: agent.fingerprint,
-            n_tokens: agent.tokens.len(),
-            saved_tokens: agent.tokens.len(),
-            last_used: agent.last_used,
-            pin: agent.pin,
-        };
-        inner.agents.values().map(summary).collect()
+    fn agents(&self) -> Vec<Arc<AgentManifest>> {
+        self.inner().agents.values().cloned().collect()
     }
 
-    fn agent(&self, name: &str) -> Vec<Arc<AgentManifest>> {
-        self.inner().agents.values().filter(|agent| agent.name == name).cloned().collect()
-    }
-
-    fn pin_agent(&self, name: &str, pin: Pin) -> bool {
+    fn pin_agent(&self, name: &str, of: OfModels, pin: Pin) -> bool {
         let mut inner = self.inner();
         let mut is_known = false;
-        for agent in inner.agents.values_mut().filter(|agent| agent.name == name) {
+        let is_meant =
+            |agent: &&mut Arc<AgentManifest>| agent.name == name && of.includes(&agent.fingerprint);
+        for agent in inner.agents.values_mut().filter(is_meant) {
             Arc::make_mut(agent).pin = pin;
             is_known = true;
         }
         is_known
     }
 
-    fn delete_agent(&self, name: &str, done: Box<dyn FnOnce() + Send>) -> bool {
+    fn delete_agent(&self, name: &str, of: OfModels, done: Box<dyn FnOnce() + Send>) -> bool {
         let mut inner = self.inner();
         let n_before = inner.agents.len();
         let mut gone = Vec::new();
-        inner.agents.retain(|(known, _), agent| {
-            if known == name {
+        inner.agents.retain(|(known, fingerprint), agent| {
+            let is_meant = known == name && of.includes(fingerprint);
+            if is_meant {
                 gone.extend(agent.blocks.iter().chain(&agent.tail).chain(&agent.former).copied());
             }
-            known != name
+            !is_meant
         });
-        let kept: Vec<[u8; 32]> =
+        let kept: Vec<ChainHash> =
             inner.agents.values().flat_map(|a| a.blocks.iter().chain(&a.tail).copied()).collect();
         inner.records.retain(|key, _| !gone.contains(&key.hash) || kept.contains(&key.hash));
         let is_known = inner.agents.len() < n_before;
@@ -230,8 +235,10 @@ impl BlockStore for MemoryStore {
         is_known
     }
 
-    fn is_durable(&self, key: &BlockKey) -> bool {
-        self.inner().records.contains_key(key)
+    fn durable_at(&self, hashes: &[ChainHash]) -> Vec<DurableBlock> {
+        let inner = self.inner();
+        let records = inner.records.values().filter(|record| hashes.contains(&record.key.hash));
+        records.map(|record| DurableBlock { key: record.key, n_bytes: record.bytes.len() as u64 }).collect()
     }
 
     fn restore(&self, wanted: Vec<Wanted>, deliver: Delivery) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{BlockStore, Pin, Trouble};
+use store::{BlockKey, BlockStore, ChainHash, GroupId, OfModels, Pin, Trouble};
 
 use super::rig::*;
 use crate::testing::{MemoryStore, Script, ScriptedModel, Steering};
@@ -53,26 +53,26 @@ async fn agents_are_listed_shown_pinned_evicted_and_forgotten() {
         (info.n_tokens, info.tier, info.resident_tokens, info.n_requests),
         (49, Tier::Resident, 49, 0)
     );
-    assert!(info.is_of_loaded_model && !info.is_pinned);
+    assert!(info.models[0].is_loaded && !info.is_pinned);
     assert_eq!(rig.handle.agent("nobody").await.unwrap(), None);
 
-    assert!(rig.handle.pin_agent("a").await.unwrap().unwrap().is_pinned);
+    assert!(rig.handle.pin_agent("a", OfModels::All).await.unwrap().unwrap().is_pinned);
     // A later turn keeps the pin.
     rig.answer(of("a", prompt(1, 44))).await;
     assert_eq!(store.agent("a")[0].pin, Pin::Pinned);
-    assert!(!rig.handle.unpin_agent("a").await.unwrap().unwrap().is_pinned);
+    assert!(!rig.handle.unpin_agent("a", OfModels::All).await.unwrap().unwrap().is_pinned);
 
-    let evicted = rig.handle.evict_agent("a").await.unwrap().unwrap();
+    let evicted = rig.handle.evict_agent("a", OfModels::All).await.unwrap().unwrap();
     assert_eq!((evicted.tier, evicted.resident_tokens), (Tier::Stored, 0));
     let back = rig.answer(of("a", prompt(1, 44))).await;
     assert!(back.usage.n_reused >= 32, "{:?}", back.usage);
 
-    assert!(rig.handle.forget_agent("a").await.unwrap());
-    assert!(!rig.handle.forget_agent("a").await.unwrap());
+    assert!(rig.handle.forget_agent("a", OfModels::All).await.unwrap());
+    assert!(!rig.handle.forget_agent("a", OfModels::All).await.unwrap());
     let cold = rig.answer(greedy(prompt(1, 44), 10)).await;
     assert_eq!(cold.usage.n_reused, 0, "a deleted agent's blocks are still in the pool");
     for agent in rig.handle.agents().await.unwrap() {
-        assert!(rig.handle.forget_agent(&agent.name).await.unwrap());
+        assert!(rig.handle.forget_agent(&agent.name, OfModels::All).await.unwrap());
     }
     assert_eq!(rig.handle.agents().await.unwrap(), []);
     rig.close().await;
@@ -88,7 +88,7 @@ async fn an_agent_that_is_deleted_while_it_runs_does_not_come_back_with_its_end(
     rig.steering.held_step();
     let forgetting = tokio::spawn({
         let handle = rig.handle.clone();
-        async move { handle.forget_agent("a").await }
+        async move { handle.forget_agent("a", OfModels::All).await }
     });
     // It asks before the step goes on.
     tokio::task::yield_now().await;
@@ -112,8 +112,8 @@ async fn saved_tokens_are_those_that_a_restart_finds_in_every_layer_group() {
     let saved = async || rig.handle.agent("a").await.unwrap().unwrap().saved_tokens;
     assert_eq!(saved().await, 109);
     let manifest = store.agent("a").pop().unwrap();
-    let group_of = |group: u16, hash: [u8; 32]| store::BlockKey { hash, group };
-    let window = store::BlockKey::WINDOW | 1;
+    let group_of = |group: GroupId, hash: ChainHash| BlockKey { hash, group };
+    let window = GroupId::window(1);
     // Without a tail, all whole blocks; without a window's block, what lies before it.
     store.give_up_block(&group_of(window, manifest.tail.unwrap()));
     assert_eq!(saved().await, 96);
@@ -122,7 +122,7 @@ async fn saved_tokens_are_those_that_a_restart_finds_in_every_layer_group() {
     // What no window looks into any more is not needed in its group, and always in the others.
     store.give_up_block(&group_of(window, manifest.blocks[0]));
     assert_eq!(saved().await, 80);
-    store.give_up_block(&group_of(0, manifest.blocks[2]));
+    store.give_up_block(&group_of(GroupId::full(0), manifest.blocks[2]));
     assert_eq!(saved().await, 0, "the windows before block 2 look into block 0");
     rig.close().await;
 }

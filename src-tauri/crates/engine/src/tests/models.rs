@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use store::OfModels;
+
 use super::rig::*;
 use crate::testing::{MemoryStore, Outcome as StepOutcome, Script, ScriptedLoader, ScriptedModel, Steering};
 use crate::{After, EngineConfig, FailureKind, ModelName, ModelState, NotReadyReason, Refusal, Request};
@@ -194,8 +196,8 @@ async fn what_comes_while_a_device_computes_is_done_when_its_step_is_over() {
     let running = rig.ask(named("new", 200));
     steering.held_step();
     assert_eq!(rig.handle.agent("old").await.unwrap().unwrap().resident_tokens, 43);
-    rig.handle.evict_agent("old").await.unwrap().unwrap();
-    assert!(rig.handle.forget_agent("old").await.unwrap());
+    rig.handle.evict_agent("old", OfModels::All).await.unwrap().unwrap();
+    assert!(rig.handle.forget_agent("old", OfModels::All).await.unwrap());
     let cancelled = rig.ask(named("gone", 60));
     drop(cancelled);
     steering.free_steps();

@@ -22,8 +22,8 @@ async fn every_block_is_saved_once_it_is_full_and_the_tail_when_the_answer_ends(
         rig.handle.drain(After::Park, HOUR).await.unwrap();
         let mut all = prompt(1, 40);
         all.extend(&answer.tokens);
-        let of_window = window.map(|_| store::BlockKey::WINDOW | 1);
-        for group in [0].into_iter().chain(of_window) {
+        let of_window = window.map(|_| store::GroupId::window(1));
+        for group in [store::GroupId::full(0)].into_iter().chain(of_window) {
             let mut records: Vec<_> = store.records().into_iter().filter(|r| r.key.group == group).collect();
             // Follow the chain from the block that no record is the parent of.
             let keys: Vec<_> = records.iter().map(|r| r.key.hash).collect();
@@ -35,7 +35,7 @@ async fn every_block_is_saved_once_it_is_full_and_the_tail_when_the_answer_ends(
             assert!(records.is_empty(), "{records:?}");
             let saved: Vec<u32> = chain.iter().flat_map(|r| r.tokens.clone()).collect();
             // The last token sampled was never computed.
-            assert_eq!(saved, all[..49], "group {group}, window {window:?}");
+            assert_eq!(saved, all[..49], "{group:?}, window {window:?}");
             let reasons: Vec<_> = chain.iter().map(|r| r.reason).collect();
             assert_eq!(
                 reasons,

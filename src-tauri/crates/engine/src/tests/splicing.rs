@@ -154,7 +154,7 @@ async fn a_sliding_window_is_taken_up_where_a_message_ended() {
     };
     let ((with, n_system), (without, _)) = (reused(true).await, reused(false).await);
     assert!(with >= n_system, "{with} of a system prompt of {n_system}");
-    assert!(without < n_system, "{without}: the checkpoint makes no difference");
+    assert!(without < n_system, "{without}: the kept window makes no difference");
 }
 
 #[tokio::test]

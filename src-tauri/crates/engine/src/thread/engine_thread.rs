@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use scheduler::StoreMode;
-use store::StoreEvent;
+use store::{OfModels, StoreEvent};
 
 use super::door::Door;
 use super::windows::Windows;
 use crate::config::EngineConfig;
-use crate::inbox::agent_ask::AgentAsk;
+use crate::inbox::agent_ask::{AgentAct, AgentAsk};
 use crate::inbox::command::{Command, Submission};
 use crate::lifecycle::state_of;
 use crate::models::budget::MemoryBudget;
@@ -59,8 +58,6 @@ pub(crate) struct EngineThread {
     dealing_with: Option<usize>,
     /// What the last turns came to.
     pub(super) pace: Pace,
-    /// Off while the store is in trouble.
-    pub(super) store_mode: StoreMode,
     /// When its numbers were looked at last.
     store_seen: Option<Instant>,
 }
@@ -103,7 +100,6 @@ impl EngineThread {
             n_tickets: 0,
             dealing_with: None,
             pace: Pace::default(),
-            store_mode: if config.store.is_on() { StoreMode::On } else { StoreMode::Off },
             store_seen: None,
             config,
         }
@@ -269,10 +265,11 @@ impl EngineThread {
                     self.with_serving(idx, |serving, _| serving.is_hurrying = false);
                 }
             }
-            Command::Agents { ask: AgentAsk::Evict(name), reply } => {
+            Command::Agents { ask, reply } if ask.what == AgentAct::Evict => {
                 let to_self = self.to_self.clone();
+                let ask = AgentAsk { what: AgentAct::EvictSaved, ..ask };
                 self.config.store.flush(Box::new(move |_| {
-                    let _ = to_self.send(Command::Agents { ask: AgentAsk::EvictSaved(name), reply });
+                    let _ = to_self.send(Command::Agents { ask, reply });
                 }));
             }
             Command::Agents { ask, reply } => {
@@ -288,27 +285,38 @@ impl EngineThread {
 
     /// Returns whether there is such an agent.
     fn obey_about_agents(&mut self, ask: &AgentAsk) -> bool {
-        let is_known = match ask {
-            AgentAsk::Pin(name, pin) => self.config.store.pin_agent(name, *pin),
-            AgentAsk::Evict(name) | AgentAsk::EvictSaved(name) => {
-                for idx in 0..self.models.len() {
-                    self.with_serving(idx, |serving, _| serving.evict_agent(name));
-                }
-                !self.config.store.agent(name).is_empty()
+        let AgentAsk { name, of, what } = ask;
+        let store = Arc::clone(&self.config.store);
+        let is_known = match what {
+            AgentAct::Pin(pin) => {
+                let is_known = store.pin_agent(name, *of, *pin);
+                self.for_each_serving(of, |serving| serving.repin_agent(name));
+                is_known
             }
-            AgentAsk::Forget(name) => {
-                for idx in 0..self.models.len() {
-                    self.with_serving(idx, |serving, _| serving.forget_agent(name));
-                }
+            AgentAct::Evict | AgentAct::EvictSaved => {
+                self.for_each_serving(of, |serving| serving.evict_agent(name));
+                store.agent(name).iter().any(|manifest| of.includes(&manifest.fingerprint))
+            }
+            AgentAct::Forget => {
+                self.for_each_serving(of, |serving| serving.forget_agent(name));
                 let agent = name.clone();
                 let erased = move || tracing::info!(agent, "a forgotten agent's blocks are erased");
-                self.config.store.delete_agent(name, Box::new(erased))
+                store.delete_agent(name, *of, Box::new(erased))
             }
         };
-        for idx in 0..self.models.len() {
-            self.with_serving(idx, |serving, _| serving.show_residency());
-        }
+        self.for_each_serving(of, Serving::show_residency);
         is_known
+    }
+
+    /// Do something with those models at work that are meant.
+    fn for_each_serving(&mut self, of: &OfModels, act: impl Fn(&mut Serving)) {
+        for idx in 0..self.models.len() {
+            self.with_serving(idx, |serving, _| {
+                if of.includes(&serving.card.fingerprint) {
+                    act(serving);
+                }
+            });
+        }
     }
 
     /// The store's threads have news.
@@ -316,12 +324,10 @@ impl EngineThread {
         match event {
             StoreEvent::Failing(trouble) => {
                 tracing::warn!(trouble = trouble.name(), "nothing is saved to disk from now on");
-                self.store_mode = StoreMode::Off;
                 self.store_seen = None;
             }
             StoreEvent::Recovered => {
                 tracing::info!("saving to disk works again");
-                self.store_mode = StoreMode::On;
                 self.store_seen = None;
             }
             StoreEvent::Lost(keys) => {

@@ -116,8 +116,8 @@ impl EngineThread {
             Ok(loaded) => {
                 let residency = Arc::new(Residency::new(loaded.runner.layout()));
                 let answers = self.shared.came_in(&name, &loaded.card, Arc::clone(&residency));
-                let (inbox, mode) = (self.to_self.clone(), self.store_mode);
-                let serving = Serving::new(name, *loaded, answers, residency, &self.config, inbox, mode);
+                let inbox = self.to_self.clone();
+                let serving = Serving::new(name, *loaded, answers, residency, &self.config, inbox);
                 self.windows.stats.started |= idx == 0;
                 self.models[idx].last_used = self.config.clock.now();
                 let ready = Seat::Ready(Box::new(serving));

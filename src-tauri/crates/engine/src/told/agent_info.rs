@@ -1,28 +1,92 @@
 //! What is told of a named agent.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A named agent: a conversation whose KV is kept.
+use store::OfModels;
+
+/// A named agent: conversations whose KV is kept, one with each model that it was used with. What is told of it is the
+/// sum of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentInfo {
     /// What the client calls it.
     pub name: String,
-    /// Whether what follows is about the loaded model; otherwise about the one that it was last used with.
-    pub is_of_loaded_model: bool,
-    /// Tokens of the conversation whose KV was computed.
+    /// Its conversation with each model, those with models that are here first.
+    pub models: Vec<AgentOfModel>,
+    /// Tokens of the conversations whose KV was computed.
     pub n_tokens: usize,
     /// Leading tokens that a restart of the process would find again: synced, not just written.
     pub saved_tokens: usize,
-    /// Leading tokens whose KV is in the pool.
+    /// Bytes on disk.
+    pub stored_bytes: u64,
+    /// Leading tokens whose KV is in a pool.
     pub resident_tokens: usize,
+    /// Leading tokens that stay in a pool, whoever else needs memory.
+    pub pinned_tokens: usize,
     /// Requests of it that run or wait.
     pub n_requests: usize,
     /// When it was last used, in whole seconds.
+    pub last_used: SystemTime,
+    /// Whether nothing that it has on disk may be given up for space.
+    pub is_pinned: bool,
+    /// Where its KV is.
+    pub tier: Tier,
+}
+
+/// What an agent has of one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentOfModel {
+    /// The model's id, where it has been here since the start.
+    pub model: Option<String>,
+    /// What tells it from other models, whatever they are called.
+    pub fingerprint: [u8; 32],
+    /// Whether it is here.
+    pub is_loaded: bool,
+    /// As in [`AgentInfo`], and so with all that follows.
+    pub n_tokens: usize,
+    /// Leading tokens that a restart would find again.
+    pub saved_tokens: usize,
+    /// Bytes on disk, of blocks that it shares with other agents too.
+    pub stored_bytes: u64,
+    /// Leading tokens in the pool.
+    pub resident_tokens: usize,
+    /// Leading tokens that stay in the pool.
+    pub pinned_tokens: usize,
+    /// Requests that run or wait.
+    pub n_requests: usize,
+    /// When it was last used.
     pub last_used: SystemTime,
     /// Whether what it has on disk is exempt from being given up for space.
     pub is_pinned: bool,
     /// Where its KV is.
     pub tier: Tier,
+}
+
+impl AgentInfo {
+    /// What of it is of these models, if anything is.
+    pub fn only(self, of: OfModels) -> Option<AgentInfo> {
+        let models: Vec<_> = self.models.into_iter().filter(|part| of.includes(&part.fingerprint)).collect();
+        (!models.is_empty()).then(|| AgentInfo::of(self.name, models))
+    }
+
+    /// The sum of what an agent has of each model.
+    pub(crate) fn of(name: String, mut models: Vec<AgentOfModel>) -> AgentInfo {
+        models.sort_by_key(|of| (!of.is_loaded, std::cmp::Reverse(of.last_used)));
+        let sum = |n: fn(&AgentOfModel) -> usize| models.iter().map(n).sum();
+        let is_resident = models.iter().all(|of| of.tier == Tier::Resident);
+        AgentInfo {
+            n_tokens: sum(|of| of.n_tokens),
+            saved_tokens: sum(|of| of.saved_tokens),
+            stored_bytes: models.iter().map(|of| of.stored_bytes).sum(),
+            resident_tokens: sum(|of| of.resident_tokens),
+            pinned_tokens: sum(|of| of.pinned_tokens),
+            n_requests: sum(|of| of.n_requests),
+            last_used: models.iter().map(|of| of.last_used).max().unwrap_or(UNIX_EPOCH),
+            is_pinned: models.iter().all(|of| of.is_pinned),
+            tier: if is_resident { Tier::Resident } else { Tier::Stored },
+            name,
+            models,
+        }
+    }
 }
 
 /// Where an agent's KV is.

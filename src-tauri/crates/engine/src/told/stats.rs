@@ -67,6 +67,8 @@ pub struct PoolCounts {
     pub free: usize,
     /// Blocks that cannot be reused at once: of running or restoring sequences, unsaved, pinned resident.
     pub held: usize,
+    /// Of the held ones, those that are pinned: of running sequences or of none.
+    pub pinned: usize,
     /// Blocks kept for reuse and evictable.
     pub cached: usize,
     /// All blocks.

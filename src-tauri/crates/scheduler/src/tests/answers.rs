@@ -250,13 +250,13 @@ fn the_next_turn_of_a_sampled_answer_computes_only_what_is_new() {
         agent: None,
         prompt: checked(prompt.to_vec()),
         max_new_tokens: generated.len(),
-        checkpoints: Vec::new(),
+        kept_windows: Vec::new(),
         prompt_logits: PromptLogits::Last,
         former: None,
     };
     scheduler.submit(new(1, &prompt)).unwrap();
     for &next in &generated {
-        let plan = scheduler.plan(&|_| false);
+        let plan = scheduler.plan(&|keys| vec![false; keys.len()]);
         scheduler.commit(&plan.step, &[(SeqId(1), next)]);
     }
     scheduler.finish(SeqId(1));
@@ -265,7 +265,7 @@ fn the_next_turn_of_a_sampled_answer_computes_only_what_is_new() {
     let (text, starts) = render(&[("abc abc abc".into(), "bbca\nb".into())], "c", keep);
     let spliced = splice(&mut index, &text, &starts);
     scheduler.submit(new(2, &spliced.tokens)).unwrap();
-    let admitted = scheduler.plan(&|_| false).admitted[0];
+    let admitted = scheduler.plan(&|keys| vec![false; keys.len()]).admitted[0];
     // The last generated token was sampled and never computed.
     assert_eq!(admitted.n_reused, prompt.len() + generated.len() - 1);
     assert_eq!(admitted.n_to_compute, 1 + encode("><c><", false).len());

@@ -5,7 +5,7 @@ use crate::block_pool::{BlockPool, Retention};
 use crate::footprint::Footprint;
 use crate::prefix_cache::{PrefixCache, Registered};
 use crate::{
-    NewSequence, PoolCounts, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
+    GroupId, NewSequence, PoolCounts, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
     SubmitError,
 };
 
@@ -52,18 +52,18 @@ fn no_chunking_ever_needs_more_blocks_than_the_peak() {
 }
 
 #[test]
-fn a_checkpoint_keeps_what_every_boundary_at_its_block_needs() {
+fn a_kept_window_has_what_every_boundary_at_its_block_needs() {
     for window in [1, 3, 4, 6, 8, 13] {
         let footprint = Footprint::new(&layout(4, &[None, Some(window)]));
-        for checkpoint in 1..60_usize {
-            let floor = checkpoint - checkpoint % 4;
-            let needed = (floor + 1).saturating_sub(window) / 4..checkpoint.div_ceil(4);
+        for kept in 1..60_usize {
+            let floor = kept - kept % 4;
+            let needed = (floor + 1).saturating_sub(window) / 4..kept.div_ceil(4);
             for block_idx in 0..20 {
-                let is_kept = footprint.is_checkpoint(1, block_idx, &[checkpoint], 0);
-                assert_eq!(is_kept, needed.contains(&block_idx), "{window} {checkpoint} {block_idx}");
-                let by_distance = footprint.is_checkpoint(1, block_idx, &[], checkpoint);
-                assert!(by_distance || !is_kept, "multiples of {checkpoint} keep block {block_idx}");
-                assert!(!footprint.is_checkpoint(0, block_idx, &[checkpoint], 8), "full groups have none");
+                let is_kept = footprint.is_of_kept_window(1, block_idx, &[kept], 0);
+                assert_eq!(is_kept, needed.contains(&block_idx), "{window} {kept} {block_idx}");
+                let by_distance = footprint.is_of_kept_window(1, block_idx, &[], kept);
+                assert!(by_distance || !is_kept, "multiples of {kept} keep block {block_idx}");
+                assert!(!footprint.is_of_kept_window(0, block_idx, &[kept], 8), "full groups have none");
             }
         }
     }
@@ -99,7 +99,7 @@ fn request(id: u64, n_prompt: u32, max_new_tokens: usize) -> NewSequence {
         agent: None,
         prompt: checked((0..n_prompt).collect()),
         max_new_tokens,
-        checkpoints: Vec::new(),
+        kept_windows: Vec::new(),
         prompt_logits: PromptLogits::Last,
         former: None,
     }
@@ -110,7 +110,7 @@ fn unsaved_and_pinned_blocks_count_as_used_until_they_can_be_had() {
     let config = SchedulerConfig { store: StoreMode::On, ..SchedulerConfig::new(100, [0; 32]) };
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 10, config);
     scheduler.submit(request(1, 8, 1)).unwrap();
-    let step = scheduler.plan(&|_| false).step;
+    let step = scheduler.plan(&|keys| vec![false; keys.len()]).step;
     assert_eq!(scheduler.commit(&step, &[(SeqId(1), 9)]).at_limit, [SeqId(1)]);
     scheduler.finish(SeqId(1));
     assert_eq!((scheduler.pool().n_cached, scheduler.pool().n_unavailable()), (2, 2));
@@ -118,7 +118,7 @@ fn unsaved_and_pinned_blocks_count_as_used_until_they_can_be_had() {
     completed.iter().for_each(|block| scheduler.mark_saved(&block.key));
     assert_eq!(scheduler.pool().n_unavailable(), 0);
     let keys: Vec<_> = completed.iter().map(|block| block.key).collect();
-    assert_eq!(scheduler.pin(&keys), 2);
+    assert_eq!(scheduler.pin(&keys).len(), 2);
     assert_eq!((scheduler.pool().n_pinned, scheduler.pool().n_unavailable()), (2, 2));
     scheduler.unpin(&keys);
     assert_eq!(scheduler.evict(&keys), 2);
@@ -128,7 +128,7 @@ fn unsaved_and_pinned_blocks_count_as_used_until_they_can_be_had() {
 #[test]
 fn content_that_must_be_kept_is_not_written_over() {
     let mut pool = BlockPool::new(2, StoreMode::On);
-    let key = |n: u8| crate::BlockKey { hash: crate::ChainHash([n; 32]), group_idx: 0 };
+    let key = |n: u8| crate::BlockKey { hash: crate::ChainHash([n; 32]), group: GroupId::full(0) };
     let (block, _) = pool.alloc().unwrap();
     assert!(pool.is_private(block) && pool.register(block, key(1), false));
     assert!(!pool.is_private(block));
@@ -155,7 +155,7 @@ fn nothing_of_a_discarded_sequence_is_offered_to_the_store() {
     let config = SchedulerConfig { store: StoreMode::On, ..SchedulerConfig::new(100, [0; 32]) };
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 10, config);
     scheduler.submit(request(1, 9, 4)).unwrap();
-    let step = scheduler.plan(&|_| false).step;
+    let step = scheduler.plan(&|keys| vec![false; keys.len()]).step;
     scheduler.commit(&step, &[(SeqId(1), 9)]);
     assert_eq!(scheduler.discard(SeqId(1)).len(), 2);
     assert_eq!(scheduler.take_completed(), []);
@@ -168,7 +168,7 @@ fn a_hash_alone_is_no_hit() {
     let footprint = Footprint::new(&layout(4, &[None]));
     let mut cache = PrefixCache::new(footprint, 4, [0; 32], StoreMode::Off);
     let hash = crate::ChainHash([5; 32]);
-    let key = crate::BlockKey { hash, group_idx: 0 };
+    let key = crate::BlockKey { hash, group: GroupId::full(0) };
     let root = cache.hasher.root();
     let block = cache.alloc().unwrap();
     assert_eq!(cache.register(block, key, &root, &[1, 2, 3, 4], true), Registered::New);
@@ -184,28 +184,28 @@ fn a_hash_alone_is_no_hit() {
 fn at_most_half_the_pool_is_ever_pinned() {
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 9, SchedulerConfig::new(100, [0; 32]));
     scheduler.submit(request(1, 32, 1)).unwrap();
-    let step = scheduler.plan(&|_| false).step;
+    let step = scheduler.plan(&|keys| vec![false; keys.len()]).step;
     scheduler.commit(&step, &[(SeqId(1), 9)]);
     scheduler.finish(SeqId(1));
     let prompt: Vec<u32> = (0..32).collect();
     let hashes = scheduler.block_hashes(&prompt);
-    let keys: Vec<_> = hashes.iter().map(|&hash| crate::BlockKey { hash, group_idx: 0 }).collect();
-    assert_eq!(scheduler.pin(&keys), 4);
-    assert_eq!(scheduler.pin(&keys), 4, "pinning again changes nothing");
+    let keys: Vec<_> = hashes.iter().map(|&hash| crate::BlockKey { hash, group: GroupId::full(0) }).collect();
+    assert_eq!(scheduler.pin(&keys).len(), 4);
+    assert_eq!(scheduler.pin(&keys).len(), 4, "pinning again changes nothing");
 }
 
 #[test]
 fn a_step_is_booked_once() {
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 9, SchedulerConfig::new(100, [0; 32]));
     scheduler.submit(request(1, 5, 4)).unwrap();
-    let first = scheduler.plan(&|_| false).step;
+    let first = scheduler.plan(&|keys| vec![false; keys.len()]).step;
     scheduler.commit(&first, &[(SeqId(1), 9)]);
     scheduler.commit(&first, &[(SeqId(1), 9)]);
     assert_eq!(scheduler.state(SeqId(1)), Some(SeqState::Decoding { n_generated: 1 }));
-    let second = scheduler.plan(&|_| false).step;
+    let second = scheduler.plan(&|keys| vec![false; keys.len()]).step;
     scheduler.commit(&second, &[(SeqId(1), 9)]);
     scheduler.commit(&first, &[(SeqId(1), 9)]);
-    assert_eq!(scheduler.plan(&|_| false).step.rows[0].start, 6);
+    assert_eq!(scheduler.plan(&|keys| vec![false; keys.len()]).step.rows[0].start, 6);
     scheduler.check_integrity().unwrap();
 }
 
@@ -240,7 +240,7 @@ fn resident_after(layout: &crate::KvLayout, n_blocks: usize, n_agents: u32, n_to
         let id = SeqId(u64::from(agent));
         scheduler.submit(NewSequence { id, prompt: checked(prompt(agent)), ..request(0, 1, 1) }).unwrap();
         while scheduler.state(id) != Some(SeqState::AtLimit) {
-            let step = scheduler.plan(&|_| false).step;
+            let step = scheduler.plan(&|keys| vec![false; keys.len()]).step;
             let row = &step.rows[0];
             let is_last = row.end() == n_tokens as usize;
             let sampled = is_last.then_some((id, 7));
@@ -254,7 +254,7 @@ fn resident_after(layout: &crate::KvLayout, n_blocks: usize, n_agents: u32, n_to
         let hashes = scheduler.block_hashes(&prompt(*agent));
         (0..footprint.n_groups()).all(|group_idx| {
             let needed = &hashes[footprint.first_needed(group_idx, n_tokens as usize)..];
-            needed.iter().all(|&hash| scheduler.is_resident(&crate::BlockKey { hash, group_idx }))
+            needed.iter().all(|&hash| scheduler.is_resident(&scheduler.cache.footprint.key(hash, group_idx)))
         })
     };
     (0..n_agents).filter(is_resident).count()

@@ -61,7 +61,7 @@ impl Run {
             max_rows: 1 + dice.roll(8),
             max_chunk: 1 + dice.roll(16),
             max_context: 24 + dice.roll(80),
-            checkpoint_every: [8, 16, 1024][dice.roll(3)],
+            window_kept_every: [8, 16, 1024][dice.roll(3)],
             max_passes: dice.roll(4),
             store,
             ..SchedulerConfig::new(0, [7; 32])
@@ -116,7 +116,7 @@ impl Run {
             id,
             agent: if self.dice.roll(2) == 0 { Some(self.dice.roll(3) as u64) } else { None },
             max_new_tokens: self.dice.roll(40),
-            checkpoints: (0..self.dice.roll(3)).map(|_| self.dice.roll(40)).collect(),
+            kept_windows: (0..self.dice.roll(3)).map(|_| self.dice.roll(40)).collect(),
             prompt_logits: if self.dice.roll(10) == 0 { PromptLogits::All } else { PromptLogits::Last },
             prompt: checked(prompt.clone()),
         };
@@ -145,7 +145,7 @@ impl Run {
     /// One step; returns whether it had rows.
     fn step(&mut self) -> bool {
         let stored = std::mem::take(&mut self.sim.stored);
-        let plan = self.sim.scheduler.plan(&|key| stored.contains_key(key));
+        let plan = self.sim.scheduler.plan(&|keys| keys.iter().map(|key| stored.contains_key(key)).collect());
         self.sim.stored = stored;
         self.check();
         for ended in &plan.ended {
@@ -207,11 +207,7 @@ impl Run {
     fn some_keys(&mut self) -> Vec<BlockKey> {
         let Some(tokens) = self.prompts.get(self.dice.roll(8)).cloned() else { return Vec::new() };
         let hashes = self.sim.scheduler.block_hashes(&tokens);
-        let n_groups = self.sim.scheduler.n_groups();
-        hashes
-            .iter()
-            .flat_map(|&hash| (0..n_groups).map(move |group_idx| BlockKey { hash, group_idx }))
-            .collect()
+        self.sim.scheduler.keys_at(hashes)
     }
 
     fn op(&mut self) {

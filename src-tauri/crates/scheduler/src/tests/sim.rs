@@ -27,11 +27,11 @@ pub(super) fn layout(block_tokens: usize, windows: &[Option<usize>]) -> KvLayout
 }
 
 /// The KV of position `n` of a sequence depends on its tokens up to `n`; this stands for it.
-fn prefix_marks(tokens: &[TokenId]) -> Vec<u64> {
-    let mut mark = 0xcbf2_9ce4_8422_2325_u64;
+fn prefix_digests(tokens: &[TokenId]) -> Vec<u64> {
+    let mut digest = 0xcbf2_9ce4_8422_2325_u64;
     let mut next = |&token: &TokenId| {
-        mark = (mark ^ u64::from(token + 1)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
-        mark
+        digest = (digest ^ u64::from(token + 1)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        digest
     };
     tokens.iter().map(&mut next).collect()
 }
@@ -58,12 +58,12 @@ impl FakeRunner {
             let tokens = tokens_of(row.seq);
             let end = row.end();
             assert_eq!(row.tokens(), &tokens[row.start..end], "{:?} computes its own tokens", row.seq);
-            let marks = prefix_marks(&tokens[..end]);
+            let digests = prefix_digests(&tokens[..end]);
             assert_eq!(row.tables.len(), self.layout.groups.len());
             for table in &row.tables {
-                for (position, mark) in marks.iter().enumerate().skip(row.start) {
+                for (position, digest) in digests.iter().enumerate().skip(row.start) {
                     let block = table.blocks[position / block_tokens - table.first_block];
-                    self.slots[block.idx()][position % block_tokens] = *mark;
+                    self.slots[block.idx()][position % block_tokens] = *digest;
                     let other = written.insert((block, position % block_tokens), row.seq);
                     assert_eq!(other, None, "no slot is written twice in a step");
                 }
@@ -71,16 +71,16 @@ impl FakeRunner {
         }
         for row in &step.rows {
             let end = row.end();
-            let marks = prefix_marks(&tokens_of(row.seq)[..end]);
+            let digests = prefix_digests(&tokens_of(row.seq)[..end]);
             for (group, table) in self.layout.groups.iter().zip(&row.tables) {
                 let first = match group.span {
                     AttentionSpan::Full => 0,
                     AttentionSpan::Window { tokens } => (row.start + 1).saturating_sub(tokens),
                 };
-                for (position, mark) in marks.iter().enumerate().skip(first) {
+                for (position, digest) in digests.iter().enumerate().skip(first) {
                     let block = table.blocks[position / block_tokens - table.first_block];
                     let found = self.slots[block.idx()][position % block_tokens];
-                    assert_eq!(found, *mark, "{:?} at {position} sees its own prefix", row.seq);
+                    assert_eq!(found, *digest, "{:?} at {position} sees its own prefix", row.seq);
                 }
             }
         }
@@ -134,8 +134,8 @@ impl Sim {
 
     /// The next token after `tokens`: deterministic, so that a repeated prompt gets a repeated answer.
     pub(super) fn next_token(&self, tokens: &[TokenId]) -> TokenId {
-        let mark = prefix_marks(tokens).pop().unwrap_or(0);
-        (mark >> 17) as u32 % self.n_vocab
+        let digest = prefix_digests(tokens).pop().unwrap_or(0);
+        (digest >> 17) as u32 % self.n_vocab
     }
 
     /// Execute a plan's step and sample; the caller commits.

@@ -53,7 +53,7 @@ impl Stage {
             max_rows: number(words, "rows", 8),
             max_chunk: number(words, "chunk", 16),
             max_passes: number(words, "passes", 16),
-            checkpoint_every: number(words, "every", 1024),
+            window_kept_every: number(words, "every", 1024),
             store,
             ..SchedulerConfig::new(number(words, "context", 1000), [1; 32])
         };
@@ -138,12 +138,8 @@ impl Stage {
             ["store", "off"] => self.sim.scheduler.set_store(StoreMode::Off),
             ["pin", name] => {
                 let hashes = self.sim.scheduler.block_hashes(&self.texts[name]);
-                let n_groups = self.sim.scheduler.n_groups();
-                let keys: Vec<_> = hashes
-                    .iter()
-                    .flat_map(|&hash| (0..n_groups).map(move |group_idx| crate::BlockKey { hash, group_idx }))
-                    .collect();
-                let n = self.sim.scheduler.pin(&keys);
+                let keys = self.sim.scheduler.keys_at(hashes);
+                let n = self.sim.scheduler.pin(&keys).len();
                 self.say(&format!("       pinned {n}"));
             }
             ["budget", n] => self.sim.scheduler.set_token_budget(n.parse().unwrap()),
@@ -159,14 +155,13 @@ impl Stage {
     fn submit(&mut self, name: &str, words: &[&str]) {
         let prompt = self.prompt(words);
         let id = self.new_id(name);
-        let checkpoints =
-            value(words, "checkpoints").map(|c| c.split(',').map(|c| c.parse().unwrap()).collect());
+        let kept_windows = value(words, "kept").map(|c| c.split(',').map(|c| c.parse().unwrap()).collect());
         let new = NewSequence {
             id,
             agent: value(words, "agent").map(|agent| agent.parse().unwrap()),
             prompt: checked(prompt.clone()),
             max_new_tokens: number(words, "new", 1),
-            checkpoints: checkpoints.unwrap_or_default(),
+            kept_windows: kept_windows.unwrap_or_default(),
             prompt_logits: if words.contains(&"logits") { PromptLogits::All } else { PromptLogits::Last },
             former: None,
         };
@@ -202,7 +197,7 @@ impl Stage {
     /// One turn of the loop; false when there was nothing to run.
     fn step(&mut self) -> bool {
         let stored = std::mem::take(&mut self.sim.stored);
-        let plan = self.sim.scheduler.plan(&|key| stored.contains_key(key));
+        let plan = self.sim.scheduler.plan(&|keys| keys.iter().map(|key| stored.contains_key(key)).collect());
         self.sim.stored = stored;
         self.tell(&plan);
         self.sim.restores.extend(plan.restores.iter().cloned());
@@ -313,7 +308,7 @@ timelines! {
     a_fork_shares_all_but_what_it_writes
     a_tail_is_reused_to_the_token
     windows_drop_what_they_have_left_behind
-    an_edit_goes_back_to_a_checkpoint
+    an_edit_goes_back_to_a_kept_window
     a_sequence_alone_ends_with_a_reason_when_pins_leave_no_room
     what_cannot_ever_fit_is_refused
     unsaved_blocks_hold_up_growth_until_they_are_saved

@@ -1,14 +1,14 @@
 //! `/v1/agents`: the named conversations, where their KV is, and what may be done with it.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use engine::AgentInfo;
-use serde::Serialize;
+use engine::{AgentInfo, OfModels};
+use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
 use crate::app::App;
@@ -37,26 +37,49 @@ pub(crate) struct AgentList {
     data: Vec<Agent>,
 }
 
-/// A named conversation.
+/// A named agent: its conversations with all models, and the sum of them.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Agent {
     object: &'static str,
     id: String,
-    /// `resident`: all of it is in the pool; `stored`: at least a part is on disk only.
+    #[serde(flatten)]
+    sum: Kept,
+    /// Its conversation with each model, those with loaded models first.
+    models: Vec<AgentOfModel>,
+}
+
+/// What an agent has of one model.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AgentOfModel {
+    /// The model's id, where it was loaded since the start.
+    model: Option<String>,
+    /// What tells it from others, whatever they are called; 64 hexadecimal digits.
+    fingerprint: String,
+    loaded: bool,
+    #[serde(flatten)]
+    kept: Kept,
+}
+
+/// Where KV is, and how much.
+#[derive(Debug, Serialize, ToSchema)]
+struct Kept {
+    /// `resident`: all of it is in a pool; `stored`: at least a part is on disk only.
     tier: &'static str,
-    /// Whether what it has on disk is never given up for space.
+    /// Whether what is on disk is never given up for space.
     pinned: bool,
     tokens: usize,
     /// Leading tokens that a restart of the process would find again.
     saved_tokens: usize,
-    /// Leading tokens that are in the pool.
+    /// Leading tokens that are in a pool.
     resident_tokens: usize,
+    /// Leading tokens that stay in a pool because they are pinned; at most half of a pool is.
+    pinned_tokens: usize,
+    /// Bytes on disk, those that it shares with other agents too.
+    stored_bytes: u64,
     /// Requests that run or wait.
     requests: usize,
     /// In seconds since 1970.
     last_used: u64,
-    /// Whether this is about the loaded model; otherwise about the one that it was last used with.
-    of_loaded_model: bool,
 }
 
 /// An agent that is no more.
@@ -71,19 +94,62 @@ impl From<AgentInfo> for Agent {
     fn from(agent: AgentInfo) -> Agent {
         Agent {
             object: "agent",
+            sum: Kept {
+                tier: agent.tier.name(),
+                pinned: agent.is_pinned,
+                tokens: agent.n_tokens,
+                saved_tokens: agent.saved_tokens,
+                resident_tokens: agent.resident_tokens,
+                pinned_tokens: agent.pinned_tokens,
+                stored_bytes: agent.stored_bytes,
+                requests: agent.n_requests,
+                last_used: seconds(agent.last_used),
+            },
             id: agent.name,
-            tier: agent.tier.name(),
-            pinned: agent.is_pinned,
-            tokens: agent.n_tokens,
-            saved_tokens: agent.saved_tokens,
-            resident_tokens: agent.resident_tokens,
-            requests: agent.n_requests,
-            last_used: agent.last_used.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            of_loaded_model: agent.is_of_loaded_model,
+            models: agent.models.into_iter().map(AgentOfModel::from).collect(),
         }
     }
 }
 
+impl From<engine::AgentOfModel> for AgentOfModel {
+    fn from(of: engine::AgentOfModel) -> AgentOfModel {
+        AgentOfModel {
+            fingerprint: hex(&of.fingerprint),
+            loaded: of.is_loaded,
+            kept: Kept {
+                tier: of.tier.name(),
+                pinned: of.is_pinned,
+                tokens: of.n_tokens,
+                saved_tokens: of.saved_tokens,
+                resident_tokens: of.resident_tokens,
+                pinned_tokens: of.pinned_tokens,
+                stored_bytes: of.stored_bytes,
+                requests: of.n_requests,
+                last_used: seconds(of.last_used),
+            },
+            model: of.model,
+        }
+    }
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn hex(fingerprint: &[u8; 32]) -> String {
+    fingerprint.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Which of an agent's conversations are meant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    /// Those with all models where there is none.
+    model: Option<String>,
+}
+
+/// A query as the path has it.
+type Which = Result<Query<Wanted>, QueryRejection>;
 /// An id as the path has it; nothing is done before it has been looked at.
 type Id = Result<Path<String>, PathRejection>;
 type Answer = Result<Json<Agent>, Fault>;
@@ -105,18 +171,21 @@ async fn list(State(app): State<Arc<App>>) -> Result<Json<AgentList>, Fault> {
     get,
     path = "/v1/agents/{id}",
     tag = "Agents",
-    params(("id" = String, Path, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`")),
+    params(
+        ("id" = String, Path, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
+        ("model" = Option<String>, Query, description = "Only its conversation with the model of this name or fingerprint")
+    ),
     responses(
         (status = 200, body = Agent),
-        (status = 404, description = "No such agent", body = ErrorBody),
+        (status = 404, description = "No such agent, or nothing of it with that model", body = ErrorBody),
         (status = 408, description = "The body did not come in time", body = ErrorBody),
         (status = 409, description = "The engine has ended", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody)
     )
 )]
-async fn show(State(app): State<Arc<App>>, id: Id, request: Request) -> Answer {
-    let name = begin(&app, id, request).await?;
-    known(app.engine.agent(&name).await?, &name)
+async fn show(State(app): State<Arc<App>>, id: Id, which: Which, request: Request) -> Answer {
+    let (name, of) = begin(&app, id, which, request).await?;
+    known(app.engine.agent(&name).await?, &name, of)
 }
 
 /// Never give its blocks on disk up for space.
@@ -124,16 +193,19 @@ async fn show(State(app): State<Arc<App>>, id: Id, request: Request) -> Answer {
     post,
     path = "/v1/agents/{id}/pin",
     tag = "Agents",
-    params(("id" = String, Path, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`")),
+    params(
+        ("id" = String, Path, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
+        ("model" = Option<String>, Query, description = "Only its conversation with the model of this name or fingerprint")
+    ),
     responses(
         (status = 200, body = Agent),
-        (status = 404, description = "No such agent", body = ErrorBody),
+        (status = 404, description = "No such agent, or nothing of it with that model", body = ErrorBody),
         (status = 409, description = "The engine has ended", body = ErrorBody)
     )
 )]
-async fn pin(State(app): State<Arc<App>>, id: Id, request: Request) -> Answer {
-    let name = begin(&app, id, request).await?;
-    known(app.engine.pin_agent(&name).await?, &name)
+async fn pin(State(app): State<Arc<App>>, id: Id, which: Which, request: Request) -> Answer {
+    let (name, of) = begin(&app, id, which, request).await?;
+    known(app.engine.pin_agent(&name, of).await?, &name, of)
 }
 
 /// Give its blocks on disk up for space again.
@@ -141,16 +213,19 @@ async fn pin(State(app): State<Arc<App>>, id: Id, request: Request) -> Answer {
     post,
     path = "/v1/agents/{id}/unpin",
     tag = "Agents",
-    params(("id" = String, Path, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`")),
+    params(
+        ("id" = String, Path, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
+        ("model" = Option<String>, Query, description = "Only its conversation with the model of this name or fingerprint")
+    ),
     responses(
         (status = 200, body = Agent),
-        (status = 404, description = "No such agent", body = ErrorBody),
+        (status = 404, description = "No such agent, or nothing of it with that model", body = ErrorBody),
         (status = 409, description = "The engine has ended", body = ErrorBody)
     )
 )]
-async fn unpin(State(app): State<Arc<App>>, id: Id, request: Request) -> Answer {
-    let name = begin(&app, id, request).await?;
-    known(app.engine.unpin_agent(&name).await?, &name)
+async fn unpin(State(app): State<Arc<App>>, id: Id, which: Which, request: Request) -> Answer {
+    let (name, of) = begin(&app, id, which, request).await?;
+    known(app.engine.unpin_agent(&name, of).await?, &name, of)
 }
 
 /// Leave its KV on disk only.
@@ -158,16 +233,19 @@ async fn unpin(State(app): State<Arc<App>>, id: Id, request: Request) -> Answer 
     post,
     path = "/v1/agents/{id}/evict",
     tag = "Agents",
-    params(("id" = String, Path, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`")),
+    params(
+        ("id" = String, Path, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
+        ("model" = Option<String>, Query, description = "Only its conversation with the model of this name or fingerprint")
+    ),
     responses(
         (status = 200, body = Agent),
-        (status = 404, description = "No such agent", body = ErrorBody),
+        (status = 404, description = "No such agent, or nothing of it with that model", body = ErrorBody),
         (status = 409, description = "The engine has ended", body = ErrorBody)
     )
 )]
-async fn evict(State(app): State<Arc<App>>, id: Id, request: Request) -> Answer {
-    let name = begin(&app, id, request).await?;
-    known(app.engine.evict_agent(&name).await?, &name)
+async fn evict(State(app): State<Arc<App>>, id: Id, which: Which, request: Request) -> Answer {
+    let (name, of) = begin(&app, id, which, request).await?;
+    known(app.engine.evict_agent(&name, of).await?, &name, of)
 }
 
 /// Forget the conversation; what is its alone is erased.
@@ -175,42 +253,72 @@ async fn evict(State(app): State<Arc<App>>, id: Id, request: Request) -> Answer 
     delete,
     path = "/v1/agents/{id}",
     tag = "Agents",
-    params(("id" = String, Path, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`")),
+    params(
+        ("id" = String, Path, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
+        ("model" = Option<String>, Query, description = "Only its conversation with the model of this name or fingerprint")
+    ),
     responses(
         (status = 200, body = ForgottenAgent),
-        (status = 404, description = "No such agent", body = ErrorBody),
+        (status = 404, description = "No such agent, or nothing of it with that model", body = ErrorBody),
         (status = 409, description = "The engine has ended", body = ErrorBody)
     )
 )]
 async fn forget(
     State(app): State<Arc<App>>,
     id: Id,
+    which: Which,
     request: Request,
 ) -> Result<Json<ForgottenAgent>, Fault> {
-    let name = begin(&app, id, request).await?;
-    if !app.engine.forget_agent(&name).await? {
+    let (name, of) = begin(&app, id, which, request).await?;
+    if !app.engine.forget_agent(&name, of).await? {
         return Err(Fault::unknown_agent(&name));
     }
     Ok(Json(ForgottenAgent { object: "agent.deleted", id: name, deleted: true }))
 }
 
-fn known(agent: Option<AgentInfo>, name: &str) -> Answer {
+/// The agent, with what is meant of it.
+fn known(agent: Option<AgentInfo>, name: &str, of: OfModels) -> Answer {
+    let agent = agent.and_then(|agent| agent.only(of));
     agent.map(|agent| Json(agent.into())).ok_or_else(|| Fault::unknown_agent(name))
 }
 
-/// The id, once it is known to be one and the body to have nothing in it that would be ignored.
-async fn begin(app: &App, id: Id, request: Request) -> Result<String, Fault> {
-    match id {
-        Ok(Path(name)) if is_agent_name(&name) => {
-            app.gate.must_be_empty(request.into_body()).await?;
-            Ok(name)
-        }
-        _ => {
-            app.gate.discard(request.into_body()).await;
-            Err(Fault::invalid(
-                "id",
-                "an agent's id has 1 to 256 letters, digits, dots, underscores or hyphens",
-            ))
-        }
+/// The id, once it is known to be one and the body to have nothing in it that would be ignored, and which of the
+/// agent's conversations are meant.
+async fn begin(app: &App, id: Id, which: Which, request: Request) -> Result<(String, OfModels), Fault> {
+    let (Ok(Path(name)), Ok(Query(wanted))) = (&id, &which) else {
+        app.gate.discard(request.into_body()).await;
+        return Err(if id.is_err() { bad_id() } else { bad_query() });
+    };
+    if !is_agent_name(name) {
+        app.gate.discard(request.into_body()).await;
+        return Err(bad_id());
     }
+    app.gate.must_be_empty(request.into_body()).await?;
+    let of = match &wanted.model {
+        None => OfModels::All,
+        Some(model) => of_model(app, name, model).await?,
+    };
+    Ok((name.clone(), of))
+}
+
+fn bad_id() -> Fault {
+    Fault::invalid("id", "an agent's id has 1 to 256 letters, digits, dots, underscores or hyphens")
+}
+
+fn bad_query() -> Fault {
+    Fault::invalid("model", "the query may be ?model= with a model's name or fingerprint")
+}
+
+/// The model that `name` means among those that an agent was used with: the id of one that was loaded, another name
+/// of the one that is, or a fingerprint.
+async fn of_model(app: &App, agent: &str, name: &str) -> Result<OfModels, Fault> {
+    let info = app.engine.agent(agent).await?.ok_or_else(|| Fault::unknown_agent(agent))?;
+    let loaded = app.engine.card().filter(|card| app.preparer.means(card, name));
+    let is_named = |of: &&engine::AgentOfModel| {
+        of.model.as_deref() == Some(name) || hex(&of.fingerprint) == name.to_ascii_lowercase()
+    };
+    let found = info.models.iter().find(is_named).map(|of| of.fingerprint);
+    let also = loaded.map(|card| card.fingerprint);
+    let also = also.filter(|known| info.models.iter().any(|of| of.fingerprint == *known));
+    found.or(also).map(OfModels::One).ok_or_else(|| Fault::unknown_model(name))
 }

@@ -37,6 +37,13 @@ fn request(method: &str, path: &str) -> Request<Body> {
     Request::builder().method(method).uri(path).header("host", "localhost:8642").body(Body::empty()).unwrap()
 }
 
+/// Hold that the status page draws so many blocks as pinned, once the engine has published what it did.
+async fn check_pinned_blocks(rig: &Rig, want: usize) {
+    rig.engine.watch_stats().wait_for(|stats| stats.pool.pinned == want).await.unwrap();
+    let status = rig.get("/admin/status").await.json();
+    assert_eq!(status["pool"]["blocks"]["pinned"], want, "{status}");
+}
+
 /// Long enough to fill blocks.
 const LONG: &str = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen";
 
@@ -82,9 +89,15 @@ async fn an_agent_is_shown_pinned_unpinned_and_evicted_to_disk() {
     assert!(n_tokens > 64, "{shown}");
     assert!(shown["saved_tokens"].as_u64().unwrap() <= n_tokens);
 
-    assert_eq!(rig.post("/v1/agents/research/pin", "").await.json()["pinned"], true);
+    check_pinned_blocks(&rig, 0).await;
+    let pinned = rig.post("/v1/agents/research/pin", "").await.json();
+    assert_eq!((&pinned["pinned"], &pinned["pinned_tokens"]), (&true.into(), &n_tokens.into()));
+    // Of 16 tokens each.
+    check_pinned_blocks(&rig, n_tokens.div_ceil(16) as usize).await;
     assert_eq!(rig.get("/v1/agents/research").await.json()["pinned"], true);
-    assert_eq!(rig.post("/v1/agents/research/unpin", "{}").await.json()["pinned"], false);
+    let unpinned = rig.post("/v1/agents/research/unpin", "{}").await.json();
+    assert_eq!((&unpinned["pinned"], &unpinned["pinned_tokens"]), (&false.into(), &0.into()));
+    check_pinned_blocks(&rig, 0).await;
 
     let evicted = rig.post("/v1/agents/research/evict", "").await;
     assert_eq!(evicted.status, OK, "{}", evicted.text);
@@ -132,4 +145,61 @@ async fn ids_of_another_form_are_refused_before_any_work_and_unknown_ones_not_fo
     }
     assert_eq!(rig.send(request("PUT", "/v1/agents/a")).await.error().0, 405);
     assert_eq!(rig.post("/v1/agents/a/pin", r#"{"for":"ever"}"#).await.error().1, "unknown_parameter");
+}
+
+#[tokio::test]
+async fn an_agent_of_two_models_is_one_agent_and_a_query_means_one_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig { free_space_floor: 0, ..StoreConfig::new(folder.path().to_owned(), 64 << 20) };
+    let store = Arc::new(Store::open(config).unwrap());
+    let over = |name: &'static str, fingerprint: [u8; 32]| {
+        let script = Script::Says("an answer of some length".to_owned());
+        let model = ScriptedModel { name, fingerprint, script, ..ScriptedModel::default() };
+        let (steering, store) = (Steering::free(), Arc::clone(&store));
+        let loader = Arc::new(ScriptedLoader::new(model, steering.clone()));
+        Rig::around(steering, loader, move |_, engine| engine.store = store)
+    };
+    let first = over("first", [1; 32]);
+    first.ready().await;
+    ask_as(&first, "research", LONG).await;
+    let second = over("second", [2; 32]);
+    second.ready().await;
+    ask_as(&second, "research", &LONG[..40]).await;
+
+    let list = second.get("/v1/agents").await.json();
+    assert_eq!(list["data"].as_array().unwrap().len(), 1, "{list}");
+    let (all, models) = (&list["data"][0], &list["data"][0]["models"]);
+    let of = |n: usize, key: &str| models[n][key].clone();
+    assert_eq!((of(0, "model"), of(0, "loaded")), ("second".into(), true.into()), "{all}");
+    assert_eq!((of(1, "model"), of(1, "loaded")), (Value::Null, false.into()), "{all}");
+    assert_eq!(of(1, "fingerprint"), "01".repeat(32));
+    for key in ["tokens", "resident_tokens", "requests"] {
+        let sum = of(0, key).as_u64().unwrap() + of(1, key).as_u64().unwrap();
+        assert_eq!(all[key], sum, "{key}: {all}");
+    }
+    assert_eq!(all["tier"], "stored", "what is of the first model is on disk");
+
+    let (one, other) = (format!("?model={}", "01".repeat(32)), "?model=second");
+    let pinned = second.post(&format!("/v1/agents/research/pin{one}"), "").await.json();
+    assert_eq!((&pinned["pinned"], &pinned["tokens"]), (&true.into(), &of(1, "tokens")), "{pinned}");
+    assert_eq!(second.get("/v1/agents/research").await.json()["pinned"], false);
+    let shown = second.get(&format!("/v1/agents/research{other}")).await.json();
+    assert_eq!(
+        (&shown["pinned"], &shown["models"][0]["model"]),
+        (&false.into(), &"second".into()),
+        "{shown}"
+    );
+    // Another name of the loaded model.
+    assert_eq!(second.get("/v1/agents/research?model=scripted.gguf").await.json(), shown);
+
+    let deleted = second.send(request("DELETE", &format!("/v1/agents/research{other}"))).await;
+    assert_eq!(deleted.status, OK, "{}", deleted.text);
+    let left = second.get("/v1/agents/research").await.json();
+    assert_eq!((&left["tokens"], &left["pinned"]), (&of(1, "tokens"), &true.into()), "{left}");
+    let gone = second.get(&format!("/v1/agents/research{other}")).await;
+    assert_eq!(gone.error(), (404, "model_not_found".into(), "model".into()));
+    let odd = second.get("/v1/agents/research?modell=second").await;
+    assert_eq!(odd.error(), (400, "invalid_value".into(), "model".into()));
+    assert_eq!(second.send(request("DELETE", "/v1/agents/research")).await.status, OK);
+    assert_eq!(ids(&second).await, Vec::<String>::new());
 }

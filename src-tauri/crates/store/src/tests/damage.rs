@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::house::{House, MODEL, agent, config, key, open, record};
+use super::rig::{MODEL, Rig, agent, config, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::AgentManifest;
-use crate::block_store::{BlockRecord, MissReason, Wanted};
+use crate::block_store::{MissReason, Wanted};
 use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, encode_segment_header};
+use crate::record::BlockRecord;
 
 const BLOCKS: u32 = 3;
 
@@ -18,18 +19,18 @@ fn written() -> BTreeMap<PathBuf, Vec<u8>> {
 /// What a store leaves that was given these blocks.
 fn written_with(blocks: &[(u32, u32)]) -> BTreeMap<PathBuf, Vec<u8>> {
     let disk = SimDisk::default();
-    let mut house = open(&disk, &config(256 << 10)).unwrap();
-    blocks.iter().for_each(|(chain, idx)| house.save(record(*chain, *idx)));
-    house.inner.put_agent(agent("a", 0, BLOCKS));
-    house.flush();
-    house.writer.close();
+    let mut rig = open(&disk, &config(256 << 10)).unwrap();
+    blocks.iter().for_each(|(chain, idx)| rig.save(record(*chain, *idx)));
+    rig.inner.put_agent(agent("a", 0, BLOCKS));
+    rig.flush();
+    rig.writer.close();
     disk.files()
 }
 
 /// How many of the blocks are there; those are right.
-fn n_right(house: &House, what: &str) -> u32 {
+fn n_right(rig: &Rig, what: &str) -> u32 {
     let wanted = (0..BLOCKS).map(|idx| Wanted { key: key(0, idx), fingerprint: MODEL, room: None }).collect();
-    let found = house.restore_all(wanted);
+    let found = rig.restore_all(wanted);
     let right = |(idx, found): (u32, Result<BlockRecord, MissReason>)| match found {
         Ok(found) => {
             assert_eq!(found, record(0, idx), "{what}");
@@ -57,9 +58,9 @@ fn any_flipped_byte_of_a_segment_is_a_miss_or_the_right_bytes() {
         let found = [false, true].map(|is_cold| {
             let disk = SimDisk::with_files(&files);
             disk.set_cold(is_cold);
-            let mut house = open(&disk, &config(256 << 10)).unwrap();
-            let n = n_right(&house, &format!("byte {at}"));
-            house.pump();
+            let mut rig = open(&disk, &config(256 << 10)).unwrap();
+            let n = n_right(&rig, &format!("byte {at}"));
+            rig.pump();
             let again = open(&disk, &config(256 << 10)).unwrap();
             assert!(n_right(&again, &format!("byte {at}, opened again")) <= n, "byte {at}");
             n
@@ -72,18 +73,18 @@ fn any_flipped_byte_of_a_segment_is_a_miss_or_the_right_bytes() {
 fn a_segment_cut_off_anywhere_keeps_its_whole_records() {
     let files = written();
     let path = only(&files, ".kv");
-    let record_bytes = 192 + 4 * 32 + super::house::BLOCK_BYTES;
+    let record_bytes = 192 + 4 * 32 + super::rig::BLOCK_BYTES;
     for n_bytes in 0..files[&path].len() {
         let mut files = files.clone();
         files.get_mut(&path).unwrap().truncate(n_bytes);
         for is_cold in [false, true] {
             let disk = SimDisk::with_files(&files);
             disk.set_cold(is_cold);
-            let mut house = open(&disk, &config(256 << 10)).unwrap();
+            let mut rig = open(&disk, &config(256 << 10)).unwrap();
             let whole = (n_bytes.saturating_sub(64) / record_bytes).min(BLOCKS as usize) as u32;
-            assert_eq!(n_right(&house, &format!("{n_bytes} bytes")), whole, "{n_bytes} bytes");
-            house.pump();
-            assert_eq!(n_right(&house, &format!("{n_bytes} bytes")), whole, "{n_bytes} bytes, salvaged");
+            assert_eq!(n_right(&rig, &format!("{n_bytes} bytes")), whole, "{n_bytes} bytes");
+            rig.pump();
+            assert_eq!(n_right(&rig, &format!("{n_bytes} bytes")), whole, "{n_bytes} bytes, salvaged");
         }
     }
 }
@@ -94,11 +95,11 @@ fn a_damaged_block_is_quarantined_and_stays_so_until_it_is_saved_again() {
     let path = only(&files, ".kv");
     files.get_mut(&path).unwrap()[64 + 192 + 128 + 5] ^= 1;
     let disk = SimDisk::with_files(&files);
-    let mut house = open(&disk, &config(256 << 10)).unwrap();
-    assert_eq!(house.restore(key(0, 0)), Err(MissReason::Corrupt));
-    assert_eq!(house.inner.stats().n_quarantined, 1);
-    assert_eq!(house.restore(key(0, 1)), Ok(record(0, 1)));
-    house.flush();
+    let mut rig = open(&disk, &config(256 << 10)).unwrap();
+    assert_eq!(rig.restore(key(0, 0)), Err(MissReason::Corrupt));
+    assert_eq!(rig.inner.stats().n_quarantined, 1);
+    assert_eq!(rig.restore(key(0, 1)), Ok(record(0, 1)));
+    rig.flush();
     let mut again = open(&disk, &config(256 << 10)).unwrap();
     assert!(!again.is_there(0, 0));
     assert_eq!(again.restore(key(0, 0)), Err(MissReason::Corrupt));
@@ -123,42 +124,42 @@ fn any_flipped_byte_or_cut_of_a_manifest_is_noticed() {
 #[test]
 fn a_block_of_another_model_is_foreign() {
     let disk = SimDisk::with_files(&written());
-    let house = open(&disk, &config(256 << 10)).unwrap();
+    let rig = open(&disk, &config(256 << 10)).unwrap();
     let of = |fingerprint| Wanted { key: key(0, 0), fingerprint, room: None };
-    let found = house.restore_all(vec![of([8; 32]), of(MODEL)]);
+    let found = rig.restore_all(vec![of([8; 32]), of(MODEL)]);
     assert_eq!(found, [Err(MissReason::Foreign), Ok(record(0, 0))], "and its own is warm");
 }
 
 #[test]
 fn a_hole_in_a_segment_that_a_crash_left_open_is_found_at_the_start() {
     let disk = SimDisk::default();
-    let mut house = open(&disk, &config(256 << 10)).unwrap();
-    (0..BLOCKS).for_each(|idx| house.save(record(0, idx)));
-    house.flush();
+    let mut rig = open(&disk, &config(256 << 10)).unwrap();
+    (0..BLOCKS).for_each(|idx| rig.save(record(0, idx)));
+    rig.flush();
     let mut files = disk.files();
     let path = only(&files, ".kv");
     files.get_mut(&path).unwrap()[64 + 192 + 128 + 5] ^= 1;
-    let house = open(&SimDisk::with_files(&files), &config(256 << 10)).unwrap();
-    assert!(!house.is_there(0, 0) && house.is_there(0, 1));
-    assert_eq!(house.restore(key(0, 0)), Err(MissReason::Corrupt));
+    let rig = open(&SimDisk::with_files(&files), &config(256 << 10)).unwrap();
+    assert!(!rig.is_there(0, 0) && rig.is_there(0, 1));
+    assert_eq!(rig.restore(key(0, 0)), Err(MissReason::Corrupt));
 }
 
 #[test]
 fn a_tombstone_that_buries_what_comes_after_it_ends_its_segment() {
     let mut files = written();
     let path = only(&files, ".kv");
-    let bound = Position { segment: u64::MAX, offset: 0 };
-    let tombstone = Kind::Tombstone { why: Death::Deleted, bound };
+    let raised_at = Position { segment: u64::MAX, offset: 0 };
+    let tombstone = Kind::Tombstone { why: Death::Deleted, raised_at };
     let bytes = files.get_mut(&path).unwrap();
     // In the place of the seal, so that it is the last record of a segment that is not complete.
     bytes.truncate(bytes.len() - RECORD_HEADER_BYTES);
     bytes.extend(RecordHeader::without_body(tombstone, key(0, 0), 0).encode());
     let disk = SimDisk::with_files(&files);
-    let mut house = open(&disk, &config(256 << 10)).unwrap();
-    assert_eq!(n_right(&house, "a tombstone from nowhere"), BLOCKS);
-    house.save(record(5, 0));
-    house.flush();
-    assert_eq!(house.restore(key(5, 0)), Ok(record(5, 0)));
+    let mut rig = open(&disk, &config(256 << 10)).unwrap();
+    assert_eq!(n_right(&rig, "a tombstone from nowhere"), BLOCKS);
+    rig.save(record(5, 0));
+    rig.flush();
+    assert_eq!(rig.restore(key(5, 0)), Ok(record(5, 0)));
 }
 
 #[test]
@@ -167,10 +168,10 @@ fn a_segment_whose_id_leaves_none_for_others_is_left_alone() {
     let bytes = files[&only(&files, ".kv")].clone();
     files.insert(PathBuf::from("/store/segments/ffffffffffffffff.kv"), bytes.clone());
     let disk = SimDisk::with_files(&files);
-    let mut house = open(&disk, &config(256 << 10)).unwrap();
-    house.save(record(5, 0));
-    house.flush();
-    assert_eq!(house.restore(key(5, 0)), Ok(record(5, 0)));
+    let mut rig = open(&disk, &config(256 << 10)).unwrap();
+    rig.save(record(5, 0));
+    rig.flush();
+    assert_eq!(rig.restore(key(5, 0)), Ok(record(5, 0)));
     assert_eq!(disk.files()[&PathBuf::from("/store/segments/ffffffffffffffff.kv")], bytes);
 }
 
@@ -186,10 +187,10 @@ fn a_torn_copy_of_a_block_never_stands_for_it_however_often_the_store_is_opened(
     files.insert(PathBuf::from("/store/segments/0000000000000002.kv"), copy);
     let disk = SimDisk::with_files(&files);
     for start in 0..3 {
-        let mut house = open(&disk, &config(256 << 10)).unwrap();
-        assert_eq!(n_right(&house, "before tidying up"), BLOCKS, "start {start}");
-        house.flush();
-        assert_eq!(n_right(&house, "after tidying up"), BLOCKS, "start {start}");
-        house.writer.close();
+        let mut rig = open(&disk, &config(256 << 10)).unwrap();
+        assert_eq!(n_right(&rig, "before tidying up"), BLOCKS, "start {start}");
+        rig.flush();
+        assert_eq!(n_right(&rig, "after tidying up"), BLOCKS, "start {start}");
+        rig.writer.close();
     }
 }

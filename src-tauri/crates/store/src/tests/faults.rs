@@ -2,41 +2,44 @@
 
 use std::collections::HashSet;
 
-use super::house::{House, agent, config, key, open, record};
+use address::BlockKey;
+
+use super::rig::{Rig, agent, config, key, open, record};
 use super::sim_disk::{Fault, LEFTOVERS, SimDisk};
-use crate::block_store::{BlockKey, MissReason, StoreEvent, Trouble};
+use crate::agent::OfModels;
+use crate::block_store::{MissReason, StoreEvent, Trouble};
 
 const CHAINS: u32 = 4;
 const BLOCKS: u32 = 6;
 
 /// Saves, flushes, agents, a deletion and a compaction, whatever the disk says. Returns the keys that a delete was
 /// asked for: these may be gone.
-fn work(house: &mut House, pump: fn(&mut House)) -> HashSet<BlockKey> {
+fn work(rig: &mut Rig, pump: fn(&mut Rig)) -> HashSet<BlockKey> {
     let deleted = (0..BLOCKS).map(|idx| key(1, idx)).collect();
     for chain in 0..CHAINS {
         for idx in 0..BLOCKS {
-            house.save(record(chain, idx));
+            rig.save(record(chain, idx));
             if idx % 2 == 0 {
-                pump(house);
+                pump(rig);
             }
         }
-        house.inner.put_agent(agent(&format!("agent {chain}"), chain, BLOCKS));
-        house.ask_flush();
-        pump(house);
+        rig.inner.put_agent(agent(&format!("agent {chain}"), chain, BLOCKS));
+        rig.ask_flush();
+        pump(rig);
     }
-    house.inner.delete_agent("agent 1", Box::new(|| ()));
-    pump(house);
-    house.ask_flush();
-    pump(house);
-    house.writer.close();
+    rig.inner.delete_agent("agent 1", OfModels::All, Box::new(|| ()));
+    pump(rig);
+    rig.ask_flush();
+    pump(rig);
+    rig.writer.close();
     deleted
 }
 
 /// Everything reported saved is there, and everything there is right.
-fn check(house: &House, saved: &HashSet<BlockKey>, deleted: &HashSet<BlockKey>, what: &str) {
+fn check(rig: &Rig, saved: &HashSet<BlockKey>, deleted: &HashSet<BlockKey>, what: &str) {
     for chain in 0..CHAINS {
         for idx in 0..BLOCKS {
-            let found = house.restore(key(chain, idx));
+            let found = rig.restore(key(chain, idx));
             let must = saved.contains(&key(chain, idx)) && !deleted.contains(&key(chain, idx));
             match found {
                 Ok(found) => assert_eq!(found, record(chain, idx), "{what}: wrong bytes"),
@@ -48,7 +51,7 @@ fn check(house: &House, saved: &HashSet<BlockKey>, deleted: &HashSet<BlockKey>, 
 
 fn n_ops() -> usize {
     let disk = SimDisk::default();
-    work(&mut open(&disk, &config(256 << 10)).unwrap(), House::pump);
+    work(&mut open(&disk, &config(256 << 10)).unwrap(), Rig::pump);
     disk.n_ops()
 }
 
@@ -59,23 +62,23 @@ fn every_operation_fails_once_and_nothing_is_lost_that_was_reported_saved() {
             let what = format!("{fault:?}");
             let disk = SimDisk::default();
             disk.set_fault(Some(fault));
-            let mut house = match open(&disk, &config(256 << 10)) {
-                Ok(house) => house,
+            let mut rig = match open(&disk, &config(256 << 10)) {
+                Ok(rig) => rig,
                 Err(_) => {
                     open(&disk, &config(256 << 10)).expect("the second attempt meets a disk that works")
                 }
             };
-            let deleted = work(&mut house, House::pump);
-            check(&house, &house.saved(), &deleted, &what);
-            assert_eq!(house.inner.stats().trouble, None, "{what}: it recovers");
-            let saved = house.saved();
+            let deleted = work(&mut rig, Rig::pump);
+            check(&rig, &rig.saved(), &deleted, &what);
+            assert_eq!(rig.inner.stats().trouble, None, "{what}: it recovers");
+            let saved = rig.saved();
             if matches!(fault, Fault::Short(_)) {
                 assert_eq!(saved.len(), (CHAINS * BLOCKS) as usize, "{what}: a short write is no failure");
             }
-            house.save(record(90, 0));
-            assert_eq!(house.flush().n_saved, 1, "{what}: it saves again");
-            assert_eq!(house.inner.stats().queued_bytes, 0, "{what}: nothing waits for ever");
-            drop(house);
+            rig.save(record(90, 0));
+            assert_eq!(rig.flush().n_saved, 1, "{what}: it saves again");
+            assert_eq!(rig.inner.stats().queued_bytes, 0, "{what}: nothing waits for ever");
+            drop(rig);
             let again = open(&disk, &config(256 << 10)).unwrap();
             check(&again, &saved, &deleted, &format!("{what}, opened again"));
             assert_eq!(again.restore(key(90, 0)), Ok(record(90, 0)), "{what}");
@@ -90,21 +93,21 @@ fn a_power_cut_at_any_step_leaves_everything_that_was_reported_saved() {
         disk.set_fault(Some(Fault::PowerCut(at)));
         let (saved, deleted) = match open(&disk, &config(256 << 10)) {
             Err(_) => Default::default(),
-            Ok(mut house) => {
-                let deleted = work(&mut house, House::pump_a_little);
-                (house.saved(), deleted)
+            Ok(mut rig) => {
+                let deleted = work(&mut rig, Rig::pump_a_little);
+                (rig.saved(), deleted)
             }
         };
         for leftover in LEFTOVERS {
             let what = format!("power cut at {at}, {leftover:?}");
             let disk = disk.after_power_cut(leftover);
-            let mut house = open(&disk, &config(256 << 10)).unwrap();
-            check(&house, &saved, &deleted, &what);
+            let mut rig = open(&disk, &config(256 << 10)).unwrap();
+            check(&rig, &saved, &deleted, &what);
             // The start's own work (cutting off, sealing, erasing) changes nothing of that.
-            house.pump();
-            check(&house, &saved, &deleted, &what);
-            house.save(record(90, 0));
-            assert_eq!(house.flush().n_saved, 1, "{what}: it saves again");
+            rig.pump();
+            check(&rig, &saved, &deleted, &what);
+            rig.save(record(90, 0));
+            assert_eq!(rig.flush().n_saved, 1, "{what}: it saves again");
         }
     }
 }
@@ -112,55 +115,55 @@ fn a_power_cut_at_any_step_leaves_everything_that_was_reported_saved() {
 #[test]
 fn a_full_disk_is_said_and_when_there_is_room_again_it_saves_again() {
     let disk = SimDisk::default();
-    let mut house = open(&disk, &config(256 << 10)).unwrap();
-    house.save(record(0, 0));
-    house.flush();
+    let mut rig = open(&disk, &config(256 << 10)).unwrap();
+    rig.save(record(0, 0));
+    rig.flush();
     disk.set_capacity(Some(0));
-    house.save(record(0, 1));
-    house.ask_flush();
-    house.pump_a_little();
-    assert_eq!(house.inner.stats().trouble, Some(Trouble::DiskFull));
-    assert_eq!(house.restore(key(0, 1)), Err(MissReason::Io));
-    assert_eq!(house.restore(key(0, 0)), Ok(record(0, 0)), "reading goes on");
-    assert!(house.events.lock().unwrap().contains(&StoreEvent::NotSaved(vec![key(0, 1)])));
+    rig.save(record(0, 1));
+    rig.ask_flush();
+    rig.pump_a_little();
+    assert_eq!(rig.inner.stats().trouble, Some(Trouble::DiskFull));
+    assert_eq!(rig.restore(key(0, 1)), Err(MissReason::Io));
+    assert_eq!(rig.restore(key(0, 0)), Ok(record(0, 0)), "reading goes on");
+    assert!(rig.events.lock().unwrap().contains(&StoreEvent::NotSaved(vec![key(0, 1)])));
     disk.set_capacity(None);
-    house.pump();
-    assert_eq!(house.inner.stats().trouble, None, "nobody has to offer anything for that");
-    assert_eq!(house.events.lock().unwrap().last(), Some(&StoreEvent::Recovered));
-    house.save(record(0, 1));
-    assert_eq!(house.flush().n_saved, 1);
+    rig.pump();
+    assert_eq!(rig.inner.stats().trouble, None, "nobody has to offer anything for that");
+    assert_eq!(rig.events.lock().unwrap().last(), Some(&StoreEvent::Recovered));
+    rig.save(record(0, 1));
+    assert_eq!(rig.flush().n_saved, 1);
 }
 
 #[test]
 fn a_read_only_disk_costs_saving_and_nothing_else() {
     let disk = SimDisk::default();
-    let mut house = open(&disk, &config(256 << 10)).unwrap();
-    house.save(record(0, 0));
-    house.flush();
+    let mut rig = open(&disk, &config(256 << 10)).unwrap();
+    rig.save(record(0, 0));
+    rig.flush();
     disk.set_read_only(true);
-    house.save(record(0, 1));
-    let report = house.ask_flush();
-    house.pump_a_little();
+    rig.save(record(0, 1));
+    let report = rig.ask_flush();
+    rig.pump_a_little();
     assert_eq!(report.lock().unwrap().map(|report| report.n_failed), Some(1), "the flush ends all the same");
-    assert_eq!(house.inner.stats().trouble, Some(Trouble::ReadOnly));
-    assert_eq!(house.restore(key(0, 0)), Ok(record(0, 0)));
+    assert_eq!(rig.inner.stats().trouble, Some(Trouble::ReadOnly));
+    assert_eq!(rig.restore(key(0, 0)), Ok(record(0, 0)));
 }
 
 #[test]
 fn a_full_queue_gives_the_record_back() {
     let disk = SimDisk::default();
-    let mut house = open(&disk, &config(256 << 10)).unwrap();
+    let mut rig = open(&disk, &config(256 << 10)).unwrap();
     let mut n_taken = 0;
     let back = loop {
-        match house.inner.save(record(0, n_taken)) {
+        match rig.inner.save(record(0, n_taken)) {
             Ok(()) => n_taken += 1,
             Err(back) => break back,
         }
     };
     assert_eq!(*back, record(0, n_taken));
-    assert!(house.inner.stats().queued_bytes <= 64 << 10);
-    assert_eq!(house.restore(key(0, n_taken - 1)), Ok(record(0, n_taken - 1)), "from memory");
-    assert_eq!(house.flush().n_saved, n_taken as usize);
-    assert_eq!(house.inner.stats().queued_bytes, 0);
-    house.save(*back);
+    assert!(rig.inner.stats().queued_bytes <= 64 << 10);
+    assert_eq!(rig.restore(key(0, n_taken - 1)), Ok(record(0, n_taken - 1)), "from memory");
+    assert_eq!(rig.flush().n_saved, n_taken as usize);
+    assert_eq!(rig.inner.stats().queued_bytes, 0);
+    rig.save(*back);
 }

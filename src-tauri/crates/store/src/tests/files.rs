@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use super::house::{self, MODEL, agent, key, open, record};
+use super::rig::{self, MODEL, agent, hash, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::AgentManifest;
-use crate::block_store::{BlockRecord, BlockStore, MissReason, Origin, SaveCandidate, StoreEvent, Wanted};
+use crate::block_store::{BlockStore, MissReason, Origin, SaveCandidate, StoreEvent, Wanted};
+use crate::config::StoreConfig;
 use crate::disk::{Disk, read_exact, write_all};
-use crate::open::{OpenError, StoreConfig};
+use crate::idle_buffers::BlockBytes;
+use crate::open::OpenError;
 use crate::real_disk::RealDisk;
-use crate::spares::BlockBytes;
+use crate::record::BlockRecord;
 use crate::store::Store;
 use crate::writer::METER_EVERY;
 
@@ -60,7 +62,7 @@ fn what_was_saved_is_there_after_a_restart_in_private_files() {
     store.flush(Box::new(move |report| sender.send(report).unwrap()));
     let report = flushed.recv().unwrap();
     assert_eq!((report.n_saved, report.n_failed), (4, 0));
-    assert!(store.is_durable(&key(0, 3)));
+    assert!(store.durable_at(&[hash(0, 3)]).iter().any(|block| block.key == key(0, 3)));
     let mut saved = Vec::new();
     while saved.len() < 4 {
         if let StoreEvent::Saved(keys) = events.recv().unwrap() {
@@ -72,7 +74,7 @@ fn what_was_saved_is_there_after_a_restart_in_private_files() {
 
     let store = Store::open(folder.config()).unwrap();
     assert_eq!(restore(&store, 4), (0..4).map(|idx| Ok(record(0, idx))).collect::<Vec<_>>());
-    assert_eq!(store.find(&key(0, 9)), Err(MissReason::Absent));
+    assert_eq!(store.find(&[key(0, 3), key(0, 9)]), [Ok(()), Err(MissReason::Absent)]);
     assert_eq!(*store.agent("a")[0], agent("a", 0, 4));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let (mut n_files, mut dirs) = (0, vec![folder.0.clone()]);
@@ -93,15 +95,15 @@ fn what_was_saved_is_there_after_a_restart_in_private_files() {
 
 #[test]
 fn a_block_goes_where_the_caller_has_room_if_it_is_as_long() {
-    let mut house = open(&SimDisk::default(), &house::config(256 << 10)).unwrap();
-    house.save(record(0, 0));
+    let mut rig = open(&SimDisk::default(), &rig::config(256 << 10)).unwrap();
+    rig.save(record(0, 0));
     for when in ["queued", "on disk"] {
-        for (n_bytes, is_lent) in [(house::BLOCK_BYTES, true), (house::BLOCK_BYTES - 1, false)] {
+        for (n_bytes, is_lent) in [(rig::BLOCK_BYTES, true), (rig::BLOCK_BYTES - 1, false)] {
             let room = BlockBytes::lent(Box::new(vec![0; n_bytes]));
-            let found = house.restore_to(key(0, 0), Some(room)).unwrap();
+            let found = rig.restore_to(key(0, 0), Some(room)).unwrap();
             assert_eq!((found.bytes.is_lent(), &found), (is_lent, &record(0, 0)), "{when}");
         }
-        house.flush();
+        rig.flush();
     }
 }
 
@@ -151,12 +153,12 @@ fn golden_records() -> Vec<BlockRecord> {
 fn the_checked_in_files_of_the_format_are_read_and_would_be_written_again() {
     let disk = SimDisk::default();
     disk.set_now(1_700_000_000);
-    let mut house = open(&disk, &house::config(256 << 10)).unwrap();
-    golden_records().into_iter().for_each(|record| house.save(record));
+    let mut rig = open(&disk, &rig::config(256 << 10)).unwrap();
+    golden_records().into_iter().for_each(|record| rig.save(record));
     let manifest = AgentManifest { last_used: 1_700_000_000, ..agent("golden", 0, 2) };
-    house.inner.put_agent(manifest.clone());
-    house.flush();
-    house.writer.close();
+    rig.inner.put_agent(manifest.clone());
+    rig.flush();
+    rig.writer.close();
     let written = disk.files();
     let name = |path: &Path| path.strip_prefix("/store").unwrap().to_string_lossy().replace('/', "-");
     let mut read = BTreeMap::new();
@@ -171,36 +173,36 @@ fn the_checked_in_files_of_the_format_are_read_and_would_be_written_again() {
         assert!(read[path] == *bytes, "{} is written otherwise now: a new version?", golden.display());
     }
     assert_eq!(read.len(), 2, "a segment and a manifest");
-    let house = open(&SimDisk::with_files(&read), &house::config(256 << 10)).unwrap();
+    let rig = open(&SimDisk::with_files(&read), &rig::config(256 << 10)).unwrap();
     for record in golden_records() {
-        assert_eq!(house.restore(record.key), Ok(record));
+        assert_eq!(rig.restore(record.key), Ok(record));
     }
-    assert_eq!(**house.inner.shared.books().agents.values().next().unwrap(), manifest);
+    assert_eq!(**rig.inner.shared.state().agents.values().next().unwrap(), manifest);
 }
 
 #[test]
 fn buffers_lie_ready_while_blocks_are_saved_and_a_minute_without_any_frees_them() {
     let disk = SimDisk::default();
-    let mut house = open(&disk, &house::config(1 << 20)).unwrap();
-    let spares = Arc::clone(&house.inner.shared.spares);
+    let mut rig = open(&disk, &rig::config(1 << 20)).unwrap();
+    let buffers = Arc::clone(&rig.inner.shared.buffers);
     let minute_ago = Instant::now().checked_sub(METER_EVERY).unwrap();
     for idx in 0..100 {
-        let mut bytes = spares.take(house::BLOCK_BYTES);
+        let mut bytes = buffers.take(rig::BLOCK_BYTES);
         bytes.fill(idx as u8);
-        house.save(BlockRecord { bytes, ..record(2, idx) });
+        rig.save(BlockRecord { bytes, ..record(2, idx) });
         if idx % 50 == 49 {
-            assert_eq!(spares.n_idle(), 0, "not durable yet");
-            house.flush();
-            assert_eq!(spares.n_idle(), 50);
+            assert_eq!(buffers.n_idle(), 0, "not durable yet");
+            rig.flush();
+            assert_eq!(buffers.n_idle(), 50);
         }
     }
-    house.writer.meter_saved.1 = minute_ago;
-    house.pump();
-    assert_eq!(spares.n_idle(), 50, "something was saved in this minute");
-    house.writer.meter_saved.1 = minute_ago;
-    let written = house.inner.stats().written_bytes;
-    house.pump();
-    assert_eq!((spares.n_idle(), house.inner.stats().written_bytes), (0, written), "the meter neither");
+    rig.writer.meter_saved.1 = minute_ago;
+    rig.pump();
+    assert_eq!(buffers.n_idle(), 50, "something was saved in this minute");
+    rig.writer.meter_saved.1 = minute_ago;
+    let written = rig.inner.stats().written_bytes;
+    rig.pump();
+    assert_eq!((buffers.n_idle(), rig.inner.stats().written_bytes), (0, written), "the meter neither");
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::Folder;
-use super::house::{self, House, agent, key, open_any, record};
+use super::rig::{self, Rig, agent, key, open_any, record};
 use crate::block_store::{MissReason, Trouble};
-use crate::open::StoreConfig;
+use crate::config::StoreConfig;
 use crate::real_disk::RealDisk;
 
 const MAX_BYTES: u64 = 256 << 10;
@@ -16,32 +16,31 @@ const TERABYTE: u64 = 1 << 40;
 const CHAINS: [u32; 4] = [0, 1, 2, 3];
 
 fn config(folder: &Folder) -> StoreConfig {
-    StoreConfig { dir: folder.0.clone(), ..house::config(MAX_BYTES) }
+    StoreConfig { dir: folder.0.clone(), ..rig::config(MAX_BYTES) }
 }
 
-fn open(folder: &Folder) -> House {
+fn open(folder: &Folder) -> Rig {
     open_any(Arc::new(RealDisk), &config(folder)).unwrap()
 }
 
 /// Agents with all their blocks, closed.
 fn some_agents(folder: &Folder) {
-    let mut house = open(folder);
+    let mut rig = open(folder);
     for chain in CHAINS {
-        (0..6).for_each(|idx| house.save(record(chain, idx)));
-        house.inner.put_agent(agent(&format!("agent {chain}"), chain, 6));
+        (0..6).for_each(|idx| rig.save(record(chain, idx)));
+        rig.inner.put_agent(agent(&format!("agent {chain}"), chain, 6));
     }
-    assert_eq!(house.flush().n_failed, 0);
-    house.writer.close();
+    assert_eq!(rig.flush().n_failed, 0);
+    rig.writer.close();
 }
 
-fn check_all_there(house: &House, what: &str) {
+fn check_all_there(rig: &Rig, what: &str) {
     for chain in CHAINS {
         for idx in 0..6 {
-            assert_eq!(house.restore(key(chain, idx)), Ok(record(chain, idx)), "{what}: {chain}/{idx}");
+            assert_eq!(rig.restore(key(chain, idx)), Ok(record(chain, idx)), "{what}: {chain}/{idx}");
         }
     }
-    let agents = house.inner.agents();
-    let saved: Vec<usize> = agents.iter().map(|agent| agent.saved_tokens).collect();
+    let saved = CHAINS.map(|chain| rig.n_saved(&format!("agent {chain}")));
     assert_eq!(saved, [192; CHAINS.len()], "{what}");
 }
 
@@ -80,15 +79,15 @@ fn files_with_holes_of_any_length_cost_nothing_that_is_there_and_do_not_stop_sav
         make_sparse(&path, TERABYTE);
         for round in ["at once", "and again"] {
             let what = format!("{}, {round}", path.display());
-            let mut house = open(&folder);
-            check_all_there(&house, &what);
-            house.pump();
-            house.save(record(90, 0));
-            assert_eq!(house.flush().n_failed, 0, "{what}");
-            assert_eq!(house.inner.stats().trouble, None, "{what}");
-            assert!(house.inner.stats().stored_bytes <= MAX_BYTES, "{what}");
-            check_all_there(&house, &what);
-            house.writer.close();
+            let mut rig = open(&folder);
+            check_all_there(&rig, &what);
+            rig.pump();
+            rig.save(record(90, 0));
+            assert_eq!(rig.flush().n_failed, 0, "{what}");
+            assert_eq!(rig.inner.stats().trouble, None, "{what}");
+            assert!(rig.inner.stats().stored_bytes <= MAX_BYTES, "{what}");
+            check_all_there(&rig, &what);
+            rig.writer.close();
         }
     }
 }
@@ -104,25 +103,25 @@ fn foreign_bytes_beyond_the_cap_stop_saving_until_they_are_gone_and_nothing_is_g
             if when == "before the start" {
                 put();
             }
-            let mut house = open(&folder);
+            let mut rig = open(&folder);
             if when == "while it runs" {
                 put();
-                house.writer.look().unwrap();
+                rig.writer.look().unwrap();
             }
             for idx in 0..20 {
-                house.save(record(90, idx));
-                house.ask_flush();
-                house.pump_a_little();
+                rig.save(record(90, idx));
+                rig.ask_flush();
+                rig.pump_a_little();
             }
-            assert_eq!(house.inner.stats().trouble, Some(Trouble::CapReached), "{name} {when}");
-            assert_eq!(house.inner.stats().n_evicted, 0);
-            check_all_there(&house, name);
+            assert_eq!(rig.inner.stats().trouble, Some(Trouble::CapReached), "{name} {when}");
+            assert_eq!(rig.inner.stats().n_evicted, 0);
+            check_all_there(&rig, name);
             fs::remove_file(&path).unwrap();
-            house.pump();
-            assert_eq!(house.inner.stats().trouble, None, "{name} {when}: it recovers");
-            house.save(record(91, 0));
-            assert_eq!(house.flush().n_saved, 1);
-            check_all_there(&house, name);
+            rig.pump();
+            assert_eq!(rig.inner.stats().trouble, None, "{name} {when}: it recovers");
+            rig.save(record(91, 0));
+            assert_eq!(rig.flush().n_saved, 1);
+            check_all_there(&rig, name);
         }
     }
 }
@@ -130,16 +129,16 @@ fn foreign_bytes_beyond_the_cap_stop_saving_until_they_are_gone_and_nothing_is_g
 #[test]
 fn a_small_foreign_file_in_a_full_store_stops_nothing() {
     let folder = Folder::new("note");
-    let mut house = open(&folder);
+    let mut rig = open(&folder);
     for chain in 0..100 {
         if chain == 50 {
             fs::write(folder.0.join(".DS_Store"), [7; 1024]).unwrap();
         }
-        (0..5).for_each(|idx| house.save(record(chain, idx)));
-        assert_eq!(house.flush().n_failed, 0, "chain {chain}");
-        assert!(house.inner.stats().stored_bytes <= MAX_BYTES);
+        (0..5).for_each(|idx| rig.save(record(chain, idx)));
+        assert_eq!(rig.flush().n_failed, 0, "chain {chain}");
+        assert!(rig.inner.stats().stored_bytes <= MAX_BYTES);
     }
-    assert!(house.inner.stats().n_evicted > 0 && house.restore(key(99, 4)).is_ok());
+    assert!(rig.inner.stats().n_evicted > 0 && rig.restore(key(99, 4)).is_ok());
 }
 
 #[test]
@@ -162,14 +161,14 @@ fn what_is_no_file_or_cannot_be_opened_where_a_segment_would_be_is_passed_over()
             _ => std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
         }
     }
-    let mut house = open(&folder);
-    check_all_there(&house, "odd");
+    let mut rig = open(&folder);
+    check_all_there(&rig, "odd");
     for idx in 0..20 {
-        house.save(record(90, idx));
-        house.flush();
+        rig.save(record(90, idx));
+        rig.flush();
     }
-    assert_eq!(house.inner.stats().trouble, None);
-    assert!((0..20).all(|idx| house.restore(key(90, idx)) == Ok(record(90, idx))));
-    assert_eq!(house.restore(key(91, 0)), Err(MissReason::Absent));
-    check_all_there(&house, "odd");
+    assert_eq!(rig.inner.stats().trouble, None);
+    assert!((0..20).all(|idx| rig.restore(key(90, idx)) == Ok(record(90, idx))));
+    assert_eq!(rig.restore(key(91, 0)), Err(MissReason::Absent));
+    check_all_there(&rig, "odd");
 }

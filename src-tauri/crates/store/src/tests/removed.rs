@@ -5,36 +5,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::Folder;
-use super::house::{self, House, agent, key, open_any, record};
+use super::rig::{self, Rig, agent, key, open_any, record};
 use crate::block_store::{StoreEvent, Trouble};
-use crate::open::{OpenError, StoreConfig};
+use crate::config::StoreConfig;
+use crate::open::OpenError;
 use crate::real_disk::RealDisk;
 
 fn config(folder: &Folder) -> StoreConfig {
-    StoreConfig { dir: folder.0.clone(), ..house::config(256 << 10) }
+    StoreConfig { dir: folder.0.clone(), ..rig::config(256 << 10) }
 }
 
-fn open(folder: &Folder) -> House {
+fn open(folder: &Folder) -> Rig {
     open_any(Arc::new(RealDisk), &config(folder)).unwrap()
 }
 
 /// Two agents of eight blocks, one of them of a group that attends to a window; the first one's segments are sealed.
-fn some_agents(folder: &Folder) -> House {
-    let mut house = open(folder);
+fn some_agents(folder: &Folder) -> Rig {
+    let mut rig = open(folder);
     for chain in [0, 1] {
-        (0..8).for_each(|idx| house.save(record(chain, idx)));
-        house.inner.put_agent(agent(&format!("agent {chain}"), chain, 8));
-        house.flush();
+        (0..8).for_each(|idx| rig.save(record(chain, idx)));
+        rig.inner.put_agent(agent(&format!("agent {chain}"), chain, 8));
+        rig.flush();
     }
-    assert_eq!(saved(&house), [256, 256]);
-    house
+    assert_eq!(saved(&rig), [256, 256]);
+    rig
 }
 
 /// What is said to be saved, by name.
-fn saved(house: &House) -> Vec<usize> {
-    let mut agents = house.inner.agents();
+fn saved(rig: &Rig) -> Vec<usize> {
+    let mut agents = rig.inner.agents_where(|_| true);
     agents.sort_by(|a, b| a.name.cmp(&b.name));
-    agents.iter().map(|agent| agent.saved_tokens).collect()
+    agents.iter().map(|agent| rig.n_saved(&agent.name)).collect()
 }
 
 fn files_in(dir: &Path) -> Vec<PathBuf> {
@@ -97,9 +98,9 @@ const HARMS: [Harm; 11] = [
 
 #[test]
 fn what_is_said_to_be_saved_is_what_a_restart_finds_whatever_is_removed_or_cut() {
-    let nothing: fn(&mut House) = |_| {};
+    let nothing: fn(&mut Rig) = |_| {};
     // The writer comes to the cut end before anybody looks.
-    let records: fn(&mut House) = |house| (0..4).for_each(|idx| house.save(record(2, idx)));
+    let records: fn(&mut Rig) = |rig| (0..4).for_each(|idx| rig.save(record(2, idx)));
     for (what, harm) in HARMS {
         for comes_next in [nothing, records] {
             check_a_harm(what, harm, comes_next);
@@ -107,52 +108,52 @@ fn what_is_said_to_be_saved_is_what_a_restart_finds_whatever_is_removed_or_cut()
     }
 }
 
-fn check_a_harm(what: &str, harm: fn(&Path), comes_next: fn(&mut House)) {
+fn check_a_harm(what: &str, harm: fn(&Path), comes_next: fn(&mut Rig)) {
     let folder = Folder::new("harm");
-    let mut house = some_agents(&folder);
-    house.events.lock().unwrap().clear();
+    let mut rig = some_agents(&folder);
+    rig.events.lock().unwrap().clear();
     harm(&folder.0);
-    comes_next(&mut house);
-    house.flush();
-    let said = saved(&house);
+    comes_next(&mut rig);
+    rig.flush();
+    let said = saved(&rig);
     assert!(said.iter().sum::<usize>() < 512, "{what}: {said:?}");
-    let told = house.events.lock().unwrap().iter().any(|event| matches!(event, StoreEvent::Lost(_)));
+    let told = rig.events.lock().unwrap().iter().any(|event| matches!(event, StoreEvent::Lost(_)));
     assert!(told, "{what}");
-    drop(house);
-    let mut house = open(&folder);
-    assert_eq!(saved(&house), said, "{what}");
+    drop(rig);
+    let mut rig = open(&folder);
+    assert_eq!(saved(&rig), said, "{what}");
     for chain in [0, 1] {
         for idx in 0..8 {
-            let found = house.restore(key(chain, idx));
+            let found = rig.restore(key(chain, idx));
             assert!(found.is_err() || found == Ok(record(chain, idx)), "{what}");
         }
     }
-    house.pump();
+    rig.pump();
 }
 
 #[test]
 fn after_files_were_removed_or_cut_it_saves_again_by_itself() {
     for (what, harm) in HARMS {
         let folder = Folder::new("again");
-        let mut house = some_agents(&folder);
+        let mut rig = some_agents(&folder);
         harm(&folder.0);
         for chain in [0, 1] {
             // What the pool still has of it is offered again.
-            (0..8).for_each(|idx| house.save(record(chain, idx)));
+            (0..8).for_each(|idx| rig.save(record(chain, idx)));
         }
-        house.flush();
+        rig.flush();
         for chain in [0, 1] {
-            (0..8).for_each(|idx| house.save(record(chain, idx)));
+            (0..8).for_each(|idx| rig.save(record(chain, idx)));
         }
-        house.flush();
-        assert_eq!(house.inner.stats().trouble, None, "{what}");
-        assert_eq!(saved(&house), [256, 256], "{what}");
-        house.writer.close();
-        drop(house);
-        let house = open(&folder);
-        assert_eq!(saved(&house), [256, 256], "{what}, after a restart");
+        rig.flush();
+        assert_eq!(rig.inner.stats().trouble, None, "{what}");
+        assert_eq!(saved(&rig), [256, 256], "{what}");
+        rig.writer.close();
+        drop(rig);
+        let rig = open(&folder);
+        assert_eq!(saved(&rig), [256, 256], "{what}, after a restart");
         for chain in [0, 1] {
-            assert!((0..8).all(|idx| house.restore(key(chain, idx)) == Ok(record(chain, idx))), "{what}");
+            assert!((0..8).all(|idx| rig.restore(key(chain, idx)) == Ok(record(chain, idx))), "{what}");
         }
     }
 }
@@ -160,46 +161,46 @@ fn after_files_were_removed_or_cut_it_saves_again_by_itself() {
 #[test]
 fn whoever_asks_is_soon_told_though_nothing_is_written() {
     let folder = Folder::new("asked");
-    let mut house = some_agents(&folder);
+    let mut rig = some_agents(&folder);
     fs::remove_dir_all(folder.0.join("segments")).unwrap();
-    house.writer.looked_at = None;
-    saved(&house);
-    house.pump();
-    assert_eq!(saved(&house), [0, 0]);
+    rig.writer.looked_at = None;
+    saved(&rig);
+    rig.pump();
+    assert_eq!(saved(&rig), [0, 0]);
 }
 
 #[test]
 fn a_removed_manifest_does_not_count_and_is_written_again() {
     let folder = Folder::new("manifest");
-    let mut house = some_agents(&folder);
+    let mut rig = some_agents(&folder);
     let manifests = files_in(&folder.0.join("agents"));
     fs::remove_file(&manifests[0]).unwrap();
     cut(&manifests[1], 100);
-    house.writer.look().unwrap();
-    assert_eq!(saved(&house), [0, 0], "a restart would not know whose they are");
-    house.pump();
-    assert_eq!(saved(&house), [256, 256]);
+    rig.writer.look().unwrap();
+    assert_eq!(saved(&rig), [0, 0], "a restart would not know whose they are");
+    rig.pump();
+    assert_eq!(saved(&rig), [256, 256]);
     assert_eq!(files_in(&folder.0.join("agents")), manifests);
-    drop(house);
+    drop(rig);
     assert_eq!(saved(&open(&folder)), [256, 256]);
 }
 
 #[test]
 fn a_segment_that_is_cut_between_two_records_gets_no_hole() {
     let folder = Folder::new("hole");
-    let mut house = open(&folder);
-    house.save(record(0, 0));
-    house.flush();
+    let mut rig = open(&folder);
+    rig.save(record(0, 0));
+    rig.flush();
     cut(&files_in(&folder.0.join("segments"))[0], 0);
     // No look comes between the cut and the next record.
-    house.save(record(0, 1));
-    house.flush();
-    let found = [house.restore(key(0, 0)).is_ok(), house.restore(key(0, 1)).is_ok()];
+    rig.save(record(0, 1));
+    rig.flush();
+    let found = [rig.restore(key(0, 0)).is_ok(), rig.restore(key(0, 1)).is_ok()];
     assert_eq!(found, [false, true]);
-    drop(house);
-    let house = open(&folder);
-    assert!(house.restore(key(0, 0)).is_err());
-    assert_eq!(house.restore(key(0, 1)), Ok(record(0, 1)));
+    drop(rig);
+    let rig = open(&folder);
+    assert!(rig.restore(key(0, 0)).is_err());
+    assert_eq!(rig.restore(key(0, 1)), Ok(record(0, 1)));
 }
 
 #[test]

@@ -79,6 +79,8 @@ struct PoolView {
 struct BlocksView {
     free: usize,
     held: usize,
+    /// Those of the held ones that are pinned.
+    pinned: usize,
     cached: usize,
     total: usize,
 }
@@ -209,7 +211,13 @@ impl PoolView {
         let pool = stats.pool;
         PoolView {
             utilization: one_decimal(pool.utilization()),
-            blocks: BlocksView { free: pool.free, held: pool.held, cached: pool.cached, total: pool.total },
+            blocks: BlocksView {
+                free: pool.free,
+                held: pool.held,
+                pinned: pool.pinned,
+                cached: pool.cached,
+                total: pool.total,
+            },
             block_bytes: pool.block_bytes,
             block_tokens: pool.block_tokens,
         }

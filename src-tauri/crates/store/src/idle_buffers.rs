@@ -9,8 +9,8 @@ pub struct BlockBytes(Bytes);
 
 enum Bytes {
     Own(Vec<u8>),
-    /// To be given back to the spares; taken out only when dropped.
-    Spare(Vec<u8>, Arc<Spares>),
+    /// To be given back to the idle buffers; taken out only when dropped.
+    Reused(Vec<u8>, Arc<IdleBuffers>),
     Lent(Box<dyn DerefMut<Target = [u8]> + Send + Sync>),
 }
 
@@ -26,29 +26,29 @@ impl BlockBytes {
     }
 }
 
-/// Buffers that nobody uses at the moment, up to a bound.
-pub(crate) struct Spares {
+/// Buffers that nobody uses at the moment, up to so many bytes.
+pub(crate) struct IdleBuffers {
     max_idle_bytes: usize,
     /// Guards the idle buffers; all of one length.
     idle: Mutex<Vec<Vec<u8>>>,
 }
 
-impl Spares {
-    pub(crate) fn new(max_idle_bytes: usize) -> Arc<Spares> {
-        Arc::new(Spares { max_idle_bytes, idle: Mutex::default() })
+impl IdleBuffers {
+    pub(crate) fn new(max_idle_bytes: usize) -> Arc<IdleBuffers> {
+        Arc::new(IdleBuffers { max_idle_bytes, idle: Mutex::default() })
     }
 
     /// A buffer of `n_bytes` with any content.
     pub(crate) fn take(self: &Arc<Self>, n_bytes: usize) -> BlockBytes {
-        let spare = {
+        let reused = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.first().is_some_and(|buffer| buffer.len() != n_bytes) {
                 idle.clear();
             }
             idle.pop()
         };
-        let bytes = spare.unwrap_or_else(|| vec![0; n_bytes]);
-        BlockBytes(Bytes::Spare(bytes, Arc::clone(self)))
+        let bytes = reused.unwrap_or_else(|| vec![0; n_bytes]);
+        BlockBytes(Bytes::Reused(bytes, Arc::clone(self)))
     }
 
     /// Give the idle buffers' memory back to the system.
@@ -74,7 +74,7 @@ impl Spares {
 
 impl Drop for BlockBytes {
     fn drop(&mut self) {
-        if let Bytes::Spare(bytes, home) = &mut self.0 {
+        if let Bytes::Reused(bytes, home) = &mut self.0 {
             home.give_back(std::mem::take(bytes));
         }
     }
@@ -91,7 +91,7 @@ impl Deref for BlockBytes {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Bytes::Own(bytes) | Bytes::Spare(bytes, _) => bytes,
+            Bytes::Own(bytes) | Bytes::Reused(bytes, _) => bytes,
             Bytes::Lent(room) => room,
         }
     }
@@ -100,7 +100,7 @@ impl Deref for BlockBytes {
 impl DerefMut for BlockBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.0 {
-            Bytes::Own(bytes) | Bytes::Spare(bytes, _) => bytes,
+            Bytes::Own(bytes) | Bytes::Reused(bytes, _) => bytes,
             Bytes::Lent(room) => room,
         }
     }
@@ -132,30 +132,30 @@ mod tests {
 
     #[test]
     fn a_dropped_buffer_is_used_again_and_no_more_lie_idle_than_agreed() {
-        let spares = Spares::new(250);
-        let mut first = spares.take(100);
+        let buffers = IdleBuffers::new(250);
+        let mut first = buffers.take(100);
         first.fill(7);
         let place = first.as_ptr();
         drop(first);
-        let again = spares.take(100);
-        assert_eq!((again.as_ptr(), again.len(), spares.n_idle()), (place, 100, 0));
-        let more = [spares.take(100), spares.take(100)];
+        let again = buffers.take(100);
+        assert_eq!((again.as_ptr(), again.len(), buffers.n_idle()), (place, 100, 0));
+        let more = [buffers.take(100), buffers.take(100)];
         drop((again, more));
-        assert_eq!(spares.n_idle(), 2, "a third would be more than 250 bytes");
-        spares.free();
-        assert_eq!((spares.n_idle(), spares.take(100).len()), (0, 100));
+        assert_eq!(buffers.n_idle(), 2, "a third would be more than 250 bytes");
+        buffers.free();
+        assert_eq!((buffers.n_idle(), buffers.take(100).len()), (0, 100));
     }
 
     #[test]
     fn buffers_of_another_length_make_room() {
-        let spares = Spares::new(1000);
-        drop(spares.take(100));
-        let other = spares.take(40);
-        assert_eq!((other.len(), spares.n_idle()), (40, 0));
-        let old = spares.take(100);
+        let buffers = IdleBuffers::new(1000);
+        drop(buffers.take(100));
+        let other = buffers.take(40);
+        assert_eq!((other.len(), buffers.n_idle()), (40, 0));
+        let old = buffers.take(100);
         drop(other);
         drop(old);
-        assert_eq!(spares.idle.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [40]);
+        assert_eq!(buffers.idle.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [40]);
     }
 
     #[test]

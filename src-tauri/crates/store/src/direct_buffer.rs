@@ -18,14 +18,14 @@ const PIECE_BYTES: usize = 2 << 20;
 
 /// A buffer that disks write into, and which bytes of which segment it holds.
 #[derive(Default)]
-pub(crate) struct Bounce {
+pub(crate) struct DirectBuffer {
     /// Twice the size, so that a huge page fits wherever it begins; there once it was needed.
     memory: Option<MmapMut>,
     segment: u64,
     held: Range<u64>,
 }
 
-impl Bounce {
+impl DirectBuffer {
     /// Nothing that was read before is to be found here any more.
     pub(crate) fn forget(&mut self) {
         self.held = 0..0;
@@ -126,10 +126,10 @@ mod tests {
         let bytes = content(N);
         write_all(file, &bytes, 0).unwrap();
         file.sync().unwrap();
-        let mut bounce = Bounce::default();
+        let mut direct = DirectBuffer::default();
         let mut read = |n_first: usize, n_second: usize, offset: usize, end: usize| {
             let (mut first, mut second) = (vec![0; n_first], vec![0; n_second]);
-            let done = bounce.read(file, at(3, offset as u64), &mut first, &mut second, end as u64);
+            let done = direct.read(file, at(3, offset as u64), &mut first, &mut second, end as u64);
             done.map(|()| [first, second].concat() == bytes[offset..offset + n_first + n_second])
         };
         for (n_first, n_second, offset, end) in [
@@ -159,7 +159,7 @@ mod tests {
         let file = crate::real_disk::RealDisk.create(&path).unwrap();
         // It is opened again by its number.
         std::fs::remove_file(path).unwrap();
-        match Bounce::default().read(&*file, at(1, 0), &mut [0], &mut [], 1).unwrap_err().kind() {
+        match DirectBuffer::default().read(&*file, at(1, 0), &mut [0], &mut [], 1).unwrap_err().kind() {
             // Not every file system reads directly.
             io::ErrorKind::InvalidInput => {}
             kind => {
@@ -174,19 +174,19 @@ mod tests {
         let disk = SimDisk::default();
         let file = disk.create(Path::new("/file")).unwrap();
         write_all(&*file, &content(3 << 20), 0).unwrap();
-        let mut bounce = Bounce::default();
+        let mut direct = DirectBuffer::default();
         let mut record = vec![0; 100_000];
         let before = disk.n_ops();
         for idx in 0..24 {
             let offset = 64 + idx * 100_000;
-            bounce.read(&*file, at(1, offset), &mut record, &mut [], 64 + 2_400_000).unwrap();
+            direct.read(&*file, at(1, offset), &mut record, &mut [], 64 + 2_400_000).unwrap();
         }
         assert_eq!(disk.n_ops() - before, 2, "in two halves");
         let last = Spot { at: at(1, 2_300_064), n_bytes: 100_000 };
-        assert!(bounce.holds(last) && !bounce.holds(Spot { n_bytes: 200_000, ..last }));
-        assert!(!bounce.holds(Spot { at: at(2, 2_300_064), ..last }));
-        assert!(bounce.reaches(at(1, 2_400_064)));
-        bounce.forget();
-        assert!(!bounce.reaches(last.at));
+        assert!(direct.holds(last) && !direct.holds(Spot { n_bytes: 200_000, ..last }));
+        assert!(!direct.holds(Spot { at: at(2, 2_300_064), ..last }));
+        assert!(direct.reaches(at(1, 2_400_064)));
+        direct.forget();
+        assert!(!direct.reaches(last.at));
     }
 }

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::agent::{AgentManifest, Pin};
-use crate::block_store::{
-    BlockKey, BlockRecord, FlushReport, MissReason, StoreEvent, StoreListener, Trouble,
-};
-use crate::disk::DiskFile;
-use crate::format::{Death, Position, RECORD_HEADER_BYTES};
-use crate::index::{Hash, Index, Place, Spot};
-use crate::reader::Read;
-use crate::spares::Spares;
+use address::{BlockKey, ChainHash};
+
+use crate::agent::{AgentManifest, OfModels, Pin};
+use crate::block_store::{MissReason, StoreEvent, StoreListener, Trouble};
+use crate::format::RECORD_HEADER_BYTES;
+use crate::idle_buffers::IdleBuffers;
+use crate::index::{Index, Place, Spot};
+use crate::jobs::{Flush, Job, Read};
+use crate::record::BlockRecord;
+use crate::segment::Segment;
 
 /// The unit in which file systems give out space.
 const FS_BLOCK_BYTES: u64 = 4096;
@@ -23,56 +24,7 @@ const DIRECTORIES_BYTES: u64 = 4 * FS_BLOCK_BYTES;
 const MAX_FETCHED: usize = 1 << 16;
 
 /// A model's fingerprint and an agent's name.
-pub(crate) type AgentId = (Hash, String);
-
-/// A file of records.
-pub(crate) struct Segment {
-    pub(crate) file: Arc<dyn DiskFile>,
-    /// Its length.
-    pub(crate) n_bytes: u64,
-    /// Bytes of records that the index points to.
-    pub(crate) live_bytes: u64,
-    pub(crate) tombstones: Vec<Tombstone>,
-    /// Such a segment goes when its room is needed, not before.
-    pub(crate) is_other_version: bool,
-}
-
-/// A record that buries others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tombstone {
-    pub(crate) key: BlockKey,
-    pub(crate) why: Death,
-    pub(crate) bound: Position,
-}
-
-/// Something for the writer besides records.
-pub(crate) enum Job {
-    /// Bury a record that did not match its digest.
-    Quarantine(BlockKey),
-    /// Erase agents that are in no list any more.
-    Delete(Deletion),
-}
-
-/// How far the erasure of an agent is. Each list gets shorter as its files are done, so that it can be taken up
-/// again after a failure.
-#[derive(Default)]
-pub(crate) struct Deletion {
-    /// Hashes of the deleted manifests; taken when the work begins.
-    pub(crate) hashes: Vec<Hash>,
-    pub(crate) to_bury: Vec<BlockKey>,
-    pub(crate) to_remove: Vec<String>,
-    pub(crate) to_erase: Vec<Position>,
-    pub(crate) done: Option<Box<dyn FnOnce() + Send>>,
-}
-
-/// A flush that somebody waits for.
-pub(crate) struct Flush {
-    /// Records up to this number belong to it.
-    pub(crate) until: u64,
-    pub(crate) saved_before: u64,
-    pub(crate) not_saved_before: u64,
-    pub(crate) done: Box<dyn FnOnce(FlushReport) + Send>,
-}
+pub(crate) type AgentId = ([u8; 32], String);
 
 /// Counters since the start.
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,7 +41,7 @@ pub(crate) struct Counters {
 
 /// Everything that more than one thread needs.
 #[derive(Default)]
-pub(crate) struct Books {
+pub(crate) struct StoreState {
     pub(crate) index: Index,
     pub(crate) segments: BTreeMap<u64, Segment>,
     pub(crate) agents: BTreeMap<AgentId, Arc<AgentManifest>>,
@@ -127,31 +79,31 @@ pub(crate) struct Books {
     pub(crate) events: Vec<StoreEvent>,
 }
 
-/// The books and the bells.
+/// The state and the bells.
 pub(crate) struct Shared {
     /// Guards everything that the threads share; held for a look or a change, never across a disk operation.
-    books: Mutex<Books>,
+    state: Mutex<StoreState>,
     pub(crate) writer_bell: Condvar,
     pub(crate) reader_bell: Condvar,
-    pub(crate) spares: Arc<Spares>,
-    /// Guards the listeners only; taken after the books are let go of.
+    pub(crate) buffers: Arc<IdleBuffers>,
+    /// Guards the listeners only; taken after the state is let go of.
     listeners: Mutex<Vec<StoreListener>>,
 }
 
 impl Shared {
-    /// With spare buffers of up to `max_idle_bytes`.
-    pub(crate) fn new(books: Books, max_idle_bytes: usize) -> Shared {
+    /// With idle buffers of up to `max_idle_bytes`.
+    pub(crate) fn new(state: StoreState, max_idle_bytes: usize) -> Shared {
         Shared {
-            books: Mutex::new(books),
+            state: Mutex::new(state),
             writer_bell: Condvar::new(),
             reader_bell: Condvar::new(),
-            spares: Spares::new(max_idle_bytes),
+            buffers: IdleBuffers::new(max_idle_bytes),
             listeners: Mutex::default(),
         }
     }
 
-    pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn state(&self) -> MutexGuard<'_, StoreState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add_listener(&self, listener: StoreListener) {
@@ -161,14 +113,14 @@ impl Shared {
     /// Tell the listeners what has happened.
     pub(crate) fn announce(&self) {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let events = std::mem::take(&mut self.books().events);
+        let events = std::mem::take(&mut self.state().events);
         for event in events {
             listeners.iter().for_each(|listener| listener(event.clone()));
         }
     }
 }
 
-impl Books {
+impl StoreState {
     /// What a file of `n_bytes` takes on disk.
     pub(crate) fn footprint(n_bytes: u64) -> u64 {
         n_bytes.div_ceil(FS_BLOCK_BYTES) * FS_BLOCK_BYTES
@@ -181,8 +133,9 @@ impl Books {
 
     /// Bytes of what is ours.
     pub(crate) fn own_bytes(&self) -> u64 {
-        let segments: u64 = self.segments.values().map(|segment| Books::footprint(segment.n_bytes)).sum();
-        let agents: u64 = self.agent_files.values().map(|n_bytes| Books::footprint(*n_bytes)).sum();
+        let segments: u64 =
+            self.segments.values().map(|segment| StoreState::footprint(segment.n_bytes)).sum();
+        let agents: u64 = self.agent_files.values().map(|n_bytes| StoreState::footprint(*n_bytes)).sum();
         DIRECTORIES_BYTES + segments + agents + self.other_bytes
     }
 
@@ -201,7 +154,7 @@ impl Books {
     }
 
     /// Point a block at a place.
-    pub(crate) fn put(&mut self, key: BlockKey, parent: Hash, place: Place) {
+    pub(crate) fn put(&mut self, key: BlockKey, parent: ChainHash, place: Place) {
         if let Place::Disk(spot) = &place
             && let Some(segment) = self.segments.get_mut(&spot.at.segment)
         {
@@ -230,7 +183,7 @@ impl Books {
     }
 
     /// Forget a node.
-    pub(crate) fn forget_node(&mut self, hash: &Hash) -> Vec<(BlockKey, Place)> {
+    pub(crate) fn forget_node(&mut self, hash: &ChainHash) -> Vec<(BlockKey, Place)> {
         let places = self.index.remove_node(hash);
         places.iter().for_each(|(_, place)| self.let_go(place));
         places
@@ -264,6 +217,12 @@ impl Books {
         self.fetched.insert(key);
     }
 
+    /// Which manifests an agent's name means.
+    pub(crate) fn ids_of(&self, name: &str, of: OfModels) -> Vec<AgentId> {
+        let is_meant = |(fingerprint, other): &&AgentId| other == name && of.includes(fingerprint);
+        self.agents.keys().filter(is_meant).cloned().collect()
+    }
+
     /// Make the index exempt what pinned agents rest on.
     pub(crate) fn repin(&mut self) {
         let pinned = self.agents.values().filter(|agent| agent.pin == Pin::Pinned);
@@ -272,8 +231,8 @@ impl Books {
     }
 
     /// Of the hashes of deleted agents, and all that continues them, what no remaining agent rests on.
-    pub(crate) fn orphaned(&self, hashes: Vec<Hash>) -> Vec<Hash> {
-        let kept: HashSet<&Hash> = self.agents.values().flat_map(|agent| agent.hashes()).collect();
+    pub(crate) fn orphaned(&self, hashes: Vec<ChainHash>) -> Vec<ChainHash> {
+        let kept: HashSet<&ChainHash> = self.agents.values().flat_map(|agent| agent.hashes()).collect();
         let own = hashes.into_iter().filter(|hash| !kept.contains(hash)).collect();
         self.index.with_descendants(own).into_iter().filter(|hash| !kept.contains(hash)).collect()
     }
@@ -282,7 +241,7 @@ impl Books {
     pub(crate) fn drop_queue(&mut self) {
         let mut keys = Vec::new();
         for record in std::mem::take(&mut self.queue) {
-            self.queued_bytes -= Books::queue_cost(&record);
+            self.queued_bytes -= StoreState::queue_cost(&record);
             self.counters.n_not_saved += 1;
             if self.is_queued(&record) {
                 self.index.remove(&record.key, MissReason::Io);

@@ -5,22 +5,27 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use address::{BlockKey, ChainHash, GroupId};
+
 use super::sim_disk::SimDisk;
 use crate::agent::{AgentManifest, Pin, TokenSpan};
-use crate::block_store::{BlockKey, BlockRecord, FlushReport, MissReason, SaveReason, StoreEvent, Wanted};
+use crate::block_store::{FlushReport, MissReason, StoreEvent, Wanted};
+use crate::config::StoreConfig;
 use crate::disk::Disk;
-use crate::open::{OpenError, StoreConfig};
+use crate::idle_buffers::BlockBytes;
+use crate::open::OpenError;
 use crate::reader::Reader;
-use crate::spares::BlockBytes;
+use crate::record::{BlockRecord, SaveReason};
+use crate::segment::Lane;
 use crate::store::{Inner, open_on};
-use crate::writer::{Lane, Writer};
+use crate::writer::Writer;
 
 pub(crate) const MODEL: [u8; 32] = [7; 32];
 pub(crate) const BLOCK_BYTES: usize = 600;
 /// Work that one call may take; a store that never comes to rest is a defect.
 const MAX_WORK: usize = 4000;
 
-pub(crate) struct House {
+pub(crate) struct Rig {
     pub(crate) inner: Inner,
     pub(crate) writer: Writer,
     pub(crate) reader: Mutex<Reader>,
@@ -40,11 +45,11 @@ pub(crate) fn config(max_bytes: u64) -> StoreConfig {
     }
 }
 
-pub(crate) fn open(disk: &SimDisk, config: &StoreConfig) -> Result<House, OpenError> {
+pub(crate) fn open(disk: &SimDisk, config: &StoreConfig) -> Result<Rig, OpenError> {
     open_any(Arc::new(disk.clone()), config)
 }
 
-pub(crate) fn open_any(disk: Arc<dyn Disk>, config: &StoreConfig) -> Result<House, OpenError> {
+pub(crate) fn open_any(disk: Arc<dyn Disk>, config: &StoreConfig) -> Result<Rig, OpenError> {
     let (inner, writer) = open_on(disk, config.clone())?;
     let saved: Arc<Mutex<HashSet<BlockKey>>> = Arc::default();
     let events: Arc<Mutex<Vec<StoreEvent>>> = Arc::default();
@@ -55,20 +60,20 @@ pub(crate) fn open_any(disk: Arc<dyn Disk>, config: &StoreConfig) -> Result<Hous
         }
         heard.lock().unwrap().push(event);
     }));
-    Ok(House { inner, writer, reader: Mutex::default(), saved, events })
+    Ok(Rig { inner, writer, reader: Mutex::default(), saved, events })
 }
 
 /// Address of block `idx` of chain `chain`.
-pub(crate) fn hash(chain: u32, idx: u32) -> [u8; 32] {
+pub(crate) fn hash(chain: u32, idx: u32) -> ChainHash {
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&chain.to_le_bytes());
     bytes[4..].copy_from_slice(&idx.to_le_bytes());
-    blake3::hash(&bytes).into()
+    ChainHash(blake3::hash(&bytes).into())
 }
 
 /// Chains with odd numbers are of a group that attends to a window.
 pub(crate) fn key(chain: u32, idx: u32) -> BlockKey {
-    let group = if chain.is_multiple_of(2) { 0 } else { BlockKey::WINDOW | 1 };
+    let group = if chain.is_multiple_of(2) { GroupId::full(0) } else { GroupId::window(1) };
     BlockKey { hash: hash(chain, idx), group }
 }
 
@@ -77,11 +82,11 @@ pub(crate) fn record(chain: u32, idx: u32) -> BlockRecord {
     let first = chain * 1_000_000 + idx * 32 + 1;
     BlockRecord {
         key: key(chain, idx),
-        parent: if idx == 0 { [9; 32] } else { hash(chain, idx - 1) },
+        parent: if idx == 0 { ChainHash([9; 32]) } else { hash(chain, idx - 1) },
         fingerprint: MODEL,
         tokens: (first..first + 32).collect(),
         reason: SaveReason::BlockFull,
-        bytes: hash(chain, idx + 500).iter().copied().cycle().take(BLOCK_BYTES).collect::<Vec<u8>>().into(),
+        bytes: hash(chain, idx + 500).0.iter().copied().cycle().take(BLOCK_BYTES).collect::<Vec<u8>>().into(),
     }
 }
 
@@ -100,7 +105,7 @@ pub(crate) fn agent(name: &str, chain: u32, n_blocks: u32) -> AgentManifest {
     }
 }
 
-impl House {
+impl Rig {
     /// Let the writer work until it rests.
     pub(crate) fn pump(&mut self) {
         for _ in 0..MAX_WORK {
@@ -157,7 +162,7 @@ impl House {
         let answer = Arc::new(Mutex::new(Vec::new()));
         let slot = Arc::clone(&answer);
         self.inner.restore(wanted, Box::new(move |found| *slot.lock().unwrap() = found));
-        let read = self.inner.shared.books().reads.pop_front().unwrap();
+        let read = self.inner.shared.state().reads.pop_front().unwrap();
         self.reader.lock().unwrap().serve(&self.inner.shared, read);
         std::mem::take(&mut *answer.lock().unwrap())
     }
@@ -166,7 +171,17 @@ impl House {
         self.saved.lock().unwrap().clone()
     }
 
+    /// Tokens of an agent's leading blocks that are durable and in its manifest on disk.
+    pub(crate) fn n_saved(&self, name: &str) -> usize {
+        let Some(agent) = self.inner.agents_where(|agent| agent.name == name).pop() else { return 0 };
+        let Some(written) = self.inner.written_agent(name, &agent.fingerprint) else { return 0 };
+        let durable = self.inner.durable_at(&agent.blocks);
+        let is_durable = |hash: &&ChainHash| durable.iter().any(|block| block.key.hash == **hash);
+        let is_saved = |hash: &&ChainHash| written.blocks.contains(hash) && is_durable(hash);
+        agent.blocks.iter().take_while(is_saved).count() * agent.block_tokens as usize
+    }
+
     pub(crate) fn is_there(&self, chain: u32, idx: u32) -> bool {
-        self.inner.shared.books().index.contains(&hash(chain, idx))
+        self.inner.shared.state().index.contains(&hash(chain, idx))
     }
 }

@@ -1,29 +1,8 @@
-//! The content address of a block: a hash chain over token ids, rooted in the model's fingerprint.
+//! Computes the content addresses of prefixes: a hash chain over token ids, rooted in the model's fingerprint.
+
+use address::ChainHash;
 
 use crate::ids::TokenId;
-
-/// The content address of a token prefix: `BLAKE3(salt, parent, tokens of the last block)`.
-///
-/// Two blocks of equal chain hash and layer group hold the KV of the same tokens at the same positions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ChainHash(pub [u8; 32]);
-
-impl std::hash::Hash for ChainHash {
-    /// Its first 8 bytes are as good as all of them: it is a hash already.
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-    }
-}
-
-/// The content address of one block: which prefix, and which layer group of the [`crate::KvLayout`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlockKey {
-    /// Chain hash up to and including the block's tokens.
-    pub hash: ChainHash,
-    /// Index into `KvLayout::groups`.
-    pub group_idx: usize,
-}
 
 /// Hashes prefixes block by block under one salt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
