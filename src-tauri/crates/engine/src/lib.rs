@@ -60,7 +60,7 @@ pub use told::loader::{LoadDesk, LoadProgress, Loaded, MemoryLimit, ModelLoader,
 pub use told::model_name::ModelName;
 pub use told::prompt::{EncodedPrompt, PromptError, PromptNotes};
 pub use told::readiness::{self, NotReady, NotReadyReason, Readiness, readiness};
-pub use told::record::{N_RECORDS, RequestRecord};
+pub use told::record::{N_RECORDS, Outcome, RequestRecord};
 pub use told::request::{Refusal, Request, RequestId, Sampling};
 pub use told::sampling_choices::SamplingChoices;
 pub use told::state::{After, Failure, FailureKind, IllegalTransition, ModelState, ServerState, State};

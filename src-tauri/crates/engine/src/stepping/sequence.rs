@@ -17,7 +17,7 @@ use crate::sampling::{CannotSample, Sampler, Scratch, fresh_seed, logprob};
 use crate::tally::{LastWords, Tally};
 use crate::told::event::{Event, FinishReason, TokenLogprob, Usage};
 use crate::told::model_name::ModelName;
-use crate::told::record::RequestRecord;
+use crate::told::record::{Outcome, RequestRecord};
 use crate::told::request::{Refusal, RequestId};
 use crate::told::stats::{ActiveRequest, Phase};
 
@@ -314,7 +314,7 @@ impl Sequence {
     pub(crate) fn finish(self, reason: FinishReason, now: Instant, tally: &mut Tally) {
         tally.ended_mut(&self.model).n_finished += 1;
         let usage = self.usage(now);
-        self.write_down(reason.name(), &usage, tally);
+        self.write_down(Outcome::from(&reason), &usage, tally);
         self.end(Event::Finished { reason, usage }, tally);
     }
 
@@ -327,18 +327,18 @@ impl Sequence {
             self.send_rest(rest, logprobs);
         }
         let usage = self.usage(now);
-        self.write_down(error.kind(), &usage, tally);
+        self.write_down(Outcome::from(&error), &usage, tally);
         self.end(Event::Failed { error, usage }, tally);
     }
 
     /// Nobody listens any more.
     pub(crate) fn cancel(self, now: Instant, tally: &mut Tally) {
         tally.totals.cancelled += 1;
-        self.write_down("cancelled", &self.usage(now), tally);
+        self.write_down(Outcome::Cancelled, &self.usage(now), tally);
     }
 
     /// Write down what became of it, and remember its answer: before the client can ask for the next one.
-    fn write_down(&self, outcome: &'static str, usage: &Usage, tally: &mut Tally) {
+    fn write_down(&self, outcome: Outcome, usage: &Usage, tally: &mut Tally) {
         tally.write_down(self.record(outcome, usage));
         if !self.answer.is_empty() {
             self.answers.record(&self.tokens[..self.n_prompt], &self.answer);
@@ -365,7 +365,7 @@ impl Sequence {
         }
     }
 
-    fn record(&self, outcome: &'static str, usage: &Usage) -> RequestRecord {
+    fn record(&self, outcome: Outcome, usage: &Usage) -> RequestRecord {
         RequestRecord {
             id: self.request_id.clone(),
             agent: self.agent.clone(),

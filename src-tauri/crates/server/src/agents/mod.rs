@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::calls::agent_name::is_agent_name;
 use crate::calls::fault::Fault;
 use crate::dialects::openai::fault::ErrorBody;
+use crate::words::tiers;
 
 /// The routes, described.
 #[derive(OpenApi)]
@@ -43,6 +44,7 @@ pub(crate) struct Agent {
     object: &'static str,
     id: String,
     /// `resident`: all of it is in the pool; `stored`: at least a part is on disk only.
+    #[schema(schema_with = tiers)]
     tier: &'static str,
     /// Whether what it has on disk is never given up for space.
     pinned: bool,

@@ -24,16 +24,16 @@ macro_rules! kinds {
     ($($(#[$doc:meta])+ $kind:ident => $name:expr,)+) => {
         /// What a caller can do about it. An API maps each kind to its own status and words.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum FaultKind {
+        pub enum FaultKind {
             $($(#[$doc])+ $kind,)+
         }
 
         impl FaultKind {
             /// All of them.
-            pub(crate) const ALL: &[FaultKind] = &[$(FaultKind::$kind,)+];
+            pub const ALL: &[FaultKind] = &[$(FaultKind::$kind,)+];
 
             /// Its name in the log, and the code of those APIs that have one.
-            pub(crate) fn name(self) -> &'static str {
+            pub fn name(self) -> &'static str {
                 match self {
                     $(FaultKind::$kind => $name,)+
                 }

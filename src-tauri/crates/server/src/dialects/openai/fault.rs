@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::calls::fault::{Fault, FaultKind};
 use crate::dialects::dialect::WrittenFault;
 use crate::dialects::sse::json;
+use crate::words::fault_codes;
 
 /// The body of a fault. As a frame of a stream it makes the official clients raise an error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,7 +25,7 @@ struct ErrorFields {
     /// Where in the request it is.
     param: Option<String>,
     /// What is wrong, for programs.
-    #[schema(schema_with = codes)]
+    #[schema(schema_with = fault_codes)]
     code: &'static str,
 }
 
@@ -110,14 +111,6 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         | FaultKind::Interrupted => server(StatusCode::SERVICE_UNAVAILABLE),
         FaultKind::Internal => server(StatusCode::INTERNAL_SERVER_ERROR),
     }
-}
-
-/// All codes that there are.
-fn codes() -> utoipa::openapi::schema::Object {
-    utoipa::openapi::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::Type::String)
-        .enum_values(Some(FaultKind::ALL.iter().map(|kind| kind.name())))
-        .build()
 }
 
 #[cfg(test)]
