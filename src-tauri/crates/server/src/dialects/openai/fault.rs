@@ -27,6 +27,12 @@ struct ErrorFields {
     /// What is wrong, for programs.
     #[schema(schema_with = fault_codes)]
     code: &'static str,
+    /// Of a prompt that is too long: its tokens, as far as they were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens: Option<usize>,
+    /// Of a prompt that is too long: the tokens that the context holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_length: Option<usize>,
 }
 
 /// The types of errors that official clients know.
@@ -54,6 +60,8 @@ impl ErrorBody {
                 r#type: verdict(fault.kind).1,
                 param: fault.place.clone(),
                 code: fault.kind.name(),
+                prompt_tokens: fault.lengths.map(|lengths| lengths.prompt_tokens),
+                context_length: fault.lengths.map(|lengths| lengths.context_length),
             },
         }
     }
