@@ -5,6 +5,7 @@
 //! Read `tests/house_rules.rs` first. This crate has no dependencies and must keep none.
 
 pub mod manifests;
+pub mod names;
 pub mod prose;
 pub mod sources;
 pub mod tree;

@@ -34,7 +34,7 @@ pub const MAX_LINES: usize = 600;
 const EMPTY_WORDS: &[&str] =
     &["Manager", "Service", "Helper", "Util", "Utils", "Processor", "Common", "Misc"];
 
-fn is_test_path(path: &str) -> bool {
+pub(crate) fn is_test_path(path: &str) -> bool {
     path.contains("/tests/")
         || path.starts_with("tests/")
         || path.ends_with("/tests.rs")
