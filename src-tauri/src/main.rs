@@ -3,6 +3,10 @@
 //! Arguments lead to the desktop app, the headless server or a command that talks to a server; nothing else is
 //! decided here. Read `app.rs` next.
 
+#[cfg(any(test, feature = "desktop"))]
+#[macro_use]
+mod window_commands;
+
 mod allocator;
 mod api_key;
 mod app;

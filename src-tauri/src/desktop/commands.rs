@@ -139,20 +139,15 @@ fn text(error: impl Display) -> String {
     error.to_string()
 }
 
-/// Every command of `src-tauri/capabilities`; `src-tauri/build.rs` names them too.
+macro_rules! handler_of {
+    ([$($page:ident),+] [$($problem:ident),+]) => {
+        tauri::generate_handler![$($page,)+ $($problem),+]
+    };
+}
+
+/// Answers every command of the window.
 pub(crate) fn handler() -> impl Fn(Invoke) -> bool + Send + Sync + 'static {
-    tauri::generate_handler![
-        api_base,
-        quit,
-        quit_now,
-        cancel_quit,
-        retry_load,
-        open_logs,
-        zoom,
-        port_problem,
-        retry_port,
-        other_port
-    ]
+    window_commands!(handler_of)
 }
 
 /// Where the server is, and the key it wants to be shown.
