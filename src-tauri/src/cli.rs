@@ -6,7 +6,6 @@ pub(crate) mod config;
 pub(crate) mod drain;
 pub(crate) mod printing;
 pub(crate) mod run;
-pub(crate) mod sse;
 pub(crate) mod status;
 
 use std::process::ExitCode;
