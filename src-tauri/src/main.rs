@@ -37,6 +37,8 @@ mod settings;
 mod signals;
 mod small_file;
 mod text_metadata;
+#[cfg(any(test, feature = "desktop"))]
+mod words;
 
 use std::process::ExitCode;
 use std::time::Duration;
