@@ -6,6 +6,7 @@
 
 pub mod manifests;
 pub mod names;
+pub mod page;
 pub mod prose;
 pub mod sources;
 pub mod tree;

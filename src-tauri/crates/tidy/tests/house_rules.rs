@@ -1,7 +1,7 @@
 //! The house rules, held against this repository.
 
 use tidy::tree::{self, File};
-use tidy::{manifests, names, prose, sources};
+use tidy::{manifests, names, page, prose, sources};
 
 fn files() -> Vec<File> {
     tree::files(&tree::root()).expect("the repository is a git checkout")
@@ -30,6 +30,11 @@ fn packages_depend_only_along_the_drawn_edges() {
 #[test]
 fn sources_keep_the_house_rules() {
     none(sources::complaints(&files()));
+}
+
+#[test]
+fn files_of_the_page_are_not_too_long() {
+    none(page::complaints(&files()));
 }
 
 #[test]
