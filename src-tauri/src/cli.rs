@@ -4,6 +4,7 @@ pub(crate) mod agents;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod drain;
+pub(crate) mod exit_codes;
 pub(crate) mod printing;
 pub(crate) mod run;
 pub(crate) mod status;
@@ -16,16 +17,8 @@ use crate::api_key;
 use crate::settings::flags::{ClientFlags, EngineFlags, Flags};
 use crate::settings::{Settings, SettingsError};
 use client::Client;
+use exit_codes::{FAILED, USAGE};
 use printing::fail;
-
-/// All went well.
-pub(crate) const CLEAN: u8 = 0;
-/// It did not work, and one line on stderr says why.
-pub(crate) const FAILED: u8 = 1;
-/// The command line makes no sense.
-pub(crate) const USAGE: u8 = 2;
-/// Drained, but something was interrupted.
-pub(crate) const INTERRUPTED: u8 = 3;
 
 /// The arguments of `samovar`.
 #[derive(Debug, Parser)]

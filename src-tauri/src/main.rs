@@ -120,5 +120,5 @@ fn without_command(runtime: &Runtime) -> ExitCode {
 #[cfg(not(feature = "desktop"))]
 fn without_command(_runtime: &Runtime) -> ExitCode {
     fail(&"this build has no desktop app; start the server with `samovar serve` (see --help)");
-    ExitCode::from(cli::USAGE)
+    ExitCode::from(cli::exit_codes::USAGE)
 }

@@ -66,7 +66,7 @@ pub(super) fn measure(mut settings: Settings, path: &Path) -> Result<KvQuality, 
     let mut quality = KvQuality { model: model.display().to_string(), rows: Vec::new() };
     for dtype in [KvDtype::F16, KvDtype::Q8, KvDtype::Q4] {
         settings.kv_dtype = dtype;
-        let loader = GgufLoader::new(&settings, model.clone(), super::trusting())?;
+        let loader = GgufLoader::trusting(&settings, model.clone())?;
         let Loaded { mut runner, card } = loader
             .load(&"model".into(), &LoadAlone::new(memory_limit()))
             .map_err(|failure| failure.to_string())?;

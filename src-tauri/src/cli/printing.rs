@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
-use super::{CLEAN, FAILED};
+use super::exit_codes::{CLEAN, FAILED};
 
 /// How long a process that ends waits for somebody to read why.
 const LAST_WORD: Duration = Duration::from_secs(1);

@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use server::FaultKind;
 
 use super::client::{Client, ClientError, refused};
+use super::exit_codes::{CLEAN, INTERRUPTED};
 use super::printing::{AnswerPrinter, fail, fail_soon, progress};
-use super::{CLEAN, INTERRUPTED, RunArguments, settings};
+use super::{RunArguments, settings};
 use crate::app::{App, Prepared};
 use crate::kv_store::WhenLocked;
 use crate::settings::{Settings, Source};

@@ -7,8 +7,8 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 use super::client::{Client, ClientError, refused};
+use super::exit_codes::{CLEAN, FAILED};
 use super::printing::{fail, one_line, say};
-use super::{CLEAN, FAILED};
 
 /// Ask and print.
 pub(crate) async fn status(client: &Client) -> ExitCode {
