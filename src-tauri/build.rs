@@ -1,25 +1,25 @@
 //! Build script: tells Tauri where the app's parts lie, and which commands the window may call.
 
+#[cfg(feature = "desktop")]
+#[macro_use]
+#[path = "src/window_commands.rs"]
+mod window_commands;
+
 fn main() {
     println!("cargo::rerun-if-changed=src-tauri/build.rs");
+    println!("cargo::rerun-if-changed=src-tauri/src/window_commands.rs");
     #[cfg(feature = "desktop")]
     desktop();
 }
 
 #[cfg(feature = "desktop")]
 fn desktop() {
-    let commands = &[
-        "api_base",
-        "quit",
-        "quit_now",
-        "cancel_quit",
-        "retry_load",
-        "open_logs",
-        "zoom",
-        "port_problem",
-        "retry_port",
-        "other_port",
-    ];
+    macro_rules! names {
+        ([$($page:ident),+] [$($problem:ident),+]) => {
+            &[$(stringify!($page),)+ $(stringify!($problem)),+]
+        };
+    }
+    let commands = window_commands!(names);
     let attributes = tauri_build::Attributes::new()
         .capabilities_path_pattern("./src-tauri/capabilities/**/*")
         .app_manifest(tauri_build::AppManifest::new().commands(commands));

@@ -24,12 +24,12 @@ use std::sync::Arc;
 
 use engine::ModelLoader;
 
+use crate::cli::exit_codes::CLEAN;
 use crate::cli::printing::{fail, say};
 use crate::cli::{self, BenchArguments, BenchStoreArguments};
 use crate::gguf_loader::GgufLoader;
 use crate::model_file;
 use report::Report;
-use server::RenderWorkers;
 
 /// Measure, print a table, and write the figures as JSON where that was asked for.
 pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
@@ -46,8 +46,7 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
     let measured = async {
         let path = model_file::find(settings.model.as_deref(), &settings.folders.models)
             .map_err(|failure| failure.text)?;
-        let loader: Arc<dyn ModelLoader> =
-            Arc::new(GgufLoader::new(&settings, path, Arc::new(RenderWorkers::in_this_process()))?);
+        let loader: Arc<dyn ModelLoader> = Arc::new(GgufLoader::trusting(&settings, path)?);
         let mut report = measure(&loader, usize::from(arguments.rounds)).await?;
         for path in &arguments.capacity {
             capacity::capacity(&settings, path, &mut report)?;
@@ -77,7 +76,7 @@ fn print(table: &impl Display, json: String, path: Option<&Path>) -> ExitCode {
     {
         return fail(&format!("{}: {cause}", path.display()));
     }
-    say(table, cli::CLEAN)
+    say(table, CLEAN)
 }
 
 /// # Errors

@@ -4,10 +4,9 @@ pub(crate) mod agents;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod drain;
-mod exit_codes;
+pub(crate) mod exit_codes;
 pub(crate) mod printing;
 pub(crate) mod run;
-pub(crate) mod sse;
 pub(crate) mod status;
 
 use std::process::ExitCode;
@@ -18,9 +17,8 @@ use crate::api_key;
 use crate::settings::flags::{ClientFlags, EngineFlags, Flags};
 use crate::settings::{Settings, SettingsError};
 use client::Client;
+use exit_codes::{FAILED, USAGE};
 use printing::fail;
-
-pub(crate) use exit_codes::{CLEAN, FAILED, INTERRUPTED, USAGE};
 
 /// The arguments of `samovar`.
 #[derive(Debug, Parser)]

@@ -3,6 +3,7 @@
 //! `host.rs` owns what is served, `tray_view.rs` says what the tray shows, `quit.rs` what quitting means; the rest
 //! carries that out. Nothing here decides for the engine: it asks it, like every client.
 
+mod action;
 mod commands;
 mod first_run;
 mod host;
@@ -16,6 +17,7 @@ mod motion;
 mod page;
 mod placement;
 mod quit;
+mod screens;
 #[cfg_attr(
     not(any(test, target_os = "macos")),
     expect(dead_code, reason = "only AppKit waits for answers; the flow is tested everywhere")
@@ -34,17 +36,21 @@ use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use tauri::WindowEvent;
-use tauri::{AppHandle, Manager, RunEvent};
+use tauri::{AppHandle, RunEvent};
 use tokio::runtime::Runtime;
 
-use crate::cli::FAILED;
+use crate::cli::exit_codes::FAILED;
 use crate::cli::printing::fail_soon;
 use crate::settings::{Settings, has_display};
 use crate::signals::QuitSignals;
 use crate::{api_key, logs};
-use commands::Action;
+use action::Action;
 use first_run::FirstRun;
 use host::Host;
+#[cfg(target_os = "macos")]
+use macos::listen_for_motion;
+#[cfg(target_os = "linux")]
+use motion::listen_for_motion;
 use quit::Asker;
 
 /// How long the system waits for us at its own end, whatever still runs.
@@ -109,7 +115,7 @@ fn build(host: &Arc<Host>) -> tauri::Result<tauri::App> {
         .manage(Arc::clone(host))
         .invoke_handler(commands::handler())
         .on_menu_event(|app, event| {
-            if let Some(action) = Action::from_id(event.id().as_ref()) {
+            if let Some(action) = Action::named(event.id().as_ref()) {
                 commands::perform(app, action);
             }
         })
@@ -131,7 +137,12 @@ fn set_up(app: &AppHandle, host: &Arc<Host>) -> tauri::Result<()> {
         macos::install(host);
     }
     let tray = tray::Tray::new(app, &host.settings().folders.data.join("tray"))?;
-    tauri::async_runtime::spawn(tray::follow(app.clone(), Arc::clone(host), tray, motion::follow()));
+    tauri::async_runtime::spawn(tray::follow(
+        app.clone(),
+        Arc::clone(host),
+        tray,
+        motion::follow(listen_for_motion),
+    ));
     if !tray_host::is_there() {
         tracing::info!("no tray host: the window opens instead");
         window::open(app);
@@ -177,9 +188,4 @@ async fn quit_on(mut signals: QuitSignals, app: AppHandle, host: Arc<Host>) {
         signals.recv().await;
         host.quit(&app, Asker::User);
     }
-}
-
-/// What the app's parts share.
-fn host_of(app: &AppHandle) -> Arc<Host> {
-    Arc::clone(app.state::<Arc<Host>>().inner())
 }

@@ -82,6 +82,14 @@ impl GgufLoader {
         })
     }
 
+    /// As [`GgufLoader::new`], of a model that is trusted: its chats are rendered in this process.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn trusting(settings: &Settings, path: PathBuf) -> Result<GgufLoader, String> {
+        GgufLoader::new(settings, path, Arc::new(RenderWorkers::in_this_process()))
+    }
+
     /// What requests may call the model besides its id.
     pub(crate) fn aliases(&self) -> Vec<String> {
         vec![alias_of(&self.path)]

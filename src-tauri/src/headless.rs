@@ -6,8 +6,8 @@ use std::time::Duration;
 use engine::{After, EngineHandle};
 
 use crate::app::{App, Ending, Prepared};
+use crate::cli::exit_codes::{CLEAN, INTERRUPTED};
 use crate::cli::printing::{announce, fail_soon};
-use crate::cli::{CLEAN, INTERRUPTED};
 use crate::logs::{self, Logs};
 use crate::settings::Settings;
 use crate::signals::QuitSignals;

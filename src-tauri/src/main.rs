@@ -3,6 +3,10 @@
 //! Arguments lead to the desktop app, the headless server or a command that talks to a server; nothing else is
 //! decided here. Read `app.rs` next.
 
+#[cfg(any(test, feature = "desktop"))]
+#[macro_use]
+mod window_commands;
+
 mod allocator;
 mod api_key;
 mod app;
@@ -33,6 +37,8 @@ mod settings;
 mod signals;
 mod small_file;
 mod text_metadata;
+#[cfg(any(test, feature = "desktop"))]
+mod words;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -114,5 +120,5 @@ fn without_command(runtime: &Runtime) -> ExitCode {
 #[cfg(not(feature = "desktop"))]
 fn without_command(_runtime: &Runtime) -> ExitCode {
     fail(&"this build has no desktop app; start the server with `samovar serve` (see --help)");
-    ExitCode::from(cli::USAGE)
+    ExitCode::from(cli::exit_codes::USAGE)
 }

@@ -1,7 +1,8 @@
 //! Settings: the only reader of flags, of the environment and of the settings file.
 //!
 //! A flag wins over the environment, that over `settings.toml`, that over the default. Every value is parsed by the
-//! same function wherever it comes from, and remembers where it came from for `samovar config`.
+//! same function wherever it comes from, and remembers where it came from for `samovar config`. The layers are our own
+//! although there are crates: those merge values and forget whose each was, which errors and that command name.
 
 pub(crate) mod flags;
 pub(crate) mod folders;

@@ -271,7 +271,7 @@ def cancel_quit_takes_requests_again(setup: Setup) -> None:
         tray, answer = Tray(app.pid), held_answer(app)
         tray.choose("Quit Samovar")
         tray.choose("Cancel Quit")
-        tray.wait_for("● Ready")
+        tray.wait_for("● Answering")
         tray.wait_for("Quit Samovar")
         app.release("step")
         assert answer.is_complete(), answer.events[-3:]
@@ -416,7 +416,9 @@ def a_failed_load_stays_up_with_its_cause_until_it_is_mended(setup: Setup) -> No
         tray = Tray(app.pid)
         tray.wait_for("× Failed")
         tray.wait_for_icon("failed")
+        # In the window and in the menu.
         app.wait_for_text("The model’s file is damaged or no GGUF file.")
+        tray.wait_for("The model’s file is damaged or no GGUF file.")
         status = app.status()
         assert status["state"] == "failed" and str(model) in status["cause"], status
         model.unlink()

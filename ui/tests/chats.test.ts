@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 
-import { Chats, promptOf } from '../src/lib/chats.svelte';
+import { Chats } from '../src/lib/chats.svelte';
+import { promptOf } from '../src/lib/conversation';
 import { Client, ServerError } from '../src/lib/client';
 import type { Server } from '../src/lib/server.svelte';
 import { ChatStore, type Answer, type Message } from '../src/lib/storage';
@@ -419,9 +420,9 @@ describe('nothing is lost', () => {
     const chats = server.chats();
     chats.send('Hello?');
     await settled(chats);
-    const message =
-      "This model's maximum context length is 8192 tokens. However, your prompt resulted in 12043 tokens.";
-    const error = { error: { message, code: 'context_length_exceeded' } };
+    const message = 'the prompt does not fit';
+    const lengths = { prompt_tokens: 12043, context_length: 8192 };
+    const error = { error: { message, code: 'context_length_exceeded', ...lengths } };
     server.answers['/v1/chat/completions'] = () => stream(`data: ${JSON.stringify(error)}\n\n`);
     chats.send('far too long');
     await expect.poll(() => chats.pending).toBeNull();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { bytes, count, left, percent, rate, seconds, short, whole } from '../src/lib/format';
+import { bytes, count, countdown, percent, rate, seconds, short, whole } from '../src/lib/format';
 
 /** Thin spaces as people would type them. */
 const plain = (text: string) => text.replaceAll('\u202f', ' ');
@@ -25,9 +25,9 @@ describe('numbers have thin separators and units', () => {
     [seconds(200), '3 min 20 s'],
     [seconds(180), '3 min'],
     [seconds(7500), '2 h 5 min'],
-    [left(20.2), '21 s left'],
-    [left(-3), '0 s left'],
-    [left(600), '10 min left'],
+    [countdown(20.2), '21 s'],
+    [countdown(-3), '0 s'],
+    [countdown(600), '10 min'],
     [bytes(12), '12 B'],
     [bytes(4_400_000), '4.4 MB'],
     [bytes(98_362_432), '98 MB'],

@@ -1,6 +1,7 @@
 import { expect, it, vi } from 'vitest';
 
 import { findHost } from '../src/lib/host';
+import { COMMANDS } from '../src/lib/kinds';
 
 type TauriInvoke = (command: string) => Promise<never>;
 
@@ -31,7 +32,7 @@ it('in the app, it is the app’s', async () => {
   await host.cancelQuit();
   await host.retryLoad();
   await host.openLogs?.();
-  const commands = ['api_base', 'quit', 'quit_now', 'cancel_quit', 'retry_load', 'open_logs'];
-  expect(invoke.mock.calls.map(([command]) => command)).toEqual(commands);
+  await host.zoom?.(1.5);
+  expect(invoke.mock.calls.map(([command]) => command)).toEqual(COMMANDS);
   expect(post).not.toHaveBeenCalled();
 });

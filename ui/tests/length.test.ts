@@ -56,10 +56,8 @@ it('without a model, and without a draft, there is nothing to say', () => {
 });
 
 it('a refusal of the server is said with its numbers, or without when it has none', () => {
-  const said =
-    "This model's maximum context length is 8192 tokens. However, your prompt resulted in 12043 tokens.";
-  expect(plain(tooLong(said))).toBe(
+  expect(plain(tooLong({ prompt: 12043, context: 8192 }))).toBe(
     'This is 12k tokens; the model reads 8.2k. Shorten it, or start a new chat.',
   );
-  expect(tooLong('no')).toBe('This is longer than the model can read. Shorten it, or start a new chat.');
+  expect(tooLong(null)).toBe('This is longer than the model can read. Shorten it, or start a new chat.');
 });

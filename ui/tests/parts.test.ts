@@ -126,8 +126,8 @@ it('while draining, the banner counts and has both ways out', () => {
 it('a failure has its cause, its details, retry and the logs', () => {
   const on = host({ retryLoad: vi.fn(() => Promise.resolve()), openLogs: vi.fn(() => Promise.resolve()) });
   const cause = 'the model could not be loaded: x.gguf: no such file';
-  show(Banner, { server: seeing({ state: 'failed', cause }, on) });
-  expect(text()).toContain('The model could not be loaded.');
+  show(Banner, { server: seeing({ state: 'failed', failure: 'no_such_file', cause }, on) });
+  expect(text()).toContain('The model’s file is not there.');
   expect(text()).toContain('x.gguf: no such file');
   button('Retry')?.click();
   button('Open Logs')?.click();

@@ -1,7 +1,12 @@
 import { describe, expect, it } from 'vitest';
 
+import { ServerError, errorIn } from '../src/lib/client';
+import { troubleOf } from '../src/lib/faults';
+import type { Condition, FailureKind, FaultCode } from '../src/lib/kinds';
+import type { View } from '../src/lib/wire';
 import {
   composerHint,
+  conditionOf,
   diskTrouble,
   drainLine,
   failure,
@@ -27,7 +32,7 @@ describe('the headline is a mark and a word for every state', () => {
     ['loading', headline('live', view({ state: 'loading', load: half })), 'starting Loading 43 %'],
     ['ready', headline('live', view()), 'ready Ready'],
     ['busy', headline('live', view({ running: 1 })), 'busy Answering'],
-    ['full', headline('live', view({ reason: 'pool_near_exhaustion' })), 'busy Nearly full'],
+    ['full', headline('live', view({ reason: 'pool_near_exhaustion' })), 'busy Memory nearly full'],
     ['hung', headline('live', view({ reason: 'engine_stalled' })), 'failed Not responding'],
     ['draining', headline('live', view({ state: 'draining', drain })), 'finishing Finishing'],
     ['parked', headline('live', view({ state: 'parked' })), 'paused Paused'],
@@ -55,25 +60,64 @@ it('a connection that is lost in a quit is a quit, and one lost otherwise is not
   expect(hasQuit('lost', null)).toBe(false);
 });
 
-it('a failure is one sentence for a person, and the server’s words are the details', () => {
-  const details = 'model x.gguf is damaged or no GGUF file: it is empty';
-  expect(failure(`the model could not be loaded: ${details}`)).toEqual({
+it('what users see of a state is what the tray shows of it', () => {
+  // As in the table of the app's own test.
+  const table: [Partial<View>, Condition][] = [
+    [{ state: 'unloaded', reason: 'no_model' }, 'no_model'],
+    [{ state: 'loading', reason: 'model_loading' }, 'loading'],
+    [{}, 'ready'],
+    [{ running: 1 }, 'answering'],
+    [{ reason: 'pool_near_exhaustion', running: 1 }, 'nearly_full'],
+    [{ reason: 'engine_stalled', running: 1 }, 'not_responding'],
+    [{ state: 'draining', then: 'exit', running: 1 }, 'finishing'],
+    [{ state: 'draining', then: 'park', running: 1 }, 'pausing'],
+    [{ state: 'parked', reason: 'parked' }, 'paused'],
+    [{ state: 'failed', reason: 'engine_failed' }, 'failed'],
+    [{ state: 'stopped', reason: 'shutting_down' }, 'quit'],
+  ];
+  for (const [change, want] of table) expect(conditionOf(view(change))).toBe(want);
+});
+
+it('a failure is a sentence for a person by its kind, and the server’s words are the details', () => {
+  const cause = 'the model could not be loaded: model x.gguf is damaged or no GGUF file: it is empty';
+  expect(failure(view({ state: 'failed', failure: 'damaged', cause }))).toEqual({
     what: 'The model’s file is damaged or no GGUF file.',
     meaning: 'Your chat is kept. Retry reads the file again.',
-    details,
+    details: cause,
   });
-  for (const [load, what] of [
-    ['model x.gguf: there is no such file', 'The model’s file is not there.'],
-    ['cannot read model x.gguf: No such file or directory (os error 2)', 'The model’s file is not there.'],
-    ['cannot read model x.gguf: Permission denied (os error 13)', 'The model’s file cannot be read.'],
-    ['model x.gguf is not supported: architecture `tea`', 'This kind of model is not supported.'],
-    ['model x.gguf cannot be set up: too big', 'The model does not fit the settings or the memory.'],
-    ['something new', 'The model could not be loaded.'],
-  ] as const) {
-    expect(failure(`the model could not be loaded: ${load}`).what).toBe(what);
-  }
-  expect(failure("the model's worker failed: out of cups").details).toBe('out of cups');
-  expect(failure('something new').details).toBe('something new');
+  // The words do not matter.
+  expect(failure(view({ state: 'failed', failure: 'no_such_file', cause })).what).toBe(
+    'The model’s file is not there.',
+  );
+  const unknown = view({ state: 'failed', failure: 'of a newer server' as FailureKind });
+  expect(failure(unknown).what).toBe('The model stopped working.');
+});
+
+it('an error is said by its code, and in the server’s words where there is nothing to add', () => {
+  expect(troubleOf(new ServerError('x', 503, 'parked'))).toBe('Samovar takes no new messages now.');
+  expect(troubleOf(new ServerError('x', 404, 'request_not_found'))).toBe('Samovar stopped before its end.');
+  expect(troubleOf(new ServerError('the template fails', 400, 'chat_template_failed'))).toBe(
+    'the template fails',
+  );
+  expect(troubleOf(new ServerError('odd', 500, 'of a newer server' as FaultCode))).toBe('odd');
+  expect(troubleOf(new ServerError('none', 500))).toBe('none');
+});
+
+it('an error’s body has its code, and of a prompt that is too long the lengths', () => {
+  const error = {
+    message: 'no',
+    code: 'context_length_exceeded',
+    prompt_tokens: 12043,
+    context_length: 8192,
+  };
+  expect(errorIn({ error })).toMatchObject({
+    message: 'no',
+    code: 'context_length_exceeded',
+    lengths: { prompt: 12043, context: 8192 },
+  });
+  expect(errorIn({ error: { message: 'no', code: 'parked' } })?.lengths).toBeNull();
+  expect(errorIn({ choices: [] })).toBeNull();
+  expect(errorIn(null)).toBeNull();
 });
 
 it('a disk that takes nothing is said with what it means', () => {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
 use engine::{LoadAlone, Loaded, ModelLoader};
 use kernels::isa::Isa;
@@ -12,7 +11,6 @@ use model::Precision;
 use scheduler::{
     BlockId, BlockTable, KvDtype, KvLayout, ModelRunner, Row, RowInput, SeqId, Step, StepOutput, Wanted,
 };
-use server::RenderWorkers;
 
 use crate::gguf_loader::GgufLoader;
 use crate::memory::memory_limit;
@@ -68,7 +66,7 @@ pub(super) fn measure(mut settings: Settings, path: &Path) -> Result<KvQuality, 
     let mut quality = KvQuality { model: model.display().to_string(), rows: Vec::new() };
     for dtype in [KvDtype::F16, KvDtype::Q8, KvDtype::Q4] {
         settings.kv_dtype = dtype;
-        let loader = GgufLoader::new(&settings, model.clone(), Arc::new(RenderWorkers::in_this_process()))?;
+        let loader = GgufLoader::trusting(&settings, model.clone())?;
         let Loaded { mut runner, card } = loader
             .load(&"model".into(), &LoadAlone::new(memory_limit()))
             .map_err(|failure| failure.to_string())?;

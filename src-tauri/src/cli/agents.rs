@@ -8,8 +8,9 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError};
+use super::exit_codes::CLEAN;
 use super::printing::{fail, one_line, say};
-use super::{AgentArguments, AgentsCommand, CLEAN, RemoveArguments, with_client};
+use super::{AgentArguments, AgentsCommand, RemoveArguments, with_client};
 
 /// Ask the server and print.
 pub(crate) async fn agents(command: AgentsCommand) -> ExitCode {

@@ -2,24 +2,30 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
+use http_body_util::{BodyDataStream, BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use sse_stream::{Sse, SseByteStream};
 use tokio::net::TcpStream;
-
-use super::sse::{Frame, SseParser};
 
 /// How long a server on this machine may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Bytes of an answer that is read as a whole.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// Bytes of a stream that may wait for the end of their event.
+const MAX_PENDING_BYTES: usize = 4 << 20;
 
 /// Where the server is and how to be let in.
 #[derive(Debug, Clone)]
@@ -117,7 +123,7 @@ impl Client {
         if !status.is_success() {
             return Err(refused(status, &self.json(answer).await?));
         }
-        Ok(Events { body: answer, parser: SseParser::default(), address: self.address })
+        Ok(Events::new(BodyDataStream::new(answer), self.address))
     }
 
     async fn send(
@@ -173,30 +179,101 @@ pub(crate) fn refused(status: StatusCode, body: &Value) -> ClientError {
     ClientError::Refused { message, code }
 }
 
+/// One event of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// Its data lines, joined.
+    pub(crate) data: String,
+}
+
 /// A stream of events; dropping it closes the connection.
 pub(crate) struct Events {
-    body: Incoming,
-    parser: SseParser,
+    blocks: BoxStream<'static, Result<Sse, sse_stream::Error>>,
+    /// Bytes that have come since the last event.
+    pending: Arc<AtomicUsize>,
     address: SocketAddr,
 }
 
 impl Events {
+    /// The events in `bytes`. The crate that finds them keeps one that has no end for as long as there is memory, so what
+    /// it is given is counted.
+    fn new<E>(bytes: impl Stream<Item = Result<Bytes, E>> + Send + 'static, address: SocketAddr) -> Events
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        let pending = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&pending);
+        let counted = bytes.map(move |bytes| {
+            let bytes = bytes.map_err(io::Error::other)?;
+            let n_pending = counter.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
+            if n_pending > MAX_PENDING_BYTES {
+                Err(io::Error::other("an event is too long"))
+            } else {
+                Ok(bytes)
+            }
+        });
+        Events { blocks: SseByteStream::new(counted).boxed(), pending, address }
+    }
+
     /// The next event, or nothing when the server ended the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ClientError> {
         loop {
-            if let Some(frame) = self.parser.next_frame() {
-                return Ok(Some(frame));
-            }
-            let broken = |cause: String| ClientError::Broken { address: self.address, cause };
-            match self.body.frame().await {
+            let block = match self.blocks.next().await {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(broken(error.to_string())),
-                Some(Ok(frame)) => {
-                    if let Some(bytes) = frame.data_ref() {
-                        self.parser.push(bytes).map_err(|cause| broken(cause.to_owned()))?;
-                    }
+                Some(Err(error)) => {
+                    return Err(ClientError::Broken { address: self.address, cause: error.to_string() });
                 }
+                Some(Ok(block)) => block,
+            };
+            self.pending.store(0, Ordering::Relaxed);
+            if let Some(data) = block.data {
+                return Ok(Some(Frame { data }));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// The data of what `chunks` hold, then how it ended.
+    async fn read(chunks: Vec<Vec<u8>>) -> (Vec<String>, Result<(), String>) {
+        let chunks =
+            futures_util::stream::iter(chunks.into_iter().map(|chunk| Ok::<_, Infallible>(chunk.into())));
+        let mut events = Events::new(chunks, SocketAddr::from(([127, 0, 0, 1], 1)));
+        let mut data = Vec::new();
+        loop {
+            match events.next().await {
+                Ok(Some(frame)) => data.push(frame.data),
+                Ok(None) => return (data, Ok(())),
+                Err(error) => return (data, Err(error.to_string())),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn events_come_whole_however_the_bytes_are_cut_and_comments_are_none() {
+        let chunks = [
+            ": still here\n\nda",
+            "ta: a\n\nevent: status\ndata: {}\n",
+            "\n",
+            "id: 7\n\ndata: x\ndata: y\n\n",
+        ];
+        let (data, end) = read(chunks.map(|chunk| chunk.as_bytes().to_vec()).to_vec()).await;
+        assert_eq!((data, end), (vec!["a".into(), "{}".into(), "x\ny".into()], Ok(())));
+    }
+
+    #[tokio::test]
+    async fn an_event_without_end_is_an_error_and_many_that_end_are_none() {
+        let endless = vec![b"data: a\n\ndata: ".to_vec(), vec![b'x'; MAX_PENDING_BYTES + 1]];
+        let (data, end) = read(endless).await;
+        assert_eq!(data, ["a"]);
+        assert!(end.unwrap_err().contains("too long"));
+        let half = [&b"data: "[..], &vec![b'x'; MAX_PENDING_BYTES / 2], b"\n\n"].concat();
+        let (data, end) = read(vec![half; 5]).await;
+        assert_eq!((data.len(), end), (5, Ok(())));
     }
 }

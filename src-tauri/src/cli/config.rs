@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::CLEAN;
+use super::exit_codes::CLEAN;
 use super::printing::{one_line, say};
 use crate::settings::{SettingRow, Settings};
 

@@ -8,8 +8,9 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, Events};
+use super::exit_codes::{CLEAN, INTERRUPTED};
 use super::printing::{fail, progress, say};
-use super::{CLEAN, DrainArguments, INTERRUPTED, with_client};
+use super::{DrainArguments, with_client};
 
 /// How often it is looked whether a stopped server is gone.
 const POLL: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! What the process's exit code says.
+//! What the process ends with.
 
 /// All went well.
 pub(crate) const CLEAN: u8 = 0;

@@ -13,10 +13,12 @@ use std::time::Duration;
 use engine::After;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
+use server::FaultKind;
 
 use super::client::{Client, ClientError, refused};
+use super::exit_codes::{CLEAN, INTERRUPTED};
 use super::printing::{AnswerPrinter, fail, fail_soon, progress};
-use super::{CLEAN, INTERRUPTED, RunArguments, settings};
+use super::{RunArguments, settings};
 use crate::app::{App, Prepared};
 use crate::kv_store::WhenLocked;
 use crate::settings::{Settings, Source};
@@ -25,9 +27,6 @@ use crate::{logs, model_file};
 
 /// Bytes that a prompt from standard input may have; the server takes no more either.
 const MAX_PROMPT_BYTES: u64 = 16 << 20;
-
-/// The server's code for a chat with a model that cannot chat.
-const NO_TEMPLATE: &str = "no_chat_template";
 
 /// The length of an answer of a model that cannot chat.
 const DEFAULT_COMPLETION_TOKENS: u32 = 128;
@@ -202,7 +201,7 @@ async fn show_loading(app: &App) -> Result<(), NoAnswer> {
 /// Ask as a chat, or as plain text where the model cannot chat, and print what comes.
 async fn answer(client: &Client, question: &Question) -> Result<(), NoAnswer> {
     match stream(client, "/v1/chat/completions", &chat_body(question)).await {
-        Err(ClientError::Refused { code: Some(code), .. }) if code == NO_TEMPLATE => {
+        Err(ClientError::Refused { code: Some(code), .. }) if code == FaultKind::NoChatTemplate.name() => {
             Ok(stream(client, "/v1/completions", &completion_body(question)).await?)
         }
         other => Ok(other?),

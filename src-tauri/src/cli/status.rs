@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use engine::State;
 use hyper::StatusCode;
 use serde_json::Value;
 
 use super::client::{Client, ClientError, refused};
+use super::exit_codes::{CLEAN, FAILED};
 use super::printing::{fail, one_line, say};
-use super::{CLEAN, FAILED};
 
 /// Ask and print.
 pub(crate) async fn status(client: &Client) -> ExitCode {
@@ -31,7 +32,7 @@ fn line(readiness: &Value, status: &Value) -> String {
     let state = status["state"].as_str().unwrap_or("unknown");
     // A server that is up and not ready says why: an exhausted pool, an engine that hangs.
     let state = match readiness["reason"].as_str() {
-        Some(reason) if state == "ready" => reason,
+        Some(reason) if state == State::Ready.name() => reason,
         _ => state,
     };
     let mut line = one_line(state);
@@ -42,7 +43,7 @@ fn line(readiness: &Value, status: &Value) -> String {
     if let Some(model) = status["model"]["id"].as_str() {
         add(format!("model={model}"));
     }
-    if let Some(progress) = status["load"]["progress"].as_f64().filter(|_| state == "loading") {
+    if let Some(progress) = status["load"]["progress"].as_f64().filter(|_| state == State::Loading.name()) {
         add(format!("progress={:.0}%", progress * 100.0));
     }
     for (name, value) in [("running", &status["running"]), ("waiting", &status["waiting"])] {

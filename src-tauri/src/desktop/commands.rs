@@ -9,71 +9,19 @@ use serde_json::{Value, json};
 use tauri::ipc::Invoke;
 use tauri::{AppHandle, State, WebviewWindow};
 
+use super::action::Action;
 use super::host::{Host, Port};
 use super::quit::Asker;
-use super::{host_of, window};
+use super::window;
 
 type Shared<'a> = State<'a, Arc<Host>>;
 
 /// How small and how large the page may be shown.
 const ZOOM: RangeInclusive<f64> = 0.5..=3.0;
 
-/// A choice of the menu.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
-    OpenChat,
-    CopyAddress,
-    OpenLogs,
-    RetryLoad,
-    Quit,
-    QuitNow,
-    CancelQuit,
-    RetryPort,
-    OtherPort,
-}
-
-impl Action {
-    const ALL: [Action; 9] = [
-        Action::OpenChat,
-        Action::CopyAddress,
-        Action::OpenLogs,
-        Action::RetryLoad,
-        Action::Quit,
-        Action::QuitNow,
-        Action::CancelQuit,
-        Action::RetryPort,
-        Action::OtherPort,
-    ];
-
-    /// Its name in the menu's events.
-    pub(crate) fn id(self) -> &'static str {
-        match self {
-            Action::OpenChat => "open_chat",
-            Action::CopyAddress => "copy_address",
-            Action::OpenLogs => "open_logs",
-            Action::RetryLoad => "retry_load",
-            Action::Quit => "quit",
-            Action::QuitNow => "quit_now",
-            Action::CancelQuit => "cancel_quit",
-            Action::RetryPort => "retry_port",
-            Action::OtherPort => "other_port",
-        }
-    }
-
-    /// The choice of that name.
-    pub(crate) fn from_id(id: &str) -> Option<Action> {
-        Action::ALL.into_iter().find(|action| action.id() == id)
-    }
-
-    /// Its key. Quit is ours, not the system's predefined one, which ends a process without asking.
-    pub(crate) fn key(self) -> Option<&'static str> {
-        (self == Action::Quit).then_some("CmdOrCtrl+Q")
-    }
-}
-
 /// Do what was chosen, from any thread.
 pub(crate) fn perform(app: &AppHandle, action: Action) {
-    let host = host_of(app);
+    let host = Host::of(app);
     let handle = app.clone();
     match action {
         Action::OpenChat => window::open(app),
@@ -81,17 +29,18 @@ pub(crate) fn perform(app: &AppHandle, action: Action) {
         Action::OpenLogs => told("the logs could not be opened", show_logs(&host)),
         Action::Quit => host.quit(app, Asker::User),
         Action::QuitNow => host.quit_now(app),
+        Action::PauseNow => host.pause_now(),
         Action::RetryLoad => {
             tauri::async_runtime::spawn(async move { told("no load", load(&host).await) });
         }
-        Action::CancelQuit => {
+        Action::Resume => {
             tauri::async_runtime::spawn(async move { told("no resume", resume(&host).await) });
         }
         Action::RetryPort => {
-            tauri::async_runtime::spawn(async move { host.retry(&handle, Port::AsSet).await });
+            tauri::async_runtime::spawn(async move { retry(&handle, &host, Port::AsSet).await });
         }
         Action::OtherPort => {
-            tauri::async_runtime::spawn(async move { host.retry(&handle, Port::Free).await });
+            tauri::async_runtime::spawn(async move { retry(&handle, &host, Port::Free).await });
         }
     }
 }
@@ -100,6 +49,13 @@ pub(crate) fn perform(app: &AppHandle, action: Action) {
 fn told(what: &str, result: Result<(), String>) {
     if let Err(error) = result {
         tracing::warn!(%error, "{what}");
+    }
+}
+
+/// Try to listen again; a window that shows why nothing is served is led to the page then.
+async fn retry(app: &AppHandle, host: &Arc<Host>, port: Port) {
+    if host.retry(app, port).await {
+        window::show_page(app);
     }
 }
 
@@ -139,20 +95,15 @@ fn text(error: impl Display) -> String {
     error.to_string()
 }
 
-/// Every command of `src-tauri/capabilities`; `src-tauri/build.rs` names them too.
+macro_rules! handler_of {
+    ([$($page:ident),+] [$($problem:ident),+]) => {
+        tauri::generate_handler![$($page,)+ $($problem),+]
+    };
+}
+
+/// Answers every command of the window.
 pub(crate) fn handler() -> impl Fn(Invoke) -> bool + Send + Sync + 'static {
-    tauri::generate_handler![
-        api_base,
-        quit,
-        quit_now,
-        cancel_quit,
-        retry_load,
-        open_logs,
-        zoom,
-        port_problem,
-        retry_port,
-        other_port
-    ]
+    window_commands!(handler_of)
 }
 
 /// Where the server is, and the key it wants to be shown.
@@ -214,27 +165,13 @@ async fn port_problem(host: Shared<'_>) -> Result<Value, String> {
 /// Try to listen again.
 #[tauri::command]
 async fn retry_port(app: AppHandle, host: Shared<'_>) -> Result<(), String> {
-    host.retry(&app, Port::AsSet).await;
+    retry(&app, &host, Port::AsSet).await;
     Ok(())
 }
 
 /// Listen on a free port.
 #[tauri::command]
 async fn other_port(app: AppHandle, host: Shared<'_>) -> Result<(), String> {
-    host.retry(&app, Port::Free).await;
+    retry(&app, &host, Port::Free).await;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_choice_has_a_name_of_its_own_and_only_quit_has_a_key() {
-        for action in Action::ALL {
-            assert_eq!(Action::from_id(action.id()), Some(action));
-            assert_eq!(action.key().is_some(), action == Action::Quit);
-        }
-        assert_eq!(Action::from_id("nothing"), None);
-    }
 }

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use engine::{After, EngineHandle, State};
 use server::BindError;
-use tauri::AppHandle;
+use tauri::{AppHandle, Manager};
 use tokio::sync::watch;
 
 use super::quit::{Asker, Quit, decide};
-use super::window;
 use crate::app::{CannotStart, Ending, Prepared};
+use crate::cli::exit_codes::{CLEAN, INTERRUPTED};
 use crate::cli::printing::announce;
-use crate::cli::{CLEAN, INTERRUPTED};
 use crate::settings::Settings;
 
 /// The one thing that commands, tray and window share.
@@ -73,6 +72,11 @@ impl Host {
         (Arc::new(host), prepared)
     }
 
+    /// The one that the app manages.
+    pub(crate) fn of(app: &AppHandle) -> Arc<Host> {
+        Arc::clone(app.state::<Arc<Host>>().inner())
+    }
+
     /// The settings it was started with.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
@@ -130,15 +134,14 @@ impl Host {
         });
     }
 
-    /// Try to listen again.
-    pub(crate) async fn retry(self: &Arc<Host>, app: &AppHandle, port: Port) {
+    /// Try to listen again, where nothing is served; whether that is over.
+    pub(crate) async fn retry(self: &Arc<Host>, app: &AppHandle, port: Port) -> bool {
         if self.problem().is_none() {
-            return;
+            return false;
         }
-        if let Some(prepared) = self.prepare(port).await {
-            self.start(app, prepared);
-            window::show_page(app);
-        }
+        let Some(prepared) = self.prepare(port).await else { return false };
+        self.start(app, prepared);
+        true
     }
 
     /// End: what runs finishes first, a second time it is given no more time.
@@ -177,6 +180,13 @@ impl Host {
         match self.serving() {
             Some(serving) => serving.engine.begin_drain(After::Exit, Duration::ZERO),
             None => self.quit(app, Asker::User),
+        }
+    }
+
+    /// End what a pause under way still waits for.
+    pub(crate) fn pause_now(&self) {
+        if let Some(serving) = self.serving() {
+            serving.engine.begin_drain(After::Park, Duration::ZERO);
         }
     }
 

@@ -38,7 +38,7 @@ use objc2_foundation::{
 };
 
 use super::host::Host;
-use super::motion::Motion;
+use super::motion::{Hearer, Motion};
 use super::quit::{Asker, is_busy};
 use super::termination::{Reply, Surroundings, Termination, asker};
 
@@ -235,7 +235,7 @@ fn tell_sleep_and_wake() {
 }
 
 /// Tell what the user wants, now and whenever a setting for how things are shown has changed.
-pub(crate) fn listen_for_motion(tell: impl Fn(Motion) + Send + 'static) {
+pub(crate) fn listen_for_motion(tell: Hearer) {
     let tell = move || {
         let is_still = NSWorkspace::sharedWorkspace().accessibilityDisplayShouldReduceMotion();
         tell(if is_still { Motion::Still } else { Motion::Moving });

@@ -3,11 +3,11 @@
 use tauri::menu::{Menu, MenuItem, PredefinedMenuItem, Submenu};
 use tauri::{AppHandle, Wry};
 
-use super::commands::Action;
+use super::action::Action;
 
 /// The app's own Quit, the editing keys and the closing of the window; nothing predefined that ends the process.
 pub(crate) fn menu(app: &AppHandle) -> tauri::Result<Menu<Wry>> {
-    let quit = MenuItem::with_id(app, Action::Quit.id(), "Quit Samovar", true, Action::Quit.key())?;
+    let quit = MenuItem::with_id(app, Action::Quit.name(), "Quit Samovar", true, Action::Quit.key())?;
     let samovar = Submenu::with_items(
         app,
         "Samovar",

@@ -9,17 +9,21 @@ pub(crate) enum Motion {
     Still,
 }
 
-/// What the user wants now, and whenever that changes. Called on the main thread.
-pub(crate) fn follow() -> watch::Receiver<Motion> {
+/// Is told what the user wants.
+pub(crate) type Hearer = Box<dyn Fn(Motion) + Send>;
+
+/// What the user wants now, and whenever that changes; `listen` asks the system. Called on the main thread.
+pub(crate) fn follow(listen: impl FnOnce(Hearer)) -> watch::Receiver<Motion> {
     let (told, heard) = watch::channel(Motion::Moving);
-    listen(move |motion| {
+    listen(Box::new(move |motion| {
         told.send_replace(motion);
-    });
+    }));
     heard
 }
 
+/// Ask GTK.
 #[cfg(target_os = "linux")]
-fn listen(tell: impl Fn(Motion) + 'static) {
+pub(crate) fn listen_for_motion(tell: Hearer) {
     use gtk::prelude::GtkSettingsExt;
 
     let tell = move |settings: &gtk::Settings| {
@@ -30,6 +34,3 @@ fn listen(tell: impl Fn(Motion) + 'static) {
         settings.connect_gtk_enable_animations_notify(tell);
     }
 }
-
-#[cfg(target_os = "macos")]
-use super::macos::listen_for_motion as listen;

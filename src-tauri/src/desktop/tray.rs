@@ -17,11 +17,9 @@ use super::first_run::FirstRun;
 use super::host::{Host, Serving, Stage};
 use super::motion::Motion;
 use super::placement::{Area, is_on_a_screen};
+use super::screens::{ICON, icon_area, screen_of};
 use super::tray_view::{Icon, Item, Steam, Surroundings, TrayView, problem_view, view};
 use super::window;
-
-/// The icon's name among the app's.
-pub(crate) const ID: &str = "samovar";
 
 /// Shortest time between two changes of what is shown.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -39,7 +37,7 @@ impl Tray {
     /// An icon without a menu, on the main thread. On Linux its picture passes through a file in `folder`; instances
     /// must not share one.
     pub(crate) fn new(app: &AppHandle, folder: &Path) -> tauri::Result<Tray> {
-        let icon = TrayIconBuilder::with_id(ID)
+        let icon = TrayIconBuilder::with_id(ICON)
             .temp_dir_path(folder)
             .icon(picture(Icon::Starting(0)))
             .icon_as_template(true)
@@ -89,7 +87,7 @@ impl Tray {
             let line = match item {
                 Item::Text(text) => Some(MenuItem::new(&self.app, plain(text), false, None::<&str>)?),
                 Item::Action(action, label) => {
-                    Some(MenuItem::with_id(&self.app, action.id(), label, true, action.key())?)
+                    Some(MenuItem::with_id(&self.app, action.name(), label, true, action.key())?)
                 }
                 Item::Separator => None,
             };
@@ -124,10 +122,9 @@ pub(crate) fn is_hidden(app: &AppHandle) -> bool {
         return false;
     }
     let Ok(monitors) = app.available_monitors() else { return false };
-    let screens: Vec<Area> = monitors.iter().map(window::screen_of).collect();
-    let icon = app.tray_by_id(ID).and_then(|tray| tray.rect().ok().flatten());
+    let screens: Vec<Area> = monitors.iter().map(screen_of).collect();
     let scale = monitors.first().map_or(1.0, tauri::Monitor::scale_factor);
-    !screens.is_empty() && !is_on_a_screen(icon.map(|rect| window::logical(rect, scale)), &screens)
+    !screens.is_empty() && !is_on_a_screen(icon_area(app, scale), &screens)
 }
 
 /// What the steam's pictures alternate by.

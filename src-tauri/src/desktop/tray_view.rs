@@ -1,11 +1,15 @@
 //! What the tray shows, as a pure function of what the engine says. Nobody else sets an icon or a line.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use engine::{After, NotReady, PoolCounts, Readiness, State, Stats, readiness};
+use engine::{PoolCounts, State, Stats, readiness};
 
-use super::commands::Action;
+use super::action::Action;
 use super::motion::Motion;
+use crate::words::{
+    Condition, FINISHING_MANY, FINISHING_NOTHING, FINISHING_ONE, LEFT, Mark, Offer, SAVING, Words, of_failure,
+};
 
 /// Everything the tray shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,44 +68,43 @@ pub(crate) struct Surroundings {
 
 /// The tray of a server that serves.
 pub(crate) fn view(state: &State, stats: &Stats, around: &Surroundings) -> TrayView {
-    let readiness = readiness(state, stats, around.now);
-    let status = status_line(state, stats, &readiness);
-    let line = match &around.model {
-        Some(model) => format!("{status} · {model}"),
-        None => status,
-    };
-    let mut items = vec![Item::Text(line.clone()), Item::Text(around.address.clone())];
+    let condition = Condition::of(state, &readiness(state, stats, around.now), stats.n_running);
+    let Words { mark, word, offers } = condition.words();
+    let mut line = format!("{} {word}", glyph(mark));
+    if condition == Condition::Loading {
+        line += &format!(" {} %", percent(stats.load.fraction() * 100.0));
+    }
+    if let Some(model) = &around.model {
+        line += &format!(" · {model}");
+    }
+    let mut items = vec![Item::Text(line.clone())];
+    if let State::Failed(failure) = state {
+        items.push(Item::Text(of_failure(failure.kind).what.to_owned()));
+    }
+    items.push(Item::Text(around.address.clone()));
     items.push(Item::Action(Action::CopyAddress, "Copy Address"));
     // Also while it is empty: a menu that is open when the model comes in keeps its lines.
     items.push(Item::Text(pool_line(stats)));
     items.push(Item::Separator);
     items.push(Item::Action(Action::OpenChat, "Open Chat"));
-    if matches!(state, State::Failed(_)) {
-        items.push(Item::Action(Action::RetryLoad, "Retry"));
+    if offers.contains(&Offer::Retry) {
+        items.push(offered(Offer::Retry));
     }
-    items.push(Item::Action(Action::OpenLogs, "Open Logs"));
+    items.push(offered(Offer::OpenLogs));
     items.push(Item::Separator);
-    match state {
-        State::Draining { then, .. } => {
-            items.push(Item::Text(drain_line(stats, around.now)));
-            match then {
-                After::Exit => {
-                    items.push(Item::Action(Action::QuitNow, "Quit Now"));
-                    items.push(Item::Action(Action::CancelQuit, "Cancel Quit"));
-                }
-                After::Park => {
-                    items.push(Item::Action(Action::CancelQuit, "Resume"));
-                    items.push(Item::Action(Action::Quit, "Quit Samovar"));
-                }
-            }
-        }
-        State::Parked => {
-            items.push(Item::Action(Action::CancelQuit, "Resume"));
-            items.push(Item::Action(Action::Quit, "Quit Samovar"));
-        }
-        _ => items.push(Item::Action(Action::Quit, "Quit Samovar")),
+    if matches!(state, State::Draining { .. }) {
+        items.push(Item::Text(drain_line(stats, around.now)));
     }
-    TrayView { icon: icon(state, stats, &readiness, around), tooltip: format!("Samovar: {line}"), items }
+    let here_already = [Offer::Retry, Offer::OpenLogs];
+    items.extend(offers.iter().filter(|offer| !here_already.contains(offer)).map(|offer| offered(*offer)));
+    if condition != Condition::Finishing {
+        items.push(Item::Action(Action::Quit, "Quit Samovar"));
+    }
+    TrayView { icon: icon(condition, stats, around), tooltip: format!("Samovar: {line}"), items }
+}
+
+fn offered(offer: Offer) -> Item {
+    Item::Action(offer.into(), offer.label())
 }
 
 /// The tray of an app that cannot serve; `line` says why.
@@ -115,38 +118,31 @@ pub(crate) fn problem_view(line: &str, is_port: bool) -> TrayView {
     if is_port {
         items.push(Item::Action(Action::OtherPort, "Use Another Port"));
     }
-    items.push(Item::Action(Action::OpenLogs, "Open Logs"));
+    items.push(offered(Offer::OpenLogs));
     items.push(Item::Separator);
     items.push(Item::Action(Action::Quit, "Quit Samovar"));
     TrayView { icon: Icon::Failed, tooltip: format!("Samovar: {line}"), items }
 }
 
-fn status_line(state: &State, stats: &Stats, readiness: &Readiness) -> String {
-    let has_stalled = matches!(readiness, Readiness::NotReady(NotReady::EngineStalled { .. }));
-    match state {
-        State::Unloaded => "○ No model".to_owned(),
-        State::Loading => format!("○ Loading {} %", percent(stats.load.fraction() * 100.0)),
-        State::Ready if has_stalled => "× Not responding".to_owned(),
-        State::Ready => "● Ready".to_owned(),
-        State::Draining { .. } => "◐ Finishing".to_owned(),
-        State::Parked => "◐ Paused".to_owned(),
-        State::Failed(_) => "× Failed".to_owned(),
-        State::Stopped => "○ Stopped".to_owned(),
+/// A menu's line has no place for a picture.
+fn glyph(mark: Mark) -> char {
+    match mark {
+        Mark::Ready | Mark::Busy => '●',
+        Mark::Starting | Mark::Away => '○',
+        Mark::Finishing | Mark::Paused => '◐',
+        Mark::Failed => '×',
     }
 }
 
-fn icon(state: &State, stats: &Stats, readiness: &Readiness, around: &Surroundings) -> Icon {
-    match state {
-        State::Failed(_) => Icon::Failed,
-        State::Draining { .. } | State::Parked | State::Stopped => Icon::Draining,
-        State::Unloaded => Icon::Starting(0),
-        State::Loading => Icon::Starting((stats.load.fraction() * 5.0).clamp(0.0, 4.0) as u8),
-        State::Ready => match readiness {
-            Readiness::NotReady(NotReady::PoolNearExhaustion { .. }) => Icon::NearFull,
-            Readiness::NotReady(_) => Icon::Failed,
-            Readiness::Ready { .. } if stats.n_running > 0 => Icon::Busy(steam(around)),
-            Readiness::Ready { .. } => Icon::Ready,
-        },
+fn icon(condition: Condition, stats: &Stats, around: &Surroundings) -> Icon {
+    match condition {
+        Condition::NoModel => Icon::Starting(0),
+        Condition::Loading => Icon::Starting((stats.load.fraction() * 5.0).clamp(0.0, 4.0) as u8),
+        Condition::Ready => Icon::Ready,
+        Condition::Answering => Icon::Busy(steam(around)),
+        Condition::NearlyFull => Icon::NearFull,
+        Condition::NotResponding | Condition::Failed => Icon::Failed,
+        Condition::Finishing | Condition::Pausing | Condition::Paused | Condition::Quit => Icon::Draining,
     }
 }
 
@@ -177,22 +173,28 @@ fn bar(pool: PoolCounts) -> String {
 
 /// `Finishing 2 requests · 21 s left · saving 12 MB`
 fn drain_line(stats: &Stats, now: Instant) -> String {
-    let Some(drain) = stats.drain else { return "Finishing".to_owned() };
+    let Some(drain) = stats.drain else { return FINISHING_NOTHING.to_owned() };
     let mut parts = Vec::new();
-    match drain.n_active {
-        0 => {}
-        1 => parts.push("Finishing 1 request".to_owned()),
-        n => parts.push(format!("Finishing {n} requests")),
-    }
     if drain.n_active > 0 {
+        let words = if drain.n_active == 1 { FINISHING_ONE } else { FINISHING_MANY };
+        parts.push(filled(words, drain.n_active));
         // A day is no promise that anybody waits for.
         let left = drain.deadline.saturating_duration_since(now).min(Duration::from_secs(86_400));
-        parts.push(format!("{} s left", left.as_secs_f64().ceil()));
+        parts.push(filled(LEFT, format_args!("{} s", left.as_secs_f64().ceil())));
     }
     if drain.unsaved_bytes > 0 {
-        parts.push(format!("saving {} MB", drain.unsaved_bytes.div_ceil(1_000_000)));
+        parts.push(filled(SAVING, format_args!("{} MB", drain.unsaved_bytes.div_ceil(1_000_000))));
     }
-    if parts.is_empty() { "Finishing".to_owned() } else { parts.join(" · ") }
+    if parts.is_empty() { FINISHING_NOTHING.to_owned() } else { capitalised(&parts.join(" · ")) }
+}
+
+fn filled(words: &str, number: impl Display) -> String {
+    words.replace("{}", &number.to_string())
+}
+
+fn capitalised(line: &str) -> String {
+    let mut letters = line.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// Whole percents; 100 only when it is all, within what a fraction of bytes is exact to.
@@ -202,7 +204,7 @@ fn percent(value: f64) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use engine::{DrainProgress, Failure, FailureKind, LoadProgress};
+    use engine::{After, DrainProgress, Failure, FailureKind, LoadProgress};
 
     use super::*;
 
@@ -271,7 +273,7 @@ mod tests {
                 Stats { n_running: 2, n_waiting: 1, ..serving(463) },
                 Some("m"),
                 "Busy(First)",
-                head("● Ready · m"),
+                head("● Answering · m"),
                 format!("Pool ▓▓▓▓▓░░░░░ 46 % · 2 running · 1 waiting {idle}"),
             ),
             (
@@ -279,7 +281,7 @@ mod tests {
                 Stats { n_running: 1, ..serving(901) },
                 Some("m"),
                 "NearFull",
-                head("● Ready · m"),
+                head("● Memory nearly full · m"),
                 format!("Pool ▓▓▓▓▓▓▓▓▓▓ 90 % · 1 running {idle}"),
             ),
             (
@@ -307,7 +309,7 @@ mod tests {
                 "Draining",
                 head("◐ Finishing · m"),
                 "Pool ▓▓░░░░░░░░ 20 % · 1 running -- [Open Chat] [Open Logs] -- \
-                 Finishing 1 request · 21 s left [Resume] [Quit Samovar]"
+                 Finishing 1 request · 21 s left [Pause Now] [Resume] [Quit Samovar]"
                     .to_owned(),
             ),
             (
@@ -323,7 +325,7 @@ mod tests {
                 stats(),
                 None,
                 "Failed",
-                head("× Failed"),
+                "× Failed The model’s file is not there. 127.0.0.1:8642 [Copy Address]".to_owned(),
                 format!("{empty} -- [Open Chat] [Retry] [Open Logs] -- [Quit Samovar]"),
             ),
         ];

@@ -1,14 +1,12 @@
 //! The one window: made when it is opened, gone when it is closed, and with it the web view's processes.
 
 use tauri::webview::NewWindowResponse;
-use tauri::{
-    AppHandle, LogicalPosition, LogicalSize, Manager, Monitor, Position, Rect, Size, WebviewUrl,
-    WebviewWindow,
-};
+use tauri::{AppHandle, Manager, WebviewUrl, WebviewWindow};
 
-use super::placement::{Area, place};
-use super::tray;
-use super::{host_of, links};
+use super::host::Host;
+use super::links;
+use super::placement::place;
+use super::screens::{icon_area, work_area_of};
 
 /// Its name, which the capabilities name too.
 const LABEL: &str = "main";
@@ -59,7 +57,7 @@ fn open_here(app: &AppHandle) -> tauri::Result<()> {
 }
 
 fn make(app: &AppHandle) -> tauri::Result<WebviewWindow> {
-    let host = host_of(app);
+    let host = Host::of(app);
     let page = if host.problem().is_some() { "problem.html" } else { "index.html" };
     let mut builder = WebviewWindow::builder(app, LABEL, WebviewUrl::App(page.into()))
         .title("Samovar")
@@ -75,34 +73,9 @@ fn make(app: &AppHandle) -> tauri::Result<WebviewWindow> {
             NewWindowResponse::Deny
         });
     if let Some(monitor) = app.primary_monitor()? {
-        let scale = monitor.scale_factor();
-        let work_area = monitor.work_area();
-        let work_area = area(work_area.position.to_logical(scale), work_area.size.to_logical(scale));
-        let icon = app.tray_by_id(tray::ID).and_then(|tray| tray.rect().ok().flatten());
-        let (x, y) = place(icon.map(|rect| logical(rect, scale)), work_area, WIDTH, HEIGHT);
+        let icon = icon_area(app, monitor.scale_factor());
+        let (x, y) = place(icon, work_area_of(&monitor), WIDTH, HEIGHT);
         builder = builder.position(x, y);
     }
     builder.build()
-}
-
-fn area(position: LogicalPosition<f64>, size: LogicalSize<f64>) -> Area {
-    Area { x: position.x, y: position.y, width: size.width, height: size.height }
-}
-
-/// A whole screen.
-pub(crate) fn screen_of(monitor: &Monitor) -> Area {
-    let scale = monitor.scale_factor();
-    area(monitor.position().to_logical(scale), monitor.size().to_logical(scale))
-}
-
-pub(crate) fn logical(rect: Rect, scale: f64) -> Area {
-    let position = match rect.position {
-        Position::Physical(position) => position.to_logical(scale),
-        Position::Logical(position) => position,
-    };
-    let size = match rect.size {
-        Size::Physical(size) => size.to_logical(scale),
-        Size::Logical(size) => size,
-    };
-    area(position, size)
 }

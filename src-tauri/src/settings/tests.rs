@@ -117,8 +117,16 @@ fn lists_come_from_repeated_flags_commas_and_arrays() {
 
 #[test]
 fn sizes_are_binary_and_bounded() {
-    for (text, size) in [("1", 1), ("2G", 2 << 30), ("512MiB", 512 << 20), ("1.5 kb", 1536), ("3t", 3 << 40)]
-    {
+    for (text, size) in [
+        ("1", 1),
+        ("2G", 2 << 30),
+        ("512MiB", 512 << 20),
+        ("1.5 kb", 1536),
+        ("3t", 3 << 40),
+        ("2 GB", 2 << 30),
+        (".5k", 512),
+        ("7b", 7),
+    ] {
         assert_eq!(values::bytes(text), Ok(size), "{text}");
     }
     for text in ["", "0", "G", "-1", "2 X", "1e9", "99999999999T", "99999999999999999999"] {
@@ -128,9 +136,17 @@ fn sizes_are_binary_and_bounded() {
 
 #[test]
 fn times_are_seconds_unless_they_say_otherwise() {
-    for (text, time) in
-        [("30", 30_000), ("0", 0), ("250ms", 250), ("2m", 120_000), ("0.5", 500), ("24h", 86_400_000)]
-    {
+    for (text, time) in [
+        ("30", 30_000),
+        ("0", 0),
+        ("250ms", 250),
+        ("2m", 120_000),
+        ("0.5", 500),
+        ("24h", 86_400_000),
+        (".5", 500),
+        ("1.5 min", 90_000),
+        ("86400 s", 86_400_000),
+    ] {
         assert_eq!(values::duration(text), Ok(Duration::from_millis(time)), "{text}");
     }
     for text in ["", "s", "-1", "25h", "1d", "NaN", "inf"] {

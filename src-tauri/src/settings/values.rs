@@ -1,10 +1,13 @@
 //! From a setting's text to its value. Errors say what is wanted.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use model::Precision;
+use parse_size::Config;
 use scheduler::KvDtype;
 use tracing_subscriber::EnvFilter;
 
@@ -127,54 +130,38 @@ pub(crate) fn kv_pool(text: &str) -> Result<Amount<u64>, String> {
     bytes(text).map(Amount::Fixed)
 }
 
-/// A size: a number with an optional binary unit. `2G`, `2GB` and `2GiB` are all 2 × 1024³ bytes, where the crate for
-/// sizes reads another number in the second.
+/// A size: a number with an optional unit, which is binary: `2G`, `2GB` and `2GiB` are all 2 × 1024³ bytes.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    const BINARY: Config = Config::new().with_binary();
     let wanted = || "auto or a size such as 512MiB or 2G is wanted".to_owned();
-    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        "t" | "tb" | "tib" => 1 << 40,
-        _ => return Err(wanted()),
-    };
-    let exact = match number.parse::<u64>() {
-        Ok(whole) => whole.checked_mul(factor),
-        Err(_) => {
-            let fraction: f64 = number.parse().map_err(|_| wanted())?;
-            let product = fraction * factor as f64;
-            (product < (1u64 << 53) as f64).then_some(product as u64)
-        }
-    };
-    match exact {
-        Some(0) => Err("the pool needs some memory".to_owned()),
-        Some(size) => Ok(size),
-        None => Err("that is more memory than there can be".to_owned()),
+    // The crate takes exponents too; in `1e9` most see a gigabyte and some a ninth exabyte.
+    if text.contains(['e', 'E', '_', '+']) {
+        return Err(wanted());
+    }
+    match BINARY.parse_size(with_a_digit(text).as_ref()) {
+        Ok(0) => Err("the pool needs some memory".to_owned()),
+        Ok(size) => Ok(size),
+        Err(parse_size::Error::PosOverflow) => Err("that is more memory than there can be".to_owned()),
+        Err(_) => Err(wanted()),
     }
 }
 
-/// A length of time: seconds, or a number with `ms`, `s`, `m` or `h`; a day at most. The crate for these takes years and
-/// months, and no number alone.
+/// A length of time: seconds, or a number with `ms`, `s`, `m` or `h`; a day at most.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wanted = || "seconds, or a time such as 500ms or 2m, are wanted".to_owned();
-    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| wanted())?;
-    let seconds = match unit.trim() {
-        "ms" => number / 1000.0,
-        "" | "s" => number,
-        "m" | "min" => number * 60.0,
-        "h" => number * 3600.0,
-        _ => return Err(wanted()),
-    };
-    if (0.0..=86_400.0).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err("at most a day is wanted".to_owned())
+    let is_number = text.ends_with(|c: char| c.is_ascii_digit() || c == '.');
+    let text = with_a_digit(text);
+    let with_unit = if is_number { format!("{text}s") } else { text.into_owned() };
+    let time: SignedDuration =
+        with_unit.parse().map_err(|_| "seconds, or a time such as 500ms or 2m, are wanted".to_owned())?;
+    match Duration::try_from(time) {
+        Ok(time) if time <= Duration::from_secs(86_400) => Ok(time),
+        _ => Err("at most a day is wanted".to_owned()),
     }
+}
+
+/// `.5` is `0.5`.
+fn with_a_digit(text: &str) -> Cow<'_, str> {
+    if text.starts_with('.') { Cow::Owned(format!("0{text}")) } else { Cow::Borrowed(text) }
 }
 
 /// Tokens of a block.

@@ -5,9 +5,9 @@
 // tab at a time, the one that has its lock; what has been said is written to storage as it comes.
 
 import { ServerError } from './client';
+import { ask, emptyAnswer, questionOf, refuse, returnNext, sendNext } from './conversation';
+import { troubleOf } from './faults';
 import { Followed, follow } from './following';
-import { freshId } from './id';
-import { tooLong } from './length';
 import { sharedLocks, type Held, type Locks } from './locks';
 import type { Server } from './server.svelte';
 import {
@@ -392,8 +392,8 @@ export class Chats {
       return;
     }
     answer.phase = 'broken';
-    answer.trouble = error.status === 404 ? 'Samovar stopped before its end.' : troubleOf(error);
-    if (error.code === 'context_length_exceeded') refuse(chat, answer, error.message);
+    answer.trouble = troubleOf(error);
+    if (error.code === 'context_length_exceeded') refuse(chat, answer, error.lengths);
   }
 
   /** Have the server end an answer, and wait until it has. */
@@ -415,7 +415,7 @@ export class Chats {
       try {
         await this.#server.client.send(`/v1/agents/${name}`, { method: 'DELETE' });
       } catch (error) {
-        const isUnknown = error instanceof ServerError && error.status === 404;
+        const isUnknown = error instanceof ServerError && error.code === 'agent_not_found';
         if (!isUnknown) continue;
       }
       this.#store.forgot(name);
@@ -429,110 +429,9 @@ export class Chats {
         answer.record = await this.#server.client.get<RequestRecord>(`/admin/requests/${answer.id}`);
         return;
       } catch (error) {
-        if (!(error instanceof ServerError) || error.status !== 404) return;
+        if (!(error instanceof ServerError) || error.code !== 'request_not_found') return;
       }
       await new Promise((resolve) => setTimeout(resolve, RECORD_PAUSE_MS));
     }
-  }
-}
-
-function ask(chat: Chat, question: string): void {
-  chat.messages.push({ role: 'user', id: freshId(), text: question }, emptyAnswer('', []));
-  chat.scroll = null;
-  chat.at = Date.now();
-}
-
-/** What waits for the answer is asked once that is complete; after any other end it is the person's to decide. */
-function sendNext(chat: Chat, answer: Answer): void {
-  if (chat.next === null) return;
-  if (answer.phase !== 'done') return returnNext(chat);
-  const question = chat.next;
-  chat.next = null;
-  ask(chat, question);
-}
-
-function returnNext(chat: Chat): void {
-  if (chat.next === null) return;
-  chat.draft = together(chat.next, chat.draft);
-  chat.next = null;
-}
-
-/** A question that the model cannot read goes back where it can be shortened: a chat that has it in it were a dead end. */
-function refuse(chat: Chat, answer: Answer, why: string): void {
-  const question = chat.messages.at(-2);
-  if (answer.base !== '' || answer.earlier.length > 0 || question?.role !== 'user') return;
-  chat.messages.splice(-2);
-  returnNext(chat);
-  chat.draft = together(question.text, chat.draft);
-  chat.refused = tooLong(why);
-}
-
-function together(first: string, second: string): string {
-  return second.trim() === '' ? first : `${first}\n\n${second}`;
-}
-
-function questionOf(chat: Chat, answer: Answer): RequestInit {
-  const at = chat.messages.findIndex((message) => message.id === answer.id);
-  const messages = promptOf(chat.messages.slice(0, at));
-  if (answer.base !== '') messages.push({ role: 'assistant', content: answer.base });
-  const body = {
-    messages,
-    stream: true,
-    ...(answer.base === '' ? {} : { continue_final_message: true }),
-  };
-  const headers = {
-    'x-request-id': answer.id,
-    'x-session-id': sessionOf(chat.id),
-    'x-samovar-keep': 'true',
-  };
-  return { method: 'POST', headers, body: JSON.stringify(body) };
-}
-
-function emptyAnswer(base: string, earlier: Answer['earlier']): Answer {
-  const id = freshId();
-  return {
-    role: 'assistant',
-    id,
-    text: base,
-    base,
-    phase: 'queued',
-    done: 0,
-    total: 0,
-    record: null,
-    trouble: null,
-    earlier,
-  };
-}
-
-/** A conversation as the model gets it: no empty answers, and what was asked twice in a row as one question. */
-export function promptOf(messages: Message[]): { role: string; content: string }[] {
-  const prompt: { role: string; content: string }[] = [];
-  for (const { role, text } of messages) {
-    const before = prompt.at(-1);
-    if (text === '') continue;
-    if (role === 'user' && before?.role === 'user') before.content += `\n\n${text}`;
-    else prompt.push({ role, content: text });
-  }
-  return prompt;
-}
-
-/** An error in words for a person; the server's own are good where there is nothing to add. */
-export function troubleOf(error: ServerError): string {
-  switch (error.code) {
-    case 'interrupted':
-      return 'Samovar stopped before its end.';
-    case 'internal_error':
-      return 'Something went wrong while it was being written.';
-    case 'pool_exhausted':
-      return 'There is no memory for it now: other requests need it all.';
-    case 'rate_limit_exceeded':
-      return 'Too many requests are waiting.';
-    case 'context_length_exceeded':
-      return 'This chat is longer than the model can read. Start a new one.';
-    case 'shutting_down':
-    case 'parked':
-      return 'Samovar takes no new messages now.';
-    default:
-      return error.message;
   }
 }

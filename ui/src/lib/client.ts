@@ -1,15 +1,25 @@
 // HTTP to the server: its address, its key, and errors in words for a person.
 
 import type { ApiBase } from './host';
+import type { FaultCode } from './kinds';
+
+/** How long a prompt is, and how long it may be, in tokens. */
+export interface Lengths {
+  prompt: number;
+  context: number;
+}
 
 /** What went wrong, what that means, and what can be done. */
 export class ServerError extends Error {
   constructor(
     message: string,
     readonly status: number,
-    readonly code: string | null = null,
+    /** What to go by: never the message. */
+    readonly code: FaultCode | 'unreachable' | null = null,
     /** Seconds after which it may be worth asking again. */
     readonly retryAfter: number | null = null,
+    /** Of a prompt that is too long. */
+    readonly lengths: Lengths | null = null,
   ) {
     super(message);
   }
@@ -66,18 +76,27 @@ export class Client {
 async function refusal(response: Response): Promise<ServerError> {
   const retryAfter = Number(response.headers.get('retry-after')) || null;
   const body: unknown = await response.json().catch(() => null);
-  const { message, code } = errorOf(body);
-  return new ServerError(
-    message ?? `The server answered ${response.status}.`,
-    response.status,
-    code,
-    retryAfter,
+  const told = errorIn(body, response.status, retryAfter);
+  return (
+    told ?? new ServerError(`The server answered ${response.status}.`, response.status, null, retryAfter)
   );
 }
 
-/** Message and code of an error's body, also of a frame in a stream. */
-export function errorOf(body: unknown): { message: string | null; code: string | null } {
-  const error = (body as { error?: { message?: unknown; code?: unknown; type?: unknown } } | null)?.error;
-  const text = (value: unknown) => (typeof value === 'string' ? value : null);
-  return { message: text(error?.message), code: text(error?.code) ?? text(error?.type) };
+interface ErrorBody {
+  error?: { message?: unknown; code?: unknown; prompt_tokens?: unknown; context_length?: unknown };
+}
+
+/** The error that a body tells of, also one of a frame in a stream; `null` where it is none. */
+export function errorIn(body: unknown, status = 200, retryAfter: number | null = null): ServerError | null {
+  const {
+    message,
+    code,
+    prompt_tokens: prompt,
+    context_length: context,
+  } = (body as ErrorBody | null)?.error ?? {};
+  if (typeof message !== 'string') return null;
+  // A code that this page does not know is one of a newer server: nothing goes by it.
+  const known = typeof code === 'string' ? (code as FaultCode) : null;
+  const lengths = typeof prompt === 'number' && typeof context === 'number' ? { prompt, context } : null;
+  return new ServerError(message, status, known, retryAfter, lengths);
 }

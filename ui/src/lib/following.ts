@@ -1,6 +1,6 @@
 // An answer as it comes in: streamed while somebody looks at it and there is a connection to spare, looked up otherwise.
 
-import { ServerError, errorOf, type Client } from './client';
+import { errorIn, type Client } from './client';
 import { takeStream, type Locks } from './locks';
 import { eventsOf } from './sse';
 import { isUnderWay, type Answer } from './storage';
@@ -116,8 +116,8 @@ async function take(answer: Answer, response: Response, onchange: () => void): P
         return true;
       }
       const chunk = JSON.parse(event.data) as Chunk;
-      const { message, code } = errorOf(chunk);
-      if (message !== null) throw new ServerError(message, 200, code);
+      const error = errorIn(chunk);
+      if (error !== null) throw error;
       const piece = chunk.choices?.[0]?.delta?.content ?? '';
       if (piece === '') continue;
       text += piece;

@@ -42,10 +42,10 @@ function joined(big: number, bigUnit: string, small: number, smallUnit: string):
   return small === 0 ? first : `${first} ${small}${THIN}${smallUnit}`;
 }
 
-/** `21 s left`, whole seconds: a countdown with tenths is restless. */
-export function left(s: number): string {
+/** `21 s` that are left, whole seconds: a countdown with tenths is restless. */
+export function countdown(s: number): string {
   const all = Math.ceil(Math.max(0, s));
-  return `${all < 60 ? `${all}${THIN}s` : seconds(all)} left`;
+  return all < 60 ? `${all}${THIN}s` : seconds(all);
 }
 
 /** `98 MB`, as the system's file dialogs count: by thousands. */

@@ -3,6 +3,8 @@
 // In the app, quitting is the app's: it owns the process and the tray. In a browser the same is asked of the
 // server over HTTP. Everything else goes over HTTP in both. A browser zooms by itself, and the app's window is told to.
 
+import type { Command } from './kinds';
+
 /** Where the server is, and what it wants to be shown. */
 export interface ApiBase {
   /** Without a trailing slash; empty for the page's own origin. */
@@ -30,7 +32,7 @@ export interface Host {
 export type Post = (path: string, body?: unknown) => Promise<void>;
 
 interface TauriCore {
-  invoke<T>(command: string, args?: Record<string, unknown>): Promise<T>;
+  invoke<T>(command: Command, args?: Record<string, unknown>): Promise<T>;
 }
 
 declare global {

@@ -1,5 +1,6 @@
 // How long what is about to be sent is, before the server has counted it.
 
+import type { Lengths } from './client';
 import { short } from './format';
 import type { Chat } from './storage';
 
@@ -57,11 +58,11 @@ function tokensIn(text: string, ratio: Ratio): number {
   return Math.round((short.length - ideographs) / ratio.letters + ideographs / ratio.ideographs);
 }
 
-/** What the server says about a prompt that is too long, in this page's words. */
-export function tooLong(message: string): string {
-  const [limit, tokens] = [...message.matchAll(/(\d+) tokens/g)].map(([, n]) => Number(n));
-  if (limit === undefined || tokens === undefined) {
-    return 'This is longer than the model can read. Shorten it, or start a new chat.';
-  }
-  return `This is ${short(tokens)} tokens; the model reads ${short(limit)}. Shorten it, or start a new chat.`;
+/** What is said of a prompt that is too long, once the server has counted it. */
+export function tooLong(lengths: Lengths | null): string {
+  const what =
+    lengths === null
+      ? 'This is longer than the model can read.'
+      : `This is ${short(lengths.prompt)} tokens; the model reads ${short(lengths.context)}.`;
+  return `${what} Shorten it, or start a new chat.`;
 }

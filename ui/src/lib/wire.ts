@@ -1,6 +1,15 @@
 // What the server says, as far as this page reads it.
 
-export type StateName = 'unloaded' | 'loading' | 'ready' | 'draining' | 'parked' | 'failed' | 'stopped';
+import type {
+  After,
+  FailureKind,
+  NotReadyReason,
+  Outcome,
+  RequestPhase,
+  State,
+  Tier,
+  Trouble,
+} from './kinds';
 
 export interface Pool {
   utilization: number;
@@ -12,7 +21,7 @@ export interface Pool {
 export interface ActiveRequest {
   id: string;
   agent: string | null;
-  phase: 'waiting' | 'reading' | 'writing';
+  phase: RequestPhase;
   prompt_tokens: number;
   done_tokens: number;
   generated_tokens: number;
@@ -27,11 +36,13 @@ export interface Totals {
 
 /** `GET /admin/events`, event `status`. */
 export interface View {
-  state: StateName;
+  state: State;
+  /** Of a failure: the words for the details, and the kind to go by. */
   cause?: string;
-  then?: 'park' | 'exit' | 'swap';
+  failure?: FailureKind;
+  then?: After;
   ready: boolean;
-  reason?: string;
+  reason?: NotReadyReason;
   load: { progress: number; bytes_done: number; bytes_total: number };
   model: { id: string; context_length: number; file_bytes: number } | null;
   pool: Pool;
@@ -53,7 +64,7 @@ export interface FullStatus extends View {
 export interface StoreStatus {
   on: boolean;
   /** Why nothing is being saved, if that is so. */
-  trouble: string | null;
+  trouble: Trouble | null;
   bytes: number;
   max_bytes: number;
   written_today_bytes: number;
@@ -64,7 +75,7 @@ export interface RequestRecord {
   id: string;
   agent: string | null;
   ended_at: number;
-  outcome: string;
+  outcome: Outcome;
   prompt_tokens: number;
   prefilled_tokens: number;
   reused_tokens: number;
@@ -91,7 +102,7 @@ export interface Moment {
 export interface Agent {
   id: string;
   tokens: number;
-  tier: string;
+  tier: Tier;
   pinned: boolean;
   models: AgentOfModel[];
 }

@@ -1,11 +1,20 @@
 // What is said about a state: pure functions from what the server says to words.
 
-import { bytes, count, left, percent, rate, seconds, short, whole } from './format';
+import { bytes, count, countdown, percent, rate, seconds, short, whole } from './format';
+import {
+  CONDITIONS,
+  DRAIN,
+  FAILURES,
+  type Condition,
+  type Mark,
+  type NotReadyReason,
+  type Outcome,
+  type RequestPhase,
+  type Tier,
+  type Trouble,
+} from './kinds';
 import type { Link } from './server.svelte';
 import type { RequestRecord, View } from './wire';
-
-/** Tells states apart by shape; colour only repeats it. */
-export type Mark = 'ready' | 'busy' | 'starting' | 'finishing' | 'paused' | 'failed' | 'away';
 
 export interface Headline {
   mark: Mark;
@@ -15,29 +24,50 @@ export interface Headline {
 }
 
 export function headline(link: Link, view: View | null): Headline {
-  const say = (mark: Mark, word: string, progress: number | null = null) => ({ mark, word, progress });
+  const say = (mark: Mark, word: string) => ({ mark, word, progress: null });
   if (link === 'locked') return say('away', 'Locked');
-  if (link === 'lost') return hasQuit(link, view) ? say('away', 'Quit') : say('away', 'Not connected');
+  if (link === 'lost') {
+    return say('away', hasQuit(link, view) ? CONDITIONS.quit.word : 'Not connected');
+  }
   if (view === null) return say('starting', 'Connecting');
+  const condition = conditionOf(view);
+  const { mark, word } = CONDITIONS[condition];
+  if (condition !== 'loading') return say(mark, word);
+  const { progress } = view.load;
+  return { mark, word: `${word} ${percent(progress)}`, progress };
+}
+
+/** What users see the server do; the tray sees it by the same table. */
+export function conditionOf(view: View): Condition {
   switch (view.state) {
     case 'unloaded':
-      return say('away', 'No model');
+      return 'no_model';
     case 'loading':
-      return say('starting', `Loading ${percent(view.load.progress)}`, view.load.progress);
+      return 'loading';
     case 'ready':
-      if (view.reason === 'engine_stalled') return say('failed', 'Not responding');
-      if (view.reason === 'pool_near_exhaustion') return say('busy', 'Nearly full');
-      return view.running > 0 ? say('busy', 'Answering') : say('ready', 'Ready');
+      if (view.reason !== undefined) return WHILE_READY[view.reason];
+      return view.running > 0 ? 'answering' : 'ready';
     case 'draining':
-      return say('finishing', 'Finishing');
+      return view.then === 'park' ? 'pausing' : 'finishing';
     case 'parked':
-      return say('paused', 'Paused');
+      return 'paused';
     case 'failed':
-      return say('failed', 'Failed');
+      return 'failed';
     case 'stopped':
-      return say('away', 'Quit');
+      return 'quit';
   }
 }
+
+/** Why a server that should be ready takes nothing; most reasons are of other states. */
+const WHILE_READY: Record<NotReadyReason, Condition> = {
+  pool_near_exhaustion: 'nearly_full',
+  engine_stalled: 'not_responding',
+  no_model: 'not_responding',
+  model_loading: 'not_responding',
+  shutting_down: 'not_responding',
+  parked: 'not_responding',
+  engine_failed: 'not_responding',
+};
 
 /** Whether the server has ended on purpose. */
 export function hasQuit(link: Link, view: View | null): boolean {
@@ -48,14 +78,16 @@ export function hasQuit(link: Link, view: View | null): boolean {
 /** `Finishing 2 requests · 21 s left · saving 12 MB` */
 export function drainLine(view: View, secondsSince: number): string {
   const drain = view.drain;
-  if (drain === null) return 'Finishing';
+  if (drain === null) return DRAIN.nothing;
+  const fill = (words: string, number: string) => words.replace('{}', number);
   const parts: string[] = [];
   if (drain.active > 0) {
-    parts.push(`Finishing ${count(drain.active, 'request')}`, left(drain.deadline_s - secondsSince));
+    parts.push(fill(drain.active === 1 ? DRAIN.one : DRAIN.many, whole(drain.active)));
+    parts.push(fill(DRAIN.left, countdown(drain.deadline_s - secondsSince)));
   }
-  if (drain.unsaved_bytes > 0) parts.push(`saving ${bytes(drain.unsaved_bytes)}`);
+  if (drain.unsaved_bytes > 0) parts.push(fill(DRAIN.saving, bytes(drain.unsaved_bytes)));
   const line = parts.join(' · ');
-  return line === '' ? 'Finishing' : line.charAt(0).toUpperCase() + line.slice(1);
+  return line === '' ? DRAIN.nothing : line.charAt(0).toUpperCase() + line.slice(1);
 }
 
 export interface Failure {
@@ -64,57 +96,53 @@ export interface Failure {
   details: string;
 }
 
-/** What a load can fail by, as the server says it and as a person says it. The first that fits. */
-const LOAD_FAILURES: [RegExp, string][] = [
-  [/there is no such file|No such file or directory/, 'The model’s file is not there.'],
-  [/^cannot read model /, 'The model’s file cannot be read.'],
-  [/ is damaged or no GGUF file: /, 'The model’s file is damaged or no GGUF file.'],
-  [/ is not supported: /, 'This kind of model is not supported.'],
-  [/ cannot be set up: /, 'The model does not fit the settings or the memory.'],
-];
-
-/** A failure's cause as a person understands it; the server's own words are the details. */
-export function failure(cause: string): Failure {
-  const [, load] = /^the model could not be loaded: (.*)$/s.exec(cause) ?? [];
-  if (load !== undefined) {
-    return {
-      what: LOAD_FAILURES.find(([said]) => said.test(load))?.[1] ?? 'The model could not be loaded.',
-      meaning: 'Your chat is kept. Retry reads the file again.',
-      details: load,
-    };
-  }
-  const [, worker] = /^the model's worker failed: (.*)$/s.exec(cause) ?? [];
-  return {
-    what: 'The model stopped working.',
-    meaning: 'Your chat is kept. Retry loads the model again.',
-    details: worker ?? cause,
-  };
+/** A failure as a person understands it; the server's own words are the details. */
+export function failure(view: View): Failure {
+  // A kind that this page does not know is one of a newer server.
+  const words = FAILURES[view.failure ?? 'worker'] ?? FAILURES.worker;
+  return { ...words, details: view.cause ?? '' };
 }
+
+const TROUBLES: Record<Trouble, string> = {
+  disk_full: 'The disk is full',
+  read_only: 'The disk cannot be written',
+  cap_reached: 'The limit for what is kept on disk is reached',
+  io: 'The disk does not take them',
+};
 
 /** Why contexts are not being saved, and what that means. */
-export function diskTrouble(trouble: string): string {
-  const why: Record<string, string> = {
-    disk_full: 'The disk is full',
-    read_only: 'The disk cannot be written',
-    cap_reached: 'The limit for what is kept on disk is reached',
-  };
-  return `${why[trouble] ?? 'The disk does not take them'}: new contexts are not saved. Answers come as ever.`;
+export function diskTrouble(trouble: Trouble): string {
+  return `${TROUBLES[trouble] ?? TROUBLES.io}: new contexts are not saved. Answers come as ever.`;
 }
+
+/** Where an agent's context is. */
+export const TIERS: Record<Tier, string> = { resident: 'in memory', stored: 'on disk' };
+
+/** What a request is doing. */
+export const DOING: Record<RequestPhase, string> = {
+  waiting: 'waiting',
+  reading: 'reading',
+  writing: 'writing',
+};
 
 /** Why nothing can be typed or sent, or what sending will do; `null` when it is as usual. */
 export function composerHint(link: Link, view: View | null): { text: string; locked: boolean } | null {
   const hint = (text: string, locked: boolean) => ({ text, locked });
   if (link === 'locked') return hint('Locked: the key is needed', true);
   if (hasQuit(link, view)) return hint('Samovar has quit', true);
-  switch (view?.state) {
+  if (view === null) return null;
+  switch (view.state) {
+    case 'unloaded':
+    case 'loading':
+    case 'ready':
+    case 'stopped':
+      return null;
     case 'draining':
       return hint(view.then === 'park' ? 'Pausing: no new messages' : 'Quitting: no new messages', true);
     case 'parked':
       return hint('Paused: resume to write', true);
     case 'failed':
       return hint('The model is not running', true);
-    default:
-      return null;
   }
 }
 
@@ -134,13 +162,18 @@ export function tokensPerSecond(record: RequestRecord): number | null {
   return (record.generated_tokens - 1) / record.decoding_s;
 }
 
-const OUTCOMES: Record<string, string> = {
+const OUTCOMES: Record<Outcome, string> = {
   end_of_turn: 'by itself',
   stop_string: 'at a stop word',
   length: 'at the length limit',
   cancelled: 'you stopped it',
   interrupted: 'Samovar stopped before its end',
   pool_exhausted: 'no memory was left for it',
+  invalid: 'it could not be taken',
+  too_long: 'it was longer than the model can read',
+  busy: 'too many others were waiting',
+  unavailable: 'nothing was taken then',
+  fault: 'something went wrong',
 };
 
 /** The reasons behind the quiet line, as rows of a name and a sentence. */
@@ -172,9 +205,8 @@ export function reasons(record: RequestRecord): [string, string][] {
     rows.push(['First word', `after ${seconds(record.time_to_first_token_s)}`]);
   }
   if (record.preempted > 0) rows.push(['Set aside', `${count(record.preempted, 'time')} for want of memory`]);
-  const ended = OUTCOMES[record.outcome] ?? record.outcome.replaceAll('_', ' ');
   rows.push(['Answer', `${tokens(record.generated_tokens)} in ${seconds(record.decoding_s)}`]);
-  rows.push(['Ended', ended]);
+  rows.push(['Ended', OUTCOMES[record.outcome]]);
   return rows;
 }
 

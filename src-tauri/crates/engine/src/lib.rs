@@ -62,7 +62,7 @@ pub use told::loader::{LoadDesk, Loaded, MemoryLimit, ModelLoader, Needs, PoolWi
 pub use told::model_name::ModelName;
 pub use told::prompt::{EncodedPrompt, PromptError, PromptNotes};
 pub use told::readiness::{self, NotReady, NotReadyReason, Readiness, readiness};
-pub use told::record::{N_RECORDS, RequestRecord};
+pub use told::record::{N_RECORDS, Outcome, RequestRecord};
 pub use told::request::{Refusal, Request, Sampling};
 pub use told::request_id::RequestId;
 pub use told::sampling_choices::SamplingChoices;

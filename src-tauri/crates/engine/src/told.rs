@@ -7,6 +7,7 @@ pub(crate) mod histograms;
 pub(crate) mod load_progress;
 pub(crate) mod loader;
 pub(crate) mod model_name;
+mod names;
 pub(crate) mod prompt;
 pub mod readiness;
 pub(crate) mod record;

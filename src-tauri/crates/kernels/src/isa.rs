@@ -55,11 +55,7 @@ impl Isa {
 
     /// Every instruction set that this CPU has, the slowest first.
     pub fn available() -> Vec<Isa> {
-        [Kind::Scalar, Kind::Avx2, Kind::Avx512Vnni, Kind::NeonDotprod]
-            .into_iter()
-            .filter(|kind| kind.runs_here())
-            .map(Isa)
-            .collect()
+        Kind::ALL.into_iter().filter(|kind| kind.runs_here()).map(Isa).collect()
     }
 
     /// The instruction set called `name`: `scalar`, `avx2`, `avx512` or `neon`.
@@ -67,14 +63,9 @@ impl Isa {
     /// # Errors
     /// When there is none of that name, or this CPU lacks it.
     pub fn from_name(name: &str) -> Result<Isa, IsaError> {
-        let kind = match name {
-            "scalar" => Kind::Scalar,
-            "avx2" => Kind::Avx2,
-            "avx512" => Kind::Avx512Vnni,
-            "neon" => Kind::NeonDotprod,
-            _ => return Err(IsaError::Unknown(name.to_owned())),
-        };
-        if kind.runs_here() { Ok(Isa(kind)) } else { Err(IsaError::Unsupported(Isa(kind).name())) }
+        let known = Kind::ALL.into_iter().map(Isa).find(|isa| isa.name() == name);
+        let isa = known.ok_or_else(|| IsaError::Unknown(name.to_owned()))?;
+        if isa.0.runs_here() { Ok(isa) } else { Err(IsaError::Unsupported(isa.name())) }
     }
 
     /// The name that [`Isa::from_name`] takes.
@@ -94,6 +85,9 @@ impl Isa {
 }
 
 impl Kind {
+    /// Each of them, the slowest first.
+    const ALL: [Kind; 4] = [Kind::Scalar, Kind::Avx2, Kind::Avx512Vnni, Kind::NeonDotprod];
+
     #[cfg(target_arch = "x86_64")]
     fn runs_here(self) -> bool {
         use std::arch::is_x86_feature_detected as has;

@@ -13,7 +13,7 @@
 //! - `generate`, `models`, `agents`, `watch`, `page`: the routes;
 //! - `router.rs` puts them together, and `listen` serves them to connections.
 //!
-//! `app.rs` is what handlers share. Read `listen/listening.rs` first (what the app calls), then `router.rs`,
+//! `app.rs` is what handlers share, `words.rs` what words the API's fields may have. Read `listen/listening.rs` first (what the app calls), then `router.rs`,
 //! `edge/edge.rs`, and `generate/handler.rs` (the way of a generation call).
 
 mod agents;
@@ -31,10 +31,12 @@ mod page;
 mod page_files;
 mod router;
 mod watch;
+mod words;
 
 #[cfg(test)]
 mod tests;
 
+pub use calls::fault::FaultKind;
 pub use calls::render_workers::RenderWorkers;
 pub use config::{ApiKey, ConfigError, HttpLimits, ServerConfig};
 pub use listen::listening::{BindError, ListeningServer, Server};

@@ -6,6 +6,8 @@
 
 pub mod imports;
 pub mod manifests;
+pub mod names;
+pub mod page;
 pub mod prose;
 pub mod rooms;
 pub mod sources;

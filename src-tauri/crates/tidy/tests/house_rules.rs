@@ -1,7 +1,7 @@
 //! The house rules, held against this repository.
 
 use tidy::tree::{self, File};
-use tidy::{imports, manifests, prose, rooms, sources};
+use tidy::{imports, manifests, names, page, prose, rooms, sources};
 
 fn files() -> Vec<File> {
     tree::files(&tree::root()).expect("the repository is a git checkout")
@@ -49,6 +49,16 @@ fn no_file_imports_from_a_room_above_its_own() {
         rooms::complaints(rooms, &modules)
     };
     none(rooms::ROOMS.iter().flat_map(of_package).collect());
+}
+
+#[test]
+fn files_of_the_page_are_not_too_long() {
+    none(page::complaints(&files()));
+}
+
+#[test]
+fn the_names_of_an_enum_stand_in_one_list() {
+    none(names::complaints(&files()));
 }
 
 #[test]

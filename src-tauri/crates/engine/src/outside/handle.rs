@@ -13,7 +13,7 @@ use super::event_stream::EventStream;
 use crate::inbox::agent_ask::{AgentAct, AgentAsk};
 use crate::inbox::command::{Command, Submission};
 use crate::keeping::answers::Answers;
-use crate::lifecycle::state_of;
+use crate::lifecycle::{ModelTransition, ServerTransition, state_of};
 use crate::permit::Permit;
 use crate::shared::Shared;
 use crate::told::agent_info::AgentInfo;
@@ -215,7 +215,7 @@ impl EngineHandle {
     /// # Errors
     /// The state does not allow it.
     pub async fn load(&self) -> Result<(), IllegalTransition> {
-        self.ask("load", |reply| Command::Load { model: None, reply }).await
+        self.ask(ModelTransition::Load.name(), |reply| Command::Load { model: None, reply }).await
     }
 
     /// As [`EngineHandle::load`], any model beside those that are here.
@@ -223,7 +223,7 @@ impl EngineHandle {
     /// # Errors
     /// As there.
     pub async fn load_model(&self, model: ModelName) -> Result<(), IllegalTransition> {
-        self.ask("load", |reply| Command::Load { model: Some(model), reply }).await
+        self.ask(ModelTransition::Load.name(), |reply| Command::Load { model: Some(model), reply }).await
     }
 
     /// Have a model finish what runs and go, and wait until its KV is on disk and its memory given back. Sequences
@@ -237,7 +237,8 @@ impl EngineHandle {
         timeout: Duration,
     ) -> Result<DrainReport, IllegalTransition> {
         let deadline = self.deadline(timeout);
-        self.ask("leave", |reply| Command::Leave { model, deadline, reply: Some(reply) }).await
+        let what = ModelTransition::Leave { deadline }.name();
+        self.ask(what, |reply| Command::Leave { model, deadline, reply: Some(reply) }).await
     }
 
     /// Begin to drain and don't wait: what a signal does.
@@ -255,7 +256,8 @@ impl EngineHandle {
     /// The state does not allow it, or the drain was cancelled by `resume`.
     pub async fn drain(&self, then: After, timeout: Duration) -> Result<DrainReport, IllegalTransition> {
         let deadline = self.deadline(timeout);
-        self.ask("drain", |reply| Command::Drain { then, deadline, reply: Some(reply) }).await
+        let what = ServerTransition::Drain { then, deadline }.name();
+        self.ask(what, |reply| Command::Drain { then, deadline, reply: Some(reply) }).await
     }
 
     /// Admit again, while draining or parked.
@@ -263,7 +265,7 @@ impl EngineHandle {
     /// # Errors
     /// The state does not allow it.
     pub async fn resume(&self) -> Result<(), IllegalTransition> {
-        self.ask("resume", |reply| Command::Resume { reply }).await
+        self.ask(ServerTransition::Resume.name(), |reply| Command::Resume { reply }).await
     }
 
     /// The named agents, the last used first; one line for each name, of a model that is here where it has one. The

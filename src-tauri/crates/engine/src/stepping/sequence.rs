@@ -18,7 +18,7 @@ use crate::sampling::{CannotSample, Sampler, Scratch, fresh_seed, logprob};
 use crate::tally::{LastWords, Tally};
 use crate::told::event::{Event, FinishReason, TokenLogprob, Usage};
 use crate::told::model_name::ModelName;
-use crate::told::record::RequestRecord;
+use crate::told::record::{Outcome, RequestRecord};
 use crate::told::request::Refusal;
 use crate::told::request_id::RequestId;
 use crate::told::stats::{ActiveRequest, Phase};
@@ -298,7 +298,7 @@ impl Sequence {
     ) {
         tally.ended_mut(&self.model).n_finished += 1;
         let usage = self.usage(progress, now);
-        self.write_down(reason.name(), progress, &usage, tally);
+        self.write_down(Outcome::from(&reason), progress, &usage, tally);
         self.end(Event::Finished { reason, usage }, tally);
     }
 
@@ -311,18 +311,18 @@ impl Sequence {
             self.send_rest(rest, logprobs);
         }
         let usage = self.usage(progress, now);
-        self.write_down(error.kind(), progress, &usage, tally);
+        self.write_down(Outcome::from(&error), progress, &usage, tally);
         self.end(Event::Failed { error, usage }, tally);
     }
 
     /// Nobody listens any more.
     pub(crate) fn cancel(self, progress: Progress<'_>, now: Instant, tally: &mut Tally) {
         tally.totals.cancelled += 1;
-        self.write_down("cancelled", progress, &self.usage(progress, now), tally);
+        self.write_down(Outcome::Cancelled, progress, &self.usage(progress, now), tally);
     }
 
     /// Write down what became of it, and remember its answer: before the client can ask for the next one.
-    fn write_down(&self, outcome: &'static str, progress: Progress<'_>, usage: &Usage, tally: &mut Tally) {
+    fn write_down(&self, outcome: Outcome, progress: Progress<'_>, usage: &Usage, tally: &mut Tally) {
         tally.write_down(self.record(outcome, usage));
         if !self.answer.is_empty() {
             self.answers.record(progress.prompt(), &self.answer);
@@ -345,7 +345,7 @@ impl Sequence {
         }
     }
 
-    fn record(&self, outcome: &'static str, usage: &Usage) -> RequestRecord {
+    fn record(&self, outcome: Outcome, usage: &Usage) -> RequestRecord {
         RequestRecord {
             id: self.request_id.clone(),
             agent: self.agent.clone(),

@@ -133,7 +133,7 @@ async fn what_a_disk_refused_is_saved_when_it_takes_bytes_again() {
     let rig = over(&store).await;
     store.set_trouble(Some(Trouble::DiskFull));
     rig.answer(greedy(prompt(1, 100), 10)).await.end.unwrap();
-    rig.see(|stats| stats.store.trouble == Some("disk_full") && stats.pool.held == 0).await;
+    rig.see(|stats| stats.store.trouble == Some(Trouble::DiskFull) && stats.pool.held == 0).await;
     assert!(store.records().is_empty());
     store.set_trouble(None);
     rig.see(|stats| stats.store.trouble.is_none()).await;

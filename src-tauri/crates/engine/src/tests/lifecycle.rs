@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::testing::{ScriptedModel, Steering};
-use crate::{EngineConfig, NotReadyReason, Readiness, Refusal, readiness};
+use crate::{EngineConfig, NotReadyReason, Outcome, Readiness, Refusal, readiness};
 
 #[tokio::test]
 async fn a_request_before_the_model_is_there_is_told_that_it_loads() {
@@ -59,7 +59,7 @@ async fn only_the_last_two_hundred_requests_are_remembered() {
     let records = rig.handle.records();
     assert_eq!(records.len(), crate::N_RECORDS);
     assert_eq!(records[0].n_prompt, 3 + 5);
-    assert!(records.iter().all(|record| record.outcome == "length"));
+    assert!(records.iter().all(|record| record.outcome == Outcome::Length));
     rig.close().await;
 }
 

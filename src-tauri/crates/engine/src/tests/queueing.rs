@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rig::*;
 use crate::testing::{N_VOCAB, Script, ScriptedModel, Steering, tiny_text};
-use crate::{CheckedPrompt, EngineConfig, Refusal, Request, SamplingChoices};
+use crate::{CheckedPrompt, EngineConfig, Outcome, Refusal, Request, SamplingChoices};
 
 const SMALL: ScriptedModel = ScriptedModel {
     name: "scripted",
@@ -94,7 +94,7 @@ async fn a_request_that_waits_too_long_is_told_how_much_room_it_lacks() {
     assert!(needed >= 6 && free < needed, "{needed} {free}");
     // The one that runs is not touched by that, however long it takes.
     assert_eq!(outcome(first).await.tokens, Script::Hash.answer(&prompt(1, 90), 9));
-    assert_eq!(rig.handle.records()[0].outcome, "pool_exhausted");
+    assert_eq!(rig.handle.records()[0].outcome, Outcome::PoolExhausted);
     rig.close().await;
 }
 

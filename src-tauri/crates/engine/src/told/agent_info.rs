@@ -98,12 +98,9 @@ pub enum Tier {
     Stored,
 }
 
-impl Tier {
-    /// The word in the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Tier::Resident => "resident",
-            Tier::Stored => "stored",
-        }
+crate::names! {
+    pub Tier {
+        Resident => "resident",
+        Stored => "stored",
     }
 }

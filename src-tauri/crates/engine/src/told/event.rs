@@ -67,17 +67,6 @@ pub enum FinishReason {
     Length,
 }
 
-impl FinishReason {
-    /// The name in records.
-    pub fn name(&self) -> &'static str {
-        match self {
-            FinishReason::EndOfTurn => "end_of_turn",
-            FinishReason::StopString(_) => "stop_string",
-            FinishReason::Length => "length",
-        }
-    }
-}
-
 /// A sampled token's log-probability and its best rivals.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenLogprob {

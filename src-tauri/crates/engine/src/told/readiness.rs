@@ -82,29 +82,15 @@ pub enum NotReadyReason {
     EngineStalled,
 }
 
-impl NotReadyReason {
-    /// All of them, in the order of their declaration.
-    pub const ALL: [NotReadyReason; 7] = [
-        NotReadyReason::NoModel,
-        NotReadyReason::ModelLoading,
-        NotReadyReason::PoolNearExhaustion,
-        NotReadyReason::ShuttingDown,
-        NotReadyReason::Parked,
-        NotReadyReason::EngineFailed,
-        NotReadyReason::EngineStalled,
-    ];
-
-    /// The word in the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            NotReadyReason::NoModel => "no_model",
-            NotReadyReason::ModelLoading => "model_loading",
-            NotReadyReason::PoolNearExhaustion => "pool_near_exhaustion",
-            NotReadyReason::ShuttingDown => "shutting_down",
-            NotReadyReason::Parked => "parked",
-            NotReadyReason::EngineFailed => "engine_failed",
-            NotReadyReason::EngineStalled => "engine_stalled",
-        }
+crate::names! {
+    pub NotReadyReason, ALL {
+        NoModel => "no_model",
+        ModelLoading => "model_loading",
+        PoolNearExhaustion => "pool_near_exhaustion",
+        ShuttingDown => "shutting_down",
+        Parked => "parked",
+        EngineFailed => "engine_failed",
+        EngineStalled => "engine_stalled",
     }
 }
 
@@ -222,13 +208,5 @@ mod tests {
             };
             assert_eq!(said, want, "{state:?}");
         }
-    }
-
-    #[test]
-    fn the_list_of_reasons_has_each_of_them_once() {
-        for (i, reason) in NotReadyReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, i, "{reason:?}");
-        }
-        assert_eq!(NotReadyReason::ALL.len(), NotReadyReason::EngineStalled as usize + 1, "the last one");
     }
 }

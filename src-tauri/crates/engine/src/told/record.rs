@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
+use super::event::FinishReason;
+use super::request::Refusal;
 use super::request_id::RequestId;
 
 /// How many records are kept.
@@ -17,8 +19,8 @@ pub struct RequestRecord {
     pub agent: Option<String>,
     /// When it ended.
     pub ended_at: SystemTime,
-    /// `end_of_turn`, `stop_string`, `length`, `cancelled`, or the refusal's kind, for example `pool_exhausted`.
-    pub outcome: &'static str,
+    /// Why it ended.
+    pub outcome: Outcome,
     /// Tokens of the prompt.
     pub n_prompt: usize,
     /// Prompt tokens computed for it, those computed again after a preemption included.
@@ -44,6 +46,73 @@ pub struct RequestRecord {
     pub time_to_first_token: Option<Duration>,
     /// From the first sampled token to the last.
     pub decoding: Duration,
+}
+
+/// Why a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The model's own end of turn.
+    EndOfTurn,
+    /// A stop string of the request.
+    StopString,
+    /// `max_tokens`, or the room that the context left.
+    Length,
+    /// Its client went away.
+    Cancelled,
+    /// A value that the engine cannot take.
+    Invalid,
+    /// The prompt does not fit the context.
+    TooLong,
+    /// The pool had no room in time.
+    PoolExhausted,
+    /// Too many requests were in flight.
+    Busy,
+    /// The engine admitted nothing.
+    Unavailable,
+    /// It was begun and could not be finished.
+    Interrupted,
+    /// The forward pass failed.
+    Fault,
+}
+
+crate::names! {
+    pub Outcome {
+        EndOfTurn => "end_of_turn",
+        StopString => "stop_string",
+        Length => "length",
+        Cancelled => "cancelled",
+        Invalid => "invalid",
+        TooLong => "too_long",
+        PoolExhausted => "pool_exhausted",
+        Busy => "busy",
+        Unavailable => "unavailable",
+        Interrupted => "interrupted",
+        Fault => "fault",
+    }
+}
+
+impl From<&FinishReason> for Outcome {
+    fn from(reason: &FinishReason) -> Outcome {
+        match reason {
+            FinishReason::EndOfTurn => Outcome::EndOfTurn,
+            FinishReason::StopString(_) => Outcome::StopString,
+            FinishReason::Length => Outcome::Length,
+        }
+    }
+}
+
+impl From<&Refusal> for Outcome {
+    fn from(refusal: &Refusal) -> Outcome {
+        match refusal {
+            Refusal::Invalid { .. } => Outcome::Invalid,
+            Refusal::TooLong { .. } => Outcome::TooLong,
+            Refusal::PoolExhausted { .. } => Outcome::PoolExhausted,
+            Refusal::Busy { .. } => Outcome::Busy,
+            Refusal::Unavailable { .. } => Outcome::Unavailable,
+            Refusal::Interrupted { .. } => Outcome::Interrupted,
+            Refusal::Fault { .. } => Outcome::Fault,
+        }
+    }
 }
 
 /// The last [`N_RECORDS`] records, oldest first.

@@ -159,17 +159,4 @@ impl Refusal {
         };
         Refusal::Unavailable { reason, retry_after }
     }
-
-    /// The kind's name in records and metrics.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Refusal::Invalid { .. } => "invalid",
-            Refusal::TooLong { .. } => "too_long",
-            Refusal::PoolExhausted { .. } => "pool_exhausted",
-            Refusal::Busy { .. } => "busy",
-            Refusal::Unavailable { .. } => "unavailable",
-            Refusal::Interrupted { .. } => "interrupted",
-            Refusal::Fault { .. } => "fault",
-        }
-    }
 }

@@ -28,22 +28,15 @@ pub enum State {
     Stopped,
 }
 
-impl State {
-    /// The name of every state, in the order of the enum.
-    pub const NAMES: [&'static str; 7] =
-        ["unloaded", "loading", "ready", "draining", "parked", "failed", "stopped"];
-
-    /// One lower-case word of [`State::NAMES`].
-    pub fn name(&self) -> &'static str {
-        State::NAMES[match self {
-            State::Unloaded => 0,
-            State::Loading => 1,
-            State::Ready => 2,
-            State::Draining { .. } => 3,
-            State::Parked => 4,
-            State::Failed(_) => 5,
-            State::Stopped => 6,
-        }]
+crate::names! {
+    pub State {
+        Unloaded => "unloaded",
+        Loading => "loading",
+        Ready => "ready",
+        Draining => "draining",
+        Parked => "parked",
+        Failed => "failed",
+        Stopped => "stopped",
     }
 }
 
@@ -56,13 +49,10 @@ pub enum After {
     Exit,
 }
 
-impl After {
-    /// The word in the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            After::Park => "park",
-            After::Exit => "exit",
-        }
+crate::names! {
+    pub After {
+        Park => "park",
+        Exit => "exit",
     }
 }
 
@@ -102,19 +92,13 @@ pub enum ModelState {
     Failed(Failure),
 }
 
-impl ModelState {
-    /// The name of every state, in the order of the enum.
-    pub const NAMES: [&'static str; 5] = ["absent", "loading", "ready", "leaving", "failed"];
-
-    /// One lower-case word of [`ModelState::NAMES`].
-    pub fn name(&self) -> &'static str {
-        ModelState::NAMES[match self {
-            ModelState::Absent => 0,
-            ModelState::Loading => 1,
-            ModelState::Ready => 2,
-            ModelState::Leaving { .. } => 3,
-            ModelState::Failed(_) => 4,
-        }]
+crate::names! {
+    pub ModelState {
+        Absent => "absent",
+        Loading => "loading",
+        Ready => "ready",
+        Leaving => "leaving",
+        Failed => "failed",
     }
 }
 
@@ -162,29 +146,15 @@ pub enum FailureKind {
     Worker,
 }
 
-impl FailureKind {
-    /// Every kind.
-    pub const ALL: [FailureKind; 7] = [
-        FailureKind::NoModel,
-        FailureKind::NoSuchFile,
-        FailureKind::Unreadable,
-        FailureKind::Damaged,
-        FailureKind::Unsupported,
-        FailureKind::NoRoom,
-        FailureKind::Worker,
-    ];
-
-    /// The word in events, health and admin.
-    pub fn name(self) -> &'static str {
-        match self {
-            FailureKind::NoModel => "no_model",
-            FailureKind::NoSuchFile => "no_such_file",
-            FailureKind::Unreadable => "unreadable",
-            FailureKind::Damaged => "damaged",
-            FailureKind::Unsupported => "unsupported",
-            FailureKind::NoRoom => "no_room",
-            FailureKind::Worker => "worker",
-        }
+crate::names! {
+    pub FailureKind, ALL {
+        NoModel => "no_model",
+        NoSuchFile => "no_such_file",
+        Unreadable => "unreadable",
+        Damaged => "damaged",
+        Unsupported => "unsupported",
+        NoRoom => "no_room",
+        Worker => "worker",
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use store::Trouble;
+
 use super::load_progress::LoadProgress;
 use super::model_name::ModelName;
 use super::request_id::RequestId;
@@ -119,14 +121,11 @@ pub enum Phase {
     Writing,
 }
 
-impl Phase {
-    /// The name in the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::Waiting => "waiting",
-            Phase::Reading => "reading",
-            Phase::Writing => "writing",
-        }
+crate::names! {
+    pub Phase {
+        Waiting => "waiting",
+        Reading => "reading",
+        Writing => "writing",
     }
 }
 
@@ -135,8 +134,8 @@ impl Phase {
 pub struct StoreCounts {
     /// Whether blocks are kept on disk at all.
     pub is_on: bool,
-    /// Why nothing is being saved now, if that is so: `disk_full`, `read_only`, `cap_reached` or `io`.
-    pub trouble: Option<&'static str>,
+    /// Why nothing is being saved now, if that is so.
+    pub trouble: Option<Trouble>,
     /// Bytes that wait to be durable.
     pub queued_bytes: u64,
     /// Bytes of all its files.
@@ -170,7 +169,7 @@ impl StoreCounts {
         let stats = store.stats();
         StoreCounts {
             is_on: store.is_on(),
-            trouble: stats.trouble.map(store::Trouble::name),
+            trouble: stats.trouble,
             queued_bytes: stats.queued_bytes,
             stored_bytes: stats.stored_bytes,
             max_bytes: stats.max_bytes,

@@ -1,4 +1,5 @@
-//! The bounded parser of a GGUF header, versions 2 and 3.
+//! The bounded parser of a GGUF header, versions 2 and 3. Our own although candle has one: that one makes room for
+//! whatever a count in the file says.
 //!
 //! ```text
 //! "GGUF" u32 version u64 n_tensors u64 n_keys

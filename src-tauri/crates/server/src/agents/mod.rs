@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::calls::agent_name::is_agent_name;
 use crate::calls::fault::Fault;
 use crate::dialects::openai::fault::ErrorBody;
+use crate::words::tiers;
 
 /// The routes, described.
 #[derive(OpenApi)]
@@ -64,6 +65,7 @@ pub(crate) struct AgentOfModel {
 #[derive(Debug, Serialize, ToSchema)]
 struct Kept {
     /// `resident`: all of it is in a pool; `stored`: at least a part is on disk only.
+    #[schema(schema_with = tiers)]
     tier: &'static str,
     /// Whether what is on disk is never given up for space.
     pinned: bool,

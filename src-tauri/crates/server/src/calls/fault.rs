@@ -17,6 +17,17 @@ pub(crate) struct Fault {
     pub(crate) for_log: Option<String>,
     /// When it may be worth asking again.
     pub(crate) retry_after: Option<Duration>,
+    /// Of a prompt that is too long.
+    pub(crate) lengths: Option<Lengths>,
+}
+
+/// How long a prompt is, and how long it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lengths {
+    /// Tokens of the prompt, as far as they were counted.
+    pub(crate) prompt_tokens: usize,
+    /// Tokens that the context holds.
+    pub(crate) context_length: usize,
 }
 
 /// Declares the kinds, the list of them and their names in one place.
@@ -24,16 +35,16 @@ macro_rules! kinds {
     ($($(#[$doc:meta])+ $kind:ident => $name:expr,)+) => {
         /// What a caller can do about it. An API maps each kind to its own status and words.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum FaultKind {
+        pub enum FaultKind {
             $($(#[$doc])+ $kind,)+
         }
 
         impl FaultKind {
             /// All of them.
-            pub(crate) const ALL: &[FaultKind] = &[$(FaultKind::$kind,)+];
+            pub const ALL: &[FaultKind] = &[$(FaultKind::$kind,)+];
 
             /// Its name in the log, and the code of those APIs that have one.
-            pub(crate) fn name(self) -> &'static str {
+            pub fn name(self) -> &'static str {
                 match self {
                     $(FaultKind::$kind => $name,)+
                 }
@@ -117,7 +128,7 @@ kinds! {
 
 impl Fault {
     fn new(kind: FaultKind, message: impl Into<String>) -> Fault {
-        Fault { kind, place: None, message: message.into(), for_log: None, retry_after: None }
+        Fault { kind, place: None, message: message.into(), for_log: None, retry_after: None, lengths: None }
     }
 
     /// The same, said of this part of the request.
@@ -304,14 +315,24 @@ impl Fault {
         self
     }
 
-    /// A prompt of `n_tokens`, or of so many at least, that the context does not hold.
-    pub(crate) fn too_long(n_tokens: impl Display, limit: usize) -> Fault {
+    /// A prompt of `n_tokens` that the context does not hold.
+    pub(crate) fn too_long(n_tokens: usize, limit: usize) -> Fault {
+        Fault::beyond_context(n_tokens, n_tokens, limit)
+    }
+
+    /// A prompt of so many tokens at least, which the context does not hold.
+    pub(crate) fn too_long_at_least(at_least: usize, limit: usize) -> Fault {
+        Fault::beyond_context(at_least, format_args!("at least {at_least}"), limit)
+    }
+
+    fn beyond_context(prompt_tokens: usize, n_tokens: impl Display, limit: usize) -> Fault {
         // Agents look for these words to know that they must compact their history.
         let message = format!(
             "This model's maximum context length is {limit} tokens. However, your prompt resulted in \
              {n_tokens} tokens. Please reduce the length of the prompt."
         );
-        Fault::new(FaultKind::TooLong, message)
+        let lengths = Lengths { prompt_tokens, context_length: limit };
+        Fault { lengths: Some(lengths), ..Fault::new(FaultKind::TooLong, message) }
     }
 
     /// Nothing is taken now.

@@ -63,7 +63,7 @@ fn of_prompt(error: PromptError, names: Names, card: &ModelCard) -> Fault {
     match error {
         PromptError::Text(error) => of_text(error, names, card),
         PromptError::TooLong { at_least, limit } => {
-            Fault::too_long(format_args!("at least {at_least}"), limit).at(names.prompt)
+            Fault::too_long_at_least(at_least, limit).at(names.prompt)
         }
         // Nobody reads it.
         PromptError::Abandoned => Fault::bad_request("the client went away"),

@@ -40,13 +40,20 @@ async fn while_loading_the_server_is_alive_and_says_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_load_shows_its_cause_and_can_be_tried_again() {
+async fn a_failed_load_shows_its_kind_and_cause_everywhere_and_can_be_tried_again() {
     let (steering, rig) = held_load();
     steering.release_load(Err("cup.gguf: truncated".into()));
     rig.reaches("failed").await;
     let ready = rig.get("/health/ready").await.json();
     assert_eq!(ready["reason"], "engine_failed");
     assert!(ready["cause"].as_str().unwrap().contains("cup.gguf: truncated"));
+    let events = Request::get("/admin/events").header("host", "localhost:8642").body(Body::empty()).unwrap();
+    let event = event(&mut rig.call(events).await.into_body().into_data_stream()).await.unwrap();
+    let startup = rig.get("/health/startup").await.json();
+    let status = rig.get("/admin/status").await.json();
+    for told in [&ready, &startup, &status, &event] {
+        assert_eq!((&told["failure"], &told["cause"]), (&"damaged".into(), &ready["cause"]), "{told}");
+    }
     assert_eq!(rig.get("/health").await.status, OK);
     let answer = rig.post("/v1/chat/completions", &chat("")).await;
     assert_eq!(answer.error(), (503, "engine_failed".into(), "-".into()));

@@ -147,6 +147,10 @@ async fn a_prompt_beyond_the_context_is_told_both_lengths_in_the_words_that_agen
         message.contains("maximum context length is 2048 tokens") && message.contains("3018 tokens"),
         "{message}"
     );
+    // For programs, which shall not look for numbers in words.
+    let answer = rig.post("/v1/completions", &format!(r#"{{"prompt":"{long}"}}"#)).await.json();
+    let (counted, holds) = (&answer["error"]["prompt_tokens"], &answer["error"]["context_length"]);
+    assert_eq!((counted, holds), (&3000.into(), &2048.into()), "{answer}");
 }
 
 /// A model that cannot chat.

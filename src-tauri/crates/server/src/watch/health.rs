@@ -9,13 +9,13 @@ use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use engine::{FailureKind, NotReady, NotReadyReason, Readiness, State as EngineState, Stats, readiness};
+use engine::{NotReady, Readiness, State as EngineState, Stats, readiness};
 use serde::Serialize;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::{OpenApi, ToSchema};
 
 use super::rounding::{one_decimal, two_decimals};
 use crate::app::App;
+use crate::words::{failure_kinds, not_ready_reasons};
 
 /// The routes, described.
 #[derive(OpenApi)]
@@ -36,7 +36,7 @@ pub(crate) struct Health {
     status: HealthStatus,
     /// Why, where it is not well.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(schema_with = reasons)]
+    #[schema(schema_with = not_ready_reasons)]
     reason: Option<&'static str>,
     /// Of loading, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,7 +55,7 @@ pub(crate) struct Health {
     cause: Option<String>,
     /// What kind of thing that is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(schema_with = failures)]
+    #[schema(schema_with = failure_kinds)]
     failure: Option<&'static str>,
     /// Seconds since the engine has given a sign of life.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,16 +72,6 @@ pub(crate) enum HealthStatus {
     NotReady,
     Started,
     Starting,
-}
-
-fn failures() -> Object {
-    let names = FailureKind::ALL.map(FailureKind::name);
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
-}
-
-fn reasons() -> Object {
-    let names = NotReadyReason::ALL.map(NotReadyReason::name);
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
 }
 
 /// The process answers, in every state.
@@ -185,7 +175,7 @@ fn startup_answer(state: &EngineState, stats: &Stats, now: Instant) -> (StatusCo
 mod tests {
     use std::time::Duration;
 
-    use engine::{After, Failure, LoadProgress, PoolCounts};
+    use engine::{After, Failure, FailureKind, LoadProgress, PoolCounts};
 
     use super::*;
 

@@ -109,9 +109,9 @@ fn store(page: &mut Page, stats: &Stats) {
     let (store, totals) = (&stats.store, &stats.totals);
     page.single("samovar_store_on", Gauge, "1 when KV blocks are kept on disk", u8::from(store.is_on));
     page.family("samovar_store_not_saving", Gauge, "1 for the reason why nothing is saved now");
-    for trouble in Trouble::ALL.map(Trouble::name) {
+    for trouble in Trouble::ALL {
         let is_so = u8::from(store.trouble == Some(trouble));
-        page.series("samovar_store_not_saving", &[("reason", trouble)], is_so);
+        page.series("samovar_store_not_saving", &[("reason", trouble.name())], is_so);
     }
     for (name, help, value) in [
         ("samovar_store_bytes", "bytes of all files of the store", store.stored_bytes),

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::calls::fault::{Fault, FaultKind};
 use crate::dialects::dialect::WrittenFault;
 use crate::dialects::sse::json;
+use crate::words::fault_codes;
 
 /// The body of a fault. As a frame of a stream it makes the official clients raise an error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,8 +25,14 @@ struct ErrorFields {
     /// Where in the request it is.
     param: Option<String>,
     /// What is wrong, for programs.
-    #[schema(schema_with = codes)]
+    #[schema(schema_with = fault_codes)]
     code: &'static str,
+    /// Of a prompt that is too long: its tokens, as far as they were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens: Option<usize>,
+    /// Of a prompt that is too long: the tokens that the context holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_length: Option<usize>,
 }
 
 /// The types of errors that official clients know.
@@ -53,6 +60,8 @@ impl ErrorBody {
                 r#type: verdict(fault.kind).1,
                 param: fault.place.clone(),
                 code: fault.kind.name(),
+                prompt_tokens: fault.lengths.map(|lengths| lengths.prompt_tokens),
+                context_length: fault.lengths.map(|lengths| lengths.context_length),
             },
         }
     }
@@ -110,14 +119,6 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         | FaultKind::Interrupted => server(StatusCode::SERVICE_UNAVAILABLE),
         FaultKind::Internal => server(StatusCode::INTERNAL_SERVER_ERROR),
     }
-}
-
-/// All codes that there are.
-fn codes() -> utoipa::openapi::schema::Object {
-    utoipa::openapi::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::Type::String)
-        .enum_values(Some(FaultKind::ALL.iter().map(|kind| kind.name())))
-        .build()
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ pub(crate) async fn stop(State(app): State<Arc<App>>, request: Request) -> Resul
         return begun(&app.engine, draining).await;
     }
     let report = ended(draining).await?;
-    Ok(Json(EndedDrain::new("stopped", &report)).into_response())
+    Ok(Json(EndedDrain::new(EngineState::Stopped.name(), &report)).into_response())
 }
 
 /// Admit again, while draining or parked.

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::calls::fault::Fault;
 use crate::dialects::openai::fault::ErrorBody;
+use crate::words::outcomes;
 
 /// The last requests that have ended, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -28,6 +29,7 @@ pub(crate) struct EndedRequest {
     /// In seconds since 1970.
     ended_at: f64,
     /// Why the answer ended, or the kind of the refusal.
+    #[schema(schema_with = outcomes)]
     outcome: &'static str,
     prompt_tokens: usize,
     prefilled_tokens: usize,
@@ -55,7 +57,7 @@ impl From<&RequestRecord> for EndedRequest {
             id: record.id.to_string(),
             agent: record.agent.clone(),
             ended_at: record.ended_at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
-            outcome: record.outcome,
+            outcome: record.outcome.name(),
             prompt_tokens: record.n_prompt,
             prefilled_tokens: record.n_prefilled,
             reused_tokens: record.n_reused,

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use engine::{ActiveRequest, EngineHandle, Readiness, State as EngineState, Stats, StoreCounts, readiness};
+use engine::{
+    ActiveRequest, EngineHandle, Readiness, State as EngineState, Stats, StoreCounts, Trouble, readiness,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::requests::EndedRequest;
 use crate::calls::default_sampling::DefaultSampling;
 use crate::watch::rounding::{one_decimal, seconds, three_decimals};
+use crate::words::{afters, failure_kinds, not_ready_reasons, phases, states, troubles};
 
 /// What changes while the engine works: state, load progress, model, pool, queue, the requests in flight and the last
 /// one that ended, totals, drain.
@@ -22,14 +25,17 @@ pub(crate) struct EngineView {
     cause: Option<String>,
     /// What kind of failure it is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = failure_kinds)]
     failure: Option<&'static str>,
-    /// What a drain leads to: `park` or `exit`.
+    /// What a drain leads to.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = afters)]
     then: Option<&'static str>,
     /// Whether `/health/ready` is 200.
     ready: bool,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = not_ready_reasons)]
     reason: Option<&'static str>,
     load: LoadView,
     pub(crate) model: Option<ModelView>,
@@ -91,6 +97,7 @@ struct StoreView {
     on: bool,
     saving: DiskState,
     /// Why nothing is saved now.
+    #[schema(schema_with = troubles)]
     trouble: Option<&'static str>,
     bytes: u64,
     max_bytes: u64,
@@ -115,7 +122,8 @@ enum DiskState {
 struct ActiveView {
     id: String,
     agent: Option<String>,
-    /// `waiting`, `reading` its prompt or `writing` its answer.
+    /// It waits, its prompt is read, or its answer is written.
+    #[schema(schema_with = phases)]
     phase: &'static str,
     prompt_tokens: usize,
     done_tokens: usize,
@@ -147,13 +155,6 @@ struct DrainView {
     active: usize,
     unsaved_bytes: u64,
     deadline_s: f64,
-}
-
-fn states() -> utoipa::openapi::schema::Object {
-    utoipa::openapi::schema::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::schema::Type::String)
-        .enum_values(Some(EngineState::NAMES))
-        .build()
 }
 
 impl EngineView {
@@ -233,7 +234,7 @@ impl StoreView {
                 (true, None) => DiskState::Saved,
                 (false, None) => DiskState::Off,
             },
-            trouble: store.trouble,
+            trouble: store.trouble.map(Trouble::name),
             bytes: store.stored_bytes,
             max_bytes: store.max_bytes,
             queued_bytes: store.queued_bytes,
