@@ -13,7 +13,7 @@
 //! - `generate`, `models`, `agents`, `watch`, `page`: the routes;
 //! - `router.rs` puts them together, and `listen` serves them to connections.
 //!
-//! `app.rs` is what handlers share, `words.rs` what words the API's fields may have. Read `listen/listening.rs` first (what the app calls), then `router.rs`,
+//! `app.rs` is what handlers share, `name_lists.rs` what words the API's fields may have. Read `listen/listening.rs` first (what the app calls), then `router.rs`,
 //! `edge/edge.rs`, and `generate/handler.rs` (the way of a generation call).
 
 mod agents;
@@ -26,12 +26,12 @@ mod generate;
 mod kept;
 mod listen;
 mod models;
+mod name_lists;
 mod openapi;
 mod page;
 mod page_files;
 mod router;
 mod watch;
-mod words;
 
 #[cfg(test)]
 mod tests;

@@ -245,6 +245,8 @@ fn inline_paths(code: &str) -> Vec<Vec<&str>> {
         let end = word.find(|c| !is_part(c)).unwrap_or(word.len());
         let path: Vec<&str> = word[..end].split("::").filter(|segment| !segment.is_empty()).collect();
         let is_path = word[..end].contains("::") && !word.starts_with(':') && before != '.';
+        // A macro stands at the package's root, wherever its text does.
+        let is_path = is_path && !word[end..].starts_with('!');
         if is_path && path.iter().all(|segment| !segment.contains(':')) && path.len() > 1 {
             paths.push(path);
         }

@@ -30,6 +30,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
         &[
             "calls",
             "config",
+            "name_lists",
             "dialects",
             "kept",
             "page_files",

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::calls::agent_name::is_agent_name;
 use crate::calls::fault::Fault;
 use crate::dialects::openai::fault::ErrorBody;
-use crate::words::tiers;
+use crate::name_lists::tiers;
 
 /// The routes, described.
 #[derive(OpenApi)]

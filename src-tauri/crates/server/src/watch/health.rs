@@ -15,7 +15,7 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::rounding::{one_decimal, two_decimals};
 use crate::app::App;
-use crate::words::{failure_kinds, not_ready_reasons};
+use crate::name_lists::{failure_kinds, not_ready_reasons};
 
 /// The routes, described.
 #[derive(OpenApi)]

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::calls::fault::{Fault, FaultKind};
 use crate::dialects::dialect::WrittenFault;
 use crate::dialects::sse::json;
-use crate::words::fault_codes;
+use crate::name_lists::fault_codes;
 
 /// The body of a fault. As a frame of a stream it makes the official clients raise an error.
 #[derive(Debug, Serialize, ToSchema)]

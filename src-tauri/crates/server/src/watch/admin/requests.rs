@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::calls::fault::Fault;
 use crate::dialects::openai::fault::ErrorBody;
-use crate::words::outcomes;
+use crate::name_lists::outcomes;
 
 /// The last requests that have ended, the newest first.
 #[derive(Debug, Serialize, ToSchema)]

@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 
 use super::requests::EndedRequest;
 use crate::calls::default_sampling::DefaultSampling;
+use crate::name_lists::{afters, failure_kinds, not_ready_reasons, phases, states, troubles};
 use crate::watch::rounding::{one_decimal, seconds, three_decimals};
-use crate::words::{afters, failure_kinds, not_ready_reasons, phases, states, troubles};
 
 /// What changes while the engine works: state, load progress, model, pool, queue, the requests in flight and the last
 /// one that ended, totals, drain.
