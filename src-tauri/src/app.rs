@@ -33,11 +33,10 @@ pub(crate) struct Prepared {
     pub(crate) model_name: Option<String>,
 }
 
-/// Where models come from, what they may be called, and what renders their chats.
+/// Where models come from, and what renders their chats.
 struct Models {
     default: ModelName,
     loader: Arc<dyn ModelLoader>,
-    aliases: Vec<String>,
     render_workers: Arc<RenderWorkers>,
 }
 
@@ -93,9 +92,8 @@ impl Prepared {
         let default = model_file::name_of(&path).into();
         let workers = Arc::new(render_workers());
         let loader = GgufLoader::new(settings, path, Arc::clone(&workers))?;
-        let aliases = loader.aliases();
         let port = settings.address.port();
-        let models = Models { default, loader: Arc::new(loader), aliases, render_workers: workers };
+        let models = Models { default, loader: Arc::new(loader), render_workers: workers };
         let prepared = Prepared::bind(settings, port, key, models, when_locked).await;
         prepared.map_err(|error| error.to_string())
     }
@@ -111,13 +109,11 @@ impl Prepared {
         key: Option<String>,
     ) -> Result<Prepared, CannotStart> {
         let found = model_file::find(settings.model.as_deref(), &settings.folders.models);
-        let aliases = found.iter().map(|path| model_file::alias_of(path)).collect();
         let workers = Arc::new(render_workers());
         let loader = LateLoader { settings: Arc::clone(settings), render_workers: Arc::clone(&workers) };
         let named = found.as_ref().ok().map(|path| model_file::name_of(path));
         let default = named.or_else(|| settings.model.clone()).unwrap_or_else(|| "default".to_owned());
-        let models =
-            Models { default: default.into(), loader: Arc::new(loader), aliases, render_workers: workers };
+        let models = Models { default: default.into(), loader: Arc::new(loader), render_workers: workers };
         let prepared = Prepared::bind(settings, port, key, models, WhenLocked::Refuse).await?;
         Ok(Prepared { model_name: found.ok().map(|path| model_file::name_of(&path)), ..prepared })
     }
@@ -138,7 +134,6 @@ impl Prepared {
             api_key: key.map_err(|error| CannotStart::Other(error.to_string()))?,
             drain_timeout: settings.drain_timeout,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            model_aliases: models.aliases,
             model_patterns: settings.model_aliases.clone(),
             render_workers: models.render_workers,
             sampling: settings.sampling.clone(),

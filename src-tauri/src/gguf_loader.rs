@@ -90,11 +90,6 @@ impl GgufLoader {
         GgufLoader::new(settings, path, Arc::new(RenderWorkers::in_this_process()))
     }
 
-    /// What requests may call the model besides its id.
-    pub(crate) fn aliases(&self) -> Vec<String> {
-        vec![alias_of(&self.path)]
-    }
-
     /// What the model needs of memory: a pool as set, or one for as many contexts of full length as run at a time.
     fn needs(&self, gguf: &Gguf, layout: &KvLayout, max_context: usize, gpu: Option<&Gpu>) -> Needs {
         let footprint = Footprint::new(layout);
@@ -259,6 +254,7 @@ impl ModelLoader for GgufLoader {
             .map_err(|error| failure(&error))?;
         let card = ModelCard {
             name: name_of(&self.path),
+            aliases: vec![alias_of(&self.path)],
             text: Arc::new(text),
             template_fault,
             trained_context: spec.max_context,

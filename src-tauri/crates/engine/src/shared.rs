@@ -67,10 +67,11 @@ impl Shared {
     }
 
     /// What is known of every model that is here, the default one first.
-    pub(crate) fn all(&self) -> Vec<OfModel> {
+    pub(crate) fn all(&self) -> Vec<(ModelName, OfModel)> {
         let models = self.models();
-        let others = models.iter().filter(|(name, _)| **name != self.default_model).map(|(_, of)| of);
-        models.get(&self.default_model).into_iter().chain(others).cloned().collect()
+        let mut all: Vec<_> = models.iter().map(|(name, of)| (name.clone(), of.clone())).collect();
+        all.sort_by_key(|(name, _)| *name != self.default_model);
+        all
     }
 
     /// A model has come in. Where it is the one that was here before, its answers are still remembered.

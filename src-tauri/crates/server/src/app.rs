@@ -40,8 +40,7 @@ impl App {
         started: Instant,
     ) -> Result<App, ConfigError> {
         let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let names =
-            ModelNames { aliases: config.model_aliases.clone(), patterns: config.model_patterns.clone() };
+        let names = ModelNames::new(engine.clone(), config.model_patterns.clone());
         let preparer = Preparer::new(
             engine.clone(),
             Arc::clone(&config.render_workers),

@@ -27,9 +27,8 @@ pub struct ServerConfig {
     pub drain_timeout: Duration,
     /// The program's version, for `/admin/status` and the metrics.
     pub version: String,
-    /// Names in a request's `model` that mean the loaded model besides its id, for example its file's name.
-    pub model_aliases: Vec<String>,
-    /// The same as patterns, in which `*` stands for any text.
+    /// Names in a request's `model` that mean the default model besides its own, as patterns in which `*` stands for any
+    /// text.
     pub model_patterns: Vec<String>,
     /// What renders chats.
     pub render_workers: Arc<RenderWorkers>,
@@ -89,7 +88,6 @@ impl Default for ServerConfig {
             limits: HttpLimits::default(),
             drain_timeout: Duration::from_secs(30),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            model_aliases: Vec::new(),
             model_patterns: Vec::new(),
             render_workers: Arc::new(RenderWorkers::in_this_process()),
             sampling: SamplingChoices::default(),

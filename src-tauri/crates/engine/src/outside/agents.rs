@@ -11,6 +11,7 @@ use store::{AgentManifest, BlockStore, Pin, is_unnamed};
 use crate::keeping::manifests::{addresses_of, kept};
 use crate::shared::{OfModel, Shared};
 use crate::told::agent_info::{AgentInfo, AgentOfModel, Tier};
+use crate::told::model_name::ModelName;
 
 /// A model that is here, with what its pool has at this moment.
 struct Here {
@@ -30,7 +31,7 @@ pub(super) fn show(shared: &Shared, store: &dyn BlockStore, name: &str) -> Optio
 }
 
 fn infos(all: Vec<Arc<AgentManifest>>, shared: &Shared, store: &dyn BlockStore) -> Vec<AgentInfo> {
-    let here = |of: OfModel| {
+    let here = |(_, of): (ModelName, OfModel)| {
         let residency = of.residency.as_ref();
         let resident = residency.map(|residency| residency.resident()).unwrap_or_default();
         let pinned = residency.map(|residency| residency.pinned()).unwrap_or_default();

@@ -82,8 +82,8 @@ impl EngineHandle {
     }
 
     /// The models that are here, the default one first.
-    pub fn cards(&self) -> Vec<Arc<ModelCard>> {
-        self.shared.all().into_iter().map(|of| of.card).collect()
+    pub fn models(&self) -> Vec<(ModelName, Arc<ModelCard>)> {
+        self.shared.all().into_iter().map(|(name, of)| (name, of.card)).collect()
     }
 
     /// Render and tokenise a chat for the model of `card`. Where an earlier answer of the model comes back as it was
@@ -132,7 +132,7 @@ impl EngineHandle {
     /// What is remembered of a model's answers; of one that has left, nothing.
     fn answers_of(&self, card: &ModelCard) -> Arc<Answers> {
         let is_it = |answers: &Arc<Answers>| *answers.fingerprint() == card.fingerprint;
-        let known = self.shared.all().into_iter().map(|of| of.answers).find(is_it);
+        let known = self.shared.all().into_iter().map(|(_, of)| of.answers).find(is_it);
         known.unwrap_or_else(|| Arc::new(Answers::new(card.fingerprint, Arc::clone(&card.text))))
     }
 

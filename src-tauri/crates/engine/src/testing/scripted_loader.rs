@@ -122,6 +122,7 @@ impl ModelLoader for ScriptedLoader {
         let card = ModelCard {
             template_fault: None,
             name: model.name.to_owned(),
+            aliases: vec![format!("{}.gguf", model.name)],
             text: Arc::new(text()),
             trained_context: max_context,
             effective_context,

@@ -17,6 +17,8 @@ pub(crate) const COUNTED: usize = 64 << 10;
 pub struct ModelCard {
     /// The id in `/v1/models`.
     pub name: String,
+    /// What requests may call it besides that.
+    pub aliases: Vec<String>,
     /// Vocabulary and chat template.
     pub text: Arc<TextModel>,
     /// What is wrong with the chat template, found when it was tried with one plain message.

@@ -312,15 +312,15 @@ fn bad_query() -> Fault {
 }
 
 /// The model that `name` means among those that an agent was used with: the id of one that was loaded, another name
-/// of the one that is, or a fingerprint.
+/// of one that is, or a fingerprint.
 async fn of_model(app: &App, agent: &str, name: &str) -> Result<OfModels, Fault> {
     let info = app.engine.agent(agent).await?.ok_or_else(|| Fault::unknown_agent(agent))?;
-    let loaded = app.engine.card().filter(|card| app.preparer.means(card, name));
+    let loaded = app.preparer.find(name);
     let is_named = |of: &&engine::AgentOfModel| {
         of.model.as_deref() == Some(name) || hex(&of.fingerprint) == name.to_ascii_lowercase()
     };
     let found = info.models.iter().find(is_named).map(|of| of.fingerprint);
-    let also = loaded.map(|card| card.fingerprint);
+    let also = loaded.map(|(_, card)| card.fingerprint);
     let also = also.filter(|known| info.models.iter().any(|of| of.fingerprint == *known));
     found.or(also).map(OfModels::One).ok_or_else(|| Fault::unknown_model(name))
 }

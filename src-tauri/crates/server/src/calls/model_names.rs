@@ -1,18 +1,34 @@
-//! What the loaded model may be called.
+//! Which model a request's `model` means.
 
-/// Names besides its id, and patterns of names in which `*` stands for any text.
-#[derive(Debug, Clone, Default)]
+use std::sync::Arc;
+
+use engine::{EngineHandle, ModelCard, ModelName};
+
+/// The models that are here, by all their names.
+#[derive(Clone)]
 pub(crate) struct ModelNames {
-    pub(crate) aliases: Vec<String>,
-    pub(crate) patterns: Vec<String>,
+    engine: EngineHandle,
+    /// Names of the default model besides its own, in which `*` stands for any text.
+    patterns: Vec<String>,
 }
 
 impl ModelNames {
-    /// Whether `name` means the model whose id is `id`.
-    pub(crate) fn mean(&self, id: &str, name: &str) -> bool {
-        name == id
-            || self.aliases.iter().any(|alias| alias == name)
-            || self.patterns.iter().any(|pattern| fits(pattern, name))
+    pub(crate) fn new(engine: EngineHandle, patterns: Vec<String>) -> ModelNames {
+        ModelNames { engine, patterns }
+    }
+
+    /// The model that is called `name`, if it is here. What a model is called itself goes before what the settings call
+    /// the default one.
+    pub(crate) fn find(&self, name: &str) -> Option<(ModelName, Arc<ModelCard>)> {
+        let models = self.engine.models();
+        let called = |card: &ModelCard| card.name == name || card.aliases.iter().any(|alias| alias == name);
+        let found = models.into_iter().find(|(_, card)| called(card));
+        found.or_else(|| self.default().filter(|_| self.patterns.iter().any(|pattern| fits(pattern, name))))
+    }
+
+    /// The model that a request without a name gets, once it is here.
+    pub(crate) fn default(&self) -> Option<(ModelName, Arc<ModelCard>)> {
+        Some((self.engine.default_model().clone(), self.engine.card()?))
     }
 }
 

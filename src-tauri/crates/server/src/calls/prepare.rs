@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use engine::{
-    CheckedPrompt, EngineHandle, ModelCard, PromptNotes, Refusal, RequestId, Sampling, SamplingChoices,
-    State, check_vocabulary,
+    CheckedPrompt, EngineHandle, ModelCard, ModelName, PromptNotes, Refusal, RequestId, Sampling,
+    SamplingChoices, State, check_vocabulary,
 };
 use text::Constraint;
 use tokio::task::spawn_blocking;
@@ -34,7 +34,7 @@ pub(crate) struct Prepared {
 }
 
 impl Preparer {
-    /// For the engine's model, which may have more `names`, with `sampling` where a call does not say.
+    /// For the engine's models by their `names`, with `sampling` where a call does not say.
     pub(crate) fn new(
         engine: EngineHandle,
         render_workers: Arc<RenderWorkers>,
@@ -51,27 +51,37 @@ impl Preparer {
     /// # Errors
     /// Nothing is.
     pub(crate) fn check_ready(&self) -> Result<(), Fault> {
-        match self.encoders.engine.state() {
-            State::Ready => Ok(()),
-            state => Err(Refusal::unavailable(&state, Instant::now()).into()),
+        let engine = &self.encoders.engine;
+        let state = engine.state();
+        let is_ready = |model: &ModelName| engine.state_for(model) == State::Ready;
+        if state == State::Ready || engine.models().iter().any(|(name, _)| is_ready(name)) {
+            return Ok(());
         }
+        Err(Refusal::unavailable(&state, Instant::now()).into())
     }
 
-    /// Whether `name` means the model of `card`.
-    pub(crate) fn means(&self, card: &ModelCard, name: &str) -> bool {
-        self.names.mean(&card.name, name)
+    /// The model that is called `name`, if it is here.
+    pub(crate) fn find(&self, name: &str) -> Option<(ModelName, Arc<ModelCard>)> {
+        self.names.find(name)
     }
 
-    /// The loaded model, if that is the one that is meant; an absent or empty name means whichever there is.
+    /// The model that is meant; an absent or empty name means the default one.
     ///
     /// # Errors
-    /// It is another one, or there is none.
-    fn model(&self, name: Option<&str>) -> Result<Arc<ModelCard>, Fault> {
-        let engine = &self.encoders.engine;
-        let card = engine.card().ok_or_else(|| Refusal::unavailable(&engine.state(), Instant::now()))?;
-        match name {
-            Some(name) if !name.is_empty() && !self.means(&card, name) => Err(Fault::unknown_model(name)),
-            _ => Ok(card),
+    /// It is not here.
+    fn model(&self, name: Option<&str>) -> Result<(ModelName, Arc<ModelCard>), Fault> {
+        match name.filter(|name| !name.is_empty()) {
+            Some(name) => self.find(name).ok_or_else(|| {
+                let engine = &self.encoders.engine;
+                match engine.models().is_empty() {
+                    true => Refusal::unavailable(&engine.state(), Instant::now()).into(),
+                    false => Fault::unknown_model(name),
+                }
+            }),
+            None => self
+                .names
+                .default()
+                .ok_or_else(|| Refusal::unavailable(&self.encoders.engine.state(), Instant::now()).into()),
         }
     }
 
@@ -79,7 +89,7 @@ impl Preparer {
     /// in memory twice. Ends early when it is dropped.
     ///
     /// # Errors
-    /// The model is not the loaded one, or the prompt, a token or the schema is nothing for it.
+    /// The model is not here, or the prompt, a token or the schema is nothing for it.
     pub(crate) async fn prepare(
         &self,
         call: Call,
@@ -88,7 +98,7 @@ impl Preparer {
         id: &RequestId,
     ) -> Result<Prepared, Fault> {
         let names = call.names;
-        let card = self.model(call.model.as_deref())?;
+        let (model_name, card) = self.model(call.model.as_deref())?;
         check_vocabulary(call.sampling.logit_bias.iter().map(|(token, _)| *token), card.text.n_vocab())
             .map_err(|fault| Fault::invalid(names.logit_bias, fault.to_string()))?;
 
@@ -107,7 +117,7 @@ impl Preparer {
             tokio::try_join!(encoded, constraint)?;
         let request = engine::Request {
             id: id.clone(),
-            model: self.encoders.engine.default_model().clone(),
+            model: model_name,
             prompt,
             notes,
             max_tokens: call.max_tokens,

@@ -48,7 +48,7 @@ impl Running {
         received: Instant,
     ) -> Result<Running, Fault> {
         let Prepared { card, request } = prepared;
-        let permit = engine.try_permit()?;
+        let permit = engine.try_permit_for(&request.model)?;
         Ok(Running {
             head: Head::new(&card),
             events: engine.submit(permit, request, received),

@@ -1,4 +1,4 @@
-//! `/v1/models`: the loaded model, and what fits into it.
+//! `/v1/models`: the models that are here, and what fits into each.
 
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 /// The models that can be asked; none while none is loaded.
 #[utoipa::path(get, path = "/v1/models", tag = "OpenAI", responses((status = 200, body = ModelList)))]
 async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let card = app.engine.card();
-    Json(ModelList::new(card.map(|card| ServedModel::new(&card, &app.config.sampling))))
+    let models = app.engine.models().into_iter();
+    Json(ModelList::new(models.map(|(_, card)| ServedModel::new(&card, &app.config.sampling))))
 }
 
 /// One of them, by its id or another of its names.
@@ -38,8 +38,8 @@ async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
     responses((status = 200, body = Model), (status = 404, description = "Another model", body = ErrorBody))
 )]
 async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Model>, Fault> {
-    match app.engine.card().filter(|card| app.preparer.means(card, &id)) {
-        Some(card) => Ok(Json(Model::new(ServedModel::new(&card, &app.config.sampling)))),
+    match app.preparer.find(&id) {
+        Some((_, card)) => Ok(Json(Model::new(ServedModel::new(&card, &app.config.sampling)))),
         None => Err(Fault::unknown_model(&id)),
     }
 }

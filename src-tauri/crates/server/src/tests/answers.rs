@@ -176,6 +176,7 @@ impl ModelLoader for BaseModel {
         let name = "base".to_owned();
         let (effective_context, trained_context) = (card.effective_context, card.trained_context);
         let card = ModelCard {
+            aliases: Vec::new(),
             template_fault: None,
             name,
             text,

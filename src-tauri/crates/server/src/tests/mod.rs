@@ -10,6 +10,7 @@ mod dialects;
 mod formats;
 mod guarding;
 mod keeping;
+mod models;
 mod parameters;
 mod sampling;
 mod streams;
@@ -71,7 +72,6 @@ impl Rig {
         change: impl FnOnce(&mut ServerConfig, &mut EngineConfig),
     ) -> Rig {
         let mut config = ServerConfig {
-            model_aliases: vec!["scripted.gguf".into()],
             // Greedy, or the script would only be likely.
             sampling: SamplingChoices { temperature: Some(0.0), ..SamplingChoices::default() },
             ..ServerConfig::default()
