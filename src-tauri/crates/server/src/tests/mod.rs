@@ -11,6 +11,7 @@ mod formats;
 mod guarding;
 mod keeping;
 mod models;
+mod old_data;
 mod parameters;
 mod sampling;
 mod streams;
