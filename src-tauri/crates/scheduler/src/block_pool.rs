@@ -57,16 +57,6 @@ impl PoolCounts {
     pub fn n_unavailable(&self) -> usize {
         self.n_total - self.n_available()
     }
-
-    /// Share of the pool that cannot be had at once, in tenths of a percent, rounded down.
-    pub fn utilization_permille(&self) -> usize {
-        (self.n_unavailable() * 1000).checked_div(self.n_total).unwrap_or(0)
-    }
-
-    /// Strictly above 90 %, compared in integers.
-    pub fn is_near_exhaustion(&self) -> bool {
-        self.n_unavailable() * 10 > self.n_total * 9
-    }
 }
 
 #[derive(Debug, Clone)]

@@ -86,11 +86,6 @@ impl PrefixIndex {
         sharing
     }
 
-    /// How many nodes there are.
-    pub fn n_nodes(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// Check the index against itself and against `n_groups`, the number of registered blocks of each node.
     ///
     /// # Errors

@@ -20,7 +20,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use address::{BlockKey, ChainHash};
+use address::BlockKey;
 
 use crate::block_pool::PoolCounts;
 use crate::footprint::Footprint;
@@ -186,42 +186,6 @@ impl Scheduler {
         self.config.step_token_budget = n_tokens.max(1);
     }
 
-    /// Start `child` from the KV of `parent`, which decodes, with `next` instead of the parent's last token.
-    ///
-    /// Blocks are shared; the last one is copied on the first write. Returns false, and does nothing, when the
-    /// parent does not decode, the child exists, or no row is left for it.
-    pub fn fork(&mut self, parent: SeqId, child: SeqId, next: TokenId, max_new_tokens: usize) -> bool {
-        let n_busy = self.running.len() + self.restoring.len();
-        let Some(parent) = self.seqs.get(&parent) else { return false };
-        let room = self.effective_context.saturating_sub(parent.tokens.len() - 1);
-        let decodes = parent.phase == Phase::Running && parent.tokens.len() > parent.n_prompt;
-        if !decodes
-            || parent.n_remaining() != 1
-            || self.seqs.contains_key(&child)
-            || n_busy >= self.config.max_rows
-            || max_new_tokens.min(room) == 0
-        {
-            return false;
-        }
-        let mut seq = parent.clone();
-        seq.id = child;
-        seq.agent = None;
-        let n_kept = seq.n_computed;
-        seq.tokens.truncate(n_kept);
-        seq.n_prompt = n_kept;
-        seq.n_limit = n_kept + max_new_tokens.min(room);
-        seq.hashes.truncate(n_kept / self.cache.footprint.block_tokens());
-        seq.tokens.push(next);
-        seq.extend_hashes(&self.cache.hasher, self.cache.footprint.block_tokens());
-        for block in seq.tables.iter().flat_map(|table| &table.blocks) {
-            self.cache.pool.retain(*block);
-        }
-        seq.order = self.next_arrival();
-        self.running.push(child);
-        self.seqs.insert(child, seq);
-        true
-    }
-
     /// Where a sequence is in its life; `None` when it is gone.
     pub fn state(&self, id: SeqId) -> Option<SeqState> {
         self.seqs.get(&id).map(Sequence::state)
@@ -311,27 +275,6 @@ impl Scheduler {
         }
     }
 
-    /// The addresses beyond a waiting sequence's hit, in order, that a store would have to hold to extend it.
-    pub fn missing_after_hit(&self, id: SeqId) -> Vec<BlockKey> {
-        let Some(seq) = self.seqs.get(&id) else { return Vec::new() };
-        let footprint = &self.cache.footprint;
-        let n_blocks = seq.n_reusable() / footprint.block_tokens();
-        let n_hit = self.find_resident(seq).n_tokens / footprint.block_tokens();
-        let last_boundary = n_blocks * footprint.block_tokens();
-        let wanted = |block_idx: usize, group_idx: usize| {
-            let key = footprint.key(seq.hashes[block_idx], group_idx);
-            let is_wanted = block_idx >= footprint.first_needed(group_idx, last_boundary)
-                && self.cache.pool.lookup(&key).is_none();
-            is_wanted.then_some(key)
-        };
-        let groups = 0..footprint.n_groups();
-        (0..n_blocks)
-            .flat_map(|block_idx| groups.clone().map(move |group_idx| (block_idx, group_idx)))
-            .filter(|&(block_idx, group_idx)| block_idx >= n_hit || !footprint.is_full(group_idx))
-            .filter_map(|(block_idx, group_idx)| wanted(block_idx, group_idx))
-            .collect()
-    }
-
     /// A restore of a [`crate::Plan`] is over; `imported` are the blocks whose bytes are in the pool now.
     ///
     /// The rest of its blocks is given back; the sequence is admitted by a later plan with what is resident then.
@@ -347,16 +290,6 @@ impl Scheduler {
             self.enqueue(id, seq.order);
         }
         self.seqs.insert(id, seq);
-    }
-
-    /// The addresses of the whole blocks of `tokens`, in order.
-    pub fn block_hashes(&self, tokens: &[TokenId]) -> Vec<ChainHash> {
-        self.cache.hasher.whole_blocks(tokens, self.cache.footprint.block_tokens())
-    }
-
-    /// Whether the block is in the pool.
-    pub fn is_resident(&self, key: &BlockKey) -> bool {
-        self.cache.pool.lookup(key).is_some()
     }
 
     /// Keep blocks in the pool when they are idle; returns those of them that are pinned now.
