@@ -320,7 +320,8 @@ impl BlockPool {
     ///
     /// # Errors
     /// Names the first contradiction.
-    pub fn check_integrity(&self, holders: &[u32]) -> Result<(), String> {
+    #[cfg(test)]
+    pub(crate) fn check_integrity(&self, holders: &[u32]) -> Result<(), String> {
         let (mut n_free, mut n_held, mut n_cached, mut n_evictable) = (0, 0, 0, 0);
         let (mut n_keys, mut n_unsaved, mut n_pinned) = (0, 0, 0);
         for (idx, block) in self.blocks.iter().enumerate() {

@@ -90,7 +90,8 @@ impl PrefixIndex {
     ///
     /// # Errors
     /// Names the first contradiction.
-    pub fn check_integrity(&self, n_groups: &HashMap<ChainHash, usize>) -> Result<(), String> {
+    #[cfg(test)]
+    pub(crate) fn check_integrity(&self, n_groups: &HashMap<ChainHash, usize>) -> Result<(), String> {
         if n_groups.len() != self.nodes.len() {
             return Err(format!("{} nodes for {} addresses", self.nodes.len(), n_groups.len()));
         }

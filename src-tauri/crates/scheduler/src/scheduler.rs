@@ -6,7 +6,7 @@
 //!             │  ▼              │ plan (preempt)    │                  │
 //!             │ Restoring       │                   │                  │
 //!             │  │ finish_restore                   │                  │
-//!             ◀──┴──────────────┴───────────────────┘     finish / cancel: from every state
+//!             ◀──┴──────────────┴───────────────────┘     finish: from every state         
 //! ```
 //!
 //! The caller's loop, with every other call between `commit` and the next `plan`:
@@ -31,12 +31,12 @@ use crate::plan::{
     SubmitError, Submitted,
 };
 use crate::prefix_cache::PrefixCache;
-use crate::sequence::{Phase, Sequence, TailSaving, block_at};
+use crate::sequence::{Phase, Sequence, TailSaving};
 use crate::step::Step;
 
 /// Decides what each step computes and where its KV lies.
 ///
-/// Between a [`Scheduler::plan`] and its [`Scheduler::commit`] only `submit`, `finish`, `cancel` and `discard` are
+/// Between a [`Scheduler::plan`] and its [`Scheduler::commit`] only `submit`, `finish` and `discard` are
 /// legal besides reading. A plan whose step failed as a whole is not committed: the pool's content is void then,
 /// and so is the scheduler.
 pub struct Scheduler {
@@ -49,7 +49,8 @@ pub struct Scheduler {
     pub(crate) running: Vec<SeqId>,
     pub(crate) restoring: Vec<SeqId>,
     pub(crate) completed: Vec<CompletedBlock>,
-    effective_context: usize,
+    /// Positions that a sequence can have: the smaller of the model's and of what the pool holds for one alone.
+    pub(crate) effective_context: usize,
     n_arrivals: u64,
 }
 
@@ -75,16 +76,6 @@ impl Scheduler {
             effective_context,
             n_arrivals: 0,
         }
-    }
-
-    /// Positions that a sequence can have: the smaller of the model's and of what the pool holds for one alone.
-    pub fn effective_context(&self) -> usize {
-        self.effective_context
-    }
-
-    /// How many layer groups each block address exists in.
-    pub fn n_groups(&self) -> usize {
-        self.cache.footprint.n_groups()
     }
 
     /// Queue a request; it is looked at by the next [`Scheduler::plan`]. Legal at any time.
@@ -153,11 +144,6 @@ impl Scheduler {
         self.register_tail(&mut seq, TailSaving::Wanted);
         self.release_all(&mut seq);
         true
-    }
-
-    /// End a sequence that nobody listens to any more; does what [`Scheduler::finish`] does.
-    pub fn cancel(&mut self, id: SeqId) -> bool {
-        self.finish(id)
     }
 
     /// End a sequence whose KV cannot be trusted, before or after the commit of its last step.
@@ -336,7 +322,8 @@ impl Scheduler {
     ///
     /// # Errors
     /// Names the first invariant that does not hold.
-    pub fn check_integrity(&self) -> Result<(), String> {
+    #[cfg(test)]
+    pub(crate) fn check_integrity(&self) -> Result<(), String> {
         let mut holders = vec![0; self.pool().n_total];
         let mut n_listed = 0;
         for (list, phase) in [
@@ -371,6 +358,7 @@ impl Scheduler {
         self.n_arrivals
     }
 
+    #[cfg(test)]
     fn check_sequence(&self, seq: &Sequence) -> Result<(), String> {
         let footprint = &self.cache.footprint;
         let block_tokens = footprint.block_tokens();
@@ -395,7 +383,7 @@ impl Scheduler {
             for block_idx in table.first_block..(seq.n_registered).min(table.first_block + table.blocks.len())
             {
                 let key = footprint.key(seq.hashes[block_idx], group_idx);
-                if self.cache.pool.lookup(&key) != block_at(table, block_idx) {
+                if self.cache.pool.lookup(&key) != crate::sequence::block_at(table, block_idx) {
                     return Err(format!(
                         "{:?}: block {block_idx} of group {group_idx} is not where its address leads",
                         seq.id

@@ -197,7 +197,7 @@ fn a_step_is_booked_once() {
 #[test]
 fn what_cannot_run_is_refused_and_the_rest_is_clamped() {
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 5, SchedulerConfig::new(100, [0; 32]));
-    assert_eq!(scheduler.effective_context(), 20);
+    assert_eq!(scheduler.effective_context, 20);
     assert_eq!(scheduler.submit(request(1, 0, 1)), Err(SubmitError::EmptyPrompt));
     let too_long = |n_tokens| Err(SubmitError::TooLong { n_tokens, limit: 20 });
     assert_eq!(scheduler.submit(request(1, 21, 0)), too_long(21));
@@ -210,7 +210,7 @@ fn what_cannot_run_is_refused_and_the_rest_is_clamped() {
 #[test]
 fn the_context_is_the_model_s_where_the_pool_is_larger() {
     let scheduler = Scheduler::new(&layout(4, &[None]), 50, SchedulerConfig::new(100, [0; 32]));
-    assert_eq!(scheduler.effective_context(), 100);
+    assert_eq!(scheduler.effective_context, 100);
 }
 
 /// Conversations of `n_tokens` that are wholly resident after `n_agents` of them went through a pool one by one.

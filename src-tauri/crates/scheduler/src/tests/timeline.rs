@@ -104,7 +104,7 @@ impl Stage {
             ["step", n] => (0..n.parse().unwrap()).for_each(|_: usize| _ = self.step()),
             ["run"] => while self.step() {},
             ["finish" | "cancel", name] => {
-                let done = self.sim.scheduler.cancel(self.ids[name]);
+                let done = self.sim.scheduler.finish(self.ids[name]);
                 self.sim.export_completed();
                 if !done {
                     self.say("       gone already");
