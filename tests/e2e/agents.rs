@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::answer::chat;
 use crate::harness::server::samovar;
-use crate::harness::{SMOLLM2, Samovar, Setup, eventually};
+use crate::harness::{GEMMA3, SMOLLM2, Samovar, Setup, eventually};
 
 fn run(server: &Samovar, arguments: &[&str]) -> Output {
     let port = server.address.port().to_string();
@@ -103,4 +103,45 @@ fn clients_without_a_name_become_no_agents() {
         assert_eq!(server.post("/v1/chat/completions", &chat(prompt, 4)).status, 200);
     }
     assert_eq!(server.get("/v1/agents").json()["data"], json!([]));
+}
+
+#[test]
+fn an_agent_that_two_models_know_is_one_agent_with_what_it_has_of_each() {
+    let mut server = Setup::new(SMOLLM2).ready();
+    turn(&server, "tea");
+    wait_until_saved(&server, "tea");
+    let n_first = show(&server, "tea")["tokens"].clone();
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit(), 0);
+
+    let path = crate::harness::model(GEMMA3).display().to_string();
+    let server = server.again().with("--model", &path).ready();
+    let before = show(&server, "tea");
+    assert_eq!((&before["tokens"], &before["saved_tokens"]), (&n_first, &n_first), "{before}");
+    assert_eq!(
+        (&before["tier"], &before["models"][0]["loaded"]),
+        (&json!("stored"), &json!(false)),
+        "{before}"
+    );
+    // It has no chat template.
+    let prompt = "It is hot and it is green. ".repeat(40);
+    let body = json!({"prompt": prompt, "max_tokens": 8, "temperature": 0, "session_id": "tea"});
+    assert_eq!(server.post("/v1/completions", &body).status, 200);
+    wait_until_saved(&server, "tea");
+    let both = show(&server, "tea");
+    let of = |n: usize, key: &str| both["models"][n][key].clone();
+    assert_eq!((of(0, "loaded"), of(1, "loaded")), (json!(true), json!(false)), "{both}");
+    assert_eq!(of(1, "tokens"), n_first);
+    let sum = of(0, "tokens").as_u64().unwrap() + n_first.as_u64().unwrap();
+    assert_eq!(both["tokens"], sum, "{both}");
+    let list = says(&server, &["list"]);
+    assert!(list.lines().count() == 1 && list.contains("models="), "{list}");
+
+    let first = of(1, "fingerprint").as_str().unwrap().to_owned();
+    assert!(says(&server, &["pin", "tea", "--model", &first]).contains("pinned"));
+    assert_eq!(show(&server, "tea")["pinned"], false, "the other model's is not");
+    assert_eq!(says(&server, &["rm", "tea", "--model", &first]), "removed tea\n");
+    let left = show(&server, "tea");
+    assert_eq!((&left["tokens"], left["models"].as_array().unwrap().len()), (&of(0, "tokens"), 1), "{left}");
+    assert_eq!(run(&server, &["show", "tea", "--model", &first]).status.code(), Some(1));
 }

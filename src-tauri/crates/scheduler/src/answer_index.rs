@@ -183,7 +183,8 @@ impl AnswerIndex {
     ///
     /// # Errors
     /// Names the first contradiction.
-    pub fn check_integrity(&self) -> Result<(), String> {
+    #[cfg(test)]
+    pub(crate) fn check_integrity(&self) -> Result<(), String> {
         let all = || self.answers.iter().flat_map(|(key, answers)| answers.iter().map(move |a| (key, a)));
         let n_bytes: usize = all().map(|(_, answer)| answer.n_bytes()).sum();
         if n_bytes != self.n_bytes || n_bytes > self.max_bytes {

@@ -57,16 +57,6 @@ impl PoolCounts {
     pub fn n_unavailable(&self) -> usize {
         self.n_total - self.n_available()
     }
-
-    /// Share of the pool that cannot be had at once, in tenths of a percent, rounded down.
-    pub fn utilization_permille(&self) -> usize {
-        (self.n_unavailable() * 1000).checked_div(self.n_total).unwrap_or(0)
-    }
-
-    /// Strictly above 90 %, compared in integers.
-    pub fn is_near_exhaustion(&self) -> bool {
-        self.n_unavailable() * 10 > self.n_total * 9
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -330,7 +320,8 @@ impl BlockPool {
     ///
     /// # Errors
     /// Names the first contradiction.
-    pub fn check_integrity(&self, holders: &[u32]) -> Result<(), String> {
+    #[cfg(test)]
+    pub(crate) fn check_integrity(&self, holders: &[u32]) -> Result<(), String> {
         let (mut n_free, mut n_held, mut n_cached, mut n_evictable) = (0, 0, 0, 0);
         let (mut n_keys, mut n_unsaved, mut n_pinned) = (0, 0, 0);
         for (idx, block) in self.blocks.iter().enumerate() {

@@ -53,11 +53,6 @@ impl Scheduler {
         self.cache.pool.take_moved()
     }
 
-    /// How many leading tokens could be taken up from the pool; `whole` are the addresses of their whole blocks.
-    pub fn resident_tokens(&self, tokens: &[TokenId], whole: &[ChainHash]) -> usize {
-        self.cache.find_hit(tokens, whole, tokens.len(), None, None).n_tokens
-    }
-
     /// Report the blocks that a sequence rests on once more by [`Scheduler::take_completed`], as far as they count as
     /// saved and are not `stored`. Returns how many that are.
     ///

@@ -13,9 +13,6 @@
 
 use crate::cache_spec::{AttentionSpan, KvDtype, LayerCache, ModelCacheSpec};
 
-/// Default tokens in a block.
-pub const DEFAULT_BLOCK_TOKENS: usize = 32;
-
 /// A set of layers whose KV of the same tokens lies in the same block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerGroup {

@@ -107,7 +107,7 @@ pub enum SubmitError {
     TooLong {
         /// Tokens of the prompt.
         n_tokens: usize,
-        /// `Scheduler::effective_context`.
+        /// The smaller of the context that the model was trained for and of what the pool holds.
         limit: usize,
     },
     /// The id is in use.
@@ -117,7 +117,7 @@ pub enum SubmitError {
 
 /// What to do next, and what was decided on the way to it.
 ///
-/// When `step.rows` is empty, nothing can run until the caller calls `submit`, `finish`, `cancel`, `finish_restore`,
+/// When `step.rows` is empty, nothing can run until the caller calls `submit`, `finish`, `finish_restore`,
 /// `mark_saved`, `unpin` or `set_store`, so it may block on its inbox; it need not commit such a plan.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
@@ -242,7 +242,7 @@ pub struct CompletedBlock {
     pub parent: ChainHash,
     /// Index in blocks from the sequence's start.
     pub block_idx: usize,
-    /// Its tokens; fewer than a block's for a tail, which is completed by `finish` or `cancel`.
+    /// Its tokens; fewer than a block's for a tail, which is completed by `finish`.
     pub tokens: Vec<TokenId>,
     /// Who computed it; `None` for blocks that were resident when the store was turned on.
     pub seq: Option<SeqId>,

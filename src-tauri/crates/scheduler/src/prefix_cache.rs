@@ -7,7 +7,7 @@
 //!                                       ^ b; then the common leading slots of one child block, copied on write
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use address::{BlockKey, ChainHash};
 
@@ -236,9 +236,10 @@ impl PrefixCache {
     ///
     /// # Errors
     /// Names the first contradiction.
-    pub fn check_integrity(&self, holders: &[u32]) -> Result<(), String> {
+    #[cfg(test)]
+    pub(crate) fn check_integrity(&self, holders: &[u32]) -> Result<(), String> {
         self.pool.check_integrity(holders)?;
-        let mut n_groups: HashMap<ChainHash, usize> = HashMap::new();
+        let mut n_groups: std::collections::HashMap<ChainHash, usize> = std::collections::HashMap::new();
         for key in self.pool.keys() {
             *n_groups.entry(key.hash).or_default() += 1;
         }

@@ -86,16 +86,12 @@ impl PrefixIndex {
         sharing
     }
 
-    /// How many nodes there are.
-    pub fn n_nodes(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// Check the index against itself and against `n_groups`, the number of registered blocks of each node.
     ///
     /// # Errors
     /// Names the first contradiction.
-    pub fn check_integrity(&self, n_groups: &HashMap<ChainHash, usize>) -> Result<(), String> {
+    #[cfg(test)]
+    pub(crate) fn check_integrity(&self, n_groups: &HashMap<ChainHash, usize>) -> Result<(), String> {
         if n_groups.len() != self.nodes.len() {
             return Err(format!("{} nodes for {} addresses", self.nodes.len(), n_groups.len()));
         }

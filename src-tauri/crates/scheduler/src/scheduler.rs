@@ -6,7 +6,7 @@
 //!             │  ▼              │ plan (preempt)    │                  │
 //!             │ Restoring       │                   │                  │
 //!             │  │ finish_restore                   │                  │
-//!             ◀──┴──────────────┴───────────────────┘     finish / cancel: from every state
+//!             ◀──┴──────────────┴───────────────────┘     finish: from every state         
 //! ```
 //!
 //! The caller's loop, with every other call between `commit` and the next `plan`:
@@ -20,7 +20,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use address::{BlockKey, ChainHash};
+use address::BlockKey;
 
 use crate::block_pool::PoolCounts;
 use crate::footprint::Footprint;
@@ -31,12 +31,12 @@ use crate::plan::{
     StoreMode, SubmitError, Submitted,
 };
 use crate::prefix_cache::PrefixCache;
-use crate::sequence::{Phase, Sequence, TailSaving, block_at};
+use crate::sequence::{Phase, Sequence, TailSaving};
 use crate::step::Step;
 
 /// Decides what each step computes and where its KV lies.
 ///
-/// Between a [`Scheduler::plan`] and its [`Scheduler::commit`] only `submit`, `finish`, `cancel` and `discard` are
+/// Between a [`Scheduler::plan`] and its [`Scheduler::commit`] only `submit`, `finish` and `discard` are
 /// legal besides reading. A plan whose step failed as a whole is not committed: the pool's content is void then,
 /// and so is the scheduler.
 pub struct Scheduler {
@@ -49,7 +49,8 @@ pub struct Scheduler {
     pub(crate) running: Vec<SeqId>,
     pub(crate) restoring: Vec<SeqId>,
     pub(crate) completed: Vec<CompletedBlock>,
-    effective_context: usize,
+    /// Positions that a sequence can have: the smaller of the model's and of what the pool holds for one alone.
+    pub(crate) effective_context: usize,
     n_arrivals: u64,
 }
 
@@ -75,16 +76,6 @@ impl Scheduler {
             effective_context,
             n_arrivals: 0,
         }
-    }
-
-    /// Positions that a sequence can have: the smaller of the model's and of what the pool holds for one alone.
-    pub fn effective_context(&self) -> usize {
-        self.effective_context
-    }
-
-    /// How many layer groups each block address exists in.
-    pub fn n_groups(&self) -> usize {
-        self.cache.footprint.n_groups()
     }
 
     /// Queue a request; it is looked at by the next [`Scheduler::plan`]. Legal at any time.
@@ -153,11 +144,6 @@ impl Scheduler {
         true
     }
 
-    /// End a sequence that nobody listens to any more; does what [`Scheduler::finish`] does.
-    pub fn cancel(&mut self, id: SeqId) -> bool {
-        self.finish(id)
-    }
-
     /// End a sequence whose KV cannot be trusted, before or after the commit of its last step.
     ///
     /// Nothing that it computed itself stays as cache, nor what others left behind on top of that; only blocks that
@@ -182,42 +168,6 @@ impl Scheduler {
     /// Change the token budget of a step, from the next plan on. Clamped so that a step can always hold something.
     pub fn set_token_budget(&mut self, n_tokens: usize) {
         self.config.step_token_budget = n_tokens.max(1);
-    }
-
-    /// Start `child` from the KV of `parent`, which decodes, with `next` instead of the parent's last token.
-    ///
-    /// Blocks are shared; the last one is copied on the first write. Returns false, and does nothing, when the
-    /// parent does not decode, the child exists, or no row is left for it.
-    pub fn fork(&mut self, parent: SeqId, child: SeqId, next: TokenId, max_new_tokens: usize) -> bool {
-        let n_busy = self.running.len() + self.restoring.len();
-        let Some(parent) = self.seqs.get(&parent) else { return false };
-        let room = self.effective_context.saturating_sub(parent.tokens.len() - 1);
-        let decodes = parent.phase == Phase::Running && parent.tokens.len() > parent.n_prompt;
-        if !decodes
-            || parent.n_remaining() != 1
-            || self.seqs.contains_key(&child)
-            || n_busy >= self.config.max_rows
-            || max_new_tokens.min(room) == 0
-        {
-            return false;
-        }
-        let mut seq = parent.clone();
-        seq.id = child;
-        seq.agent = None;
-        let n_kept = seq.n_computed;
-        seq.tokens.truncate(n_kept);
-        seq.n_prompt = n_kept;
-        seq.n_limit = n_kept + max_new_tokens.min(room);
-        seq.hashes.truncate(n_kept / self.cache.footprint.block_tokens());
-        seq.tokens.push(next);
-        seq.extend_hashes(&self.cache.hasher, self.cache.footprint.block_tokens());
-        for block in seq.tables.iter().flat_map(|table| &table.blocks) {
-            self.cache.pool.retain(*block);
-        }
-        seq.order = self.next_arrival();
-        self.running.push(child);
-        self.seqs.insert(child, seq);
-        true
     }
 
     /// What a sequence consists of and how far it is; `None` when it is gone.
@@ -314,27 +264,6 @@ impl Scheduler {
         }
     }
 
-    /// The addresses beyond a waiting sequence's hit, in order, that a store would have to hold to extend it.
-    pub fn missing_after_hit(&self, id: SeqId) -> Vec<BlockKey> {
-        let Some(seq) = self.seqs.get(&id) else { return Vec::new() };
-        let footprint = &self.cache.footprint;
-        let n_blocks = seq.n_reusable() / footprint.block_tokens();
-        let n_hit = self.find_resident(seq).n_tokens / footprint.block_tokens();
-        let last_boundary = n_blocks * footprint.block_tokens();
-        let wanted = |block_idx: usize, group_idx: usize| {
-            let key = footprint.key(seq.hashes[block_idx], group_idx);
-            let is_wanted = block_idx >= footprint.first_needed(group_idx, last_boundary)
-                && self.cache.pool.lookup(&key).is_none();
-            is_wanted.then_some(key)
-        };
-        let groups = 0..footprint.n_groups();
-        (0..n_blocks)
-            .flat_map(|block_idx| groups.clone().map(move |group_idx| (block_idx, group_idx)))
-            .filter(|&(block_idx, group_idx)| block_idx >= n_hit || !footprint.is_full(group_idx))
-            .filter_map(|(block_idx, group_idx)| wanted(block_idx, group_idx))
-            .collect()
-    }
-
     /// A restore of a [`crate::Plan`] is over; `imported` are the blocks whose bytes are in the pool now.
     ///
     /// The rest of its blocks is given back; the sequence is admitted by a later plan with what is resident then.
@@ -350,16 +279,6 @@ impl Scheduler {
             self.enqueue(id, seq.order);
         }
         self.seqs.insert(id, seq);
-    }
-
-    /// The addresses of the whole blocks of `tokens`, in order.
-    pub fn block_hashes(&self, tokens: &[TokenId]) -> Vec<ChainHash> {
-        self.cache.hasher.whole_blocks(tokens, self.cache.footprint.block_tokens())
-    }
-
-    /// Whether the block is in the pool.
-    pub fn is_resident(&self, key: &BlockKey) -> bool {
-        self.cache.pool.lookup(key).is_some()
     }
 
     /// Keep blocks in the pool when they are idle; returns those of them that are pinned now.
@@ -406,7 +325,8 @@ impl Scheduler {
     ///
     /// # Errors
     /// Names the first invariant that does not hold.
-    pub fn check_integrity(&self) -> Result<(), String> {
+    #[cfg(test)]
+    pub(crate) fn check_integrity(&self) -> Result<(), String> {
         let mut holders = vec![0; self.pool().n_total];
         let mut n_listed = 0;
         for (list, phase) in [
@@ -441,6 +361,7 @@ impl Scheduler {
         self.n_arrivals
     }
 
+    #[cfg(test)]
     fn check_sequence(&self, seq: &Sequence) -> Result<(), String> {
         let footprint = &self.cache.footprint;
         let block_tokens = footprint.block_tokens();
@@ -465,7 +386,7 @@ impl Scheduler {
             for block_idx in table.first_block..(seq.n_registered).min(table.first_block + table.blocks.len())
             {
                 let key = footprint.key(seq.hashes[block_idx], group_idx);
-                if self.cache.pool.lookup(&key) != block_at(table, block_idx) {
+                if self.cache.pool.lookup(&key) != crate::sequence::block_at(table, block_idx) {
                     return Err(format!(
                         "{:?}: block {block_idx} of group {group_idx} is not where its address leads",
                         seq.id

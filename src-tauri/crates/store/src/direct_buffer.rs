@@ -110,7 +110,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::disk::{Disk, write_all};
+    use crate::disk::{Disk, read_exact, write_all};
     use crate::testing::sim_disk::SimDisk;
 
     fn content(n: usize) -> Vec<u8> {
@@ -160,8 +160,19 @@ mod tests {
         // It is opened again by its number.
         std::fs::remove_file(path).unwrap();
         match DirectBuffer::default().read(&*file, at(1, 0), &mut [0], &mut [], 1).unwrap_err().kind() {
-            // Not every file system reads directly.
-            io::ErrorKind::InvalidInput => {}
+            // Not every file system reads directly: there it says so every time, also of a file that is not empty, and
+            // a plain read gives what is there.
+            io::ErrorKind::InvalidInput => {
+                let bytes = content(10_000);
+                write_all(&*file, &bytes, 0).unwrap();
+                let mut direct = DirectBuffer::default();
+                let error = direct.read(&*file, at(1, 0), &mut [0; 100], &mut [], 100).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+                assert!(!direct.reaches(at(1, 1)), "nothing was read");
+                let mut read = vec![0; bytes.len()];
+                read_exact(&*file, &mut read, 0).unwrap();
+                assert_eq!(read, bytes);
+            }
             kind => {
                 assert_eq!(kind, io::ErrorKind::UnexpectedEof, "it is empty");
                 check(&*file);

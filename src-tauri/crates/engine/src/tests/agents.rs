@@ -136,6 +136,30 @@ async fn what_is_done_to_an_agent_is_done_to_all_of_it_or_to_the_model_that_is_n
 }
 
 #[tokio::test]
+async fn what_one_model_computes_after_its_conversation_was_deleted_takes_nothing_of_another_model_with_it() {
+    let store = Arc::new(MemoryStore::default());
+    let steering = Steering::free();
+    let other =
+        ScriptedModel { name: OTHER, fingerprint: [9; 32], is_on_device: true, ..ScriptedModel::default() };
+    let loader = ScriptedLoader::new(ScriptedModel::default(), Steering::free());
+    let rig = Rig::of(loader.and(OTHER, other, steering.clone()), Steering::free(), keeping(&store));
+    rig.reach("ready").await;
+    load_other(&rig).await;
+    turn(&rig, "", "a", 1, 40).await;
+    turn(&rig, OTHER, "a", 1, 40).await;
+    steering.hold_steps();
+    let named = Request { agent: Some("a".to_owned()), model: OTHER.into(), ..greedy(prompt(1, 100), 10) };
+    let running = rig.ask(named);
+    steering.held_step();
+    assert!(rig.handle.forget_agent("a", OTHER_MODEL).await.unwrap());
+    steering.free_steps();
+    outcome(running).await.end.unwrap();
+    let left = show(&rig, "a").await;
+    assert_eq!((left.models.len(), left.models[0].fingerprint, left.n_tokens), (1, [7; 32], 49));
+    rig.close().await;
+}
+
+#[tokio::test]
 async fn an_agent_that_is_pinned_stays_so_with_a_model_that_is_new_to_it() {
     let store = Arc::new(MemoryStore::default());
     let rig = two(&store).await;

@@ -223,17 +223,6 @@ impl Metadata {
         })
     }
 
-    /// An array of 32-bit integers, if the key is there.
-    ///
-    /// # Errors
-    /// No array of 32-bit signed integers.
-    pub fn find_i32s(&self, key: &str) -> Result<Option<&[i32]>, MetadataError> {
-        self.find(key, "an array of i32", |value| match value {
-            Value::Array(Array::I32(values)) => Some(values.as_slice()),
-            _ => None,
-        })
-    }
-
     /// An array of integers of any width, each of which must fit a `usize`, if the key is there.
     ///
     /// # Errors

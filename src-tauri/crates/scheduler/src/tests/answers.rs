@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
-use super::dice::Dice;
+use fastrand::Rng;
+
 use super::sim::{checked, layout};
 use crate::{
     AnswerIndex, AnswerToken, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SplicedPrompt,
@@ -39,12 +40,12 @@ fn encode(text: &str, is_start: bool) -> Vec<TokenId> {
 }
 
 /// Tokens of `text` as a model at temperature 1 might spell it.
-fn sampled(text: &str, dice: &mut Dice) -> Vec<TokenId> {
+fn sampled(text: &str, rng: &mut Rng) -> Vec<TokenId> {
     let chars: Vec<char> = text.chars().collect();
     let mut tokens = Vec::new();
     let mut start = 0;
     while start < chars.len() {
-        let end = (start + 1 + dice.roll(3)).min(chars.len());
+        let end = (start + 1 + rng.usize(..3)).min(chars.len());
         tokens.push(token(&chars[start..end].iter().collect::<String>()));
         start = end;
     }
@@ -208,22 +209,22 @@ fn of_several_answers_the_one_that_covers_most_wins() {
 
 #[test]
 fn any_conversation_keeps_its_earlier_prompts_and_answers_as_a_prefix() {
-    let mut dice = Dice::new(11);
+    let mut rng = Rng::with_seed(11);
     let words =
-        |dice: &mut Dice, n| -> String { (0..1 + dice.roll(n)).map(|_| ALPHABET[dice.roll(6)]).collect() };
+        |rng: &mut Rng, n| -> String { (0..1 + rng.usize(..n)).map(|_| ALPHABET[rng.usize(..6)]).collect() };
     for round in 0..300 {
         let mut index = index();
         let trim: fn(&str) -> &str = if round % 2 == 0 { keep } else { str::trim_end };
         let mut turns: Vec<(String, String)> = Vec::new();
         let mut earlier: Vec<TokenId> = Vec::new();
         for _ in 0..5 {
-            let question = words(&mut dice, 12);
+            let question = words(&mut rng, 12);
             let (text, starts) = render(&turns, &question, trim);
             let spliced = splice(&mut index, &text, &starts);
             assert_eq!(spell(&spliced.tokens), text, "what is put in place spells what was sent");
             assert!(spliced.tokens.starts_with(&earlier), "the last turn is a prefix of this one");
-            let text = words(&mut dice, 20);
-            let generated = sampled(&text, &mut dice);
+            let text = words(&mut rng, 20);
+            let generated = sampled(&text, &mut rng);
             index.record(&spliced.tokens, &answer(&generated));
             // What the template trims away is not there to be reused.
             let n_kept = trim(&text).len();
@@ -285,16 +286,16 @@ fn offsets_that_make_no_sense_are_passed_over() {
 
 #[test]
 fn the_bound_holds_over_random_answers_and_the_least_recently_used_go() {
-    let mut dice = Dice::new(5);
+    let mut rng = Rng::with_seed(5);
     let mut index = AnswerIndex::new([0; 32], 4000);
     for n in 0..3000 {
-        let before = [dice.roll(12) as TokenId];
-        if dice.roll(3) == 0 {
+        let before = [rng.usize(..12) as TokenId];
+        if rng.usize(..3) == 0 {
             let key = index.key(&before);
             index.splice(&key, b"abcabc");
         } else {
-            let text: String = (0..dice.roll(60)).map(|_| ALPHABET[dice.roll(3)]).collect();
-            index.record(&before, &answer(&sampled(&text, &mut dice)));
+            let text: String = (0..rng.usize(..60)).map(|_| ALPHABET[rng.usize(..3)]).collect();
+            index.record(&before, &answer(&sampled(&text, &mut rng)));
         }
         index.check_integrity().unwrap();
         if n % 100 == 0 {

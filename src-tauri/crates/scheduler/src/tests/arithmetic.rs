@@ -5,8 +5,7 @@ use crate::block_pool::{BlockPool, Retention};
 use crate::footprint::Footprint;
 use crate::prefix_cache::{PrefixCache, Registered};
 use crate::{
-    GroupId, NewSequence, PoolCounts, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
-    SubmitError,
+    GroupId, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode, SubmitError,
 };
 
 /// Blocks of `tokens` tokens that the queries at `positions` look into or write.
@@ -77,20 +76,6 @@ fn the_longest_sequence_that_fits_alone_is_the_longest() {
         assert!(footprint.alone(longest) <= n_blocks && longest <= 100);
         assert!(longest == 100 || footprint.alone(longest + 1) > n_blocks);
     }
-}
-
-#[test]
-fn exactly_nine_tenths_are_not_near_exhaustion() {
-    let counts = |n_unavailable: usize| PoolCounts {
-        n_total: 1000,
-        n_free: 0,
-        n_evictable: 1000 - n_unavailable,
-        ..PoolCounts::default()
-    };
-    assert!(!counts(900).is_near_exhaustion() && counts(901).is_near_exhaustion());
-    assert_eq!(counts(412).utilization_permille(), 412);
-    assert!(!PoolCounts::default().is_near_exhaustion());
-    assert_eq!(PoolCounts::default().utilization_permille(), 0);
 }
 
 fn request(id: u64, n_prompt: u32, max_new_tokens: usize) -> NewSequence {
@@ -188,7 +173,7 @@ fn at_most_half_the_pool_is_ever_pinned() {
     scheduler.commit(&step, &[(SeqId(1), 9)]);
     scheduler.finish(SeqId(1));
     let prompt: Vec<u32> = (0..32).collect();
-    let hashes = scheduler.block_hashes(&prompt);
+    let hashes = scheduler.addresses(&prompt).whole;
     let keys: Vec<_> = hashes.iter().map(|&hash| crate::BlockKey { hash, group: GroupId::full(0) }).collect();
     assert_eq!(scheduler.pin(&keys).len(), 4);
     assert_eq!(scheduler.pin(&keys).len(), 4, "pinning again changes nothing");
@@ -212,7 +197,7 @@ fn a_step_is_booked_once() {
 #[test]
 fn what_cannot_run_is_refused_and_the_rest_is_clamped() {
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 5, SchedulerConfig::new(100, [0; 32]));
-    assert_eq!(scheduler.effective_context(), 20);
+    assert_eq!(scheduler.effective_context, 20);
     let too_long = |n_tokens| Err(SubmitError::TooLong { n_tokens, limit: 20 });
     assert_eq!(scheduler.submit(request(1, 21, 0)), too_long(21));
     assert_eq!(scheduler.submit(request(1, 20, 1)), too_long(20));
@@ -224,7 +209,7 @@ fn what_cannot_run_is_refused_and_the_rest_is_clamped() {
 #[test]
 fn the_context_is_the_model_s_where_the_pool_is_larger() {
     let scheduler = Scheduler::new(&layout(4, &[None]), 50, SchedulerConfig::new(100, [0; 32]));
-    assert_eq!(scheduler.effective_context(), 100);
+    assert_eq!(scheduler.effective_context, 100);
 }
 
 /// Conversations of `n_tokens` that are wholly resident after `n_agents` of them went through a pool one by one.
@@ -251,10 +236,12 @@ fn resident_after(layout: &crate::KvLayout, n_blocks: usize, n_agents: u32, n_to
     scheduler.check_integrity().unwrap();
     let footprint = Footprint::new(layout);
     let is_resident = |agent: &u32| {
-        let hashes = scheduler.block_hashes(&prompt(*agent));
+        let hashes = scheduler.addresses(&prompt(*agent)).whole;
         (0..footprint.n_groups()).all(|group_idx| {
             let needed = &hashes[footprint.first_needed(group_idx, n_tokens as usize)..];
-            needed.iter().all(|&hash| scheduler.is_resident(&scheduler.cache.footprint.key(hash, group_idx)))
+            needed
+                .iter()
+                .all(|&hash| scheduler.n_resident(&[scheduler.cache.footprint.key(hash, group_idx)]) == 1)
         })
     };
     (0..n_agents).filter(is_resident).count()

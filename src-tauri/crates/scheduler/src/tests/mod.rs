@@ -2,7 +2,6 @@
 
 mod answers;
 mod arithmetic;
-mod dice;
 mod random_ops;
 mod sim;
 mod timeline;

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::dice::Dice;
+use fastrand::Rng;
+
 use super::sim::{Sim, checked, layout};
 use crate::{
     BlockKey, EndReason, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
@@ -11,7 +12,7 @@ use crate::{
 
 struct Run {
     sim: Sim,
-    dice: Dice,
+    rng: Rng,
     alive: Vec<SeqId>,
     pinned: Vec<BlockKey>,
     preempted: HashSet<SeqId>,
@@ -29,7 +30,6 @@ struct Happened {
     n_reused: usize,
     n_restored: usize,
     n_copied: usize,
-    n_forked: usize,
     n_discarded: usize,
     n_preempted: usize,
     n_resumed_by_restore: usize,
@@ -51,25 +51,25 @@ const SHAPES: [&[Option<usize>]; 6] = [
 
 impl Run {
     fn new(seed: u64) -> Run {
-        let mut dice = Dice::new(seed);
-        let layout = layout(4, SHAPES[dice.roll(SHAPES.len())]);
-        let n_blocks = (5 + dice.roll(20)) * layout.groups.len();
-        let is_constrained = dice.roll(4) > 0;
-        let store = if is_constrained && dice.roll(2) == 0 { StoreMode::On } else { StoreMode::Off };
+        let mut rng = Rng::with_seed(seed);
+        let layout = layout(4, SHAPES[rng.usize(..SHAPES.len())]);
+        let n_blocks = (5 + rng.usize(..20)) * layout.groups.len();
+        let is_constrained = rng.usize(..4) > 0;
+        let store = if is_constrained && rng.usize(..2) == 0 { StoreMode::On } else { StoreMode::Off };
         let config = SchedulerConfig {
-            step_token_budget: 1 + dice.roll(24),
-            max_rows: 1 + dice.roll(8),
-            max_chunk: 1 + dice.roll(16),
-            max_context: 24 + dice.roll(80),
-            window_kept_every: [8, 16, 1024][dice.roll(3)],
-            max_passes: dice.roll(4),
+            step_token_budget: 1 + rng.usize(..24),
+            max_rows: 1 + rng.usize(..8),
+            max_chunk: 1 + rng.usize(..16),
+            max_context: 24 + rng.usize(..80),
+            window_kept_every: [8, 16, 1024][rng.usize(..3)],
+            max_passes: rng.usize(..4),
             store,
             ..SchedulerConfig::new(0, [7; 32])
         };
         let scheduler = Scheduler::new(&layout, n_blocks, config);
         Run {
             sim: Sim::new(scheduler, &layout, n_blocks, store),
-            dice,
+            rng,
             alive: Vec::new(),
             pinned: Vec::new(),
             preempted: HashSet::new(),
@@ -91,17 +91,17 @@ impl Run {
         if self.alive.len() >= 12 {
             return;
         }
-        let mut prompt = match self.dice.roll(3) {
+        let mut prompt = match self.rng.usize(..3) {
             0 => Vec::new(),
             _ => {
-                let idx = self.dice.roll(self.prompts.len().max(1));
+                let idx = self.rng.usize(..self.prompts.len().max(1));
                 let mut prompt = self.prompts.get(idx).cloned().unwrap_or_default();
-                prompt.truncate(self.dice.roll(prompt.len() + 1));
+                prompt.truncate(self.rng.usize(..prompt.len() + 1));
                 prompt
             }
         };
-        for _ in 0..self.dice.roll(16) {
-            prompt.push(self.dice.roll(2) as u32);
+        for _ in 0..self.rng.usize(..16) {
+            prompt.push(self.rng.usize(..2) as u32);
         }
         if prompt.is_empty() {
             return;
@@ -109,16 +109,14 @@ impl Run {
         self.n_ids += 1;
         let id = SeqId(self.n_ids);
         let scheduler = &self.sim.scheduler;
-        let past = self.prompts.get(self.dice.roll(self.prompts.len().max(1)));
+        let past = self.prompts.get(self.rng.usize(..self.prompts.len().max(1)));
         let former = past.and_then(|past| scheduler.former_block(past, &scheduler.addresses(past), &prompt));
         let new = NewSequence {
             former,
             id,
-            agent: if self.dice.roll(2) == 0 { Some(self.dice.roll(3) as u64) } else { None },
-            max_new_tokens: self.dice.roll(40),
-            kept_windows: (0..self.dice.roll(3)).map(|_| self.dice.roll(40)).collect(),
-            prompt_logits: if self.dice.roll(10) == 0 { PromptLogits::All } else { PromptLogits::Last },
-            prompt: checked(prompt.clone()),
+use fastrand::Rng;
+
+use super::sim::{Sim, checked, layout};
         };
         match self.sim.scheduler.submit(new) {
             Ok(submitted) => {
@@ -171,8 +169,8 @@ impl Run {
         self.happened.n_stalled += plan.stalled.len();
         self.sim.restores.extend(plan.restores.iter().cloned());
         let sampled = self.sim.run(&plan.step);
-        if self.dice.roll(20) == 0
-            && let Some(id) = self.dice.pick(&self.alive)
+        if self.rng.usize(..20) == 0
+            && let Some(id) = self.rng.choice(self.alive.iter().copied())
         {
             self.end(id);
             self.check();
@@ -185,55 +183,35 @@ impl Run {
         !plan.step.rows.is_empty()
     }
 
-    fn fork(&mut self) {
-        let Some(parent) = self.dice.pick(&self.alive) else { return };
-        self.n_ids += 1;
-        let child = SeqId(self.n_ids);
-        let next = self.dice.roll(2) as u32;
-        let n_new = 1 + self.dice.roll(8);
-        if self.sim.scheduler.fork(parent, child, next, n_new) {
-            let mut tokens = self.sim.tokens[&parent].clone();
-            tokens.pop();
-            tokens.push(next);
-            self.sim.tokens.insert(child, tokens);
-            self.alive.push(child);
-            self.happened.n_forked += 1;
-            if self.sim.scheduler.state(child) == Some(SeqState::AtLimit) {
-                self.end(child);
-            }
-        }
-    }
-
     fn some_keys(&mut self) -> Vec<BlockKey> {
-        let Some(tokens) = self.prompts.get(self.dice.roll(8)).cloned() else { return Vec::new() };
-        let hashes = self.sim.scheduler.block_hashes(&tokens);
+        let Some(tokens) = self.prompts.get(self.rng.usize(..8)).cloned() else { return Vec::new() };
+        let hashes = self.sim.scheduler.addresses(&tokens).whole;
         self.sim.scheduler.keys_at(hashes)
     }
 
     fn op(&mut self) {
         self.happened.n_ops += 1;
-        match self.dice.roll(100) {
+        match self.rng.usize(..100) {
             0..45 => {
                 self.step();
             }
             45..65 => self.submit(),
             65..68 => {
-                if let Some(id) = self.dice.pick(&self.alive) {
+                if let Some(id) = self.rng.choice(self.alive.iter().copied()) {
                     self.end(id);
                 }
             }
-            68..71 => self.fork(),
-            71..88 => {
-                for _ in 0..self.dice.roll(16) {
+            68..88 => {
+                for _ in 0..self.rng.usize(..16) {
                     self.sim.save_one();
                 }
             }
             88..92 => {
                 if !self.sim.restores.is_empty() {
-                    let idx = self.dice.roll(self.sim.restores.len());
-                    let bad = self.dice.roll(4);
-                    let dice = &mut self.dice;
-                    self.sim.finish_restore(idx, &mut |_| bad > 0 || dice.roll(4) > 0);
+                    let idx = self.rng.usize(..self.sim.restores.len());
+                    let bad = self.rng.usize(..4);
+                    let rng = &mut self.rng;
+                    self.sim.finish_restore(idx, &mut |_| bad > 0 || rng.usize(..4) > 0);
                 }
             }
             93 if self.is_constrained => {
@@ -250,12 +228,15 @@ impl Run {
                 self.sim.scheduler.evict(&keys);
             }
             96 => {
-                let budget = self.dice.roll(30);
+                let budget = self.rng.usize(..30);
                 self.sim.scheduler.set_token_budget(budget);
             }
             97 if self.is_constrained => {
-                let mode =
-                    if self.dice.roll(8) > 0 { self.sim.store } else { self.dice.pick(&MODES).unwrap() };
+                let mode = if self.rng.usize(..8) > 0 {
+                    self.sim.store
+                } else {
+                    self.rng.choice(MODES.iter().copied()).unwrap()
+                };
                 if self.sim.store != mode {
                     self.sim.store = mode;
                     self.sim.scheduler.set_store(mode);
@@ -264,7 +245,7 @@ impl Run {
                 }
             }
             92 => {
-                if let Some(id) = self.dice.pick(&self.alive) {
+                if let Some(id) = self.rng.choice(self.alive.iter().copied()) {
                     self.alive.retain(|other| *other != id);
                     self.sim.tokens.remove(&id);
                     let gone = self.sim.scheduler.discard(id);
@@ -274,16 +255,15 @@ impl Run {
             }
             98 => {
                 // The store loses some records.
-                let n = self.dice.roll(3);
+                let n = self.rng.usize(..3);
                 let lost: Vec<BlockKey> = self.sim.stored.keys().take(n).copied().collect();
                 lost.iter().for_each(|key| drop(self.sim.stored.remove(key)));
             }
             _ => {
-                if let Some(id) = self.dice.pick(&self.alive) {
+                if let Some(id) = self.rng.choice(self.alive.iter().copied()) {
                     let state = self.sim.scheduler.state(id);
                     let shortage = self.sim.scheduler.shortage(id);
                     assert!(shortage.is_none() || state == Some(SeqState::Waiting));
-                    self.sim.scheduler.missing_after_hit(id);
                 }
             }
         }
@@ -332,7 +312,6 @@ fn hold_for(seeds: std::ops::Range<u64>, n_ops: usize) {
         all.n_reused += run.n_reused;
         all.n_restored += run.n_restored;
         all.n_copied += run.n_copied;
-        all.n_forked += run.n_forked;
         all.n_discarded += run.n_discarded;
         all.n_preempted += run.n_preempted;
         all.n_resumed_by_restore += run.n_resumed_by_restore;
@@ -342,7 +321,7 @@ fn hold_for(seeds: std::ops::Range<u64>, n_ops: usize) {
     }
     println!("{all:?}");
     assert!(all.n_ops >= 500_000);
-    let often = [all.n_reused, all.n_restored, all.n_copied, all.n_forked, all.n_preempted, all.n_stalled];
+    let often = [all.n_reused, all.n_restored, all.n_copied, all.n_preempted, all.n_stalled];
     assert!(often.iter().all(|&n| n >= 1000) && all.n_evicted >= 1000, "{all:?}");
     assert!(all.n_resumed_by_restore >= 10 && all.n_ended >= 10 && all.n_discarded >= 1000, "{all:?}");
 }

@@ -181,7 +181,7 @@ impl Sim {
             return false;
         }
         let (block, key) = self.unsaved.remove(0);
-        assert!(self.scheduler.is_resident(&key), "what is not saved yet stays");
+        assert!(self.scheduler.cache.pool.lookup(&key).is_some(), "what is not saved yet stays");
         self.stored.insert(key, self.runner.export(block));
         self.scheduler.mark_saved(&key);
         true

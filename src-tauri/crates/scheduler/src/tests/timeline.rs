@@ -104,7 +104,7 @@ impl Stage {
             ["step", n] => (0..n.parse().unwrap()).for_each(|_: usize| _ = self.step()),
             ["run"] => while self.step() {},
             ["finish" | "cancel", name] => {
-                let done = self.sim.scheduler.cancel(self.ids[name]);
+                let done = self.sim.scheduler.finish(self.ids[name]);
                 self.sim.export_completed();
                 if !done {
                     self.say("       gone already");
@@ -114,7 +114,6 @@ impl Stage {
                 let n = self.sim.scheduler.discard(self.ids[name]).len();
                 self.say(&format!("       {n} blocks forgotten"));
             }
-            ["fork", parent, child, ..] => self.fork(parent, child, number(&words, "new", 4)),
             ["save"] => {
                 let n = self.sim.unsaved.len();
                 while self.sim.save_one() {}
@@ -137,7 +136,7 @@ impl Stage {
             }
             ["store", "off"] => self.sim.scheduler.set_store(StoreMode::Off),
             ["pin", name] => {
-                let hashes = self.sim.scheduler.block_hashes(&self.texts[name]);
+                let hashes = self.sim.scheduler.addresses(&self.texts[name]).whole;
                 let keys = self.sim.scheduler.keys_at(hashes);
                 let n = self.sim.scheduler.pin(&keys).len();
                 self.say(&format!("       pinned {n}"));
@@ -175,22 +174,6 @@ impl Stage {
                 }
             }
             Err(error) => self.say(&format!("       {name} refused: {error}")),
-        }
-    }
-
-    fn fork(&mut self, parent: &str, child: &str, n_new: usize) {
-        let parent_id = self.ids[parent];
-        let id = self.new_id(child);
-        let mut tokens = self.sim.tokens[&parent_id].clone();
-        let next = 5000;
-        let done = self.sim.scheduler.fork(parent_id, id, next, n_new);
-        if !done {
-            self.say("       refused");
-        } else {
-            tokens.pop();
-            tokens.push(next);
-            self.texts.insert(child.to_owned(), tokens.clone());
-            self.sim.tokens.insert(id, tokens);
         }
     }
 
@@ -305,7 +288,6 @@ timelines! {
     what_cannot_be_trusted_is_discarded
     two_agents_share_a_prefix
     agents_that_come_together_compute_their_shared_prefix_once
-    a_fork_shares_all_but_what_it_writes
     a_tail_is_reused_to_the_token
     windows_drop_what_they_have_left_behind
     an_edit_goes_back_to_a_kept_window
