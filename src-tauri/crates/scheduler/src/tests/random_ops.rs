@@ -114,9 +114,11 @@ impl Run {
         let new = NewSequence {
             former,
             id,
-use fastrand::Rng;
-
-use super::sim::{Sim, checked, layout};
+            agent: if self.rng.usize(..2) == 0 { Some(self.rng.usize(..3) as u64) } else { None },
+            max_new_tokens: self.rng.usize(..40),
+            kept_windows: (0..self.rng.usize(..3)).map(|_| self.rng.usize(..40)).collect(),
+            prompt_logits: if self.rng.usize(..10) == 0 { PromptLogits::All } else { PromptLogits::Last },
+            prompt: checked(prompt.clone()),
         };
         match self.sim.scheduler.submit(new) {
             Ok(submitted) => {
