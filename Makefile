@@ -176,7 +176,8 @@ fuzz: setup ## Fuzz the readers of segments, manifests, model files, schemas and
 .PHONY: bench
 bench: setup-server models ## Print what batching, chunked prefill, the engine itself and keeping KV on disk cost here
 	cargo build --release --locked
-	target/release/samovar bench --model $(STARTER) --capacity $(GEMMA) --json target/bench.json
+	target/release/samovar bench --model $(STARTER) --capacity $(GEMMA) --data-dir target/bench-data \
+	  --json target/bench.json
 	cat $(TEXT) > target/bench-text.txt
 	target/release/samovar bench-store --model $(STARTER) --text target/bench-text.txt \
 	  --data-dir target/bench-data --json target/bench-store.json

@@ -1,5 +1,5 @@
-//! `samovar bench`: what batching, chunked prefill, the engine itself and idling cost on this machine, in one run,
-//! and how many conversations fit into a gibibyte.
+//! `samovar bench`: what batching, chunked prefill, the engine itself, idling and a long list of agents cost on this
+//! machine, in one run, and how many conversations fit into a gibibyte.
 //!
 //! The real engine runs in this process on the real model; events are timed where a client would get them.
 //! `--kv-quality` measures something else: the perplexity of a text with each form of keys and values.
@@ -10,6 +10,7 @@ mod capacity;
 mod idle;
 mod keeping;
 mod kv_quality;
+mod listed_agents;
 mod page_cache;
 mod report;
 mod rig;
@@ -47,7 +48,8 @@ pub(crate) async fn bench(arguments: BenchArguments) -> ExitCode {
         let path = model_file::find(settings.model.as_deref(), &settings.folders.models)
             .map_err(|failure| failure.text)?;
         let loader: Arc<dyn ModelLoader> = Arc::new(GgufLoader::trusting(&settings, path)?);
-        let mut report = measure(&loader, usize::from(arguments.rounds)).await?;
+        let folder = settings.folders.data.clone();
+        let mut report = measure(&loader, &folder, usize::from(arguments.rounds)).await?;
         for path in &arguments.capacity {
             capacity::capacity(&settings, path, &mut report)?;
         }
@@ -81,12 +83,13 @@ fn print(table: &impl Display, json: String, path: Option<&Path>) -> ExitCode {
 
 /// # Errors
 /// The model does not load, or a request does not end as it should; one line.
-async fn measure(loader: &Arc<dyn ModelLoader>, rounds: usize) -> Result<Report, String> {
+async fn measure(loader: &Arc<dyn ModelLoader>, folder: &Path, rounds: usize) -> Result<Report, String> {
     let mut report = Report::new(rounds);
     for _ in 0..rounds {
         scenarios::batching(loader, &mut report).await?;
         scenarios::long_prompt(loader, &mut report).await?;
         idle::idle(loader, &mut report).await?;
+        listed_agents::listed_agents(loader, folder, &mut report).await?;
     }
     Ok(report)
 }

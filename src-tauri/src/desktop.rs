@@ -2,6 +2,9 @@
 //!
 //! `host.rs` owns what is served, `tray_view.rs` says what the tray shows, `quit.rs` what quitting means; the rest
 //! carries that out. Nothing here decides for the engine: it asks it, like every client.
+//!
+//! One tokio runtime, which Tauri is given too; the listener is bound before Tauri starts. Without the feature the
+//! binary links nothing of a desktop.
 
 mod action;
 mod commands;

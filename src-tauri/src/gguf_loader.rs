@@ -1,4 +1,7 @@
 //! Loads a GGUF file for the engine: weights and pool from `model`, vocabulary and chat template from `text`.
+//!
+//! A chat template is tried with one plain message: one that fails is said in the log, chats say whose fault it is,
+//! and completions work.
 
 use std::fmt::Display;
 use std::fs::Metadata;

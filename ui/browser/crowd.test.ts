@@ -2,7 +2,7 @@
 
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 
-import { closeBrowser, Samovar, until, Window } from './house';
+import { closeBrowser, Samovar, until, Window } from './rig';
 
 /** Long enough that nobody waits for its end. */
 const story = (n: number) => `Tell me a long story about samovar number ${n}.`;

@@ -2,7 +2,7 @@
 
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 
-import { closeBrowser, Samovar, until, Window } from './house';
+import { closeBrowser, Samovar, until, Window } from './rig';
 
 const STORY = 'Tell me a long story about a samovar.';
 

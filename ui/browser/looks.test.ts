@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import axe from 'axe-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 
-import { closeBrowser, Samovar, until, Window, type Scheme } from './house';
+import { closeBrowser, Samovar, until, Window, type Scheme } from './rig';
 
 const PICTURES = process.env['SAMOVAR_SCREENSHOTS'];
 const SCHEMES: Scheme[] = ['light', 'dark'];

@@ -4,7 +4,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 
 import type { View } from '../src/lib/wire';
-import { closeBrowser, Samovar, until, Window } from './house';
+import { closeBrowser, Samovar, until, Window } from './rig';
 
 /** Long enough that nobody waits for its end. */
 const STORY = 'Tell me a long story about a samovar.';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 
-import { closeBrowser, Samovar, Window } from './house';
+import { closeBrowser, Samovar, Window } from './rig';
 
 const KEY = 'a-key-of-at-least-sixteen-letters';
 const TEXT = `<think>

@@ -1,4 +1,7 @@
 //! What this process hosts: the server and its engine, or the reason why there is none yet.
+//!
+//! A port that somebody holds is never taken by force or left silently: window and menu say who it is and offer
+//! another try or a free port.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

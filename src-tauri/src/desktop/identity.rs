@@ -1,4 +1,6 @@
 //! Who we are to other instances: one per data folder.
+//!
+//! So one instance runs per data folder, and a second launch shows the first one's window.
 
 use std::path::Path;
 

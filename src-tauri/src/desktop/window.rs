@@ -1,4 +1,6 @@
 //! The one window: made when it is opened, gone when it is closed, and with it the web view's processes.
+//!
+//! A hidden web view would cost hundreds of megabytes. Its files are the server's, one copy in the binary.
 
 use tauri::webview::NewWindowResponse;
 use tauri::{AppHandle, Manager, WebviewUrl, WebviewWindow};

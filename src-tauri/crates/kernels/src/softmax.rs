@@ -1,6 +1,9 @@
 //! Logits as weights: what choosing a token reads of a whole vocabulary, in passes over blocks of [`BLOCK`] values.
 //!
 //! Each function looks at one row, on the calling thread; its bits depend on that row and the instruction set.
+//!
+//! It is here and not with sampling because a whole vocabulary is read for every row: compiled for what every
+//! processor has, the same passes take several times as long.
 #![allow(unsafe_code)]
 
 use crate::isa::Isa;

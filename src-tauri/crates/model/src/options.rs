@@ -29,7 +29,7 @@ pub struct LoadOptions {
 pub struct GpuOptions {
     /// Tokens of a KV block, a power of two from 16 to 256.
     pub block_tokens: usize,
-    /// How keys and values are stored: `f16` or `q8`.
+    /// How keys and values are stored.
     pub kv_dtype: KvDtype,
     /// How much KV there is room for.
     pub pool: PoolSize,

@@ -7,6 +7,8 @@
 //!   └─ release, no key┘    │  └──── retain (a hit) ────────┘   │
 //!                          └──── alloc: evict the oldest ──────┘   unless unsaved (store on) or pinned
 //! ```
+//!
+//! A block that nobody holds keeps its content until its memory is needed: free memory is cache.
 
 use std::collections::{BTreeSet, HashMap};
 

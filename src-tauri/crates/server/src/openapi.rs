@@ -1,4 +1,6 @@
 //! `GET /openapi.json`: every route with its parameters, bodies and statuses, made from the types that are sent.
+//!
+//! The server's tests hold every route, method and status that they see against it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! The ends of the segments that grow: records are appended, made durable, and a segment is completed.
+//!
+//! What saving costs is nearly all the writing thread's processor time, so a record's room is asked of the file
+//! system at once.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! A model's chat template as plain data, and the bounds on its source.
+//!
+//! The bounds on a source's parts keep compiling within the stack that `tests/bounds.rs` measures.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,8 @@
 //! The rooms of the packages that have some, from the bottom up: no file imports from a room above its own.
 
 use crate::imports::Module;
+use crate::sources::outside_tests;
+use crate::tree::File;
 
 /// Folders and single files of a package's sources; each may import from those that stand before it.
 pub const ROOMS: &[(&str, &[&str])] = &[
@@ -48,6 +50,29 @@ pub const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("src-tauri/crates/model/src/", &["error", "options", "plan", "file", "families", "run", "cpu", "gpu"]),
 ];
+
+/// Folders whose files know nothing of a package.
+pub const STRANGERS: &[(&str, &str)] = &[("src-tauri/crates/server/src/dialects/", "engine")];
+
+/// Complaints about files that name a package which is a stranger to them.
+pub fn stranger_complaints(files: &[File]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (folder, package) in STRANGERS {
+        for file in files.iter().filter(|file| file.path.starts_with(folder)) {
+            let names = |line: &str| {
+                let code = line.split("//").next().unwrap_or_default();
+                code.match_indices(&format!("{package}::")).any(|(at, _)| {
+                    !code[..at]
+                        .ends_with(|before: char| before.is_alphanumeric() || matches!(before, '_' | ':'))
+                })
+            };
+            if outside_tests(&file.text).lines().any(names) {
+                complaints.push(format!("{}: nothing here knows `{package}`", file.path));
+            }
+        }
+    }
+    complaints
+}
 
 /// Complaints about files that import from above, or stand in no room of the list.
 pub fn complaints(rooms: &[&str], modules: &[Module]) -> Vec<String> {
@@ -102,6 +127,23 @@ mod tests {
         check(&with("low/c.rs", "use crate::B;\n"), &[upward]);
         check(&with("low/c.rs", "fn c() -> crate::high::b::B { made() }\n"), &[upward]);
         check(&with("low/c.rs", "use crate::Own;\n"), &["Own comes from above, a/src/lib.rs"]);
+    }
+
+    #[test]
+    fn a_dialect_that_knows_the_engine_is_found() {
+        let n_complaints = |path: &str, text: &str| {
+            stranger_complaints(&[File { path: path.to_owned(), text: text.to_owned() }]).len()
+        };
+        let dialect = "src-tauri/crates/server/src/dialects/new/call.rs";
+        for (text, n) in [
+            ("use engine::Refusal;\n", 1),
+            ("fn a() -> engine::Refusal { b() }\n", 1),
+            ("// engine::Refusal\nuse crate::calls::engine::Of;\nuse other_engine::Of;\n", 0),
+            ("#[cfg(test)]\nmod tests {\n    use engine::Refusal;\n}\n", 0),
+        ] {
+            assert_eq!(n_complaints(dialect, text), n, "{text}");
+        }
+        assert_eq!(n_complaints("src-tauri/crates/server/src/calls/run.rs", "use engine::Refusal;\n"), 0);
     }
 
     #[test]

@@ -52,6 +52,11 @@ fn no_file_imports_from_a_room_above_its_own() {
 }
 
 #[test]
+fn no_dialect_knows_the_engine() {
+    none(rooms::stranger_complaints(&files()));
+}
+
+#[test]
 fn files_of_the_page_are_not_too_long() {
     none(page::complaints(&files()));
 }

@@ -1,4 +1,7 @@
 //! Keeps agents: writes down which tokens and blocks a named conversation rests on, and undoes it.
+//!
+//! One is written when a prompt is complete, at every fourth block of an answer and at the end; when a model is
+//! loaded, its agents' answers are remembered from it, so that re-sent text is spliced after a restart too.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;

@@ -1,4 +1,7 @@
 //! Completed blocks on their way from the pool to the store.
+//!
+//! A block is copied out of the pool when it is full, the last partial one when its sequence ends; of a partial one
+//! only the bytes of its tokens.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;

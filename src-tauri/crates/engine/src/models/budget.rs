@@ -1,4 +1,7 @@
 //! Who gets how many bytes, and who leaves for whom. Memory is promised once and kept until a model has left.
+//!
+//! Where a model does not fit beside others, idle ones leave first, the least recently used before others, with their
+//! KV on disk.
 
 use std::collections::BTreeMap;
 use std::fmt;

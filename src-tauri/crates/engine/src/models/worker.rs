@@ -1,4 +1,6 @@
 //! A runner on a thread of its own: for a device that computes while the engine thread steps other models.
+//!
+//! One that has not answered for 30 s fails its model alone.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

@@ -1,4 +1,6 @@
 //! A request's events on their way to the HTTP task.
+//!
+//! A client that goes away drops its stream: the sequence ends within a step, and what it computed stays as cache.
 
 use tokio::sync::mpsc;
 

@@ -1,4 +1,7 @@
 //! Whether a model computes numbers at all, which is asked when nothing of a step could be used.
+//!
+//! A row whose logits are not finite ends its own request. Only where no row of a step can be used is the model
+//! asked; one that computes no numbers then either is failed until somebody loads it again.
 
 use scheduler::{ModelRunner, RunError, Scheduler, StepOutput, TokenId};
 

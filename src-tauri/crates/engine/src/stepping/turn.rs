@@ -1,5 +1,7 @@
 //! A model's turn: `plan → run → sample → commit`. Prompts and answers are one code path, and so are a processor
 //! that computes while we wait and a device that computes while other models have their turn.
+//!
+//! Sampling and detokenising happen on the engine thread because a stop string must stop the next step.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

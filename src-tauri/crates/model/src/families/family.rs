@@ -1,4 +1,6 @@
 //! What makes a family: how its files are understood.
+//!
+//! A tensor or key that is not asked for is refused: it would mean another computation than ours.
 
 use super::keys::Keys;
 use crate::error::Cause;

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Bytes of a body from which on its prompt is a long one: below, all of the work takes some milliseconds.
 const LONG_BYTES: usize = 64 << 10;
 
-/// PromptSeats for prompts on their way to tokens; the engine needs the other cores.
+/// Seats for prompts on their way to tokens; the engine needs the other cores.
 #[derive(Debug)]
 pub(crate) struct PromptSeats {
     all: Arc<Semaphore>,

@@ -3,6 +3,9 @@
 //! A chat template comes with a model's file, and its language can ask for any amount of stack, memory and time. So
 //! it runs where that costs a process of its own and nothing else: this program again, as `samovar render-chats`.
 //! A worker stays for the next chat as long as all goes well.
+//!
+//! A worker is killed at a deadline or when its client is gone. Tests and benchmarks render in their own process, on
+//! templates that they trust.
 
 use std::io::{self, BufReader, Write};
 use std::os::unix::process::CommandExt;

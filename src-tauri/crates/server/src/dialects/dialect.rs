@@ -1,4 +1,6 @@
 //! What a dialect is: how an API's calls are read, and how its answers and faults are written.
+//!
+//! It knows no engine, and what calls, answers and faults are knows no wire.
 
 use axum::http::StatusCode;
 

@@ -1,5 +1,8 @@
 //! One client's connection: hyper speaks on it, and this sees to what hyper does not: its place, its answers to what is
 //! no request, and whether the client is still there.
+//!
+//! It puts the API's error in place of hyper's bare refusal, and lets a client that has ended its side have its
+//! answer while it is there.
 
 use std::convert::Infallible;
 use std::io;

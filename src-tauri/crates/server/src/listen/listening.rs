@@ -1,4 +1,6 @@
 //! The server's life: bound before anything else starts, serving until the engine has stopped.
+//!
+//! So clients see "loading" and "draining" instead of refused connections.
 
 use std::future::poll_fn;
 use std::io;

@@ -94,7 +94,7 @@ export class Samovar {
     return (await (await fetch(this.address + path)).json()) as T;
   }
 
-  /** The requests in the house. */
+  /** The requests in flight. */
   async active(): Promise<ActiveRequest[]> {
     return (await this.get<View>('/admin/status')).active;
   }
