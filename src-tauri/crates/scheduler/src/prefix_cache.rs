@@ -127,13 +127,19 @@ impl PrefixCache {
         key.is_some()
     }
 
-    /// Make a block that only the caller holds writable in place, giving up its cached content; false if refused.
+    /// Make a block that only the caller holds writable in place, giving up its cached content, and with it the idle
+    /// blocks that continue it: nothing leads to them any more. False if refused.
     pub fn take_over(&mut self, block: BlockId) -> bool {
-        let key = self.pool.take_over(block);
-        if let Some(key) = &key {
-            self.index.remove(&key.hash);
+        let Some(key) = self.pool.take_over(block) else { return false };
+        let mut frontier: Vec<ChainHash> = self.index.children(&key.hash).to_vec();
+        self.index.remove(&key.hash);
+        while let Some(hash) = frontier.pop() {
+            frontier.extend(self.index.children(&hash));
+            if let Some(block) = self.pool.lookup(&BlockKey { hash, group: key.group }) {
+                self.evict(block);
+            }
         }
-        key.is_some()
+        true
     }
 
     /// Drop a node and all that continues it, saved and pinned or not, except for blocks that somebody holds; those

@@ -166,6 +166,37 @@ fn a_hash_alone_is_no_hit() {
 }
 
 #[test]
+fn what_continues_a_block_that_is_written_over_goes_with_it() {
+    for store in [StoreMode::Off, StoreMode::On] {
+        let mut cache = PrefixCache::new(Footprint::new(&layout(4, &[None])), 5, [0; 32], store);
+        // A row of four blocks, and one beside the last; of an unsaved one nothing is taken.
+        let root = cache.hasher.root();
+        let mut parent = root;
+        let mut blocks = Vec::new();
+        for n in 0..4_u32 {
+            let tokens = [n; 4];
+            let hash = cache.hasher.child(&parent, &tokens);
+            let block = cache.alloc().unwrap();
+            let is_saved = n != 3;
+            let key = crate::BlockKey { hash, group: GroupId::full(0) };
+            assert_eq!(cache.register(block, key, &parent, &tokens, is_saved), Registered::New);
+            blocks.push((block, key));
+            parent = hash;
+        }
+        for (block, _) in blocks.iter().rev() {
+            cache.pool.release(*block, Retention::Prefix);
+        }
+        let (second, _) = blocks[1];
+        cache.pool.retain(second);
+        assert!(cache.take_over(second));
+        let left: Vec<bool> = blocks.iter().map(|(_, key)| cache.pool.lookup(key).is_some()).collect();
+        assert_eq!(left, [true, false, false, store == StoreMode::On]);
+        assert_eq!(cache.pool.counts().n_free, if store == StoreMode::On { 2 } else { 3 });
+        cache.check_integrity(&[0, 1, 0, 0, 0]).unwrap();
+    }
+}
+
+#[test]
 fn at_most_half_the_pool_is_ever_pinned() {
     let mut scheduler = Scheduler::new(&layout(4, &[None]), 9, SchedulerConfig::new(100, [0; 32]));
     scheduler.submit(request(1, 32, 1)).unwrap();
