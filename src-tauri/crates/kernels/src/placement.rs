@@ -135,7 +135,7 @@ mod tests {
         sleeper.enter();
         let mut here = Cpus::new();
         here.set(rustix::thread::sched_getcpu());
-        let all = own_cpus().unwrap();
+        let all = own_cpus().expect("the system says on which CPUs a thread may run");
         set_own_cpus(&here);
         sleeper.make_way(own_cpus);
         sleeper.make_way(|| None);
