@@ -110,7 +110,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::disk::{Disk, read_exact, write_all};
+    use crate::disk::{Disk, write_all};
     use crate::testing::sim_disk::SimDisk;
 
     fn content(n: usize) -> Vec<u8> {
@@ -170,7 +170,7 @@ mod tests {
                 assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
                 assert!(!direct.reaches(at(1, 1)), "nothing was read");
                 let mut read = vec![0; bytes.len()];
-                read_exact(&*file, &mut read, 0).unwrap();
+                crate::disk::read_exact(&*file, &mut read, 0).unwrap();
                 assert_eq!(read, bytes);
             }
             kind => {

@@ -194,6 +194,9 @@ unsafe fn accumulate<F: Format>(sum: float32x4_t, block: &Block, x: *const i8, m
 }
 
 /// `sums` plus the products of four words with four words of a row. The bytes of `w` count as signed.
+///
+/// # Safety
+/// The processor has these instructions.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn dot(mut sums: int32x4_t, w: [uint8x16_t; 4], x: int8x16_t) -> int32x4_t {

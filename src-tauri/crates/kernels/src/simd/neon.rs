@@ -73,8 +73,7 @@ unsafe fn centre(nibbles: uint8x16_t) -> int8x16_t {
 /// Those of `op`.
 #[inline(always)]
 unsafe fn zip(a: V, b: V, op: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> V {
-    // SAFETY: the trait's promises: pointers that are valid for the lanes; the instructions are in every aarch64 CPU.
-    unsafe { [op(a[0], b[0]), op(a[1], b[1]), op(a[2], b[2]), op(a[3], b[3])] }
+    [op(a[0], b[0]), op(a[1], b[1]), op(a[2], b[2]), op(a[3], b[3])]
 }
 
 impl Simd for Neon {
