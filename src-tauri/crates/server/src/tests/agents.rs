@@ -190,7 +190,7 @@ async fn an_agent_of_two_models_is_one_agent_and_a_query_means_one_of_them() {
         "{shown}"
     );
     // Another name of the loaded model.
-    assert_eq!(second.get("/v1/agents/research?model=scripted.gguf").await.json(), shown);
+    assert_eq!(second.get("/v1/agents/research?model=second.gguf").await.json(), shown);
 
     let deleted = second.send(request("DELETE", &format!("/v1/agents/research{other}"))).await;
     assert_eq!(deleted.status, OK, "{}", deleted.text);
