@@ -92,6 +92,12 @@ fn a_llama_computes_what_the_formulas_do() {
     check(&llama().f32("llama.attention.scale", 0.5).f32("llama.attn_logit_softcapping", 0.3));
     check(&llama().f32("llama.final_logit_softcapping", 5.0));
     check(&llama().tensor("rope_freqs.weight", &[16]));
+    check(
+        &llama()
+            .tensor("blk.0.attn_q.bias", &[64])
+            .tensor("blk.1.attn_v.bias", &[32])
+            .tensor("blk.1.attn_output.bias", &[64]),
+    );
 }
 
 #[test]
@@ -244,9 +250,9 @@ fn a_model_that_cannot_run_is_refused_in_one_line_that_names_file_and_cause() {
         "has shape [96, 64] where [64, 96] is needed",
     );
     check(
-        &llama().tensor("blk.0.attn_q.bias", &[64]),
+        &llama().tensor("blk.0.attn_q_norm.weight", &[32]),
         &same,
-        "tensor `blk.0.attn_q.bias` has no place in a llama",
+        "tensor `blk.0.attn_q_norm.weight` has no place in a llama",
     );
     check(&llama().tensor("output.weight", &[64, 41]), &same, "`output.weight` has shape [64, 41]");
     check(
