@@ -19,6 +19,8 @@ use crate::run::load::{Pack, load as load_weights};
 use crate::run::pool::n_blocks;
 use crate::run::runner::Runner;
 
+use super::able::refusal;
+
 pub(super) fn runner(
     gguf: &Gguf,
     options: &GpuOptions,
@@ -39,6 +41,8 @@ pub(super) fn runner_with(
 ) -> Result<Runner<GpuBackend>, Cause> {
     let setup = |error: candle_core::Error| Cause::Setup(one_line(&error));
     let (plan, tensors) = families::read(gguf)?;
+    // What it lacks is known before anything is put up.
+    refusal(&plan, gguf).map_or(Ok(()), |reason| Err(Cause::Setup(reason)))?;
     let layout = KvLayout::new(&plan.cache_spec(), options.block_tokens, options.kv_dtype)
         .map_err(|error| Cause::Setup(error.to_string()))?;
     let n_blocks = n_blocks(&layout, options.pool)?;
