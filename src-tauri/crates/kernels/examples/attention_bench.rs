@@ -127,6 +127,7 @@ fn run(
         scale: 1.0 / (shape.dim as f32).sqrt(),
         window: shape.window,
         softcap: None,
+        sinks: None,
     };
     let name = format!("{} {dtype:?}", shape.name);
     let (q_width, kv_width) = (shape.n_heads * shape.dim, shape.n_kv_heads * shape.dim);

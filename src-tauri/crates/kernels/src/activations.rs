@@ -19,13 +19,18 @@
 //! A block whose values are not all finite gets NaN as its scale: the outputs of that row become NaN, those of
 //! other rows do not.
 
+mod blocks;
 mod fill;
+mod gate;
 mod quantize;
 mod rows;
 
+pub(crate) use blocks::BlockRows;
+pub(crate) use gate::{gate_values, square_positive};
 pub(crate) use rows::Meta;
 
 pub use fill::{GateUp, RmsNorm};
+pub use gate::Gate;
 pub use rows::{Activations, Form, Rounding};
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Attention over the paged pool: causal, grouped queries, sliding windows, soft-caps, many rows at once.
+//! Attention over the paged pool: causal, grouped queries, sliding windows, soft-caps, sinks, many rows at once.
 //!
 //! ```text
 //!  positions   0        128       256       384                 keys are cut into partitions of 128 positions,
@@ -9,7 +9,8 @@
 //! A partition's part of a query is its maximum score `m`, the sum `l` of the powers of 2 and the weighted sum
 //! of values, each made by one chain of additions in the order of the keys. Keys that a query does not see
 //! weigh exactly 0. So a query's bits depend on the query and on the keys and values at their positions alone:
-//! however rows are cut into tiles of queries and tiles into work for threads, the same chains are added.
+//! however rows are cut into tiles of queries and tiles into work for threads, the same chains are added. A sink is
+//! merged last, once.
 //!
 //! Many queries share each key: a tile of them is computed against K and V that were converted to f32 once;
 //! few queries (decoding) read the pool's formats in place.
@@ -47,14 +48,14 @@ const MIN_SPLIT: usize = 1 << 17;
 /// # Panics
 /// When the layer does not fit the arena, a row's table does not cover what its tokens see or names a block
 /// that does not exist, the heads do not divide, a window is 0, or a slice has another length than the rows
-/// ask for.
+/// or heads ask for.
 #[expect(clippy::too_many_arguments, reason = "the operation's inputs, none of which belong together")]
 pub fn attention(
     threads: &Threads,
     isa: Isa,
     arena: &KvArena,
     layer: &KvLayer,
-    params: &AttentionParams,
+    params: &AttentionParams<'_>,
     rows: &[AttentionRow<'_>],
     q: &[f32],
     out: &mut [f32],
@@ -97,7 +98,7 @@ thread_local! {
 fn check(
     arena: &KvArena,
     layer: &KvLayer,
-    params: &AttentionParams,
+    params: &AttentionParams<'_>,
     rows: &[AttentionRow<'_>],
     q: &[f32],
     out: &[f32],
@@ -106,6 +107,7 @@ fn check(
     let (n_heads, n_kv_heads) = (params.n_heads, layer.n_kv_heads);
     assert!(n_heads > 0 && n_heads.is_multiple_of(n_kv_heads), "{n_heads} heads over {n_kv_heads} KV heads");
     assert!(params.window != Some(0), "a window of 0 tokens");
+    assert!(params.sinks.is_none_or(|sinks| sinks.len() == n_heads), "a sink for each of {n_heads} heads");
     rows.iter().for_each(|row| row.check(layer, arena, params.first_seen(row.start)));
     let n_tokens: usize = rows.iter().map(|row| row.n_tokens).sum();
     assert_eq!(q.len(), n_tokens * n_heads * layer.k_dim, "length of the queries");
@@ -127,7 +129,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(n_threads: usize, layer: &KvLayer, params: &AttentionParams, rows: &[AttentionRow<'_>]) -> Plan {
+    fn new(
+        n_threads: usize,
+        layer: &KvLayer,
+        params: &AttentionParams<'_>,
+        rows: &[AttentionRow<'_>],
+    ) -> Plan {
         let heads_per_kv = params.n_heads / layer.n_kv_heads;
         let tile_tokens = (TILE_ROWS / heads_per_kv).max(1);
         let mut items = Vec::new();

@@ -23,6 +23,8 @@ pub mod weights;
 pub mod activations;
 pub mod matmul;
 
+pub mod experts;
+
 pub mod attention;
 pub mod kv;
 pub mod ops;

@@ -2,14 +2,14 @@
 //! the first-level cache instead of going through memory.
 #![allow(unsafe_code)]
 
+use super::gate::{Gate, gate_values};
 use super::quantize::{Target, quantize_row};
 use super::rows::{Activations, Form, Plane};
 use crate::aligned::{AlignedBuf, Zeroable};
 use crate::isa::Isa;
 use crate::ops::norm::norm_in_place;
-use crate::simd::{LANES, Simd, simd_dispatch};
+use crate::simd::{Simd, simd_dispatch};
 use crate::threads::{SharedMut, Threads};
-use crate::vmath;
 
 /// Values from which a split over workers pays.
 const MIN_SPLIT: usize = 8 * 1024;
@@ -55,27 +55,17 @@ impl<'a> Source<'a> {
                 unsafe { norm_row(isa, room, norm) }
             }
             Source::SiluMul(GateUp { gate, up }) => {
-                // SAFETY: three slices of one length.
-                unsafe { gate_row(isa, Gate::Silu, &gate[range.clone()], &up[range], room) }
+                gate_values(isa, Gate::Silu, &gate[range.clone()], &up[range], room);
             }
             Source::GeluTanhMul(GateUp { gate, up }) => {
-                // SAFETY: three slices of one length.
-                unsafe { gate_row(isa, Gate::GeluTanh, &gate[range.clone()], &up[range], room) }
+                gate_values(isa, Gate::GeluTanh, &gate[range.clone()], &up[range], room);
             }
         }
         room
     }
 }
 
-/// The activation function of a gated layer.
-#[derive(Clone, Copy)]
-enum Gate {
-    Silu,
-    GeluTanh,
-}
-
 simd_dispatch! { unsafe fn norm_row(x: &mut [f32], norm: RmsNorm<'_>) = norm_row_on }
-simd_dispatch! { unsafe fn gate_row(function: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) = gate_row_on }
 
 /// Norms one row.
 ///
@@ -85,48 +75,6 @@ simd_dispatch! { unsafe fn gate_row(function: Gate, gate: &[f32], up: &[f32], ou
 unsafe fn norm_row_on<S: Simd>(x: &mut [f32], norm: RmsNorm<'_>) {
     // SAFETY: the caller's promise.
     unsafe { norm_in_place::<S>(x, norm.weight, norm.eps) }
-}
-
-/// `out = function(gate) · up`, lanes at a time; the rest of a row goes through padded copies, so it is computed
-/// alike.
-///
-/// # Safety
-/// The instruction set of `S`. The slices have one length.
-#[inline(always)]
-unsafe fn gate_row_on<S: Simd>(function: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    let whole = out.len() / LANES * LANES;
-    // SAFETY: the slices are equally long, and the padded copies are one group of lanes.
-    unsafe {
-        for i in (0..whole).step_by(LANES) {
-            let (gate, up) = (S::load(gate.as_ptr().add(i)), S::load(up.as_ptr().add(i)));
-            S::store(out.as_mut_ptr().add(i), gate_lanes::<S>(function, gate, up));
-        }
-        let rest = out.len() - whole;
-        if rest > 0 {
-            let mut padded = [[0.0; LANES]; 3];
-            padded[0][..rest].copy_from_slice(&gate[whole..]);
-            padded[1][..rest].copy_from_slice(&up[whole..]);
-            let (gate, up) = (S::load(padded[0].as_ptr()), S::load(padded[1].as_ptr()));
-            S::store(padded[2].as_mut_ptr(), gate_lanes::<S>(function, gate, up));
-            out[whole..].copy_from_slice(&padded[2][..rest]);
-        }
-    }
-}
-
-/// Gates sixteen values.
-///
-/// # Safety
-/// The instruction set of `S`.
-#[inline(always)]
-unsafe fn gate_lanes<S: Simd>(function: Gate, gate: S::V, up: S::V) -> S::V {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let gate = match function {
-            Gate::Silu => vmath::silu::<S>(gate),
-            Gate::GeluTanh => vmath::gelu_tanh::<S>(gate),
-        };
-        S::mul(gate, up)
-    }
 }
 
 impl Activations {
@@ -183,7 +131,7 @@ impl Activations {
     }
 
     /// Makes room for `n_values / n_in` rows.
-    pub(super) fn resize(&mut self, form: Form, n_values: usize, n_in: usize) {
+    pub(crate) fn resize(&mut self, form: Form, n_values: usize, n_in: usize) {
         assert!(n_in > 0 && n_values.is_multiple_of(n_in), "{n_values} values are not rows of {n_in}");
         if form.has_int8() {
             assert!(n_in.is_multiple_of(32), "{n_in} columns are no multiple of 32");

@@ -16,7 +16,7 @@ pub(super) const SCORE_STRIDE: usize = PARTITION + TILE;
 
 /// What attention needs to know besides the layout.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AttentionParams {
+pub struct AttentionParams<'a> {
     /// Query heads, a multiple of the layer's KV heads; query head `h` reads KV head `h / (n_heads / n_kv_heads)`.
     pub n_heads: usize,
     /// Factor on the scores, usually `1 / √k_dim`.
@@ -25,9 +25,12 @@ pub struct AttentionParams {
     pub window: Option<usize>,
     /// Scores become `cap · tanh(score / cap)`.
     pub softcap: Option<f32>,
+    /// A score for each query head that takes its share of the weight and has no value: `[n_heads]`. It is neither
+    /// scaled nor capped.
+    pub sinks: Option<&'a [f32]>,
 }
 
-impl AttentionParams {
+impl AttentionParams<'_> {
     /// The first position that a query at `position` sees.
     pub(super) fn first_seen(&self, position: usize) -> usize {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))
@@ -57,7 +60,7 @@ pub(super) struct Job<'a> {
     pub(super) isa: Isa,
     pub(super) arena: &'a KvArena,
     pub(super) layer: &'a KvLayer,
-    pub(super) params: &'a AttentionParams,
+    pub(super) params: &'a AttentionParams<'a>,
     pub(super) rows: &'a [AttentionRow<'a>],
     pub(super) q: &'a [f32],
     pub(super) out: SharedMut<'a, f32>,

@@ -57,7 +57,7 @@ fn vectors(data: Data, seq: usize, kind: usize, n: usize, width: usize) -> Vec<f
 struct Pool {
     isa: Isa,
     layer: KvLayer,
-    params: AttentionParams,
+    params: AttentionParams<'static>,
     arena: KvArena,
     tables: Vec<Vec<u32>>,
     q: Vec<Vec<f32>>,
@@ -69,7 +69,7 @@ impl Pool {
     fn new(
         isa: Isa,
         layer: KvLayer,
-        params: AttentionParams,
+        params: AttentionParams<'static>,
         data: Data,
         lens: &[usize],
         placement: usize,
@@ -171,8 +171,10 @@ impl Pool {
                 params.softcap.map_or(s, |cap| f64::from(cap) * (s / f64::from(cap)).tanh())
             })
             .collect();
-        let highest = scores.iter().copied().fold(f64::MIN, f64::max);
+        let sink = params.sinks.map(|sinks| f64::from(sinks[head]));
+        let highest = scores.iter().copied().chain(sink).fold(f64::MIN, f64::max);
         let (mut sum, mut out, mut largest) = (0.0, vec![0.0; layer.v_dim], 0f64);
+        sum += sink.map_or(0.0, |sink| (sink - highest).exp());
         for (j, s) in scores.iter().enumerate() {
             let p = (s - highest).exp();
             sum += p;
@@ -217,7 +219,7 @@ impl Pool {
 }
 
 /// The first key that is seen, by the definition of a window.
-fn first_seen(params: &AttentionParams, i: usize) -> usize {
+fn first_seen(params: &AttentionParams<'_>, i: usize) -> usize {
     (0..=i).find(|j| params.window.is_none_or(|window| i - j < window)).unwrap()
 }
 
@@ -234,12 +236,17 @@ fn hadamard(x: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-fn params(n_heads: usize, k_dim: usize, window: Option<usize>, softcap: Option<f32>) -> AttentionParams {
-    AttentionParams { n_heads, scale: 1.0 / (k_dim as f32).sqrt(), window, softcap }
+fn params(
+    n_heads: usize,
+    k_dim: usize,
+    window: Option<usize>,
+    softcap: Option<f32>,
+) -> AttentionParams<'static> {
+    AttentionParams { n_heads, scale: 1.0 / (k_dim as f32).sqrt(), window, softcap, sinks: None }
 }
 
 /// A prompt in two chunks beside others, then a decode of every sequence, on every instruction set.
-fn check_definition(layer: KvLayer, params: AttentionParams, data: Data) {
+fn check_definition(layer: KvLayer, params: AttentionParams<'static>, data: Data) {
     let threads = Threads::new(2);
     for isa in Isa::available() {
         let mut pool = Pool::new(isa, layer, params, data, &[301, 18, 140, 1], 1);
@@ -304,6 +311,51 @@ fn soft_caps_bound_the_scores() {
     }
 }
 
+/// Below, among and far above the scores, and none.
+const SINKS: [f32; 9] = [0.0, -3.0, 2.5, f32::NEG_INFINITY, 40.0, 1e3, -1e30, 0.5, 7.0];
+
+#[test]
+fn sinks_take_their_share_of_the_weight() {
+    for dtype in FORMATS {
+        for (n_heads, n_kv_heads, dims, window) in [
+            (9, 3, (64, 64), None),
+            (8, 1, (64, 64), Some(70)),
+            (4, 2, (20, 33), None),
+            (6, 6, (96, 32), Some(16)),
+        ] {
+            for data in [Data::Noise, Data::Large] {
+                let params = AttentionParams {
+                    sinks: Some(&SINKS[..n_heads]),
+                    ..params(n_heads, dims.0, window, (n_heads == 4).then_some(20.0))
+                };
+                check_definition(layer(dtype, n_kv_heads, dims, 32), params, data);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sink_that_weighs_nothing_changes_no_bit() {
+    const NONE: [f32; 6] = [f32::NEG_INFINITY; 6];
+    for isa in Isa::available() {
+        let out = |sinks: Option<&'static [f32]>| {
+            let params = AttentionParams { sinks, ..params(6, 64, Some(100), None) };
+            let mut pool =
+                Pool::new(isa, layer(KvFormat::F16, 2, (64, 64), 32), params, Data::Noise, &[300], 1);
+            pool.step(&Threads::new(2), &[(0, 0, 300)])
+        };
+        assert!(out(None) == out(Some(&NONE)), "{}", isa.name());
+    }
+}
+
+#[test]
+#[should_panic(expected = "a sink for each of 2 heads")]
+fn sinks_of_another_number_of_heads_are_refused() {
+    let layer = layer(KvFormat::F16, 1, (64, 64), 32);
+    let params = AttentionParams { sinks: Some(&SINKS[..3]), ..params(2, 64, None, None) };
+    Pool::new(Isa::SCALAR, layer, params, Data::Noise, &[4], 1).step(&Threads::new(1), &[(0, 0, 4)]);
+}
+
 #[test]
 fn adversarial_scores_stay_within_rounding() {
     for dtype in FORMATS {
@@ -319,16 +371,18 @@ fn adversarial_scores_stay_within_rounding() {
 fn a_query_s_bits_are_its_own() {
     let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
     for isa in Isa::available() {
-        for (dtype, dims, heads, window, softcap) in [
-            (KvFormat::F16, (64, 64), (9, 3), None, None),
-            (KvFormat::F16, (256, 256), (4, 1), Some(130), None),
-            (KvFormat::F16, (20, 12), (4, 2), Some(50), Some(5.0)),
-            (KvFormat::Q8, (64, 128), (7, 1), None, Some(20.0)),
-            (KvFormat::Q8, (48, 32), (2, 2), Some(16), None),
-            (KvFormat::Q4, (128, 64), (3, 1), None, None),
-            (KvFormat::Q4, (40, 64), (8, 2), Some(257), None),
+        for (dtype, dims, heads, window, softcap, has_sinks) in [
+            (KvFormat::F16, (64, 64), (9, 3), None, None, false),
+            (KvFormat::F16, (64, 64), (8, 1), Some(128), None, true),
+            (KvFormat::F16, (256, 256), (4, 1), Some(130), None, false),
+            (KvFormat::F16, (20, 12), (4, 2), Some(50), Some(5.0), true),
+            (KvFormat::Q8, (64, 128), (7, 1), None, Some(20.0), false),
+            (KvFormat::Q8, (48, 32), (2, 2), Some(16), None, false),
+            (KvFormat::Q4, (128, 64), (3, 1), None, None, true),
+            (KvFormat::Q4, (40, 64), (8, 2), Some(257), None, false),
         ] {
-            let params = params(heads.0, dims.0, window, softcap);
+            let sinks = has_sinks.then(|| &SINKS[..heads.0]);
+            let params = AttentionParams { sinks, ..params(heads.0, dims.0, window, softcap) };
             let width = heads.0 * dims.1;
             let pool = |block_tokens: usize, placement: usize| {
                 let layer = layer(dtype, heads.1, dims, block_tokens);

@@ -158,7 +158,7 @@ unsafe fn compute_on<S: Simd>(job: &Job<'_>, item: &Item, parts: Range<usize>, s
             }
         }
         if item.partials.is_none() {
-            finish::<S>(job, item, &shape, &buffers);
+            finish::<S>(job, item, &shape, &mut buffers);
         }
     }
 }
@@ -188,7 +188,7 @@ unsafe fn merge_partials_on<S: Simd>(job: &Job<'_>, item: &Item, scratch: &mut S
                 }
             }
         }
-        finish::<S>(job, item, &shape, &to);
+        finish::<S>(job, item, &shape, &mut to);
     }
 }
 
@@ -393,15 +393,41 @@ unsafe fn tiles<S: Simd>(
     }
 }
 
+/// Joins the sinks to the running maxima and sums and leaves in `a` what the weighted sums shrink by.
+///
+/// # Safety
+/// The instruction set of `S`. The buffers are of this shape, which is the item's.
+#[inline(always)]
+unsafe fn join_sinks<S: Simd>(
+    sinks: &[f32],
+    item: &Item,
+    shape: &Shape,
+    Buffers { m, l, m_part, l_part, a, b, .. }: &mut Buffers<'_>,
+) {
+    let first_head = item.kv_head * shape.heads_per_kv;
+    for (r, (score, weight)) in m_part.iter_mut().zip(l_part.iter_mut()).enumerate() {
+        let head = first_head + r % shape.heads_per_kv;
+        let is_row = r < shape.n_rows;
+        (*score, *weight) =
+            if is_row { (sinks[head] * std::f32::consts::LOG2_E, 1.0) } else { (NO_MAX, 0.0) };
+    }
+    let (part, factors) = ((m_part.as_ptr(), l_part.as_ptr()), (a.as_mut_ptr(), b.as_mut_ptr()));
+    // SAFETY: each has room for whole groups of lanes; the instruction set by the caller.
+    unsafe { softmax::join::<S>(shape.n_rows, (m.as_mut_ptr(), l.as_mut_ptr()), part, factors) };
+}
+
 /// Writes the quotients of sums to the output.
 ///
 /// # Safety
 /// The instruction set of `S`. The promises of [`compute`]; the buffers are of this shape, which is the
 /// item's, and hold its sums.
 #[inline(always)]
-unsafe fn finish<S: Simd>(job: &Job<'_>, item: &Item, shape: &Shape, from: &Buffers<'_>) {
+unsafe fn finish<S: Simd>(job: &Job<'_>, item: &Item, shape: &Shape, from: &mut Buffers<'_>) {
     // SAFETY: the caller's promises; offsets stay inside what the job's check and `Shape` have measured.
     unsafe {
+        if let Some(sinks) = job.params.sinks {
+            join_sinks::<S>(sinks, item, shape, from);
+        }
         let (dim, n_heads) = (job.layer.v_dim, job.params.n_heads);
         let rotated = is_rotated(job.layer.dtype, dim);
         for r in 0..shape.n_rows {
@@ -412,7 +438,9 @@ unsafe fn finish<S: Simd>(job: &Job<'_>, item: &Item, shape: &Shape, from: &Buff
             let sum = S::splat(from.l[r]);
             for c in (0..shape.v_dim).step_by(LANES) {
                 // Adding 0 makes every zero positive: its sign could depend on how many hidden keys were passed.
-                let quotient = S::add(S::div(S::load(acc.add(c)), sum), S::zero());
+                let acc = S::load(acc.add(c));
+                let acc = if job.params.sinks.is_some() { S::mul(acc, S::splat(from.a[r])) } else { acc };
+                let quotient = S::add(S::div(acc, sum), S::zero());
                 if c + LANES <= dim {
                     S::store(out.as_mut_ptr().add(c), quotient);
                 } else {

@@ -253,8 +253,13 @@ impl Backend for Cpu {
         let rows = &piece.chunk.rows[*group_idx];
         store_kv(threads, isa, arena, kv, rows, KeyInput { k, prep: k_prep }, v);
 
-        let params =
-            AttentionParams { n_heads, scale: plan.scale, window: plan.span.window(), softcap: plan.softcap };
+        let params = AttentionParams {
+            n_heads,
+            scale: plan.scale,
+            window: plan.span.window(),
+            softcap: plan.softcap,
+            sinks: None,
+        };
         attended.resize(n * n_heads * v_dim, 0.0);
         attention(threads, isa, arena, kv, &params, rows, q, attended);
         acts.quantize(threads, isa, Form::of([&weights.end.matrix]), attended, n_heads * v_dim);

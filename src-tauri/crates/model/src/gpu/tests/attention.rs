@@ -138,7 +138,7 @@ fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
     let n_tokens: usize = rows.iter().map(|row| row.n_tokens).sum();
     let q = values(n_tokens * case.n_heads * case.k_dim);
     let (scale, softcap, n_heads) = (1.0 / (case.k_dim as f32).sqrt(), case.softcap, case.n_heads);
-    let params = AttentionParams { n_heads, scale, window: case.window, softcap };
+    let params = AttentionParams { n_heads, scale, window: case.window, softcap, sinks: None };
     let mut want = vec![0.0; n_tokens * n_heads * case.v_dim];
     attention(&threads, isa, &arena, &kv_layer, &params, &rows, &q, &mut want);
 
