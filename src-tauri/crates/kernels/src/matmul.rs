@@ -18,6 +18,7 @@ mod avx2;
 mod avx512;
 mod float;
 mod format;
+mod heads;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod out;
@@ -31,9 +32,10 @@ use crate::isa::{Isa, Kind};
 use crate::threads::{SharedMut, Threads, split};
 use crate::weights::{TILE_ROWS, Weights};
 
+pub use heads::matmul_heads;
 pub use out::Epilogue;
 
-use out::{MAX_ROWS, Out};
+pub(crate) use out::{MAX_ROWS, Out};
 
 /// Up to so many rows, the workers share out the tiles and nothing else.
 const SPLIT_TILES_ROWS: usize = 32;
@@ -98,7 +100,7 @@ pub fn matmul_each(threads: &Threads, isa: Isa, acts: &Activations, products: &m
 
 /// Rows that a kernel takes at once; fewer when that many rows of `acts` would leave the second-level cache no
 /// room.
-fn chunk_rows(acts: &Activations) -> usize {
+pub(crate) fn chunk_rows(acts: &Activations) -> usize {
     const CACHE_BYTES: usize = 512 * 1024;
     // 32 bytes and 16 of sums and scale for each 32 columns of a plane.
     let row_bytes = 48 * acts.planes().len() * acts.n_in() / 32;
@@ -120,10 +122,8 @@ struct Shared<'a> {
 impl<'a> Shared<'a> {
     fn new(acts: &Activations, product: &'a mut Product<'_>) -> Shared<'a> {
         let Product { weights, out, epilogue } = product;
-        assert_eq!(acts.n_in(), weights.n_in(), "columns of the rows and of the weights");
+        check_operands(weights, acts);
         assert_eq!(out.len(), acts.n_rows() * weights.n_out(), "outputs of {} rows", acts.n_rows());
-        let has_form = if is_float(weights.ty()) { acts.form().has_f32() } else { acts.form().has_int8() };
-        assert!(has_form, "rows in form {:?} for {} weights", acts.form(), weights.ty().name());
         Shared { weights, out: SharedMut::new(out), epilogue: *epilogue }
     }
 
@@ -148,28 +148,58 @@ impl<'a> Shared<'a> {
     /// As for [`Shared::run`].
     #[inline]
     unsafe fn run_tile(&self, isa: Isa, acts: &Activations, tile_idx: usize, rows: Range<usize>) {
-        let first = tile_idx * TILE_ROWS;
         let out = Out {
             // SAFETY: the tile's first output exists.
-            start: unsafe { self.out.as_ptr().add(first) },
+            start: unsafe { self.out.as_ptr().add(tile_idx * TILE_ROWS) },
             row_stride: self.weights.n_out(),
-            n_cols: TILE_ROWS.min(self.weights.n_out() - first),
+            n_cols: n_cols(self.weights, tile_idx),
             epilogue: self.epilogue,
         };
-        let (ty, tile) = (self.weights.ty(), self.weights.tile(tile_idx));
-        // SAFETY: `Shared::new` checked shapes and form, an `Isa` exists only where its instructions do, and
-        // for the outputs the caller promises.
-        unsafe {
-            match isa.kind() {
-                _ if is_float(ty) => float::tile(isa, ty, tile, acts, rows, out),
-                #[cfg(target_arch = "x86_64")]
-                Kind::Avx2 => avx2::tile(ty, tile, acts, rows, out),
-                #[cfg(target_arch = "x86_64")]
-                Kind::Avx512Vnni => avx512::tile(ty, tile, acts, rows, out),
-                #[cfg(target_arch = "aarch64")]
-                Kind::NeonDotprod => neon::tile(ty, tile, acts, rows, out),
-                _ => scalar::tile(ty, tile, acts, rows, out),
-            }
+        // SAFETY: `Shared::new` checked shapes and form; for the outputs the caller promises.
+        unsafe { run_tile(isa, self.weights, tile_idx, acts, rows, out) };
+    }
+}
+
+/// Outputs that a tile of `weights` has.
+pub(crate) fn n_cols(weights: &Weights, tile_idx: usize) -> usize {
+    TILE_ROWS.min(weights.n_out() - tile_idx * TILE_ROWS)
+}
+
+/// Holds that `acts` can be multiplied with `weights`.
+///
+/// # Panics
+/// When the shapes do not fit, or the rows are not in the form that the weights need.
+pub(crate) fn check_operands(weights: &Weights, acts: &Activations) {
+    assert_eq!(acts.n_in(), weights.n_in(), "columns of the rows and of the weights");
+    let has_form = if is_float(weights.ty()) { acts.form().has_f32() } else { acts.form().has_int8() };
+    assert!(has_form, "rows in form {:?} for {} weights", acts.form(), weights.ty().name());
+}
+
+/// Computes the outputs of one tile for at most [`MAX_ROWS`] rows.
+///
+/// # Safety
+/// The operands have been checked; the tile and the rows exist. The outputs exist, and no other worker uses them.
+#[inline]
+pub(crate) unsafe fn run_tile(
+    isa: Isa,
+    weights: &Weights,
+    tile_idx: usize,
+    acts: &Activations,
+    rows: Range<usize>,
+    out: Out,
+) {
+    let (ty, tile) = (weights.ty(), weights.tile(tile_idx));
+    // SAFETY: an `Isa` exists only where its instructions do; the rest is the caller's promise.
+    unsafe {
+        match isa.kind() {
+            _ if is_float(ty) => float::tile(isa, ty, tile, acts, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => avx2::tile(ty, tile, acts, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => avx512::tile(ty, tile, acts, rows, out),
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDotprod => neon::tile(ty, tile, acts, rows, out),
+            _ => scalar::tile(ty, tile, acts, rows, out),
         }
     }
 }

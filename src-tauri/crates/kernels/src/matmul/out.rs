@@ -4,7 +4,7 @@
 use crate::weights::TILE_ROWS;
 
 /// The most rows that a kernel takes at once: their results fill half of a first-level cache.
-pub(super) const MAX_ROWS: usize = 128;
+pub(crate) const MAX_ROWS: usize = 128;
 
 /// What happens to a result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,12 +17,12 @@ pub enum Epilogue {
 
 /// Where a tile's outputs go: column c of row r is at `start + r row_stride + c`.
 #[derive(Clone, Copy)]
-pub(super) struct Out {
-    pub(super) start: *mut f32,
-    pub(super) row_stride: usize,
+pub(crate) struct Out {
+    pub(crate) start: *mut f32,
+    pub(crate) row_stride: usize,
     /// Columns that exist; a last tile may have fewer than 32.
-    pub(super) n_cols: usize,
-    pub(super) epilogue: Epilogue,
+    pub(crate) n_cols: usize,
+    pub(crate) epilogue: Epilogue,
 }
 
 impl Out {

@@ -106,7 +106,7 @@ fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
         block_tokens: case.block_tokens,
         block_bytes: layout.block_bytes,
         k_offset: slot.k_offset,
-        v_offset: slot.v_offset,
+        v_offset: Some(slot.v_offset),
         dtype: if case.dtype == KvDtype::Q8 { ArenaFormat::Q8 } else { ArenaFormat::F16 },
     };
     let mut arena = KvArena::new(case.n_blocks(), layout.block_bytes).unwrap();
