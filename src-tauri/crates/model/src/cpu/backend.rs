@@ -123,7 +123,7 @@ impl Place {
             block_tokens: layout.block_tokens,
             block_bytes: layout.block_bytes,
             k_offset: slot.k_offset,
-            v_offset: Some(slot.v_offset),
+            v_offset: slot.v_offset,
             dtype: match layout.kv_dtype {
                 KvDtype::F16 => KvFormat::F16,
                 KvDtype::Q8 => KvFormat::Q8,

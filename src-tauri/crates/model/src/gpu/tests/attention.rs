@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use kernels::attention::{AttentionParams, AttentionRow, attention};
 use kernels::kv::{KvArena, KvFormat as ArenaFormat, KvLayer, store_kv};
 use kernels::threads::Threads;
-use scheduler::{AttentionSpan, KvLayout, LayerCache, ModelCacheSpec};
+use scheduler::{AttentionSpan, KvLayout, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
 
 use super::*;
 use crate::gpu::attention::attend;
@@ -77,7 +77,8 @@ impl Case {
 
     fn layout(&self) -> KvLayout {
         let Case { n_kv_heads, k_dim, v_dim, .. } = *self;
-        let layer = LayerCache { n_kv_heads, k_dim, v_dim, span: self.span() };
+        let v_place = ValuePlace::BesideKeys;
+        let layer = LayerKv::Own(LayerCache { n_kv_heads, k_dim, v_dim, v_place, span: self.span() });
         // Two layers, of which the second is looked at: its parts do not start at 0.
         let spec = ModelCacheSpec { layers: vec![layer; 2], max_context: 4096, n_vocab: 1 };
         KvLayout::new(&spec, self.block_tokens, self.dtype).unwrap()
@@ -106,7 +107,7 @@ fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
         block_tokens: case.block_tokens,
         block_bytes: layout.block_bytes,
         k_offset: slot.k_offset,
-        v_offset: Some(slot.v_offset),
+        v_offset: slot.v_offset,
         dtype: if case.dtype == KvDtype::Q8 { ArenaFormat::Q8 } else { ArenaFormat::F16 },
     };
     let mut arena = KvArena::new(case.n_blocks(), layout.block_bytes).unwrap();
@@ -118,7 +119,7 @@ fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
     }
     let format = KvFormat::of(case.dtype).unwrap();
     let part = |offset, dim| Part::new(format, &layout, offset, (case.n_kv_heads, dim));
-    let (k_part, v_part) = (part(slot.k_offset, case.k_dim), part(slot.v_offset, case.v_dim));
+    let (k_part, v_part) = (part(slot.k_offset, case.k_dim), part(slot.v_offset.unwrap(), case.v_dim));
 
     // Everything from the first position that a block is there for.
     let end = |i: usize| case.rows[i].0 + case.rows[i].1;
