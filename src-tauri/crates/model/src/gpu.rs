@@ -12,6 +12,7 @@
 //! `ops.rs`: each operation has a form for the CPU, which tests run, and one for Metal.
 //! Bits differ from the kernels': sums run in another order. How far is held by `tests.rs`.
 
+pub(crate) mod able;
 pub(crate) mod device;
 
 #[cfg(any(test, all(feature = "metal", target_os = "macos")))]

@@ -31,7 +31,10 @@ pub use families::plan_of;
 pub use file::gguf::Gguf;
 pub use file::header::TensorInfo;
 pub use file::metadata::{Array, Metadata, MetadataError, Strings, Value};
+pub use gpu::able::refusal as gpu_refusal;
 pub use gpu::device::Gpu;
 pub use options::{GpuOptions, LoadOptions, LoadProgress, PoolSize, Precision};
-pub use plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan};
+pub use plan::model_plan::{
+    Activation, AttentionPlan, FeedForwardPlan, GatedPlan, LayerPlan, ModelPlan, NormOver, Temperature,
+};
 pub use plan::rope_plan::{RopePairs, RopePlan};

@@ -52,6 +52,25 @@ pub fn scale(threads: &Threads, isa: Isa, x: &mut [f32], factor: f32) {
     unary(threads, isa, Unary::Scale(factor), x);
 }
 
+/// Multiplies each row of `x`, `[factors.len(), width]`, by its factor.
+///
+/// # Panics
+/// When `x` is not whole rows, one for each factor.
+pub fn scale_rows(threads: &Threads, isa: Isa, x: &mut [f32], factors: &[f32]) {
+    let n_rows = factors.len();
+    assert!(n_rows > 0 && x.len().is_multiple_of(n_rows), "{} values in {n_rows} rows", x.len());
+    let width = x.len() / n_rows;
+    let shared = SharedMut::new(x);
+    over_rows(threads, n_rows, width, |rows| {
+        for row in rows {
+            // SAFETY: ranges do not overlap.
+            let x = unsafe { shared.range(row * width..(row + 1) * width) };
+            // SAFETY: nothing beyond the instruction set.
+            unsafe { unary_on_isa(isa, Unary::Scale(factors[row]), x) };
+        }
+    });
+}
+
 /// `x = cap · tanh(x / cap)`.
 pub fn softcap(threads: &Threads, isa: Isa, x: &mut [f32], cap: f32) {
     unary(threads, isa, Unary::Softcap(cap), x);

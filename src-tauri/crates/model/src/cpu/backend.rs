@@ -17,7 +17,9 @@ use kernels::weights::Weights;
 use scheduler::{KvDtype, KvLayout, LentBlock, RunError};
 
 use crate::options::LoadOptions;
-use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan};
+use crate::plan::model_plan::{
+    Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan, NormOver, Temperature,
+};
 use crate::plan::weights::{BranchEnd, GatedWeights, Projection};
 use crate::run::backend::{Attention, Backend, Head, Piece};
 use crate::run::batch::Chunk;
@@ -33,6 +35,7 @@ pub(super) struct Cpu {
     ropes: Vec<Rope>,
     n_embd: usize,
     norm_eps: f32,
+    branch_scale: f32,
     buffers: Buffers,
 }
 
@@ -83,18 +86,26 @@ impl Cpu {
             ropes: rotations(plan),
             n_embd: plan.n_embd,
             norm_eps: plan.norm_eps,
+            branch_scale: plan.branch_scale,
             buffers: Buffers::new(rounding),
         }
     }
 
-    fn norm<'a>(&self, weight: &'a [f32]) -> RmsNorm<'a> {
-        RmsNorm { weight, eps: self.norm_eps }
+    /// What is done to each query's or key's head.
+    fn head_prep<'a>(&self, norm: Option<&'a Vec<f32>>, rope: Option<&'a RopeTable>) -> HeadPrep<'a> {
+        let norm = norm.map(|weight| HeadNorm { weight, eps: self.norm_eps });
+        HeadPrep { norm, rope }
     }
 
-    /// What is done to each query's or key's head.
-    fn head_prep<'a>(&self, norm: Option<&'a Vec<f32>>, rope: &'a RopeTable) -> HeadPrep<'a> {
-        let norm = norm.map(|weight| HeadNorm { weight, eps: self.norm_eps });
-        HeadPrep { norm, rope: Some(rope) }
+    /// Put a branch's rows of the stream, normed if the branch begins so, where its products take them from.
+    fn enter(&mut self, x: &[f32], norm: Option<&Vec<f32>>, form: Form) {
+        let Cpu { threads, isa, buffers: Buffers { acts, .. }, n_embd, norm_eps, .. } = self;
+        match norm {
+            Some(weight) => {
+                acts.rms_norm_quantize(threads, *isa, form, x, RmsNorm { weight, eps: *norm_eps })
+            }
+            None => acts.quantize(threads, *isa, form, x, *n_embd),
+        }
     }
 
     /// Put the stream of the tokens with the indices `wanted` side by side.
@@ -211,20 +222,34 @@ impl Backend for Cpu {
     ) -> Result<InActivations, RunError> {
         let Attention { layer_idx, plan, weights } = *layer;
         let AttentionPlan { n_heads, k_dim, v_dim, .. } = *plan;
-        let (n, rope) = (piece.tokens.len(), &piece.prepared[plan.rope_idx]);
-        let [q_prep, k_prep] =
-            [&weights.q_norm, &weights.k_norm].map(|norm| self.head_prep(norm.as_ref(), rope));
-        let (norm, values) = (self.norm(&weights.norm), self.values(&piece.tokens));
-        let Cpu { threads, isa, arena, layers, buffers, .. } = self;
+        let n = piece.tokens.len();
+        let rope = plan.rope_idx.map(|idx| &piece.prepared[idx]);
+        let norms = [&weights.q_norm, &weights.k_norm].map(Option::as_ref);
+        let (of_heads, of_tokens) = match plan.norm_over {
+            NormOver::Heads => (norms, [None; 2]),
+            NormOver::Tokens => ([None; 2], norms),
+        };
+        let [q_prep, k_prep] = of_heads.map(|norm| self.head_prep(norm, rope));
+        let form = Form::of([&weights.q, &weights.k, &weights.v].map(|projection| &projection.matrix));
+        self.enter(&x[self.values(&piece.tokens)], weights.norm.as_ref(), form);
+        let Cpu { threads, isa, arena, layers, norm_eps, buffers, .. } = self;
         let (isa, Place { kv, group_idx }) = (*isa, &layers[layer_idx]);
-        let Buffers { acts, q, k, v, attended, .. } = buffers;
+        let Buffers { acts, q, k, v, attended, normed, .. } = buffers;
 
-        let parts = [(&weights.q, &mut *q), (&weights.k, &mut *k), (&weights.v, &mut *v)];
-        let form = Form::of(parts.each_ref().map(|(projection, _)| &projection.matrix));
-        acts.rms_norm_quantize(threads, isa, form, &x[values], norm);
-        project(threads, isa, acts, parts);
+        project(threads, isa, acts, [(&weights.q, &mut *q), (&weights.k, &mut *k), (&weights.v, &mut *v)]);
+        for (rows, weight) in [&mut *q, &mut *k].into_iter().zip(of_tokens) {
+            let Some(weight) = weight else { continue };
+            normed.resize(rows.len(), 0.0);
+            ops::rms_norm(threads, isa, rows, weight, *norm_eps, normed);
+            std::mem::swap(rows, normed);
+        }
 
         prepare_heads(threads, isa, &q_prep, n_heads, k_dim, q);
+        if let Some(temperature) = plan.temperature {
+            let factor = |&position: &usize| Temperature::at(temperature, position);
+            let factors: Vec<f32> = piece.chunk.positions.iter().map(factor).collect();
+            ops::scale_rows(threads, isa, q, &factors);
+        }
         let rows = &piece.chunk.rows[*group_idx];
         store_kv(threads, isa, arena, kv, rows, KeyInput { k, prep: k_prep }, v);
 
@@ -243,13 +268,12 @@ impl Backend for Cpu {
         plan: &GatedPlan,
         weights: &GatedWeights<Weights, Vec<f32>>,
     ) -> Result<InActivations, RunError> {
-        let (norm, values) = (self.norm(&weights.norm), self.values(&piece.tokens));
+        let form = Form::of([&weights.gate, &weights.up]);
+        self.enter(&x[self.values(&piece.tokens)], weights.norm.as_ref(), form);
         let Cpu { threads, isa, buffers, .. } = self;
         let (isa, n_values) = (*isa, piece.tokens.len() * plan.n_ff);
         let Buffers { acts, gate, up, .. } = buffers;
 
-        let form = Form::of([&weights.gate, &weights.up]);
-        acts.rms_norm_quantize(threads, isa, form, &x[values], norm);
         gate.resize(n_values, 0.0);
         up.resize(n_values, 0.0);
         let store = |weights, out| Product { weights, out, epilogue: Epilogue::Store };
@@ -272,19 +296,27 @@ impl Backend for Cpu {
         end: &BranchEnd<Weights, Vec<f32>>,
     ) -> Result<(), RunError> {
         let values = self.values(&piece.tokens);
-        let Cpu { threads, isa, buffers, norm_eps, .. } = self;
+        let Cpu { threads, isa, buffers, norm_eps, branch_scale, .. } = self;
         let (isa, x) = (*isa, &mut x[values]);
         let Buffers { acts, out, normed, .. } = buffers;
-        match &end.post_norm {
-            None => matmul(threads, isa, &end.matrix, acts, x, Epilogue::Add),
-            Some(weight) => {
-                out.resize(x.len(), 0.0);
-                normed.resize(x.len(), 0.0);
-                matmul(threads, isa, &end.matrix, acts, out, Epilogue::Store);
-                ops::rms_norm(threads, isa, out, weight, *norm_eps, normed);
-                ops::add(threads, isa, x, normed);
-            }
+        if end.bias.is_none() && end.post_norm.is_none() && *branch_scale == 1.0 {
+            matmul(threads, isa, &end.matrix, acts, x, Epilogue::Add);
+            return Ok(());
         }
+        out.resize(x.len(), 0.0);
+        matmul(threads, isa, &end.matrix, acts, out, Epilogue::Store);
+        if let Some(bias) = &end.bias {
+            ops::add_to_rows(threads, isa, out, bias);
+        }
+        if let Some(weight) = &end.post_norm {
+            normed.resize(x.len(), 0.0);
+            ops::rms_norm(threads, isa, out, weight, *norm_eps, normed);
+            std::mem::swap(out, normed);
+        }
+        if *branch_scale != 1.0 {
+            ops::scale(threads, isa, out, *branch_scale);
+        }
+        ops::add(threads, isa, x, out);
         Ok(())
     }
 
@@ -296,11 +328,14 @@ impl Backend for Cpu {
         out: &mut [f32],
     ) -> Result<(), RunError> {
         self.gather(x, wanted);
-        let norm = self.norm(head.norm);
-        let Cpu { threads, isa, buffers, .. } = self;
+        let Cpu { threads, isa, buffers, norm_eps, .. } = self;
+        let norm = RmsNorm { weight: head.norm, eps: *norm_eps };
         let Buffers { acts, wanted: rows, .. } = buffers;
         acts.rms_norm_quantize(threads, *isa, Form::of([head.matrix]), rows, norm);
         matmul(threads, *isa, head.matrix, acts, out, Epilogue::Store);
+        if head.scale != 1.0 {
+            ops::scale(threads, *isa, out, head.scale);
+        }
         if let Some(cap) = head.softcap {
             ops::softcap(threads, *isa, out, cap);
         }

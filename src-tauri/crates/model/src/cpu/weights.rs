@@ -5,8 +5,7 @@ use kernels::weights::Weights;
 
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
-use crate::file::header::TensorInfo;
-use crate::run::load::{Pack, not_packed};
+use crate::run::load::{Pack, StoredMatrix, not_packed};
 
 /// Packs on the workers that will multiply.
 pub(super) struct CpuPack<'a> {
@@ -17,11 +16,12 @@ impl Pack for CpuPack<'_> {
     type Matrix = Weights;
     type Vector = Vec<f32>;
 
-    fn matrix(&self, gguf: &Gguf, tensor: &TensorInfo, n_out: usize, n_in: usize) -> Result<Weights, Cause> {
+    fn matrix(&self, gguf: &Gguf, stored: &StoredMatrix<'_>) -> Result<Weights, Cause> {
+        let StoredMatrix { tensor, n_out, n_in, ref bytes } = *stored;
         let shape = (tensor.ty, n_out, n_in);
         // Each thread reads what it packs: there is never a second copy of a whole tensor.
-        let read = |offset: usize, out: &mut [u8]| gguf.read_part(tensor, offset, out);
-        let packed = Weights::pack_from(self.threads, shape, tensor.range.len(), read)?;
+        let read = |offset: usize, out: &mut [u8]| gguf.read_part(tensor, bytes.start + offset, out);
+        let packed = Weights::pack_from(self.threads, shape, bytes.len(), read)?;
         packed.map_err(|error| not_packed(tensor, &error.to_string()))
     }
 

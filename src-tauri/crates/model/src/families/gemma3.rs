@@ -57,18 +57,18 @@ fn add_windows(plan: &mut ModelPlan, window: AttentionSpan, base: f32, windows: 
     plan.ropes.push(rope);
     for (layer, _) in plan.layers.iter_mut().zip(windows).filter(|(_, is_window)| **is_window) {
         layer.attention.span = window;
-        layer.attention.rope_idx = 1;
+        layer.attention.rope_idx = Some(1);
     }
 }
 
 fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
     tensors_of(plan, gguf, |names, plan, layer| {
         let mut tensors = layer_tensors(names, plan, layer);
-        let (attention, feed_forward) = (&mut tensors.attention, &mut tensors.feed_forward);
+        let attention = &mut tensors.attention;
         attention.q_norm = Some(names.vector("attn_q_norm.weight", layer.attention.k_dim));
         attention.k_norm = Some(names.vector("attn_k_norm.weight", layer.attention.k_dim));
         attention.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
-        feed_forward.end.post_norm = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
+        tensors.feed_forward.end_mut().post_norm = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
         tensors
     })
 }

@@ -8,6 +8,7 @@ use crate::file::gguf::Gguf;
 use crate::plan::model_plan::{Activation, AttentionPlan, ModelPlan};
 use crate::plan::rope_plan::RopePairs;
 use crate::plan::tensor_list::TensorList;
+use crate::plan::weights::AttentionWeights;
 
 pub(super) const FAMILY: Family = Family { architecture: "qwen2", plan, tensors };
 
@@ -20,10 +21,12 @@ fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
     tensors_of(plan, gguf, |names, plan, layer| {
         let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, .. } = layer.attention;
         let mut tensors = layer_tensors(names, plan, layer);
-        let attention = &mut tensors.attention;
-        attention.q.bias = Some(names.vector("attn_q.bias", n_heads * k_dim));
-        attention.k.bias = Some(names.vector("attn_k.bias", n_kv_heads * k_dim));
-        attention.v.bias = Some(names.vector("attn_v.bias", n_kv_heads * v_dim));
+        let AttentionWeights { q, k, v, .. } = &mut tensors.attention;
+        if q.matrix.part.is_none() {
+            q.bias = Some(names.vector("attn_q.bias", n_heads * k_dim));
+            k.bias = Some(names.vector("attn_k.bias", n_kv_heads * k_dim));
+            v.bias = Some(names.vector("attn_v.bias", n_kv_heads * v_dim));
+        }
         tensors
     })
 }

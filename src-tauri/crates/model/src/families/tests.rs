@@ -1,7 +1,7 @@
 //! What metadata becomes, and what is refused.
 
 use super::*;
-use crate::plan::model_plan::{Activation, AttentionPlan};
+use crate::plan::model_plan::{Activation, AttentionPlan, FeedForwardPlan, GatedPlan, NormOver};
 use crate::plan::rope_plan::{RopePairs, RopePlan};
 use crate::testing::gguf_writer::GgufWriter;
 use scheduler::AttentionSpan;
@@ -21,7 +21,7 @@ fn refusal(file: GgufWriter) -> String {
 #[test]
 fn a_llama_is_described() {
     let plan = plan(GgufWriter::tiny("llama").f32("llama.rope.freq_base", 5e5));
-    assert_eq!((plan.n_vocab, plan.n_embd, plan.layers[0].feed_forward.n_ff), (40, 64, 96));
+    assert_eq!((plan.n_vocab, plan.n_embd, plan.layers.len()), (40, 64, 2));
     let attention = AttentionPlan {
         n_heads: 2,
         n_kv_heads: 1,
@@ -30,10 +30,13 @@ fn a_llama_is_described() {
         span: AttentionSpan::Full,
         scale: 1.0 / 32_f32.sqrt(),
         softcap: None,
-        rope_idx: 0,
+        rope_idx: Some(0),
+        norm_over: NormOver::Heads,
+        temperature: None,
     };
     assert!(plan.layers.iter().all(|layer| layer.attention == attention));
-    assert_eq!(plan.layers[1].feed_forward.activation, Activation::Silu);
+    let activation = Activation::Silu;
+    assert_eq!(plan.layers[1].feed_forward, FeedForwardPlan::Gated(GatedPlan { n_ff: 96, activation }));
     assert_eq!((plan.embedding_scale, plan.logit_softcap), (1.0, None));
     let pairs = RopePairs::Interleaved;
     assert_eq!(plan.ropes, [RopePlan { pairs, n_rot: 32, base: 5e5, position_scale: 1.0, factors: vec![] }]);
@@ -54,11 +57,12 @@ fn a_gemma3_has_five_windows_to_one_full_layer() {
         (0..14).filter(|&l| plan.layers[l].attention.span == AttentionSpan::Full).collect();
     assert_eq!(full, [5, 11]);
     assert_eq!(plan.layers[0].attention.span, AttentionSpan::Window { tokens: 512 });
-    assert_eq!((plan.layers[0].attention.rope_idx, plan.layers[5].attention.rope_idx), (1, 0));
+    assert_eq!((plan.layers[0].attention.rope_idx, plan.layers[5].attention.rope_idx), (Some(1), Some(0)));
     assert_eq!((plan.ropes[0].base, plan.ropes[0].position_scale), (1e6, 0.125));
     assert_eq!((plan.ropes[1].base, plan.ropes[1].position_scale), (1e4, 1.0));
     assert_eq!(plan.embedding_scale, 8.0);
-    assert_eq!(plan.layers[0].feed_forward.activation, Activation::GeluTanh);
+    let activation = Activation::GeluTanh;
+    assert_eq!(plan.layers[0].feed_forward, FeedForwardPlan::Gated(GatedPlan { n_ff: 96, activation }));
     assert!(plan.ropes.iter().all(|rope| rope.pairs == RopePairs::SplitHalf));
 }
 

@@ -7,11 +7,13 @@ use scheduler::AttentionSpan;
 use super::keys::Keys;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
-use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan};
+use crate::plan::model_plan::{
+    Activation, AttentionPlan, FeedForwardPlan, GatedPlan, LayerPlan, ModelPlan, NormOver,
+};
 use crate::plan::rope_plan::RopePlan;
 use crate::plan::tensor_list::{TensorList, TensorPlace};
 use crate::plan::weights::{
-    AttentionWeights, BranchEnd, GatedWeights, LayerWeights, ModelWeights, Projection,
+    AttentionWeights, BranchEnd, FeedForwardWeights, GatedWeights, LayerWeights, ModelWeights, Projection,
 };
 
 const MAX_LAYERS: usize = 1024;
@@ -74,9 +76,12 @@ impl Sizes {
             span: AttentionSpan::Full,
             scale,
             softcap,
-            rope_idx: 0,
+            rope_idx: Some(0),
+            norm_over: NormOver::Heads,
+            temperature: None,
         };
-        let layer = LayerPlan { attention, feed_forward: GatedPlan { n_ff, activation } };
+        let feed_forward = FeedForwardPlan::Gated(GatedPlan { n_ff, activation });
+        let layer = LayerPlan { attention, feed_forward };
         Ok(ModelPlan {
             architecture: keys.architecture(),
             n_vocab: self.n_vocab,
@@ -84,6 +89,8 @@ impl Sizes {
             max_context: keys.count("context_length", None)?,
             norm_eps: keys.norm_eps()?,
             embedding_scale: 1.0,
+            branch_scale: 1.0,
+            logit_scale: 1.0,
             logit_softcap: keys.positive("final_logit_softcapping")?,
             ropes: vec![rope],
             layers: vec![layer; self.n_layers],
@@ -92,11 +99,12 @@ impl Sizes {
 }
 
 /// Names the tensors of one layer.
-pub(super) struct LayerNames {
+pub(super) struct LayerNames<'a> {
     layer_idx: usize,
+    gguf: &'a Gguf,
 }
 
-impl LayerNames {
+impl LayerNames<'_> {
     /// The matrix that takes `n_in` values to `n_out`.
     pub(super) fn matrix(&self, name: &str, n_in: usize, n_out: usize) -> TensorPlace {
         self.place(name, vec![n_in, n_out])
@@ -106,8 +114,42 @@ impl LayerNames {
         self.place(name, vec![n_values])
     }
 
+    /// The vector, where the file has it.
+    pub(super) fn vector_if_there(&self, name: &str, n_values: usize) -> Option<TensorPlace> {
+        self.has(name).then(|| self.vector(name, n_values))
+    }
+
+    /// Whether the file has a tensor of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.gguf.tensor(&self.name(name)).is_some()
+    }
+
+    /// Products of the same rows with matrices of `n_outs` rows, which are one tensor, one after the other, and so are
+    /// their biases.
+    pub(super) fn fused<const N: usize>(
+        &self,
+        name: &str,
+        n_in: usize,
+        n_outs: [usize; N],
+    ) -> [Projection<TensorPlace, TensorPlace>; N] {
+        let n_rows = n_outs.iter().sum();
+        let whole = self.matrix(&format!("{name}.weight"), n_in, n_rows);
+        let bias = self.vector_if_there(&format!("{name}.bias"), n_rows);
+        let mut first = 0;
+        n_outs.map(|n_out| {
+            let part = Some(first..first + n_out);
+            first += n_out;
+            let bias = bias.clone().map(|bias| TensorPlace { part: part.clone(), ..bias });
+            Projection { matrix: TensorPlace { part, ..whole.clone() }, bias }
+        })
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("blk.{}.{name}", self.layer_idx)
+    }
+
     fn place(&self, name: &str, shape: Vec<usize>) -> TensorPlace {
-        TensorPlace { name: format!("blk.{}.{name}", self.layer_idx), shape }
+        TensorPlace { name: self.name(name), shape, part: None }
     }
 }
 
@@ -118,15 +160,19 @@ pub(super) type LayerTensors = LayerWeights<TensorPlace, TensorPlace>;
 pub(super) fn tensors_of(
     plan: &ModelPlan,
     gguf: &Gguf,
-    layer: impl Fn(&LayerNames, &ModelPlan, &LayerPlan) -> LayerTensors,
+    layer: impl Fn(&LayerNames<'_>, &ModelPlan, &LayerPlan) -> LayerTensors,
 ) -> TensorList {
     let ModelPlan { n_embd, n_vocab, .. } = *plan;
-    let place = |name: &str, shape: &[usize]| TensorPlace { name: name.to_owned(), shape: shape.to_vec() };
+    let place = |name: &str, shape: &[usize]| TensorPlace {
+        name: name.to_owned(),
+        shape: shape.to_vec(),
+        part: None,
+    };
     let has_head = gguf.tensor("output.weight").is_some();
     let layers = plan.layers.iter().enumerate();
     let weights = ModelWeights {
         embeddings: place("token_embd.weight", &[n_embd, n_vocab]),
-        layers: layers.map(|(layer_idx, of)| layer(&LayerNames { layer_idx }, plan, of)).collect(),
+        layers: layers.map(|(layer_idx, of)| layer(&LayerNames { layer_idx, gguf }, plan, of)).collect(),
         output_norm: place("output_norm.weight", &[n_embd]),
         output: has_head.then(|| place("output.weight", &[n_embd, n_vocab])),
     };
@@ -135,29 +181,58 @@ pub(super) fn tensors_of(
     TensorList { weights, in_plan }
 }
 
-/// The tensors of a plain layer.
-pub(super) fn layer_tensors(names: &LayerNames, plan: &ModelPlan, layer: &LayerPlan) -> LayerTensors {
-    let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, .. } = layer.attention;
-    let (n_embd, n_ff) = (plan.n_embd, layer.feed_forward.n_ff);
-    let projection =
-        |name: &str, n_out: usize| Projection { matrix: names.matrix(name, n_embd, n_out), bias: None };
-    let end =
-        |name: &str, n_in: usize| BranchEnd { matrix: names.matrix(name, n_in, n_embd), post_norm: None };
+/// The tensors of a plain layer. Queries, keys and values may be one tensor, and may have biases.
+pub(super) fn layer_tensors(names: &LayerNames<'_>, plan: &ModelPlan, layer: &LayerPlan) -> LayerTensors {
     LayerWeights {
-        attention: AttentionWeights {
-            norm: names.vector("attn_norm.weight", n_embd),
-            q: projection("attn_q.weight", n_heads * k_dim),
-            k: projection("attn_k.weight", n_kv_heads * k_dim),
-            v: projection("attn_v.weight", n_kv_heads * v_dim),
-            q_norm: None,
-            k_norm: None,
-            end: end("attn_output.weight", n_heads * v_dim),
-        },
-        feed_forward: GatedWeights {
-            norm: names.vector("ffn_norm.weight", n_embd),
-            gate: names.matrix("ffn_gate.weight", n_embd, n_ff),
-            up: names.matrix("ffn_up.weight", n_embd, n_ff),
-            end: end("ffn_down.weight", n_ff),
+        attention: attention_tensors(names, plan, layer),
+        feed_forward: gated_tensors(names, plan, layer),
+    }
+}
+
+/// The tensors of a plain attention.
+pub(super) fn attention_tensors(
+    names: &LayerNames<'_>,
+    plan: &ModelPlan,
+    layer: &LayerPlan,
+) -> AttentionWeights<TensorPlace, TensorPlace> {
+    let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, .. } = layer.attention;
+    let n_embd = plan.n_embd;
+    let n_outs = [n_heads * k_dim, n_kv_heads * k_dim, n_kv_heads * v_dim];
+    let [q, k, v] = if names.has("attn_qkv.weight") {
+        names.fused("attn_qkv", n_embd, n_outs)
+    } else {
+        let [q, k, v] = n_outs;
+        [("attn_q", q), ("attn_k", k), ("attn_v", v)].map(|(name, n_out)| Projection {
+            matrix: names.matrix(&format!("{name}.weight"), n_embd, n_out),
+            bias: names.vector_if_there(&format!("{name}.bias"), n_out),
+        })
+    };
+    AttentionWeights {
+        norm: Some(names.vector("attn_norm.weight", n_embd)),
+        q,
+        k,
+        v,
+        q_norm: None,
+        k_norm: None,
+        end: BranchEnd {
+            matrix: names.matrix("attn_output.weight", n_heads * v_dim, n_embd),
+            bias: names.vector_if_there("attn_output.bias", n_embd),
+            post_norm: None,
         },
     }
+}
+
+/// The tensors of a plain gated feed-forward.
+pub(super) fn gated_tensors(
+    names: &LayerNames<'_>,
+    plan: &ModelPlan,
+    layer: &LayerPlan,
+) -> FeedForwardWeights<TensorPlace, TensorPlace> {
+    let (n_embd, FeedForwardPlan::Gated(GatedPlan { n_ff, .. })) = (plan.n_embd, layer.feed_forward);
+    FeedForwardWeights::Gated(GatedWeights {
+        norm: Some(names.vector("ffn_norm.weight", n_embd)),
+        gate: names.matrix("ffn_gate.weight", n_embd, n_ff),
+        up: names.matrix("ffn_up.weight", n_embd, n_ff),
+        end: BranchEnd { matrix: names.matrix("ffn_down.weight", n_ff, n_embd), bias: None, post_norm: None },
+    })
 }

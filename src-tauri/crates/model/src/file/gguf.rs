@@ -3,6 +3,7 @@
 //! The file is untrusted. Every count, length and offset is checked against what is left of the file before
 //! anything is allocated for it, so that memory stays within a small multiple of the header's own size.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use kernels::ggml::dequantize;
@@ -108,9 +109,7 @@ impl Gguf {
 
     /// As [`Gguf::read`].
     pub(crate) fn data(&self, tensor: &TensorInfo) -> Result<Vec<u8>, Cause> {
-        let mut bytes = room(tensor.range.len())?;
-        self.read_part(tensor, 0, &mut bytes)?;
-        Ok(bytes)
+        self.part(tensor, 0..tensor.range.len())
     }
 
     /// Fill `out` with the bytes of `tensor` from its byte `offset` on.
@@ -125,11 +124,32 @@ impl Gguf {
 
     /// The values of the vector called `name`, which must have `n_values`.
     pub(crate) fn floats(&self, name: &str, n_values: usize) -> Result<Vec<f32>, Cause> {
-        let tensor = self.tensor_of(name, &[n_values])?;
-        let bytes = self.data(tensor)?;
-        let mut values = room(n_values)?;
-        dequantize(tensor.ty, &bytes, &mut values);
-        Ok(values)
+        self.floats_of(self.tensor_of(name, &[n_values])?, 0..n_values)
+    }
+
+    /// The values of `tensor` with the indices `values`, which it has.
+    pub(crate) fn floats_of(&self, tensor: &TensorInfo, values: Range<usize>) -> Result<Vec<f32>, Cause> {
+        let bytes = self.part(tensor, self.bytes_of(tensor, values.clone())?)?;
+        let mut floats = room(values.len())?;
+        dequantize(tensor.ty, &bytes, &mut floats);
+        Ok(floats)
+    }
+
+    /// Where the bytes of `values` stand among those of `tensor`, which has so many values.
+    pub(crate) fn bytes_of(&self, tensor: &TensorInfo, values: Range<usize>) -> Result<Range<usize>, Cause> {
+        let at = |value: usize| tensor.ty.bytes_of(value);
+        let range = at(values.start).zip(at(values.end)).map(|(start, end)| start..end);
+        range.ok_or_else(|| {
+            let (name, ty) = (&tensor.name, tensor.ty.name());
+            Cause::Unsupported(format!("tensor `{name}` is cut inside a block of {ty}"))
+        })
+    }
+
+    /// Those `bytes` of `tensor`.
+    pub(crate) fn part(&self, tensor: &TensorInfo, bytes: Range<usize>) -> Result<Vec<u8>, Cause> {
+        let mut part = room(bytes.len())?;
+        self.read_part(tensor, bytes.start, &mut part)?;
+        Ok(part)
     }
 
     /// The tensor called `name`, which must have `shape`.

@@ -15,7 +15,7 @@ use super::part::{KvFormat, Part};
 use super::shaders::{Shaders, releasing};
 use super::tiles::{TileLimits, Tiles};
 use super::weights::Matrix;
-use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan};
+use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan, NormOver};
 use crate::plan::rope_plan::RopePairs;
 use crate::plan::weights::{BranchEnd, GatedWeights, Projection};
 use crate::run::backend::{Attention, Backend, Head, Piece};
@@ -38,6 +38,7 @@ pub(super) struct GpuBackend {
     ropes: Vec<(Rope, RopePairs)>,
     rope_table: RopeTable,
     norm_eps: f32,
+    branch_scale: f32,
     shaders: Shaders,
     device: Device,
 }
@@ -93,6 +94,7 @@ impl GpuBackend {
             ropes: rotations(plan).into_iter().zip(plan.ropes.iter().map(|rope| rope.pairs)).collect(),
             rope_table: RopeTable::new(),
             norm_eps: plan.norm_eps,
+            branch_scale: plan.branch_scale,
             shaders,
             device,
         }
@@ -106,6 +108,10 @@ impl GpuBackend {
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         ops::rms_norm(x, weight, self.norm_eps)
+    }
+
+    fn norm_if_there(&self, x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
+        weight.map_or_else(|| Ok(x.clone()), |weight| self.norm(x, weight))
     }
 
     fn prepared(&mut self, chunk: &Chunk<'_>) -> Result<Prepared> {
@@ -127,20 +133,28 @@ impl GpuBackend {
     fn attended(
         &self,
         x: &Tensor,
-        prepared: &Prepared,
+        piece: &Piece<'_, Prepared>,
         layer: &Attention<'_, Matrix, Tensor>,
     ) -> Result<Tensor> {
         let Attention { layer_idx, plan, weights } = *layer;
-        let AttentionPlan { n_heads, n_kv_heads, k_dim, rope_idx, .. } = *plan;
-        let (n, normed) = (x.dim(0)?, self.norm(x, &weights.norm)?);
-        let (table, pairs) = (&prepared.ropes[rope_idx], self.ropes[rope_idx].1);
+        let AttentionPlan { n_heads, n_kv_heads, k_dim, .. } = *plan;
+        let prepared = piece.prepared;
+        let (n, normed) = (x.dim(0)?, self.norm_if_there(x, weights.norm.as_ref())?);
         let head = |product: Tensor, norm: Option<&Tensor>, n_heads: usize| {
-            let heads = product.reshape((n * n_heads, k_dim))?;
-            let heads = norm.map_or(Ok(heads.clone()), |norm| self.norm(&heads, norm))?;
-            ops::rotate(&self.shaders, pairs, &heads.reshape((n, n_heads, k_dim))?, table)
+            let normed = match plan.norm_over {
+                NormOver::Tokens => self.norm_if_there(&product, norm)?,
+                NormOver::Heads => self.norm_if_there(&product.reshape((n * n_heads, k_dim))?, norm)?,
+            };
+            let heads = normed.reshape((n, n_heads, k_dim))?;
+            let Some(idx) = plan.rope_idx else { return Ok(heads) };
+            ops::rotate(&self.shaders, self.ropes[idx].1, &heads, &prepared.ropes[idx])
         };
-        let q = head(project(&weights.q, &normed)?, weights.q_norm.as_ref(), n_heads)?;
+        let mut q = head(project(&weights.q, &normed)?, weights.q_norm.as_ref(), n_heads)?;
         let k = head(project(&weights.k, &normed)?, weights.k_norm.as_ref(), n_kv_heads)?;
+        if let Some(temperature) = plan.temperature {
+            let factors: Vec<f32> = piece.chunk.positions.iter().map(|&at| temperature.at(at)).collect();
+            q = q.broadcast_mul(&Tensor::from_vec(factors, (n, 1, 1), &self.device)?)?;
+        }
         let v = project(&weights.v, &normed)?;
         let place = &self.layers[layer_idx];
         let (slots, tiles) = (&prepared.slots[place.group_idx], &prepared.tiles[place.group_idx]);
@@ -150,7 +164,7 @@ impl GpuBackend {
     }
 
     fn gate(&self, x: &Tensor, plan: &GatedPlan, weights: &GatedWeights<Matrix, Tensor>) -> Result<Tensor> {
-        let normed = self.norm(x, &weights.norm)?;
+        let normed = self.norm_if_there(x, weights.norm.as_ref())?;
         let gate = weights.gate.linear(&normed)?;
         let gate = match plan.activation {
             Activation::Silu => gate.silu()?,
@@ -162,11 +176,15 @@ impl GpuBackend {
 
     /// `x` and the end of a branch.
     fn joined(&self, x: &Tensor, branch: &Tensor, end: &BranchEnd<Matrix, Tensor>) -> Result<Tensor> {
-        let out = end.matrix.linear(branch)?;
-        match &end.post_norm {
-            None => x + out,
-            Some(norm) => x + self.norm(&out, norm)?,
+        let mut out = end.matrix.linear(branch)?;
+        if let Some(bias) = &end.bias {
+            out = out.broadcast_add(bias)?;
         }
+        out = self.norm_if_there(&out, end.post_norm.as_ref())?;
+        if self.branch_scale != 1.0 {
+            out = out.affine(self.branch_scale.into(), 0.0)?;
+        }
+        x + out
     }
 
     /// The stream's tokens with the indices `ids`.
@@ -183,6 +201,9 @@ impl GpuBackend {
         out: &mut [f32],
     ) -> Result<()> {
         let mut logits = head.matrix.linear(&self.norm(&self.select(x, ids)?, head.norm)?)?;
+        if head.scale != 1.0 {
+            logits = logits.affine(head.scale.into(), 0.0)?;
+        }
         if let Some(cap) = head.softcap {
             logits = ops::softcap(&logits, cap)?;
         }
@@ -290,7 +311,7 @@ impl Backend for GpuBackend {
         piece: &Piece<'_, Prepared>,
         layer: &Attention<'_, Matrix, Tensor>,
     ) -> std::result::Result<Tensor, RunError> {
-        self.attended(x, piece.prepared, layer).map_err(failed)
+        self.attended(x, piece, layer).map_err(failed)
     }
 
     fn gated(

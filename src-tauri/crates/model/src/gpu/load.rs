@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use candle_core::{Device, Tensor};
-use scheduler::{KvLayout, LayerKv, ModelCacheSpec, ValuePlace};
+use scheduler::KvLayout;
 
 use super::backend::GpuBackend;
 use super::kv_pool::KvPool;
@@ -18,6 +18,8 @@ use crate::options::{GpuOptions, LoadProgress};
 use crate::run::load::{Pack, load as load_weights};
 use crate::run::pool::n_blocks;
 use crate::run::runner::Runner;
+
+use super::able::refusal;
 
 pub(super) fn runner(
     gguf: &Gguf,
@@ -39,9 +41,9 @@ pub(super) fn runner_with(
 ) -> Result<Runner<GpuBackend>, Cause> {
     let setup = |error: candle_core::Error| Cause::Setup(one_line(&error));
     let (plan, tensors) = families::read(gguf)?;
-    let spec = plan.cache_spec();
-    refuse(&spec)?;
-    let layout = KvLayout::new(&spec, options.block_tokens, options.kv_dtype)
+    // What it lacks is known before anything is put up.
+    refusal(&plan, gguf).map_or(Ok(()), |reason| Err(Cause::Setup(reason)))?;
+    let layout = KvLayout::new(&plan.cache_spec(), options.block_tokens, options.kv_dtype)
         .map_err(|error| Cause::Setup(error.to_string()))?;
     let n_blocks = n_blocks(&layout, options.pool)?;
     let format = KvFormat::of(options.kv_dtype)?;
@@ -52,14 +54,4 @@ pub(super) fn runner_with(
     let backend = GpuBackend::new(&plan, &layout, format, pool, shaders, device.clone());
     device.synchronize().map_err(setup)?;
     Ok(Runner::new(plan, weights, layout, backend))
-}
-
-/// Refuse KV that the operations here would store or read wrongly.
-fn refuse(spec: &ModelCacheSpec) -> Result<(), Cause> {
-    let has_own_values =
-        |kv: &LayerKv| matches!(kv, LayerKv::Own(cache) if cache.v_place == ValuePlace::BesideKeys);
-    if spec.layers.iter().all(has_own_values) {
-        return Ok(());
-    }
-    Err(Cause::Setup("layers that share KV, or have values in their keys, run on the CPU only".to_owned()))
 }

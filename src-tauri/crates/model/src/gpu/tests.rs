@@ -29,9 +29,8 @@ use super::weights::{DevicePack, Matrix};
 use crate::cpu::load::load_open;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
-use crate::file::header::TensorInfo;
 use crate::options::{GpuOptions, LoadOptions, PoolSize, Precision};
-use crate::run::load::Pack;
+use crate::run::load::{Pack, StoredMatrix};
 use crate::run::runner::Runner;
 
 /// A generator of numbers, always the same ones.
@@ -68,8 +67,8 @@ impl Pack for FloatPack<'_> {
     type Matrix = Matrix;
     type Vector = Tensor;
 
-    fn matrix(&self, gguf: &Gguf, tensor: &TensorInfo, n_out: usize, n_in: usize) -> Result<Matrix, Cause> {
-        let matrix = self.0.matrix(gguf, tensor, n_out, n_in)?;
+    fn matrix(&self, gguf: &Gguf, stored: &StoredMatrix<'_>) -> Result<Matrix, Cause> {
+        let matrix = self.0.matrix(gguf, stored)?;
         matrix.in_floats().map_err(|error| Cause::Setup(one_line(&error)))
     }
 

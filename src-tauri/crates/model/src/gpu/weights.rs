@@ -10,8 +10,7 @@ use kernels::ggml::GgmlType;
 use super::one_line::one_line;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
-use crate::file::header::TensorInfo;
-use crate::run::load::{Pack, not_packed};
+use crate::run::load::{Pack, StoredMatrix, not_packed};
 
 /// A tensor's bytes must start at a multiple of this: the widest number in a block of quantised values.
 const ALIGNMENT: usize = 4;
@@ -28,14 +27,9 @@ impl Pack for DevicePack<'_> {
     type Matrix = Matrix;
     type Vector = Tensor;
 
-    fn matrix(
-        &self,
-        gguf: &Gguf,
-        tensor: &TensorInfo,
-        n_out: usize,
-        n_in: usize,
-    ) -> std::result::Result<Matrix, Cause> {
-        let raw = gguf.data(tensor)?;
+    fn matrix(&self, gguf: &Gguf, stored: &StoredMatrix<'_>) -> std::result::Result<Matrix, Cause> {
+        let StoredMatrix { tensor, n_out, n_in, ref bytes } = *stored;
+        let raw = gguf.part(tensor, bytes.clone())?;
         // Every allocator of this size gives more than that; candle takes the bytes for numbers as they stand.
         let place = raw.as_ptr() as usize % ALIGNMENT;
         if place != 0 && tensor.ty != GgmlType::F32 {

@@ -19,6 +19,10 @@ pub struct ModelPlan {
     pub norm_eps: f32,
     /// Embeddings are multiplied by this.
     pub embedding_scale: f32,
+    /// What a branch adds to the stream is multiplied by this first.
+    pub branch_scale: f32,
+    /// Logits are multiplied by this, before any cap.
+    pub logit_scale: f32,
     /// Logits go through `cap · tanh(logit / cap)`.
     pub logit_softcap: Option<f32>,
     /// The rotations in use.
@@ -33,7 +37,7 @@ pub struct LayerPlan {
     /// What mixes tokens.
     pub attention: AttentionPlan,
     /// What each goes through by itself.
-    pub feed_forward: GatedPlan,
+    pub feed_forward: FeedForwardPlan,
 }
 
 /// Softmax attention.
@@ -53,8 +57,45 @@ pub struct AttentionPlan {
     pub scale: f32,
     /// Scores go through `cap · tanh(score / cap)`.
     pub softcap: Option<f32>,
-    /// Index into [`ModelPlan::ropes`].
-    pub rope_idx: usize,
+    /// Index into [`ModelPlan::ropes`]; none where nothing turns.
+    pub rope_idx: Option<usize>,
+    /// Over what the norms of queries and keys go, where it has them.
+    pub norm_over: NormOver,
+    /// Queries grow with their position.
+    pub temperature: Option<Temperature>,
+}
+
+/// The values that a norm of queries or keys takes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormOver {
+    /// Each head's, by weights that all heads share.
+    Heads,
+    /// A token's of all heads.
+    Tokens,
+}
+
+/// Queries at position p, turned, are multiplied by `1 + scale · ln(1 + floor(p / original_context))`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Temperature {
+    /// How fast they grow.
+    pub scale: f32,
+    /// Positions before which they do not.
+    pub original_context: usize,
+}
+
+impl Temperature {
+    /// The factor of queries at `position`.
+    pub fn at(self, position: usize) -> f32 {
+        let past = (position / self.original_context) as f32;
+        1.0 + self.scale * (1.0 + past).ln()
+    }
+}
+
+/// What a token goes through by itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FeedForwardPlan {
+    /// One gated feed-forward for all tokens.
+    Gated(GatedPlan),
 }
 
 /// A feed-forward of two products, of which one gates the other.

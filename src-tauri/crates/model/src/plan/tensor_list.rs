@@ -1,16 +1,19 @@
 //! The tensors that a model's file must have, each in its place: what both backends load by.
 
 use std::convert::Infallible;
+use std::ops::Range;
 
 use super::weights::{Convert, ModelWeights};
 
-/// A tensor of a file.
+/// A tensor of a file, or some rows of one: fused projections and experts are several matrices in one tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TensorPlace {
     /// Its name, as `blk.0.attn_q.weight`.
     pub(crate) name: String,
-    /// As GGUF writes it: a matrix is `[n_in, n_out]`.
+    /// Of the whole tensor, as GGUF writes it: a matrix is `[n_in, n_out]`, one for each expert `[n_in, n_out, n_experts]`.
     pub(crate) shape: Vec<usize>,
+    /// The part that is meant, where it is not all: rows of a matrix, counted through all experts; values of a vector.
+    pub(crate) part: Option<Range<usize>>,
 }
 
 /// All tensors of a file.

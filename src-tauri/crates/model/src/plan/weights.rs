@@ -13,25 +13,30 @@ pub(crate) struct ModelWeights<M, V> {
 /// One layer; matrices are `[n_out, n_in]`.
 pub(crate) struct LayerWeights<M, V> {
     pub(crate) attention: AttentionWeights<M, V>,
-    pub(crate) feed_forward: GatedWeights<M, V>,
+    pub(crate) feed_forward: FeedForwardWeights<M, V>,
 }
 
-/// An attention with the norm in front of it.
+/// An attention with the norm in front of it, if there is one.
 pub(crate) struct AttentionWeights<M, V> {
-    pub(crate) norm: V,
+    pub(crate) norm: Option<V>,
     pub(crate) q: Projection<M, V>,
     pub(crate) k: Projection<M, V>,
     pub(crate) v: Projection<M, V>,
-    /// Queries are normed head by head before they turn.
+    /// Queries are normed before they turn.
     pub(crate) q_norm: Option<V>,
     /// Keys are.
     pub(crate) k_norm: Option<V>,
     pub(crate) end: BranchEnd<M, V>,
 }
 
-/// A gated feed-forward with the norm in front of it.
+/// What a token goes through by itself.
+pub(crate) enum FeedForwardWeights<M, V> {
+    Gated(GatedWeights<M, V>),
+}
+
+/// A gated feed-forward with the norm in front of it, if there is one.
 pub(crate) struct GatedWeights<M, V> {
-    pub(crate) norm: V,
+    pub(crate) norm: Option<V>,
     pub(crate) gate: M,
     pub(crate) up: M,
     pub(crate) end: BranchEnd<M, V>,
@@ -46,6 +51,8 @@ pub(crate) struct Projection<M, V> {
 /// The last product of a branch, which then joins the residual stream.
 pub(crate) struct BranchEnd<M, V> {
     pub(crate) matrix: M,
+    /// What is added to the product.
+    pub(crate) bias: Option<V>,
     /// The product is normed before it joins.
     pub(crate) post_norm: Option<V>,
 }
@@ -80,7 +87,7 @@ impl<M, V> LayerWeights<M, V> {
     fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<LayerWeights<C::Matrix, C::Vector>, C::Error> {
         let AttentionWeights { norm, q, k, v, q_norm, k_norm, end } = &self.attention;
         let attention = AttentionWeights {
-            norm: by.vector(norm)?,
+            norm: optional(norm, by)?,
             q: q.convert(by)?,
             k: k.convert(by)?,
             v: v.convert(by)?,
@@ -88,14 +95,44 @@ impl<M, V> LayerWeights<M, V> {
             k_norm: optional(k_norm, by)?,
             end: end.convert(by)?,
         };
-        let GatedWeights { norm, gate, up, end } = &self.feed_forward;
-        let feed_forward = GatedWeights {
-            norm: by.vector(norm)?,
+        Ok(LayerWeights { attention, feed_forward: self.feed_forward.convert(by)? })
+    }
+}
+
+impl<M, V> FeedForwardWeights<M, V> {
+    fn convert<C: Convert<M, V>>(
+        &self,
+        by: &mut C,
+    ) -> Result<FeedForwardWeights<C::Matrix, C::Vector>, C::Error> {
+        Ok(match self {
+            FeedForwardWeights::Gated(gated) => FeedForwardWeights::Gated(gated.convert(by)?),
+        })
+    }
+
+    /// The last product of the branch.
+    pub(crate) fn end(&self) -> &BranchEnd<M, V> {
+        match self {
+            FeedForwardWeights::Gated(gated) => &gated.end,
+        }
+    }
+
+    /// As [`FeedForwardWeights::end`].
+    pub(crate) fn end_mut(&mut self) -> &mut BranchEnd<M, V> {
+        match self {
+            FeedForwardWeights::Gated(gated) => &mut gated.end,
+        }
+    }
+}
+
+impl<M, V> GatedWeights<M, V> {
+    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<GatedWeights<C::Matrix, C::Vector>, C::Error> {
+        let GatedWeights { norm, gate, up, end } = self;
+        Ok(GatedWeights {
+            norm: optional(norm, by)?,
             gate: by.matrix(gate)?,
             up: by.matrix(up)?,
             end: end.convert(by)?,
-        };
-        Ok(LayerWeights { attention, feed_forward })
+        })
     }
 }
 
@@ -107,7 +144,9 @@ impl<M, V> Projection<M, V> {
 
 impl<M, V> BranchEnd<M, V> {
     fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<BranchEnd<C::Matrix, C::Vector>, C::Error> {
-        Ok(BranchEnd { matrix: by.matrix(&self.matrix)?, post_norm: optional(&self.post_norm, by)? })
+        let BranchEnd { matrix, bias, post_norm } = self;
+        let matrix = by.matrix(matrix)?;
+        Ok(BranchEnd { matrix, bias: optional(bias, by)?, post_norm: optional(post_norm, by)? })
     }
 }
 

@@ -116,5 +116,8 @@ pub(crate) struct Attention<'a, M, V> {
 pub(crate) struct Head<'a, M, V> {
     pub(crate) norm: &'a V,
     pub(crate) matrix: &'a M,
+    /// Logits are multiplied by this.
+    pub(crate) scale: f32,
+    /// Then they go through `cap · tanh(logit / cap)`.
     pub(crate) softcap: Option<f32>,
 }

@@ -79,7 +79,8 @@ impl<B: Backend> Decoder<B> {
         }
         if !logits.is_empty() {
             let matrix = weights.output.as_ref().unwrap_or(&weights.embeddings);
-            let head = Head { norm: &weights.output_norm, matrix, softcap: plan.logit_softcap };
+            let (scale, softcap) = (plan.logit_scale, plan.logit_softcap);
+            let head = Head { norm: &weights.output_norm, matrix, scale, softcap };
             backend.logits(&x, logits, &head, out.logits)?;
         }
         if !hidden.is_empty() {

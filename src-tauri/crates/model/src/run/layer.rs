@@ -3,8 +3,8 @@
 use scheduler::RunError;
 
 use super::backend::{Attention, Backend, Piece};
-use crate::plan::model_plan::LayerPlan;
-use crate::plan::weights::LayerWeights;
+use crate::plan::model_plan::{FeedForwardPlan, LayerPlan};
+use crate::plan::weights::{FeedForwardWeights, LayerWeights};
 
 /// A layer of a model.
 pub(super) struct Layer<'a, B: Backend> {
@@ -25,7 +25,11 @@ impl<B: Backend> Layer<'_, B> {
         let mixer = Attention { layer_idx: self.idx, plan: &self.plan.attention, weights: attention };
         let branch = backend.attention(x, piece, &mixer)?;
         backend.join(x, piece, branch, &attention.end)?;
-        let branch = backend.gated(x, piece, &self.plan.feed_forward, feed_forward)?;
-        backend.join(x, piece, branch, &feed_forward.end)
+        let branch = match (&self.plan.feed_forward, feed_forward) {
+            (FeedForwardPlan::Gated(plan), FeedForwardWeights::Gated(weights)) => {
+                backend.gated(x, piece, plan, weights)?
+            }
+        };
+        backend.join(x, piece, branch, feed_forward.end())
     }
 }

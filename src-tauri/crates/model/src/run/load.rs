@@ -1,7 +1,7 @@
 //! Reads a model's tensors and makes them ready for the arithmetic that multiplies with them.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
@@ -17,17 +17,20 @@ pub(crate) trait Pack {
     /// A norm's weights.
     type Vector;
 
-    /// The matrix of shape `[n_out, n_in]` that `tensor` is.
-    fn matrix(
-        &self,
-        gguf: &Gguf,
-        tensor: &TensorInfo,
-        n_out: usize,
-        n_in: usize,
-    ) -> Result<Self::Matrix, Cause>;
+    /// The matrix that `stored` is.
+    fn matrix(&self, gguf: &Gguf, stored: &StoredMatrix<'_>) -> Result<Self::Matrix, Cause>;
 
     /// The vector of `values`.
     fn vector(&self, values: Vec<f32>) -> Result<Self::Vector, String>;
+}
+
+/// A matrix `[n_out, n_in]` as a file has it: a tensor, or some rows of one.
+pub(crate) struct StoredMatrix<'a> {
+    pub(crate) tensor: &'a TensorInfo,
+    pub(crate) n_out: usize,
+    pub(crate) n_in: usize,
+    /// Its bytes among the tensor's.
+    pub(crate) bytes: Range<usize>,
 }
 
 /// Pack the tensors of `gguf` that `list` names, after all of them have been checked.
@@ -50,7 +53,7 @@ pub(crate) fn load<P: Pack>(
 /// another computation than ours.
 fn check(gguf: &Gguf, architecture: &str, list: &TensorList) -> Result<(), Cause> {
     let places = list.places();
-    for TensorPlace { name, shape } in &places {
+    for TensorPlace { name, shape, .. } in &places {
         gguf.tensor_of(name, shape)?;
     }
     let known = places.iter().map(|place| &place.name).chain(&list.in_plan);
@@ -79,26 +82,32 @@ impl<P: Pack> Convert<TensorPlace, TensorPlace> for Packer<'_, P> {
 
     fn matrix(&mut self, place: &TensorPlace) -> Result<P::Matrix, Cause> {
         let tensor = self.gguf.tensor_of(&place.name, &place.shape)?;
-        let &[n_in, n_out] = place.shape.as_slice() else {
+        let Some((&n_in, n_outs)) = place.shape.split_first().filter(|(_, n_outs)| !n_outs.is_empty()) else {
             return Err(Cause::Malformed(format!("tensor `{}` is no matrix", place.name)));
         };
-        let packed = self.pack.matrix(self.gguf, tensor, n_out, n_in)?;
-        self.count(tensor)?;
+        let rows = place.part.clone().unwrap_or(0..n_outs.iter().product());
+        let bytes = self.gguf.bytes_of(tensor, rows.start * n_in..rows.end * n_in)?;
+        let n_bytes = bytes.len();
+        let stored = StoredMatrix { tensor, n_out: rows.len(), n_in, bytes };
+        let packed = self.pack.matrix(self.gguf, &stored)?;
+        self.count(n_bytes)?;
         Ok(packed)
     }
 
     fn vector(&mut self, place: &TensorPlace) -> Result<P::Vector, Cause> {
         let tensor = self.gguf.tensor_of(&place.name, &place.shape)?;
-        let values = self.gguf.floats(&tensor.name, tensor.n_values())?;
+        let values = place.part.clone().unwrap_or(0..tensor.n_values());
+        let n_bytes = self.gguf.bytes_of(tensor, values.clone())?.len();
+        let values = self.gguf.floats_of(tensor, values)?;
         let packed = self.pack.vector(values).map_err(|error| not_packed(tensor, &error))?;
-        self.count(tensor)?;
+        self.count(n_bytes)?;
         Ok(packed)
     }
 }
 
 impl<P> Packer<'_, P> {
-    fn count(&mut self, tensor: &TensorInfo) -> Result<(), Cause> {
-        self.done.bytes_done += tensor.range.len() as u64;
+    fn count(&mut self, n_bytes: usize) -> Result<(), Cause> {
+        self.done.bytes_done += n_bytes as u64;
         match (self.progress)(self.done) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Cause::Cancelled),

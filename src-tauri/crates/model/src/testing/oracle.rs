@@ -7,7 +7,7 @@ use scheduler::AttentionSpan;
 
 use crate::families;
 use crate::file::gguf::Gguf;
-use crate::plan::model_plan::{Activation, AttentionPlan, ModelPlan};
+use crate::plan::model_plan::{Activation, AttentionPlan, FeedForwardPlan, GatedPlan, ModelPlan, NormOver};
 use crate::plan::rope_plan::{RopePairs, RopePlan};
 
 /// The logits of every position, `[n_tokens, n_vocab]`.
@@ -17,6 +17,7 @@ pub(crate) fn logits(gguf: &Gguf, tokens: &[u32]) -> Vec<f32> {
     let hidden = oracle.hidden(tokens);
     let head = if oracle.has("output.weight") { "output" } else { "token_embd" };
     let mut logits = oracle.linear(head, &hidden);
+    logits.iter_mut().for_each(|x| *x *= plan.logit_scale);
     if let Some(cap) = plan.logit_softcap {
         logits.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
     }
@@ -37,36 +38,47 @@ impl Oracle<'_> {
         let mut x: Vec<f32> = tokens.iter().flat_map(row).map(|x| x * plan.embedding_scale).collect();
         for layer in 0..plan.layers.len() {
             let name = |part: &str| format!("blk.{layer}.{part}");
-            let normed = self.norm(&name("attn_norm"), &x);
+            let normed = self.norm_if_there(&name("attn_norm"), x.clone());
             let out = self.attention(layer, &normed);
             let out = self.norm_if_there(&name("post_attention_norm"), out);
-            x.iter_mut().zip(&out).for_each(|(x, out)| *x += out);
+            x.iter_mut().zip(&out).for_each(|(x, out)| *x += plan.branch_scale * out);
 
-            let normed = self.norm(&name("ffn_norm"), &x);
+            let normed = self.norm_if_there(&name("ffn_norm"), x.clone());
             let gate = self.linear(&name("ffn_gate"), &normed);
             let up = self.linear(&name("ffn_up"), &normed);
-            let activation = plan.layers[layer].feed_forward.activation;
+            let FeedForwardPlan::Gated(GatedPlan { activation, .. }) = plan.layers[layer].feed_forward;
             let gated: Vec<f32> =
                 gate.iter().zip(&up).map(|(gate, up)| activate(activation, *gate) * up).collect();
             let out = self.linear(&name("ffn_down"), &gated);
             let out = self.norm_if_there(&name("post_ffw_norm"), out);
-            x.iter_mut().zip(&out).for_each(|(x, out)| *x += out);
+            x.iter_mut().zip(&out).for_each(|(x, out)| *x += plan.branch_scale * out);
         }
         self.norm("output_norm", &x)
     }
 
     fn attention(&self, layer: usize, x: &[f32]) -> Vec<f32> {
-        let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, span, scale, softcap, rope_idx } =
-            self.plan.layers[layer].attention;
+        let attention = self.plan.layers[layer].attention;
+        let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, span, scale, softcap, .. } = attention;
         let name = |part: &str| format!("blk.{layer}.{part}");
         let heads = |part: &str| {
             let projected = self.linear(&name(part), x);
-            self.norm_if_there(&name(&format!("{part}_norm")), projected)
+            let norm = name(&format!("{part}_norm"));
+            if self.has(&format!("{norm}.weight")) {
+                let of_tokens = self.tensor(&format!("{norm}.weight")).len() != k_dim;
+                assert_eq!(of_tokens, attention.norm_over == NormOver::Tokens, "{norm}");
+            }
+            self.norm_if_there(&norm, projected)
         };
         let (mut q, mut k, v) = (heads("attn_q"), heads("attn_k"), self.linear(&name("attn_v"), x));
-        let rope = &self.plan.ropes[rope_idx];
-        rotate(rope, &mut q, n_heads, k_dim);
-        rotate(rope, &mut k, n_kv_heads, k_dim);
+        if let Some(rope_idx) = attention.rope_idx {
+            rotate(&self.plan.ropes[rope_idx], &mut q, n_heads, k_dim);
+            rotate(&self.plan.ropes[rope_idx], &mut k, n_kv_heads, k_dim);
+        }
+        if let Some(temperature) = attention.temperature {
+            for (position, q) in q.chunks_mut(n_heads * k_dim).enumerate() {
+                q.iter_mut().for_each(|q| *q *= temperature.at(position));
+            }
+        }
 
         let n = x.len() / self.plan.n_embd;
         let mut out = vec![0.0; n * n_heads * v_dim];

@@ -13,6 +13,7 @@ use crate::gpu::part::{KvFormat, Part};
 use crate::gpu::shaders::Shaders;
 use crate::gpu::tiles::{TileLimits, Tiles};
 use crate::plan::model_plan::AttentionPlan;
+use crate::plan::model_plan::NormOver;
 
 /// Sums in another order, and the kernels' own polynomials for exp and tanh: what f32 loses by that.
 const BOUND: f32 = 1e-5;
@@ -148,7 +149,18 @@ fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
     let q = tensor(&q).reshape((n_tokens, n_heads, case.k_dim)).unwrap();
     let Case { n_kv_heads, k_dim, v_dim, .. } = *case;
     let span = case.span();
-    let plan = AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, span, scale, softcap, rope_idx: 0 };
+    let plan = AttentionPlan {
+        n_heads,
+        n_kv_heads,
+        k_dim,
+        v_dim,
+        span,
+        scale,
+        softcap,
+        rope_idx: None,
+        norm_over: NormOver::Heads,
+        temperature: None,
+    };
     let got = attend(&pool, &k_part, &v_part, &plan, &tiles, &q).unwrap();
     assert_eq!(got.dims(), [n_tokens, n_heads * case.v_dim]);
     distance(&got.flatten_all().unwrap().to_vec1::<f32>().unwrap(), &want)
