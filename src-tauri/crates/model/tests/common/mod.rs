@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernels::isa::Isa;
-use model::{LoadOptions, PoolSize, Precision, load};
+use model::{LoadError, LoadOptions, PoolSize, Precision, load};
 use scheduler::{KvDtype, ModelRunner};
 
 /// Tokens of a block in tests.
@@ -39,6 +39,14 @@ pub fn load_with(file: &str, change: impl FnOnce(&mut LoadOptions)) -> Box<dyn M
 
 /// A model with options of one's own.
 pub fn load_file(path: &Path, change: impl FnOnce(&mut LoadOptions)) -> Box<dyn ModelRunner> {
+    try_load(path, change).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As [`load_file`], for what may be refused.
+pub fn try_load(
+    path: &Path,
+    change: impl FnOnce(&mut LoadOptions),
+) -> Result<Box<dyn ModelRunner>, LoadError> {
     let mut options = LoadOptions {
         n_threads: 2,
         isa: Isa::detect(),
@@ -49,6 +57,5 @@ pub fn load_file(path: &Path, change: impl FnOnce(&mut LoadOptions)) -> Box<dyn 
         precision: Precision::Fast,
     };
     change(&mut options);
-    let loaded = load(path, &options, &mut |_| ControlFlow::Continue(()));
-    loaded.unwrap_or_else(|error| panic!("{error}"))
+    load(path, &options, &mut |_| ControlFlow::Continue(()))
 }
