@@ -17,7 +17,7 @@ use engine::{
 use kernels::isa::Isa;
 use model::{Gguf, Gpu, GpuOptions, LoadError, LoadOptions, PoolSize, Precision};
 use scheduler::footprint::Footprint;
-use scheduler::{KvDtype, KvLayout, ModelRunner};
+use scheduler::{KvDtype, KvLayout, ModelCacheSpec, ModelRunner};
 use server::RenderWorkers;
 use text::{TextError, TextModel};
 
@@ -130,8 +130,16 @@ impl GgufLoader {
         Ok(digest)
     }
 
-    /// What must be the same for KV to be the same: weights, KV format, block size, what computes and how exactly.
-    fn fingerprint(&self, weights: &[u8; 32], computes: &str) -> [u8; 32] {
+    /// What must be the same for KV to be the same: weights, KV format, block size, the cut of layers into blocks, what
+    /// computes and how exactly.
+    ///
+    /// Of layers that are all alike there is one cut, which goes without saying.
+    fn fingerprint(
+        &self,
+        weights: &[u8; 32],
+        (spec, layout): (&ModelCacheSpec, &KvLayout),
+        computes: &str,
+    ) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("samovar model fingerprint 1");
         hasher.update(weights);
         hasher.update(self.kv_dtype.name().as_bytes());
@@ -139,6 +147,9 @@ impl GgufLoader {
         hasher.update(computes.as_bytes());
         hasher.update(self.precision.name().as_bytes());
         hasher.update(&kernels::NUMERICS_REV.to_le_bytes());
+        if !spec.is_uniform() {
+            hasher.update(layout.description().as_bytes());
+        }
         *hasher.finalize().as_bytes()
     }
 }
@@ -262,7 +273,7 @@ impl ModelLoader for GgufLoader {
             template_fault,
             trained_context: spec.max_context,
             effective_context: Footprint::new(&layout).longest_alone(runner.n_blocks(), spec.max_context),
-            fingerprint: self.fingerprint(&digest, computes),
+            fingerprint: self.fingerprint(&digest, (&spec, &layout), computes),
             file_bytes: gguf.file_bytes(),
             sampling: recommended_sampling(gguf.metadata()),
             loaded_at: SystemTime::now(),

@@ -40,7 +40,7 @@ fn layers(shape: &Shape, dtype: KvFormat) -> Vec<KvLayer> {
             block_tokens: BLOCK_TOKENS,
             block_bytes: (k + v) * shape.n_layers,
             k_offset: (k + v) * i,
-            v_offset: (k + v) * i + k,
+            v_offset: Some((k + v) * i + k),
             dtype,
         })
         .collect()

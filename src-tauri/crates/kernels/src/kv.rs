@@ -19,14 +19,19 @@
 //! A value is its integer times its scale, which is exact in f32, so every instruction set reads the same.
 //! `dim / 2` and `dim / 32` are rounded up. Copying a block's bytes copies all there is.
 //!
+//! Where values are the first of each key (latent attention), there is no V: what K has serves as both.
+//!
 //! In q8 and q4 a vector is rotated before it is rounded: a Hadamard matrix spreads its few large channels over all
 //! channels. Queries are rotated alike, so that scores stay what they are, and the weighted sums of values are rotated
 //! back by the same matrix, which is its own inverse. Callers see nothing of it. In q4 keys keep 8 bits: in 4, no
-//! protection that was tried kept the error of scores small enough.
+//! protection that was tried kept the error of scores small enough. A key that has values in it is rotated in two parts,
+//! these and the rest, so that the sums of values can be rotated back.
 
 pub use arena::{ArenaError, KvArena};
 pub use quantise::hadamard;
 pub use store::{KeyInput, store_kv};
+
+use quantise::is_rotated;
 
 pub mod arena;
 pub mod part;
@@ -106,8 +111,9 @@ pub struct KvLayer {
     pub block_bytes: usize,
     /// Byte offset of this layer's K in a block, a multiple of 64.
     pub k_offset: usize,
-    /// Byte offset of this layer's V in a block, a multiple of 64.
-    pub v_offset: usize,
+    /// Byte offset of this layer's V in a block, a multiple of 64; none where the values are the first `v_dim` of each
+    /// key, which are stored once and in the keys' format.
+    pub v_offset: Option<usize>,
     /// How values are stored.
     pub dtype: KvFormat,
 }
@@ -120,7 +126,19 @@ impl KvLayer {
 
     /// Bytes of this layer's V in a block.
     pub fn v_bytes(&self) -> usize {
-        self.n_kv_heads * self.v_head_bytes()
+        if self.v_offset.is_some() { self.n_kv_heads * self.v_head_bytes() } else { 0 }
+    }
+
+    /// Rotates a key, or a query that is to meet these keys, as the format wants it.
+    #[inline(always)]
+    pub(crate) fn rotate_key(&self, key: &mut [f32]) {
+        let n_first = if self.v_offset.is_some() { key.len() } else { self.v_dim };
+        let (first, rest) = key.split_at_mut(n_first);
+        for part in [first, rest] {
+            if is_rotated(self.dtype, part.len()) {
+                hadamard(part);
+            }
+        }
     }
 
     pub(crate) fn k_head_bytes(&self) -> usize {
@@ -140,8 +158,9 @@ impl KvLayer {
             assert!((1..=MAX_HEAD_DIM).contains(&dim), "a head of {dim} values");
         }
         assert_eq!(self.block_bytes, arena.block_bytes(), "block bytes of layer and arena");
-        let parts = [(self.k_offset, self.k_bytes()), (self.v_offset, self.v_bytes())];
-        for (offset, bytes) in parts {
+        let k = (self.k_offset, self.k_bytes());
+        let v = self.v_offset.map(|offset| (offset, self.v_bytes()));
+        for (offset, bytes) in std::iter::once(k).chain(v) {
             let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.block_bytes);
             assert!(
                 offset % 64 == 0 && inside,
@@ -149,8 +168,10 @@ impl KvLayer {
                 self.block_bytes
             );
         }
-        let (k, v) = (parts[0], parts[1]);
-        assert!(k.0 + k.1 <= v.0 || v.0 + v.1 <= k.0, "K at {k:?} overlaps V at {v:?}");
+        match v {
+            Some(v) => assert!(k.0 + k.1 <= v.0 || v.0 + v.1 <= k.0, "K at {k:?} overlaps V at {v:?}"),
+            None => assert!(self.v_dim <= self.k_dim, "{} values in keys of {}", self.v_dim, self.k_dim),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod avx2;
 mod avx512;
 mod float;
 mod format;
+mod heads;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod out;
@@ -31,6 +32,7 @@ use crate::isa::{Isa, Kind};
 use crate::threads::{SharedMut, Threads, split};
 use crate::weights::{TILE_ROWS, Weights};
 
+pub use heads::matmul_heads;
 pub use out::Epilogue;
 
 pub(crate) use out::{MAX_ROWS, Out};

@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod heads;
+pub mod latent;
 pub mod norm;
 pub mod rope;
 pub mod softmax;

@@ -80,8 +80,10 @@ mod tests {
             None => AttentionSpan::Full,
             Some(tokens) => AttentionSpan::Window { tokens },
         };
-        let groups =
-            windows.iter().map(|window| LayerGroup { span: span(window), layers: vec![0] }).collect();
+        let groups = windows
+            .iter()
+            .map(|window| LayerGroup { span: span(window), layers: vec![0], used_bytes: 64 })
+            .collect();
         let (block_tokens, kv_dtype) = (TOKENS, KvDtype::F16);
         Footprint::new(&KvLayout { block_tokens, kv_dtype, block_bytes: 64, groups, slots: Vec::new() })
     }

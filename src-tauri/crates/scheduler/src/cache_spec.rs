@@ -61,6 +61,15 @@ impl KvDtype {
     }
 }
 
+/// Where a layer keeps its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ValuePlace {
+    /// Beside its keys.
+    BesideKeys,
+    /// They are the first `v_dim` of each key and are stored with it, once and as precisely (latent attention).
+    InKeys,
+}
+
 /// The KV shape of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LayerCache {
@@ -70,17 +79,54 @@ pub struct LayerCache {
     pub k_dim: usize,
     /// Values in one head's value.
     pub v_dim: usize,
+    /// Where these are.
+    pub v_place: ValuePlace,
     /// How far back this layer looks.
     pub span: AttentionSpan,
+}
+
+impl LayerCache {
+    /// Bytes that its keys and its values, where they are beside them, take in a block; each rounded up to whole cache
+    /// lines, so that every part starts on one.
+    pub(crate) fn part_bytes(&self, block_tokens: usize, dtype: KvDtype) -> (usize, usize) {
+        let part = |vector_bytes: usize| (self.n_kv_heads * block_tokens * vector_bytes).next_multiple_of(64);
+        let v_bytes = match self.v_place {
+            ValuePlace::BesideKeys => part(dtype.value_bytes(self.v_dim)),
+            ValuePlace::InKeys => 0,
+        };
+        (part(dtype.key_bytes(self.k_dim)), v_bytes)
+    }
+}
+
+/// What a layer has in the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LayerKv {
+    /// Keys and values of its own.
+    Own(LayerCache),
+    /// None of its own: it reads those of the layer with this index, an earlier one that has some.
+    Of(usize),
 }
 
 /// The KV shape of a whole model, in layer order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelCacheSpec {
     /// One entry a layer.
-    pub layers: Vec<LayerCache>,
+    pub layers: Vec<LayerKv>,
     /// Positions that the model was trained for.
     pub max_context: usize,
     /// Rows of the output head; the width of a row of logits.
     pub n_vocab: usize,
+}
+
+impl ModelCacheSpec {
+    /// Whether every layer has KV of its own, and all of one shape but for how far they look back.
+    pub fn is_uniform(&self) -> bool {
+        let shape = |kv: &LayerKv| match *kv {
+            LayerKv::Own(cache) => Some(LayerCache { span: AttentionSpan::Full, ..cache }),
+            LayerKv::Of(_) => None,
+        };
+        let mut shapes = self.layers.iter().map(shape);
+        let first = shapes.next().flatten();
+        first.is_some() && shapes.all(|shape| shape == first)
+    }
 }

@@ -65,7 +65,7 @@ impl Residency {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache_spec::{AttentionSpan, KvDtype, LayerCache, ModelCacheSpec};
+    use crate::cache_spec::{AttentionSpan, KvDtype, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
 
     const GIB: usize = 1 << 30;
 
@@ -75,7 +75,10 @@ mod tests {
             5 => AttentionSpan::Full,
             _ => AttentionSpan::Window { tokens: 512 },
         };
-        let layer = |layer| LayerCache { n_kv_heads: 1, k_dim: 256, v_dim: 256, span: span(layer) };
+        let v_place = ValuePlace::BesideKeys;
+        let layer = |layer| {
+            LayerKv::Own(LayerCache { n_kv_heads: 1, k_dim: 256, v_dim: 256, v_place, span: span(layer) })
+        };
         let spec =
             ModelCacheSpec { layers: (0..18).map(layer).collect(), max_context: 32768, n_vocab: 262_144 };
         KvLayout::new(&spec, 32, dtype).unwrap()

@@ -1,6 +1,6 @@
 //! How a block's bytes are cut into layers.
 //!
-//! Layers with the same span are gathered into groups of one size, so that **every block of every group has the
+//! Layers with the same span are gathered into groups that fill a block, so that **every block of every group has the
 //! same number of bytes** and one pool serves them all: memory that windows free goes to full layers, and back.
 //!
 //! ```text
@@ -9,28 +9,35 @@
 //!   group 1   window   layers 0 1 2             │  K    │  V   │  K    │  V   │  K    │  V   │
 //!   group 2   window   layers 3 4 6             └──────────────┴──────────────┴──────────────┘
 //!   …                                            within K or V: [n_kv_heads][block_tokens × dim]
+//!
+//! Gemma 4 12B: a full layer's KV is a quarter of a window layer's
+//!   group 0   full     layers 5 11 17 23 29 35 41 47
+//!   group 1   window   layers 0 1
+//!   …
 //! ```
 
-use crate::cache_spec::{AttentionSpan, KvDtype, LayerCache, ModelCacheSpec};
+use crate::cache_spec::{AttentionSpan, KvDtype, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
 
 /// A set of layers whose KV of the same tokens lies in the same block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerGroup {
     /// How far back its layers look.
     pub span: AttentionSpan,
-    /// Layer indices, ascending.
+    /// Layer indices, ascending; layers without KV of their own are in no group.
     pub layers: Vec<usize>,
+    /// Bytes of a block that these layers fill; the rest is unused.
+    pub used_bytes: usize,
 }
 
-/// Where a layer's K and V lie.
+/// Where a layer's K and V lie. A layer that reads another's has that one's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerSlot {
     /// Index of the layer's group, which is also its block table's index.
     pub group_idx: usize,
     /// Byte offset of the layer's K within a block.
     pub k_offset: usize,
-    /// Byte offset of the layer's V within a block.
-    pub v_offset: usize,
+    /// Byte offset of the layer's V within a block; none where the values are in the keys.
+    pub v_offset: Option<usize>,
 }
 
 /// The cut of a model's KV into blocks.
@@ -60,136 +67,191 @@ pub enum LayoutError {
     /// A window of no width.
     #[error("layer {0} has a window of 0 tokens")]
     EmptyWindow(usize),
+    /// Values in keys that have fewer.
+    #[error("layer {0} has values in its keys that are longer than these")]
+    LongValues(usize),
+    /// Shared KV that is nobody's, or not yet there when the layer reads it.
+    #[error("layer {layer} reads the KV of layer {of}, which has none before it")]
+    NothingToShare {
+        /// The layer that has none of its own.
+        layer: usize,
+        /// The layer that it reads.
+        of: usize,
+    },
 }
 
 impl KvLayout {
+    /// Tokens of the conversation for which the cut leaves least unused, if the model's context has so many.
+    pub const LONG_CONTEXT: usize = 32_768;
+
     /// Cut `spec` into blocks of `block_tokens`.
     ///
-    /// The group size is the one that wastes the least memory, and of those the one with the fewest groups.
+    /// Of all sizes that a block could have, it is the one with which a conversation of [`KvLayout::LONG_CONTEXT`]
+    /// tokens takes the least memory, and of those the one with the fewest groups. The groups of full layers weigh most
+    /// in that, because a window's blocks do not become more with the context.
     ///
     /// # Errors
-    /// The spec has no layers or an empty window, or the block size is no power of two in range.
+    /// The spec has no layers, an empty window, or layers that share what is not there, or the block size is no power
+    /// of two in range.
     pub fn new(
         spec: &ModelCacheSpec,
         block_tokens: usize,
         kv_dtype: KvDtype,
     ) -> Result<KvLayout, LayoutError> {
-        if spec.layers.is_empty() {
-            return Err(LayoutError::NoLayers);
-        }
         if !block_tokens.is_power_of_two() || !(16..=256).contains(&block_tokens) {
             return Err(LayoutError::BlockTokens(block_tokens));
         }
-        let mut spans: Vec<(AttentionSpan, Vec<usize>)> = Vec::new();
-        for (layer, cache) in spec.layers.iter().enumerate() {
-            if cache.span == (AttentionSpan::Window { tokens: 0 }) {
-                return Err(LayoutError::EmptyWindow(layer));
-            }
-            match spans.iter_mut().find(|(span, _)| *span == cache.span) {
-                Some((_, layers)) => layers.push(layer),
-                None => spans.push((cache.span, vec![layer])),
-            }
-        }
-        spans.sort_by_key(|(span, _)| match span {
+        let mut spans = spans_of(spec, block_tokens, kv_dtype)?;
+        spans.sort_by_key(|span| match span.span {
             AttentionSpan::Full => 0,
-            AttentionSpan::Window { tokens } => *tokens,
+            AttentionSpan::Window { tokens } => tokens,
         });
-        let smallest = spans.iter().map(|(_, layers)| layers.len()).min().unwrap_or(1);
-        let n_groups = |size: usize| spans.iter().map(|(_, l)| l.len().div_ceil(size)).sum::<usize>();
-        let size = (1..=smallest).min_by_key(|&size| (n_groups(size) * size, n_groups(size))).unwrap_or(1);
-        let groups: Vec<LayerGroup> = spans
-            .iter()
-            .flat_map(|(span, layers)| {
-                layers.chunks(size).map(|chunk| LayerGroup { span: *span, layers: chunk.to_vec() })
-            })
-            .collect();
+        let n_tokens = spec.max_context.min(KvLayout::LONG_CONTEXT);
+        let cut = best_cut(&spans, |span| held_blocks(span, n_tokens, block_tokens));
 
-        let empty = LayerSlot { group_idx: 0, k_offset: 0, v_offset: 0 };
-        let mut slots = vec![empty; spec.layers.len()];
-        let mut block_bytes = 0;
-        for (group_idx, group) in groups.iter().enumerate() {
+        let none = LayerSlot { group_idx: 0, k_offset: 0, v_offset: None };
+        let mut slots = vec![none; spec.layers.len()];
+        for (group_idx, group) in cut.groups.iter().enumerate() {
             let mut offset = 0;
             for &layer in &group.layers {
-                let cache = &spec.layers[layer];
-                let k_offset = offset;
-                let v_offset = k_offset + part_bytes(cache, block_tokens, kv_dtype.key_bytes(cache.k_dim));
-                offset = v_offset + part_bytes(cache, block_tokens, kv_dtype.value_bytes(cache.v_dim));
-                slots[layer] = LayerSlot { group_idx, k_offset, v_offset };
+                let LayerKv::Own(cache) = &spec.layers[layer] else { continue };
+                let (k_bytes, v_bytes) = cache.part_bytes(block_tokens, kv_dtype);
+                let v_offset = (cache.v_place == ValuePlace::BesideKeys).then_some(offset + k_bytes);
+                slots[layer] = LayerSlot { group_idx, k_offset: offset, v_offset };
+                offset += k_bytes + v_bytes;
             }
-            block_bytes = block_bytes.max(offset);
         }
-        Ok(KvLayout { block_tokens, kv_dtype, block_bytes, groups, slots })
+        for (layer, kv) in spec.layers.iter().enumerate() {
+            if let LayerKv::Of(of) = *kv {
+                slots[layer] = slots[of];
+            }
+        }
+        Ok(KvLayout { block_tokens, kv_dtype, block_bytes: cut.block_bytes, groups: cut.groups, slots })
     }
 
     /// KV bytes of one token when no window has closed yet.
     pub fn bytes_per_token(&self) -> usize {
         self.groups.len() * self.block_bytes / self.block_tokens
     }
+
+    /// The share of its blocks' bytes, from 0 to 1, that a conversation of `n_tokens` leaves unused because its layers
+    /// do not fill them; 0 where every group fills its blocks.
+    pub fn unused_share(&self, n_tokens: usize) -> f64 {
+        let sum = |bytes_of: &dyn Fn(&LayerGroup) -> usize| -> f64 {
+            let held = |group: &LayerGroup| held_blocks(group.span, n_tokens, self.block_tokens);
+            self.groups.iter().map(|group| held(group) as f64 * bytes_of(group) as f64).sum()
+        };
+        let taken = sum(&|_| self.block_bytes);
+        if taken > 0.0 { 1.0 - sum(&|group| group.used_bytes) / taken } else { 0.0 }
+    }
+
+    /// The cut in words, the same for no two that put a layer's bytes elsewhere: for what must change with it.
+    pub fn description(&self) -> String {
+        let mut text = format!("blocks of {} bytes", self.block_bytes);
+        for (layer, LayerSlot { group_idx, k_offset, v_offset }) in self.slots.iter().enumerate() {
+            let v = v_offset.map_or_else(|| "in K".to_owned(), |offset| offset.to_string());
+            text += &format!("; layer {layer}: group {group_idx}, K {k_offset}, V {v}");
+        }
+        text
+    }
 }
 
-/// Bytes of a layer's K or V in a block, rounded up to whole cache lines so that every part starts on one.
-fn part_bytes(cache: &LayerCache, block_tokens: usize, vector_bytes: usize) -> usize {
-    (cache.n_kv_heads * block_tokens * vector_bytes).next_multiple_of(64)
+/// The layers of one span, and the bytes that each takes in a block.
+struct Span {
+    span: AttentionSpan,
+    layers: Vec<(usize, usize)>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(spans: &[AttentionSpan]) -> ModelCacheSpec {
-        let layer = |&span| LayerCache { n_kv_heads: 1, k_dim: 256, v_dim: 256, span };
-        ModelCacheSpec { layers: spans.iter().map(layer).collect(), max_context: 32768, n_vocab: 8 }
-    }
-
-    #[test]
-    fn layers_of_one_span_share_one_group() {
-        let layout = KvLayout::new(&spec(&[AttentionSpan::Full; 30]), 32, KvDtype::F16).unwrap();
-        assert_eq!(layout.groups.len(), 1);
-        assert_eq!(layout.block_bytes, 30 * 32 * 2 * 256 * 2);
-        assert_eq!(layout.bytes_per_token(), 30 * 2 * 256 * 2);
-    }
-
-    #[test]
-    fn window_and_full_layers_get_blocks_of_one_size() {
-        let window = AttentionSpan::Window { tokens: 512 };
-        let spans: Vec<_> = (0..18).map(|l| if l % 6 == 5 { AttentionSpan::Full } else { window }).collect();
-        let layout = KvLayout::new(&spec(&spans), 32, KvDtype::F16).unwrap();
-        assert_eq!(layout.groups.len(), 6);
-        assert_eq!(layout.groups[0], LayerGroup { span: AttentionSpan::Full, layers: vec![5, 11, 17] });
-        assert!(layout.groups[1..].iter().all(|g| g.span == window && g.layers.len() == 3));
-        assert_eq!(layout.block_bytes * 6, 18 * 32 * 2 * 256 * 2);
-    }
-
-    #[test]
-    fn every_layer_lies_inside_its_block_and_overlaps_no_other() {
-        let window = AttentionSpan::Window { tokens: 128 };
-        let spans: Vec<_> = (0..26).map(|l| if l % 6 == 5 { AttentionSpan::Full } else { window }).collect();
-        for dtype in [KvDtype::F16, KvDtype::Q8, KvDtype::Q4] {
-            let layout = KvLayout::new(&spec(&spans), 16, dtype).unwrap();
-            for group in &layout.groups {
-                let mut end = 0;
-                for &layer in &group.layers {
-                    let slot = layout.slots[layer];
-                    assert_eq!(slot.k_offset, end);
-                    assert!(
-                        slot.v_offset > slot.k_offset
-                            && slot.k_offset.is_multiple_of(64)
-                            && slot.v_offset.is_multiple_of(64)
-                    );
-                    assert_eq!(slot.v_offset - slot.k_offset, 16 * dtype.key_bytes(256));
-                    end = slot.v_offset + 16 * dtype.value_bytes(256);
-                }
-                assert!(end <= layout.block_bytes);
-            }
+/// Layers with KV of their own, by their spans.
+fn spans_of(spec: &ModelCacheSpec, block_tokens: usize, kv_dtype: KvDtype) -> Result<Vec<Span>, LayoutError> {
+    let mut spans: Vec<Span> = Vec::new();
+    for (layer, kv) in spec.layers.iter().enumerate() {
+        let cache: &LayerCache = match kv {
+            LayerKv::Own(cache) => cache,
+            &LayerKv::Of(of) if of < layer && matches!(spec.layers[of], LayerKv::Own(_)) => continue,
+            &LayerKv::Of(of) => return Err(LayoutError::NothingToShare { layer, of }),
+        };
+        if cache.span == (AttentionSpan::Window { tokens: 0 }) {
+            return Err(LayoutError::EmptyWindow(layer));
+        }
+        if cache.v_place == ValuePlace::InKeys && cache.v_dim > cache.k_dim {
+            return Err(LayoutError::LongValues(layer));
+        }
+        let (k_bytes, v_bytes) = cache.part_bytes(block_tokens, kv_dtype);
+        let entry = (layer, k_bytes + v_bytes);
+        match spans.iter_mut().find(|span| span.span == cache.span) {
+            Some(span) => span.layers.push(entry),
+            None => spans.push(Span { span: cache.span, layers: vec![entry] }),
         }
     }
+    if spans.is_empty() { Err(LayoutError::NoLayers) } else { Ok(spans) }
+}
 
-    #[test]
-    fn nonsense_is_refused() {
-        let full = spec(&[AttentionSpan::Full]);
-        assert_eq!(KvLayout::new(&spec(&[]), 32, KvDtype::F16), Err(LayoutError::NoLayers));
-        assert_eq!(KvLayout::new(&full, 24, KvDtype::F16), Err(LayoutError::BlockTokens(24)));
-        let closed = spec(&[AttentionSpan::Window { tokens: 0 }]);
-        assert_eq!(KvLayout::new(&closed, 32, KvDtype::F16), Err(LayoutError::EmptyWindow(0)));
+/// Blocks that a conversation of `n_tokens` holds in each group of a span.
+fn held_blocks(span: AttentionSpan, n_tokens: usize, block_tokens: usize) -> usize {
+    let all = n_tokens.div_ceil(block_tokens);
+    // A window may start anywhere in a block.
+    span.window().map_or(all, |window| all.min(window.saturating_sub(1).div_ceil(block_tokens) + 1))
+}
+
+/// Groups, and the size of the blocks that hold each.
+struct Cut {
+    block_bytes: usize,
+    groups: Vec<LayerGroup>,
+}
+
+/// The cut of which a conversation that holds `n_held` blocks in each group of a span takes the least bytes.
+fn best_cut(spans: &[Span], n_held: impl Fn(AttentionSpan) -> usize) -> Cut {
+    let ordered: Vec<Span> = spans.iter().map(Span::largest_first).collect();
+    let largest = ordered.iter().map(|span| span.layers[0].1).max().unwrap_or(0);
+    // A block that some layers of a span fill to the last byte; any other size leaves something unused in each.
+    let mut sizes: Vec<usize> = ordered.iter().flat_map(Span::sums).filter(|&size| size >= largest).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let cost = |size: usize| {
+        let (mut fullest, mut n_groups, mut n_blocks) = (0, 0, 0);
+        for span in &ordered {
+            let groups = span.groups(size);
+            n_groups += groups.len();
+            n_blocks += groups.len() as u128 * n_held(span.span).max(1) as u128;
+            fullest = groups.iter().map(|group| group.used_bytes).fold(fullest, usize::max);
+        }
+        (n_blocks * fullest as u128, n_groups)
+    };
+    let size = sizes.into_iter().min_by_key(|&size| cost(size)).unwrap_or(largest);
+    let groups: Vec<LayerGroup> = ordered.iter().flat_map(|span| span.groups(size)).collect();
+    Cut { block_bytes: groups.iter().map(|group| group.used_bytes).max().unwrap_or(0), groups }
+}
+
+impl Span {
+    /// With those layers first that take most, and those that take the same in their order.
+    fn largest_first(&self) -> Span {
+        let mut layers = self.layers.clone();
+        layers.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
+        Span { span: self.span, layers }
+    }
+
+    /// The bytes of its first layer, of its first two, and so on.
+    fn sums(&self) -> impl Iterator<Item = usize> {
+        self.layers.iter().scan(0, |sum, &(_, bytes)| {
+            *sum += bytes;
+            Some(*sum)
+        })
+    }
+
+    /// Its layers one after the other in blocks of `size`, which is enough for each.
+    fn groups(&self, size: usize) -> Vec<LayerGroup> {
+        let mut groups: Vec<LayerGroup> = Vec::new();
+        for &(layer, bytes) in &self.layers {
+            match groups.last_mut().filter(|group| group.used_bytes + bytes <= size) {
+                Some(group) => {
+                    group.layers.push(layer);
+                    group.used_bytes += bytes;
+                }
+                None => groups.push(LayerGroup { span: self.span, layers: vec![layer], used_bytes: bytes }),
+            }
+        }
+        groups.iter_mut().for_each(|group| group.layers.sort_unstable());
+        groups
     }
 }

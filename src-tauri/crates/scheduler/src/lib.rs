@@ -35,7 +35,7 @@ pub use addresses::Addresses;
 pub use answer_index::{AnswerIndex, AnswerKey, AnswerToken, Splice, SplicedPrompt, splice_prompt};
 pub use answer_starts::AnswerStarts;
 pub use block_pool::PoolCounts;
-pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, ModelCacheSpec};
+pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
 pub use capacity::Residency;
 pub use chain_hasher::ChainHasher;
 pub use ids::{BlockId, SeqId, TokenId};

@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use scheduler::{AttentionSpan, KvDtype, KvLayout, LayerCache, ModelCacheSpec, ModelRunner};
+use scheduler::{
+    AttentionSpan, KvDtype, KvLayout, LayerCache, LayerKv, ModelCacheSpec, ModelRunner, ValuePlace,
+};
 use text::TextModel;
 
 use super::scripted_runner::{Script, ScriptedRunner};
@@ -100,9 +102,10 @@ impl ModelLoader for ScriptedLoader {
         };
         let ScriptedModel { script, n_blocks, max_context, window, lends, text, sampling, .. } =
             model.clone();
-        let full = LayerCache { n_kv_heads: 1, k_dim: 2, v_dim: 2, span: AttentionSpan::Full };
+        let v_place = ValuePlace::BesideKeys;
+        let full = LayerCache { n_kv_heads: 1, k_dim: 2, v_dim: 2, v_place, span: AttentionSpan::Full };
         let windowed = window.map(|tokens| LayerCache { span: AttentionSpan::Window { tokens }, ..full });
-        let layers = std::iter::once(full).chain(windowed).collect();
+        let layers = std::iter::once(full).chain(windowed).map(LayerKv::Own).collect();
         let spec = ModelCacheSpec { layers, max_context, n_vocab: N_VOCAB };
         let layout = KvLayout::new(&spec, 16, KvDtype::F16)
             .map_err(|error| Failure::new(FailureKind::Unsupported, error.to_string()))?;

@@ -239,6 +239,21 @@ pub(super) unsafe fn convert_values<S: Simd, F: Format<S>>(tile: Tile, dim: usiz
     }
 }
 
+/// The first `dim` values of converted keys, `[dim][16]`, as a converted tile of values, `[16][dim]`; `dim` is a multiple
+/// of 16.
+///
+/// # Safety
+/// The instruction set of `S`; `keys` and `out` are valid for `16 · dim` values.
+#[inline(always)]
+pub(super) unsafe fn values_of_keys<S: Simd>(keys: *const f32, dim: usize, out: *mut f32) {
+    // SAFETY: the caller's promises: the blocks lie inside both tiles.
+    unsafe {
+        for d in (0..dim).step_by(LANES) {
+            S::transpose(keys.add(d * TILE), out.add(d), dim);
+        }
+    }
+}
+
 /// Converts a tile of keys of any dimension, padded with zeros to `padded` dimensions.
 ///
 /// # Safety

@@ -6,6 +6,9 @@ use crate::kv::{GROUP, KvArena, KvFormat, KvLayer, TILE, store_kv};
 use crate::threads::Threads;
 use half::f16;
 
+mod latent;
+mod refused;
+
 const FORMATS: [KvFormat; 3] = [KvFormat::F16, KvFormat::Q8, KvFormat::Q4];
 
 /// How test vectors are made.
@@ -23,10 +26,12 @@ enum Data {
 
 fn layer(dtype: KvFormat, n_kv_heads: usize, (k_dim, v_dim): (usize, usize), block_tokens: usize) -> KvLayer {
     // Offsets as the second layer of a block would have them.
+    let (block_bytes, k_offset, v_offset) = (0, 192, None);
     let mut layer =
-        KvLayer { n_kv_heads, k_dim, v_dim, block_tokens, block_bytes: 0, k_offset: 192, v_offset: 0, dtype };
-    layer.v_offset = (layer.k_offset + layer.k_bytes()).next_multiple_of(64);
-    layer.block_bytes = layer.v_offset + layer.v_bytes() + 40;
+        KvLayer { n_kv_heads, k_dim, v_dim, block_tokens, block_bytes, k_offset, v_offset, dtype };
+    let v_offset = (k_offset + layer.k_bytes()).next_multiple_of(64);
+    layer.v_offset = Some(v_offset);
+    layer.block_bytes = v_offset + layer.v_bytes() + 40;
     layer
 }
 
@@ -99,7 +104,8 @@ impl Pool {
         let layer = self.layer;
         let q = gather(&self.q, self.params.n_heads * layer.k_dim);
         let k = gather(&self.k, layer.n_kv_heads * layer.k_dim);
-        let v = gather(&self.v, layer.n_kv_heads * layer.v_dim);
+        let v_width = if layer.v_offset.is_some() { layer.n_kv_heads * layer.v_dim } else { 0 };
+        let v = gather(&self.v, v_width);
         let rows: Vec<AttentionRow<'_>> = pieces
             .iter()
             .map(|&(seq, start, n_tokens)| {
@@ -121,13 +127,16 @@ impl Pool {
     fn stored(&self, seq: usize, position: usize, head: usize, keys: bool) -> Vec<f64> {
         let (layer, bt) = (&self.layer, self.layer.block_tokens);
         let block = self.arena.block(self.tables[seq][position / bt] as usize);
-        let (offset, dim) = if keys { (layer.k_offset, layer.k_dim) } else { (layer.v_offset, layer.v_dim) };
+        let n_values = if keys { layer.k_dim } else { layer.v_dim };
+        let v_offset = layer.v_offset.filter(|_| !keys);
+        let (keys, offset) = (v_offset.is_none(), v_offset.unwrap_or(layer.k_offset));
+        let dim = if keys { layer.k_dim } else { layer.v_dim };
         let n_bytes = if keys { layer.k_head_bytes() } else { layer.v_head_bytes() };
         let part = &block[offset + head * n_bytes..][..n_bytes];
         let slot = position % bt;
         let half = |at: usize| f64::from(f16::from_le_bytes([part[at], part[at + 1]]).to_f32());
         let n_groups = dim.div_ceil(GROUP);
-        (0..dim)
+        (0..n_values)
             .map(|d| {
                 let value_at = |d: usize, per_token: usize| {
                     if keys {
@@ -159,7 +168,8 @@ impl Pool {
             .collect();
         let is_rotated = layer.dtype != KvFormat::F16;
         if is_rotated {
-            q = hadamard(&q);
+            let (with_values, rest) = q.split_at(layer.v_offset.map_or(layer.v_dim, |_| layer.k_dim));
+            q = [hadamard(with_values), hadamard(rest)].concat();
         }
         let first = first_seen(params, position);
         let mut size = 0f64;
@@ -225,7 +235,7 @@ fn first_seen(params: &AttentionParams<'_>, i: usize) -> usize {
 
 /// The rotation of vectors by its definition: signs by the parity of common bits.
 fn hadamard(x: &[f64]) -> Vec<f64> {
-    let n = 1 << x.len().trailing_zeros();
+    let n = 1 << x.len().max(1).trailing_zeros();
     let sign = |i: usize, j: usize| if (i & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
     x.chunks(n)
         .flat_map(|run| {
@@ -369,56 +379,58 @@ fn adversarial_scores_stay_within_rounding() {
 
 #[test]
 fn a_query_s_bits_are_its_own() {
+    for (dtype, dims, heads, window, softcap, has_sinks) in [
+        (KvFormat::F16, (64, 64), (9, 3), None, None, false),
+        (KvFormat::F16, (64, 64), (8, 1), Some(128), None, true),
+        (KvFormat::F16, (256, 256), (4, 1), Some(130), None, false),
+        (KvFormat::F16, (20, 12), (4, 2), Some(50), Some(5.0), true),
+        (KvFormat::Q8, (64, 128), (7, 1), None, Some(20.0), false),
+        (KvFormat::Q8, (48, 32), (2, 2), Some(16), None, false),
+        (KvFormat::Q4, (128, 64), (3, 1), None, None, true),
+        (KvFormat::Q4, (40, 64), (8, 2), Some(257), None, false),
+    ] {
+        let sinks = has_sinks.then(|| &SINKS[..heads.0]);
+        let params = AttentionParams { sinks, ..params(heads.0, dims.0, window, softcap) };
+        check_bits(params, |block_tokens| layer(dtype, heads.1, dims, block_tokens));
+    }
+}
+
+/// A sequence alone and among others, whole and in chunks, in blocks of any size, by any number of threads.
+fn check_bits(params: AttentionParams, layer: impl Fn(usize) -> KvLayer) {
     let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+    let width = params.n_heads * layer(32).v_dim;
     for isa in Isa::available() {
-        for (dtype, dims, heads, window, softcap, has_sinks) in [
-            (KvFormat::F16, (64, 64), (9, 3), None, None, false),
-            (KvFormat::F16, (64, 64), (8, 1), Some(128), None, true),
-            (KvFormat::F16, (256, 256), (4, 1), Some(130), None, false),
-            (KvFormat::F16, (20, 12), (4, 2), Some(50), Some(5.0), true),
-            (KvFormat::Q8, (64, 128), (7, 1), None, Some(20.0), false),
-            (KvFormat::Q8, (48, 32), (2, 2), Some(16), None, false),
-            (KvFormat::Q4, (128, 64), (3, 1), None, None, true),
-            (KvFormat::Q4, (40, 64), (8, 2), Some(257), None, false),
-        ] {
-            let sinks = has_sinks.then(|| &SINKS[..heads.0]);
-            let params = AttentionParams { sinks, ..params(heads.0, dims.0, window, softcap) };
-            let width = heads.0 * dims.1;
-            let pool = |block_tokens: usize, placement: usize| {
-                let layer = layer(dtype, heads.1, dims, block_tokens);
-                Pool::new(isa, layer, params, Data::Outliers, &[403, 77, 1], placement)
-            };
-            let what = format!("{} {dtype:?} {dims:?} {heads:?} {window:?}", isa.name());
-            let whole = pool(32, 1).step(&Threads::new(1), &[(0, 0, 403)]);
-            let other = pool(32, 1).step(&Threads::new(1), &[(1, 0, 77)]);
-            let want = bits(&whole);
+        let pool = |block_tokens: usize, placement: usize| {
+            Pool::new(isa, layer(block_tokens), params, Data::Outliers, &[403, 77, 1], placement)
+        };
+        let what = format!("{} {:?} {params:?}", isa.name(), layer(32));
+        let whole = pool(32, 1).step(&Threads::new(1), &[(0, 0, 403)]);
+        let other = pool(32, 1).step(&Threads::new(1), &[(1, 0, 77)]);
+        let want = bits(&whole);
 
-            for n_threads in [2, 3, 5] {
-                let threads = Threads::new(n_threads);
-                let got = pool(32, n_threads).step(&threads, &[(1, 0, 77), (0, 0, 403), (2, 0, 1)]);
-                assert!(
-                    bits(&got[77 * width..480 * width]) == want,
-                    "{what}: among others, {n_threads} threads"
-                );
-                assert!(bits(&got[..77 * width]) == bits(&other), "{what}: beside a long row");
+        for n_threads in [2, 3, 5] {
+            let threads = Threads::new(n_threads);
+            let got = pool(32, n_threads).step(&threads, &[(1, 0, 77), (0, 0, 403), (2, 0, 1)]);
+            let among_others = bits(&got[77 * width..480 * width]);
+            assert!(among_others == want, "{what}: among others, {n_threads} threads");
+            assert!(bits(&got[..77 * width]) == bits(&other), "{what}: beside a long row");
 
-                // Chunks of every size, some as small as a decode, with other rows beside them.
-                let (mut chunked, mut chunks) = (Vec::new(), pool(16 << (n_threads % 3), 7));
-                let (mut start, mut sizes) = (0, [1, 2, 31, 5, 64, 1, 130, 3].into_iter().cycle());
-                while start < 403 {
-                    let n = sizes.next().unwrap().min(403 - start);
-                    let beside = (1, start % 70, 7);
-                    let out = chunks.step(&threads, &[(0, start, n), beside]);
-                    chunked.extend_from_slice(&out[..n * width]);
-                    start += n;
-                }
-                assert!(bits(&chunked) == want, "{what}: in chunks, {n_threads} threads");
+            // Chunks of every size, some as small as a decode, with other rows beside them.
+            let (mut chunked, mut chunks) = (Vec::new(), pool(16 << (n_threads % 3), 7));
+            let (mut start, mut sizes) = (0, [1, 2, 31, 5, 64, 1, 130, 3].into_iter().cycle());
+            while start < 403 {
+                let n = sizes.next().unwrap().min(403 - start);
+                let beside = (1, start % 70, 7);
+                let out = chunks.step(&threads, &[(0, start, n), beside]);
+                chunked.extend_from_slice(&out[..n * width]);
+                start += n;
+            }
+            assert!(bits(&chunked) == want, "{what}: in chunks, {n_threads} threads");
 
-                // Each of the last tokens alone, as when decoding.
-                for p in [0, 15, 16, 127, 128, 255, 256, 300, 402] {
-                    let out = chunks.step(&threads, &[(0, p, 1)]);
-                    assert!(bits(&out) == want[p * width..(p + 1) * width], "{what}: alone at {p}");
-                }
+            // Each of the last tokens alone, as when decoding.
+            for p in [0, 15, 16, 127, 128, 255, 256, 300, 402] {
+                let out = chunks.step(&threads, &[(0, p, 1)]);
+                assert!(bits(&out) == want[p * width..(p + 1) * width], "{what}: alone at {p}");
             }
         }
     }
@@ -514,32 +526,4 @@ fn copied_blocks_attend_like_their_originals() {
         let want = pool.step(&threads, &[(0, 39, 1)]);
         assert_eq!(pool.step(&threads, &[(1, 39, 1)]), want);
     }
-}
-
-#[test]
-#[should_panic(expected = "positions 0..33 need blocks 0..=1; the table has 1 from 0")]
-fn a_table_that_is_too_short_is_refused() {
-    let layer = layer(KvFormat::F16, 1, (16, 16), 32);
-    let arena = KvArena::new(1, layer.block_bytes).unwrap();
-    let row = AttentionRow { blocks: &[0], first_block: 0, start: 32, n_tokens: 1 };
-    let (q, mut out) = ([0f32; 16], [0f32; 16]);
-    attention(
-        &Threads::new(1),
-        Isa::SCALAR,
-        &arena,
-        &layer,
-        &params(1, 16, None, None),
-        &[row],
-        &q,
-        &mut out,
-    );
-}
-
-#[test]
-#[should_panic(expected = "block 7 of 1")]
-fn a_block_outside_the_pool_is_refused() {
-    let layer = layer(KvFormat::F16, 1, (16, 16), 32);
-    let mut arena = KvArena::new(1, layer.block_bytes).unwrap();
-    let row = AttentionRow { blocks: &[7], first_block: 0, start: 0, n_tokens: 1 };
-    store_kv(&Threads::new(1), Isa::SCALAR, &mut arena, &layer, &[row], &[0f32; 16][..], &[0f32; 16]);
 }

@@ -55,12 +55,14 @@ impl Shape {
         let (k_dim, v_dim) = (job.layer.k_dim, job.layer.v_dim);
         let padded = |dim: usize| dim.next_multiple_of(LANES);
         let odd = padded(k_dim) != k_dim || padded(v_dim) != v_dim;
+        // Keys lie dimension by dimension: as values they are turned round first.
+        let in_keys = job.layer.v_offset.is_none();
         Shape {
             n_rows,
             heads_per_kv,
             k_dim: padded(k_dim),
             v_dim: padded(v_dim),
-            converted: odd || n_rows >= MIN_CONVERTED_ROWS,
+            converted: odd || in_keys || n_rows >= MIN_CONVERTED_ROWS,
         }
     }
 }
@@ -213,16 +215,13 @@ fn load_queries(job: &Job<'_>, item: &Item, shape: &Shape, to: &mut [f32]) -> Op
         None => params.scale * log2_e,
         Some(cap) => params.scale / cap,
     };
-    let rotated = is_rotated(job.layer.dtype, dim);
     for (r, row) in to.chunks_exact_mut(shape.k_dim).take(shape.n_rows).enumerate() {
         let head = item.kv_head * shape.heads_per_kv + r % shape.heads_per_kv;
         let from = ((item.token + r / shape.heads_per_kv) * params.n_heads + head) * dim;
         for (x, q) in row.iter_mut().zip(&job.q[from..from + dim]) {
             *x = q * factor;
         }
-        if rotated {
-            hadamard(&mut row[..dim]);
-        }
+        job.layer.rotate_key(&mut row[..dim]);
         row[dim..].fill(0.0);
     }
     params.softcap.map(|cap| Cap { factor: cap * log2_e })
@@ -352,9 +351,11 @@ unsafe fn tiles<S: Simd>(
             let position = part * PARTITION + t * TILE;
             let slot = position % layer.block_tokens;
             let block = job.arena.block_ptr(row.block_of(position, layer.block_tokens));
-            let v_part = block.add(layer.v_offset + item.kv_head * layer.v_head_bytes());
             k_tiles[t] = k_of(position);
-            v_tiles[t] = Tile::of(layer.dtype, v_part, layer.block_tokens, slot, layer.v_dim);
+            if let Some(v_offset) = layer.v_offset {
+                let v_part = block.add(v_offset + item.kv_head * layer.v_head_bytes());
+                v_tiles[t] = Tile::of(layer.dtype, v_part, layer.block_tokens, slot, layer.v_dim);
+            }
             if !shape.converted {
                 continue;
             }
@@ -369,7 +370,9 @@ unsafe fn tiles<S: Simd>(
                     KvFormat::Q4 => formats::convert_keys::<S, Q4>(k_tiles[t], shape.k_dim, k_out),
                 }
             }
-            if shape.v_dim != layer.v_dim {
+            if layer.v_offset.is_none() {
+                formats::values_of_keys::<S>(k_out, shape.v_dim, v_out);
+            } else if shape.v_dim != layer.v_dim {
                 formats::convert_odd_values(layer.dtype, v_tiles[t], layer.v_dim, shape.v_dim, v_out);
             } else {
                 match layer.dtype {

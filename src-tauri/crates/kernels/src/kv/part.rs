@@ -17,10 +17,12 @@ pub fn ranges_of(layer: &KvLayer, n_tokens: usize) -> Vec<Range<usize>> {
         let scales = found.tiles(start, layer.k_dim, keys.data_bytes(layer.k_dim) / layer.k_dim);
         found.tiles(scales, keys.n_scales(layer.k_dim), 2);
     }
-    for head in 0..layer.n_kv_heads {
-        let start = layer.v_offset + head * layer.v_head_bytes();
-        let scales = found.vectors(start, layer.dtype.data_bytes(layer.v_dim));
-        found.vectors(scales, 2 * layer.dtype.n_scales(layer.v_dim));
+    if let Some(v_offset) = layer.v_offset {
+        for head in 0..layer.n_kv_heads {
+            let start = v_offset + head * layer.v_head_bytes();
+            let scales = found.vectors(start, layer.dtype.data_bytes(layer.v_dim));
+            found.vectors(scales, 2 * layer.dtype.n_scales(layer.v_dim));
+        }
     }
     found.ranges.sort_unstable_by_key(|range| range.start);
     found.ranges
@@ -92,7 +94,7 @@ mod tests {
 
     fn layer(
         dtype: KvFormat,
-        (n_kv_heads, k_dim, v_dim): (usize, usize, usize),
+        (n_kv_heads, k_dim, v_dim, in_keys): (usize, usize, usize, bool),
         block_tokens: usize,
     ) -> KvLayer {
         let mut layer = KvLayer {
@@ -102,11 +104,12 @@ mod tests {
             block_tokens,
             block_bytes: 0,
             k_offset: 64,
-            v_offset: 0,
+            v_offset: None,
             dtype,
         };
-        layer.v_offset = (layer.k_offset + layer.k_bytes()).next_multiple_of(64);
-        layer.block_bytes = (layer.v_offset + layer.v_bytes()).next_multiple_of(64) + 64;
+        let v_offset = (layer.k_offset + layer.k_bytes()).next_multiple_of(64);
+        layer.v_offset = (!in_keys).then_some(v_offset);
+        layer.block_bytes = (v_offset + layer.v_bytes()).next_multiple_of(64) + 64;
         layer
     }
 
@@ -116,7 +119,8 @@ mod tests {
         arena.block_mut(0).fill(fill);
         let value = |i: usize| ((i * 37 + 11) % 101) as f32 / 7.0 - 6.0;
         let k: Vec<f32> = (0..n_tokens * layer.n_kv_heads * layer.k_dim).map(value).collect();
-        let v: Vec<f32> = (0..n_tokens * layer.n_kv_heads * layer.v_dim).map(value).collect();
+        let n_values = if layer.v_offset.is_some() { layer.n_kv_heads * layer.v_dim } else { 0 };
+        let v: Vec<f32> = (0..n_tokens * n_values).map(value).collect();
         let row = AttentionRow { blocks: &[0], first_block: 0, start: 0, n_tokens };
         store_kv(&Threads::new(1), Isa::detect(), &mut arena, layer, &[row], &k[..], &v);
         arena.block(0).to_vec()
@@ -125,7 +129,14 @@ mod tests {
     #[test]
     fn a_part_is_exactly_what_its_tokens_store_in_every_format() {
         for dtype in [KvFormat::F16, KvFormat::Q8, KvFormat::Q4] {
-            for shape in [(3, 64, 64), (1, 256, 256), (2, 32, 96), (1, 33, 7)] {
+            for shape in [
+                (3, 64, 64, false),
+                (1, 256, 256, false),
+                (2, 32, 96, false),
+                (1, 33, 7, false),
+                (1, 576, 512, true),
+                (2, 48, 32, true),
+            ] {
                 for block_tokens in [16, 32, 128] {
                     let layer = layer(dtype, shape, block_tokens);
                     for n_tokens in [0, 1, 2, 15, 16, 17, 31, 32, 127, 128] {
@@ -135,7 +146,8 @@ mod tests {
                         let what = format!("{dtype:?} {shape:?} {n_tokens} of {block_tokens}");
                         let ranges = ranges_of(&layer, n_tokens);
                         let n_bytes: usize = ranges.iter().map(Range::len).sum();
-                        let vectors = dtype.key_bytes(layer.k_dim) + dtype.value_bytes(layer.v_dim);
+                        let value_bytes = if shape.3 { 0 } else { dtype.value_bytes(layer.v_dim) };
+                        let vectors = dtype.key_bytes(layer.k_dim) + value_bytes;
                         assert_eq!(n_bytes, n_tokens * layer.n_kv_heads * vectors, "{what}: no byte more");
                         assert!(ranges.windows(2).all(|two| two[0].end <= two[1].start), "{what}");
                         let whole = stored(&layer, n_tokens, 0xa5);

@@ -84,7 +84,7 @@ fn inverse_of(scale: f16) -> f32 {
 
 /// Whether vectors of `dim` values are rotated in `format`.
 pub(crate) fn is_rotated(format: KvFormat, dim: usize) -> bool {
-    format != KvFormat::F16 && rotation_size(dim) > 1
+    format != KvFormat::F16 && dim > 0 && rotation_size(dim) > 1
 }
 
 /// The largest power of two that divides `dim`.

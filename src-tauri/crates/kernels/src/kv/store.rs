@@ -26,7 +26,8 @@ impl<'a> From<&'a [f32]> for KeyInput<'a> {
     }
 }
 
-/// Stores the keys and values (`[n_tokens, n_kv_heads, v_dim]`) of `rows` in their blocks, in one pass.
+/// Stores the keys and values (`[n_tokens, n_kv_heads, v_dim]`) of `rows` in their blocks, in one pass. There are no
+/// values to give where they are in the keys.
 ///
 /// A finite value beyond the range of half precision is stored as the largest; one that is not finite makes
 /// every attention output that sees it NaN. What a token stores depends on its own vectors only.
@@ -48,7 +49,8 @@ pub fn store_kv<'a>(
     rows.iter().for_each(|row| row.check(layer, arena, row.start));
     let n_tokens: usize = rows.iter().map(|row| row.n_tokens).sum();
     assert_eq!(k.len(), n_tokens * layer.n_kv_heads * layer.k_dim, "length of the keys");
-    assert_eq!(v.len(), n_tokens * layer.n_kv_heads * layer.v_dim, "length of the values");
+    let v_width = if layer.v_offset.is_some() { layer.n_kv_heads * layer.v_dim } else { 0 };
+    assert_eq!(v.len(), n_tokens * v_width, "length of the values");
     prep.check(n_tokens, layer.k_dim);
     let job = StoreJob { arena, layer, rows, k, v, prep };
     if n_tokens * layer.n_kv_heads < MIN_SPLIT {
@@ -87,7 +89,7 @@ simd_dispatch! {
 unsafe fn store_share_on<S: Simd>(job: &StoreJob<'_>, share: usize, n_shares: usize) {
     let layer = job.layer;
     let (k_dim, v_dim, bt) = (layer.k_dim, layer.v_dim, layer.block_tokens);
-    let (k_rotated, v_rotated) = (is_rotated(layer.dtype, k_dim), is_rotated(layer.dtype, v_dim));
+    let v_rotated = is_rotated(layer.dtype, v_dim);
     let mut buffers = [[0f32; MAX_HEAD_DIM]; 2];
     let [key, value] = &mut buffers;
     let (key, value) = (&mut key[..k_dim], &mut value[..v_dim]);
@@ -103,20 +105,22 @@ unsafe fn store_share_on<S: Simd>(job: &StoreJob<'_>, share: usize, n_shares: us
             for head in 0..layer.n_kv_heads {
                 let vector = token * layer.n_kv_heads + head;
                 key.copy_from_slice(&job.k[vector * k_dim..][..k_dim]);
-                value.copy_from_slice(&job.v[vector * v_dim..][..v_dim]);
-                if v_rotated {
-                    hadamard(value);
-                }
                 // SAFETY: `KvLayer::check` holds that these heads' parts lie inside the block and apart; the
                 // caller holds that nobody else uses the block.
                 unsafe {
                     job.prep.apply::<S>(token, key);
-                    if k_rotated {
-                        hadamard(key);
-                    }
+                    layer.rotate_key(key);
                     let part = start.add(layer.k_offset + head * layer.k_head_bytes());
                     store_key::<S>(layer.dtype, part, bt, slot, key);
-                    let part = start.add(layer.v_offset + head * layer.v_head_bytes());
+                }
+                let Some(v_offset) = layer.v_offset else { continue };
+                value.copy_from_slice(&job.v[vector * v_dim..][..v_dim]);
+                if v_rotated {
+                    hadamard(value);
+                }
+                // SAFETY: as for the key.
+                unsafe {
+                    let part = start.add(v_offset + head * layer.v_head_bytes());
                     store_value::<S>(layer.dtype, part, bt, slot, value);
                 }
             }

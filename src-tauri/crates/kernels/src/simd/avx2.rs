@@ -37,10 +37,47 @@ unsafe fn power_of_two(n: __m256) -> __m256 {
     }
 }
 
+/// Writes the transpose of 8 × 8 values whose runs are 16 values apart to runs `stride` apart.
+///
+/// # Safety
+/// The CPU has AVX2; the pointers are valid for the runs.
+#[inline(always)]
+unsafe fn transpose8(from: *const f32, to: *mut f32, stride: usize) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut r = [_mm256_setzero_ps(); 8];
+        for (i, row) in r.iter_mut().enumerate() {
+            *row = _mm256_loadu_ps(from.add(16 * i));
+        }
+        // Four rows at a time: half h of `s[i + k]` has column 4 h + k of rows i to i + 3.
+        let mut s = r;
+        for i in [0, 4] {
+            let (a, b) = (_mm256_unpacklo_ps(r[i], r[i + 1]), _mm256_unpacklo_ps(r[i + 2], r[i + 3]));
+            let (c, d) = (_mm256_unpackhi_ps(r[i], r[i + 1]), _mm256_unpackhi_ps(r[i + 2], r[i + 3]));
+            s[i] = _mm256_shuffle_ps::<0x44>(a, b);
+            s[i + 1] = _mm256_shuffle_ps::<0xee>(a, b);
+            s[i + 2] = _mm256_shuffle_ps::<0x44>(c, d);
+            s[i + 3] = _mm256_shuffle_ps::<0xee>(c, d);
+        }
+        for k in 0..4 {
+            let (first, second) = (s[k], s[4 + k]);
+            _mm256_storeu_ps(to.add(k * stride), _mm256_permute2f128_ps::<0x20>(first, second));
+            _mm256_storeu_ps(to.add((4 + k) * stride), _mm256_permute2f128_ps::<0x31>(first, second));
+        }
+    }
+}
+
 impl Simd for Avx2 {
     type V = V;
     const ROWS: usize = 4;
 
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, to: *mut f32, stride: usize) {
+        for (row, column) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+            // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+            unsafe { transpose8(from.add(16 * row + column), to.add(column * stride + row), stride) };
+        }
+    }
     #[inline(always)]
     unsafe fn splat(x: f32) -> V {
         // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.

@@ -8,10 +8,62 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 
+/// The first and third quarter of each.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn even_quarters((a, b): (__m512, __m512)) -> __m512 {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_shuffle_f32x4::<0x88>(a, b) }
+}
+
+/// The second and fourth quarter of each.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn odd_quarters((a, b): (__m512, __m512)) -> __m512 {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_shuffle_f32x4::<0xdd>(a, b) }
+}
+
 impl Simd for Avx512 {
     type V = __m512;
     const ROWS: usize = 8;
 
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, to: *mut f32, stride: usize) {
+        // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.
+        unsafe {
+            let mut r = [_mm512_setzero_ps(); 16];
+            for (i, row) in r.iter_mut().enumerate() {
+                *row = _mm512_loadu_ps(from.add(16 * i));
+            }
+            // Four rows at a time: quarter q of `s[4 i + k]` has column 4 q + k of rows 4 i to 4 i + 3.
+            let mut s = r;
+            for i in (0..16).step_by(4) {
+                let low = |a, b| _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+                let high = |a, b| _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+                let (a, b) = (low(r[i], r[i + 1]), low(r[i + 2], r[i + 3]));
+                let (c, d) = (high(r[i], r[i + 1]), high(r[i + 2], r[i + 3]));
+                s[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                s[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                s[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+                s[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+            }
+            // Then the quarters of the four sets side by side: first the even and the odd ones of each two sets.
+            for k in 0..4 {
+                let (first, second) = ((s[k], s[4 + k]), (s[8 + k], s[12 + k]));
+                let (a, c) = (even_quarters(first), even_quarters(second));
+                let (b, d) = (odd_quarters(first), odd_quarters(second));
+                _mm512_storeu_ps(to.add(k * stride), even_quarters((a, c)));
+                _mm512_storeu_ps(to.add((4 + k) * stride), even_quarters((b, d)));
+                _mm512_storeu_ps(to.add((8 + k) * stride), odd_quarters((a, c)));
+                _mm512_storeu_ps(to.add((12 + k) * stride), odd_quarters((b, d)));
+            }
+        }
+    }
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {
         // SAFETY: the trait's promises: the instruction set, and pointers that are valid for the lanes.

@@ -57,6 +57,9 @@ pub(crate) trait Simd: Copy + 'static {
     /// fewer lines at a time (11 GB/s against 20 in runs of 4 KiB with one thread of a Zen 4).
     unsafe fn prefetch(p: *const u8);
 
+    /// Writes the transpose of the 16 × 16 values at `from` to 16 runs of 16, each `stride` values behind the last.
+    unsafe fn transpose(from: *const f32, to: *mut f32, stride: usize);
+
     /// Zero in every lane.
     #[inline(always)]
     unsafe fn zero() -> Self::V {

@@ -81,6 +81,26 @@ impl Simd for Neon {
     const ROWS: usize = 4;
 
     #[inline(always)]
+    unsafe fn transpose(from: *const f32, to: *mut f32, stride: usize) {
+        for (row, column) in
+            (0..16).step_by(4).flat_map(|row| (0..16).step_by(4).map(move |column| (row, column)))
+        {
+            // SAFETY: the trait's promises: pointers that are valid for the lanes; the instructions are in every aarch64 CPU.
+            unsafe {
+                let (from, to) = (from.add(16 * row + column), to.add(column * stride + row));
+                let [a, b] = [vld1q_f32(from), vld1q_f32(from.add(16))];
+                let [c, d] = [vld1q_f32(from.add(32)), vld1q_f32(from.add(48))];
+                let (ab, cd) = ([vtrn1q_f32(a, b), vtrn2q_f32(a, b)], [vtrn1q_f32(c, d), vtrn2q_f32(c, d)]);
+                for i in 0..2 {
+                    let low = vcombine_f32(vget_low_f32(ab[i]), vget_low_f32(cd[i]));
+                    let high = vcombine_f32(vget_high_f32(ab[i]), vget_high_f32(cd[i]));
+                    vst1q_f32(to.add(i * stride), low);
+                    vst1q_f32(to.add((2 + i) * stride), high);
+                }
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn splat(x: f32) -> V {
         // SAFETY: the trait's promises: pointers that are valid for the lanes; the instructions are in every aarch64 CPU.
         unsafe { [vdupq_n_f32(x); 4] }

@@ -27,6 +27,13 @@ impl Simd for Scalar {
     const ROWS: usize = 1;
 
     #[inline(always)]
+    unsafe fn transpose(from: *const f32, to: *mut f32, stride: usize) {
+        for (row, column) in (0..LANES).flat_map(|row| (0..LANES).map(move |column| (row, column))) {
+            // SAFETY: the trait's promise: the pointers are valid for the lanes of all runs.
+            unsafe { to.add(column * stride + row).write(from.add(row * LANES + column).read()) };
+        }
+    }
+    #[inline(always)]
     unsafe fn splat(x: f32) -> V {
         [x; LANES]
     }

@@ -76,7 +76,8 @@ impl GpuBackend {
             Place {
                 group_idx: slot.group_idx,
                 k: Part::new(format, layout, slot.k_offset, (n_kv_heads, k_dim)),
-                v: Part::new(format, layout, slot.v_offset, (n_kv_heads, v_dim)),
+                // There is one: `refuse` was asked.
+                v: Part::new(format, layout, slot.v_offset.unwrap_or(slot.k_offset), (n_kv_heads, v_dim)),
             }
         };
         // Tiles are cut for all layers of a group at once, so for the widest.

@@ -1,6 +1,6 @@
 //! A decoder-only transformer, layer by layer: everything by which one decoder serves several families.
 
-use scheduler::{AttentionSpan, LayerCache, ModelCacheSpec};
+use scheduler::{AttentionSpan, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
 
 use super::rope_plan::RopePlan;
 
@@ -121,7 +121,7 @@ impl ModelPlan {
     pub fn cache_spec(&self) -> ModelCacheSpec {
         let layer = |layer: &LayerPlan| {
             let AttentionPlan { n_kv_heads, k_dim, v_dim, span, .. } = layer.attention;
-            LayerCache { n_kv_heads, k_dim, v_dim, span }
+            LayerKv::Own(LayerCache { n_kv_heads, k_dim, v_dim, v_place: ValuePlace::BesideKeys, span })
         };
         ModelCacheSpec {
             layers: self.layers.iter().map(layer).collect(),

@@ -21,7 +21,7 @@ pub(super) fn layout(block_tokens: usize, windows: &[Option<usize>]) -> KvLayout
     let groups = windows
         .iter()
         .enumerate()
-        .map(|(layer, w)| LayerGroup { span: span(w), layers: vec![layer] })
+        .map(|(layer, w)| LayerGroup { span: span(w), layers: vec![layer], used_bytes: 64 })
         .collect();
     KvLayout { block_tokens, kv_dtype: KvDtype::F16, block_bytes: 64, groups, slots: Vec::new() }
 }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use kernels::attention::{AttentionParams, AttentionRow, attention};
 use kernels::kv::{KvArena, KvFormat as ArenaFormat, KvLayer, store_kv};
 use kernels::threads::Threads;
-use scheduler::{AttentionSpan, KvLayout, LayerCache, ModelCacheSpec};
+use scheduler::{AttentionSpan, KvLayout, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
 
 use super::*;
 use crate::gpu::attention::attend;
@@ -78,7 +78,8 @@ impl Case {
 
     fn layout(&self) -> KvLayout {
         let Case { n_kv_heads, k_dim, v_dim, .. } = *self;
-        let layer = LayerCache { n_kv_heads, k_dim, v_dim, span: self.span() };
+        let v_place = ValuePlace::BesideKeys;
+        let layer = LayerKv::Own(LayerCache { n_kv_heads, k_dim, v_dim, v_place, span: self.span() });
         // Two layers, of which the second is looked at: its parts do not start at 0.
         let spec = ModelCacheSpec { layers: vec![layer; 2], max_context: 4096, n_vocab: 1 };
         KvLayout::new(&spec, self.block_tokens, self.dtype).unwrap()
@@ -119,7 +120,7 @@ fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
     }
     let format = KvFormat::of(case.dtype).unwrap();
     let part = |offset, dim| Part::new(format, &layout, offset, (case.n_kv_heads, dim));
-    let (k_part, v_part) = (part(slot.k_offset, case.k_dim), part(slot.v_offset, case.v_dim));
+    let (k_part, v_part) = (part(slot.k_offset, case.k_dim), part(slot.v_offset.unwrap(), case.v_dim));
 
     // Everything from the first position that a block is there for.
     let end = |i: usize| case.rows[i].0 + case.rows[i].1;
