@@ -2,6 +2,7 @@
 
 pub(crate) mod family;
 mod keys;
+mod rope_keys;
 mod transformer;
 
 mod gemma3;

@@ -3,10 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Models that do not run yet: they are refused, and leave this list with the work that lets them run.
-pub const NOT_YET: [&str; 28] = [
-    "llama-fused",
-    "llama-arrays",
-    "llama-longrope",
+pub const NOT_YET: [&str; 25] = [
     "mistral3",
     "smollm3",
     "granite",
