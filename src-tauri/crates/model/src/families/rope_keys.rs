@@ -2,6 +2,8 @@
 
 use super::keys::Keys;
 use crate::error::Cause;
+use crate::file::metadata::MetadataError;
+use crate::plan::model_plan::Temperature;
 use crate::plan::rope_plan::{LongFactors, RopePairs, RopePlan, YarnPlan};
 
 /// How far a file's number may be from what YaRN makes of its factor, and still mean that.
@@ -121,5 +123,15 @@ impl Keys<'_> {
             return Err(Cause::Malformed(format!("tensor `{name}` divides by nothing")));
         }
         Ok(factors)
+    }
+
+    /// How queries grow with their position, which the file says in parts of the context that the rotation was trained
+    /// on.
+    pub(super) fn temperature(&self) -> Result<Option<Temperature>, Cause> {
+        let Some(scale) = self.positive("attention.temperature_scale")? else { return Ok(None) };
+        let rest = "rope.scaling.original_context_length";
+        let original = self.number(rest)?.filter(|&n_tokens| n_tokens > 0);
+        let original_context = original.ok_or_else(|| MetadataError::Missing { key: self.key(rest) })?;
+        Ok(Some(Temperature { scale, original_context }))
     }
 }

@@ -1,7 +1,7 @@
 //! What metadata becomes, and what is refused.
 
 use super::*;
-use crate::plan::model_plan::{Activation, AttentionPlan, FeedForwardPlan, GatedPlan, NormOver};
+use crate::plan::model_plan::{Activation, AttentionPlan, FeedForwardPlan, GatedPlan, NormOver, Temperature};
 use crate::plan::rope_plan::{RopeFactors, RopePairs, RopePlan, YarnPlan};
 use crate::testing::gguf_writer::GgufWriter;
 use scheduler::AttentionSpan;
@@ -116,7 +116,10 @@ fn what_we_do_not_run_is_refused_by_name() {
 #[test]
 fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
     let cause = refusal(GgufWriter::tiny("llama").str("general.architecture", "mamba"));
-    assert_eq!(cause, "architecture \"mamba\"; `llama`, `gemma3`, `qwen2` and `qwen3` are");
+    assert_eq!(
+        cause,
+        "architecture \"mamba\"; `llama`, `gemma3`, `qwen2`, `qwen3`, `mistral3`, `smollm3`, `granite`, `phi3` and `olmo2` are"
+    );
 }
 
 #[test]
@@ -256,4 +259,70 @@ fn blocks_that_guess_further_tokens_are_ignored() {
     assert!(!tensors.ignores("blk.0.attn_q.weight") && !tensors.ignores("blk.10.x") && !tensors.ignores("x"));
     let cause = refusal(llama().u32("llama.nextn_predict_layers", 2));
     assert_eq!(cause, "2 of 2 blocks guess further tokens");
+}
+
+#[test]
+fn a_mistral3_has_queries_that_grow() {
+    let file = || GgufWriter::tiny("mistral3").f32("mistral3.attention.temperature_scale", 0.1);
+    let missing = "`mistral3.rope.scaling.original_context_length` is missing";
+    assert!(refusal(file()).contains(missing));
+    let plan = plan(file().u32("mistral3.rope.scaling.original_context_length", 64));
+    let want = Temperature { scale: 0.1, original_context: 64 };
+    assert!(plan.layers.iter().all(|layer| layer.attention.temperature == Some(want)));
+    assert_eq!(
+        [0, 63, 64, 128].map(|at| want.at(at)),
+        [1.0, 1.0, 1.0 + 0.1 * 2_f32.ln(), 1.0 + 0.1 * 3_f32.ln()]
+    );
+}
+
+#[test]
+fn a_smollm3_turns_nothing_in_every_fourth_layer() {
+    let plan = plan(GgufWriter::tiny("smollm3").u32("smollm3.block_count", 9));
+    let still: Vec<usize> = (0..9).filter(|&l| plan.layers[l].attention.rope_idx.is_none()).collect();
+    assert_eq!(still, [3, 7]);
+}
+
+#[test]
+fn a_granite_scales_and_may_turn_nothing() {
+    let file = || GgufWriter::tiny("granite").f32("granite.logit_scale", 8.0);
+    assert!(refusal(GgufWriter::tiny("granite")).contains("`granite.logit_scale` is missing"));
+    let scaled = plan(
+        file()
+            .f32("granite.embedding_scale", 12.0)
+            .f32("granite.residual_scale", 0.22)
+            .f32("granite.attention.scale", 0.0625),
+    );
+    let scales = (scaled.embedding_scale, scaled.branch_scale, scaled.logit_scale);
+    assert_eq!((scales, scaled.layers[0].attention.scale), ((12.0, 0.22, 0.125), 0.0625));
+    assert_eq!(scaled.layers[0].attention.rope_idx, Some(0));
+    let still = plan(file().raw("granite.rope.scaling.finetuned", 7, &[0]));
+    assert_eq!(still.layers[0].attention.rope_idx, None);
+}
+
+#[test]
+fn a_phi3_has_the_window_of_its_file_where_that_is_narrower_than_its_context() {
+    let span = |window: u32| {
+        let file = GgufWriter::tiny("phi3").u32("phi3.attention.sliding_window", window);
+        plan(file).layers[0].attention.span
+    };
+    assert_eq!(
+        [span(0), span(255), span(256)],
+        [AttentionSpan::Full, AttentionSpan::Window { tokens: 255 }, AttentionSpan::Full]
+    );
+}
+
+#[test]
+fn an_olmo2_stretches_no_window() {
+    let file = GgufWriter::tiny("olmo2")
+        .u32("olmo2.block_count", 5)
+        .f32("olmo2.rope.freq_base", 5e5)
+        .str("olmo2.rope.scaling.type", "yarn")
+        .f32("olmo2.rope.scaling.factor", 8.0)
+        .u32("olmo2.attention.sliding_window", 64);
+    let plan = plan(file);
+    let full: Vec<usize> = (0..5).filter(|&l| plan.layers[l].attention.span == AttentionSpan::Full).collect();
+    assert_eq!(full, [3]);
+    assert!(plan.ropes[0].yarn.is_some());
+    assert_eq!(plan.ropes[1], RopePlan::plain(RopePairs::SplitHalf, 32, 5e5));
+    assert!(plan.layers.iter().all(|layer| layer.attention.norm_over == NormOver::Tokens));
 }
