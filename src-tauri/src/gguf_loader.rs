@@ -15,7 +15,7 @@ use engine::{
     WorkerRunner,
 };
 use kernels::isa::Isa;
-use model::{Gguf, Gpu, GpuOptions, LoadError, LoadOptions, PoolSize, Precision};
+use model::{Gguf, Gpu, GpuOptions, LoadError, LoadOptions, PoolSize, Precision, RopeFactors};
 use scheduler::footprint::Footprint;
 use scheduler::{KvDtype, KvLayout, ModelCacheSpec, ModelRunner};
 use server::RenderWorkers;
@@ -131,7 +131,7 @@ impl GgufLoader {
     }
 
     /// What must be the same for KV to be the same: weights, KV format, block size, the cut of layers into blocks, what
-    /// computes and how exactly.
+    /// computes and how exactly, and by which factors keys turn where a model has two sets of them.
     ///
     /// Of layers that are all alike there is one cut, which goes without saying.
     fn fingerprint(
@@ -139,6 +139,7 @@ impl GgufLoader {
         weights: &[u8; 32],
         (spec, layout): (&ModelCacheSpec, &KvLayout),
         computes: &str,
+        factors: Option<RopeFactors>,
     ) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("samovar model fingerprint 1");
         hasher.update(weights);
@@ -150,6 +151,7 @@ impl GgufLoader {
         if !spec.is_uniform() {
             hasher.update(layout.description().as_bytes());
         }
+        hasher.update(factors.map_or("", RopeFactors::name).as_bytes());
         *hasher.finalize().as_bytes()
     }
 }
@@ -231,7 +233,8 @@ impl ModelLoader for GgufLoader {
         };
         let seen = std::fs::metadata(&self.path).ok();
         let gguf = Gguf::open(&self.path).map_err(|error| failure(&error))?;
-        let spec = model::plan_of(&gguf).map_err(|error| failure(&error))?.cache_spec();
+        let plan = model::plan_of(&gguf).map_err(|error| failure(&error))?;
+        let spec = plan.cache_spec();
         // Vocabulary and pool are looked at before the weights are read: what is wrong is said at once.
         let metadata =
             text_metadata(gguf.metadata()).map_err(|error| in_file(FailureKind::Unsupported, &error))?;
@@ -266,14 +269,20 @@ impl ModelLoader for GgufLoader {
         let digest = digest
             .map_err(|_| in_file(FailureKind::Damaged, &"its digest could not be computed"))?
             .map_err(|error| failure(&error))?;
+        let effective_context = Footprint::new(&layout).longest_alone(runner.n_blocks(), spec.max_context);
         let card = ModelCard {
             name: name_of(&self.path),
             aliases: vec![alias_of(&self.path)],
             text: Arc::new(text),
             template_fault,
             trained_context: spec.max_context,
-            effective_context: Footprint::new(&layout).longest_alone(runner.n_blocks(), spec.max_context),
-            fingerprint: self.fingerprint(&digest, (&spec, &layout), computes),
+            effective_context,
+            fingerprint: self.fingerprint(
+                &digest,
+                (&spec, &layout),
+                computes,
+                plan.rope_factors(effective_context),
+            ),
             file_bytes: gguf.file_bytes(),
             sampling: recommended_sampling(gguf.metadata()),
             loaded_at: SystemTime::now(),

@@ -2,12 +2,18 @@
 
 pub(crate) mod family;
 mod keys;
+mod rope_keys;
 mod transformer;
 
 mod gemma3;
+mod granite;
 mod llama;
+mod mistral3;
+mod olmo2;
+mod phi3;
 mod qwen2;
 mod qwen3;
+mod smollm3;
 
 use crate::error::{Cause, LoadError};
 use crate::file::gguf::Gguf;
@@ -17,7 +23,17 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 4] = [&llama::FAMILY, &gemma3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+static FAMILIES: [&Family; 9] = [
+    &llama::FAMILY,
+    &gemma3::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &mistral3::FAMILY,
+    &smollm3::FAMILY,
+    &granite::FAMILY,
+    &phi3::FAMILY,
+    &olmo2::FAMILY,
+];
 
 /// What the model in `gguf` computes.
 ///

@@ -37,4 +37,4 @@ pub use options::{GpuOptions, LoadOptions, LoadProgress, PoolSize, Precision};
 pub use plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, LayerPlan, ModelPlan, NormOver, Temperature,
 };
-pub use plan::rope_plan::{RopePairs, RopePlan};
+pub use plan::rope_plan::{LongFactors, RopeFactors, RopePairs, RopePlan, YarnPlan};

@@ -11,6 +11,24 @@ pub enum RopePairs {
     Halves,
 }
 
+/// How far YaRN stretches which pairs: slow ones as linear scaling does, fast ones not at all, and those between them in
+/// part (Peng et al. 2023, "YaRN", section 3.2).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Yarn {
+    /// The base of the rotation's frequencies.
+    pub base: f64,
+    /// Slow pairs turn by so much less.
+    pub factor: f64,
+    /// Positions that the frequencies were trained on.
+    pub original_context: f64,
+    /// Pairs that turn more often than this over those positions are fast.
+    pub beta_fast: f64,
+    /// Pairs that turn less often than this are slow.
+    pub beta_slow: f64,
+    /// How much of their speed fast pairs keep: 1 is all of it.
+    pub kept: f64,
+}
+
 /// The rotary embedding of a layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
@@ -50,6 +68,30 @@ impl Rope {
     /// Any other scaling: the radians per position of each pair, and a factor on the turned values.
     pub fn from_frequencies(pairs: RopePairs, frequencies: Vec<f64>, magnitude: f64) -> Rope {
         Rope { pairs, frequencies, magnitude }
+    }
+
+    /// This rotation, which must not be scaled yet, stretched by YaRN.
+    pub fn by_yarn(self, yarn: &Yarn) -> Rope {
+        let Rope { pairs, mut frequencies, magnitude } = self;
+        let n_rot = 2.0 * frequencies.len() as f64;
+        // The pair that turns `turns` times, which need not be a whole number.
+        let pair = |turns: f64| {
+            let wave = yarn.original_context / (turns * std::f64::consts::TAU);
+            n_rot * wave.ln() / (2.0 * yarn.base.ln())
+        };
+        let first = pair(yarn.beta_fast).floor().max(0.0);
+        let last = pair(yarn.beta_slow).ceil().min(n_rot - 1.0);
+        for (i, frequency) in frequencies.iter_mut().enumerate() {
+            let slow = ((i as f64 - first) / (last - first).max(0.001)).clamp(0.0, 1.0);
+            let kept = (1.0 - slow) * yarn.kept;
+            *frequency *= (1.0 - kept) / yarn.factor + kept;
+        }
+        Rope { pairs, frequencies, magnitude }
+    }
+
+    /// This rotation, which also multiplies what it turns.
+    pub fn times(self, magnitude: f64) -> Rope {
+        Rope { magnitude: self.magnitude * magnitude, ..self }
     }
 
     /// Values of a head's vector that are turned.
@@ -200,9 +242,66 @@ mod tests {
         assert_eq!(a.map(f32::to_bits), b.map(f32::to_bits));
     }
 
+    /// The definition in the words of its authors' code, for pairs that no factor divides.
+    fn yarn_frequency(i: usize, n_rot: usize, yarn: &Yarn) -> f64 {
+        let dim = |turns: f64| {
+            n_rot as f64 * (yarn.original_context / (turns * 2.0 * std::f64::consts::PI)).ln()
+                / (2.0 * yarn.base.ln())
+        };
+        let low = dim(yarn.beta_fast).floor().max(0.0);
+        let high = dim(yarn.beta_slow).ceil().min(n_rot as f64 - 1.0);
+        let extrapolated = yarn.base.powf(-2.0 * i as f64 / n_rot as f64);
+        let interpolated = extrapolated / yarn.factor;
+        let mask = (1.0 - ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0)) * yarn.kept;
+        interpolated * (1.0 - mask) + extrapolated * mask
+    }
+
+    #[test]
+    fn yarn_leaves_fast_pairs_stretches_slow_ones_and_those_between_in_part() {
+        let yarn = |base, factor, original_context, kept| Yarn {
+            base,
+            factor,
+            original_context,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            kept,
+        };
+        // Real models' and small ones.
+        for (n_rot, yarn) in [
+            (128, yarn(1e6, 16.0, 16384.0, 1.0)),
+            (64, yarn(150_000.0, 32.0, 4096.0, 1.0)),
+            (128, yarn(1e6, 4.0, 32768.0, 0.5)),
+            (16, yarn(1e4, 8.0, 32.0, 1.0)),
+        ] {
+            let rope = Rope::new(RopePairs::Halves, n_rot, yarn.base, 1.0, None);
+            let plain = rope.frequencies.clone();
+            let stretched = rope.by_yarn(&yarn).frequencies;
+            for (i, got) in stretched.iter().enumerate() {
+                let want = yarn_frequency(i, n_rot, &yarn);
+                assert!((got - want).abs() <= 1e-12 * want, "pair {i} of {n_rot}: {got}, not {want}");
+            }
+            let (first, last) = (stretched[0] / plain[0], stretched[n_rot / 2 - 1] / plain[n_rot / 2 - 1]);
+            assert!(last < first && (last - 1.0 / yarn.factor).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn yarn_of_any_numbers_turns_by_numbers() {
+        for base in [1e-30, 1.0, 1e30] {
+            for extreme in [1e-30, 1.0, 1e30] {
+                for (beta_fast, beta_slow) in [(1e-30, 1e30), (1e30, 1e-30)] {
+                    let (factor, original_context, kept) = (extreme, extreme, 1.0);
+                    let yarn = Yarn { base, factor, original_context, beta_fast, beta_slow, kept };
+                    let rope = Rope::new(RopePairs::Halves, 8, base, 1.0, None).by_yarn(&yarn);
+                    assert!(rope.frequencies.iter().all(|x| x.is_finite()), "{yarn:?}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn magnitude_scales_what_is_turned() {
-        let rope = Rope::from_frequencies(RopePairs::Interleaved, vec![0.5, 0.25], 2.0);
+        let rope = Rope::from_frequencies(RopePairs::Interleaved, vec![0.5, 0.25], 1.0).times(2.0);
         let mut table = RopeTable::default();
         table.fill(&Threads::new(1), &rope, &[0]);
         let mut x = [1.0, 2.0, 3.0, 4.0, 5.0];

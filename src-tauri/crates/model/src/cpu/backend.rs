@@ -273,16 +273,13 @@ impl Backend for Cpu {
         plan: &GatedPlan,
         weights: &GatedWeights<Weights, Vec<f32>>,
     ) -> Result<InActivations, RunError> {
-        let form = Form::of([&weights.gate, &weights.up]);
+        let form = Form::of([&weights.gate, &weights.up].map(|projection| &projection.matrix));
         self.enter(&x[self.values(&piece.tokens)], weights.norm.as_ref(), form);
         let Cpu { threads, isa, buffers, .. } = self;
-        let (isa, n_values) = (*isa, piece.tokens.len() * plan.n_ff);
+        let isa = *isa;
         let Buffers { acts, gate, up, .. } = buffers;
 
-        gate.resize(n_values, 0.0);
-        up.resize(n_values, 0.0);
-        let store = |weights, out| Product { weights, out, epilogue: Epilogue::Store };
-        matmul_each(threads, isa, acts, &mut [store(&weights.gate, gate), store(&weights.up, up)]);
+        project(threads, isa, acts, [(&weights.gate, &mut *gate), (&weights.up, &mut *up)]);
 
         let gate_up = GateUp { gate, up };
         let form = Form::of([&weights.end.matrix]);
@@ -371,7 +368,7 @@ impl Backend for Cpu {
 type Part<'a> = (&'a Projection<Weights, Vec<f32>>, &'a mut Vec<f32>);
 
 /// Fill each buffer with the product of the activations and a projection.
-fn project(threads: &Threads, isa: Isa, acts: &Activations, mut parts: [Part<'_>; 3]) {
+fn project<const N: usize>(threads: &Threads, isa: Isa, acts: &Activations, mut parts: [Part<'_>; N]) {
     for (projection, out) in &mut parts {
         out.resize(acts.n_rows() * projection.matrix.n_out(), 0.0);
     }

@@ -14,7 +14,7 @@ use crate::families;
 use crate::file::gguf::Gguf;
 use crate::options::{LoadOptions, LoadProgress};
 use crate::run::load::load as load_weights;
-use crate::run::pool::n_blocks;
+use crate::run::pool::{in_pool, n_blocks};
 use crate::run::runner::Runner;
 
 /// Load the model at `path`.
@@ -62,6 +62,7 @@ pub(super) fn runner(
         .map_err(|error| Cause::Setup(error.to_string()))?;
     // The pool comes first: a size that cannot be had costs no packing.
     let n_blocks = n_blocks(&layout, options.pool)?;
+    let plan = in_pool(plan, &layout, n_blocks);
     let mut arena =
         KvArena::new(n_blocks, layout.block_bytes).map_err(|error| Cause::Setup(error.to_string()))?;
     let threads = Threads::new(options.n_threads);

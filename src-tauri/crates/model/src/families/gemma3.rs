@@ -1,13 +1,11 @@
 //! Gemma 3, text only: windows between full layers, norms at both ends of a branch and on queries and keys.
 
-use scheduler::AttentionSpan;
-
 use super::family::Family;
 use super::keys::Keys;
-use super::transformer::{Sizes, layer_tensors, tensors_of};
+use super::transformer::{Sizes, add_windows, layer_tensors, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
-use crate::plan::model_plan::{Activation, ModelPlan};
+use crate::plan::model_plan::{Activation, AttentionPlan, ModelPlan};
 use crate::plan::rope_plan::{RopePairs, RopePlan};
 use crate::plan::tensor_list::TensorList;
 
@@ -28,37 +26,22 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     rope.factors = keys.rope_factors(sizes.n_rot)?;
     let mut plan = sizes.plan(keys, rope, Activation::GeluTanh)?;
     plan.embedding_scale = (sizes.n_embd as f32).sqrt();
-    if sizes.n_layers == LAYERS_OF_27B {
+    if sizes.n_layers() == LAYERS_OF_27B {
         // It scales by its width per head, which is not its head's size.
-        let scale = 1.0 / ((sizes.n_embd / sizes.n_heads) as f32).sqrt();
-        plan.layers.iter_mut().for_each(|layer| layer.attention.scale = scale);
+        for AttentionPlan { scale, n_heads, .. } in plan.layers.iter_mut().map(|layer| &mut layer.attention) {
+            *scale = 1.0 / ((sizes.n_embd / *n_heads) as f32).sqrt();
+        }
     }
     // Asked for with or without windows: without, they say nothing.
-    let (base, windows) = (keys.positive("rope.freq_base_swa")?, windows(keys, sizes.n_layers)?);
+    let (base, windows) = (keys.positive("rope.freq_base_swa")?, keys.windows(sizes.n_blocks, PERIOD)?);
     if let Some(window) = keys.window()? {
-        add_windows(&mut plan, window, base.unwrap_or(WINDOW_ROPE_BASE), &windows);
+        // Windows turn by a base of their own and are never stretched.
+        let base = base.unwrap_or(WINDOW_ROPE_BASE);
+        let plain = RopePlan::plain(RopePairs::SplitHalf, sizes.n_rot, base);
+        let rope = RopePlan { factors: plan.ropes[0].factors.clone(), ..plain };
+        add_windows(&mut plan, window, rope, &windows);
     }
     Ok(plan)
-}
-
-/// Which layers look through a window.
-fn windows(keys: &Keys<'_>, n_layers: usize) -> Result<Vec<bool>, Cause> {
-    const PATTERN: &str = "attention.sliding_window_pattern";
-    if let Some(windows) = keys.bools(PATTERN, n_layers)? {
-        return Ok(windows);
-    }
-    let period = keys.count(PATTERN, Some(PERIOD))?;
-    Ok((0..n_layers).map(|layer| layer % period < period - 1).collect())
-}
-
-/// Windows turn by a base of their own and are never stretched.
-fn add_windows(plan: &mut ModelPlan, window: AttentionSpan, base: f32, windows: &[bool]) {
-    let rope = RopePlan { base, position_scale: 1.0, ..plan.ropes[0].clone() };
-    plan.ropes.push(rope);
-    for (layer, _) in plan.layers.iter_mut().zip(windows).filter(|(_, is_window)| **is_window) {
-        layer.attention.span = window;
-        layer.attention.rope_idx = Some(1);
-    }
 }
 
 fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {

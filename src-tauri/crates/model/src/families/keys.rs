@@ -8,13 +8,12 @@ use scheduler::AttentionSpan;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::file::metadata::{Array, Metadata, MetadataError, Strings, Value};
-use crate::plan::rope_plan::{RopePairs, RopePlan};
 
 /// No count of a model's shape is larger; keeps products of two within 64 bits.
 const MAX_WIDTH: usize = 1 << 30;
 
 /// Keys that change nothing of what a family here computes, or nothing as long as another key does not say so.
-const SAY_NOTHING: [&str; 14] = [
+const SAY_NOTHING: [&str; 10] = [
     "vocab_size",
     "tensor_data_layout",
     // What is made of hidden vectors; logits are not.
@@ -27,12 +26,8 @@ const SAY_NOTHING: [&str; 14] = [
     "expert_shared_count",
     "expert_feed_forward_length",
     "interleave_moe_layer_step",
-    // Of scaling that is refused by its type, or how it was come by.
-    "rope.scaling.original_context_length",
+    // How the scaling was come by; who takes it for more asks for it.
     "rope.scaling.finetuned",
-    "rope.scaling.yarn_beta_fast",
-    "rope.scaling.yarn_beta_slow",
-    "rope.scaling.yarn_ext_factor",
 ];
 
 /// What pictures become, which is not read here.
@@ -47,9 +42,6 @@ pub(crate) struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    /// The tensor of the factors that rotations may have.
-    pub(super) const ROPE_FACTORS: &'static str = "rope_freqs.weight";
-
     pub(super) fn new(gguf: &'a Gguf, architecture: &'static str) -> Keys<'a> {
         Keys { gguf, architecture, read: RefCell::default() }
     }
@@ -58,12 +50,16 @@ impl<'a> Keys<'a> {
         self.architecture
     }
 
+    pub(super) fn gguf(&self) -> &'a Gguf {
+        self.gguf
+    }
+
     fn metadata(&self) -> &'a Metadata {
         self.gguf.metadata()
     }
 
     /// The whole name of a key, which counts as read.
-    fn key(&self, rest: &str) -> String {
+    pub(super) fn key(&self, rest: &str) -> String {
         let key = format!("{}.{rest}", self.architecture);
         self.read.borrow_mut().insert(key.clone());
         key
@@ -74,23 +70,51 @@ impl<'a> Keys<'a> {
         self.count_to(rest, default, MAX_WIDTH)
     }
 
-    /// A count from 1 to `max`: one number, or an array that says the same number for every layer.
+    /// A count from 1 to `max`.
     pub(super) fn count_to(&self, rest: &str, default: Option<usize>, max: usize) -> Result<usize, Cause> {
         let key = self.key(rest);
-        let found = if let Some(Value::Array(_)) = self.metadata().get(&key) {
-            let all = self.metadata().find_usizes(&key)?.unwrap_or_default();
-            if all.iter().any(|n| *n != all[0]) {
-                return Err(Cause::Unsupported(format!("`{key}` differs from layer to layer")));
-            }
-            all.first().copied()
-        } else {
-            self.metadata().find_usize(&key)?
-        };
-        let count = found.or(default).ok_or(MetadataError::Missing { key: key.clone() })?;
-        if !(1..=max).contains(&count) {
-            return Err(Cause::Malformed(format!("`{key}` is {count}, not from 1 to {max}")));
+        let count = self.metadata().find_usize(&key)?.or(default);
+        let count = count.ok_or_else(|| MetadataError::Missing { key: key.clone() })?;
+        checked(&key, count, max)
+    }
+
+    /// A count for each of `n_blocks` blocks, as [`Keys::count`]: one number for all, or an array.
+    pub(super) fn counts(
+        &self,
+        rest: &str,
+        default: Option<usize>,
+        n_blocks: usize,
+    ) -> Result<Vec<usize>, Cause> {
+        let key = self.key(rest);
+        if !matches!(self.metadata().get(&key), Some(Value::Array(_))) {
+            return Ok(vec![self.count(rest, default)?; n_blocks]);
         }
-        Ok(count)
+        let all = self.metadata().find_usizes(&key)?.unwrap_or_default();
+        if all.len() != n_blocks {
+            let n = all.len();
+            return Err(Cause::Malformed(format!("`{key}` has {n} entries for {n_blocks} layers")));
+        }
+        all.into_iter().map(|count| checked(&key, count, MAX_WIDTH)).collect()
+    }
+
+    /// A whole number.
+    pub(super) fn number(&self, rest: &str) -> Result<Option<usize>, Cause> {
+        Ok(self.metadata().find_usize(&self.key(rest))?)
+    }
+
+    /// A finite float.
+    pub(super) fn float(&self, rest: &str) -> Result<Option<f32>, Cause> {
+        Ok(self.metadata().find_f32(&self.key(rest))?)
+    }
+
+    /// A text.
+    pub(super) fn str(&self, rest: &str) -> Result<Option<&'a str>, Cause> {
+        Ok(self.metadata().find_str(&self.key(rest))?)
+    }
+
+    /// A truth value.
+    pub(super) fn bool(&self, rest: &str) -> Result<Option<bool>, Cause> {
+        Ok(self.metadata().find_bool(&self.key(rest))?)
     }
 
     /// A positive float; 0 means that there is none.
@@ -103,13 +127,13 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A truth value for each layer, if the key is there and holds such.
-    pub(super) fn bools(&self, rest: &str, n_layers: usize) -> Result<Option<Vec<bool>>, Cause> {
+    /// A truth value for each of `n_blocks` blocks, if the key is there and holds such.
+    pub(super) fn bools(&self, rest: &str, n_blocks: usize) -> Result<Option<Vec<bool>>, Cause> {
         let key = self.key(rest);
         let Some(Value::Array(Array::Bool(all))) = self.metadata().get(&key) else { return Ok(None) };
-        if all.len() != n_layers {
+        if all.len() != n_blocks {
             let n = all.len();
-            return Err(Cause::Malformed(format!("`{key}` has {n} entries for {n_layers} layers")));
+            return Err(Cause::Malformed(format!("`{key}` has {n} entries for {n_blocks} layers")));
         }
         Ok(Some(all.clone()))
     }
@@ -120,39 +144,22 @@ impl<'a> Keys<'a> {
         Ok(found.filter(|&n| n > 0).map(|tokens| AttentionSpan::Window { tokens }))
     }
 
+    /// Which of `n_blocks` blocks look through the window: the file says so block by block, or of how many the last one
+    /// does not, which is `period` where it says nothing.
+    pub(super) fn windows(&self, n_blocks: usize, period: usize) -> Result<Vec<bool>, Cause> {
+        const PATTERN: &str = "attention.sliding_window_pattern";
+        if let Some(windows) = self.bools(PATTERN, n_blocks)? {
+            return Ok(windows);
+        }
+        let period = self.count(PATTERN, Some(period))?;
+        Ok((0..n_blocks).map(|block| block % period < period - 1).collect())
+    }
+
     /// What is added under the root of every norm.
     pub(super) fn norm_eps(&self) -> Result<f32, Cause> {
         let rest = "attention.layer_norm_rms_epsilon";
         let missing = || MetadataError::Missing { key: self.key(rest) };
         Ok(self.positive(rest)?.ok_or_else(missing)?)
-    }
-
-    /// The rotation that the file describes, without factors.
-    pub(super) fn rope(&self, pairs: RopePairs, n_rot: usize) -> Result<RopePlan, Cause> {
-        let factor = self.positive("rope.scaling.factor")?;
-        let factor = factor.or(self.positive("rope.scale_linear")?);
-        let position_scale = match self.metadata().find_str(&self.key("rope.scaling.type"))? {
-            Some("none") => 1.0,
-            None | Some("linear") => 1.0 / factor.unwrap_or(1.0),
-            Some(other) => {
-                let other: String = other.chars().take(60).collect();
-                return Err(Cause::Unsupported(format!("rope scaling {other:?}")));
-            }
-        };
-        let base = self.positive("rope.freq_base")?.unwrap_or(10_000.0);
-        Ok(RopePlan { pairs, n_rot, base, position_scale, factors: Vec::new() })
-    }
-
-    /// The factors of the rotation's frequencies, if the file has such a tensor.
-    pub(super) fn rope_factors(&self, n_rot: usize) -> Result<Vec<f32>, Cause> {
-        if self.gguf.tensor(Self::ROPE_FACTORS).is_none() {
-            return Ok(Vec::new());
-        }
-        let factors = self.gguf.floats(Self::ROPE_FACTORS, n_rot / 2)?;
-        if factors.iter().any(|&factor| !factor.is_normal()) {
-            return Err(Cause::Malformed(format!("tensor `{}` divides by nothing", Self::ROPE_FACTORS)));
-        }
-        Ok(factors)
     }
 
     /// The rows of embeddings of width `n_embd`, of which each name of the vocabulary needs one.
@@ -211,6 +218,14 @@ impl<'a> Keys<'a> {
         }
         Ok(())
     }
+}
+
+/// `count`, if it is from 1 to `max`.
+fn checked(key: &str, count: usize, max: usize) -> Result<usize, Cause> {
+    if !(1..=max).contains(&count) {
+        return Err(Cause::Malformed(format!("`{key}` is {count}, not from 1 to {max}")));
+    }
+    Ok(count)
 }
 
 /// Whether a value says that there is nothing of what its key is about.

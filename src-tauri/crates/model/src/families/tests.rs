@@ -1,8 +1,8 @@
 //! What metadata becomes, and what is refused.
 
 use super::*;
-use crate::plan::model_plan::{Activation, AttentionPlan, FeedForwardPlan, GatedPlan, NormOver};
-use crate::plan::rope_plan::{RopePairs, RopePlan};
+use crate::plan::model_plan::{Activation, AttentionPlan, FeedForwardPlan, GatedPlan, NormOver, Temperature};
+use crate::plan::rope_plan::{RopeFactors, RopePairs, RopePlan, YarnPlan};
 use crate::testing::gguf_writer::GgufWriter;
 use scheduler::AttentionSpan;
 
@@ -39,7 +39,7 @@ fn a_llama_is_described() {
     assert_eq!(plan.layers[1].feed_forward, FeedForwardPlan::Gated(GatedPlan { n_ff: 96, activation }));
     assert_eq!((plan.embedding_scale, plan.logit_softcap), (1.0, None));
     let pairs = RopePairs::Interleaved;
-    assert_eq!(plan.ropes, [RopePlan { pairs, n_rot: 32, base: 5e5, position_scale: 1.0, factors: vec![] }]);
+    assert_eq!(plan.ropes, [RopePlan::plain(pairs, 32, 5e5)]);
     let cache = plan.cache_spec();
     assert_eq!((cache.layers.len(), cache.max_context, cache.n_vocab), (2, 256, 40));
 }
@@ -102,7 +102,6 @@ fn what_we_do_not_run_is_refused_by_name() {
     check(llama().str("general.architecture", "mamba"), "architecture \"mamba\"");
     check(GgufWriter::new().u32("x", 1), "`general.architecture` is missing");
     check(llama().u32("llama.expert_count", 8), "8 experts");
-    check(llama().str("llama.rope.scaling.type", "yarn"), "rope scaling \"yarn\"");
     check(llama().u32("llama.block_count", 0), "`llama.block_count` is 0");
     check(llama().u32("llama.block_count", u32::MAX), "not from 1 to 1024");
     check(llama().u32("llama.attention.head_count", 0), "`llama.attention.head_count` is 0");
@@ -117,7 +116,10 @@ fn what_we_do_not_run_is_refused_by_name() {
 #[test]
 fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
     let cause = refusal(GgufWriter::tiny("llama").str("general.architecture", "mamba"));
-    assert_eq!(cause, "architecture \"mamba\"; `llama`, `gemma3`, `qwen2` and `qwen3` are");
+    assert_eq!(
+        cause,
+        "architecture \"mamba\"; `llama`, `gemma3`, `qwen2`, `qwen3`, `mistral3`, `smollm3`, `granite`, `phi3` and `olmo2` are"
+    );
 }
 
 #[test]
@@ -128,9 +130,8 @@ fn a_key_that_a_family_does_not_know_is_refused_by_its_name() {
     };
     let (llama, qwen) = (|| GgufWriter::tiny("llama"), || GgufWriter::tiny("qwen3"));
     check(llama().f32("llama.residual_scale", 0.22), "llama.residual_scale");
-    check(llama().f32("llama.rope.scaling.attn_factor", 1.19), "llama.rope.scaling.attn_factor");
+    check(llama().f32("llama.rope.scaling.alpha", 1000.0), "llama.rope.scaling.alpha");
     check(llama().u32("llama.attention.sliding_window_pattern", 4), "llama.attention.sliding_window_pattern");
-    check(llama().u32("llama.nextn_predict_layers", 1), "llama.nextn_predict_layers");
     check(llama().str("llama.b\nb", "x"), "llama.b\\nb");
     check(qwen().u32("qwen3.attention.sliding_window", 16), "qwen3.attention.sliding_window");
     check(
@@ -165,4 +166,163 @@ fn every_family_has_a_tiny_model_and_reference_logits() {
             assert!(path.is_file(), "`{file}` is missing: src-tauri/dev/vectors/make_vectors.py makes it");
         }
     }
+}
+
+#[test]
+fn rotations_are_stretched_as_the_file_says() {
+    let llama = |kind: &str| GgufWriter::tiny("llama").str("llama.rope.scaling.type", kind);
+    let rope = |file: GgufWriter| plan(file).ropes.remove(0);
+    let yarn = || llama("yarn").f32("llama.rope.scaling.factor", 4.0);
+    let plain = RopePlan::plain(RopePairs::Interleaved, 32, 1e4);
+
+    let usual = YarnPlan { factor: 4.0, original_context: 256, beta_fast: 32.0, beta_slow: 1.0, kept: 1.0 };
+    let magnitude = 0.1 * 4_f32.ln() + 1.0;
+    assert_eq!(rope(yarn()), RopePlan { yarn: Some(usual), magnitude, ..plain.clone() });
+    let said = yarn()
+        .u32("llama.rope.scaling.original_context_length", 64)
+        .f32("llama.rope.scaling.yarn_beta_fast", 16.0)
+        .f32("llama.rope.scaling.yarn_beta_slow", 2.0)
+        .f32("llama.rope.scaling.yarn_ext_factor", 0.5)
+        .f32("llama.rope.scaling.yarn_log_multiplier", 1.0)
+        .f32("llama.rope.scaling.attn_factor", 1.19);
+    let stretch = YarnPlan { factor: 4.0, original_context: 64, beta_fast: 16.0, beta_slow: 2.0, kept: 0.5 };
+    assert_eq!(rope(said), RopePlan { yarn: Some(stretch), magnitude: 1.19, ..plain.clone() });
+    // Its own number says what is usual, or that nothing of it is kept it counts alone.
+    assert_eq!(rope(yarn().f32("llama.rope.scaling.yarn_attn_factor", magnitude)).magnitude, magnitude);
+    let alone =
+        yarn().f32("llama.rope.scaling.yarn_attn_factor", 1.5).f32("llama.rope.scaling.yarn_ext_factor", 0.0);
+    assert_eq!(rope(alone).magnitude, 1.5);
+
+    let linear = llama("linear").f32("llama.rope.scaling.factor", 8.0);
+    assert_eq!(rope(linear), RopePlan { position_scale: 0.125, ..plain.clone() });
+    assert_eq!(rope(llama("none").f32("llama.rope.scaling.factor", 8.0)), plain);
+
+    let check = |file: GgufWriter, want: &str| {
+        let cause = refusal(file);
+        assert!(cause.contains(want), "{cause:?} does not say {want:?}");
+    };
+    check(llama("dynamic"), "rope scaling \"dynamic\"");
+    check(yarn().f32("llama.rope.scaling.yarn_attn_factor", 1.5), "yarn_attn_factor` of 1.5 beside yarn");
+    check(
+        llama("linear").f32("llama.rope.scaling.yarn_ext_factor", 1.0),
+        "yarn_ext_factor` of 1 beside linear",
+    );
+    check(llama("longrope"), "tensor `rope_factors_short.weight` is missing");
+    check(llama("longrope").f32("llama.rope.scaling.factor", 4.0), "factor` of 4 beside longrope");
+}
+
+#[test]
+fn a_context_that_is_long_turns_by_factors_of_its_own() {
+    let factors =
+        |from: u8| -> Vec<u8> { (from..from + 16).flat_map(|i| f32::from(i).to_le_bytes()).collect() };
+    let file = GgufWriter::tiny("llama")
+        .str("llama.rope.scaling.type", "longrope")
+        .u32("llama.rope.scaling.original_context_length", 128)
+        .tensor_of("rope_factors_short.weight", &[16], 0, factors(1))
+        .tensor_of("rope_factors_long.weight", &[16], 0, factors(101));
+    let plan = plan(file);
+    for (n_tokens, want, first) in [(128, RopeFactors::Short, 1.0), (129, RopeFactors::Long, 101.0)] {
+        assert_eq!(plan.rope_factors(n_tokens), Some(want));
+        let chosen = plan.clone().in_context(n_tokens);
+        assert_eq!((chosen.ropes[0].factors[0], &chosen.ropes[0].long), (first, &None));
+    }
+    let other = read(&GgufWriter::tiny("llama").open()).unwrap().0;
+    assert_eq!(other.rope_factors(1 << 20), None);
+}
+
+#[test]
+fn layers_may_each_have_a_shape_of_their_own() {
+    let counts = |values: &[u32]| {
+        let head = [&4_u32.to_le_bytes()[..], &(values.len() as u64).to_le_bytes()].concat();
+        values.iter().fold(head, |bytes, value| [&bytes[..], &value.to_le_bytes()].concat())
+    };
+    let with = |key: &str, values: &[u32]| GgufWriter::tiny("llama").raw(key, 9, &counts(values));
+    let heads = |file: GgufWriter| -> Vec<(usize, usize)> {
+        plan(file).layers.iter().map(|layer| (layer.attention.n_heads, layer.attention.n_kv_heads)).collect()
+    };
+    assert_eq!(heads(with("llama.attention.head_count", &[2, 4])), [(2, 1), (4, 1)]);
+    assert_eq!(heads(with("llama.attention.head_count_kv", &[2, 1])), [(2, 2), (2, 1)]);
+    let widths = plan(with("llama.feed_forward_length", &[96, 32])).layers;
+    let FeedForwardPlan::Gated(second) = widths[1].feed_forward;
+    assert_eq!(second.n_ff, 32);
+    assert!(refusal(with("llama.feed_forward_length", &[96])).contains("1 entries for 2 layers"));
+    assert!(refusal(with("llama.attention.head_count_kv", &[1, 0])).contains("is 0, not from 1"));
+}
+
+#[test]
+fn blocks_that_guess_further_tokens_are_ignored() {
+    let llama = || GgufWriter::tiny("llama");
+    let file = llama().u32("llama.nextn_predict_layers", 1).tensor("blk.1.nextn.eh_proj.weight", &[128, 64]);
+    let (plan, tensors) = read(&file.open()).unwrap();
+    assert_eq!((plan.layers.len(), plan.ignored_blocks), (1, 1..2));
+    assert!(tensors.ignores("blk.1.nextn.eh_proj.weight") && tensors.ignores("blk.1.attn_q.weight"));
+    assert!(!tensors.ignores("blk.0.attn_q.weight") && !tensors.ignores("blk.10.x") && !tensors.ignores("x"));
+    let cause = refusal(llama().u32("llama.nextn_predict_layers", 2));
+    assert_eq!(cause, "2 of 2 blocks guess further tokens");
+}
+
+#[test]
+fn a_mistral3_has_queries_that_grow() {
+    let file = || GgufWriter::tiny("mistral3").f32("mistral3.attention.temperature_scale", 0.1);
+    let missing = "`mistral3.rope.scaling.original_context_length` is missing";
+    assert!(refusal(file()).contains(missing));
+    let plan = plan(file().u32("mistral3.rope.scaling.original_context_length", 64));
+    let want = Temperature { scale: 0.1, original_context: 64 };
+    assert!(plan.layers.iter().all(|layer| layer.attention.temperature == Some(want)));
+    assert_eq!(
+        [0, 63, 64, 128].map(|at| want.at(at)),
+        [1.0, 1.0, 1.0 + 0.1 * 2_f32.ln(), 1.0 + 0.1 * 3_f32.ln()]
+    );
+}
+
+#[test]
+fn a_smollm3_turns_nothing_in_every_fourth_layer() {
+    let plan = plan(GgufWriter::tiny("smollm3").u32("smollm3.block_count", 9));
+    let still: Vec<usize> = (0..9).filter(|&l| plan.layers[l].attention.rope_idx.is_none()).collect();
+    assert_eq!(still, [3, 7]);
+}
+
+#[test]
+fn a_granite_scales_and_may_turn_nothing() {
+    let file = || GgufWriter::tiny("granite").f32("granite.logit_scale", 8.0);
+    assert!(refusal(GgufWriter::tiny("granite")).contains("`granite.logit_scale` is missing"));
+    let scaled = plan(
+        file()
+            .f32("granite.embedding_scale", 12.0)
+            .f32("granite.residual_scale", 0.22)
+            .f32("granite.attention.scale", 0.0625),
+    );
+    let scales = (scaled.embedding_scale, scaled.branch_scale, scaled.logit_scale);
+    assert_eq!((scales, scaled.layers[0].attention.scale), ((12.0, 0.22, 0.125), 0.0625));
+    assert_eq!(scaled.layers[0].attention.rope_idx, Some(0));
+    let still = plan(file().raw("granite.rope.scaling.finetuned", 7, &[0]));
+    assert_eq!(still.layers[0].attention.rope_idx, None);
+}
+
+#[test]
+fn a_phi3_has_the_window_of_its_file_where_that_is_narrower_than_its_context() {
+    let span = |window: u32| {
+        let file = GgufWriter::tiny("phi3").u32("phi3.attention.sliding_window", window);
+        plan(file).layers[0].attention.span
+    };
+    assert_eq!(
+        [span(0), span(255), span(256)],
+        [AttentionSpan::Full, AttentionSpan::Window { tokens: 255 }, AttentionSpan::Full]
+    );
+}
+
+#[test]
+fn an_olmo2_stretches_no_window() {
+    let file = GgufWriter::tiny("olmo2")
+        .u32("olmo2.block_count", 5)
+        .f32("olmo2.rope.freq_base", 5e5)
+        .str("olmo2.rope.scaling.type", "yarn")
+        .f32("olmo2.rope.scaling.factor", 8.0)
+        .u32("olmo2.attention.sliding_window", 64);
+    let plan = plan(file);
+    let full: Vec<usize> = (0..5).filter(|&l| plan.layers[l].attention.span == AttentionSpan::Full).collect();
+    assert_eq!(full, [3]);
+    assert!(plan.ropes[0].yarn.is_some());
+    assert_eq!(plan.ropes[1], RopePlan::plain(RopePairs::SplitHalf, 32, 5e5));
+    assert!(plan.layers.iter().all(|layer| layer.attention.norm_over == NormOver::Tokens));
 }

@@ -18,32 +18,35 @@ use crate::plan::weights::{
 
 const MAX_LAYERS: usize = 1024;
 
-/// The sizes of a model whose layers are all alike.
+/// The sizes of a model whose heads are all alike.
 pub(super) struct Sizes {
-    pub(super) n_layers: usize,
+    /// Blocks that the file has: its layers, and behind them such as guess further tokens, which are not run.
+    pub(super) n_blocks: usize,
     pub(super) n_embd: usize,
-    pub(super) n_heads: usize,
     /// Values of a head that turn.
     pub(super) n_rot: usize,
-    n_ff: usize,
-    n_kv_heads: usize,
+    layers: Vec<LayerSizes>,
     k_dim: usize,
     v_dim: usize,
     n_vocab: usize,
 }
 
+/// The sizes of one layer.
+struct LayerSizes {
+    n_heads: usize,
+    n_kv_heads: usize,
+    n_ff: usize,
+}
+
 impl Sizes {
     pub(super) fn read(keys: &Keys<'_>) -> Result<Sizes, Cause> {
         keys.refuse_what_nobody_runs()?;
-        let n_layers = keys.count_to("block_count", None, MAX_LAYERS)?;
+        let n_blocks = keys.count_to("block_count", None, MAX_LAYERS)?;
         let n_embd = keys.count("embedding_length", None)?;
-        let n_heads = keys.count("attention.head_count", None)?;
-        let n_kv_heads = keys.count("attention.head_count_kv", Some(n_heads))?;
-        if n_heads % n_kv_heads != 0 {
-            return Err(Cause::Malformed(format!("{n_heads} query heads on {n_kv_heads} KV heads")));
-        }
-        let k_dim = keys.count("attention.key_length", Some(n_embd / n_heads))?;
-        let v_dim = keys.count("attention.value_length", Some(n_embd / n_heads))?;
+        let layers = layers(keys, n_blocks)?;
+        let of_all = n_embd / layers[0].n_heads;
+        let k_dim = keys.count("attention.key_length", Some(of_all))?;
+        let v_dim = keys.count("attention.value_length", Some(of_all))?;
         let n_rot = keys.count_to("rope.dimension_count", Some(k_dim), k_dim)?;
         if k_dim.max(v_dim) > MAX_HEAD_DIM {
             return Err(Cause::Unsupported(format!(
@@ -54,8 +57,12 @@ impl Sizes {
             return Err(Cause::Malformed(format!("{n_rot} rotating values in a head, an odd number")));
         }
         let n_vocab = keys.n_vocab(n_embd)?;
-        let n_ff = keys.count("feed_forward_length", None)?;
-        Ok(Sizes { n_layers, n_embd, n_ff, n_heads, n_kv_heads, k_dim, v_dim, n_rot, n_vocab })
+        Ok(Sizes { n_blocks, n_embd, n_rot, layers, k_dim, v_dim, n_vocab })
+    }
+
+    /// Layers that are run.
+    pub(super) fn n_layers(&self) -> usize {
+        self.layers.len()
     }
 
     /// The plan of layers that all look at everything and turn by `rope`.
@@ -65,23 +72,24 @@ impl Sizes {
         rope: RopePlan,
         activation: Activation,
     ) -> Result<ModelPlan, Cause> {
-        let Sizes { n_ff, n_heads, n_kv_heads, k_dim, v_dim, .. } = *self;
+        let Sizes { k_dim, v_dim, .. } = *self;
         let scale = keys.positive("attention.scale")?.unwrap_or(1.0 / (k_dim as f32).sqrt());
         let softcap = keys.positive("attn_logit_softcapping")?;
-        let attention = AttentionPlan {
-            n_heads,
-            n_kv_heads,
-            k_dim,
-            v_dim,
-            span: AttentionSpan::Full,
-            scale,
-            softcap,
-            rope_idx: Some(0),
-            norm_over: NormOver::Heads,
-            temperature: None,
+        let layer = |&LayerSizes { n_heads, n_kv_heads, n_ff }: &LayerSizes| LayerPlan {
+            attention: AttentionPlan {
+                n_heads,
+                n_kv_heads,
+                k_dim,
+                v_dim,
+                span: AttentionSpan::Full,
+                scale,
+                softcap,
+                rope_idx: Some(0),
+                norm_over: NormOver::Heads,
+                temperature: None,
+            },
+            feed_forward: FeedForwardPlan::Gated(GatedPlan { n_ff, activation }),
         };
-        let feed_forward = FeedForwardPlan::Gated(GatedPlan { n_ff, activation });
-        let layer = LayerPlan { attention, feed_forward };
         Ok(ModelPlan {
             architecture: keys.architecture(),
             n_vocab: self.n_vocab,
@@ -93,8 +101,38 @@ impl Sizes {
             logit_scale: 1.0,
             logit_softcap: keys.positive("final_logit_softcapping")?,
             ropes: vec![rope],
-            layers: vec![layer; self.n_layers],
+            layers: self.layers.iter().map(layer).collect(),
+            ignored_blocks: self.n_layers()..self.n_blocks,
         })
+    }
+}
+
+/// The sizes of the layers among `n_blocks` blocks.
+fn layers(keys: &Keys<'_>, n_blocks: usize) -> Result<Vec<LayerSizes>, Cause> {
+    let n_ahead = keys.number("nextn_predict_layers")?.unwrap_or(0);
+    let Some(n_layers) = n_blocks.checked_sub(n_ahead).filter(|&n_layers| n_layers > 0) else {
+        return Err(Cause::Malformed(format!("{n_ahead} of {n_blocks} blocks guess further tokens")));
+    };
+    let n_heads = keys.counts("attention.head_count", None, n_blocks)?;
+    let n_kv_heads = keys.counts("attention.head_count_kv", Some(n_heads[0]), n_blocks)?;
+    let n_ff = keys.counts("feed_forward_length", None, n_blocks)?;
+    let layer = |idx: usize| {
+        let (n_heads, n_kv_heads, n_ff) = (n_heads[idx], n_kv_heads[idx], n_ff[idx]);
+        if n_heads % n_kv_heads != 0 {
+            return Err(Cause::Malformed(format!("{n_heads} query heads on {n_kv_heads} KV heads")));
+        }
+        Ok(LayerSizes { n_heads, n_kv_heads, n_ff })
+    };
+    (0..n_layers).map(layer).collect()
+}
+
+/// Give `plan`'s layers that `windows` says a window, and the rotation that turns there.
+pub(super) fn add_windows(plan: &mut ModelPlan, window: AttentionSpan, rope: RopePlan, windows: &[bool]) {
+    let rope_idx = plan.ropes.len();
+    plan.ropes.push(rope);
+    for (layer, _) in plan.layers.iter_mut().zip(windows).filter(|(_, is_window)| **is_window) {
+        layer.attention.span = window;
+        layer.attention.rope_idx = Some(rope_idx);
     }
 }
 
@@ -122,6 +160,25 @@ impl LayerNames<'_> {
     /// Whether the file has a tensor of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.gguf.tensor(&self.name(name)).is_some()
+    }
+
+    /// The product with a matrix, and its bias where the file has one.
+    pub(super) fn projection(
+        &self,
+        name: &str,
+        n_in: usize,
+        n_out: usize,
+    ) -> Projection<TensorPlace, TensorPlace> {
+        Projection {
+            matrix: self.matrix(&format!("{name}.weight"), n_in, n_out),
+            bias: self.vector_if_there(&format!("{name}.bias"), n_out),
+        }
+    }
+
+    /// The last product of a branch, and its bias where the file has one.
+    pub(super) fn end(&self, name: &str, n_in: usize, n_out: usize) -> BranchEnd<TensorPlace, TensorPlace> {
+        let Projection { matrix, bias } = self.projection(name, n_in, n_out);
+        BranchEnd { matrix, bias, post_norm: None }
     }
 
     /// Products of the same rows with matrices of `n_outs` rows, which are one tensor, one after the other, and so are
@@ -176,9 +233,19 @@ pub(super) fn tensors_of(
         output_norm: place("output_norm.weight", &[n_embd]),
         output: has_head.then(|| place("output.weight", &[n_embd, n_vocab])),
     };
-    let has_factors = plan.ropes.iter().any(|rope| !rope.factors.is_empty());
-    let in_plan = has_factors.then(|| Keys::ROPE_FACTORS.to_owned()).into_iter().collect();
-    TensorList { weights, in_plan }
+    TensorList { weights, in_plan: in_plan(&plan.ropes), ignored_blocks: plan.ignored_blocks.clone() }
+}
+
+/// The tensors that have become factors of `ropes`.
+fn in_plan(ropes: &[RopePlan]) -> Vec<String> {
+    let names: &[&str] = if ropes.iter().any(|rope| rope.long.is_some()) {
+        &Keys::LONG_ROPE_FACTORS
+    } else if ropes.iter().any(|rope| !rope.factors.is_empty()) {
+        &[Keys::ROPE_FACTORS]
+    } else {
+        &[]
+    };
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// The tensors of a plain layer. Queries, keys and values may be one tensor, and may have biases.
@@ -202,10 +269,8 @@ pub(super) fn attention_tensors(
         names.fused("attn_qkv", n_embd, n_outs)
     } else {
         let [q, k, v] = n_outs;
-        [("attn_q", q), ("attn_k", k), ("attn_v", v)].map(|(name, n_out)| Projection {
-            matrix: names.matrix(&format!("{name}.weight"), n_embd, n_out),
-            bias: names.vector_if_there(&format!("{name}.bias"), n_out),
-        })
+        [("attn_q", q), ("attn_k", k), ("attn_v", v)]
+            .map(|(name, n_out)| names.projection(name, n_embd, n_out))
     };
     AttentionWeights {
         norm: Some(names.vector("attn_norm.weight", n_embd)),
@@ -214,11 +279,7 @@ pub(super) fn attention_tensors(
         v,
         q_norm: None,
         k_norm: None,
-        end: BranchEnd {
-            matrix: names.matrix("attn_output.weight", n_heads * v_dim, n_embd),
-            bias: names.vector_if_there("attn_output.bias", n_embd),
-            post_norm: None,
-        },
+        end: names.end("attn_output", n_heads * v_dim, n_embd),
     }
 }
 
@@ -231,8 +292,8 @@ pub(super) fn gated_tensors(
     let (n_embd, FeedForwardPlan::Gated(GatedPlan { n_ff, .. })) = (plan.n_embd, layer.feed_forward);
     FeedForwardWeights::Gated(GatedWeights {
         norm: Some(names.vector("ffn_norm.weight", n_embd)),
-        gate: names.matrix("ffn_gate.weight", n_embd, n_ff),
-        up: names.matrix("ffn_up.weight", n_embd, n_ff),
-        end: BranchEnd { matrix: names.matrix("ffn_down.weight", n_ff, n_embd), bias: None, post_norm: None },
+        gate: names.projection("ffn_gate", n_embd, n_ff),
+        up: names.projection("ffn_up", n_embd, n_ff),
+        end: names.end("ffn_down", n_ff, n_embd),
     })
 }

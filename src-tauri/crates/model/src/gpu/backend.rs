@@ -165,13 +165,13 @@ impl GpuBackend {
 
     fn gate(&self, x: &Tensor, plan: &GatedPlan, weights: &GatedWeights<Matrix, Tensor>) -> Result<Tensor> {
         let normed = self.norm_if_there(x, weights.norm.as_ref())?;
-        let gate = weights.gate.linear(&normed)?;
+        let gate = project(&weights.gate, &normed)?;
         let gate = match plan.activation {
             Activation::Silu => gate.silu()?,
             // candle's `gelu` is the tanh form.
             Activation::GeluTanh => gate.gelu()?,
         };
-        gate * weights.up.linear(&normed)?
+        gate * project(&weights.up, &normed)?
     }
 
     /// `x` and the end of a branch.

@@ -16,7 +16,7 @@ use crate::families;
 use crate::file::gguf::Gguf;
 use crate::options::{GpuOptions, LoadProgress};
 use crate::run::load::{Pack, load as load_weights};
-use crate::run::pool::n_blocks;
+use crate::run::pool::{in_pool, n_blocks};
 use crate::run::runner::Runner;
 
 use super::able::refusal;
@@ -46,6 +46,7 @@ pub(super) fn runner_with(
     let layout = KvLayout::new(&plan.cache_spec(), options.block_tokens, options.kv_dtype)
         .map_err(|error| Cause::Setup(error.to_string()))?;
     let n_blocks = n_blocks(&layout, options.pool)?;
+    let plan = in_pool(plan, &layout, n_blocks);
     let format = KvFormat::of(options.kv_dtype)?;
     let shaders = Shaders::new(device).map_err(setup)?;
     // The pool comes first: a size that cannot be had costs no upload.

@@ -1,8 +1,10 @@
 //! A decoder-only transformer, layer by layer: everything by which one decoder serves several families.
 
+use std::ops::Range;
+
 use scheduler::{AttentionSpan, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
 
-use super::rope_plan::RopePlan;
+use super::rope_plan::{RopeFactors, RopePlan};
 
 /// A model, described.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +31,8 @@ pub struct ModelPlan {
     pub ropes: Vec<RopePlan>,
     /// One entry a layer.
     pub layers: Vec<LayerPlan>,
+    /// Blocks of the file that are ignored: behind its layers, they guess further tokens.
+    pub ignored_blocks: Range<usize>,
 }
 
 /// A layer: what mixes tokens, then what each token goes through by itself.
@@ -117,6 +121,27 @@ pub enum Activation {
 }
 
 impl ModelPlan {
+    /// Which factors turn a model in a context of at most `n_tokens`; none where there is no choice.
+    ///
+    /// The choice is made once, for all positions, so that a token's keys do not depend on how long its sequence gets.
+    /// It is part of what KV is the same by.
+    pub fn rope_factors(&self, n_tokens: usize) -> Option<RopeFactors> {
+        let long = self.ropes.iter().find_map(|rope| rope.long.as_ref())?;
+        let is_long = n_tokens > long.original_context;
+        Some(if is_long { RopeFactors::Long } else { RopeFactors::Short })
+    }
+
+    /// This model in a context of at most `n_tokens`: of two sets of factors one is left.
+    pub(crate) fn in_context(mut self, n_tokens: usize) -> ModelPlan {
+        let chosen = self.rope_factors(n_tokens);
+        for rope in &mut self.ropes {
+            if let Some(long) = rope.long.take().filter(|_| chosen == Some(RopeFactors::Long)) {
+                rope.factors = long.factors;
+            }
+        }
+        self
+    }
+
     /// The shape of the model's KV cache.
     pub fn cache_spec(&self) -> ModelCacheSpec {
         let layer = |layer: &LayerPlan| {

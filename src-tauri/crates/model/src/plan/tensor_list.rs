@@ -22,6 +22,8 @@ pub(crate) struct TensorList {
     pub(crate) weights: ModelWeights<TensorPlace, TensorPlace>,
     /// Names of what became numbers of the plan.
     pub(crate) in_plan: Vec<String>,
+    /// Blocks whose tensors are not read.
+    pub(crate) ignored_blocks: Range<usize>,
 }
 
 impl TensorList {
@@ -30,6 +32,14 @@ impl TensorList {
         let mut all = Collect(Vec::new());
         let Ok(_) = self.weights.convert(&mut all);
         all.0
+    }
+
+    /// Whether the tensor called `name` is one of a block that is not read.
+    pub(crate) fn ignores(&self, name: &str) -> bool {
+        let block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+        block
+            .and_then(|(block, _)| block.parse().ok())
+            .is_some_and(|block| self.ignored_blocks.contains(&block))
     }
 }
 

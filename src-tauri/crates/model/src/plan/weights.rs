@@ -37,8 +37,8 @@ pub(crate) enum FeedForwardWeights<M, V> {
 /// A gated feed-forward with the norm in front of it, if there is one.
 pub(crate) struct GatedWeights<M, V> {
     pub(crate) norm: Option<V>,
-    pub(crate) gate: M,
-    pub(crate) up: M,
+    pub(crate) gate: Projection<M, V>,
+    pub(crate) up: Projection<M, V>,
     pub(crate) end: BranchEnd<M, V>,
 }
 
@@ -129,8 +129,8 @@ impl<M, V> GatedWeights<M, V> {
         let GatedWeights { norm, gate, up, end } = self;
         Ok(GatedWeights {
             norm: optional(norm, by)?,
-            gate: by.matrix(gate)?,
-            up: by.matrix(up)?,
+            gate: gate.convert(by)?,
+            up: up.convert(by)?,
             end: end.convert(by)?,
         })
     }

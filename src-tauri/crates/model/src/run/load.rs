@@ -42,7 +42,8 @@ pub(crate) fn load<P: Pack>(
     progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
 ) -> Result<ModelWeights<P::Matrix, P::Vector>, Cause> {
     check(gguf, architecture, list)?;
-    let bytes_total = gguf.tensors().iter().map(|tensor| tensor.range.len() as u64).sum();
+    let read = gguf.tensors().iter().filter(|tensor| !list.ignores(&tensor.name));
+    let bytes_total = read.map(|tensor| tensor.range.len() as u64).sum();
     let done = LoadProgress { bytes_done: 0, bytes_total };
     let weights = list.weights.convert(&mut Packer { gguf, pack, progress, done })?;
     gguf.check_unchanged()?;
@@ -58,7 +59,8 @@ fn check(gguf: &Gguf, architecture: &str, list: &TensorList) -> Result<(), Cause
     }
     let known = places.iter().map(|place| &place.name).chain(&list.in_plan);
     let known: HashSet<&str> = known.map(String::as_str).collect();
-    match gguf.tensors().iter().find(|tensor| !known.contains(tensor.name.as_str())) {
+    let is_known = |name: &str| known.contains(name) || list.ignores(name);
+    match gguf.tensors().iter().find(|tensor| !is_known(&tensor.name)) {
         Some(tensor) => {
             let name = tensor.name.escape_debug();
             Err(Cause::Unsupported(format!("tensor `{name}` has no place in a {architecture} model")))

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use scheduler::footprint::Footprint;
 use scheduler::{BlockId, KvLayout, LentBlock, RunError};
 
 use crate::error::Cause;
 use crate::options::PoolSize;
+use crate::plan::model_plan::ModelPlan;
 
 /// A pool of equal blocks. Callers have checked that the blocks exist and that ranges and bytes have one length.
 pub(crate) trait Pool {
@@ -45,6 +47,12 @@ pub(crate) fn check_block(
         return Err(RunError::BlockSize { got: n_bytes, want: block_bytes });
     }
     Ok(())
+}
+
+/// `plan` in the longest context that a pool of `n_blocks` holds.
+pub(crate) fn in_pool(plan: ModelPlan, layout: &KvLayout, n_blocks: usize) -> ModelPlan {
+    let n_tokens = Footprint::new(layout).longest_alone(n_blocks, plan.max_context);
+    plan.in_context(n_tokens)
 }
 
 /// How many blocks a pool of this size has.

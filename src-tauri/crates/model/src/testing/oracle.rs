@@ -150,6 +150,7 @@ impl Oracle<'_> {
 fn rotate(rope: &RopePlan, x: &mut [f32], n_heads: usize, dim: usize) {
     let n_rot = rope.n_rot;
     for (i, head) in x.chunks_mut(dim).enumerate() {
+        assert!(rope.yarn.is_none() && rope.long.is_none(), "the oracle knows plain rotations");
         let position = (i / n_heads) as f64 * f64::from(rope.position_scale);
         for pair in 0..n_rot / 2 {
             let factor = rope.factors.get(pair).copied().unwrap_or(1.0);
