@@ -1,9 +1,9 @@
 //! Products of input rows with packed weights.
 //!
 //! For each output, the integer products of 32 columns are summed exactly; then comes one chain of fused
-//! f32 operations over the column blocks, in their order, and within a block over the planes of the rows. Float weights have one chain over the columns. That
-//! order is the same for one row and for many, for every split, and for every instruction set, so the bits
-//! are too.
+//! f32 operations over the column blocks, in their order, and within a block over the planes of the rows. Float
+//! weights have one chain over the columns. That order is the same for one row and for many, for every split, and for
+//! every instruction set, so the bits are too.
 //!
 //! ```text
 //! for each tile of 32 outputs          ← workers split these, or the rows when there are many
@@ -26,7 +26,6 @@ mod scalar;
 use std::ops::Range;
 
 use crate::activations::Activations;
-use crate::ggml::GgmlType;
 use crate::isa::{Isa, Kind};
 use crate::threads::{SharedMut, Threads, split};
 use crate::weights::{TILE_ROWS, Weights};
@@ -105,11 +104,6 @@ fn chunk_rows(acts: &Activations) -> usize {
     (CACHE_BYTES / row_bytes.max(1) / 16 * 16).clamp(32, MAX_ROWS)
 }
 
-/// Whether products with a type read the rows as they are.
-const fn is_float(ty: GgmlType) -> bool {
-    matches!(ty, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16)
-}
-
 /// A product whose outputs several workers write.
 struct Shared<'a> {
     weights: &'a Weights,
@@ -122,7 +116,7 @@ impl<'a> Shared<'a> {
         let Product { weights, out, epilogue } = product;
         assert_eq!(acts.n_in(), weights.n_in(), "columns of the rows and of the weights");
         assert_eq!(out.len(), acts.n_rows() * weights.n_out(), "outputs of {} rows", acts.n_rows());
-        let has_form = if is_float(weights.ty()) { acts.form().has_f32() } else { acts.form().has_int8() };
+        let has_form = if weights.ty().is_float() { acts.form().has_f32() } else { acts.form().has_int8() };
         assert!(has_form, "rows in form {:?} for {} weights", acts.form(), weights.ty().name());
         Shared { weights, out: SharedMut::new(out), epilogue: *epilogue }
     }
@@ -154,6 +148,7 @@ impl<'a> Shared<'a> {
             start: unsafe { self.out.as_ptr().add(first) },
             row_stride: self.weights.n_out(),
             n_cols: TILE_ROWS.min(self.weights.n_out() - first),
+            scale: self.weights.scale(),
             epilogue: self.epilogue,
         };
         let (ty, tile) = (self.weights.ty(), self.weights.tile(tile_idx));
@@ -161,7 +156,7 @@ impl<'a> Shared<'a> {
         // for the outputs the caller promises.
         unsafe {
             match isa.kind() {
-                _ if is_float(ty) => float::tile(isa, ty, tile, acts, rows, out),
+                _ if ty.is_float() => float::tile(isa, ty, tile, acts, rows, out),
                 #[cfg(target_arch = "x86_64")]
                 Kind::Avx2 => avx2::tile(ty, tile, acts, rows, out),
                 #[cfg(target_arch = "x86_64")]

@@ -10,7 +10,7 @@ use super::kv_pool::KvPool;
 use super::one_line::one_line;
 use super::part::KvFormat;
 use super::shaders::Shaders;
-use super::weights::{DevicePack, Matrix};
+use super::weights::{DevicePack, Matrix, check_types};
 use crate::error::Cause;
 use crate::families;
 use crate::file::gguf::Gguf;
@@ -39,6 +39,7 @@ pub(super) fn runner_with(
 ) -> Result<Runner<GpuBackend>, Cause> {
     let setup = |error: candle_core::Error| Cause::Setup(one_line(&error));
     let (plan, tensors) = families::read(gguf)?;
+    check_types(gguf)?;
     let layout = KvLayout::new(&plan.cache_spec(), options.block_tokens, options.kv_dtype)
         .map_err(|error| Cause::Setup(error.to_string()))?;
     let n_blocks = n_blocks(&layout, options.pool)?;
