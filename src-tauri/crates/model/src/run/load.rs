@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
+use kernels::ggml::GgmlType;
+
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::file::header::TensorInfo;
@@ -55,12 +57,34 @@ fn check(gguf: &Gguf, architecture: &str, list: &TensorList) -> Result<(), Cause
     }
     let known = places.iter().map(|place| &place.name).chain(&list.in_plan);
     let known: HashSet<&str> = known.map(String::as_str).collect();
-    match gguf.tensors().iter().find(|tensor| !known.contains(tensor.name.as_str())) {
+    let is_scale = |name: &str| {
+        let weight = [".scale", ".input_scale"].into_iter().find_map(|ending| name.strip_suffix(ending));
+        weight.is_some_and(|stem| {
+            let weight = format!("{stem}.weight");
+            known.contains(weight.as_str())
+                && gguf.tensor(&weight).is_some_and(|weight| weight.ty == GgmlType::NVFP4)
+        })
+    };
+    let is_known = |name: &str| known.contains(name) || is_scale(name);
+    match gguf.tensors().iter().find(|tensor| !is_known(&tensor.name)) {
         Some(tensor) => {
             let name = tensor.name.escape_debug();
             Err(Cause::Unsupported(format!("tensor `{name}` has no place in a {architecture} model")))
         }
         None => Ok(()),
+    }
+}
+
+/// What a product with `tensor` is multiplied by: a file keeps it beside a tensor in NVFP4, whose own scales are too
+/// short of range. The scale that it keeps for what goes in is for processors that multiply in four bits.
+///
+/// # Errors
+/// It is not a number of its own, or cannot be read.
+pub(crate) fn scale_beside(gguf: &Gguf, tensor: &TensorInfo) -> Result<f32, Cause> {
+    let stem = tensor.name.strip_suffix(".weight").filter(|_| tensor.ty == GgmlType::NVFP4);
+    match stem.map(|stem| format!("{stem}.scale")).filter(|name| gguf.tensor(name).is_some()) {
+        Some(name) => Ok(gguf.floats(&name, 1)?[0]),
+        None => Ok(1.0),
     }
 }
 
