@@ -1,5 +1,6 @@
 //! Tokens per second that the linear layers of a model allow, in the shapes of the starter models and of a
-//! llama of 1B parameters: `cargo run --release -p kernels --example matmul_bench -- [threads] [isa] [model] [rows]`.
+//! llama of 1B parameters: `cargo run --release -p kernels --example matmul_bench -- [threads] [isa] [model] [rows] [type]`.
+//! With a type, as `IQ4_XS` or `each`, all matrices are of it; `each` runs one type after the other.
 //!
 //! Norms and gates on the way are included, attention and rope are not: it is a ceiling. Each figure is the best
 //! and the median of several runs; decode includes the head, prefill does not.
@@ -78,6 +79,7 @@ fn random_raw(len: usize, seed: &mut u64) -> Vec<u8> {
 }
 
 struct Bench<'a> {
+    name: String,
     threads: &'a Threads,
     isa: Isa,
     model: &'a Model,
@@ -97,7 +99,45 @@ struct Buffers {
     norm: Vec<f32>,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    /// A model of noise, in its own types or all in `ty`.
+    fn of(threads: &'a Threads, isa: Isa, model: &'a Model, ty: Option<GgmlType>) -> Bench<'a> {
+        let mut seed = 0x1234_5678_9abc_def1;
+        let mut packing = 0.0;
+        let mut pack = |of: usize, n_out: usize, n_in: usize| {
+            let ty = ty.unwrap_or(model.types[of]);
+            let ty = if n_in.is_multiple_of(ty.block_elems()) { ty } else { Q5_0 };
+            let raw = random_raw(ty.bytes_of(n_out * n_in).expect("whole blocks"), &mut seed);
+            let start = Instant::now();
+            let weights = Weights::pack(threads, ty, &raw, n_out, n_in).expect("a valid shape");
+            packing += start.elapsed().as_secs_f64();
+            weights
+        };
+        let (hidden, ffn, [q, k, v]) = (model.hidden, model.ffn, model.qkv);
+        let layers: Vec<Layer> = (0..model.n_layers)
+            .map(|_| Layer {
+                qkv: [pack(0, q, hidden), pack(1, k, hidden), pack(2, v, hidden)],
+                o: pack(3, hidden, q),
+                gate: pack(4, ffn, hidden),
+                up: pack(5, ffn, hidden),
+                down: pack(6, hidden, ffn),
+            })
+            .collect();
+        let head = pack(7, model.vocab, hidden);
+        let name = ty.map_or(model.name.to_owned(), |ty| format!("{} in {}", model.name, ty.name()));
+        println!("{name}: packed in {packing:.2} s");
+        Bench { name, threads, isa, model, layers, head }
+    }
+
+    /// Bytes of the matrices of a step.
+    fn weight_bytes(&self, with_head: bool) -> usize {
+        let of_layer = |l: &Layer| -> usize {
+            let [q, k, v] = &l.qkv;
+            [q, k, v, &l.o, &l.gate, &l.up, &l.down].into_iter().map(Weights::bytes).sum()
+        };
+        self.layers.iter().map(of_layer).sum::<usize>() + if with_head { self.head.bytes() } else { 0 }
+    }
+
     fn step(&self, b: &mut Buffers, with_head: bool) {
         let (threads, isa) = (self.threads, self.isa);
         let norm = RmsNorm { weight: &b.norm, eps: 1e-5 };
@@ -151,14 +191,15 @@ impl Bench<'_> {
         times.sort_by(f64::total_cmp);
         let rate = |time: f64| n_rows as f64 / time;
         println!(
-            "{} {} {} threads, {n_rows} rows{}: {:.0} tokens/s best, {:.0} median, {:.0} by the caller's time on the CPU",
-            m.name,
+            "{} {} {} threads, {n_rows} rows{}: {:.1} tokens/s best, {:.1} median, {:.1} by the caller's time on the CPU, {:.1} GB/s",
+            self.name,
             self.isa.name(),
             self.threads.n(),
             if with_head { " with head" } else { "" },
             rate(times[0]),
             rate(times[n_runs / 2]),
-            rate(cpu)
+            rate(cpu),
+            self.weight_bytes(with_head) as f64 / times[0] / 1e9
         );
     }
 }
@@ -175,35 +216,20 @@ fn main() {
     let n_threads = args.next().and_then(|n| n.parse().ok()).unwrap_or(2);
     let isa =
         args.next().map_or(Ok(Isa::detect()), |name| Isa::from_name(&name)).expect("an instruction set");
-    let only = args.next();
+    let only = args.next().filter(|only| only != "all");
     let n_rows: Option<usize> = args.next().and_then(|n| n.parse().ok());
+    let types = match args.next().as_deref() {
+        None => vec![None],
+        Some("each") => GgmlType::ALL.map(Some).into(),
+        Some(name) => vec![Some(GgmlType::from_name(name).expect("a type"))],
+    };
     let threads = Threads::new(n_threads);
     for model in MODELS.iter().filter(|model| only.as_deref().is_none_or(|only| only == model.name)) {
-        let mut seed = 0x1234_5678_9abc_def1;
-        let mut packing = 0.0;
-        let mut pack = |ty: GgmlType, n_out: usize, n_in: usize| {
-            let ty = if n_in.is_multiple_of(ty.block_elems()) { ty } else { Q5_0 };
-            let raw = random_raw(ty.bytes_of(n_out * n_in).expect("whole blocks"), &mut seed);
-            let start = Instant::now();
-            let weights = Weights::pack(&threads, ty, &raw, n_out, n_in).expect("a valid shape");
-            packing += start.elapsed().as_secs_f64();
-            weights
-        };
-        let (hidden, ffn, [q, k, v], types) = (model.hidden, model.ffn, model.qkv, model.types);
-        let layers: Vec<Layer> = (0..model.n_layers)
-            .map(|_| Layer {
-                qkv: [pack(types[0], q, hidden), pack(types[1], k, hidden), pack(types[2], v, hidden)],
-                o: pack(types[3], hidden, q),
-                gate: pack(types[4], ffn, hidden),
-                up: pack(types[5], ffn, hidden),
-                down: pack(types[6], hidden, ffn),
-            })
-            .collect();
-        let head = pack(types[7], model.vocab, hidden);
-        println!("{}: packed in {packing:.2} s", model.name);
-        let bench = Bench { threads: &threads, isa, model, layers, head };
-        for n in n_rows.map_or(vec![512, 1, 2, 4, 8, 16], |n| vec![n]) {
-            bench.measure(n, n <= 16);
+        for ty in &types {
+            let bench = Bench::of(&threads, isa, model, *ty);
+            for n in n_rows.map_or(vec![512, 1, 2, 4, 8, 16], |n| vec![n]) {
+                bench.measure(n, n <= 16);
+            }
         }
     }
 }

@@ -10,11 +10,35 @@
 //! | Q5_0 | 32 | 22 | d, 4 × high bits, 16 × nibbles | d (q − 16) |
 //! | Q5_1 | 32 | 24 | d, m, 4 × high bits, 16 × nibbles | d q + m |
 //! | Q8_0 | 32 | 34 | d, 32 × i8 | d q |
+//! | Q2_K | 256 | 84 | 16 × nibbles (sc, mn), 64 × 2 bits, d, dmin | (d sc) q − (dmin mn) |
+//! | Q3_K | 256 | 110 | 32 × high bits, 64 × 2 bits, 12 × 6-bit sc, d | (d (sc − 32)) (q − 4) |
 //! | Q4_K | 256 | 144 | d, dmin, 12 × 6-bit (sc, mn), 128 × nibbles | (d sc) q − (dmin mn) |
 //! | Q5_K | 256 | 176 | d, dmin, 12 × 6-bit, 32 × high bits, 128 × nibbles | (d sc) q − (dmin mn) |
 //! | Q6_K | 256 | 210 | 128 × nibbles, 64 × 2 high bits, 16 × i8 sc, d | (d sc) (q − 32) |
+//! | IQ4_NL | 32 | 18 | d, 16 × nibbles | d book\[q\] |
+//! | IQ4_XS | 256 | 136 | d, 8 × 6-bit sc, 128 × nibbles | (d (sc − 32)) book\[q\] |
+//! | MXFP4 | 32 | 17 | e, 16 × nibbles | 2^(e − 128) fp4\[q\] |
+//! | NVFP4 | 64 | 36 | 4 × sc, 32 × nibbles | (sc / 2) fp4\[q\] |
+//! | IQ3_XXS | 256 | 98 | d, 64 × grid of 4, 8 × (28 bits of signs, sc) | (d (sc + ½) / 2) ± grid |
+//! | IQ3_S | 256 | 110 | d, 64 × grid of 4, 8 × high bits, 32 × signs, 4 × nibbles sc | (d (2 sc + 1)) ± grid |
+//! | IQ2_XXS | 256 | 66 | d, 8 × (4 × grid of 8, 28 bits of signs, sc) | (d (sc + ½) / 4) ± grid |
+//! | IQ2_XS | 256 | 74 | d, 32 × (9 bits of grid of 8, 7 of signs), 8 × nibbles sc | (d (sc + ½) / 4) ± grid |
+//! | IQ2_S | 256 | 82 | d, 32 × grid of 8, 32 × signs, 8 × high bits, 8 × nibbles sc | (d (sc + ½) / 4) ± grid |
+//! | IQ1_S | 256 | 50 | d, 32 × grid of 8, 8 × (12 high bits, sc, sign of ⅛) | (d (2 sc + 1)) (grid ± ⅛) |
+//! | IQ1_M | 256 | 56 | 32 × grid of 8, 16 × (high bits, sign of ⅛), 4 × (4 × 3-bit sc, 4 bits of d) | (d (2 sc + 1)) (grid ± ⅛) |
+//! | TQ1_0 | 256 | 54 | 48 × 5 digits of base 3, 4 × 4 digits, d | d (q − 1) |
+//! | TQ2_0 | 256 | 66 | 64 × 2 bits, d | d (q − 1) |
+//!
+//! The formats are those of ggml, whose `ggml-common.h` lists the blocks. A tensor in NVFP4 has one more scale, which
+//! its file keeps beside it and [`crate::weights::Weights::scaled`] takes.
 
-use half::{bf16, f16};
+mod dequantize;
+pub(crate) mod grids;
+mod packed_grids;
+
+use half::f16;
+
+pub use dequantize::dequantize;
 
 /// A tensor type as GGUF numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -28,58 +52,85 @@ pub enum GgmlType {
     Q5_0,
     Q5_1,
     Q8_0,
+    Q2K,
+    Q3K,
     Q4K,
     Q5K,
     Q6K,
+    IQ4NL,
+    IQ4XS,
+    MXFP4,
+    NVFP4,
+    IQ3XXS,
+    IQ3S,
+    IQ2XXS,
+    IQ2XS,
+    IQ2S,
+    IQ1S,
+    IQ1M,
+    TQ1_0,
+    TQ2_0,
 }
 
-use GgmlType::{BF16, F16, F32, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use GgmlType::*;
 
 impl GgmlType {
     /// Every type, in the order of the table above.
-    pub const ALL: [GgmlType; 11] = [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K];
+    pub const ALL: [GgmlType; 26] = [
+        F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K, IQ4NL, IQ4XS, MXFP4, NVFP4,
+        IQ3XXS, IQ3S, IQ2XXS, IQ2XS, IQ2S, IQ1S, IQ1M, TQ1_0, TQ2_0,
+    ];
+
+    /// GGUF's number, the name that the field uses, and how many elements and bytes a block has.
+    const fn facts(self) -> (u32, &'static str, usize, usize) {
+        match self {
+            F32 => (0, "F32", 1, 4),
+            F16 => (1, "F16", 1, 2),
+            BF16 => (30, "BF16", 1, 2),
+            Q4_0 => (2, "Q4_0", 32, 18),
+            Q4_1 => (3, "Q4_1", 32, 20),
+            Q5_0 => (6, "Q5_0", 32, 22),
+            Q5_1 => (7, "Q5_1", 32, 24),
+            Q8_0 => (8, "Q8_0", 32, 34),
+            Q2K => (10, "Q2_K", 256, 84),
+            Q3K => (11, "Q3_K", 256, 110),
+            Q4K => (12, "Q4_K", 256, 144),
+            Q5K => (13, "Q5_K", 256, 176),
+            Q6K => (14, "Q6_K", 256, 210),
+            IQ4NL => (20, "IQ4_NL", 32, 18),
+            IQ4XS => (23, "IQ4_XS", 256, 136),
+            MXFP4 => (39, "MXFP4", 32, 17),
+            NVFP4 => (40, "NVFP4", 64, 36),
+            IQ3XXS => (18, "IQ3_XXS", 256, 98),
+            IQ3S => (21, "IQ3_S", 256, 110),
+            IQ2XXS => (16, "IQ2_XXS", 256, 66),
+            IQ2XS => (17, "IQ2_XS", 256, 74),
+            IQ2S => (22, "IQ2_S", 256, 82),
+            IQ1S => (19, "IQ1_S", 256, 50),
+            IQ1M => (29, "IQ1_M", 256, 56),
+            TQ1_0 => (34, "TQ1_0", 256, 54),
+            TQ2_0 => (35, "TQ2_0", 256, 66),
+        }
+    }
 
     /// The type that GGUF files call `id`; `None` for one that the kernels do not know.
     pub fn from_gguf_id(id: u32) -> Option<GgmlType> {
-        Some(match id {
-            0 => F32,
-            1 => F16,
-            2 => Q4_0,
-            3 => Q4_1,
-            6 => Q5_0,
-            7 => Q5_1,
-            8 => Q8_0,
-            12 => Q4K,
-            13 => Q5K,
-            14 => Q6K,
-            30 => BF16,
-            _ => return None,
-        })
+        GgmlType::ALL.into_iter().find(|ty| ty.facts().0 == id)
+    }
+
+    /// The type that the field calls `name`, as `Q4_K`; `None` for one that the kernels do not know.
+    pub fn from_name(name: &str) -> Option<GgmlType> {
+        GgmlType::ALL.into_iter().find(|ty| ty.name() == name)
     }
 
     /// How many elements of a row one block holds.
     pub const fn block_elems(self) -> usize {
-        match self {
-            F32 | F16 | BF16 => 1,
-            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 => 32,
-            Q4K | Q5K | Q6K => 256,
-        }
+        self.facts().2
     }
 
     /// How many bytes one block takes in the file.
     pub const fn block_bytes(self) -> usize {
-        match self {
-            F32 => 4,
-            F16 | BF16 => 2,
-            Q4_0 => 18,
-            Q4_1 => 20,
-            Q5_0 => 22,
-            Q5_1 => 24,
-            Q8_0 => 34,
-            Q4K => 144,
-            Q5K => 176,
-            Q6K => 210,
-        }
+        self.facts().3
     }
 
     /// How many bytes `n` consecutive elements take; `None` when they do not fill whole blocks or the number
@@ -91,91 +142,21 @@ impl GgmlType {
 
     /// The name that the field uses.
     pub const fn name(self) -> &'static str {
-        match self {
-            F32 => "F32",
-            F16 => "F16",
-            BF16 => "BF16",
-            Q4_0 => "Q4_0",
-            Q4_1 => "Q4_1",
-            Q5_0 => "Q5_0",
-            Q5_1 => "Q5_1",
-            Q8_0 => "Q8_0",
-            Q4K => "Q4_K",
-            Q5K => "Q5_K",
-            Q6K => "Q6_K",
-        }
+        self.facts().1
+    }
+
+    /// Whether its values are numbers of their own, without blocks.
+    pub const fn is_float(self) -> bool {
+        matches!(self, F32 | F16 | BF16)
     }
 }
 
-/// Writes the values of `raw` to `out`, plainly and exactly as the format defines them.
-///
-/// # Panics
-/// When `raw` is not as long as `out.len()` elements of type `ty`.
-pub fn dequantize(ty: GgmlType, raw: &[u8], out: &mut [f32]) {
-    assert_eq!(Some(raw.len()), ty.bytes_of(out.len()), "bytes of {} elements of {}", out.len(), ty.name());
-    let blocks = raw.chunks_exact(ty.block_bytes()).zip(out.chunks_exact_mut(ty.block_elems()));
-    blocks.for_each(|(block, out)| match ty {
-        F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
-        F16 => out[0] = half(block, 0),
-        BF16 => out[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(),
-        Q4_0 => {
-            let d = half(block, 0);
-            nibbles(&block[2..], |i, q| out[i] = d * (i32::from(q) - 8) as f32);
-        }
-        Q4_1 => {
-            let (d, m) = (half(block, 0), half(block, 2));
-            nibbles(&block[4..], |i, q| out[i] = d * f32::from(q) + m);
-        }
-        Q5_0 => {
-            let d = half(block, 0);
-            let high = &block[2..6];
-            nibbles(&block[6..], |i, q| out[i] = d * (i32::from(q | fifth_bit(high, i)) - 16) as f32);
-        }
-        Q5_1 => {
-            let (d, m) = (half(block, 0), half(block, 2));
-            let high = &block[4..8];
-            nibbles(&block[8..], |i, q| out[i] = d * f32::from(q | fifth_bit(high, i)) + m);
-        }
-        Q8_0 => {
-            let d = half(block, 0);
-            out.iter_mut().zip(&block[2..]).for_each(|(y, q)| *y = d * f32::from(q.cast_signed()));
-        }
-        Q4K | Q5K => dequantize_q45k(ty, block, out),
-        Q6K => dequantize_q6k(block, out),
-    });
-}
+/// What the nibbles of IQ4_NL and IQ4_XS stand for.
+pub(crate) const IQ4_BOOK: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-/// Q4_K and Q5_K. 32 bytes of `qs` hold two sub-blocks of 32: the low nibbles one, the high nibbles the next.
-/// Bit `s` of the i-th byte of `qh` is the fifth bit of element i of sub-block s.
-fn dequantize_q45k(ty: GgmlType, block: &[u8], out: &mut [f32]) {
-    let (d, dmin) = (half(block, 0), half(block, 2));
-    let scales = &block[4..16];
-    let (qh, qs) = if ty == Q5K { (Some(&block[16..48]), &block[48..]) } else { (None, &block[16..]) };
-    for (s, out) in out.chunks_exact_mut(32).enumerate() {
-        let (sc, mn) = scale_and_min_k(scales, s);
-        let (d, m) = (d * f32::from(sc), dmin * f32::from(mn));
-        for (i, y) in out.iter_mut().enumerate() {
-            let byte = qs[s / 2 * 32 + i];
-            let low = if s % 2 == 0 { byte & 15 } else { byte >> 4 };
-            let q = low | qh.map_or(0, |qh| (qh[i] >> s & 1) << 4);
-            *y = d * f32::from(q) - m;
-        }
-    }
-}
-
-/// Q6_K. Each half of 128 elements has 64 bytes of `ql` and 32 of `qh`; quarter t of it (32 elements) takes
-/// its nibbles from ql[32 (t mod 2)..], low for t < 2, else high, and its upper two bits from bits 2t of qh.
-fn dequantize_q6k(block: &[u8], out: &mut [f32]) {
-    let (ql, qh, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
-    for (i, y) in out.iter_mut().enumerate() {
-        let (half, t, l) = (i / 128, i % 128 / 32, i % 32);
-        let byte = ql[half * 64 + t % 2 * 32 + l];
-        let low = if t < 2 { byte & 15 } else { byte >> 4 };
-        let q = low | (qh[half * 32 + l] >> (2 * t) & 3) << 4;
-        let d = d * f32::from(scales[i / 16].cast_signed());
-        *y = d * (i32::from(q) - 32) as f32;
-    }
-}
+/// What the nibbles of MXFP4 and NVFP4 stand for, doubled: floats of a sign, two bits of exponent and one of mantissa.
+pub(crate) const FP4_BOOK: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// The 6-bit scale and minimum of sub-block `s` of a Q4_K or Q5_K block: the first four of each stand in the
 /// low six bits of bytes 0..4 and 4..8; of the others the low four bits in bytes 8..12, the upper two on top
@@ -188,97 +169,39 @@ pub(crate) fn scale_and_min_k(scales: &[u8], s: usize) -> (u8, u8) {
     }
 }
 
+/// The scale of the i-th 16 columns of a Q3_K block: the low four bits of the first eight are the low nibbles of bytes
+/// 0..8, those of the others the high nibbles; the upper two of four consecutive ones are bits of bytes 8..12.
+pub(crate) fn scale_q3k(scales: &[u8], i: usize) -> i8 {
+    let low = scales[i % 8] >> (4 * (i / 8)) & 15;
+    let high = scales[8 + i % 4] >> (2 * (i / 4)) & 3;
+    (low | high << 4).cast_signed() - 32
+}
+
+/// The scale of the s-th 32 columns of an IQ4_XS block: two upper bits from bytes 2..4, four lower ones from 4..8.
+pub(crate) fn scale_iq4xs(block: &[u8], s: usize) -> i8 {
+    let low = block[4 + s / 2] >> (4 * (s % 2)) & 15;
+    let high = block[2 + s / 4] >> (2 * (s % 4)) & 3;
+    (low | high << 4).cast_signed() - 32
+}
+
+/// The scale of a whole IQ1_M block: the bits of an f16, of which each of the last four 16-bit numbers has four bits on top.
+#[inline]
+pub(crate) fn scale_bits_iq1m(block: &[u8]) -> u16 {
+    let nibble = |i: usize| u16::from(block[49 + 2 * i] >> 4) << (4 * i);
+    nibble(0) | nibble(1) | nibble(2) | nibble(3)
+}
+
 /// The f16 at byte `at`.
 pub(crate) fn half(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
-/// Element i < 16 is the low nibble of byte i, element 16 + i the high one.
-fn nibbles(bytes: &[u8], mut put: impl FnMut(usize, u8)) {
-    bytes.iter().enumerate().for_each(|(i, byte)| {
-        put(i, byte & 15);
-        put(16 + i, byte >> 4);
-    });
-}
-
-fn fifth_bit(high: &[u8], i: usize) -> u8 {
-    (high[i / 8] >> (i % 8) & 1) << 4
+/// Digit `i` of the five to base 3 that a byte of TQ1_0 holds: the byte counts 256ths of 3^-5 of them.
+#[inline]
+pub(crate) fn base_3_digit(byte: u8, i: usize) -> u8 {
+    const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+    ((u16::from(byte.wrapping_mul(POWERS[i])) * 3) >> 8) as u8
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_those_of_the_gguf_format() {
-        let known: Vec<_> = (0..64).filter_map(|id| Some((id, GgmlType::from_gguf_id(id)?.name()))).collect();
-        assert_eq!(
-            known,
-            [
-                (0, "F32"),
-                (1, "F16"),
-                (2, "Q4_0"),
-                (3, "Q4_1"),
-                (6, "Q5_0"),
-                (7, "Q5_1"),
-                (8, "Q8_0"),
-                (12, "Q4_K"),
-                (13, "Q5_K"),
-                (14, "Q6_K"),
-                (30, "BF16")
-            ]
-        );
-    }
-
-    #[test]
-    fn sizes_are_those_of_whole_blocks() {
-        assert_eq!(Q4K.bytes_of(512), Some(288));
-        assert_eq!(Q4K.bytes_of(640), None);
-        assert_eq!(Q5_0.bytes_of(640), Some(440));
-        assert_eq!(F32.bytes_of(3), Some(12));
-        assert_eq!(F32.bytes_of(usize::MAX), None);
-    }
-
-    /// Blocks worked out by hand from the table: a different value in every place that can be mixed up.
-    #[test]
-    fn blocks_decode_to_values_worked_out_by_hand() {
-        let d = f16::from_f32(0.5).to_le_bytes();
-        let m = f16::from_f32(-3.0).to_le_bytes();
-        let check = |ty: GgmlType, raw: &[u8], wanted: &[(usize, f32)]| {
-            let mut out = vec![0.0; ty.block_elems()];
-            dequantize(ty, raw, &mut out);
-            for (i, value) in wanted {
-                assert_eq!(out[*i], *value, "{} element {i}", ty.name());
-            }
-        };
-        let mut qs = [0u8; 16];
-        qs[0] = 0x9f; // element 0 = 15, element 16 = 9
-        qs[3] = 0x07; // element 3 = 7, element 19 = 0
-        check(Q4_0, &[&d[..], &qs].concat(), &[(0, 3.5), (16, 0.5), (3, -0.5), (19, -4.0)]);
-        check(Q4_1, &[&d[..], &m, &qs].concat(), &[(0, 4.5), (16, 1.5), (3, 0.5), (19, -3.0)]);
-        let high = [0b0000_1000, 0, 0b0000_0001, 0]; // elements 3 and 16
-        check(Q5_0, &[&d[..], &high, &qs].concat(), &[(0, -0.5), (16, 4.5), (3, 3.5), (19, -8.0)]);
-        check(Q5_1, &[&d[..], &m, &high, &qs].concat(), &[(0, 4.5), (16, 9.5), (3, 8.5), (19, -3.0)]);
-        let mut q8 = [0u8; 32];
-        (q8[0], q8[31]) = (0x80, 127);
-        check(Q8_0, &[&d[..], &q8].concat(), &[(0, -64.0), (31, 63.5), (1, 0.0)]);
-
-        // Sub-block 1: scale 3, minimum 2. Sub-block 5: scale 0b10_0101 = 37, minimum 0b01_1001 = 25.
-        let mut scales = [0u8; 12];
-        (scales[1], scales[5], scales[9]) = (3 | 0b10 << 6, 2 | 0b01 << 6, 0x95);
-        let mut qs = [0u8; 128];
-        (qs[4], qs[64 + 31]) = (0xa0, 0x60); // element 32 + 4 = 10, element 5 * 32 + 31 = 6
-        let values = [(36, 0.5 * 3.0 * 10.0 + 6.0), (191, 0.5 * 37.0 * 6.0 + 75.0), (0, 0.0)];
-        check(Q4K, &[&d[..], &m, &scales, &qs].concat(), &values);
-        let mut qh = [0u8; 32];
-        (qh[4], qh[31]) = (1 << 1, 1 << 5);
-        let values = [(36, 0.5 * 3.0 * 26.0 + 6.0), (191, 0.5 * 37.0 * 22.0 + 75.0), (35, 6.0)];
-        check(Q5K, &[&d[..], &m, &scales, &qh, &qs].concat(), &values);
-
-        // Element 128 + 2 * 32 + 20: half 1, quarter 2, high nibble of ql[64 + 20], bits 4, 5 of qh[32 + 20].
-        let (mut ql, mut qh, mut scales) = ([0u8; 128], [0u8; 64], [1u8; 16]);
-        (ql[84], qh[52], scales[13]) = (0xd0, 0b0010_0000, (-5i8).cast_unsigned());
-        let values = [(212, 0.5 * -5.0 * (45.0 - 32.0)), (211, 0.5 * -5.0 * -32.0), (0, -16.0)];
-        check(Q6K, &[&ql[..], &qh, &scales, &d].concat(), &values);
-    }
-}
+mod tests;

@@ -1,9 +1,9 @@
 //! Products of input rows with packed weights.
 //!
 //! For each output, the integer products of 32 columns are summed exactly; then comes one chain of fused
-//! f32 operations over the column blocks, in their order, and within a block over the planes of the rows. Float weights have one chain over the columns. That
-//! order is the same for one row and for many, for every split, and for every instruction set, so the bits
-//! are too.
+//! f32 operations over the column blocks, in their order, and within a block over the planes of the rows. Float
+//! weights have one chain over the columns. That order is the same for one row and for many, for every split, and for
+//! every instruction set, so the bits are too.
 //!
 //! ```text
 //! for each tile of 32 outputs          ← workers split these, or the rows when there are many
@@ -27,7 +27,6 @@ mod scalar;
 use std::ops::Range;
 
 use crate::activations::Activations;
-use crate::ggml::GgmlType;
 use crate::isa::{Isa, Kind};
 use crate::threads::{SharedMut, Threads, split};
 use crate::weights::{TILE_ROWS, Weights};
@@ -107,11 +106,6 @@ pub(crate) fn chunk_rows(acts: &Activations) -> usize {
     (CACHE_BYTES / row_bytes.max(1) / 16 * 16).clamp(32, MAX_ROWS)
 }
 
-/// Whether products with a type read the rows as they are.
-const fn is_float(ty: GgmlType) -> bool {
-    matches!(ty, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16)
-}
-
 /// A product whose outputs several workers write.
 struct Shared<'a> {
     weights: &'a Weights,
@@ -153,6 +147,7 @@ impl<'a> Shared<'a> {
             start: unsafe { self.out.as_ptr().add(tile_idx * TILE_ROWS) },
             row_stride: self.weights.n_out(),
             n_cols: n_cols(self.weights, tile_idx),
+            scale: self.weights.scale(),
             epilogue: self.epilogue,
         };
         // SAFETY: `Shared::new` checked shapes and form; for the outputs the caller promises.
@@ -171,7 +166,7 @@ pub(crate) fn n_cols(weights: &Weights, tile_idx: usize) -> usize {
 /// When the shapes do not fit, or the rows are not in the form that the weights need.
 pub(crate) fn check_operands(weights: &Weights, acts: &Activations) {
     assert_eq!(acts.n_in(), weights.n_in(), "columns of the rows and of the weights");
-    let has_form = if is_float(weights.ty()) { acts.form().has_f32() } else { acts.form().has_int8() };
+    let has_form = if weights.ty().is_float() { acts.form().has_f32() } else { acts.form().has_int8() };
     assert!(has_form, "rows in form {:?} for {} weights", acts.form(), weights.ty().name());
 }
 
@@ -192,7 +187,7 @@ pub(crate) unsafe fn run_tile(
     // SAFETY: an `Isa` exists only where its instructions do; the rest is the caller's promise.
     unsafe {
         match isa.kind() {
-            _ if is_float(ty) => float::tile(isa, ty, tile, acts, rows, out),
+            _ if ty.is_float() => float::tile(isa, ty, tile, acts, rows, out),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => avx2::tile(ty, tile, acts, rows, out),
             #[cfg(target_arch = "x86_64")]

@@ -19,13 +19,19 @@
 //!   Q6_K: two bits in lines (p, v), p < 2: bits 2(w − 4p) of words 4p..4p + 4
 //!   Q8_0: lines (w, v), w < 8: column 4w + i, stored with the sign bit flipped (q + 128)
 //!   Q4_K, Q5_K: head d f16 × 32, dmin f16 × 32; sub sc u8 × 32, mn u8 × 32 instead of d, m
-//!   Q6_K: head d f16 × 32; sub sc i8 × 32 for columns 0..16, then for 16..32
+//!   Q6_K, Q3_K: head d f16 × 32; sub sc i8 × 32 for columns 0..16, then for 16..32
+//!   Q2_K: head d, dmin; sub bytes of (sc, mn) × 32 for columns 0..16, then for 16..32
+//!   Q2_K, Q3_K, TQ2_0: two bits in lines (p, v) instead of nibbles, as those of Q6_K; Q3_K's third bit as Q5_1's fifth
+//!   IQ4_NL as Q4_0; IQ4_XS: head d, sub sc i8 × 32; MXFP4: sub e u8 × 32; TQ2_0: head d
+//!   NVFP4: sub sc u8 × 32 for columns 0..16, then for 16..32
+//!   IQ3_*, IQ2_*, IQ1_*, TQ1_0: the file's blocks, that of row 0, that of row 1, ..; nothing else is as small
 //!   F16, BF16, F32: the 32 rows' values of one column
 //! ```
 //!
 //! One line feeds one 512-bit register (two 256-bit, four 128-bit ones), and four bytes of a row are what a
 //! dot product instruction consumes, so all instruction sets share the layout. Rows beyond `n_out` are zero.
 
+mod expand;
 mod layout;
 mod memory;
 mod pack;
@@ -39,15 +45,18 @@ use crate::threads::Threads;
 
 use memory::WeightBytes;
 
-pub(crate) use layout::{Layout, TILE_ROWS};
+pub(crate) use expand::{EXPANDED_SCALE_BYTES, Expanded, unit};
+pub(crate) use layout::{Coding, Layout, Scales, TILE_ROWS};
 pub use memory::allocated_bytes;
-pub(crate) use unpack::{SubBlock, bias, has_min};
+pub(crate) use unpack::{E4M3_HALF, SubBlock};
 
 /// A matrix of shape `[n_out, n_in]`, packed. It multiplies rows of `n_in` values to rows of `n_out`.
 pub struct Weights {
     ty: GgmlType,
     n_out: usize,
     n_in: usize,
+    /// What every value is multiplied with.
+    scale: f32,
     data: WeightBytes,
 }
 
@@ -133,7 +142,7 @@ impl Weights {
         let tile_bytes = Layout::of(ty).tile_bytes(n_in);
         let bytes = n_out.div_ceil(TILE_ROWS).checked_mul(tile_bytes).ok_or(bad_shape)?;
         let data = WeightBytes::zeroed(bytes).ok_or(PackError::Memory { bytes })?;
-        Ok((row_bytes, Weights { ty, n_out, n_in, data }))
+        Ok((row_bytes, Weights { ty, n_out, n_in, scale: 1.0, data }))
     }
 
     /// As [`Weights::pack`], of a matrix whose `given` bytes `read` gets piece by piece: it fills a slice from a byte
@@ -153,6 +162,12 @@ impl Weights {
         };
         pack::pack(threads, ty, (n_out, row_bytes), read, &mut weights.data)?;
         Ok(Ok(weights))
+    }
+
+    /// The same matrix with every value multiplied by `scale`: what a file keeps beside a tensor in NVFP4. A product is
+    /// multiplied once, after it has been summed.
+    pub fn scaled(self, scale: f32) -> Weights {
+        Weights { scale: self.scale * scale, ..self }
     }
 
     /// The type that the matrix had in the file.
@@ -175,7 +190,7 @@ impl Weights {
         self.data.len()
     }
 
-    /// Writes the values of row `row` to `out`, exactly as [`crate::ggml::dequantize`] would.
+    /// Writes the values of row `row` to `out`, exactly as [`crate::ggml::dequantize`] would, and scaled as the matrix is.
     ///
     /// # Panics
     /// When there is no such row, or `out` is not `n_in` long.
@@ -183,6 +198,12 @@ impl Weights {
         assert!(row < self.n_out, "row {row} of {}", self.n_out);
         assert_eq!(out.len(), self.n_in, "columns");
         unpack::row(self.ty, self.tile(row / TILE_ROWS), row % TILE_ROWS, out);
+        out.iter_mut().for_each(|y| *y *= self.scale);
+    }
+
+    /// What results of the tiles are multiplied with.
+    pub(crate) fn scale(&self) -> f32 {
+        self.scale
     }
 
     pub(crate) fn n_tiles(&self) -> usize {

@@ -1,7 +1,6 @@
 //! The rows in memory.
 
 use crate::aligned::{AlignedBuf, Zeroable};
-use crate::ggml::GgmlType;
 use crate::weights::Weights;
 
 /// Which form of the rows a product needs.
@@ -20,9 +19,10 @@ impl Form {
     pub fn of<'a>(weights: impl IntoIterator<Item = &'a Weights>) -> Form {
         let (mut int8, mut f32) = (false, false);
         for weights in weights {
-            match weights.ty() {
-                GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => f32 = true,
-                _ => int8 = true,
+            if weights.ty().is_float() {
+                f32 = true;
+            } else {
+                int8 = true;
             }
         }
         match (int8, f32) {

@@ -278,6 +278,7 @@ fn fill_hidden(
                                 start: out.as_mut_ptr(),
                                 row_stride: TILE_ROWS,
                                 n_cols: cols.1,
+                                scale: weights.scale(),
                                 epilogue: Epilogue::Store,
                             };
                             // SAFETY: `run` checked the operands; there are outputs for all rows, and no others.
@@ -341,6 +342,7 @@ fn add_up(
                                 start: products[(tile_idx - tiles.start) * TILE_ROWS..].as_mut_ptr(),
                                 row_stride: width,
                                 n_cols: n_cols(weights, tile_idx),
+                                scale: weights.scale(),
                                 epilogue: Epilogue::Store,
                             };
                             // SAFETY: the operands have been checked; there are outputs for all slots, which only

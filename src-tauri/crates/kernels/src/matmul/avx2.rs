@@ -6,11 +6,11 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::format::{Format, sub_blocks, with_format};
+use super::format::{Format, readable, sub_blocks, with_format};
 use super::out::{Epilogue, MAX_ROWS, Out};
 use crate::activations::{Activations, Meta};
 use crate::ggml::GgmlType;
-use crate::weights::TILE_ROWS;
+use crate::weights::{E4M3_HALF, Expanded, Scales, TILE_ROWS};
 
 /// Registers that hold a value for each row of a tile.
 const COLS: usize = 4;
@@ -44,7 +44,9 @@ unsafe fn one<F: Format>(tile: *const u8, acts: &Activations, row: usize, out: O
     // SAFETY: the caller's promises.
     unsafe {
         let mut sums = [_mm256_setzero_ps(); COLS];
+        let mut room = Expanded::new();
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
+            let sub = readable::<F>(block_idx, head, sub, &mut room);
             let at = block_idx * acts.stride() + row;
             for (col, sum) in sums.iter_mut().enumerate() {
                 let block = load::<F>(head, sub, col);
@@ -72,7 +74,9 @@ unsafe fn many<F: Format>(tile: *const u8, acts: &Activations, rows: Range<usize
             sums.write([_mm256_setzero_ps(); COLS]);
         }
         let sums: &mut [Sums] = std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), rows.len());
+        let mut room = Expanded::new();
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
+            let sub = readable::<F>(block_idx, head, sub, &mut room);
             let at = block_idx * acts.stride() + rows.start;
             for col in 0..COLS {
                 let block = load::<F>(head, sub, col);
@@ -95,7 +99,7 @@ struct Block {
     w: [__m256i; 8],
     /// The scales, of the second 16 columns apart for split types only.
     scale: [__m256; 2],
-    min: __m256,
+    min: [__m256; 2],
 }
 
 /// Rows `8 col..` of a sub-block.
@@ -108,19 +112,37 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8, col: usize) -> Block 
     // SAFETY: reads inside the sub-block and its head, at the places that the layout defines.
     unsafe {
         let zero = _mm256_setzero_ps();
-        let (scale, min) = match F::TY {
-            GgmlType::Q4_1 | GgmlType::Q5_1 => ([f16s(sub, col), zero], f16s(sub.add(64), col)),
-            GgmlType::Q4K | GgmlType::Q5K => {
-                let min = _mm256_mul_ps(f16s(head.add(64), col), u8s(sub.add(32), col));
-                let min = _mm256_xor_ps(min, _mm256_set1_ps(-0.0));
-                ([_mm256_mul_ps(f16s(head, col), u8s(sub, col)), zero], min)
+        let no_min = [zero; 2];
+        let (scale, min) = match F::CODING.scales {
+            Scales::F16 => ([f16s(sub, col), zero], no_min),
+            Scales::F16Min => ([f16s(sub, col), zero], [f16s(sub.add(64), col), zero]),
+            Scales::U8Min => {
+                let min = _mm256_mul_ps(f16s(head.add(64), col), _mm256_cvtepi32_ps(u8s(sub.add(32), col)));
+                let scale = _mm256_mul_ps(f16s(head, col), _mm256_cvtepi32_ps(u8s(sub, col)));
+                ([scale, zero], [minus(min), zero])
             }
-            GgmlType::Q6K => {
+            Scales::I8 => ([_mm256_mul_ps(f16s(head, col), i8s(sub, col)), zero], no_min),
+            Scales::I8Halves => {
                 let d = f16s(head, col);
                 let (low, high) = (i8s(sub, col), i8s(sub.add(32), col));
-                ([_mm256_mul_ps(d, low), _mm256_mul_ps(d, high)], zero)
+                ([_mm256_mul_ps(d, low), _mm256_mul_ps(d, high)], no_min)
             }
-            _ => ([f16s(sub, col), zero], zero),
+            Scales::U4MinHalves => {
+                let (d, dmin) = (f16s(head, col), f16s(head.add(64), col));
+                let ((sc0, mn0), (sc1, mn1)) = (u4s(sub, col), u4s(sub.add(32), col));
+                (
+                    [_mm256_mul_ps(d, sc0), _mm256_mul_ps(d, sc1)],
+                    [minus(_mm256_mul_ps(dmin, mn0)), minus(_mm256_mul_ps(dmin, mn1))],
+                )
+            }
+            Scales::Head => ([f16s(head, col), zero], no_min),
+            Scales::E8M0 => ([e8m0_half(u8s(sub, col)), zero], no_min),
+            Scales::E4M3Halves => ([e4m3_half(u8s(sub, col)), e4m3_half(u8s(sub.add(32), col))], no_min),
+            Scales::Blocks => {
+                let d = _mm256_mul_ps(f16s(sub, col), _mm256_set1_ps(F::UNIT));
+                let low = _mm256_mul_ps(d, _mm256_cvtepi32_ps(u8s(sub.add(64), col)));
+                ([low, _mm256_mul_ps(d, _mm256_cvtepi32_ps(u8s(sub.add(96), col)))], no_min)
+            }
         };
         Block { w: words::<F>(sub.add(F::LINES + 32 * col)), scale, min }
     }
@@ -135,26 +157,39 @@ unsafe fn words<F: Format>(lines: *const u8) -> [__m256i; 8] {
     // SAFETY: reads the lines of one sub-block.
     unsafe {
         let mut w = [_mm256_setzero_si256(); 8];
-        if F::TY == GgmlType::Q8_0 {
-            let sign = _mm256_set1_epi8(-128);
-            for (j, w) in w.iter_mut().enumerate() {
-                *w = _mm256_xor_si256(half_line(lines, 2 * j), sign);
+        match F::CODING.low_bits {
+            8 => {
+                let sign = _mm256_set1_epi8(-128);
+                for (j, w) in w.iter_mut().enumerate() {
+                    *w = _mm256_xor_si256(half_line(lines, 2 * j), sign);
+                }
             }
-            return w;
+            4 => {
+                let low = _mm256_set1_epi8(15);
+                for j in 0..4 {
+                    let bytes = half_line(lines, F::HIGH_LINES + 2 * j);
+                    w[j] = looked_up::<F>(_mm256_and_si256(bytes, low));
+                    w[j + 4] = looked_up::<F>(_mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low));
+                }
+            }
+            _ => {
+                let low = _mm256_set1_epi8(3);
+                for i in 0..2 {
+                    let bytes = half_line(lines, F::HIGH_LINES + 2 * i);
+                    for j in 0..4 {
+                        let shifted = _mm256_srlv_epi32(bytes, _mm256_set1_epi32(2 * j as i32));
+                        w[4 * i + j] = _mm256_and_si256(shifted, low);
+                    }
+                }
+            }
         }
-        let low = _mm256_set1_epi8(15);
-        for j in 0..4 {
-            let bytes = half_line(lines, F::HIGH_LINES + 2 * j);
-            w[j] = _mm256_and_si256(bytes, low);
-            w[j + 4] = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low);
-        }
-        // Bits that go to bit 4 upwards: of each line as many as there are words to it.
-        let (n_bits, n_words) = if F::HIGH_LINES == 4 { (2, 4) } else { (1, 8) };
-        let mask = _mm256_set1_epi8(if n_bits == 2 { 0x30 } else { 0x10 });
+        // Bits that go on top: of each line as many as there are words to it.
+        let (n_bits, n_words) = F::HIGH_BITS;
+        let mask = _mm256_set1_epi8((((1 << n_bits) - 1) << (F::CODING.low_bits % 8)) as i8);
         for i in 0..F::HIGH_LINES / 2 {
             let bits = half_line(lines, 2 * i);
             for j in 0..n_words {
-                let up = 4 - n_bits * j as i32;
+                let up = F::CODING.low_bits as i32 - n_bits as i32 * j as i32;
                 let shifted = if up >= 0 {
                     _mm256_sllv_epi32(bits, _mm256_set1_epi32(up))
                 } else {
@@ -165,6 +200,20 @@ unsafe fn words<F: Format>(lines: *const u8) -> [__m256i; 8] {
             }
         }
         w
+    }
+}
+
+/// What nibbles stand for.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn looked_up<F: Format>(nibbles: __m256i) -> __m256i {
+    let Some((book, _)) = F::BOOKS else { return nibbles };
+    // SAFETY: a book is 16 bytes.
+    unsafe {
+        let book = _mm256_broadcastsi128_si256(_mm_loadu_si128(book.as_ptr().cast()));
+        _mm256_shuffle_epi8(book, nibbles)
     }
 }
 
@@ -179,10 +228,15 @@ unsafe fn half_line(lines: *const u8, i: usize) -> __m256i {
 /// How many products of pairs fit in 16 bits together: activations are at most 127, weights as below.
 const fn n_pairs<F: Format>() -> usize {
     let largest = match F::TY {
+        GgmlType::IQ4NL | GgmlType::IQ4XS => 127,
+        GgmlType::MXFP4 | GgmlType::NVFP4 => 12,
+        GgmlType::IQ3XXS => 62,
+        GgmlType::IQ3S => 15,
+        GgmlType::IQ2XXS | GgmlType::IQ2XS | GgmlType::IQ2S => 43,
+        GgmlType::IQ1S | GgmlType::IQ1M => 9,
+        GgmlType::TQ1_0 => 1,
         GgmlType::Q8_0 => 128,
-        GgmlType::Q6K => 63,
-        _ if F::HIGH_LINES > 0 => 31,
-        _ => 15,
+        _ => (1 << (F::CODING.low_bits + F::CODING.high_bits)) - 1,
     };
     i16::MAX as usize / (2 * 127 * largest)
 }
@@ -198,21 +252,35 @@ unsafe fn accumulate<F: Format>(mut sum: __m256, block: &Block, x: *const i8, me
         let x_scale = _mm256_set1_ps(meta.scale);
         if F::SPLIT {
             let (low, high) = (dot::<F>(block, x, 0, 4), dot::<F>(block, x, 4, 8));
-            let neg_high = meta.neg_sum - meta.neg_sum_low;
-            let low = _mm256_cvtepi32_ps(_mm256_add_epi32(low, _mm256_set1_epi32(32 * meta.neg_sum_low)));
-            let high = _mm256_cvtepi32_ps(_mm256_add_epi32(high, _mm256_set1_epi32(32 * neg_high)));
-            let dot = _mm256_fmadd_ps(high, block.scale[1], _mm256_mul_ps(low, block.scale[0]));
+            let neg_sums = [meta.neg_sum_low, meta.neg_sum - meta.neg_sum_low];
+            let low = _mm256_cvtepi32_ps(unbiased::<F>(low, neg_sums[0]));
+            let high = _mm256_cvtepi32_ps(unbiased::<F>(high, neg_sums[1]));
+            let mut dot = _mm256_fmadd_ps(high, block.scale[1], _mm256_mul_ps(low, block.scale[0]));
+            if F::HAS_MIN {
+                dot = _mm256_fmadd_ps(block.min[0], _mm256_set1_ps(-neg_sums[0] as f32), dot);
+                dot = _mm256_fmadd_ps(block.min[1], _mm256_set1_ps(-neg_sums[1] as f32), dot);
+            }
             return _mm256_fmadd_ps(dot, x_scale, sum);
         }
-        let mut dot = dot::<F>(block, x, 0, 8);
-        // The words of Q8_0 are signed here, so nothing is too large.
-        if let (Some(shift), true) = (F::BIAS_SHIFT, F::TY != GgmlType::Q8_0) {
-            dot = _mm256_add_epi32(dot, _mm256_set1_epi32(meta.neg_sum << shift));
-        }
+        let dot = unbiased::<F>(dot::<F>(block, x, 0, 8), meta.neg_sum);
         if F::HAS_MIN {
-            sum = _mm256_fmadd_ps(block.min, _mm256_set1_ps(meta.sum), sum);
+            sum = _mm256_fmadd_ps(block.min[0], _mm256_set1_ps(meta.sum), sum);
         }
         _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(block.scale[0], x_scale), sum)
+    }
+}
+
+/// Integer products less what the bias of the weights adds to them.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn unbiased<F: Format>(dot: __m256i, neg_sum: i32) -> __m256i {
+    match F::BIAS_SHIFT {
+        // Signed words are that here, so nothing is too large.
+        // SAFETY: no memory is touched.
+        Some(shift) if !F::SIGNED => unsafe { _mm256_add_epi32(dot, _mm256_set1_epi32(neg_sum << shift)) },
+        _ => dot,
     }
 }
 
@@ -232,7 +300,7 @@ unsafe fn dot<F: Format>(block: &Block, x: *const i8, from: usize, to: usize) ->
             for j in first..to.min(first + n_pairs::<F>()) {
                 let x = _mm256_set1_epi32(x.cast::<i32>().add(j).read_unaligned());
                 let w = block.w[j];
-                let products = if F::TY == GgmlType::Q8_0 {
+                let products = if F::SIGNED {
                     // |w| · (sign(w) x): one operand has to be unsigned.
                     _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
                 } else {
@@ -264,6 +332,7 @@ unsafe fn put(out: Out, row: usize, sums: Sums) {
         }
         for (col, sum) in sums.into_iter().enumerate() {
             let at = out.start.add(row * out.row_stride + 8 * col);
+            let sum = _mm256_mul_ps(sum, _mm256_set1_ps(out.scale));
             let sum = match out.epilogue {
                 Epilogue::Store => sum,
                 Epilogue::Add => _mm256_add_ps(_mm256_loadu_ps(at), sum),
@@ -284,9 +353,23 @@ unsafe fn f16s(at: *const u8, col: usize) -> __m256 {
 /// # Safety
 /// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
-unsafe fn u8s(at: *const u8, col: usize) -> __m256 {
+unsafe fn u8s(at: *const u8, col: usize) -> __m256i {
     // SAFETY: 32 bytes of a tile.
-    unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(at.add(8 * col).cast()))) }
+    unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(at.add(8 * col).cast())) }
+}
+
+/// The low and the high nibbles of bytes.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
+#[inline(always)]
+unsafe fn u4s(at: *const u8, col: usize) -> (__m256, __m256) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bytes = u8s(at, col);
+        let low = _mm256_and_si256(bytes, _mm256_set1_epi32(15));
+        (_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(bytes)))
+    }
 }
 
 /// # Safety
@@ -295,4 +378,39 @@ unsafe fn u8s(at: *const u8, col: usize) -> __m256 {
 unsafe fn i8s(at: *const u8, col: usize) -> __m256 {
     // SAFETY: 32 bytes of a tile.
     unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(at.add(8 * col).cast()))) }
+}
+
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn minus(values: __m256) -> __m256 {
+    // SAFETY: no memory is touched.
+    unsafe { _mm256_xor_ps(values, _mm256_set1_ps(-0.0)) }
+}
+
+/// Halves of the powers of two whose exponents `e` are.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn e8m0_half(e: __m256i) -> __m256 {
+    // SAFETY: no memory is touched.
+    unsafe {
+        // As bits of an f32, whose exponent is one less. The two smallest are below the normal range, where a bit of the
+        // mantissa stands for them. Of both ways, the one that is right gives more.
+        let normal = _mm256_slli_epi32::<23>(_mm256_sub_epi32(e, _mm256_set1_epi32(1)));
+        let small = _mm256_min_epi32(e, _mm256_set1_epi32(2));
+        let small = _mm256_sllv_epi32(_mm256_set1_epi32(0x0020_0000), small);
+        _mm256_castsi256_ps(_mm256_max_epi32(normal, small))
+    }
+}
+
+/// Halves of floats of four bits of exponent and three of mantissa.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn e4m3_half(x: __m256i) -> __m256 {
+    // SAFETY: no memory is touched.
+    unsafe { _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32::<20>(x)), _mm256_set1_ps(E4M3_HALF)) }
 }

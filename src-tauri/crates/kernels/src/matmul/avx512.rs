@@ -6,10 +6,11 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::format::{Format, sub_blocks, with_format};
+use super::format::{Format, readable, sub_blocks, with_format};
 use super::out::{Epilogue, MAX_ROWS, Out};
 use crate::activations::{Activations, Meta};
 use crate::ggml::GgmlType;
+use crate::weights::{E4M3_HALF, Expanded, Scales};
 
 /// With up to so many rows the accumulators stay in registers; more of them would spill.
 const FEW_ROWS: usize = 2;
@@ -46,7 +47,7 @@ struct Block {
     w: [[__m512i; 2]; 8],
     /// The scales, of the second 16 columns apart for split types only.
     scale: [Pair; 2],
-    min: Pair,
+    min: [Pair; 2],
 }
 
 /// # Safety
@@ -56,21 +57,32 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8) -> Block {
     // SAFETY: reads inside the sub-block and its head, at the places that the layout defines.
     unsafe {
         let zero = [_mm512_setzero_ps(); 2];
-        let (scale, min) = match F::TY {
-            GgmlType::Q4_1 | GgmlType::Q5_1 => ([f16s(sub), zero], f16s(sub.add(64))),
-            GgmlType::Q4K | GgmlType::Q5K => {
-                let minus = _mm512_set1_ps(-0.0);
-                let min = times(f16s(head.add(64)), u8s(sub.add(32)));
-                (
-                    [times(f16s(head), u8s(sub)), zero],
-                    [_mm512_xor_ps(min[0], minus), _mm512_xor_ps(min[1], minus)],
-                )
+        let no_min = [zero; 2];
+        let (scale, min) = match F::CODING.scales {
+            Scales::F16 => ([f16s(sub), zero], no_min),
+            Scales::F16Min => ([f16s(sub), zero], [f16s(sub.add(64)), zero]),
+            Scales::U8Min => {
+                let min = minus(times(f16s(head.add(64)), floats(u8s(sub.add(32)))));
+                ([times(f16s(head), floats(u8s(sub))), zero], [min, zero])
             }
-            GgmlType::Q6K => {
+            Scales::I8 => ([times(f16s(head), i8s(sub)), zero], no_min),
+            Scales::I8Halves => {
                 let d = f16s(head);
-                ([times(d, i8s(sub)), times(d, i8s(sub.add(32)))], zero)
+                ([times(d, i8s(sub)), times(d, i8s(sub.add(32)))], no_min)
             }
-            _ => ([f16s(sub), zero], zero),
+            Scales::U4MinHalves => {
+                let (d, dmin) = (f16s(head), f16s(head.add(64)));
+                let ((sc0, mn0), (sc1, mn1)) = (u4s(sub), u4s(sub.add(32)));
+                ([times(d, sc0), times(d, sc1)], [minus(times(dmin, mn0)), minus(times(dmin, mn1))])
+            }
+            Scales::Head => ([f16s(head), zero], no_min),
+            Scales::E8M0 => ([e8m0_halves(u8s(sub)), zero], no_min),
+            Scales::E4M3Halves => ([e4m3_halves(u8s(sub)), e4m3_halves(u8s(sub.add(32)))], no_min),
+            Scales::Blocks => {
+                let unit = _mm512_set1_ps(F::UNIT);
+                let d = times(f16s(sub), [unit; 2]);
+                ([times(d, floats(u8s(sub.add(64)))), times(d, floats(u8s(sub.add(96))))], no_min)
+            }
         };
         Block { w: words::<F>(sub.add(F::LINES)), scale, min }
     }
@@ -80,8 +92,8 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8) -> Block {
 /// The CPU has the instructions that the attribute names. Line `i` is among `lines`.
 #[inline(always)]
 unsafe fn line(lines: *const u8, i: usize) -> __m512i {
-    // SAFETY: the caller's promise that there is such a line; tiles are aligned to lines.
-    unsafe { _mm512_load_si512(lines.add(64 * i).cast()) }
+    // SAFETY: the caller's promise that there is such a line. Those of some types start amid a cache line.
+    unsafe { _mm512_loadu_si512(lines.add(64 * i).cast()) }
 }
 
 /// # Safety
@@ -91,25 +103,39 @@ unsafe fn words<F: Format>(lines: *const u8) -> [[__m512i; 2]; 8] {
     // SAFETY: reads the lines of one sub-block.
     unsafe {
         let mut w = [[_mm512_setzero_si512(); 2]; 8];
-        if F::TY == GgmlType::Q8_0 {
-            for (i, w) in w.as_flattened_mut().iter_mut().enumerate() {
-                *w = line(lines, i);
+        match F::CODING.low_bits {
+            8 => {
+                for (i, w) in w.as_flattened_mut().iter_mut().enumerate() {
+                    *w = line(lines, i);
+                }
             }
-            return w;
+            4 => {
+                let low = _mm512_set1_epi8(15);
+                for i in 0..8 {
+                    let bytes = line(lines, F::HIGH_LINES + i);
+                    w[i / 2][i % 2] = looked_up::<F>(_mm512_and_si512(bytes, low));
+                    w[i / 2 + 4][i % 2] =
+                        looked_up::<F>(_mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low));
+                }
+            }
+            _ => {
+                let low = _mm512_set1_epi8(3);
+                for i in 0..4 {
+                    let bytes = line(lines, F::HIGH_LINES + i);
+                    for j in 0..4 {
+                        let shifted = _mm512_srlv_epi16(bytes, _mm512_set1_epi16(2 * j as i16));
+                        w[i / 2 * 4 + j][i % 2] = _mm512_and_si512(shifted, low);
+                    }
+                }
+            }
         }
-        let low = _mm512_set1_epi8(15);
-        for i in 0..8 {
-            let bytes = line(lines, F::HIGH_LINES + i);
-            w[i / 2][i % 2] = _mm512_and_si512(bytes, low);
-            w[i / 2 + 4][i % 2] = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low);
-        }
-        // Bits that go to bit 4 upwards: of each line as many as there are words to it.
-        let (n_bits, n_words) = if F::HIGH_LINES == 4 { (2, 4) } else { (1, 8) };
-        let mask = _mm512_set1_epi8(if n_bits == 2 { 0x30 } else { 0x10 });
+        // Bits that go on top: of each line as many as there are words to it.
+        let (n_bits, n_words) = F::HIGH_BITS;
+        let mask = _mm512_set1_epi8((((1 << n_bits) - 1) << (F::CODING.low_bits % 8)) as i8);
         for i in 0..F::HIGH_LINES {
             let bits = line(lines, i);
             for j in 0..n_words {
-                let up = 4 - (n_bits * j) as i16;
+                let up = F::CODING.low_bits as i16 - n_bits as i16 * j as i16;
                 let shifted = if up >= 0 {
                     _mm512_sllv_epi16(bits, _mm512_set1_epi16(up))
                 } else {
@@ -121,6 +147,20 @@ unsafe fn words<F: Format>(lines: *const u8) -> [[__m512i; 2]; 8] {
             }
         }
         w
+    }
+}
+
+/// What nibbles stand for.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn looked_up<F: Format>(nibbles: __m512i) -> __m512i {
+    let Some((_, book)) = F::BOOKS else { return nibbles };
+    // SAFETY: a book is 16 bytes.
+    unsafe {
+        let book = _mm512_broadcast_i32x4(_mm_loadu_si128(book.as_ptr().cast()));
+        _mm512_shuffle_epi8(book, nibbles)
     }
 }
 
@@ -145,12 +185,18 @@ unsafe fn accumulate<F: Format>(mut sums: Pair, block: &Block, x: *const i8, met
             let dot = _mm512_cvtepi32_ps(low[v]);
             if F::SPLIT {
                 let high = _mm512_cvtepi32_ps(high[v]);
-                let dot = _mm512_fmadd_ps(high, block.scale[1][v], _mm512_mul_ps(dot, block.scale[0][v]));
+                let mut dot = _mm512_fmadd_ps(high, block.scale[1][v], _mm512_mul_ps(dot, block.scale[0][v]));
+                if F::HAS_MIN {
+                    let sum_low = -meta.neg_sum_low;
+                    let sum_high = -(meta.neg_sum - meta.neg_sum_low);
+                    dot = _mm512_fmadd_ps(block.min[0][v], _mm512_set1_ps(sum_low as f32), dot);
+                    dot = _mm512_fmadd_ps(block.min[1][v], _mm512_set1_ps(sum_high as f32), dot);
+                }
                 sums[v] = _mm512_fmadd_ps(dot, x_scale, sums[v]);
                 continue;
             }
             if F::HAS_MIN {
-                sums[v] = _mm512_fmadd_ps(block.min[v], _mm512_set1_ps(meta.sum), sums[v]);
+                sums[v] = _mm512_fmadd_ps(block.min[0][v], _mm512_set1_ps(meta.sum), sums[v]);
             }
             sums[v] = _mm512_fmadd_ps(dot, _mm512_mul_ps(block.scale[0][v], x_scale), sums[v]);
         }
@@ -189,9 +235,10 @@ unsafe fn few<F: Format, const R: usize>(tile: *const u8, acts: &Activations, fi
     // SAFETY: the caller's promises.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
+        let mut room = Expanded::new();
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
             prefetch::<F>(sub);
-            let block = load::<F>(head, sub);
+            let block = load::<F>(head, readable::<F>(block_idx, head, sub, &mut room));
             for plane in acts.planes() {
                 let (q, meta) = plane.at(block_idx * acts.stride() + first);
                 for (r, sums) in sums.iter_mut().enumerate() {
@@ -211,7 +258,7 @@ unsafe fn few<F: Format, const R: usize>(tile: *const u8, acts: &Activations, fi
 /// The CPU has the instructions that the attribute names.
 #[inline(always)]
 unsafe fn prefetch<F: Format>(sub: *const u8) {
-    for line in 0..F::LAYOUT.sub / 64 {
+    for line in 0..F::LAYOUT.sub.div_ceil(64) {
         // SAFETY: a hint, which reads nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(sub.wrapping_add(PREFETCH_AHEAD + 64 * line).cast()) };
     }
@@ -237,11 +284,12 @@ unsafe fn many<F: Format, const PREFETCH: bool>(
             sums.iter_mut().for_each(|sums| _ = sums.write([_mm512_setzero_ps(); 2]));
             std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast(), sums.len())
         };
+        let mut room = Expanded::new();
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
             if PREFETCH {
                 prefetch::<F>(sub);
             }
-            let block = load::<F>(head, sub);
+            let block = load::<F>(head, readable::<F>(block_idx, head, sub, &mut room));
             for plane in acts.planes() {
                 let (q, meta) = plane.at(block_idx * acts.stride() + rows.start);
                 for (r, sums) in sums.iter_mut().enumerate() {
@@ -268,6 +316,7 @@ unsafe fn put(out: Out, row: usize, results: Pair) {
             let n_cols = out.n_cols.saturating_sub(16 * v);
             let mask = if n_cols >= 16 { 0xffff } else { (1 << n_cols) - 1 };
             let at = start.wrapping_add(16 * v);
+            let result = _mm512_mul_ps(result, _mm512_set1_ps(out.scale));
             let result = match out.epilogue {
                 Epilogue::Store => result,
                 Epilogue::Add => _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), result),
@@ -298,12 +347,12 @@ unsafe fn f16s(at: *const u8) -> Pair {
 /// # Safety
 /// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
-unsafe fn u8s(at: *const u8) -> Pair {
+unsafe fn u8s(at: *const u8) -> [__m512i; 2] {
     // SAFETY: 32 bytes of a tile, aligned to half a line.
     unsafe {
         [
-            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128(at.cast()))),
-            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128(at.add(16).cast()))),
+            _mm512_cvtepu8_epi32(_mm_load_si128(at.cast())),
+            _mm512_cvtepu8_epi32(_mm_load_si128(at.add(16).cast())),
         ]
     }
 }
@@ -314,9 +363,81 @@ unsafe fn u8s(at: *const u8) -> Pair {
 unsafe fn i8s(at: *const u8) -> Pair {
     // SAFETY: 32 bytes of a tile, aligned to half a line.
     unsafe {
+        floats([
+            _mm512_cvtepi8_epi32(_mm_load_si128(at.cast())),
+            _mm512_cvtepi8_epi32(_mm_load_si128(at.add(16).cast())),
+        ])
+    }
+}
+
+/// The low and the high nibbles of bytes.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
+#[inline(always)]
+unsafe fn u4s(at: *const u8) -> (Pair, Pair) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let ([a, b], low) = (u8s(at), _mm512_set1_epi32(15));
+        (
+            floats([_mm512_and_si512(a, low), _mm512_and_si512(b, low)]),
+            floats([_mm512_srli_epi32::<4>(a), _mm512_srli_epi32::<4>(b)]),
+        )
+    }
+}
+
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn floats(ints: [__m512i; 2]) -> Pair {
+    // SAFETY: no memory is touched.
+    unsafe { [_mm512_cvtepi32_ps(ints[0]), _mm512_cvtepi32_ps(ints[1])] }
+}
+
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn minus(values: Pair) -> Pair {
+    // SAFETY: no memory is touched.
+    unsafe {
+        let minus = _mm512_set1_ps(-0.0);
+        [_mm512_xor_ps(values[0], minus), _mm512_xor_ps(values[1], minus)]
+    }
+}
+
+/// Halves of the powers of two whose exponents `e` are.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn e8m0_halves(e: [__m512i; 2]) -> Pair {
+    // SAFETY: no memory is touched.
+    unsafe {
+        let mut halves = [_mm512_setzero_ps(); 2];
+        for (half, e) in halves.iter_mut().zip(e) {
+            // As bits of an f32, whose exponent is one less. The two smallest are below the normal range, where a bit
+            // of the mantissa stands for them. Of both ways, the one that is right gives more.
+            let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, _mm512_set1_epi32(1)));
+            let small = _mm512_min_epi32(e, _mm512_set1_epi32(2));
+            let small = _mm512_sllv_epi32(_mm512_set1_epi32(0x0020_0000), small);
+            *half = _mm512_castsi512_ps(_mm512_max_epi32(normal, small));
+        }
+        halves
+    }
+}
+
+/// Halves of floats of four bits of exponent and three of mantissa.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn e4m3_halves(x: [__m512i; 2]) -> Pair {
+    // SAFETY: no memory is touched.
+    unsafe {
+        let factor = _mm512_set1_ps(E4M3_HALF);
         [
-            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128(at.cast()))),
-            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128(at.add(16).cast()))),
+            _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32::<20>(x[0])), factor),
+            _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32::<20>(x[1])), factor),
         ]
     }
 }

@@ -149,6 +149,7 @@ unsafe fn put<S: Simd>(out: Out, row: usize, sums: [S::V; 2]) {
         }
         for (i, sum) in sums.into_iter().enumerate() {
             let at = out.start.add(row * out.row_stride + LANES * i);
+            let sum = S::mul(sum, S::splat(out.scale));
             let sum = match out.epilogue {
                 Epilogue::Store => sum,
                 Epilogue::Add => S::add(S::load(at), sum),

@@ -31,6 +31,7 @@ pub fn matmul_heads(threads: &Threads, isa: Isa, heads: &[Weights], acts: &Activ
                         start: out.as_ptr().add(tile_idx * TILE_ROWS),
                         row_stride: n_out,
                         n_cols: n_cols(weights, tile_idx),
+                        scale: weights.scale(),
                         epilogue: Epilogue::Store,
                     };
                     run_tile(isa, weights, tile_idx, acts, rows, to);

@@ -9,11 +9,11 @@ use std::arch::asm;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::format::{Format, sub_blocks, with_format};
+use super::format::{Format, readable, sub_blocks, with_format};
 use super::out::{Epilogue, MAX_ROWS, Out};
 use crate::activations::{Activations, Meta};
 use crate::ggml::GgmlType;
-use crate::weights::TILE_ROWS;
+use crate::weights::{E4M3_HALF, Expanded, Scales, TILE_ROWS};
 
 /// Registers that hold a value for each row of a tile.
 const COLS: usize = 8;
@@ -47,7 +47,9 @@ unsafe fn one<F: Format>(tile: *const u8, acts: &Activations, row: usize, out: O
     // SAFETY: the caller's promises.
     unsafe {
         let mut sums = [vdupq_n_f32(0.0); COLS];
+        let mut room = Expanded::new();
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
+            let sub = readable::<F>(block_idx, head, sub, &mut room);
             let at = block_idx * acts.stride() + row;
             for (col, sum) in sums.iter_mut().enumerate() {
                 let block = load::<F>(head, sub, col);
@@ -75,7 +77,9 @@ unsafe fn many<F: Format>(tile: *const u8, acts: &Activations, rows: Range<usize
             sums.write([vdupq_n_f32(0.0); COLS]);
         }
         let sums: &mut [Sums] = std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), rows.len());
+        let mut room = Expanded::new();
         for (block_idx, head, sub) in sub_blocks::<F>(tile, acts.n_in()) {
+            let sub = readable::<F>(block_idx, head, sub, &mut room);
             let at = block_idx * acts.stride() + rows.start;
             for col in 0..COLS {
                 let block = load::<F>(head, sub, col);
@@ -99,7 +103,7 @@ struct Block {
     w: [[uint8x16_t; 4]; 2],
     /// The scales, of the second 16 columns apart for split types only.
     scale: [float32x4_t; 2],
-    min: float32x4_t,
+    min: [float32x4_t; 2],
 }
 
 /// Rows `4 col..` of a sub-block.
@@ -112,17 +116,35 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8, col: usize) -> Block 
     // SAFETY: reads inside the sub-block and its head, at the places that the layout defines.
     unsafe {
         let zero = vdupq_n_f32(0.0);
-        let (scale, min) = match F::TY {
-            GgmlType::Q4_1 | GgmlType::Q5_1 => ([f16s(sub, col), zero], f16s(sub.add(64), col)),
-            GgmlType::Q4K | GgmlType::Q5K => {
-                let min = vnegq_f32(vmulq_f32(f16s(head.add(64), col), u8s(sub.add(32), col)));
-                ([vmulq_f32(f16s(head, col), u8s(sub, col)), zero], min)
+        let no_min = [zero; 2];
+        let (scale, min) = match F::CODING.scales {
+            Scales::F16 => ([f16s(sub, col), zero], no_min),
+            Scales::F16Min => ([f16s(sub, col), zero], [f16s(sub.add(64), col), zero]),
+            Scales::U8Min => {
+                let min = vnegq_f32(vmulq_f32(f16s(head.add(64), col), vcvtq_f32_u32(u8s(sub.add(32), col))));
+                ([vmulq_f32(f16s(head, col), vcvtq_f32_u32(u8s(sub, col))), zero], [min, zero])
             }
-            GgmlType::Q6K => {
+            Scales::I8 => ([vmulq_f32(f16s(head, col), i8s(sub, col)), zero], no_min),
+            Scales::I8Halves => {
                 let d = f16s(head, col);
-                ([vmulq_f32(d, i8s(sub, col)), vmulq_f32(d, i8s(sub.add(32), col))], zero)
+                ([vmulq_f32(d, i8s(sub, col)), vmulq_f32(d, i8s(sub.add(32), col))], no_min)
             }
-            _ => ([f16s(sub, col), zero], zero),
+            Scales::U4MinHalves => {
+                let (d, dmin) = (f16s(head, col), f16s(head.add(64), col));
+                let ((sc0, mn0), (sc1, mn1)) = (u4s(sub, col), u4s(sub.add(32), col));
+                (
+                    [vmulq_f32(d, sc0), vmulq_f32(d, sc1)],
+                    [vnegq_f32(vmulq_f32(dmin, mn0)), vnegq_f32(vmulq_f32(dmin, mn1))],
+                )
+            }
+            Scales::Head => ([f16s(head, col), zero], no_min),
+            Scales::E8M0 => ([e8m0_half(u8s(sub, col)), zero], no_min),
+            Scales::E4M3Halves => ([e4m3_half(u8s(sub, col)), e4m3_half(u8s(sub.add(32), col))], no_min),
+            Scales::Blocks => {
+                let d = vmulq_n_f32(f16s(sub, col), F::UNIT);
+                let low = vmulq_f32(d, vcvtq_f32_u32(u8s(sub.add(64), col)));
+                ([low, vmulq_f32(d, vcvtq_f32_u32(u8s(sub.add(96), col)))], no_min)
+            }
         };
         Block { w: words::<F>(sub.add(F::LINES + 16 * col)), scale, min }
     }
@@ -138,32 +160,54 @@ unsafe fn words<F: Format>(lines: *const u8) -> [[uint8x16_t; 4]; 2] {
     // SAFETY: reads the lines of one sub-block.
     unsafe {
         let mut w = [[vdupq_n_u8(0); 4]; 2];
-        if F::TY == GgmlType::Q8_0 {
-            for (j, w) in w.as_flattened_mut().iter_mut().enumerate() {
-                *w = veorq_u8(vld1q_u8(lines.add(128 * j)), vdupq_n_u8(128));
+        match F::CODING.low_bits {
+            8 => {
+                for (j, w) in w.as_flattened_mut().iter_mut().enumerate() {
+                    *w = veorq_u8(vld1q_u8(lines.add(128 * j)), vdupq_n_u8(128));
+                }
             }
-            return w;
+            4 => {
+                let [low, high] = &mut w;
+                for (j, (low, high)) in low.iter_mut().zip(high).enumerate() {
+                    let bytes = vld1q_u8(lines.add(64 * F::HIGH_LINES + 128 * j));
+                    *low = looked_up::<F>(vandq_u8(bytes, vdupq_n_u8(15)));
+                    *high = looked_up::<F>(vshrq_n_u8::<4>(bytes));
+                }
+            }
+            _ => {
+                for (i, w) in w.iter_mut().enumerate() {
+                    let bytes = vld1q_u8(lines.add(64 * F::HIGH_LINES + 128 * i));
+                    for (j, w) in w.iter_mut().enumerate() {
+                        // A negative count shifts to the right.
+                        *w = vandq_u8(vshlq_u8(bytes, vdupq_n_s8(-2 * j as i8)), vdupq_n_u8(3));
+                    }
+                }
+            }
         }
-        let [low, high] = &mut w;
-        for (j, (low, high)) in low.iter_mut().zip(high).enumerate() {
-            let bytes = vld1q_u8(lines.add(64 * F::HIGH_LINES + 128 * j));
-            *low = vandq_u8(bytes, vdupq_n_u8(15));
-            *high = vshrq_n_u8::<4>(bytes);
-        }
-        // Bits that go to bit 4 upwards: of each line as many as there are words to it.
-        let (n_bits, n_words) = if F::HIGH_LINES == 4 { (2, 4) } else { (1, 8) };
-        let mask = vdupq_n_u8(if n_bits == 2 { 0x30 } else { 0x10 });
+        // Bits that go on top: of each line as many as there are words to it.
+        let (n_bits, n_words) = F::HIGH_BITS;
+        let mask = vdupq_n_u8(((1 << n_bits) - 1) << (F::CODING.low_bits % 8));
         for i in 0..F::HIGH_LINES / 2 {
             let bits = vld1q_u8(lines.add(128 * i));
             for j in 0..n_words {
-                // A negative count shifts to the right.
-                let shifted = vshlq_u8(bits, vdupq_n_s8(4 - (n_bits * j) as i8));
+                let up = F::CODING.low_bits as i8 - n_bits as i8 * j as i8;
                 let w = &mut w.as_flattened_mut()[4 * i + j];
-                *w = vorrq_u8(*w, vandq_u8(shifted, mask));
+                *w = vorrq_u8(*w, vandq_u8(vshlq_u8(bits, vdupq_n_s8(up)), mask));
             }
         }
         w
     }
+}
+
+/// What nibbles stand for.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn looked_up<F: Format>(nibbles: uint8x16_t) -> uint8x16_t {
+    let Some((book, _)) = F::BOOKS else { return nibbles };
+    // SAFETY: a book is 16 bytes.
+    unsafe { vqtbl1q_u8(vreinterpretq_u8_s8(vld1q_s8(book.as_ptr())), nibbles) }
 }
 
 /// Adds the products of one row with 4 rows of a sub-block to the row's results.
@@ -177,20 +221,34 @@ unsafe fn accumulate<F: Format>(sum: float32x4_t, block: &Block, x: *const i8, m
         let x = [vld1q_s8(x), vld1q_s8(x.add(16))];
         if F::SPLIT {
             let neg_sums = [meta.neg_sum_low, meta.neg_sum - meta.neg_sum_low];
-            let low = vcvtq_f32_s32(dot(vdupq_n_s32(32 * neg_sums[0]), block.w[0], x[0]));
-            let high = vcvtq_f32_s32(dot(vdupq_n_s32(32 * neg_sums[1]), block.w[1], x[1]));
-            let dots = vfmaq_f32(vmulq_f32(low, block.scale[0]), high, block.scale[1]);
+            let low = vcvtq_f32_s32(dot(start::<F>(neg_sums[0]), block.w[0], x[0]));
+            let high = vcvtq_f32_s32(dot(start::<F>(neg_sums[1]), block.w[1], x[1]));
+            let mut dots = vfmaq_f32(vmulq_f32(low, block.scale[0]), high, block.scale[1]);
+            if F::HAS_MIN {
+                dots = vfmaq_f32(dots, block.min[0], vdupq_n_f32(-neg_sums[0] as f32));
+                dots = vfmaq_f32(dots, block.min[1], vdupq_n_f32(-neg_sums[1] as f32));
+            }
             return vfmaq_f32(sum, dots, vdupq_n_f32(meta.scale));
         }
-        // The words of Q8_0 are signed here, so nothing is too large.
-        let start = match F::BIAS_SHIFT {
-            Some(shift) if !matches!(F::TY, GgmlType::Q8_0) => meta.neg_sum << shift,
-            _ => 0,
-        };
-        let dots = dot(dot(vdupq_n_s32(start), block.w[0], x[0]), block.w[1], x[1]);
-        let sum = if F::HAS_MIN { vfmaq_f32(sum, block.min, vdupq_n_f32(meta.sum)) } else { sum };
+        let dots = dot(dot(start::<F>(meta.neg_sum), block.w[0], x[0]), block.w[1], x[1]);
+        let sum = if F::HAS_MIN { vfmaq_f32(sum, block.min[0], vdupq_n_f32(meta.sum)) } else { sum };
         vfmaq_f32(sum, vcvtq_f32_s32(dots), vmulq_f32(block.scale[0], vdupq_n_f32(meta.scale)))
     }
+}
+
+/// What the integer sums start at: minus what the bias of the weights adds to them.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn start<F: Format>(neg_sum: i32) -> int32x4_t {
+    let start = match F::BIAS_SHIFT {
+        // Signed words are that here, so nothing is too large.
+        Some(shift) if !F::SIGNED => neg_sum << shift,
+        _ => 0,
+    };
+    // SAFETY: no memory is touched.
+    unsafe { vdupq_n_s32(start) }
 }
 
 /// `sums` plus the products of four words with four words of a row. The bytes of `w` count as signed.
@@ -237,6 +295,7 @@ unsafe fn put(out: Out, row: usize, sums: Sums) {
         }
         for (col, sum) in sums.into_iter().enumerate() {
             let at = out.start.add(row * out.row_stride + 4 * col);
+            let sum = vmulq_f32(sum, vdupq_n_f32(out.scale));
             let sum = match out.epilogue {
                 Epilogue::Store => sum,
                 Epilogue::Add => vaddq_f32(vld1q_f32(at), sum),
@@ -267,11 +326,24 @@ unsafe fn f16s(at: *const u8, col: usize) -> float32x4_t {
 /// # Safety
 /// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
 #[inline(always)]
-unsafe fn u8s(at: *const u8, col: usize) -> float32x4_t {
+unsafe fn u8s(at: *const u8, col: usize) -> uint32x4_t {
     // SAFETY: 32 bytes of a tile.
     unsafe {
         let bytes = vcreate_u8(u64::from(at.add(4 * col).cast::<u32>().read_unaligned()));
-        vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))))
+        vmovl_u16(vget_low_u16(vmovl_u8(bytes)))
+    }
+}
+
+/// The low and the high nibbles of bytes.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. A number for each row of a tile is at `at`.
+#[inline(always)]
+unsafe fn u4s(at: *const u8, col: usize) -> (float32x4_t, float32x4_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bytes = u8s(at, col);
+        (vcvtq_f32_u32(vandq_u32(bytes, vdupq_n_u32(15))), vcvtq_f32_u32(vshrq_n_u32::<4>(bytes)))
     }
 }
 
@@ -284,4 +356,30 @@ unsafe fn i8s(at: *const u8, col: usize) -> float32x4_t {
         let bytes = vcreate_s8(u64::from(at.add(4 * col).cast::<u32>().read_unaligned()));
         vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
     }
+}
+
+/// Halves of the powers of two whose exponents `e` are.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn e8m0_half(e: uint32x4_t) -> float32x4_t {
+    // SAFETY: no memory is touched.
+    unsafe {
+        // As bits of an f32, whose exponent is one less. The two smallest are below the normal range, where a bit of the
+        // mantissa stands for them. Of both ways, the one that is right gives more.
+        let normal = vshlq_n_s32::<23>(vsubq_s32(vreinterpretq_s32_u32(e), vdupq_n_s32(1)));
+        let small = vreinterpretq_s32_u32(vminq_u32(e, vdupq_n_u32(2)));
+        vreinterpretq_f32_s32(vmaxq_s32(normal, vshlq_s32(vdupq_n_s32(0x0020_0000), small)))
+    }
+}
+
+/// Halves of floats of four bits of exponent and three of mantissa.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names.
+#[inline(always)]
+unsafe fn e4m3_half(x: uint32x4_t) -> float32x4_t {
+    // SAFETY: no memory is touched.
+    unsafe { vmulq_f32(vreinterpretq_f32_u32(vshlq_n_u32::<20>(x)), vdupq_n_f32(E4M3_HALF)) }
 }

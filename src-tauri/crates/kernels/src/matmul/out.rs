@@ -22,6 +22,8 @@ pub(crate) struct Out {
     pub(crate) row_stride: usize,
     /// Columns that exist; a last tile may have fewer than 32.
     pub(crate) n_cols: usize,
+    /// What each result is multiplied with.
+    pub(crate) scale: f32,
     pub(crate) epilogue: Epilogue,
 }
 
@@ -35,7 +37,8 @@ impl Out {
         for (col, result) in results.iter().enumerate().take(self.n_cols) {
             // SAFETY: the caller's promise.
             let out = unsafe { &mut *self.start.add(row * self.row_stride + col) };
-            *out = if self.epilogue == Epilogue::Add { *out + result } else { *result };
+            let result = result * self.scale;
+            *out = if self.epilogue == Epilogue::Add { *out + result } else { result };
         }
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::out::{MAX_ROWS, Out};
 use crate::activations::{Activations, Meta};
 use crate::ggml::GgmlType;
-use crate::weights::{SubBlock, TILE_ROWS, bias, has_min};
+use crate::weights::{Coding, SubBlock, TILE_ROWS};
 
 /// Computes one tile of a quantised type for `rows`, at most [`MAX_ROWS`].
 ///
@@ -15,6 +15,7 @@ use crate::weights::{SubBlock, TILE_ROWS, bias, has_min};
 pub(super) unsafe fn tile(ty: GgmlType, tile: &[u8], acts: &Activations, rows: Range<usize>, out: Out) {
     let mut memory = [[0.0f32; TILE_ROWS]; MAX_ROWS];
     let sums = &mut memory[..rows.len()];
+    let coding = Coding::of(ty);
     for block_idx in 0..acts.n_in() / 32 {
         let block: [SubBlock; TILE_ROWS] =
             std::array::from_fn(|col| SubBlock::read(ty, tile, block_idx, col));
@@ -23,7 +24,7 @@ pub(super) unsafe fn tile(ty: GgmlType, tile: &[u8], acts: &Activations, rows: R
             let (x, _) = plane.q[32 * first..].as_chunks::<32>();
             for ((sums, x), meta) in sums.iter_mut().zip(x).zip(&plane.meta[first..]) {
                 for (sum, w) in sums.iter_mut().zip(&block) {
-                    *sum = accumulate(ty, *sum, w, x, meta);
+                    *sum = accumulate(coding, *sum, w, x, meta);
                 }
             }
         }
@@ -37,19 +38,23 @@ pub(super) unsafe fn tile(ty: GgmlType, tile: &[u8], acts: &Activations, rows: R
 /// Adds the products of 32 columns to a result. The fused operations are those of the vector kernels, though a
 /// CPU without them has to emulate them: the same bits everywhere are worth more than the speed of such a CPU.
 #[inline(always)]
-fn accumulate(ty: GgmlType, sum: f32, w: &SubBlock, x: &[i8; 32], meta: &Meta) -> f32 {
+fn accumulate(coding: Coding, sum: f32, w: &SubBlock, x: &[i8; 32], meta: &Meta) -> f32 {
     let neg_sums = [meta.neg_sum_low, meta.neg_sum - meta.neg_sum_low];
     let mut dots = [0; 2];
     for half in 0..2 {
-        dots[half] = bias(ty) * neg_sums[half];
+        dots[half] = coding.bias * neg_sums[half];
         for (w, x) in w.q[16 * half..][..16].iter().zip(&x[16 * half..][..16]) {
             dots[half] += i32::from(*w) * i32::from(*x);
         }
     }
-    if ty == GgmlType::Q6K {
-        let dot = (dots[1] as f32).mul_add(w.scale[1], dots[0] as f32 * w.scale[0]);
+    if coding.split {
+        let mut dot = (dots[1] as f32).mul_add(w.scale[1], dots[0] as f32 * w.scale[0]);
+        if coding.has_min() {
+            dot = w.min[0].mul_add(-neg_sums[0] as f32, dot);
+            dot = w.min[1].mul_add(-neg_sums[1] as f32, dot);
+        }
         return dot.mul_add(meta.scale, sum);
     }
-    let sum = if has_min(ty) { w.min.mul_add(meta.sum, sum) } else { sum };
+    let sum = if coding.has_min() { w.min[0].mul_add(meta.sum, sum) } else { sum };
     ((dots[0] + dots[1]) as f32).mul_add(w.scale[0] * meta.scale, sum)
 }

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::activations::{Form, Rounding};
+use crate::ggml::GgmlType;
 use crate::ggml::dequantize;
-use crate::testing::{Rng, random_blocks};
+use crate::testing::{Rng, random_blocks, set_scales};
 use crate::weights::SubBlock;
 
 const ROUNDINGS: [Rounding; 2] = [Rounding::Bits8, Rounding::Bits16];
@@ -31,12 +32,12 @@ impl Case {
         dequantize(ty, raw, &mut w);
         let size = |(i, w): (usize, &f32)| {
             let (row, k) = (i / n_in, i % n_in);
-            if is_float(ty) {
+            if ty.is_float() {
                 return w.abs();
             }
             let sub = SubBlock::read(ty, weights.tile(row / TILE_ROWS), k / 32, row % TILE_ROWS);
             // A minimum may cancel the scaled integer, but not the error of it.
-            sub.scale[k % 32 / 16].abs() * 128.0 + sub.min.abs()
+            sub.scale[k % 32 / 16].abs() * 128.0 + sub.min[k % 32 / 16].abs()
         };
         let sizes = w.iter().enumerate().map(size).collect();
         Case { ty, n_out, n_in, weights, w, sizes }
@@ -44,7 +45,7 @@ impl Case {
 
     /// Columns that every type can have, and that are not the same number of blocks for all.
     fn n_in_for(ty: GgmlType) -> usize {
-        if is_float(ty) { 111 } else { 3 * ty.block_elems() }
+        if ty.is_float() { 111 } else { 3 * ty.block_elems() }
     }
 
     fn run(&self, threads: &Threads, isa: Isa, rounding: Rounding, x: &[f32]) -> Vec<f32> {
@@ -62,7 +63,7 @@ impl Case {
     fn check_rounded(&self, isa: Isa, rounding: Rounding, x: &[f32], what: &str) {
         let got = self.run(&Threads::new(2), isa, rounding, x);
         let x: Vec<f64> =
-            if is_float(self.ty) { x.iter().map(|x| f64::from(*x)).collect() } else { rounded(rounding, x) };
+            if self.ty.is_float() { x.iter().map(|x| f64::from(*x)).collect() } else { rounded(rounding, x) };
         for (i, got) in got.iter().enumerate() {
             let (row, col) = (i / self.n_out, i % self.n_out);
             let (mut wanted, mut size) = (0.0, 0.0);
@@ -125,16 +126,14 @@ fn every_type_on_every_instruction_set_multiplies_like_the_oracle() {
 /// Blocks whose integers, sub-block scales and minimums are all at one end of their range, with `d` and `dmin`
 /// of 1: the largest sums that can occur.
 fn extreme_blocks(ty: GgmlType, n: usize, byte: u8) -> Vec<u8> {
-    let one = half::f16::ONE.to_le_bytes();
     let mut raw = vec![byte; ty.bytes_of(n).unwrap()];
     for block in raw.chunks_exact_mut(ty.block_bytes()) {
         match ty {
-            GgmlType::F32 => block.copy_from_slice(&1e4f32.to_le_bytes()),
-            GgmlType::F16 => block.copy_from_slice(&half::f16::MAX.to_le_bytes()),
-            GgmlType::BF16 => block.copy_from_slice(&half::bf16::from_f32(-3e4).to_le_bytes()),
-            GgmlType::Q6K => block[208..].copy_from_slice(&one),
-            GgmlType::Q4_0 | GgmlType::Q5_0 | GgmlType::Q8_0 => block[..2].copy_from_slice(&one),
-            _ => block[..4].copy_from_slice(&[one, one].concat()),
+            GgmlType::F32 => set_scales(ty, block, 1e4, 0.0),
+            GgmlType::F16 => set_scales(ty, block, 65504.0, 0.0),
+            GgmlType::BF16 => set_scales(ty, block, -3e4, 0.0),
+            GgmlType::NVFP4 => set_scales(ty, block, 224.0, 0.0),
+            _ => set_scales(ty, block, 1.0, 1.0),
         }
     }
     raw
@@ -192,7 +191,7 @@ fn awkward_rows_multiply_like_the_oracle() {
 fn quantised_products_have_the_same_bits_on_every_instruction_set() {
     let mut rng = Rng::new(4);
     let threads = Threads::new(1);
-    for ty in GgmlType::ALL.into_iter().filter(|ty| !is_float(*ty)) {
+    for ty in GgmlType::ALL.into_iter().filter(|ty| !ty.is_float()) {
         let case = Case::random(ty, 70, 2 * Case::n_in_for(ty), &mut rng);
         for (n_rows, rounding) in [1, 2, 9, 40].into_iter().flat_map(|n| ROUNDINGS.map(|r| (n, r))) {
             let x = normal_rows(n_rows * case.n_in, &mut rng);
@@ -289,6 +288,64 @@ fn adding_has_the_bits_of_storing_and_then_adding() {
                 let mut out = before;
                 matmul(&threads, isa, &case.weights, &acts, &mut out, Epilogue::Add);
                 assert_eq!(bits(&out), bits(&wanted), "{} {}", isa.name(), ty.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_of_any_bytes_multiply_alike_on_every_instruction_set() {
+    let mut rng = Rng::new(10);
+    let threads = Threads::new(1);
+    for ty in GgmlType::ALL.into_iter().filter(|ty| !ty.is_float()) {
+        let (n_out, n_in) = (70, Case::n_in_for(ty));
+        let raw: Vec<u8> =
+            (0..ty.bytes_of(n_out * n_in).unwrap()).map(|_| (rng.bits() >> 32) as u8).collect();
+        let case = Case::new(ty, n_out, n_in, &raw);
+        // Two NaN are alike whatever their bits.
+        let bits = |values: &[f32]| -> Vec<Option<u32>> {
+            values.iter().map(|x| (!x.is_nan()).then_some(x.to_bits())).collect()
+        };
+        for (row, wanted) in case.w.chunks(n_in).enumerate() {
+            let mut got = vec![0.0; n_in];
+            case.weights.embed(row, &mut got);
+            assert_eq!(bits(&got), bits(wanted), "{} row {row}", ty.name());
+        }
+        for n_rows in [1, 2, 5] {
+            let x = normal_rows(n_rows * n_in, &mut rng);
+            let wanted = bits(&case.run(&threads, Isa::SCALAR, Rounding::Bits8, &x));
+            for isa in Isa::available() {
+                let got = bits(&case.run(&threads, isa, Rounding::Bits8, &x));
+                assert_eq!(got, wanted, "{} {} {n_rows} rows", isa.name(), ty.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_scaled_matrix_gives_its_products_and_rows_times_the_scale() {
+    let mut rng = Rng::new(11);
+    let threads = Threads::new(2);
+    for isa in Isa::available() {
+        for ty in [GgmlType::NVFP4, GgmlType::Q4K, GgmlType::F16] {
+            for (n_out, n_rows) in [(64, 1), (45, 3), (45, 40)] {
+                let mut case = Case::random(ty, n_out, 256, &mut rng);
+                let x = normal_rows(n_rows * 256, &mut rng);
+                let plain = case.run(&threads, isa, Rounding::Bits8, &x);
+                let before = normal_rows(n_rows * n_out, &mut rng);
+                case.weights = case.weights.scaled(0.5).scaled(-0.7);
+                let wanted: Vec<f32> = plain.iter().map(|y| y * (0.5 * -0.7)).collect();
+                assert_eq!(bits(&case.run(&threads, isa, Rounding::Bits8, &x)), bits(&wanted));
+                let mut acts = Activations::default();
+                acts.quantize(&threads, isa, Form::Both, &x, 256);
+                let mut out = before.clone();
+                matmul(&threads, isa, &case.weights, &acts, &mut out, Epilogue::Add);
+                let wanted: Vec<f32> = wanted.iter().zip(&before).map(|(new, old)| old + new).collect();
+                assert_eq!(bits(&out), bits(&wanted), "{} {}", isa.name(), ty.name());
+                let mut row = vec![0.0; 256];
+                case.weights.embed(n_out - 1, &mut row);
+                let wanted: Vec<f32> = case.w[(n_out - 1) * 256..].iter().map(|w| w * (0.5 * -0.7)).collect();
+                assert_eq!(bits(&row), bits(&wanted), "{}", ty.name());
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::layout::{Layout, TILE_ROWS};
-use crate::ggml::{GgmlType, scale_and_min_k};
+use crate::ggml::{GgmlType, scale_and_min_k, scale_iq4xs, scale_q3k};
 use crate::threads::{SharedMut, Threads};
 
 /// What a thread reads at a time, unless a single tile's rows are more: it stays in the processor's cache.
@@ -62,7 +62,7 @@ fn pack_tile(ty: GgmlType, rows: &[u8], row_bytes: usize, tile: &mut [u8]) {
             match ty {
                 GgmlType::F32 => group[4 * row..][..4].copy_from_slice(block),
                 GgmlType::F16 | GgmlType::BF16 => put_f16(group, 0, row, block),
-                GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1 => {
+                GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1 | GgmlType::IQ4NL => {
                     pack_small(ty, group, row, block);
                 }
                 GgmlType::Q8_0 => {
@@ -72,14 +72,37 @@ fn pack_tile(ty: GgmlType, rows: &[u8], row_bytes: usize, tile: &mut [u8]) {
                         put_word(&mut group[2 * TILE_ROWS..], word, row, flipped);
                     }
                 }
+                GgmlType::Q2K => pack_q2k(group, row, block),
+                GgmlType::Q3K => pack_q3k(group, row, block),
                 GgmlType::Q4K | GgmlType::Q5K => pack_q45k(ty, group, row, block),
                 GgmlType::Q6K => pack_q6k(group, row, block),
+                GgmlType::IQ4XS => pack_iq4xs(group, row, block),
+                GgmlType::MXFP4 => {
+                    group[row] = block[0];
+                    put_nibbles(&mut group[TILE_ROWS..], row, &block[1..]);
+                }
+                GgmlType::NVFP4 => pack_nvfp4(group, row, block),
+                GgmlType::TQ2_0 => {
+                    put_f16(group, 0, row, &block[64..]);
+                    let layout = Layout::of(ty);
+                    for (s, sub) in group[layout.head..].chunks_exact_mut(layout.sub).enumerate() {
+                        put_crumbs(sub, row, crumbs(block, s));
+                    }
+                }
+                GgmlType::IQ3XXS
+                | GgmlType::IQ3S
+                | GgmlType::IQ2XXS
+                | GgmlType::IQ2XS
+                | GgmlType::IQ2S
+                | GgmlType::IQ1S
+                | GgmlType::IQ1M
+                | GgmlType::TQ1_0 => group[row * block.len()..][..block.len()].copy_from_slice(block),
             }
         }
     }
 }
 
-/// Q4_0, Q4_1, Q5_0, Q5_1: the file's nibbles are already those of the tile.
+/// Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL: the file's nibbles are already those of the tile.
 fn pack_small(ty: GgmlType, group: &mut [u8], row: usize, block: &[u8]) {
     let n_scales = if matches!(ty, GgmlType::Q4_1 | GgmlType::Q5_1) { 2 } else { 1 };
     for (i, scale) in block[..2 * n_scales].chunks_exact(2).enumerate() {
@@ -93,6 +116,29 @@ fn pack_small(ty: GgmlType, group: &mut [u8], row: usize, block: &[u8]) {
         (at, from) = (at + 4 * TILE_ROWS, from + 4);
     }
     put_nibbles(&mut group[at..], row, &block[from..]);
+}
+
+fn pack_q2k(group: &mut [u8], row: usize, block: &[u8]) {
+    let layout = Layout::of(GgmlType::Q2K);
+    put_f16(group, 0, row, &block[80..82]);
+    put_f16(group, 2 * TILE_ROWS, row, &block[82..]);
+    for (s, sub) in group[layout.head..].chunks_exact_mut(layout.sub).enumerate() {
+        (sub[row], sub[TILE_ROWS + row]) = (block[2 * s], block[2 * s + 1]);
+        put_crumbs(&mut sub[2 * TILE_ROWS..], row, crumbs(&block[16..80], s));
+    }
+}
+
+fn pack_q3k(group: &mut [u8], row: usize, block: &[u8]) {
+    let layout = Layout::of(GgmlType::Q3K);
+    let (hmask, qs, scales, d) = (&block[..32], &block[32..96], &block[96..108], &block[108..]);
+    put_f16(group, 0, row, d);
+    for (s, sub) in group[layout.head..].chunks_exact_mut(layout.sub).enumerate() {
+        sub[row] = scale_q3k(scales, 2 * s).cast_unsigned();
+        sub[TILE_ROWS + row] = scale_q3k(scales, 2 * s + 1).cast_unsigned();
+        let bits = |i: usize| u32::from(hmask[i] >> s & 1) << i;
+        put_high_bits(&mut sub[2 * TILE_ROWS..], row, (0..32).map(bits).sum());
+        put_crumbs(&mut sub[6 * TILE_ROWS..], row, crumbs(qs, s));
+    }
 }
 
 fn pack_q45k(ty: GgmlType, group: &mut [u8], row: usize, block: &[u8]) {
@@ -120,15 +166,42 @@ fn pack_q6k(group: &mut [u8], row: usize, block: &[u8]) {
     for (s, sub) in group[layout.head..].chunks_exact_mut(layout.sub).enumerate() {
         (sub[row], sub[TILE_ROWS + row]) = (scales[2 * s], scales[2 * s + 1]);
         let (half, quarter) = (s / 4, s % 4);
-        let planes = &mut sub[2 * TILE_ROWS..];
-        for (i, byte) in qh[half * 32..][..32].iter().enumerate() {
-            let bits = byte >> (2 * quarter) & 3;
-            let (word, plane) = (i / 4, i / 16);
-            planes[plane * 4 * TILE_ROWS + 4 * row + i % 4] |= bits << (2 * (word % 4));
-        }
+        put_crumbs(&mut sub[2 * TILE_ROWS..], row, crumbs(qh, s));
         let nibbles = pair_nibbles(&ql[half * 64 + quarter % 2 * 32..][..32], quarter >= 2);
         put_nibbles(&mut sub[10 * TILE_ROWS..], row, &nibbles);
     }
+}
+
+fn pack_iq4xs(group: &mut [u8], row: usize, block: &[u8]) {
+    let layout = Layout::of(GgmlType::IQ4XS);
+    put_f16(group, 0, row, &block[..2]);
+    for (s, sub) in group[layout.head..].chunks_exact_mut(layout.sub).enumerate() {
+        sub[row] = scale_iq4xs(block, s).cast_unsigned();
+        put_nibbles(&mut sub[TILE_ROWS..], row, &block[8 + 16 * s..][..16]);
+    }
+}
+
+/// The file pairs the nibbles of elements i and 8 + i of 16.
+fn pack_nvfp4(group: &mut [u8], row: usize, block: &[u8]) {
+    let layout = Layout::of(GgmlType::NVFP4);
+    for (s, sub) in group.chunks_exact_mut(layout.sub).enumerate() {
+        for half in 0..2 {
+            // NaN counts as zero, and there is no sign.
+            let scale = if block[2 * s + half] == 0x7f { 0 } else { block[2 * s + half] & 0x7f };
+            sub[half * TILE_ROWS + row] = scale;
+        }
+        let (low, high) = block[4 + 16 * s..][..16].split_at(8);
+        let nibbles: [u8; 16] = std::array::from_fn(|i| {
+            if i < 8 { low[i] & 15 | high[i] << 4 } else { low[i - 8] >> 4 | high[i - 8] & 0xf0 }
+        });
+        put_nibbles(&mut sub[2 * TILE_ROWS..], row, &nibbles);
+    }
+}
+
+/// The 2 bits of each of the s-th 32 elements of a block, of which quarter t of a half has bits 2t of the half's 32
+/// bytes.
+fn crumbs(qs: &[u8], s: usize) -> [u8; 32] {
+    std::array::from_fn(|i| qs[s / 4 * 32 + i] >> (2 * (s % 4)) & 3)
 }
 
 /// The low or the high nibbles of 32 bytes, as 16 bytes of which element i < 16 is the low nibble of byte i.
@@ -150,6 +223,14 @@ fn put_word(lines: &mut [u8], word: usize, row: usize, bytes: [u8; 4]) {
 fn put_nibbles(lines: &mut [u8], row: usize, nibbles: &[u8]) {
     for (j, bytes) in nibbles.chunks_exact(4).enumerate() {
         put_word(lines, j, row, [bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+}
+
+/// Two bits of each column: those of words 4p..4p + 4 go to line p.
+fn put_crumbs(lines: &mut [u8], row: usize, crumbs: [u8; 32]) {
+    for (i, bits) in crumbs.into_iter().enumerate() {
+        let (word, plane) = (i / 4, i / 16);
+        lines[plane * 4 * TILE_ROWS + 4 * row + i % 4] |= bits << (2 * (word % 4));
     }
 }
 

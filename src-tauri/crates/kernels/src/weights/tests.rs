@@ -30,7 +30,9 @@ fn the_packed_form_is_about_as_long_as_the_file() {
     for ty in GgmlType::ALL {
         let raw = vec![0; ty.bytes_of(64 * 512).unwrap()];
         let packed = Weights::pack(&threads, ty, &raw, 64, 512).unwrap().bytes();
-        assert!(packed >= raw.len() && packed * 100 <= raw.len() * 103, "{}: {packed}", ty.name());
+        // Q3_K's scales of 6 bits take bytes here.
+        let percent = if ty == GgmlType::Q3K { 104 } else { 103 };
+        assert!(packed >= raw.len() && packed * 100 <= raw.len() * percent, "{}: {packed}", ty.name());
     }
 }
 

@@ -1,77 +1,98 @@
 //! Back from packed tiles to numbers, plainly: for embeddings, the scalar kernel and tests.
 
-use half::bf16;
+use half::{bf16, f16};
 
-use super::layout::{Layout, TILE_ROWS};
+use super::expand::{expand, unit};
+use super::layout::{Coding, Layout, Scales, TILE_ROWS};
 use crate::ggml::{GgmlType, half};
 
-/// The integers and scales of one row of a sub-block. A weight is `scale[k / 16] * (q - bias) + min`.
+/// The integers and scales of one row of a sub-block. A weight is `scale[k / 16] * (q - bias) + min[k / 16]`.
 pub(crate) struct SubBlock {
     /// As stored: without a sign.
     pub(crate) q: [u8; 32],
     /// The scale of the first and of the second 16 columns.
     pub(crate) scale: [f32; 2],
-    /// What is added to every weight.
-    pub(crate) min: f32,
+    /// What is added to every weight of them. Minus zero is the neutral element of addition: types without minimum
+    /// stay exact.
+    pub(crate) min: [f32; 2],
 }
 
 impl SubBlock {
     /// Row `row` of sub-block `sub_idx` (columns `32 sub_idx..`) of a tile of a quantised type.
     pub(crate) fn read(ty: GgmlType, tile: &[u8], sub_idx: usize, row: usize) -> SubBlock {
-        let layout = Layout::of(ty);
-        let head = &tile[sub_idx / layout.n_sub * layout.group_bytes()..][..layout.group_bytes()];
-        let sub = &head[layout.head + sub_idx % layout.n_sub * layout.sub..][..layout.sub];
-        let byte = |at: usize| f32::from(sub[at + row]);
-        let signed = |at: usize| f32::from(sub[at + row].cast_signed());
-        let head_f16 = |i: usize| half(head, 2 * TILE_ROWS * i + 2 * row);
+        const NO_MIN: [f32; 2] = [-0.0; 2];
+        let (layout, coding) = (Layout::of(ty), Coding::of(ty));
+        let group = &tile[sub_idx / layout.n_sub * layout.group_bytes()..][..layout.group_bytes()];
+        if coding.scales == Scales::Blocks {
+            let block = &group[row * ty.block_bytes()..][..ty.block_bytes()];
+            let row = expand(ty, block, sub_idx % layout.n_sub);
+            let q = std::array::from_fn(|k| row.words[k / 4].to_le_bytes()[k % 4]);
+            let d = f16::from_bits(row.d).to_f32() * unit(ty);
+            return SubBlock { q, scale: row.steps.map(|steps| d * f32::from(steps)), min: NO_MIN };
+        }
+        let sub = &group[layout.head + sub_idx % layout.n_sub * layout.sub..][..layout.sub];
+        let byte = |i: usize| sub[TILE_ROWS * i + row];
+        let unsigned = |i: usize| f32::from(byte(i));
+        let signed = |i: usize| f32::from(byte(i).cast_signed());
+        let head_f16 = |i: usize| half(group, 2 * TILE_ROWS * i + 2 * row);
         let f16 = |i: usize| half(sub, 2 * TILE_ROWS * i + 2 * row);
-        let (scale, min, lines) = match ty {
-            GgmlType::Q4_1 | GgmlType::Q5_1 => ([f16(0); 2], f16(1), 4 * TILE_ROWS),
-            GgmlType::Q4K | GgmlType::Q5K => {
-                let d = head_f16(0) * byte(0);
-                ([d; 2], -(head_f16(1) * byte(TILE_ROWS)), 2 * TILE_ROWS)
+        let (scale, min) = match coding.scales {
+            Scales::F16 => ([f16(0); 2], NO_MIN),
+            Scales::F16Min => ([f16(0); 2], [f16(1); 2]),
+            Scales::U8Min => ([head_f16(0) * unsigned(0); 2], [-(head_f16(1) * unsigned(1)); 2]),
+            Scales::I8 => ([head_f16(0) * signed(0); 2], NO_MIN),
+            Scales::I8Halves => ([head_f16(0) * signed(0), head_f16(0) * signed(1)], NO_MIN),
+            Scales::U4MinHalves => {
+                let (d, dmin) = (head_f16(0), head_f16(1));
+                (
+                    [0, 1].map(|i| d * f32::from(byte(i) & 15)),
+                    [0, 1].map(|i| -(dmin * f32::from(byte(i) >> 4))),
+                )
             }
-            GgmlType::Q6K => {
-                let d = head_f16(0);
-                ([d * signed(0), d * signed(TILE_ROWS)], -0.0, 2 * TILE_ROWS)
-            }
-            _ => ([f16(0); 2], -0.0, 2 * TILE_ROWS),
+            Scales::Head => ([head_f16(0); 2], NO_MIN),
+            Scales::E8M0 => ([e8m0_half(byte(0)); 2], NO_MIN),
+            Scales::E4M3Halves => ([e4m3_half(byte(0)), e4m3_half(byte(1))], NO_MIN),
+            Scales::Blocks => unreachable!("read above"),
         };
-        SubBlock { q: integers(ty, &sub[lines..], row), scale, min }
+        SubBlock { q: integers(coding, &sub[coding.scale_bytes().1..], row), scale, min }
     }
 }
 
-/// What is subtracted from the stored integers of a type.
-pub(crate) const fn bias(ty: GgmlType) -> i32 {
-    match ty {
-        GgmlType::Q4_0 => 8,
-        GgmlType::Q5_0 => 16,
-        GgmlType::Q6K => 32,
-        GgmlType::Q8_0 => 128,
-        _ => 0,
-    }
+/// Half of the power of two whose exponent `e` is.
+fn e8m0_half(e: u8) -> f32 {
+    // The two smallest are below the normal range.
+    f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (u32::from(e) - 1) << 23 })
 }
 
-/// Whether weights of a type have a minimum of their own.
-pub(crate) const fn has_min(ty: GgmlType) -> bool {
-    matches!(ty, GgmlType::Q4_1 | GgmlType::Q5_1 | GgmlType::Q4K | GgmlType::Q5K)
+/// Half of a float of four bits of exponent and three of mantissa.
+fn e4m3_half(x: u8) -> f32 {
+    // The bits at their place in an f32, whose exponents start 120 lower.
+    f32::from_bits(u32::from(x) << 20) * E4M3_HALF
 }
+
+/// What turns the bits of an E4M3 number in the place of an f32's into half of it: 2^119.
+pub(crate) const E4M3_HALF: f32 = f32::from_bits((119 + 127) << 23);
 
 /// The integers of a row, from the lines after the scales.
-fn integers(ty: GgmlType, lines: &[u8], row: usize) -> [u8; 32] {
+fn integers(coding: Coding, lines: &[u8], row: usize) -> [u8; 32] {
     const WORD: usize = 4 * TILE_ROWS;
     let at = |line: usize, i: usize| lines[line * WORD + 4 * row + i % 4];
-    let nibble = |first: usize, k: usize| {
-        let byte = at(first + k / 4 % 4, k);
-        if k < 16 { byte & 15 } else { byte >> 4 }
-    };
+    let first = coding.high_bits as usize;
     std::array::from_fn(|k| {
         let word = k / 4;
-        match ty {
-            GgmlType::Q8_0 => at(word, k),
-            GgmlType::Q5_0 | GgmlType::Q5_1 | GgmlType::Q5K => nibble(1, k) | (at(0, k) >> word & 1) << 4,
-            GgmlType::Q6K => nibble(2, k) | (at(word / 4, k) >> (2 * (word % 4)) & 3) << 4,
-            _ => nibble(0, k),
+        let low = match coding.low_bits {
+            8 => at(first + word, k),
+            4 => at(first + word % 4, k) >> (4 * (word / 4)) & 15,
+            _ => at(first + word / 4, k) >> (2 * (word % 4)) & 3,
+        };
+        let high = match coding.high_bits {
+            2 => at(word / 4, k) >> (2 * (word % 4)) & 3,
+            1 => at(0, k) >> word & 1,
+            _ => 0,
+        };
+        match coding.book {
+            Some(book) => book[usize::from(low)].cast_unsigned() ^ 128,
+            None => low | (u32::from(high) << coding.low_bits) as u8,
         }
     })
 }
@@ -90,11 +111,11 @@ pub(super) fn row(ty: GgmlType, tile: &[u8], row: usize, out: &mut [f32]) {
             *y = bf16::from_le_bytes([b[0], b[1]]).to_f32();
         }),
         _ => {
+            let bias = Coding::of(ty).bias;
             for (sub_idx, out) in out.chunks_exact_mut(32).enumerate() {
                 let sub = SubBlock::read(ty, tile, sub_idx, row);
                 for (k, y) in out.iter_mut().enumerate() {
-                    // Minus zero is the neutral element of addition: types without minimum stay exact.
-                    *y = sub.scale[k / 16] * (i32::from(sub.q[k]) - bias(ty)) as f32 + sub.min;
+                    *y = sub.scale[k / 16] * (i32::from(sub.q[k]) - bias) as f32 + sub.min[k / 16];
                 }
             }
         }

@@ -119,6 +119,29 @@ fn a_gemma3_computes_what_the_formulas_do() {
     check(&GgufWriter::tiny("gemma3"));
 }
 
+/// A matrix in blocks of 64 values that take 36 bytes.
+fn in_nvfp4(file: GgufWriter, name: &str, [n_in, n_out]: [u64; 2]) -> GgufWriter {
+    let mut bytes: Vec<u8> = (0..n_in * n_out / 64 * 36).map(|i| (i * i * 31 + i * 7) as u8).collect();
+    // Scales about a tenth.
+    bytes.chunks_mut(36).for_each(|block| block[..4].copy_from_slice(&[0x1c, 0x1e, 0x1d, 0x1f]));
+    file.tensor_of(name, &[n_in, n_out], 40, bytes)
+}
+
+#[test]
+fn a_matrix_in_nvfp4_counts_with_the_scale_that_its_file_keeps_beside_it() {
+    let file = in_nvfp4(GgufWriter::tiny("llama"), "blk.0.attn_v.weight", [64, 32]);
+    let file = in_nvfp4(file, "token_embd.weight", [64, 40]);
+    check(&file);
+    let scale = |scale: f32| scale.to_le_bytes().to_vec();
+    let scaled = file.tensor_of("blk.0.attn_v.scale", &[1], 0, scale(-3.0));
+    let scaled = scaled.tensor_of("token_embd.scale", &[1], 0, scale(0.5));
+    check(&scaled.clone().tensor_of("blk.0.attn_v.input_scale", &[1], 0, scale(7.0)));
+    let more = scaled.tensor_of("blk.0.attn_v.scale", &[2], 0, [scale(1.0), scale(2.0)].concat());
+    assert!(refusal(&more, &options()).contains("`blk.0.attn_v.scale` has shape [2] where [1] is needed"));
+    let stray = GgufWriter::tiny("llama").tensor_of("blk.0.attn_v.scale", &[1], 0, scale(2.0));
+    assert!(refusal(&stray, &options()).contains("`blk.0.attn_v.scale` has no place"));
+}
+
 #[test]
 fn only_wanted_logits_are_computed_and_say_where_they_come_from() {
     let mut runner = runner(&GgufWriter::tiny("llama"));

@@ -5,7 +5,7 @@ use kernels::weights::Weights;
 
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
-use crate::run::load::{Pack, StoredMatrix, not_packed};
+use crate::run::load::{Pack, StoredMatrix, not_packed, scale_beside};
 
 /// Packs on the workers that will multiply.
 pub(super) struct CpuPack<'a> {
@@ -22,7 +22,8 @@ impl Pack for CpuPack<'_> {
         // Each thread reads what it packs: there is never a second copy of a whole tensor.
         let read = |offset: usize, out: &mut [u8]| gguf.read_part(tensor, bytes.start + offset, out);
         let packed = Weights::pack_from(self.threads, shape, bytes.len(), read)?;
-        packed.map_err(|error| not_packed(tensor, &error.to_string()))
+        let packed = packed.map_err(|error| not_packed(tensor, &error.to_string()))?;
+        Ok(packed.scaled(scale_beside(gguf, stored)?))
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>, String> {

@@ -351,20 +351,9 @@ impl<'a> Reader<'a> {
 /// The name of a GGUF tensor type that we cannot read, for the message.
 fn type_name(id: u32) -> String {
     let known = match id {
-        10 => "Q2_K",
-        11 => "Q3_K",
-        16 => "IQ2_XXS",
-        17 => "IQ2_XS",
-        18 => "IQ3_XXS",
-        19 => "IQ1_S",
-        20 => "IQ4_NL",
-        21 => "IQ3_S",
-        22 => "IQ2_S",
-        23 => "IQ4_XS",
-        29 => "IQ1_M",
-        34 => "TQ1_0",
-        35 => "TQ2_0",
-        39 => "MXFP4",
+        15 => "Q8_K",
+        41 => "Q1_0",
+        42 => "Q2_0",
         _ => return format!("type {id}"),
     };
     known.to_owned()

@@ -10,6 +10,7 @@ use kernels::ggml::GgmlType;
 use super::one_line::one_line;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
+use crate::file::header::TensorInfo;
 use crate::run::load::{Pack, StoredMatrix, not_packed};
 
 /// A tensor's bytes must start at a multiple of this: the widest number in a block of quantised values.
@@ -29,6 +30,7 @@ impl Pack for DevicePack<'_> {
 
     fn matrix(&self, gguf: &Gguf, stored: &StoredMatrix<'_>) -> std::result::Result<Matrix, Cause> {
         let StoredMatrix { tensor, n_out, n_in, ref bytes } = *stored;
+        let dtype = dtype(tensor)?;
         let raw = gguf.part(tensor, bytes.clone())?;
         // Every allocator of this size gives more than that; candle takes the bytes for numbers as they stand.
         let place = raw.as_ptr() as usize % ALIGNMENT;
@@ -36,7 +38,7 @@ impl Pack for DevicePack<'_> {
             let error = format!("lies {place} bytes beside a multiple of {ALIGNMENT} in memory");
             return Err(not_packed(tensor, &error));
         }
-        let put = self.put(tensor.ty, &raw, (n_out, n_in));
+        let put = self.put(dtype, &raw, (n_out, n_in));
         put.map_err(|error| not_packed(tensor, &one_line(&error)))
     }
 
@@ -47,13 +49,13 @@ impl Pack for DevicePack<'_> {
 }
 
 impl DevicePack<'_> {
-    fn put(&self, ty: GgmlType, raw: &[u8], shape: (usize, usize)) -> Result<Matrix> {
-        if ty == GgmlType::F32 {
+    fn put(&self, dtype: GgmlDType, raw: &[u8], shape: (usize, usize)) -> Result<Matrix> {
+        if dtype == GgmlDType::F32 {
             let (values, _) = raw.as_chunks();
             let values: Vec<f32> = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
             return Ok(Matrix(QMatMul::Tensor(Tensor::from_vec(values, shape, self.device)?)));
         }
-        let storage = QStorage::from_data(Cow::Borrowed(raw), self.device, dtype(ty))?;
+        let storage = QStorage::from_data(Cow::Borrowed(raw), self.device, dtype)?;
         // Not `QMatMul::from_qtensor`, which would expand half precision to twice its size.
         Ok(Matrix(QMatMul::QTensor(Arc::new(QTensor::new(storage, shape)?))))
     }
@@ -80,8 +82,9 @@ impl Matrix {
     }
 }
 
-fn dtype(ty: GgmlType) -> GgmlDType {
-    match ty {
+/// What candle calls the type of `tensor`.
+fn dtype(tensor: &TensorInfo) -> std::result::Result<GgmlDType, Cause> {
+    Ok(match tensor.ty {
         GgmlType::F32 => GgmlDType::F32,
         GgmlType::F16 => GgmlDType::F16,
         GgmlType::BF16 => GgmlDType::BF16,
@@ -90,8 +93,26 @@ fn dtype(ty: GgmlType) -> GgmlDType {
         GgmlType::Q5_0 => GgmlDType::Q5_0,
         GgmlType::Q5_1 => GgmlDType::Q5_1,
         GgmlType::Q8_0 => GgmlDType::Q8_0,
+        GgmlType::Q2K => GgmlDType::Q2K,
+        GgmlType::Q3K => GgmlDType::Q3K,
         GgmlType::Q4K => GgmlDType::Q4K,
         GgmlType::Q5K => GgmlDType::Q5K,
         GgmlType::Q6K => GgmlDType::Q6K,
-    }
+        GgmlType::IQ4NL
+        | GgmlType::IQ4XS
+        | GgmlType::MXFP4
+        | GgmlType::NVFP4
+        | GgmlType::IQ3XXS
+        | GgmlType::IQ3S
+        | GgmlType::IQ2XXS
+        | GgmlType::IQ2XS
+        | GgmlType::IQ2S
+        | GgmlType::IQ1S
+        | GgmlType::IQ1M
+        | GgmlType::TQ1_0
+        | GgmlType::TQ2_0 => {
+            let error = format!("a GPU does not multiply with weights in {}", tensor.ty.name());
+            return Err(not_packed(tensor, &error));
+        }
+    })
 }

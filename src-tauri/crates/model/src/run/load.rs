@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
 
+use kernels::ggml::GgmlType;
+
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::file::header::TensorInfo;
@@ -59,7 +61,15 @@ fn check(gguf: &Gguf, architecture: &str, list: &TensorList) -> Result<(), Cause
     }
     let known = places.iter().map(|place| &place.name).chain(&list.in_plan);
     let known: HashSet<&str> = known.map(String::as_str).collect();
-    let is_known = |name: &str| known.contains(name) || list.ignores(name);
+    let is_scale = |name: &str| {
+        let weight = [".scale", ".input_scale"].into_iter().find_map(|ending| name.strip_suffix(ending));
+        weight.is_some_and(|stem| {
+            let weight = format!("{stem}.weight");
+            known.contains(weight.as_str())
+                && gguf.tensor(&weight).is_some_and(|weight| weight.ty == GgmlType::NVFP4)
+        })
+    };
+    let is_known = |name: &str| known.contains(name) || is_scale(name) || list.ignores(name);
     match gguf.tensors().iter().find(|tensor| !is_known(&tensor.name)) {
         Some(tensor) => {
             let name = tensor.name.escape_debug();
@@ -67,6 +77,25 @@ fn check(gguf: &Gguf, architecture: &str, list: &TensorList) -> Result<(), Cause
         }
         None => Ok(()),
     }
+}
+
+/// What a product with `tensor` is multiplied by: a file keeps it beside a tensor in NVFP4, whose own scales are too
+/// short of range. The scale that it keeps for what goes in is for processors that multiply in four bits.
+///
+/// # Errors
+/// It is not a number of its own, or cannot be read.
+pub(crate) fn scale_beside(gguf: &Gguf, stored: &StoredMatrix<'_>) -> Result<f32, Cause> {
+    let StoredMatrix { tensor, n_out, ref bytes, .. } = *stored;
+    let stem = tensor.name.strip_suffix(".weight").filter(|_| tensor.ty == GgmlType::NVFP4);
+    let beside = stem.and_then(|stem| gguf.tensor(&format!("{stem}.scale")));
+    let Some(beside) = beside else { return Ok(1.0) };
+    if beside.n_values() == 1 {
+        return Ok(gguf.floats(&beside.name, 1)?[0]);
+    }
+    // One for each expert.
+    let n_experts = tensor.shape.get(2).copied().unwrap_or(1);
+    let first_row = bytes.start / (bytes.len() / n_out);
+    Ok(gguf.floats(&beside.name, n_experts)?[first_row / tensor.shape[1]])
 }
 
 /// Packs tensor after tensor and says how far it is.

@@ -142,6 +142,11 @@ impl Oracle<'_> {
         let tensor = self.gguf.tensor(name).unwrap();
         let mut values = vec![0.0; tensor.n_values()];
         kernels::ggml::dequantize(tensor.ty, &self.gguf.data(tensor).unwrap(), &mut values);
+        let scale = format!("{}.scale", name.trim_end_matches(".weight"));
+        if self.has(&scale) {
+            let scale = self.tensor(&scale)[0];
+            values.iter_mut().for_each(|value| *value *= scale);
+        }
         values
     }
 }

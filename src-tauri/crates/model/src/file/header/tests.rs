@@ -127,7 +127,7 @@ fn contradictions_are_named() {
     check(file().raw("k", 99, &[]), "unknown type 99");
     check(file().raw("k", 9, &[9, 0, 0, 0]), "array of arrays");
     check(file().tensor_of("t", &[33], 8, vec![0; 34]), "rows of 33 values, no multiple of 32");
-    check(file().tensor_of("t", &[256], 16, vec![0; 66]), "`t` is quantised as IQ2_XXS");
+    check(file().tensor_of("t", &[256], 41, vec![0; 36]), "`t` is quantised as Q1_0");
     check(file().tensor_of("t", &[256], 77, vec![0; 66]), "`t` is quantised as type 77");
     check(file().tensor_of("t", &[8, 0], 0, vec![]), "no or vast length");
     check(file().tensor_of("t", &[1 << 62, 1 << 62], 0, vec![]), "cannot lie");

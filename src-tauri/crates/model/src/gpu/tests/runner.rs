@@ -1,5 +1,6 @@
 //! The device runner on tiny models: every kind of layer, block transfers, refusals.
 
+use kernels::ggml::{GgmlType, dequantize};
 use scheduler::{
     BlockCopy, BlockId, BlockTable, KvLayout, Row, RowInput, RunError, SeqId, Step, StepOutput, Wanted,
 };
@@ -161,6 +162,47 @@ fn a_faulty_row_leaves_the_others_alone() {
     let faulty = run(&mut runner);
     assert_eq!(faulty.row(0), sound.row(0));
     assert!(faulty.row(1).iter().all(|x| x.is_nan()));
+}
+
+#[test]
+fn a_matrix_of_a_type_that_a_device_does_not_know_is_refused_before_any_is_read() {
+    let mut n_known = 0;
+    for id in 0..64 {
+        let Some(ty) = GgmlType::from_gguf_id(id) else { continue };
+        // Below 128 in all of its bytes: numbers and scales of any type are finite.
+        let bytes: Vec<u8> =
+            (0..ty.bytes_of(256 * 40).unwrap()).map(|i| (i * i * 31 + i * 7) as u8 & 0x3f).collect();
+        let mut values = vec![0.0; 256 * 40];
+        dequantize(ty, &bytes, &mut values);
+        let gguf = GgufWriter::new().tensor_of("m.weight", &[256, 40], id, bytes).open();
+        let pack = DevicePack { device: &Device::Cpu };
+        let tensor = gguf.tensor("m.weight").unwrap();
+        let bytes = 0..tensor.range.len();
+        match pack.matrix(&gguf, &StoredMatrix { tensor, n_out: 40, n_in: 256, bytes }) {
+            Ok(matrix) => {
+                n_known += 1;
+                let ids = Tensor::new(&[39_u32, 0, 7], &Device::Cpu).unwrap();
+                let rows = matrix.in_floats().unwrap().rows(&ids).unwrap();
+                let want = [39, 0, 7].map(|id: usize| values[256 * id..][..256].to_vec());
+                assert_eq!(rows.to_vec2::<f32>().unwrap(), want, "{}", ty.name());
+            }
+            Err(error) => assert!(format!("{error:?}").contains(&format!("weights in {}", ty.name()))),
+        }
+    }
+    assert_eq!(n_known, 13);
+    let tiny =
+        GgufWriter::tiny("llama").tensor_of("blk.1.ffn_up.weight", &[64, 96], 20, vec![0; 96 * 36]).open();
+    let mut n_read = 0;
+    let runner = load::runner(&tiny, &options(8), &Device::Cpu, &mut |_| {
+        n_read += 1;
+        ControlFlow::Continue(())
+    });
+    let refused = format!("{:?}", runner.err().unwrap());
+    assert!(
+        refused.contains("`blk.1.ffn_up.weight`: a GPU does not multiply with weights in IQ4_NL"),
+        "{refused}"
+    );
+    assert_eq!(n_read, 0);
 }
 
 #[test]
