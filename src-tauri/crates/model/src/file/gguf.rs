@@ -16,6 +16,9 @@ use crate::error::{Cause, LoadError};
 /// What is read at a time where all of a file is read.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// What is read of a large tensor before somebody hears of it.
+const STEP_BYTES: usize = 64 << 20;
+
 /// An open GGUF file.
 #[derive(Debug)]
 pub struct Gguf {
@@ -147,8 +150,21 @@ impl Gguf {
 
     /// Those `bytes` of `tensor`.
     pub(crate) fn part(&self, tensor: &TensorInfo, bytes: Range<usize>) -> Result<Vec<u8>, Cause> {
+        self.part_by_steps(tensor, bytes, &mut |_| Ok(()))
+    }
+
+    /// As [`Gguf::part`]; `done` is told after each step how many more bytes there are.
+    pub(crate) fn part_by_steps(
+        &self,
+        tensor: &TensorInfo,
+        bytes: Range<usize>,
+        done: &mut dyn FnMut(usize) -> Result<(), Cause>,
+    ) -> Result<Vec<u8>, Cause> {
         let mut part = room(bytes.len())?;
-        self.read_part(tensor, bytes.start, &mut part)?;
+        for (step, out) in part.chunks_mut(STEP_BYTES).enumerate() {
+            self.read_part(tensor, bytes.start + step * STEP_BYTES, out)?;
+            done(out.len())?;
+        }
         Ok(part)
     }
 
