@@ -31,6 +31,7 @@ mod memory;
 mod model_digest;
 mod model_file;
 mod open_files;
+mod opened_model;
 mod recommended_sampling;
 mod render_chats;
 mod settings;
