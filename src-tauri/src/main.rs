@@ -12,6 +12,7 @@ mod api_key;
 mod app;
 mod bench;
 mod cli;
+mod description;
 #[cfg(feature = "desktop")]
 mod desktop;
 /// What quitting means is the same everywhere, and is tested in builds without the desktop app too.
@@ -99,6 +100,7 @@ async fn run(command: Command) -> ExitCode {
         }
         Command::Stop(arguments) => cli::drain::stop(arguments).await,
         Command::Agents(arguments) => cli::agents::agents(arguments.command).await,
+        Command::Models(arguments) => cli::models::models(arguments.command),
         Command::Bench(arguments) => bench::bench(arguments).await,
         Command::BenchStore(arguments) => bench::bench_store(arguments).await,
         Command::Config(flags) => match cli::settings(flags.0) {
