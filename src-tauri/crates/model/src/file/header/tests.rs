@@ -155,7 +155,7 @@ fn tensors_of_unknown_types_are_kept_with_the_room_that_they_have() {
     let unknown = |name: &str, ty: &str, n_bytes| UnknownTensor { name: name.into(), ty: ty.into(), n_bytes };
     // The first is followed by what pads it.
     assert_eq!(header.unknown, [unknown("new", "type 77", 96), unknown("newer", "type 300", 33)]);
-    assert_eq!(header.tensors.iter().map(|tensor| tensor.name.as_str()).last(), Some("last"));
+    assert_eq!(header.tensors.last().map(|tensor| tensor.name.as_str()), Some("last"));
     assert!(header.by_name.keys().all(|name| !name.starts_with("new")));
     let mut twice = small().tensor_of("new", &[256], 77, vec![]).tensor_of("old", &[256], 77, vec![]).bytes();
     let at = twice.windows(3).position(|name| name == b"old").unwrap();

@@ -41,6 +41,9 @@ impl Parts {
     }
 }
 
+/// What is wrong, how it comes about, the part at fault, and the end of what is said.
+type Case<'a> = (&'a str, &'a dyn Fn(&Parts), usize, String);
+
 fn whole() -> GgufWriter {
     GgufWriter::tiny("llama").str("general.name", "Tiny")
 }
@@ -170,7 +173,7 @@ fn a_part_that_is_missing_cut_short_doubled_or_of_another_model_is_refused_by_it
         sizes.push(rest);
         other.split(&sizes)
     };
-    let cases: [(&str, &dyn Fn(&Parts), usize, String); 13] = [
+    let cases: [Case<'_>; 13] = [
         (
             "cut short",
             &|parts: &Parts| cut_to(&parts.path(2), fs::metadata(parts.path(2)).unwrap().len() - 1),
