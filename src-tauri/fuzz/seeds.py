@@ -16,37 +16,72 @@ def key(name: str, kind: int, value: bytes) -> bytes:
     return text(name) + struct.pack("<I", kind) + value
 
 
+def u32(value: int) -> bytes:
+    return struct.pack("<I", value)
+
+
+def f32(value: float) -> bytes:
+    return struct.pack("<f", value)
+
+
+SMALL_KEYS = [
+    key("general.architecture", 8, text("llama")),
+    key("general.alignment", 4, u32(32)),
+    key("llama.context_length", 4, u32(64)),
+    key("llama.embedding_length", 4, u32(32)),
+    key("llama.block_count", 4, u32(1)),
+    key("llama.feed_forward_length", 4, u32(32)),
+    key("llama.attention.head_count", 4, u32(1)),
+    key("llama.attention.head_count_kv", 4, u32(1)),
+    key("llama.attention.layer_norm_rms_epsilon", 6, f32(1e-5)),
+    key("llama.rope.freq_base", 6, f32(1e4)),
+    key("llama.rope.dimension_count", 4, u32(32)),
+    key("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 2) + text("a") + text("b")),
+    key("tokenizer.ggml.scores", 9, struct.pack("<IQ", 6, 2) + f32(0) + f32(-1)),
+]
+SMALL_MATRICES = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
+SMALL_SHAPES = (
+    {"token_embd.weight": [32, 2], "output_norm.weight": [32]}
+    | {f"blk.0.{name}.weight": [32, 32] for name in SMALL_MATRICES}
+    | {f"blk.0.{name}.weight": [32] for name in ["attn_norm", "ffn_norm"]}
+)
+
+
 def small_model() -> bytes:
-    """The header of a llama of one layer, with the data of its tensors."""
-    u32 = lambda value: struct.pack("<I", value)
-    f32 = lambda value: struct.pack("<f", value)
-    keys = [
-        key("general.architecture", 8, text("llama")),
-        key("general.alignment", 4, u32(32)),
-        key("llama.context_length", 4, u32(64)),
-        key("llama.embedding_length", 4, u32(32)),
-        key("llama.block_count", 4, u32(1)),
-        key("llama.feed_forward_length", 4, u32(32)),
-        key("llama.attention.head_count", 4, u32(1)),
-        key("llama.attention.head_count_kv", 4, u32(1)),
-        key("llama.attention.layer_norm_rms_epsilon", 6, f32(1e-5)),
-        key("llama.rope.freq_base", 6, f32(1e4)),
-        key("llama.rope.dimension_count", 4, u32(32)),
-        key("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 2) + text("a") + text("b")),
-        key("tokenizer.ggml.scores", 9, struct.pack("<IQ", 6, 2) + f32(0) + f32(-1)),
-    ]
-    matrices = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
-    shapes = {"token_embd.weight": [32, 2], "output_norm.weight": [32]}
-    shapes |= {f"blk.0.{name}.weight": [32, 32] for name in matrices}
-    shapes |= {f"blk.0.{name}.weight": [32] for name in ["attn_norm", "ffn_norm"]}
+    """A llama of one layer in one file."""
+    return written(SMALL_KEYS, SMALL_SHAPES)
+
+
+def small_parts(*sizes: int) -> list[bytes]:
+    """The same in several files, with so many tensors each."""
+    names, parts = list(SMALL_SHAPES), []
+    for number, size in enumerate(sizes):
+        split = [
+            key("split.no", 2, struct.pack("<H", number)),
+            key("split.count", 2, struct.pack("<H", len(sizes))),
+            key("split.tensors.count", 5, struct.pack("<i", len(SMALL_SHAPES))),
+        ]
+        taken, names = names[:size], names[size:]
+        parts.append(written([*(SMALL_KEYS if number == 0 else []), *split], {n: SMALL_SHAPES[n] for n in taken}))
+    assert not names
+    return parts
+
+
+def together(parts: list[bytes]) -> bytes:
+    """Several files in one input."""
+    *before, last = parts
+    return bytes([len(before) - 1]) + b"".join(struct.pack("<H", len(part)) + part for part in before) + last
+
+
+def written(keys: list[bytes], shapes: dict[str, list[int]]) -> bytes:
+    """A file's header, with the data of its tensors."""
     tensors, offset = b"", 0
     for name, shape in shapes.items():
         tensors += text(name) + u32(len(shape)) + b"".join(struct.pack("<Q", n) for n in shape)
-        tensors += u32(0) + struct.pack("<Q", offset)
-        size = 4
-        for n in shape:
-            size *= n
-        offset += size
+        # Vectors as F32, matrices as Q8_0: 34 bytes for 32 values. All seeds are to be shorter than what is fuzzed.
+        kind, size = (0, 4 * shape[0]) if len(shape) == 1 else (8, 34 * shape[0] // 32 * shape[1])
+        tensors += u32(kind) + struct.pack("<Q", offset)
+        offset += -(-size // 32) * 32
     head = b"GGUF" + u32(3) + struct.pack("<QQ", len(shapes), len(keys)) + b"".join(keys) + tensors
     return head + bytes(-len(head) % 32) + bytes(offset)
 
@@ -89,7 +124,13 @@ def main() -> None:
             "two-mended-once": b"\x09" + halves + segment,
         },
         "manifest": {"as-it-is": b"\x00" + manifest, "mended": b"\x01" + manifest},
-        "gguf": {"small": small_model()},
+        "gguf": {
+            "small": small_model(),
+            "two": together(small_parts(0, 11)),
+            "three": together(small_parts(2, 6, 3)),
+            "five": together(small_parts(2, 3, 2, 2, 2)),
+            "doubled": together([small_parts(2, 6, 3)[i] for i in (0, 1, 1)]),
+        },
         "schema": schemas(),
         "template": {str(i): template.encode() for i, template in enumerate(TEMPLATES)},
     }

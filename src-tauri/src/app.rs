@@ -19,7 +19,7 @@ use crate::{allocator, api_key, memory, model_file, render_chats};
 /// Tokens of a step beyond one request's chunk: room for the decodes that go with it, and for short prompts.
 const STEP_TOKENS_BESIDE_A_CHUNK: usize = 256;
 
-/// Everything that was found to be in order, and an address that is ours. No model has been touched.
+/// Everything that was found to be in order, and an address that is ours. No weights have been read.
 pub(crate) struct Prepared {
     listening: ListeningServer,
     loader: Arc<dyn ModelLoader>,
@@ -69,7 +69,8 @@ pub(crate) enum Ending {
 }
 
 impl Prepared {
-    /// Check what can be checked without reading a model, and listen.
+    /// Check what can be checked without reading weights, and listen: whoever reads the address of a server may rely on
+    /// a model that is supported.
     ///
     /// # Errors
     /// One line for the user.
@@ -92,6 +93,7 @@ impl Prepared {
         let default = model_file::name_of(&path).into();
         let workers = Arc::new(render_workers());
         let loader = GgufLoader::new(settings, path, Arc::clone(&workers))?;
+        loader.look().map_err(|failure| failure.text)?;
         let port = settings.address.port();
         let models = Models { default, loader: Arc::new(loader), render_workers: workers };
         let prepared = Prepared::bind(settings, port, key, models, when_locked).await;
@@ -211,7 +213,7 @@ impl App {
 }
 
 /// Renders chats in other processes of this program.
-fn render_workers() -> RenderWorkers {
+pub(crate) fn render_workers() -> RenderWorkers {
     // On Linux this leads to the running program also when its file has been replaced.
     let running = PathBuf::from("/proc/self/exe");
     let program = if running.exists() { Ok(running) } else { std::env::current_exe() };

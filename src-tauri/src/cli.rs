@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod drain;
 pub(crate) mod exit_codes;
+pub(crate) mod models;
 pub(crate) mod printing;
 pub(crate) mod run;
 pub(crate) mod status;
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Stop(DrainArguments),
     /// List, look at, pin, evict or remove the conversations whose KV is kept
     Agents(AgentsArguments),
+    /// Look at model files
+    Models(ModelsArguments),
     /// List each setting, its value and where it came from
     Config(EngineFlags),
     /// Render chats for a server, which starts this by itself
@@ -125,6 +128,32 @@ pub(crate) struct RemoveArguments {
     pub(crate) model: Option<String>,
     #[command(flatten)]
     pub(crate) settings: ClientFlags,
+}
+
+/// `samovar models`.
+#[derive(Debug, Args)]
+pub(crate) struct ModelsArguments {
+    #[command(subcommand)]
+    pub(crate) command: ModelsCommand,
+}
+
+/// What can be done with model files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Say what a model file is, what it needs and why it cannot run; exit code 0 only when it runs here
+    Check(CheckArguments),
+}
+
+/// `samovar models check FILE`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// A GGUF file, the first one of a model in several files, or a name in the models folder
+    pub(crate) file: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: EngineFlags,
 }
 
 /// `samovar bench`.

@@ -5,6 +5,9 @@ use scheduler::KvDtype;
 
 use crate::settings::values::Device;
 
+/// Why no GPU computes where there is none.
+pub(crate) const NO_GPU: &str = "this machine or this build has no Metal";
+
 /// What a model runs on.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Choice<G> {
@@ -17,14 +20,18 @@ pub(crate) enum Choice<G> {
     },
 }
 
-/// Decide for this machine.
+/// Decide for this machine, and a model of which `refusal` says what GPUs lack for it, if they do.
 ///
 /// # Errors
 /// The GPU was asked for and cannot be had; one line for the user.
-pub(crate) fn choose(wanted: Device, kv_dtype: KvDtype) -> Result<Choice<Gpu>, String> {
+pub(crate) fn choose(
+    wanted: Device,
+    kv_dtype: KvDtype,
+    refusal: impl FnOnce() -> Option<String>,
+) -> Result<Choice<Gpu>, String> {
     match wanted {
         Device::Cpu => Ok(Choice::Cpu { because: None }),
-        Device::Auto | Device::Metal => decide(wanted, kv_dtype, Gpu::find()),
+        Device::Auto | Device::Metal => decide(wanted, kv_dtype, Gpu::find(), refusal),
     }
 }
 
@@ -33,12 +40,16 @@ fn decide<G>(
     wanted: Device,
     kv_dtype: KvDtype,
     found: Result<Option<G>, String>,
+    refusal: impl FnOnce() -> Option<String>,
 ) -> Result<Choice<G>, String> {
     let because = match found {
-        Ok(Some(gpu)) if Gpu::takes(kv_dtype) => return Ok(Choice::Gpu(gpu)),
+        Ok(Some(gpu)) if Gpu::takes(kv_dtype) => match refusal() {
+            None => return Ok(Choice::Gpu(gpu)),
+            Some(refusal) => format!("the GPU cannot run this model: {refusal}"),
+        },
         Ok(Some(_)) => format!("KV as {} is for the CPU only", kv_dtype.name()),
         Ok(None) if wanted == Device::Auto => return Ok(Choice::Cpu { because: None }),
-        Ok(None) => "this machine or this build has no Metal".to_owned(),
+        Ok(None) => NO_GPU.to_owned(),
         Err(cause) => format!("the GPU cannot be used: {cause}"),
     };
     match wanted {
@@ -73,12 +84,15 @@ mod tests {
         ];
         for (wanted, kv_dtype, found, want) in table {
             let what = format!("{wanted:?} {kv_dtype:?} {found:?}");
-            assert_eq!(decide(wanted, kv_dtype, found), want, "{what}");
+            assert_eq!(decide(wanted, kv_dtype, found, || None), want, "{what}");
         }
+        let lacks = |wanted| decide(wanted, F16, Ok(Some(1)), || Some("no experts".to_owned()));
+        assert_eq!(lacks(Auto), cpu("the GPU cannot run this model: no experts"));
+        assert_eq!(lacks(Metal), refused("the GPU cannot run this model: no experts"));
     }
 
     #[test]
     fn the_cpu_is_used_when_asked_for() {
-        assert!(matches!(choose(Device::Cpu, KvDtype::F16), Ok(Choice::Cpu { because: None })));
+        assert!(matches!(choose(Device::Cpu, KvDtype::F16, || None), Ok(Choice::Cpu { because: None })));
     }
 }

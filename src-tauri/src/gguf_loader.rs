@@ -3,11 +3,9 @@
 //! A chat template is tried with one plain message: one that fails is said in the log, chats say whose fault it is,
 //! and completions work.
 
-use std::fmt::Display;
-use std::fs::Metadata;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use engine::{
@@ -15,20 +13,22 @@ use engine::{
     WorkerRunner,
 };
 use kernels::isa::Isa;
-use model::{Gguf, Gpu, GpuOptions, LoadError, LoadOptions, PoolSize, Precision, RopeFactors};
+use model::{
+    Gguf, Gpu, GpuOptions, LoadError, LoadOptions, ModelPart, ModelPlan, Outline, PoolSize, Precision,
+    RopeFactors,
+};
 use scheduler::footprint::Footprint;
 use scheduler::{KvDtype, KvLayout, ModelCacheSpec, ModelRunner};
 use server::RenderWorkers;
-use text::{TextError, TextModel};
 
 use crate::device::{self, Choice};
 use crate::memory::RESERVE_BYTES;
 use crate::model_digest::{self, DigestList};
-use crate::model_file::{alias_of, name_of};
+use crate::model_file::{aliases_of, name_of};
+use crate::opened_model::{OpenedModel, failure, in_file};
 use crate::recommended_sampling::recommended_sampling;
 use crate::settings::Settings;
 use crate::settings::values::{Amount, Device, Kernels};
-use crate::text_metadata::text_metadata;
 
 /// Memory of the pool that is taken while the model loads at most, so that what comes back from the disk need not wait
 /// for it; more is taken when it is needed.
@@ -48,6 +48,8 @@ pub(crate) struct GgufLoader {
     max_batch: usize,
     /// Where the chat template is tried.
     render_workers: Arc<RenderWorkers>,
+    /// What has been opened for the first load, which takes it. Guards that alone, and is held for the taking only.
+    opened: Mutex<Option<OpenedModel>>,
 }
 
 impl GgufLoader {
@@ -65,7 +67,7 @@ impl GgufLoader {
             Kernels::Named(name) => Isa::from_name(name).map_err(|error| format!("kernels: {error}"))?,
         };
         // Looked for now, so that a GPU that cannot be had is said at once; it is opened for each load.
-        device::choose(settings.device, settings.kv_dtype)?;
+        device::choose(settings.device, settings.kv_dtype, || None)?;
         let n_threads = match settings.threads {
             Amount::Auto => std::thread::available_parallelism().map_or(1, usize::from),
             Amount::Fixed(n) => n,
@@ -82,7 +84,22 @@ impl GgufLoader {
             kv_pool: settings.kv_pool,
             max_batch: settings.max_batch,
             render_workers,
+            opened: Mutex::default(),
         })
+    }
+
+    /// Look at the model before anybody is told of it. The next load goes on from there.
+    ///
+    /// # Errors
+    /// It is damaged or not supported.
+    pub(crate) fn look(&self) -> Result<(), Failure> {
+        let opened = self.open()?;
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+        Ok(())
+    }
+
+    fn open(&self) -> Result<OpenedModel, Failure> {
+        OpenedModel::open(&self.path, self.block_tokens, self.kv_dtype)
     }
 
     /// As [`GgufLoader::new`], of a model that is trusted: its chats are rendered in this process.
@@ -94,11 +111,20 @@ impl GgufLoader {
     }
 
     /// What the model needs of memory: a pool as set, or one for as many contexts of full length as run at a time.
-    fn needs(&self, gguf: &Gguf, layout: &KvLayout, max_context: usize, gpu: Option<&Gpu>) -> Needs {
+    pub(crate) fn needs(
+        &self,
+        gguf: &Gguf,
+        outline: &Outline,
+        layout: &KvLayout,
+        gpu: Option<&Gpu>,
+    ) -> Needs {
         let footprint = Footprint::new(layout);
-        let sequence_bytes = footprint.alone(max_context) as u64 * layout.block_bytes as u64;
+        let sequence_bytes = footprint.alone(outline.plan.max_context) as u64 * layout.block_bytes as u64;
         Needs {
-            weights_bytes: gguf.file_bytes(),
+            weights_bytes: match gpu {
+                Some(_) => gguf.file_bytes(),
+                None => outline.weights_bytes,
+            },
             least_pool_bytes: footprint.n_groups() as u64 * layout.block_bytes as u64,
             pool: match self.kv_pool {
                 Amount::Fixed(bytes) => PoolWish::Fixed(bytes),
@@ -108,22 +134,38 @@ impl GgufLoader {
         }
     }
 
-    /// The digest of the opened file: remembered, or computed and remembered. `seen` is what the path led to before it
-    /// was opened: when it still does, that is the file which was opened.
+    /// Ask for memory: bytes of the pool, which hold a context.
     ///
     /// # Errors
-    /// The file cannot be read to its end.
-    fn digest(&self, gguf: &Gguf, seen: Option<Metadata>) -> Result<[u8; 32], LoadError> {
-        let is_same = |seen: &Metadata| {
-            std::fs::metadata(&self.path).is_ok_and(|now| model_digest::is_same_file(seen, &now))
-        };
-        let seen = seen.filter(is_same);
-        if let Some(known) = seen.as_ref().and_then(|file| self.digests.find(file)) {
+    /// There is no room, or the pool that was set is too small.
+    pub(crate) fn pool_bytes(&self, desk: &dyn LoadDesk, needs: &Needs) -> Result<u64, Failure> {
+        let pool_bytes = desk.pool_bytes(needs)?;
+        let least_bytes = needs.least_pool_bytes;
+        if pool_bytes < least_bytes {
+            let cause = format!(
+                "a KV pool of {pool_bytes} bytes holds no context, at least {least_bytes} are needed (--kv-pool)"
+            );
+            return Err(in_file(&self.path, FailureKind::NoRoom, &cause));
+        }
+        Ok(pool_bytes)
+    }
+
+    /// The digest of the opened model, of whose files each is remembered, or computed and remembered.
+    ///
+    /// # Errors
+    /// A file cannot be read to its end.
+    fn digest(&self, gguf: &Gguf) -> Result<[u8; 32], LoadError> {
+        let digests: Result<Vec<_>, _> = gguf.parts().iter().map(|part| self.digest_of_part(part)).collect();
+        Ok(Gguf::digest_of(&digests?))
+    }
+
+    fn digest_of_part(&self, part: &ModelPart) -> Result<[u8; 32], LoadError> {
+        if let Some(known) = self.digests.find(part.opened()) {
             return Ok(known);
         }
-        let digest = gguf.digest()?;
-        if let Some(file) = seen.filter(is_same)
-            && let Err(error) = self.digests.remember(&file, &digest)
+        let digest = part.digest()?;
+        if part.now().is_ok_and(|now| model_digest::is_same_file(part.opened(), &now))
+            && let Err(error) = self.digests.remember(part.opened(), &digest)
         {
             tracing::warn!(%error, "the model's digest is not remembered and will be computed again");
         }
@@ -158,8 +200,8 @@ impl GgufLoader {
 
 impl GgufLoader {
     /// The GPU, where it is to compute.
-    fn gpu(&self) -> Result<Option<Gpu>, String> {
-        match device::choose(self.device, self.kv_dtype)? {
+    fn gpu(&self, gguf: &Gguf, plan: &ModelPlan) -> Result<Option<Gpu>, String> {
+        match device::choose(self.device, self.kv_dtype, || model::gpu_refusal(plan, gguf))? {
             Choice::Gpu(gpu) => Ok(Some(gpu)),
             Choice::Cpu { because: None } => Ok(None),
             Choice::Cpu { because: Some(because) } => {
@@ -204,75 +246,37 @@ impl GgufLoader {
     }
 }
 
-/// What kind of failure an error of the file is.
-fn failure(error: &LoadError) -> Failure {
-    let kind = match error {
-        LoadError::Unreadable { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound => {
-            FailureKind::NoSuchFile
-        }
-        LoadError::Unreadable { .. } => FailureKind::Unreadable,
-        LoadError::Malformed { .. } => FailureKind::Damaged,
-        LoadError::Unsupported { .. } => FailureKind::Unsupported,
-        LoadError::Setup { .. } | LoadError::Cancelled { .. } => FailureKind::NoRoom,
-    };
-    Failure::new(kind, error.to_string())
-}
-
 impl ModelLoader for GgufLoader {
     fn load(&self, _model: &ModelName, desk: &dyn LoadDesk) -> Result<Loaded, Failure> {
-        let in_file = |kind, cause: &dyn Display| {
-            let text = format!("model {} cannot be set up: {cause}", self.path.display());
-            Failure::new(kind, text)
-        };
-        let in_text = |error: TextError| {
-            let kind = match error {
-                TextError::Vocabulary(_) => FailureKind::Damaged,
-                _ => FailureKind::Unsupported,
-            };
-            in_file(kind, &error)
-        };
-        let seen = std::fs::metadata(&self.path).ok();
-        let gguf = Gguf::open(&self.path).map_err(|error| failure(&error))?;
-        let plan = model::plan_of(&gguf).map_err(|error| failure(&error))?;
-        let spec = plan.cache_spec();
-        // Vocabulary and pool are looked at before the weights are read: what is wrong is said at once.
-        let metadata =
-            text_metadata(gguf.metadata()).map_err(|error| in_file(FailureKind::Unsupported, &error))?;
-        let text = TextModel::new(metadata).map_err(in_text)?;
-        let template_fault = self.render_workers.template_fault(&text);
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let opened = opened.map_or_else(|| self.open(), Ok)?;
+        let template_fault = self.render_workers.template_fault(&opened.text);
         if let Some(fault) = &template_fault {
             tracing::info!(model = name_of(&self.path), fault, "its chat template fails");
         }
-        let layout = KvLayout::new(&spec, self.block_tokens, self.kv_dtype)
-            .map_err(|error| in_file(FailureKind::Unsupported, &error))?;
-        let gpu = self.gpu().map_err(|error| in_file(FailureKind::Unsupported, &error))?;
-        let needs = self.needs(&gguf, &layout, spec.max_context, gpu.as_ref());
-        let pool_bytes = desk.pool_bytes(&needs)?;
-        let least_bytes = needs.least_pool_bytes;
-        if pool_bytes < least_bytes {
-            let cause = format!(
-                "a KV pool of {pool_bytes} bytes holds no context, at least {least_bytes} are needed (--kv-pool)"
-            );
-            return Err(in_file(FailureKind::NoRoom, &cause));
-        }
+        let OpenedModel { gguf, outline, text, layout } = opened;
+        let gpu = self.gpu(&gguf, &outline.plan);
+        let gpu = gpu.map_err(|error| in_file(&self.path, FailureKind::Unsupported, &error))?;
+        let pool_bytes = self.pool_bytes(desk, &self.needs(&gguf, &outline, &layout, gpu.as_ref()))?;
         let ready_bytes = desk.restorable_bytes().min(MAX_READY_BYTES);
         let mut report = |done: model::LoadProgress| {
             desk.progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total })
         };
         // A digest reads the file once more; beside the packing of the weights that costs little time of its own.
         let (runner, digest) = std::thread::scope(|scope| {
-            let digest = scope.spawn(|| self.digest(&gguf, seen));
+            let digest = scope.spawn(|| self.digest(&gguf));
             let pool = PoolSize::Bytes(pool_bytes);
             (self.load_on(gpu, &gguf, pool, ready_bytes, &mut report), digest.join())
         });
         let (runner, computes) = runner.map_err(|error| failure(&error))?;
         let digest = digest
-            .map_err(|_| in_file(FailureKind::Damaged, &"its digest could not be computed"))?
+            .map_err(|_| in_file(&self.path, FailureKind::Damaged, &"its digest could not be computed"))?
             .map_err(|error| failure(&error))?;
+        let spec = outline.plan.cache_spec();
         let effective_context = Footprint::new(&layout).longest_alone(runner.n_blocks(), spec.max_context);
         let card = ModelCard {
             name: name_of(&self.path),
-            aliases: vec![alias_of(&self.path)],
+            aliases: aliases_of(&self.path),
             text: Arc::new(text),
             template_fault,
             trained_context: spec.max_context,
@@ -281,7 +285,7 @@ impl ModelLoader for GgufLoader {
                 &digest,
                 (&spec, &layout),
                 computes,
-                plan.rope_factors(effective_context),
+                outline.plan.rope_factors(effective_context),
             ),
             file_bytes: gguf.file_bytes(),
             sampling: recommended_sampling(gguf.metadata()),

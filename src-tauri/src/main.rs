@@ -12,6 +12,7 @@ mod api_key;
 mod app;
 mod bench;
 mod cli;
+mod description;
 #[cfg(feature = "desktop")]
 mod desktop;
 /// What quitting means is the same everywhere, and is tested in builds without the desktop app too.
@@ -31,6 +32,7 @@ mod memory;
 mod model_digest;
 mod model_file;
 mod open_files;
+mod opened_model;
 mod recommended_sampling;
 mod render_chats;
 mod settings;
@@ -98,6 +100,7 @@ async fn run(command: Command) -> ExitCode {
         }
         Command::Stop(arguments) => cli::drain::stop(arguments).await,
         Command::Agents(arguments) => cli::agents::agents(arguments.command).await,
+        Command::Models(arguments) => cli::models::models(arguments.command),
         Command::Bench(arguments) => bench::bench(arguments).await,
         Command::BenchStore(arguments) => bench::bench_store(arguments).await,
         Command::Config(flags) => match cli::settings(flags.0) {

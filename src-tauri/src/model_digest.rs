@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::small_file;
 
 /// Files that are remembered at most.
-const MAX_FILES: usize = 256;
+const MAX_FILES: usize = 1024;
 
 /// Bytes that such a list has at most, with room to spare.
 const MAX_LIST_BYTES: u64 = 1 << 20;

@@ -1,12 +1,14 @@
-//! Which GGUF file is meant: by path, by name, or as the only one there.
+//! Which GGUF file is meant: by path, by name, or as the only one there. Of a model that was cut into several files it
+//! is the first.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use engine::{Failure, FailureKind};
+use model::PartName;
 
-/// The file that `wanted` means: a path, or a name (with or without `.gguf`) in the folder `models`; without it the
-/// first file there in the order of names.
+/// The file that `wanted` means: a path, or a name (with or without `.gguf`, and of a model in several files without the
+/// number of the part) in the folder `models`; without it the first file there in the order of names.
 ///
 /// # Errors
 /// The kind, and one line that says where was looked and what to do.
@@ -31,6 +33,10 @@ pub(crate) fn find(wanted: Option<&str>, models: &Path) -> Result<PathBuf, Failu
     if let Some(path) = named.iter().find(|path| path.is_file()) {
         return Ok(path.clone());
     }
+    let there = if is_name { names_in(models) } else { Vec::new() };
+    if let Some(first) = there.iter().map(|name| models.join(name)).find(|path| is_first_of(path, wanted)) {
+        return Ok(first);
+    }
     let places = std::iter::once(as_path).chain(named.iter().map(PathBuf::as_path));
     if let Some((path, (kind, what))) = places.filter_map(|path| Some((path, what_else(path)?))).next() {
         let text = format!("model {}: {what}; a GGUF file is wanted", path.display());
@@ -40,7 +46,6 @@ pub(crate) fn find(wanted: Option<&str>, models: &Path) -> Result<PathBuf, Failu
     if !is_name {
         return no_such_file(format!("model {wanted}: there is no such file"));
     }
-    let there = names_in(models);
     let there = if there.is_empty() { "no model".to_owned() } else { there.join(", ") };
     no_such_file(format!(
         "model {wanted}: no such file, and the models folder {} has {there}",
@@ -67,26 +72,44 @@ fn what_else(path: &Path) -> Option<(FailureKind, String)> {
     Some((kind, what))
 }
 
-/// What a model is called in the API: its file's name without the ending.
+/// What a model is called in the API: its file's name without the ending, and of a model in several files what their
+/// names have in common.
 pub(crate) fn name_of(path: &Path) -> String {
+    PartName::of(path).map_or_else(|| stem_of(path), |part| part.model())
+}
+
+/// What it may be called as well: its file's whole name, and that of a part without the ending.
+pub(crate) fn aliases_of(path: &Path) -> Vec<String> {
+    let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = PartName::of(path).map(|_| stem_of(path));
+    std::iter::once(file_name).chain(stem).collect()
+}
+
+fn stem_of(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What it may be called as well: its file's whole name.
-pub(crate) fn alias_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// Whether `path` is the first part of the model called `name`.
+fn is_first_of(path: &Path, name: &str) -> bool {
+    PartName::of(path).is_some_and(|part| part.number() == 1 && part.model() == name)
 }
 
-/// The GGUF files of a folder, sorted; none when it cannot be read.
+/// The GGUF files of a folder, sorted; none when it cannot be read. Parts of a model whose first part is there too are
+/// left out.
 fn names_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.to_lowercase().ends_with(".gguf") && folder.join(name).is_file())
+        .filter(|name| !is_after_the_first(&folder.join(name)))
         .collect();
     names.sort();
     names
+}
+
+fn is_after_the_first(path: &Path) -> bool {
+    PartName::of(path).is_some_and(|part| part.number() > 1 && part.sibling(path, 1).is_file())
 }
 
 #[cfg(test)]
@@ -115,6 +138,44 @@ mod tests {
     #[test]
     fn without_a_name_the_first_file_is_taken() {
         check(&["b.gguf", "a.GGUF", "notes.txt"], None, "*/a.GGUF");
+    }
+
+    #[test]
+    fn a_model_in_several_files_is_one_model_found_by_what_their_names_have_in_common() {
+        let parts = ["big-00002-of-00002.gguf", "big-00001-of-00002.gguf", "c.gguf"];
+        let first = "*/big-00001-of-00002.gguf";
+        for wanted in ["big", "big-00001-of-00002", "big-00001-of-00002.gguf"] {
+            check(&parts, Some(wanted), first);
+        }
+        check(&parts, None, first);
+        check(&parts, Some("c"), "*/c.gguf");
+        check(
+            &parts,
+            Some("x"),
+            "error: model x: no such file, and the models folder * has big-00001-of-00002.gguf, c.gguf",
+        );
+        // A file of the very name comes first, and one that was asked for is looked at, which says more.
+        check(&["big-00001-of-00002.gguf", "big.gguf"], Some("big"), "*/big.gguf");
+        check(&parts, Some("big-00002-of-00002"), "*/big-00002-of-00002.gguf");
+        // Where the first is missing, the others are all that there is to speak of.
+        check(&["big-00002-of-00002.gguf"], None, "*/big-00002-of-00002.gguf");
+        check(
+            &["big-00002-of-00002.gguf"],
+            Some("big"),
+            "error: model big: no such file, and the models folder * has big-00002-of-00002.gguf",
+        );
+    }
+
+    #[test]
+    fn a_model_in_several_files_has_one_name_and_answers_to_that_of_its_file() {
+        let names = |path: &str| (name_of(Path::new(path)), aliases_of(Path::new(path)));
+        let owned = |aliases: &[&str]| aliases.iter().map(|&alias| alias.to_owned()).collect::<Vec<_>>();
+        let first = "big-00001-of-00002.gguf";
+        assert_eq!(
+            names(&format!("/models/{first}")),
+            ("big".to_owned(), owned(&[first, "big-00001-of-00002"]))
+        );
+        assert_eq!(names("/models/a.Q4.gguf"), ("a.Q4".to_owned(), owned(&["a.Q4.gguf"])));
     }
 
     #[test]

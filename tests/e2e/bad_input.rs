@@ -5,11 +5,18 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::harness::server::samovar;
+use crate::harness::tiny_gguf::TinyGguf;
 use crate::harness::{SMOLLM2, eventually, model};
 
-/// Asserts that `samovar serve` ends with code 1, says one line on stderr with all of `wanted` in it, and that
-/// nobody listens any more where it said it would.
+/// As [`check_listening`], before anybody was told an address.
 fn check(data: &Path, arguments: &[&str], wanted: &[&str]) {
+    let stdout = check_listening(data, arguments, wanted);
+    assert_eq!(stdout, "", "{arguments:?}");
+}
+
+/// Asserts that `samovar serve` ends with code 1, says one line on stderr with all of `wanted` in it, and that
+/// nobody listens any more where it said it would; what it said on stdout.
+fn check_listening(data: &Path, arguments: &[&str], wanted: &[&str]) -> String {
     let mut command = samovar(data);
     command.arg("serve").args(arguments);
     if !arguments.contains(&"--port") {
@@ -34,6 +41,7 @@ fn check(data: &Path, arguments: &[&str], wanted: &[&str]) {
     if let Some(address) = stdout.trim().strip_prefix("listening on http://") {
         assert!(std::net::TcpStream::connect(address).is_err(), "somebody listens on {address}");
     }
+    stdout
 }
 
 /// A GGUF header with one key, `general.architecture`, and no tensors.
@@ -69,6 +77,21 @@ fn a_gguf_of_an_unknown_architecture_is_one_line() {
     let path = data.path().join("odd.gguf");
     std::fs::write(&path, tiny_gguf("nonesuch")).unwrap();
     check(data.path(), &["--model", path.to_str().unwrap()], &["odd.gguf", "nonesuch", "not supported"]);
+}
+
+#[test]
+fn a_gguf_with_an_unknown_vocabulary_type_or_key_is_one_line() {
+    let data = tempfile::tempdir().unwrap();
+    let tiny = TinyGguf::llama;
+    for (file, wanted) in [
+        (tiny().str("tokenizer.ggml.model", "nonesuch"), "\"nonesuch\""),
+        (tiny().number("llama.nonesuch", 7), "`llama.nonesuch`"),
+        (tiny().tensor("output.weight", &[64, 32], 200, vec![0; 4096]), "type 200"),
+        (tiny().noise("blk.0.ffn_up.weight", &[64, 95]), "blk.0.ffn_up.weight"),
+    ] {
+        let path = file.write(&data.path().join("odd.gguf"));
+        check(data.path(), &["--model", path.to_str().unwrap()], &["odd.gguf", wanted]);
+    }
 }
 
 #[test]
@@ -118,7 +141,8 @@ fn a_pool_too_small_for_the_model_is_one_line() {
     let data = tempfile::tempdir().unwrap();
     let path = model(SMOLLM2);
     let arguments = ["--model", path.to_str().unwrap(), "--kv-pool", "1KiB"];
-    check(data.path(), &arguments, &[SMOLLM2, "pool", "1024"]);
+    // How much memory there is, is known when the model comes in.
+    check_listening(data.path(), &arguments, &[SMOLLM2, "pool", "1024"]);
 }
 
 #[test]

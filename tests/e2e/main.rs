@@ -16,6 +16,7 @@ mod health;
 mod hostile;
 mod load;
 mod long_prompts;
+mod model_files;
 mod observing;
 mod reuse;
 mod same_bytes;

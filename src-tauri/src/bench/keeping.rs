@@ -14,9 +14,8 @@ use super::page_cache::{cold_read_rate, drop_from_cache, segments};
 use super::report::{Report, median, sorted};
 use super::served::{Scratch, Served, Timed};
 use crate::cli::BenchStoreArguments;
-use crate::model_file;
 use crate::settings::Settings;
-use crate::text_metadata::text_metadata;
+use crate::{model_file, opened_model};
 
 /// Tokens of an answer whose first one is timed: enough for some text to come.
 const ANSWER: usize = 8;
@@ -90,8 +89,7 @@ pub(super) async fn measure(arguments: BenchStoreArguments) -> Result<Report, St
 /// The vocabulary of a model, without its weights.
 fn text_of(model: &Path) -> Result<TextModel, String> {
     let gguf = Gguf::open(model).map_err(|error| error.to_string())?;
-    let metadata = text_metadata(gguf.metadata()).map_err(|error| error.to_string())?;
-    TextModel::new(metadata).map_err(|error| error.to_string())
+    opened_model::text_of(&gguf).map_err(|failure| failure.text)
 }
 
 impl Plan<'_> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use engine::{LoadAlone, Loaded, ModelLoader};
+use engine::{LoadAlone, Loaded, ModelLoader, ModelName};
 use kernels::isa::Isa;
 use kernels::ops::log_sum_exp;
 use kernels::threads::Threads;
@@ -63,12 +63,13 @@ pub(super) fn measure(mut settings: Settings, path: &Path) -> Result<KvQuality, 
         .map_err(|failure| failure.text)?;
     // With activations in 8 bits, the least change of a key makes other roundings further on: noise of 0.1 %.
     settings.precision = Precision::Full;
+    let name: ModelName = model_file::name_of(&model).into();
     let mut quality = KvQuality { model: model.display().to_string(), rows: Vec::new() };
     for dtype in [KvDtype::F16, KvDtype::Q8, KvDtype::Q4] {
         settings.kv_dtype = dtype;
         let loader = GgufLoader::trusting(&settings, model.clone())?;
         let Loaded { mut runner, card } = loader
-            .load(&"model".into(), &LoadAlone::new(memory_limit()))
+            .load(&name, &LoadAlone::new(name.clone(), memory_limit()))
             .map_err(|failure| failure.to_string())?;
         let piece_tokens = PIECE_TOKENS.min(card.effective_context);
         let mut likelihood = Likelihood::default();

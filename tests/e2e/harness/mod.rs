@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod gguf;
 pub(crate) mod http;
 pub(crate) mod server;
+pub(crate) mod tiny_gguf;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -122,7 +122,7 @@ impl Weights {
             out.copy_from_slice(&raw[offset..offset + out.len()]);
             Ok(())
         };
-        match Weights::pack_from(threads, (ty, n_out, n_in), raw.len(), copy) {
+        match Weights::pack_from(threads, (ty, n_out, n_in), raw.len(), copy, &mut |_| Ok(())) {
             Ok(packed) => packed,
             Err(never) => match never {},
         }
@@ -139,28 +139,29 @@ impl Weights {
         if needed != given {
             return Err(PackError::Length { needed, given });
         }
-        let tile_bytes = Layout::of(ty).tile_bytes(n_in);
-        let bytes = n_out.div_ceil(TILE_ROWS).checked_mul(tile_bytes).ok_or(bad_shape)?;
+        let bytes = Weights::packed_bytes(ty, n_out, n_in).ok_or(bad_shape)?;
         let data = WeightBytes::zeroed(bytes).ok_or(PackError::Memory { bytes })?;
         Ok((row_bytes, Weights { ty, n_out, n_in, scale: 1.0, data }))
     }
 
     /// As [`Weights::pack`], of a matrix whose `given` bytes `read` gets piece by piece: it fills a slice from a byte
-    /// offset on, on any of the threads.
+    /// offset on, on any of the threads. `done` is told on the calling one, now and then, how many more of them have been
+    /// packed: once for a small matrix, and for a large one every 64 MiB or so.
     ///
     /// # Errors
-    /// What `read` says outside, and the errors of [`Weights::pack`] inside.
+    /// What `read` or `done` says outside, and the errors of [`Weights::pack`] inside.
     pub fn pack_from<E: Send>(
         threads: &Threads,
         (ty, n_out, n_in): (GgmlType, usize, usize),
         given: usize,
         read: impl Fn(usize, &mut [u8]) -> Result<(), E> + Sync,
+        done: &mut dyn FnMut(usize) -> Result<(), E>,
     ) -> Result<Result<Weights, PackError>, E> {
         let (row_bytes, mut weights) = match Weights::room(ty, given, n_out, n_in) {
             Ok(room) => room,
             Err(error) => return Ok(Err(error)),
         };
-        pack::pack(threads, ty, (n_out, row_bytes), read, &mut weights.data)?;
+        pack::pack(threads, ty, (n_out, row_bytes), read, &mut weights.data, done)?;
         Ok(Ok(weights))
     }
 
@@ -168,6 +169,15 @@ impl Weights {
     /// multiplied once, after it has been summed.
     pub fn scaled(self, scale: f32) -> Weights {
         Weights { scale: self.scale * scale, ..self }
+    }
+
+    /// Bytes of memory that a packed matrix takes; `None` when a row does not consist of whole blocks, or the number does
+    /// not fit.
+    pub fn packed_bytes(ty: GgmlType, n_out: usize, n_in: usize) -> Option<usize> {
+        ty.bytes_of(n_in)?;
+        let layout = Layout::of(ty);
+        let tile_bytes = (n_in / (layout.n_sub * layout.sub_k)).checked_mul(layout.group_bytes())?;
+        n_out.div_ceil(TILE_ROWS).checked_mul(tile_bytes)
     }
 
     /// The type that the matrix had in the file.

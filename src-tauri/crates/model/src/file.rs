@@ -4,3 +4,5 @@ pub(crate) mod gguf;
 pub(crate) mod header;
 pub(crate) mod metadata;
 mod model_file;
+pub(crate) mod part_name;
+pub(crate) mod parts;

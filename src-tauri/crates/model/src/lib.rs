@@ -29,8 +29,10 @@ pub use cpu::load::{load, load_open};
 pub use error::LoadError;
 pub use families::plan_of;
 pub use file::gguf::Gguf;
-pub use file::header::TensorInfo;
+pub use file::header::{TensorInfo, UnknownTensor};
 pub use file::metadata::{Array, Metadata, MetadataError, Strings, Value};
+pub use file::part_name::PartName;
+pub use file::parts::ModelPart;
 pub use gpu::able::refusal as gpu_refusal;
 pub use gpu::device::Gpu;
 pub use options::{GpuOptions, LoadOptions, LoadProgress, PoolSize, Precision};
@@ -38,3 +40,4 @@ pub use plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, LayerPlan, ModelPlan, NormOver, Temperature,
 };
 pub use plan::rope_plan::{LongFactors, RopeFactors, RopePairs, RopePlan, YarnPlan};
+pub use run::outline::{Outline, outline};

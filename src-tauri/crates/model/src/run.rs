@@ -5,6 +5,7 @@ pub(crate) mod batch;
 mod decoder;
 mod layer;
 pub(crate) mod load;
+pub(crate) mod outline;
 pub(crate) mod pool;
 pub(crate) mod rotations;
 pub(crate) mod runner;

@@ -3,22 +3,23 @@
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
-use super::budget::{MemoryBudget, Verdict};
+use super::budget::{MemoryBudget, Verdict, no_room};
 use crate::told::load_progress::LoadProgress;
 use crate::told::loader::{LoadDesk, MemoryLimit, Needs};
 use crate::told::model_name::ModelName;
-use crate::told::state::{Failure, FailureKind};
+use crate::told::state::Failure;
 
 /// Gives one model what there is.
 pub struct LoadAlone {
+    model: ModelName,
     /// Guards the budget, which no other thread asks; a desk is asked through a shared reference.
     budget: Mutex<MemoryBudget>,
 }
 
 impl LoadAlone {
-    /// With so much memory.
-    pub fn new(limit: MemoryLimit) -> LoadAlone {
-        LoadAlone { budget: Mutex::new(MemoryBudget::new(limit)) }
+    /// A desk for the load of `model`, with so much memory.
+    pub fn new(model: ModelName, limit: MemoryLimit) -> LoadAlone {
+        LoadAlone { model, budget: Mutex::new(MemoryBudget::new(limit)) }
     }
 }
 
@@ -29,11 +30,10 @@ impl LoadDesk for LoadAlone {
 
     fn pool_bytes(&self, needs: &Needs) -> Result<u64, Failure> {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        match budget.judge(&ModelName::from("alone"), needs, &[]) {
+        match budget.judge(&self.model, needs, &[]) {
             Verdict::Granted { pool_bytes } => Ok(pool_bytes),
-            Verdict::AfterLeaving(_) | Verdict::Refused { .. } => {
-                Err(Failure::new(FailureKind::NoRoom, "there is no room beside another model"))
-            }
+            Verdict::AfterLeaving(_) => unreachable!("nobody is there who could leave"),
+            Verdict::Refused { needed, available } => Err(no_room(&self.model, needed, available)),
         }
     }
 

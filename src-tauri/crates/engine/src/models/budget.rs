@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::told::loader::{MemoryLimit, Needs, PoolWish};
 use crate::told::model_name::ModelName;
+use crate::told::state::{Failure, FailureKind};
 
 /// The pool's size when nobody says how much memory there is.
 const UNKNOWN_BYTES: u64 = 1 << 30;
@@ -37,6 +38,12 @@ pub enum Verdict {
     },
 }
 
+/// The failure of a model that was refused.
+pub(crate) fn no_room(model: &ModelName, needed: u64, available: u64) -> Failure {
+    let text = format!("model {model} needs {needed} bytes of memory and {available} can be had");
+    Failure::new(FailureKind::NoRoom, text)
+}
+
 impl MemoryBudget {
     /// Nothing is promised yet.
     pub fn new(limit: MemoryLimit) -> MemoryBudget {
@@ -51,8 +58,10 @@ impl MemoryBudget {
     /// Judge what `model` needs; `idle` are those that may leave for it, the first one first. What is granted is
     /// promised.
     ///
-    /// A model that is alone is never refused: what it needs is a person's wish, and memory that nobody fills is never
-    /// touched. Its pool is half of what is left beyond its weights, so that it cannot push the machine into swapping.
+    /// Weights are all touched, and so is a pool that holds a context: a model for which there is no such room is
+    /// refused, whoever leaves. A larger pool that somebody wishes for is not, where the model is alone: memory that
+    /// nobody fills is never touched. A pool that nobody has set is half of what is left beyond the weights, so that it
+    /// cannot push the machine into swapping.
     pub fn judge(&mut self, model: &ModelName, needs: &Needs, idle: &[ModelName]) -> Verdict {
         let limit = [(self.limit)(), needs.device_bytes].into_iter().flatten().min();
         let Some(limit) = limit else {
@@ -70,10 +79,14 @@ impl MemoryBudget {
             PoolWish::Fixed(bytes) => (bytes, bytes),
             PoolWish::AtMost(most) => (needs.least_pool_bytes, most.min(for_pool)),
         };
-        let needed = needs.weights_bytes.saturating_add(least);
-        if others == 0 {
-            return self.grant(model, needs, pool_bytes);
+        let touched = needs.weights_bytes.saturating_add(needs.least_pool_bytes);
+        if touched > limit {
+            return Verdict::Refused { needed: touched, available: limit };
         }
+        if others == 0 {
+            return self.grant(model, needs, pool_bytes.max(least));
+        }
+        let needed = needs.weights_bytes.saturating_add(least);
         if needed <= free {
             return self.grant(model, needs, pool_bytes.max(least));
         }
@@ -132,8 +145,8 @@ mod tests {
         for (limit, wish, want) in [
             (Some(64 * GIB), PoolWish::AtMost(GIB), GIB),
             (Some(5 * GIB), PoolWish::AtMost(64 * GIB), 2 * GIB),
-            (Some(GIB), PoolWish::AtMost(64 * GIB), 0),
-            (Some(GIB), PoolWish::Fixed(7 * GIB), 7 * GIB),
+            (Some(GIB + 1001), PoolWish::AtMost(64 * GIB), 1000),
+            (Some(GIB + 1000), PoolWish::Fixed(7 * GIB), 7 * GIB),
             (None, PoolWish::AtMost(64 * GIB), UNKNOWN_BYTES),
             (None, PoolWish::Fixed(7 * GIB), 7 * GIB),
         ] {
@@ -145,6 +158,22 @@ mod tests {
             );
             assert_eq!(budget.promised_bytes(), GIB + want);
         }
+    }
+
+    #[test]
+    fn weights_and_a_context_that_memory_cannot_hold_are_refused_also_alone_and_send_nobody_away() {
+        let refused = Verdict::Refused { needed: 2 * GIB + 1000, available: 2 * GIB + 999 };
+        for wish in [PoolWish::AtMost(64 * GIB), PoolWish::Fixed(64 * GIB), PoolWish::Fixed(0)] {
+            let mut budget = budget(Some(2 * GIB + 999));
+            assert_eq!(budget.judge(&"a".into(), &needs(2 * GIB, wish), &[]), refused, "{wish:?}");
+            assert_eq!(budget.promised_bytes(), 0);
+            let b = ModelName::from("b");
+            assert_eq!(budget.judge(&b, &needs(GIB, PoolWish::Fixed(0)), &[]), granted(0));
+            assert_eq!(budget.judge(&"a".into(), &needs(2 * GIB, wish), &[b]), refused, "{wish:?}");
+        }
+        let of_device = Needs { device_bytes: Some(GIB), ..needs(GIB, PoolWish::Fixed(0)) };
+        let refused = Verdict::Refused { needed: GIB + 1000, available: GIB };
+        assert_eq!(budget(Some(64 * GIB)).judge(&"a".into(), &of_device, &[]), refused);
     }
 
     #[test]
@@ -196,8 +225,13 @@ mod tests {
             judge(&mut budget, 8 * GIB, &[2, 0]),
             Verdict::Refused { needed: 8 * GIB + 1000, available: 6 * GIB }
         );
-        // What would be taken alone is taken when all others can go.
-        assert_eq!(judge(&mut budget, 20 * GIB, &[2, 0, 1]), leaving(&[2, 0, 1]));
+        // A pool that would be taken alone is taken when all others can go; weights that do not fit send nobody away.
+        let wide = needs(2 * GIB, PoolWish::Fixed(64 * GIB));
+        assert_eq!(budget.judge(&d, &wide, &[2, 0, 1].map(|i: usize| names[i].clone())), leaving(&[2, 0, 1]));
+        assert_eq!(
+            judge(&mut budget, 20 * GIB, &[2, 0, 1]),
+            Verdict::Refused { needed: 20 * GIB + 1000, available: 9 * GIB }
+        );
     }
 
     #[test]

@@ -8,7 +8,9 @@ use store::OfModels;
 
 use super::rig::*;
 use crate::testing::{MemoryStore, Outcome as StepOutcome, Script, ScriptedLoader, ScriptedModel, Steering};
-use crate::{After, EngineConfig, FailureKind, ModelName, ModelState, NotReadyReason, Refusal, Request};
+use crate::{
+    After, EngineConfig, FailureKind, ModelName, ModelState, NotReadyReason, Refusal, Request, State,
+};
 
 const OTHER: &str = "other";
 
@@ -313,5 +315,21 @@ async fn a_model_at_work_is_not_sent_away_and_the_other_is_told_how_much_is_miss
     assert!(failure.text.contains("bytes of memory"), "{}", failure.text);
     held.free_steps();
     outcome(running).await.end.unwrap();
+    rig.close().await;
+}
+
+#[tokio::test]
+async fn a_model_that_memory_cannot_hold_is_refused_before_it_is_read_with_both_numbers() {
+    let big = ScriptedModel { weights_bytes: 10 * POOL_BYTES, ..ScriptedModel::default() };
+    let steering = Steering::free();
+    let loader = ScriptedLoader::new(big, steering.clone());
+    let rig = Rig::of(loader, steering.clone(), with_memory(11 * POOL_BYTES - 1));
+    rig.reach("failed").await;
+    assert_eq!(steering.n_loads(), 0);
+    let State::Failed(failure) = rig.handle.state() else { panic!("{:?}", rig.handle.state()) };
+    assert_eq!(failure.kind, FailureKind::NoRoom);
+    let (needed, available) = (11 * POOL_BYTES, 11 * POOL_BYTES - 1);
+    let want = format!("needs {needed} bytes of memory and {available} can be had");
+    assert!(failure.text.ends_with(&want), "{}", failure.text);
     rig.close().await;
 }

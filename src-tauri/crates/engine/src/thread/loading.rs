@@ -8,7 +8,7 @@ use super::door::Door;
 use super::engine_thread::EngineThread;
 use crate::keeping::residency::Residency;
 use crate::lifecycle::{ModelTransition, ServerTransition, state_of};
-use crate::models::budget::Verdict;
+use crate::models::budget::{Verdict, no_room};
 use crate::models::load::{LoadOrder, spawn_load};
 use crate::models::model::{Load, Model, Seat};
 use crate::panic_text::panic_text;
@@ -82,10 +82,7 @@ impl EngineThread {
                     }
                     continue;
                 }
-                Verdict::Refused { needed, available } => {
-                    let text = format!("{name} needs {needed} bytes of memory and {available} can be had");
-                    Err(Failure::new(FailureKind::NoRoom, text))
-                }
+                Verdict::Refused { needed, available } => Err(no_room(&name, needed, available)),
             };
             if let Seat::Loading(load) = &mut self.models[idx].seat
                 && let Some(question) = load.question.take()

@@ -11,47 +11,61 @@ use crate::threads::{SharedMut, Threads};
 /// What a thread reads at a time, unless a single tile's rows are more: it stays in the processor's cache.
 const PIECE_BYTES: usize = 256 << 10;
 
+/// What all threads pack before the caller hears of it: a moment's work, and far more than waiting for each other costs.
+const BAND_BYTES: usize = 64 << 20;
+
 /// Fills `data`, zeroed, with the tiles of a matrix of `n_rows` rows, `row_bytes` long each, that `read` gets: it fills
-/// a slice from a byte offset on.
+/// a slice from a byte offset on. `done` is told how many more bytes of the file have been packed, now and then.
 ///
 /// # Errors
-/// The first thing that `read` says.
+/// The first thing that `read` or `done` says.
 pub(super) fn pack<E: Send>(
     threads: &Threads,
     ty: GgmlType,
     (n_rows, row_bytes): (usize, usize),
     read: impl Fn(usize, &mut [u8]) -> Result<(), E> + Sync,
     data: &mut [u8],
+    done: &mut dyn FnMut(usize) -> Result<(), E>,
 ) -> Result<(), E> {
     let n_tiles = n_rows.div_ceil(TILE_ROWS);
     let tile_bytes = data.len() / n_tiles;
     let tiles = SharedMut::new(data);
     let n_at_once = (PIECE_BYTES / (TILE_ROWS * row_bytes)).max(1);
+    let n_in_band = (BAND_BYTES / (TILE_ROWS * row_bytes)).max(1).next_multiple_of(n_at_once);
     // Guards the first error alone.
     let failed: Mutex<Option<E>> = Mutex::new(None);
     let has_failed = AtomicBool::new(false);
-    threads.for_each(n_tiles, n_at_once, |range| {
-        let mut rows = Vec::new();
-        for first_tile in range.clone().step_by(n_at_once) {
-            if has_failed.load(Ordering::Relaxed) {
-                return;
+    for band_start in (0..n_tiles).step_by(n_in_band) {
+        let band_end = n_tiles.min(band_start + n_in_band);
+        threads.for_each(band_end - band_start, n_at_once, |range| {
+            let mut rows = Vec::new();
+            for first_tile in range.clone().step_by(n_at_once) {
+                if has_failed.load(Ordering::Relaxed) {
+                    return;
+                }
+                let last_tile = band_start + range.end.min(first_tile + n_at_once);
+                let first_tile = band_start + first_tile;
+                let (start, end) = (first_tile * TILE_ROWS, n_rows.min(last_tile * TILE_ROWS));
+                rows.resize((end - start) * row_bytes, 0);
+                if let Err(error) = read(start * row_bytes, &mut rows) {
+                    has_failed.store(true, Ordering::Relaxed);
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    return;
+                }
+                for (tile_idx, rows) in (first_tile..last_tile).zip(rows.chunks(TILE_ROWS * row_bytes)) {
+                    // SAFETY: each tile is handed out once.
+                    let tile = unsafe { tiles.range(tile_idx * tile_bytes..(tile_idx + 1) * tile_bytes) };
+                    pack_tile(ty, rows, row_bytes, tile);
+                }
             }
-            let last_tile = range.end.min(first_tile + n_at_once);
-            let (start, end) = (first_tile * TILE_ROWS, n_rows.min(last_tile * TILE_ROWS));
-            rows.resize((end - start) * row_bytes, 0);
-            if let Err(error) = read(start * row_bytes, &mut rows) {
-                has_failed.store(true, Ordering::Relaxed);
-                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                return;
-            }
-            for (tile_idx, rows) in (first_tile..last_tile).zip(rows.chunks(TILE_ROWS * row_bytes)) {
-                // SAFETY: each tile is handed out once.
-                let tile = unsafe { tiles.range(tile_idx * tile_bytes..(tile_idx + 1) * tile_bytes) };
-                pack_tile(ty, rows, row_bytes, tile);
-            }
+        });
+        if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(error);
         }
-    });
-    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        let n_packed = n_rows.min(band_end * TILE_ROWS) - band_start * TILE_ROWS;
+        done(n_packed * row_bytes)?;
+    }
+    Ok(())
 }
 
 fn pack_tile(ty: GgmlType, rows: &[u8], row_bytes: usize, tile: &mut [u8]) {

@@ -71,8 +71,47 @@ fn a_matrix_that_cannot_be_read_to_its_end_is_an_error_on_any_number_of_threads(
                 }
                 None => Err("cut off"),
             };
-            let packed = Weights::pack_from(&threads, (ty, n_out, n_in), raw.len(), read);
+            let packed = Weights::pack_from(&threads, (ty, n_out, n_in), raw.len(), read, &mut |_| Ok(()));
             assert_eq!(packed.err(), (n_there < raw.len()).then_some("cut off"), "{n_there}");
         }
     }
+}
+
+#[test]
+fn a_large_matrix_is_packed_in_steps_that_add_up_and_end_when_nobody_wants_it() {
+    let ty = GgmlType::Q8_0;
+    // 150 MB in rows of which no tile has a round number of bytes, with a ragged end.
+    let (n_out, n_in) = (46_001, 3072);
+    let given = ty.bytes_of(n_out * n_in).unwrap();
+    let threads = Threads::new(2);
+    let read = |offset: usize, out: &mut [u8]| {
+        out.iter_mut().zip(offset..).for_each(|(byte, at)| *byte = (at % 251) as u8);
+        Ok::<(), &str>(())
+    };
+    let mut steps = Vec::new();
+    let packed = Weights::pack_from(&threads, (ty, n_out, n_in), given, read, &mut |n_bytes| {
+        steps.push(n_bytes);
+        Ok(())
+    });
+    let packed = packed.unwrap().unwrap();
+    assert_eq!(steps.iter().sum::<usize>(), given);
+    assert!(steps.len() > 1 && steps.iter().all(|&step| step > 0 && step < 72 << 20), "{steps:?}");
+    assert_eq!(packed.bytes(), Weights::packed_bytes(ty, n_out, n_in).unwrap());
+    // Each row is in its place, those at the edges of the steps among them.
+    let row_bytes = ty.bytes_of(n_in).unwrap();
+    let edge = steps[0] / row_bytes;
+    for row in [0, edge - 1, edge, edge + 31, n_out - 1] {
+        let (mut raw, mut want, mut got) = (vec![0; row_bytes], vec![0.0; n_in], vec![0.0; n_in]);
+        read(row * row_bytes, &mut raw).unwrap();
+        dequantize(ty, &raw, &mut want);
+        packed.embed(row, &mut got);
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&got), bits(&want), "row {row}");
+    }
+    let mut n_steps = 0;
+    let stopped = Weights::pack_from(&threads, (ty, n_out, n_in), given, read, &mut |_| {
+        n_steps += 1;
+        Err("enough")
+    });
+    assert_eq!((stopped.err(), n_steps), (Some("enough"), 1));
 }

@@ -19,7 +19,7 @@ use crate::run::runner::Runner;
 
 /// Load the model at `path`.
 ///
-/// `progress` is called after each tensor; when it breaks, loading ends with [`LoadError::Cancelled`].
+/// `progress` is called after each tensor, and in between where one is large; when it breaks, loading ends with [`LoadError::Cancelled`].
 /// Memory of the pool is given by the system when it is first written.
 ///
 /// # Errors

@@ -256,6 +256,31 @@ fn progress_counts_the_bytes_of_tensors_and_can_stop_the_load() {
 }
 
 #[test]
+fn a_tensor_that_takes_long_is_not_one_step_and_can_be_broken_off_within() {
+    // 100 MB of embeddings, which a hole of the file is.
+    let file = GgufWriter::tiny("llama").without("token_embd.weight");
+    let n_rows = 400_000;
+    let file = file.tensor_of("token_embd.weight", &[64, n_rows], 0, Vec::new()).file();
+    let embeddings = 4 * 64 * n_rows;
+    file.as_file().set_len(file.as_file().metadata().unwrap().len() + embeddings).unwrap();
+    let mut steps = vec![0];
+    let each = &mut |progress: LoadProgress| {
+        steps.push(progress.bytes_done);
+        ControlFlow::Continue(())
+    };
+    load(file.path(), &options(), each).unwrap();
+    let largest = steps.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(largest < embeddings && largest < 72 << 20, "{largest} of {embeddings}");
+    let mut n_steps = 0;
+    let stopped = load(file.path(), &options(), &mut |_| {
+        n_steps += 1;
+        ControlFlow::Break(())
+    });
+    assert!(matches!(stopped.err().unwrap(), LoadError::Cancelled { .. }));
+    assert_eq!(n_steps, 1);
+}
+
+#[test]
 fn a_model_that_cannot_run_is_refused_in_one_line_that_names_file_and_cause() {
     let check = |file: &GgufWriter, change: &dyn Fn(&mut LoadOptions), want: &str| {
         let mut options = options();

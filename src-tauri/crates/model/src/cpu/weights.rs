@@ -16,12 +16,17 @@ impl Pack for CpuPack<'_> {
     type Matrix = Weights;
     type Vector = Vec<f32>;
 
-    fn matrix(&self, gguf: &Gguf, stored: &StoredMatrix<'_>) -> Result<Weights, Cause> {
+    fn matrix(
+        &self,
+        gguf: &Gguf,
+        stored: &StoredMatrix<'_>,
+        done: &mut dyn FnMut(usize) -> Result<(), Cause>,
+    ) -> Result<Weights, Cause> {
         let StoredMatrix { tensor, n_out, n_in, ref bytes } = *stored;
         let shape = (tensor.ty, n_out, n_in);
         // Each thread reads what it packs: there is never a second copy of a whole tensor.
         let read = |offset: usize, out: &mut [u8]| gguf.read_part(tensor, bytes.start + offset, out);
-        let packed = Weights::pack_from(self.threads, shape, bytes.len(), read)?;
+        let packed = Weights::pack_from(self.threads, shape, bytes.len(), read, done)?;
         let packed = packed.map_err(|error| not_packed(tensor, &error.to_string()))?;
         Ok(packed.scaled(scale_beside(gguf, stored)?))
     }

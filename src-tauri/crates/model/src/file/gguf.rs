@@ -3,47 +3,67 @@
 //! The file is untrusted. Every count, length and offset is checked against what is left of the file before
 //! anything is allocated for it, so that memory stays within a small multiple of the header's own size.
 
+use std::io::Error;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kernels::ggml::dequantize;
 
-use super::header::{self, Header, TensorInfo};
+use super::header::{Header, TensorInfo, UnknownTensor};
 use super::metadata::Metadata;
-use super::model_file::ModelFile;
+use super::part_name::PartName;
+use super::parts::{self, ModelPart};
 use crate::error::{Cause, LoadError};
 
-/// What is read at a time where all of a file is read.
-const PIECE_BYTES: usize = 1 << 20;
+/// What is read of a large tensor before somebody hears of it.
+const STEP_BYTES: usize = 64 << 20;
 
-/// An open GGUF file.
+/// An open GGUF file, or the parts of a model that was cut into several.
 #[derive(Debug)]
 pub struct Gguf {
-    path: PathBuf,
-    file: ModelFile,
+    /// At least one; the first is the one that was named.
+    parts: Vec<ModelPart>,
     header: Header,
 }
 
 impl Gguf {
-    /// Open the file at `path` and read its header.
+    /// Open the file at `path` and read its header; where it is the first part of a model, the others beside it too.
     ///
     /// # Errors
     /// The file cannot be read, is no GGUF of version 2 or 3, contradicts itself, or has a tensor of a type that is
-    /// not supported.
+    /// not supported. It is a part of a model, and not the first, or one of the others is missing, is of another model
+    /// or has the name of another part. The path in the error is that of the part at fault.
     pub fn open(path: &Path) -> Result<Gguf, LoadError> {
-        let file = ModelFile::open(path).map_err(|cause| Cause::Unreadable(cause).in_file(path))?;
-        let header = header::read(&file).map_err(|cause| cause.in_file(path))?;
-        Ok(Gguf { path: path.to_path_buf(), file, header })
+        let gguf = Gguf::open_to_describe(path)?;
+        match gguf.refuse_unknown() {
+            Ok(()) => Ok(gguf),
+            Err(cause) => Err(cause.in_file(path)),
+        }
     }
 
-    /// The file's path as given.
+    /// As [`Gguf::open`], also of a file with tensors of unknown types: there is something to say of it, although it
+    /// cannot be run.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`], but for those types.
+    pub fn open_to_describe(path: &Path) -> Result<Gguf, LoadError> {
+        let (parts, header) = parts::open(path)?;
+        Ok(Gguf { parts, header })
+    }
+
+    /// The path as given.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.parts[0].path()
     }
 
-    /// The file's size.
+    /// The files that the model is in, mostly one.
+    pub fn parts(&self) -> &[ModelPart] {
+        &self.parts
+    }
+
+    /// The size of all files.
     pub fn file_bytes(&self) -> u64 {
-        self.file.n_bytes()
+        self.parts.iter().map(ModelPart::n_bytes).sum()
     }
 
     /// The file's keys and values.
@@ -56,16 +76,29 @@ impl Gguf {
         &self.header.tensors
     }
 
+    /// Its tensors of types that are not known here; none in a file that [`Gguf::open`] has opened.
+    pub fn unknown_tensors(&self) -> &[UnknownTensor] {
+        &self.header.unknown
+    }
+
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.header.by_name.get(name).map(|&i| &self.header.tensors[i])
     }
 
-    /// The model's name: `general.name`, or the file's name without its ending.
+    /// Refuse tensors of which nothing can be read.
+    pub(crate) fn refuse_unknown(&self) -> Result<(), Cause> {
+        self.header.refuse_unknown()
+    }
+
+    /// The model's name: `general.name`, or the file's name without its ending and the number of the part.
     pub fn name(&self) -> String {
         match self.metadata().find_str("general.name") {
             Ok(Some(name)) if !name.trim().is_empty() => name.trim().to_owned(),
-            _ => self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            _ => match PartName::of(self.path()) {
+                Some(part) => part.model(),
+                None => self.path().file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            },
         }
     }
 
@@ -74,29 +107,27 @@ impl Gguf {
         self.tensors().iter().map(|tensor| tensor.n_values() as u64).sum()
     }
 
-    /// BLAKE3 of the whole file: which weights these are, whatever the file is called.
+    /// Which weights these are, whatever the files are called: see [`Gguf::digest_of`].
     ///
-    /// Reads the file once; callers keep the digest with the file's inode, size and time.
+    /// Reads all files once.
     ///
     /// # Errors
-    /// The file cannot be read, or was cut or changed since it was opened.
+    /// A file cannot be read, or was cut or changed since it was opened.
     pub fn digest(&self) -> Result<[u8; 32], LoadError> {
-        let digest = self.digest_of_file().map_err(|cause| cause.in_file(&self.path))?;
-        Ok(*digest.as_bytes())
+        let digests: Vec<[u8; 32]> = self.parts.iter().map(ModelPart::digest).collect::<Result<_, _>>()?;
+        Ok(Gguf::digest_of(&digests))
     }
 
-    fn digest_of_file(&self) -> Result<blake3::Hash, Cause> {
-        let mut hasher = blake3::Hasher::new();
-        let mut piece = vec![0; PIECE_BYTES];
-        let mut at = 0;
-        while at < self.file.n_bytes() {
-            let n = (self.file.n_bytes() - at).min(PIECE_BYTES as u64) as usize;
-            self.file.read(at, &mut piece[..n]).map_err(Cause::Unreadable)?;
-            hasher.update(&piece[..n]);
-            at += n as u64;
+    /// The digest of a model whose files have these digests: a single file's own, or one of all parts' in their order.
+    pub fn digest_of(parts: &[[u8; 32]]) -> [u8; 32] {
+        match parts {
+            [whole] => *whole,
+            parts => {
+                let mut hasher = blake3::Hasher::new_derive_key("samovar split model 1");
+                hasher.update(parts.as_flattened());
+                *hasher.finalize().as_bytes()
+            }
         }
-        self.check_unchanged()?;
-        Ok(hasher.finalize())
     }
 
     /// The bytes of `tensor`.
@@ -104,7 +135,7 @@ impl Gguf {
     /// # Errors
     /// There is no memory for them, the file cannot be read, or was cut since it was opened.
     pub fn read(&self, tensor: &TensorInfo) -> Result<Vec<u8>, LoadError> {
-        self.data(tensor).map_err(|cause| cause.in_file(&self.path))
+        self.data(tensor).map_err(|cause| cause.in_file(self.path()))
     }
 
     /// As [`Gguf::read`].
@@ -114,12 +145,29 @@ impl Gguf {
 
     /// Fill `out` with the bytes of `tensor` from its byte `offset` on.
     pub(crate) fn read_part(&self, tensor: &TensorInfo, offset: usize, out: &mut [u8]) -> Result<(), Cause> {
-        self.file.read((tensor.range.start + offset) as u64, out).map_err(Cause::Unreadable)
+        let read = self.parts[tensor.part_idx].read((tensor.range.start + offset) as u64, out);
+        read.map_err(|error| Cause::Unreadable(self.in_part(tensor.part_idx, error)))
     }
 
-    /// Hold that the file is what it was when it was opened.
+    /// Hold that the files are what they were when they were opened.
     pub(crate) fn check_unchanged(&self) -> Result<(), Cause> {
-        self.file.check_unchanged().map_err(Cause::Unreadable)
+        let mut parts = self.parts.iter().enumerate();
+        let checked = parts
+            .try_for_each(|(idx, part)| part.check_unchanged().map_err(|error| self.in_part(idx, error)));
+        checked.map_err(Cause::Unreadable)
+    }
+
+    /// An error of a part, with its name where the model's path is another's.
+    fn in_part(&self, part_idx: usize, error: Error) -> Error {
+        if part_idx == 0 {
+            return error;
+        }
+        Error::new(error.kind(), format!("{}: {error}", self.name_of_part(part_idx)))
+    }
+
+    fn name_of_part(&self, part_idx: usize) -> String {
+        let name = self.parts[part_idx].path().file_name().unwrap_or_default().to_string_lossy();
+        format!("part {} of {}, {name}", part_idx + 1, self.parts.len())
     }
 
     /// The values of the vector called `name`, which must have `n_values`.
@@ -147,8 +195,21 @@ impl Gguf {
 
     /// Those `bytes` of `tensor`.
     pub(crate) fn part(&self, tensor: &TensorInfo, bytes: Range<usize>) -> Result<Vec<u8>, Cause> {
+        self.part_by_steps(tensor, bytes, &mut |_| Ok(()))
+    }
+
+    /// As [`Gguf::part`]; `done` is told after each step how many more bytes there are.
+    pub(crate) fn part_by_steps(
+        &self,
+        tensor: &TensorInfo,
+        bytes: Range<usize>,
+        done: &mut dyn FnMut(usize) -> Result<(), Cause>,
+    ) -> Result<Vec<u8>, Cause> {
         let mut part = room(bytes.len())?;
-        self.read_part(tensor, bytes.start, &mut part)?;
+        for (step, out) in part.chunks_mut(STEP_BYTES).enumerate() {
+            self.read_part(tensor, bytes.start + step * STEP_BYTES, out)?;
+            done(out.len())?;
+        }
         Ok(part)
     }
 
@@ -158,8 +219,12 @@ impl Gguf {
             self.tensor(name).ok_or_else(|| Cause::Malformed(format!("tensor `{name}` is missing")))?;
         if tensor.shape != shape {
             let found = &tensor.shape;
+            let place = match self.parts.len() {
+                1 => String::new(),
+                _ => format!(" ({})", self.name_of_part(tensor.part_idx)),
+            };
             return Err(Cause::Malformed(format!(
-                "tensor `{name}` has shape {found:?} where {shape:?} is needed"
+                "tensor `{name}` has shape {found:?} where {shape:?} is needed{place}"
             )));
         }
         Ok(tensor)

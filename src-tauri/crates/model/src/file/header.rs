@@ -8,7 +8,7 @@
 //! padding to `general.alignment`, then the tensor data that the offsets count from
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use kernels::ggml::GgmlType;
@@ -18,7 +18,7 @@ use super::model_file::ModelFile;
 use crate::error::Cause;
 
 const MAX_KEYS: u64 = 1 << 16;
-const MAX_TENSORS: u64 = 1 << 16;
+pub(super) const MAX_TENSORS: u64 = 1 << 16;
 const MAX_KEY_BYTES: usize = 1 << 16;
 const MAX_NAME_BYTES: usize = 256;
 const MAX_DIMS: u32 = 4;
@@ -26,7 +26,7 @@ const DEFAULT_ALIGNMENT: usize = 32;
 const MAX_ALIGNMENT: usize = 1 << 16;
 
 /// Bytes of a header at most; the largest vocabularies take a tenth of that.
-const MAX_HEADER_BYTES: u64 = 256 << 20;
+pub(super) const MAX_HEADER_BYTES: u64 = 256 << 20;
 /// What is read of a file at first.
 const FIRST_BYTES: u64 = 1 << 20;
 
@@ -36,6 +36,21 @@ pub(crate) struct Header {
     pub(crate) metadata: Metadata,
     pub(crate) tensors: Vec<TensorInfo>,
     pub(crate) by_name: HashMap<String, usize>,
+    /// Tensors of which nothing can be read.
+    pub(crate) unknown: Vec<UnknownTensor>,
+    /// Bytes of the file that it takes, without what pads it.
+    pub(crate) n_bytes: usize,
+}
+
+/// A tensor of a type that is not known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownTensor {
+    /// Its name.
+    pub name: String,
+    /// What its type is called, or its number.
+    pub ty: String,
+    /// Bytes from its start to the next tensor's, or to the end of the file.
+    pub n_bytes: usize,
 }
 
 /// One tensor of a file.
@@ -47,7 +62,9 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// How its values are stored.
     pub ty: GgmlType,
-    /// Where its bytes lie in the file.
+    /// Index of the part that it lies in, of a model that was cut into several files; 0 otherwise.
+    pub part_idx: usize,
+    /// Where its bytes lie in that file.
     pub range: Range<usize>,
 }
 
@@ -58,9 +75,21 @@ impl TensorInfo {
     }
 }
 
-/// Read the header of `file`, and check that every tensor lies within it.
-pub(crate) fn read(file: &ModelFile) -> Result<Header, Cause> {
-    let most = file.n_bytes().min(MAX_HEADER_BYTES);
+impl Header {
+    /// Refuse tensors of which nothing can be read.
+    pub(crate) fn refuse_unknown(&self) -> Result<(), Cause> {
+        match self.unknown.first() {
+            Some(UnknownTensor { name, ty, .. }) => {
+                unsupported(format!("tensor `{}` is quantised as {ty}", shown(name)))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Read the header of `file`, which may have `max_bytes`, and check that every tensor lies within the file.
+pub(crate) fn read(file: &ModelFile, max_bytes: u64) -> Result<Header, Cause> {
+    let most = file.n_bytes().min(max_bytes);
     let mut front = Vec::new();
     let mut n_bytes = FIRST_BYTES.min(most);
     loop {
@@ -122,33 +151,26 @@ fn parse_with(reader: &mut Reader<'_>) -> Result<Header, Cause> {
         return malformed(format!("an alignment of {alignment} bytes"));
     }
 
-    refuse_part(&metadata)?;
-
     let mut header = Header { metadata, ..Header::default() };
+    let mut names = HashSet::new();
+    let mut unknown = Vec::new();
     for _ in 0..n_tensors {
-        let tensor = reader.tensor(alignment)?;
-        let idx = header.tensors.len();
-        if header.by_name.insert(tensor.name.clone(), idx).is_some() {
-            return malformed(format!("tensor `{}` occurs twice", tensor.name));
+        let entry = reader.entry(alignment)?;
+        if !names.insert(entry.name.clone()) {
+            return malformed(format!("tensor `{}` occurs twice", shown(&entry.name)));
         }
-        header.tensors.push(tensor);
+        match GgmlType::from_gguf_id(entry.type_id) {
+            Some(ty) => header.tensors.push(entry.tensor(ty)?),
+            None => unknown.push(entry),
+        }
     }
-    place(&mut header.tensors, reader.at.next_multiple_of(alignment), reader.n_bytes)?;
+    header.n_bytes = reader.at;
+    let data_start = reader.at.next_multiple_of(alignment);
+    place(&mut header.tensors, data_start, reader.n_bytes)?;
+    header.unknown = place_unknown(unknown, &header.tensors, data_start, reader.n_bytes)?;
+    let by_name = header.tensors.iter().enumerate().map(|(idx, tensor)| (tensor.name.clone(), idx));
+    header.by_name = by_name.collect();
     Ok(header)
-}
-
-/// Refuse a file of a model that was cut into several, none of which can be run.
-fn refuse_part(metadata: &Metadata) -> Result<(), Cause> {
-    let number = |key: &str| metadata.find_usize(key).ok().flatten();
-    let Some(n_parts) = number("split.count").filter(|&n| n > 1) else { return Ok(()) };
-    let part = number("split.no")
-        .map_or_else(|| "a part".to_owned(), |idx| format!("part {}", idx.saturating_add(1)));
-    let tensors =
-        number("split.tensors.count").map_or_else(String::new, |n| format!(" with {n} tensors in all"));
-    unsupported(format!(
-        "it is {part} of {n_parts} of a split model{tensors}; join the parts into one file first, for example with \
-         `llama-gguf-split --merge`"
-    ))
 }
 
 /// Turn offsets from the start of the data into offsets from the start of the file, none outside or overlapping.
@@ -174,6 +196,64 @@ fn place(tensors: &mut [TensorInfo], data_start: usize, file_bytes: usize) -> Re
         Some(pair) => malformed(format!("tensors `{}` and `{}` overlap", pair[0].name, pair[1].name)),
         None => Ok(()),
     }
+}
+
+/// Tensors of unknown length among the others: each goes as far as the next one.
+fn place_unknown(
+    entries: Vec<Entry>,
+    known: &[TensorInfo],
+    data_start: usize,
+    file_bytes: usize,
+) -> Result<Vec<UnknownTensor>, Cause> {
+    let mut starts: Vec<usize> = known.iter().map(|tensor| tensor.range.start).collect();
+    let start_of = |entry: &Entry| data_start.checked_add(entry.start).filter(|&at| at <= file_bytes);
+    starts.extend(entries.iter().filter_map(start_of));
+    starts.push(file_bytes);
+    starts.sort_unstable();
+    let place = |entry: Entry| {
+        let Some(start) = start_of(&entry) else {
+            return malformed(format!("tensor `{}` lies outside the file", shown(&entry.name)));
+        };
+        let next = starts[starts.partition_point(|&other| other <= start).min(starts.len() - 1)];
+        Ok(UnknownTensor { name: entry.name, ty: type_name(entry.type_id), n_bytes: next - start })
+    };
+    entries.into_iter().map(place).collect()
+}
+
+/// What a header says of a tensor.
+struct Entry {
+    name: String,
+    shape: Vec<usize>,
+    type_id: u32,
+    /// From the start of the data on.
+    start: usize,
+}
+
+impl Entry {
+    /// As a tensor of type `ty`, whose range still counts from the start of the data.
+    fn tensor(self, ty: GgmlType) -> Result<TensorInfo, Cause> {
+        let Entry { name, shape, start, .. } = self;
+        if shape[0] % ty.block_elems() != 0 {
+            return malformed(format!(
+                "tensor `{}` has rows of {} values, no multiple of {}",
+                shown(&name),
+                shape[0],
+                ty.block_elems()
+            ));
+        }
+        let n_bytes = shape
+            .iter()
+            .try_fold(1_usize, |n, &length| n.checked_mul(length))
+            .and_then(|n_values| (n_values / ty.block_elems()).checked_mul(ty.block_bytes()));
+        match n_bytes.and_then(|n| start.checked_add(n)) {
+            Some(end) => Ok(TensorInfo { name, shape, ty, part_idx: 0, range: start..end }),
+            None => cannot_lie(&name, &shape, start as u64),
+        }
+    }
+}
+
+fn cannot_lie<T>(name: &str, shape: &[usize], offset: u64) -> Result<T, Cause> {
+    malformed(format!("tensor `{}` of shape {shape:?} cannot lie at offset {offset}", shown(name)))
 }
 
 struct Reader<'a> {
@@ -306,8 +386,7 @@ impl<'a> Reader<'a> {
         Ok(bytes.as_chunks().0.iter().map(|&chunk| from(chunk)).collect())
     }
 
-    /// A tensor's entry; its range still counts from the start of the data.
-    fn tensor(&mut self, alignment: usize) -> Result<TensorInfo, Cause> {
+    fn entry(&mut self, alignment: usize) -> Result<Entry, Cause> {
         let name = self.string(MAX_NAME_BYTES, "a tensor's name")?.to_owned();
         let what = format!("tensor `{}`", shown(&name));
         let n_dims = self.u32(&what)?;
@@ -325,25 +404,10 @@ impl<'a> Reader<'a> {
             );
         }
         let type_id = self.u32(&what)?;
-        let Some(ty) = GgmlType::from_gguf_id(type_id) else {
-            return unsupported(format!("{what} is quantised as {}", type_name(type_id)));
-        };
         let offset = self.u64(&what)?;
-        if shape[0] % ty.block_elems() != 0 {
-            return malformed(format!(
-                "{what} has rows of {} values, no multiple of {}",
-                shape[0],
-                ty.block_elems()
-            ));
-        }
-        let n_bytes = shape
-            .iter()
-            .try_fold(1_usize, |n, &length| n.checked_mul(length))
-            .and_then(|n_values| (n_values / ty.block_elems()).checked_mul(ty.block_bytes()));
-        let start = usize::try_from(offset).ok().filter(|&at| at % alignment == 0);
-        match start.zip(n_bytes).and_then(|(start, n)| Some(start..start.checked_add(n)?)) {
-            Some(range) => Ok(TensorInfo { name, shape, ty, range }),
-            None => malformed(format!("{what} of shape {shape:?} cannot lie at offset {offset}")),
+        match usize::try_from(offset).ok().filter(|&at| at % alignment == 0) {
+            Some(start) => Ok(Entry { name, shape, type_id, start }),
+            None => cannot_lie(&name, &shape, offset),
         }
     }
 }

@@ -258,6 +258,16 @@ impl Metadata {
     }
 }
 
+impl IntoIterator for Metadata {
+    type Item = (String, Value);
+    type IntoIter = std::collections::btree_map::IntoIter<String, Value>;
+
+    /// Keys and values in key order.
+    fn into_iter(self) -> Self::IntoIter {
+        self.values.into_iter()
+    }
+}
+
 impl FromIterator<(String, Value)> for Metadata {
     /// The last value of a key counts.
     fn from_iter<I: IntoIterator<Item = (String, Value)>>(values: I) -> Metadata {

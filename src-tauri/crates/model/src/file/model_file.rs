@@ -4,7 +4,6 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::SystemTime;
 
 /// Opening must not wait for the other end of a pipe.
 const OPEN_FLAGS: i32 = libc::O_NONBLOCK;
@@ -13,8 +12,7 @@ const OPEN_FLAGS: i32 = libc::O_NONBLOCK;
 #[derive(Debug)]
 pub(crate) struct ModelFile {
     file: File,
-    n_bytes: u64,
-    modified: Option<SystemTime>,
+    opened: Metadata,
 }
 
 impl ModelFile {
@@ -22,19 +20,29 @@ impl ModelFile {
     pub(crate) fn open(path: &Path) -> Result<ModelFile, Error> {
         let mut options = OpenOptions::new();
         let file = options.read(true).custom_flags(OPEN_FLAGS).open(path)?;
-        let found = file.metadata()?;
-        if !found.is_file() {
+        let opened = file.metadata()?;
+        if !opened.is_file() {
             return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
         }
-        if found.len() == 0 {
+        if opened.len() == 0 {
             return Err(Error::new(ErrorKind::InvalidData, "the file is empty"));
         }
-        Ok(ModelFile { file, n_bytes: found.len(), modified: modified(&found) })
+        Ok(ModelFile { file, opened })
     }
 
     /// Its length when it was opened.
     pub(crate) fn n_bytes(&self) -> u64 {
-        self.n_bytes
+        self.opened.len()
+    }
+
+    /// What the system said of it when it was opened.
+    pub(crate) fn opened(&self) -> &Metadata {
+        &self.opened
+    }
+
+    /// What the system says of it now, whatever its path leads to.
+    pub(crate) fn now(&self) -> Result<Metadata, Error> {
+        self.file.metadata()
     }
 
     /// Fill `out` with what stands from `offset` on.
@@ -47,27 +55,23 @@ impl ModelFile {
 
     /// Hold that nobody has changed it since it was opened: what was read may be of two files otherwise.
     pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
-        let now = self.file.metadata()?;
-        if now.len() < self.n_bytes {
+        let now = self.now()?;
+        if now.len() < self.n_bytes() {
             return Err(self.cut_short());
         }
-        if now.len() != self.n_bytes || modified(&now) != self.modified {
+        // Where the file system knows when.
+        if now.len() != self.n_bytes() || now.modified().ok() != self.opened.modified().ok() {
             return Err(Error::new(ErrorKind::InvalidData, "the file was changed while it was read"));
         }
         Ok(())
     }
 
     fn cut_short(&self) -> Error {
-        let left = self.file.metadata().map_or_else(|_| "?".to_owned(), |now| now.len().to_string());
+        let left = self.now().map_or_else(|_| "?".to_owned(), |now| now.len().to_string());
         let cause =
-            format!("the file was cut short while it was read: it has {left} of {} bytes", self.n_bytes);
+            format!("the file was cut short while it was read: it has {left} of {} bytes", self.n_bytes());
         Error::new(ErrorKind::UnexpectedEof, cause)
     }
-}
-
-/// Where the file system knows.
-fn modified(metadata: &Metadata) -> Option<SystemTime> {
-    metadata.modified().ok()
 }
 
 #[cfg(test)]

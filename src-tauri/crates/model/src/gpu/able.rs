@@ -1,11 +1,40 @@
 //! What of a model no GPU runs here, known from its plan and its file alone.
 
+use kernels::ggml::GgmlType;
+
 use crate::file::gguf::Gguf;
 use crate::plan::model_plan::{FeedForwardPlan, ModelPlan};
 
 /// Why no GPU runs a model of `plan`, if so: the CPU does then.
-pub fn refusal(plan: &ModelPlan, _gguf: &Gguf) -> Option<String> {
-    plan.layers.iter().find_map(|layer| match layer.feed_forward {
+pub fn refusal(plan: &ModelPlan, gguf: &Gguf) -> Option<String> {
+    let of_plan = plan.layers.iter().find_map(|layer| match layer.feed_forward {
         FeedForwardPlan::Gated(_) => None,
+    });
+    of_plan.or_else(|| {
+        let tensor = gguf.tensors().iter().find(|tensor| !multiplies(tensor.ty))?;
+        let (name, ty) = (tensor.name.escape_debug(), tensor.ty.name());
+        Some(format!("tensor `{name}`: a GPU does not multiply with weights in {ty}"))
     })
+}
+
+/// Whether a GPU multiplies with a tensor of type `ty`.
+fn multiplies(ty: GgmlType) -> bool {
+    match ty {
+        GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => true,
+        GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1 | GgmlType::Q8_0 => true,
+        GgmlType::Q2K | GgmlType::Q3K | GgmlType::Q4K | GgmlType::Q5K | GgmlType::Q6K => true,
+        GgmlType::IQ4NL
+        | GgmlType::IQ4XS
+        | GgmlType::MXFP4
+        | GgmlType::NVFP4
+        | GgmlType::IQ3XXS
+        | GgmlType::IQ3S
+        | GgmlType::IQ2XXS
+        | GgmlType::IQ2XS
+        | GgmlType::IQ2S
+        | GgmlType::IQ1S
+        | GgmlType::IQ1M
+        | GgmlType::TQ1_0
+        | GgmlType::TQ2_0 => false,
+    }
 }

@@ -67,8 +67,13 @@ impl Pack for FloatPack<'_> {
     type Matrix = Matrix;
     type Vector = Tensor;
 
-    fn matrix(&self, gguf: &Gguf, stored: &StoredMatrix<'_>) -> Result<Matrix, Cause> {
-        let matrix = self.0.matrix(gguf, stored)?;
+    fn matrix(
+        &self,
+        gguf: &Gguf,
+        stored: &StoredMatrix<'_>,
+        done: &mut dyn FnMut(usize) -> Result<(), Cause>,
+    ) -> Result<Matrix, Cause> {
+        let matrix = self.0.matrix(gguf, stored, done)?;
         matrix.in_floats().map_err(|error| Cause::Setup(one_line(&error)))
     }
 

@@ -28,10 +28,16 @@ impl Pack for DevicePack<'_> {
     type Matrix = Matrix;
     type Vector = Tensor;
 
-    fn matrix(&self, gguf: &Gguf, stored: &StoredMatrix<'_>) -> std::result::Result<Matrix, Cause> {
+    fn matrix(
+        &self,
+        gguf: &Gguf,
+        stored: &StoredMatrix<'_>,
+        done: &mut dyn FnMut(usize) -> std::result::Result<(), Cause>,
+    ) -> std::result::Result<Matrix, Cause> {
         let StoredMatrix { tensor, n_out, n_in, ref bytes } = *stored;
         let dtype = dtype(tensor)?;
-        let raw = gguf.part(tensor, bytes.clone())?;
+        // To read it takes far longer than to put it on the device.
+        let raw = gguf.part_by_steps(tensor, bytes.clone(), done)?;
         // Every allocator of this size gives more than that; candle takes the bytes for numbers as they stand.
         let place = raw.as_ptr() as usize % ALIGNMENT;
         if place != 0 && tensor.ty != GgmlType::F32 {

@@ -19,8 +19,14 @@ pub(crate) trait Pack {
     /// A norm's weights.
     type Vector;
 
-    /// The matrix that `stored` is.
-    fn matrix(&self, gguf: &Gguf, stored: &StoredMatrix<'_>) -> Result<Self::Matrix, Cause>;
+    /// The matrix that `stored` is. `done` is told how many more of its bytes are ready, all of them in the end, and of a
+    /// large one in several steps.
+    fn matrix(
+        &self,
+        gguf: &Gguf,
+        stored: &StoredMatrix<'_>,
+        done: &mut dyn FnMut(usize) -> Result<(), Cause>,
+    ) -> Result<Self::Matrix, Cause>;
 
     /// The vector of `values`.
     fn vector(&self, values: Vec<f32>) -> Result<Self::Vector, String>;
@@ -46,15 +52,15 @@ pub(crate) fn load<P: Pack>(
     check(gguf, architecture, list)?;
     let read = gguf.tensors().iter().filter(|tensor| !list.ignores(&tensor.name));
     let bytes_total = read.map(|tensor| tensor.range.len() as u64).sum();
-    let done = LoadProgress { bytes_done: 0, bytes_total };
-    let weights = list.weights.convert(&mut Packer { gguf, pack, progress, done })?;
+    let progress = Progress { report: progress, so_far: LoadProgress { bytes_done: 0, bytes_total } };
+    let weights = list.weights.convert(&mut Packer { gguf, pack, progress })?;
     gguf.check_unchanged()?;
     Ok(weights)
 }
 
 /// Holds that `gguf` has the tensors of `list`, in their shapes, and no others: a tensor that nobody reads would mean
 /// another computation than ours.
-fn check(gguf: &Gguf, architecture: &str, list: &TensorList) -> Result<(), Cause> {
+pub(super) fn check(gguf: &Gguf, architecture: &str, list: &TensorList) -> Result<(), Cause> {
     let places = list.places();
     for TensorPlace { name, shape, .. } in &places {
         gguf.tensor_of(name, shape)?;
@@ -102,8 +108,13 @@ pub(crate) fn scale_beside(gguf: &Gguf, stored: &StoredMatrix<'_>) -> Result<f32
 struct Packer<'a, P> {
     gguf: &'a Gguf,
     pack: &'a P,
-    progress: &'a mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
-    done: LoadProgress,
+    progress: Progress<'a>,
+}
+
+/// How far it is, and who wants to know.
+struct Progress<'a> {
+    report: &'a mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+    so_far: LoadProgress,
 }
 
 impl<P: Pack> Convert<TensorPlace, TensorPlace> for Packer<'_, P> {
@@ -118,11 +129,8 @@ impl<P: Pack> Convert<TensorPlace, TensorPlace> for Packer<'_, P> {
         };
         let rows = place.part.clone().unwrap_or(0..n_outs.iter().product());
         let bytes = self.gguf.bytes_of(tensor, rows.start * n_in..rows.end * n_in)?;
-        let n_bytes = bytes.len();
         let stored = StoredMatrix { tensor, n_out: rows.len(), n_in, bytes };
-        let packed = self.pack.matrix(self.gguf, &stored)?;
-        self.count(n_bytes)?;
-        Ok(packed)
+        self.pack.matrix(self.gguf, &stored, &mut |n_bytes| self.progress.add(n_bytes))
     }
 
     fn vector(&mut self, place: &TensorPlace) -> Result<P::Vector, Cause> {
@@ -131,15 +139,15 @@ impl<P: Pack> Convert<TensorPlace, TensorPlace> for Packer<'_, P> {
         let n_bytes = self.gguf.bytes_of(tensor, values.clone())?.len();
         let values = self.gguf.floats_of(tensor, values)?;
         let packed = self.pack.vector(values).map_err(|error| not_packed(tensor, &error))?;
-        self.count(n_bytes)?;
+        self.progress.add(n_bytes)?;
         Ok(packed)
     }
 }
 
-impl<P> Packer<'_, P> {
-    fn count(&mut self, n_bytes: usize) -> Result<(), Cause> {
-        self.done.bytes_done += n_bytes as u64;
-        match (self.progress)(self.done) {
+impl Progress<'_> {
+    fn add(&mut self, n_bytes: usize) -> Result<(), Cause> {
+        self.so_far.bytes_done += n_bytes as u64;
+        match (self.report)(self.so_far) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Cause::Cancelled),
         }

@@ -148,6 +148,25 @@ impl GgufWriter {
         file
     }
 
+    /// The same in several files, with so many tensors each, as `gguf-split` cuts a model.
+    pub(crate) fn split(&self, n_tensors: &[usize]) -> Vec<GgufWriter> {
+        assert_eq!(n_tensors.iter().sum::<usize>(), self.tensors.len());
+        let mut tensors = self.tensors.iter().cloned();
+        let mut part = |(no, &n): (usize, &usize)| {
+            let keys = if no == 0 { self.keys.clone() } else { Vec::new() };
+            let part =
+                GgufWriter { version: self.version, keys, tensors: tensors.by_ref().take(n).collect() };
+            part.raw("split.no", 2, &(no as u16).to_le_bytes())
+                .raw("split.count", 2, &(n_tensors.len() as u16).to_le_bytes())
+                .raw("split.tensors.count", 5, &(self.tensors.len() as i32).to_le_bytes())
+        };
+        n_tensors.iter().enumerate().map(&mut part).collect()
+    }
+
+    pub(crate) fn n_tensors(&self) -> usize {
+        self.tensors.len()
+    }
+
     pub(crate) fn file(&self) -> NamedTempFile {
         let mut file = NamedTempFile::new().expect("a temporary file");
         file.write_all(&self.bytes()).expect("room for a temporary file");

@@ -20,7 +20,8 @@ fn small() -> GgufWriter {
 
 /// The header of a file that has been read as a whole.
 fn parse(bytes: &[u8]) -> Result<Header, Cause> {
-    Ok(super::parse(bytes, bytes.len() as u64)?.expect("there is no more of it"))
+    let header = super::parse(bytes, bytes.len() as u64)?.expect("there is no more of it");
+    header.refuse_unknown().map(|()| header)
 }
 
 fn refusal(bytes: &[u8]) -> String {
@@ -142,32 +143,24 @@ fn contradictions_are_named() {
 }
 
 #[test]
-fn a_part_of_a_split_model_says_which_part_of_how_many_it_is() {
-    let part = |no: u16, count: u16, tensors: i32| {
-        small().raw("split.no", 2, &no.to_le_bytes()).raw("split.count", 2, &count.to_le_bytes()).raw(
-            "split.tensors.count",
-            5,
-            &tensors.to_le_bytes(),
-        )
-    };
-    for (no, count, want) in [
-        (0, 3, "it is part 1 of 3 of a split model with 291 tensors in all"),
-        (2, 3, "it is part 3 of 3 of a split model with 291 tensors in all"),
-        (u16::MAX, 2, "it is part 65536 of 2 of a split model"),
-    ] {
-        let cause = refusal(&part(no, count, 291).bytes());
-        assert!(cause.starts_with(want), "{cause}");
-        assert!(matches!(parse(&part(no, count, 291).bytes()), Err(Cause::Unsupported(_))));
-    }
-    // Later parts have no other keys, and a first part has none of the tensors: it is said before either is missed.
-    let bare = GgufWriter::new().raw("split.count", 4, &2_u32.to_le_bytes());
-    assert!(refusal(&bare.bytes()).starts_with("it is a part of 2 of a split model; join"));
-    let vast = GgufWriter::new().raw("split.no", 10, &u64::MAX.to_le_bytes()).u32("split.count", 2);
-    assert!(refusal(&vast.bytes()).contains("of 2 of a split model"));
-    // A model in one piece may say so, and keys of another kind mean nothing.
-    for file in [part(0, 1, 2), part(0, 0, 2), small().str("split.count", "3")] {
-        assert!(parse(&file.bytes()).is_ok());
-    }
+fn tensors_of_unknown_types_are_kept_with_the_room_that_they_have() {
+    let file = small().tensor_of("new", &[256], 77, vec![1; 70]).tensor("last", &[8]).tensor_of(
+        "newer",
+        &[7, 7, 7],
+        300,
+        vec![2; 33],
+    );
+    let bytes = file.bytes();
+    let header = super::parse(&bytes, bytes.len() as u64).unwrap().unwrap();
+    let unknown = |name: &str, ty: &str, n_bytes| UnknownTensor { name: name.into(), ty: ty.into(), n_bytes };
+    // The first is followed by what pads it.
+    assert_eq!(header.unknown, [unknown("new", "type 77", 96), unknown("newer", "type 300", 33)]);
+    assert_eq!(header.tensors.last().map(|tensor| tensor.name.as_str()), Some("last"));
+    assert!(header.by_name.keys().all(|name| !name.starts_with("new")));
+    let mut twice = small().tensor_of("new", &[256], 77, vec![]).tensor_of("old", &[256], 77, vec![]).bytes();
+    let at = twice.windows(3).position(|name| name == b"old").unwrap();
+    twice[at..at + 3].copy_from_slice(b"new");
+    assert!(refusal(&twice).contains("tensor `new` occurs twice"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 

@@ -178,7 +178,7 @@ fn a_matrix_of_a_type_that_a_device_does_not_know_is_refused_before_any_is_read(
         let pack = DevicePack { device: &Device::Cpu };
         let tensor = gguf.tensor("m.weight").unwrap();
         let bytes = 0..tensor.range.len();
-        match pack.matrix(&gguf, &StoredMatrix { tensor, n_out: 40, n_in: 256, bytes }) {
+        match pack.matrix(&gguf, &StoredMatrix { tensor, n_out: 40, n_in: 256, bytes }, &mut |_| Ok(())) {
             Ok(matrix) => {
                 n_known += 1;
                 let ids = Tensor::new(&[39_u32, 0, 7], &Device::Cpu).unwrap();

@@ -1,0 +1,143 @@
+//! What loading a file comes to, known from its header alone.
+
+use std::collections::HashSet;
+
+use kernels::weights::Weights;
+
+use super::load::check;
+use crate::error::{Cause, LoadError};
+use crate::families;
+use crate::file::gguf::Gguf;
+use crate::file::header::TensorInfo;
+use crate::plan::model_plan::ModelPlan;
+
+/// A model that can be loaded, as far as its file can tell.
+#[derive(Debug)]
+pub struct Outline {
+    /// What it computes.
+    pub plan: ModelPlan,
+    /// Bytes that its weights take in memory, packed for the CPU.
+    pub weights_bytes: u64,
+    /// Names of the tensors that nothing is computed with, in the file's order.
+    pub unread: Vec<String>,
+}
+
+/// Hold that the model in `gguf` can be loaded but for memory, and say what that comes to. No tensor is read but those
+/// whose numbers are part of the plan.
+///
+/// # Errors
+/// As [`crate::plan_of`]; a tensor is missing, has another shape than it should or a type that is not known, or the
+/// file has one that no model of its family has.
+pub fn outline(gguf: &Gguf) -> Result<Outline, LoadError> {
+    outline_of(gguf).map_err(|cause| cause.in_file(gguf.path()))
+}
+
+fn outline_of(gguf: &Gguf) -> Result<Outline, Cause> {
+    gguf.refuse_unknown()?;
+    let (plan, list) = families::read(gguf)?;
+    check(gguf, plan.architecture, &list)?;
+    let read: HashSet<String> = list.places().into_iter().map(|place| place.name).collect();
+    let mut outline = Outline { plan, weights_bytes: 0, unread: Vec::new() };
+    for tensor in gguf.tensors() {
+        if read.contains(&tensor.name) {
+            outline.weights_bytes = outline.weights_bytes.saturating_add(packed_bytes(tensor)?);
+        } else if !list.in_plan.contains(&tensor.name) {
+            outline.unread.push(tensor.name.clone());
+        }
+    }
+    Ok(outline)
+}
+
+/// Bytes of memory that a tensor takes: a vector as floats, a matrix packed, and many of them one by one.
+fn packed_bytes(tensor: &TensorInfo) -> Result<u64, Cause> {
+    let bytes = match *tensor.shape.as_slice() {
+        [n_values] => n_values.checked_mul(size_of::<f32>()),
+        [n_in, n_out] => Weights::packed_bytes(tensor.ty, n_out, n_in),
+        [n_in, n_out, ref n_matrices @ ..] => Weights::packed_bytes(tensor.ty, n_out, n_in)
+            .and_then(|bytes| bytes.checked_mul(n_matrices.iter().product())),
+        [] => None,
+    };
+    match bytes {
+        Some(bytes) => Ok(bytes as u64),
+        None => {
+            let TensorInfo { name, shape, ty, .. } = tensor;
+            Err(Cause::Malformed(format!(
+                "tensor `{name}` of shape {shape:?} cannot be packed as {}",
+                ty.name()
+            )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::path::Path;
+
+    use super::*;
+    use crate::cpu::load::load_open;
+    use crate::testing::gguf_writer::GgufWriter;
+
+    #[test]
+    fn what_is_refused_is_refused_as_by_a_load_and_nothing_else_is() {
+        let options = crate::LoadOptions {
+            n_threads: 1,
+            isa: kernels::isa::Isa::detect(),
+            block_tokens: 16,
+            kv_dtype: scheduler::KvDtype::F16,
+            pool: crate::PoolSize::Blocks(4),
+            ready_bytes: 0,
+            precision: crate::Precision::Fast,
+        };
+        let tiny = || GgufWriter::tiny("llama");
+        for file in [
+            tiny(),
+            GgufWriter::tiny("gemma3"),
+            GgufWriter::tiny("nonesuch"),
+            tiny().u32("llama.nonesuch", 7),
+            tiny().without("blk.1.ffn_up.weight"),
+            tiny().tensor("blk.1.ffn_up.weight", &[64, 95]),
+            tiny().tensor("nonesuch.weight", &[64]),
+            tiny().u32("llama.attention.head_count", 3),
+        ] {
+            let gguf = file.open();
+            let loaded = load_open(&gguf, &options, &mut |_| ControlFlow::Continue(())).map(drop);
+            let outlined = outline(&gguf).map(drop);
+            assert_eq!(format!("{outlined:?}"), format!("{loaded:?}"));
+        }
+    }
+
+    #[test]
+    fn a_tensor_of_an_unknown_type_is_named() {
+        let file = GgufWriter::tiny("llama").tensor_of("blk.0.attn_q.weight", &[64, 64], 300, vec![0; 64]);
+        let file = file.file();
+        let gguf = Gguf::open_to_describe(file.path()).unwrap();
+        let error = outline(&gguf).unwrap_err();
+        assert!(matches!(error, LoadError::Unsupported { .. }), "{error}");
+        assert!(
+            error.to_string().ends_with("tensor `blk.0.attn_q.weight` is quantised as type 300"),
+            "{error}"
+        );
+        assert!(Gguf::open(file.path()).is_err());
+    }
+
+    #[test]
+    fn packed_bytes_are_those_of_the_loaded_weights() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families");
+        let file = Gguf::open(&folder.join("llama.gguf")).unwrap();
+        let threads = kernels::threads::Threads::new(1);
+        let mut total = 0;
+        for tensor in file.tensors().iter().filter(|tensor| tensor.name != "rope_freqs.weight") {
+            total += match *tensor.shape.as_slice() {
+                [n_in, n_out] => {
+                    let raw = file.read(tensor).unwrap();
+                    Weights::pack(&threads, tensor.ty, &raw, n_out, n_in).unwrap().bytes()
+                }
+                _ => 4 * tensor.n_values(),
+            };
+        }
+        let outline = outline(&file).unwrap();
+        assert_eq!(outline.weights_bytes, total as u64);
+        assert_eq!(outline.unread, Vec::<String>::new());
+    }
+}
