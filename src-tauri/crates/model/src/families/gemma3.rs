@@ -4,7 +4,7 @@ use scheduler::AttentionSpan;
 
 use super::family::Family;
 use super::keys::Keys;
-use super::transformer::{Sizes, layer_tensors, tensors_of};
+use super::transformer::{Sizes, layer_tensors_with, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::model_plan::{Activation, ModelPlan};
@@ -31,7 +31,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     if sizes.n_layers == LAYERS_OF_27B {
         // It scales by its width per head, which is not its head's size.
         let scale = 1.0 / ((sizes.n_embd / sizes.n_heads) as f32).sqrt();
-        plan.layers.iter_mut().for_each(|layer| layer.attention.scale = scale);
+        plan.attentions_mut().for_each(|attention| attention.scale = scale);
     }
     // Asked for with or without windows: without, they say nothing.
     let (base, windows) = (keys.positive("rope.freq_base_swa")?, windows(keys, sizes.n_layers)?);
@@ -55,19 +55,19 @@ fn windows(keys: &Keys<'_>, n_layers: usize) -> Result<Vec<bool>, Cause> {
 fn add_windows(plan: &mut ModelPlan, window: AttentionSpan, base: f32, windows: &[bool]) {
     let rope = RopePlan { base, position_scale: 1.0, ..plan.ropes[0].clone() };
     plan.ropes.push(rope);
-    for (layer, _) in plan.layers.iter_mut().zip(windows).filter(|(_, is_window)| **is_window) {
-        layer.attention.span = window;
-        layer.attention.rope_idx = Some(1);
+    for (attention, _) in plan.attentions_mut().zip(windows).filter(|(_, is_window)| **is_window) {
+        attention.span = window;
+        attention.rope_idx = Some(1);
     }
 }
 
 fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
     tensors_of(plan, gguf, |names, plan, layer| {
-        let mut tensors = layer_tensors(names, plan, layer);
-        let attention = &mut tensors.attention;
-        attention.q_norm = Some(names.vector("attn_q_norm.weight", layer.attention.k_dim));
-        attention.k_norm = Some(names.vector("attn_k_norm.weight", layer.attention.k_dim));
-        attention.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
+        let mut tensors = layer_tensors_with(names, plan, layer, |attention, tensors| {
+            tensors.q_norm = Some(names.vector("attn_q_norm.weight", attention.k_dim));
+            tensors.k_norm = Some(names.vector("attn_k_norm.weight", attention.k_dim));
+            tensors.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
+        });
         tensors.feed_forward.end_mut().post_norm = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
         tensors
     })

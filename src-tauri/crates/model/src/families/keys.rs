@@ -93,6 +93,40 @@ impl<'a> Keys<'a> {
         Ok(count)
     }
 
+    /// A count for each of `n_blocks` blocks, as [`Keys::count`]: one number for all, or an array.
+    pub(super) fn counts(
+        &self,
+        rest: &str,
+        default: Option<usize>,
+        n_blocks: usize,
+    ) -> Result<Vec<usize>, Cause> {
+        let key = self.key(rest);
+        if !matches!(self.metadata().get(&key), Some(Value::Array(_))) {
+            return Ok(vec![self.count(rest, default)?; n_blocks]);
+        }
+        let all = self.metadata().find_usizes(&key)?.unwrap_or_default();
+        if all.len() != n_blocks {
+            let n = all.len();
+            return Err(Cause::Malformed(format!("`{key}` has {n} entries for {n_blocks} layers")));
+        }
+        all.into_iter().map(|count| checked(&key, count, MAX_WIDTH)).collect()
+    }
+
+    /// A whole number.
+    pub(super) fn number(&self, rest: &str) -> Result<Option<usize>, Cause> {
+        Ok(self.metadata().find_usize(&self.key(rest))?)
+    }
+
+    /// The value of the tensor called `name` of one value, if the file has it.
+    pub(super) fn value_of(&self, name: &str) -> Result<Option<f32>, Cause> {
+        let there = self.gguf.tensor(name).map(|_| self.gguf.floats(name, 1)).transpose()?;
+        match there.as_deref() {
+            Some(&[value]) if value.is_finite() => Ok(Some(value)),
+            Some(_) => Err(Cause::Malformed(format!("tensor `{name}` holds no number"))),
+            None => Ok(None),
+        }
+    }
+
     /// A positive float; 0 means that there is none.
     pub(super) fn positive(&self, rest: &str) -> Result<Option<f32>, Cause> {
         let key = self.key(rest);
@@ -211,6 +245,14 @@ impl<'a> Keys<'a> {
         }
         Ok(())
     }
+}
+
+/// `count`, if it is from 1 to `max`.
+fn checked(key: &str, count: usize, max: usize) -> Result<usize, Cause> {
+    if !(1..=max).contains(&count) {
+        return Err(Cause::Malformed(format!("`{key}` is {count}, not from 1 to {max}")));
+    }
+    Ok(count)
 }
 
 /// Whether a value says that there is nothing of what its key is about.

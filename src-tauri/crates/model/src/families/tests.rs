@@ -1,13 +1,17 @@
 //! What metadata becomes, and what is refused.
 
 use super::*;
-use crate::plan::model_plan::{Activation, AttentionPlan, FeedForwardPlan, GatedPlan, NormOver};
+use crate::plan::model_plan::{Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, NormOver};
 use crate::plan::rope_plan::{RopePairs, RopePlan};
 use crate::testing::gguf_writer::GgufWriter;
 use scheduler::AttentionSpan;
 
 fn plan(file: GgufWriter) -> ModelPlan {
     read(&file.open()).unwrap().0
+}
+
+fn attention(plan: &ModelPlan, layer: usize) -> &AttentionPlan {
+    plan.layers[layer].softmax().unwrap()
 }
 
 fn refusal(file: GgufWriter) -> String {
@@ -33,8 +37,10 @@ fn a_llama_is_described() {
         rope_idx: Some(0),
         norm_over: NormOver::Heads,
         temperature: None,
+        kv: KvPlan::Own,
+        norms_values: false,
     };
-    assert!(plan.layers.iter().all(|layer| layer.attention == attention));
+    assert!(plan.layers.iter().all(|layer| layer.softmax() == Some(&attention)));
     let activation = Activation::Silu;
     assert_eq!(plan.layers[1].feed_forward, FeedForwardPlan::Gated(GatedPlan { n_ff: 96, activation }));
     assert_eq!((plan.embedding_scale, plan.logit_softcap), (1.0, None));
@@ -53,11 +59,10 @@ fn a_gemma3_has_five_windows_to_one_full_layer() {
         .str("gemma3.rope.scaling.type", "linear")
         .f32("gemma3.rope.scaling.factor", 8.0);
     let plan = plan(file);
-    let full: Vec<usize> =
-        (0..14).filter(|&l| plan.layers[l].attention.span == AttentionSpan::Full).collect();
+    let full: Vec<usize> = (0..14).filter(|&l| attention(&plan, l).span == AttentionSpan::Full).collect();
     assert_eq!(full, [5, 11]);
-    assert_eq!(plan.layers[0].attention.span, AttentionSpan::Window { tokens: 512 });
-    assert_eq!((plan.layers[0].attention.rope_idx, plan.layers[5].attention.rope_idx), (Some(1), Some(0)));
+    assert_eq!(attention(&plan, 0).span, AttentionSpan::Window { tokens: 512 });
+    assert_eq!((attention(&plan, 0).rope_idx, attention(&plan, 5).rope_idx), (Some(1), Some(0)));
     assert_eq!((plan.ropes[0].base, plan.ropes[0].position_scale), (1e6, 0.125));
     assert_eq!((plan.ropes[1].base, plan.ropes[1].position_scale), (1e4, 1.0));
     assert_eq!(plan.embedding_scale, 8.0);
@@ -70,7 +75,8 @@ fn a_gemma3_has_five_windows_to_one_full_layer() {
 fn the_window_pattern_of_the_file_wins() {
     let windowed = || GgufWriter::tiny("gemma3").u32("gemma3.attention.sliding_window", 16);
     let spans = |file: GgufWriter| -> Vec<bool> {
-        plan(file).layers.iter().map(|layer| layer.attention.span != AttentionSpan::Full).collect()
+        let plan = plan(file);
+        (0..plan.layers.len()).map(|l| attention(&plan, l).span != AttentionSpan::Full).collect()
     };
     assert_eq!(spans(windowed()), [true, true]);
     let key = "gemma3.attention.sliding_window_pattern";
