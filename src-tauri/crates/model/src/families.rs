@@ -5,6 +5,7 @@ mod keys;
 mod transformer;
 
 mod gemma3;
+mod gemma4;
 mod llama;
 mod qwen2;
 mod qwen3;
@@ -17,7 +18,8 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 4] = [&llama::FAMILY, &gemma3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+static FAMILIES: [&Family; 5] =
+    [&llama::FAMILY, &gemma3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY, &gemma4::FAMILY];
 
 /// What the model in `gguf` computes.
 ///

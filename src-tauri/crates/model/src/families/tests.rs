@@ -123,7 +123,7 @@ fn what_we_do_not_run_is_refused_by_name() {
 #[test]
 fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
     let cause = refusal(GgufWriter::tiny("llama").str("general.architecture", "mamba"));
-    assert_eq!(cause, "architecture \"mamba\"; `llama`, `gemma3`, `qwen2` and `qwen3` are");
+    assert_eq!(cause, "architecture \"mamba\"; `llama`, `gemma3`, `qwen2`, `qwen3` and `gemma4` are");
 }
 
 #[test]
