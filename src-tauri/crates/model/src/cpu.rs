@@ -1,7 +1,9 @@
 //! Models on the CPU, by the kernels.
 
 mod backend;
+mod latent;
 pub(crate) mod load;
+mod per_layer;
 mod weights;
 
 #[cfg(test)]

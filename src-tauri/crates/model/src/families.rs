@@ -6,6 +6,7 @@ mod rope_keys;
 mod transformer;
 
 mod gemma3;
+mod gemma4;
 mod granite;
 mod llama;
 mod mistral3;
@@ -23,9 +24,10 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 9] = [
+static FAMILIES: [&Family; 10] = [
     &llama::FAMILY,
     &gemma3::FAMILY,
+    &gemma4::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &mistral3::FAMILY,

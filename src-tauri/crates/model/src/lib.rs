@@ -37,7 +37,8 @@ pub use gpu::able::refusal as gpu_refusal;
 pub use gpu::device::Gpu;
 pub use options::{GpuOptions, LoadOptions, LoadProgress, PoolSize, Precision};
 pub use plan::model_plan::{
-    Activation, AttentionPlan, FeedForwardPlan, GatedPlan, LayerPlan, ModelPlan, NormOver, Temperature,
+    Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, LatentPlan, LayerPlan, MixerPlan,
+    ModelPlan, NormOver, Temperature,
 };
 pub use plan::rope_plan::{LongFactors, RopeFactors, RopePairs, RopePlan, YarnPlan};
 pub use run::outline::{Outline, outline};

@@ -18,51 +18,53 @@ use scheduler::{KvDtype, KvLayout, LentBlock, RunError};
 
 use crate::options::LoadOptions;
 use crate::plan::model_plan::{
-    Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan, NormOver, Temperature,
+    Activation, AttentionPlan, GatedPlan, KvPlan, LayerPlan, MixerPlan, ModelPlan, NormOver, Temperature,
 };
-use crate::plan::weights::{BranchEnd, GatedWeights, Projection};
-use crate::run::backend::{Attention, Backend, Head, Piece};
+use crate::plan::weights::{BranchEnd, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection};
+use crate::run::backend::{Attention, Backend, Head, Latent, Piece};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
 use crate::run::rotations::rotations;
 
 /// The CPU, with its pool and the memory between a layer's products.
 pub(super) struct Cpu {
-    threads: Threads,
-    isa: Isa,
-    arena: KvArena,
-    layers: Vec<Place>,
-    ropes: Vec<Rope>,
-    n_embd: usize,
-    norm_eps: f32,
-    branch_scale: f32,
-    buffers: Buffers,
+    pub(super) threads: Threads,
+    pub(super) isa: Isa,
+    pub(super) arena: KvArena,
+    pub(super) layers: Vec<Place>,
+    pub(super) ropes: Vec<Rope>,
+    pub(super) n_embd: usize,
+    pub(super) norm_eps: f32,
+    pub(super) branch_scale: f32,
+    /// What norms weigh with that have no weights.
+    pub(super) ones: Vec<f32>,
+    pub(super) buffers: Buffers,
 }
 
 /// Where a layer's keys and values lie.
-struct Place {
-    kv: KvLayer,
-    group_idx: usize,
+pub(super) struct Place {
+    pub(super) kv: KvLayer,
+    pub(super) group_idx: usize,
 }
 
 /// What lies between a layer's products, for one chunk of tokens; kept from chunk to chunk and from step to step.
 #[derive(Default)]
-struct Buffers {
-    acts: Activations,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    attended: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
+pub(super) struct Buffers {
+    pub(super) acts: Activations,
+    pub(super) q: Vec<f32>,
+    pub(super) k: Vec<f32>,
+    pub(super) v: Vec<f32>,
+    pub(super) attended: Vec<f32>,
+    pub(super) gate: Vec<f32>,
+    pub(super) up: Vec<f32>,
     /// The output of a branch, before and after its post-norm.
-    out: Vec<f32>,
-    normed: Vec<f32>,
+    pub(super) out: Vec<f32>,
+    pub(super) normed: Vec<f32>,
     /// The residual stream of the tokens of which something is wanted.
-    wanted: Vec<f32>,
+    pub(super) wanted: Vec<f32>,
     /// A stream and rotations for the next pass.
-    spare_stream: Vec<f32>,
-    spare_tables: Vec<RopeTable>,
+    pub(super) spare_stream: Vec<f32>,
+    pub(super) spare_tables: Vec<RopeTable>,
 }
 
 /// A branch's values are in [`Buffers::acts`], as its last product takes them.
@@ -87,6 +89,7 @@ impl Cpu {
             n_embd: plan.n_embd,
             norm_eps: plan.norm_eps,
             branch_scale: plan.branch_scale,
+            ones: vec![1.0; widest_values(plan)],
             buffers: Buffers::new(rounding),
         }
     }
@@ -98,7 +101,7 @@ impl Cpu {
     }
 
     /// Put a branch's rows of the stream, normed if the branch begins so, where its products take them from.
-    fn enter(&mut self, x: &[f32], norm: Option<&Vec<f32>>, form: Form) {
+    pub(super) fn enter(&mut self, x: &[f32], norm: Option<&Vec<f32>>, form: Form) {
         let Cpu { threads, isa, buffers: Buffers { acts, .. }, n_embd, norm_eps, .. } = self;
         match norm {
             Some(weight) => {
@@ -118,7 +121,7 @@ impl Cpu {
     }
 
     /// The values of a chunk's tokens in the stream.
-    fn values(&self, tokens: &Range<usize>) -> Range<usize> {
+    pub(super) fn values(&self, tokens: &Range<usize>) -> Range<usize> {
         tokens.start * self.n_embd..tokens.end * self.n_embd
     }
 }
@@ -126,7 +129,10 @@ impl Cpu {
 impl Place {
     fn of(layer_idx: usize, layer: &LayerPlan, layout: &KvLayout) -> Place {
         let slot = layout.slots[layer_idx];
-        let AttentionPlan { n_kv_heads, k_dim, v_dim, .. } = layer.attention;
+        let (n_kv_heads, k_dim, v_dim) = match layer.mixer {
+            MixerPlan::Softmax(AttentionPlan { n_kv_heads, k_dim, v_dim, .. }) => (n_kv_heads, k_dim, v_dim),
+            MixerPlan::Latent(latent) => (1, latent.k_dim(), latent.n_latent),
+        };
         let kv = KvLayer {
             n_kv_heads,
             k_dim,
@@ -230,13 +236,24 @@ impl Backend for Cpu {
             NormOver::Tokens => ([None; 2], norms),
         };
         let [q_prep, k_prep] = of_heads.map(|norm| self.head_prep(norm, rope));
-        let form = Form::of([&weights.q, &weights.k, &weights.v].map(|projection| &projection.matrix));
+        let projections = [Some(&weights.q), weights.k.as_ref(), weights.v.as_ref()];
+        let form = Form::of(projections.into_iter().flatten().map(|projection| &projection.matrix));
         self.enter(&x[self.values(&piece.tokens)], weights.norm.as_ref(), form);
-        let Cpu { threads, isa, arena, layers, norm_eps, buffers, .. } = self;
+        let Cpu { threads, isa, arena, layers, norm_eps, ones, buffers, .. } = self;
         let (isa, Place { kv, group_idx }) = (*isa, &layers[layer_idx]);
         let Buffers { acts, q, k, v, attended, normed, .. } = buffers;
 
-        project(threads, isa, acts, [(&weights.q, &mut *q), (&weights.k, &mut *k), (&weights.v, &mut *v)]);
+        let parts = projections.into_iter().zip([&mut *q, &mut *k, &mut *v]);
+        project(threads, isa, acts, parts.filter_map(|(projection, out)| Some((projection?, out))).collect());
+        let has_kv = plan.kv == KvPlan::Own;
+        if has_kv && weights.v.is_none() {
+            v.clone_from(k);
+        }
+        if has_kv && plan.norms_values {
+            normed.resize(v.len(), 0.0);
+            ops::rms_norm(threads, isa, v, &ones[..v_dim], *norm_eps, normed);
+            std::mem::swap(v, normed);
+        }
         for (rows, weight) in [&mut *q, &mut *k].into_iter().zip(of_tokens) {
             let Some(weight) = weight else { continue };
             normed.resize(rows.len(), 0.0);
@@ -251,7 +268,9 @@ impl Backend for Cpu {
             ops::scale_rows(threads, isa, q, &factors);
         }
         let rows = &piece.chunk.rows[*group_idx];
-        store_kv(threads, isa, arena, kv, rows, KeyInput { k, prep: k_prep }, v);
+        if has_kv {
+            store_kv(threads, isa, arena, kv, rows, KeyInput { k, prep: k_prep }, v);
+        }
 
         let params = AttentionParams {
             n_heads,
@@ -264,6 +283,47 @@ impl Backend for Cpu {
         attention(threads, isa, arena, kv, &params, rows, q, attended);
         acts.quantize(threads, isa, Form::of([&weights.end.matrix]), attended, n_heads * v_dim);
         Ok(InActivations(()))
+    }
+
+    fn latent(
+        &mut self,
+        x: &Vec<f32>,
+        piece: &Piece<'_, Vec<RopeTable>>,
+        layer: &Latent<'_, Weights, Vec<f32>>,
+    ) -> Result<InActivations, RunError> {
+        self.attend_latent(x, piece, layer);
+        Ok(InActivations(()))
+    }
+
+    fn per_layer_inputs(
+        &mut self,
+        x: &Vec<f32>,
+        pieces: &[&[u32]],
+        weights: &PerLayerEmbeddings<Weights, Vec<f32>>,
+    ) -> Result<Vec<f32>, RunError> {
+        self.inputs_of_layers(x, pieces, weights)
+    }
+
+    fn per_layer(
+        &mut self,
+        x: &Vec<f32>,
+        piece: &Piece<'_, Vec<RopeTable>>,
+        (inputs, layer_idx): (&Vec<f32>, usize),
+        weights: &PerLayerWeights<Weights, Vec<f32>>,
+    ) -> Result<InActivations, RunError> {
+        self.gate_inputs(x, piece, (inputs, layer_idx), weights);
+        Ok(InActivations(()))
+    }
+
+    fn scale(
+        &mut self,
+        x: &mut Vec<f32>,
+        piece: &Piece<'_, Vec<RopeTable>>,
+        factor: f32,
+    ) -> Result<(), RunError> {
+        let values = self.values(&piece.tokens);
+        ops::scale(&self.threads, self.isa, &mut x[values], factor);
+        Ok(())
     }
 
     fn gated(
@@ -279,7 +339,7 @@ impl Backend for Cpu {
         let isa = *isa;
         let Buffers { acts, gate, up, .. } = buffers;
 
-        project(threads, isa, acts, [(&weights.gate, &mut *gate), (&weights.up, &mut *up)]);
+        project(threads, isa, acts, vec![(&weights.gate, &mut *gate), (&weights.up, &mut *up)]);
 
         let gate_up = GateUp { gate, up };
         let form = Form::of([&weights.end.matrix]);
@@ -364,19 +424,24 @@ impl Backend for Cpu {
     }
 }
 
+/// Values of the widest head of values that are normed.
+fn widest_values(plan: &ModelPlan) -> usize {
+    let attentions = plan.layers.iter().filter_map(LayerPlan::softmax);
+    attentions.filter(|plan| plan.norms_values).map(|plan| plan.v_dim).max().unwrap_or(0)
+}
+
 /// A projection, and where its product goes.
 type Part<'a> = (&'a Projection<Weights, Vec<f32>>, &'a mut Vec<f32>);
 
 /// Fill each buffer with the product of the activations and a projection.
-fn project<const N: usize>(threads: &Threads, isa: Isa, acts: &Activations, mut parts: [Part<'_>; N]) {
+fn project(threads: &Threads, isa: Isa, acts: &Activations, mut parts: Vec<Part<'_>>) {
     for (projection, out) in &mut parts {
         out.resize(acts.n_rows() * projection.matrix.n_out(), 0.0);
     }
-    let mut products = parts.each_mut().map(|(projection, out)| Product {
-        weights: &projection.matrix,
-        out,
-        epilogue: Epilogue::Store,
-    });
+    let mut products: Vec<Product<'_>> = parts
+        .iter_mut()
+        .map(|(projection, out)| Product { weights: &projection.matrix, out, epilogue: Epilogue::Store })
+        .collect();
     matmul_each(threads, isa, acts, &mut products);
     for (projection, out) in &mut parts {
         if let Some(bias) = &projection.bias {

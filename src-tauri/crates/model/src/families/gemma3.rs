@@ -2,7 +2,7 @@
 
 use super::family::Family;
 use super::keys::Keys;
-use super::transformer::{Sizes, add_windows, layer_tensors, tensors_of};
+use super::transformer::{Sizes, add_windows, layer_tensors_with, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::model_plan::{Activation, AttentionPlan, ModelPlan};
@@ -28,7 +28,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     plan.embedding_scale = (sizes.n_embd as f32).sqrt();
     if sizes.n_layers() == LAYERS_OF_27B {
         // It scales by its width per head, which is not its head's size.
-        for AttentionPlan { scale, n_heads, .. } in plan.layers.iter_mut().map(|layer| &mut layer.attention) {
+        for AttentionPlan { scale, n_heads, .. } in plan.attentions_mut() {
             *scale = 1.0 / ((sizes.n_embd / *n_heads) as f32).sqrt();
         }
     }
@@ -46,11 +46,11 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
 
 fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
     tensors_of(plan, gguf, |names, plan, layer| {
-        let mut tensors = layer_tensors(names, plan, layer);
-        let attention = &mut tensors.attention;
-        attention.q_norm = Some(names.vector("attn_q_norm.weight", layer.attention.k_dim));
-        attention.k_norm = Some(names.vector("attn_k_norm.weight", layer.attention.k_dim));
-        attention.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
+        let mut tensors = layer_tensors_with(names, plan, layer, |attention, tensors| {
+            tensors.q_norm = Some(names.vector("attn_q_norm.weight", attention.k_dim));
+            tensors.k_norm = Some(names.vector("attn_k_norm.weight", attention.k_dim));
+            tensors.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
+        });
         tensors.feed_forward.end_mut().post_norm = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
         tensors
     })

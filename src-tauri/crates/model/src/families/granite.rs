@@ -24,7 +24,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
         1.0 / divisor.ok_or_else(|| MetadataError::Missing { key: keys.key("logit_scale") })?;
     // This family says with that key that nothing turns.
     if keys.bool("rope.scaling.finetuned")? == Some(false) {
-        plan.layers.iter_mut().for_each(|layer| layer.attention.rope_idx = None);
+        plan.attentions_mut().for_each(|attention| attention.rope_idx = None);
     }
     Ok(plan)
 }

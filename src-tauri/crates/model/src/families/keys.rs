@@ -117,6 +117,16 @@ impl<'a> Keys<'a> {
         Ok(self.metadata().find_bool(&self.key(rest))?)
     }
 
+    /// The value of the tensor called `name` of one value, if the file has it.
+    pub(super) fn value_of(&self, name: &str) -> Result<Option<f32>, Cause> {
+        let there = self.gguf.tensor(name).map(|_| self.gguf.floats(name, 1)).transpose()?;
+        match there.as_deref() {
+            Some(&[value]) if value.is_finite() => Ok(Some(value)),
+            Some(_) => Err(Cause::Malformed(format!("tensor `{name}` holds no number"))),
+            None => Ok(None),
+        }
+    }
+
     /// A positive float; 0 means that there is none.
     pub(super) fn positive(&self, rest: &str) -> Result<Option<f32>, Cause> {
         let key = self.key(rest);

@@ -17,7 +17,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     rope.factors = keys.rope_factors(sizes.n_rot)?;
     let mut plan = sizes.plan(keys, rope, Activation::Silu)?;
     if let Some(window) = keys.window()? {
-        plan.layers.iter_mut().for_each(|layer| layer.attention.span = window);
+        plan.attentions_mut().for_each(|attention| attention.span = window);
     }
     Ok(plan)
 }

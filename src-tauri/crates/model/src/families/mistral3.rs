@@ -17,7 +17,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     rope.factors = keys.rope_factors(sizes.n_rot)?;
     let mut plan = sizes.plan(keys, rope, Activation::Silu)?;
     let temperature = keys.temperature()?;
-    plan.layers.iter_mut().for_each(|layer| layer.attention.temperature = temperature);
+    plan.attentions_mut().for_each(|attention| attention.temperature = temperature);
     Ok(plan)
 }
 

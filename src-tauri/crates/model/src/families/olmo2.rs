@@ -3,7 +3,7 @@
 
 use super::family::Family;
 use super::keys::Keys;
-use super::transformer::{Sizes, add_windows, layer_tensors, tensors_of};
+use super::transformer::{Sizes, add_windows, layer_tensors_with, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::model_plan::{Activation, AttentionPlan, ModelPlan, NormOver};
@@ -21,7 +21,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     let rope = keys.rope(RopePairs::SplitHalf, sizes.n_rot)?;
     let base = keys.positive("rope.freq_base_swa")?.unwrap_or(rope.base);
     let mut plan = sizes.plan(keys, rope, Activation::Silu)?;
-    plan.layers.iter_mut().for_each(|layer| layer.attention.norm_over = NormOver::Tokens);
+    plan.attentions_mut().for_each(|attention| attention.norm_over = NormOver::Tokens);
     // Asked for with or without windows: without, it says nothing.
     let windows = keys.windows(sizes.n_blocks, PERIOD)?;
     if let Some(window) = keys.window()? {
@@ -33,13 +33,13 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
 
 fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
     tensors_of(plan, gguf, |names, plan, layer| {
-        let AttentionPlan { n_heads, n_kv_heads, k_dim, .. } = layer.attention;
-        let mut tensors = layer_tensors(names, plan, layer);
-        let attention = &mut tensors.attention;
-        attention.norm = None;
-        attention.q_norm = Some(names.vector("attn_q_norm.weight", n_heads * k_dim));
-        attention.k_norm = Some(names.vector("attn_k_norm.weight", n_kv_heads * k_dim));
-        attention.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
+        let mut tensors = layer_tensors_with(names, plan, layer, |attention, tensors| {
+            let AttentionPlan { n_heads, n_kv_heads, k_dim, .. } = *attention;
+            tensors.norm = None;
+            tensors.q_norm = Some(names.vector("attn_q_norm.weight", n_heads * k_dim));
+            tensors.k_norm = Some(names.vector("attn_k_norm.weight", n_kv_heads * k_dim));
+            tensors.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
+        });
         let FeedForwardWeights::Gated(feed_forward) = &mut tensors.feed_forward;
         feed_forward.norm = None;
         feed_forward.end.post_norm = Some(names.vector("post_ffw_norm.weight", plan.n_embd));

@@ -20,7 +20,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     let mut plan = sizes.plan(keys, rope, Activation::Silu)?;
     // Files of later models have the whole context there.
     if let Some(window) = keys.window()?.filter(|window| window.window() < Some(plan.max_context)) {
-        plan.layers.iter_mut().for_each(|layer| layer.attention.span = window);
+        plan.attentions_mut().for_each(|attention| attention.span = window);
     }
     Ok(plan)
 }

@@ -2,7 +2,7 @@
 
 use super::family::Family;
 use super::keys::Keys;
-use super::transformer::{Sizes, layer_tensors, tensors_of};
+use super::transformer::{Sizes, layer_tensors_with, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::model_plan::{Activation, AttentionPlan, ModelPlan};
@@ -19,14 +19,14 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
 
 fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
     tensors_of(plan, gguf, |names, plan, layer| {
-        let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, .. } = layer.attention;
-        let mut tensors = layer_tensors(names, plan, layer);
-        let AttentionWeights { q, k, v, .. } = &mut tensors.attention;
-        if q.matrix.part.is_none() {
-            q.bias = Some(names.vector("attn_q.bias", n_heads * k_dim));
-            k.bias = Some(names.vector("attn_k.bias", n_kv_heads * k_dim));
-            v.bias = Some(names.vector("attn_v.bias", n_kv_heads * v_dim));
-        }
-        tensors
+        layer_tensors_with(names, plan, layer, |attention, AttentionWeights { q, k, v, .. }| {
+            let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, .. } = *attention;
+            if q.matrix.part.is_none() {
+                q.bias = Some(names.vector("attn_q.bias", n_heads * k_dim));
+                let [k_name, v_name] = ["attn_k.bias", "attn_v.bias"];
+                k.iter_mut().for_each(|k| k.bias = Some(names.vector(k_name, n_kv_heads * k_dim)));
+                v.iter_mut().for_each(|v| v.bias = Some(names.vector(v_name, n_kv_heads * v_dim)));
+            }
+        })
     })
 }

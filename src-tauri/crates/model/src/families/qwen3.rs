@@ -2,7 +2,7 @@
 
 use super::family::Family;
 use super::keys::Keys;
-use super::transformer::{Sizes, layer_tensors, tensors_of};
+use super::transformer::{Sizes, layer_tensors_with, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::model_plan::{Activation, ModelPlan};
@@ -18,10 +18,9 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
 
 fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
     tensors_of(plan, gguf, |names, plan, layer| {
-        let mut tensors = layer_tensors(names, plan, layer);
-        let k_dim = layer.attention.k_dim;
-        tensors.attention.q_norm = Some(names.vector("attn_q_norm.weight", k_dim));
-        tensors.attention.k_norm = Some(names.vector("attn_k_norm.weight", k_dim));
-        tensors
+        layer_tensors_with(names, plan, layer, |attention, tensors| {
+            tensors.q_norm = Some(names.vector("attn_q_norm.weight", attention.k_dim));
+            tensors.k_norm = Some(names.vector("attn_k_norm.weight", attention.k_dim));
+        })
     })
 }

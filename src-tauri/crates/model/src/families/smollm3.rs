@@ -18,8 +18,8 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     let sizes = Sizes::read(keys)?;
     let rope = keys.rope(RopePairs::Interleaved, sizes.n_rot)?;
     let mut plan = sizes.plan(keys, rope, Activation::Silu)?;
-    for layer in plan.layers.iter_mut().skip(PERIOD - 1).step_by(PERIOD) {
-        layer.attention.rope_idx = None;
+    for attention in plan.attentions_mut().skip(PERIOD - 1).step_by(PERIOD) {
+        attention.rope_idx = None;
     }
     Ok(plan)
 }

@@ -1,13 +1,19 @@
 //! What metadata becomes, and what is refused.
 
 use super::*;
-use crate::plan::model_plan::{Activation, AttentionPlan, FeedForwardPlan, GatedPlan, NormOver, Temperature};
+use crate::plan::model_plan::{
+    Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, NormOver, Temperature,
+};
 use crate::plan::rope_plan::{RopeFactors, RopePairs, RopePlan, YarnPlan};
 use crate::testing::gguf_writer::GgufWriter;
 use scheduler::AttentionSpan;
 
 fn plan(file: GgufWriter) -> ModelPlan {
     read(&file.open()).unwrap().0
+}
+
+fn attention(plan: &ModelPlan, layer: usize) -> &AttentionPlan {
+    plan.layers[layer].softmax().unwrap()
 }
 
 fn refusal(file: GgufWriter) -> String {
@@ -33,8 +39,10 @@ fn a_llama_is_described() {
         rope_idx: Some(0),
         norm_over: NormOver::Heads,
         temperature: None,
+        kv: KvPlan::Own,
+        norms_values: false,
     };
-    assert!(plan.layers.iter().all(|layer| layer.attention == attention));
+    assert!(plan.layers.iter().all(|layer| layer.softmax() == Some(&attention)));
     let activation = Activation::Silu;
     assert_eq!(plan.layers[1].feed_forward, FeedForwardPlan::Gated(GatedPlan { n_ff: 96, activation }));
     assert_eq!((plan.embedding_scale, plan.logit_softcap), (1.0, None));
@@ -53,11 +61,10 @@ fn a_gemma3_has_five_windows_to_one_full_layer() {
         .str("gemma3.rope.scaling.type", "linear")
         .f32("gemma3.rope.scaling.factor", 8.0);
     let plan = plan(file);
-    let full: Vec<usize> =
-        (0..14).filter(|&l| plan.layers[l].attention.span == AttentionSpan::Full).collect();
+    let full: Vec<usize> = (0..14).filter(|&l| attention(&plan, l).span == AttentionSpan::Full).collect();
     assert_eq!(full, [5, 11]);
-    assert_eq!(plan.layers[0].attention.span, AttentionSpan::Window { tokens: 512 });
-    assert_eq!((plan.layers[0].attention.rope_idx, plan.layers[5].attention.rope_idx), (Some(1), Some(0)));
+    assert_eq!(attention(&plan, 0).span, AttentionSpan::Window { tokens: 512 });
+    assert_eq!((attention(&plan, 0).rope_idx, attention(&plan, 5).rope_idx), (Some(1), Some(0)));
     assert_eq!((plan.ropes[0].base, plan.ropes[0].position_scale), (1e6, 0.125));
     assert_eq!((plan.ropes[1].base, plan.ropes[1].position_scale), (1e4, 1.0));
     assert_eq!(plan.embedding_scale, 8.0);
@@ -70,7 +77,8 @@ fn a_gemma3_has_five_windows_to_one_full_layer() {
 fn the_window_pattern_of_the_file_wins() {
     let windowed = || GgufWriter::tiny("gemma3").u32("gemma3.attention.sliding_window", 16);
     let spans = |file: GgufWriter| -> Vec<bool> {
-        plan(file).layers.iter().map(|layer| layer.attention.span != AttentionSpan::Full).collect()
+        let plan = plan(file);
+        (0..plan.layers.len()).map(|l| attention(&plan, l).span != AttentionSpan::Full).collect()
     };
     assert_eq!(spans(windowed()), [true, true]);
     let key = "gemma3.attention.sliding_window_pattern";
@@ -118,7 +126,7 @@ fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
     let cause = refusal(GgufWriter::tiny("llama").str("general.architecture", "mamba"));
     assert_eq!(
         cause,
-        "architecture \"mamba\"; `llama`, `gemma3`, `qwen2`, `qwen3`, `mistral3`, `smollm3`, `granite`, `phi3` and `olmo2` are"
+        "architecture \"mamba\"; `llama`, `gemma3`, `gemma4`, `qwen2`, `qwen3`, `mistral3`, `smollm3`, `granite`, `phi3` and `olmo2` are"
     );
 }
 
@@ -238,7 +246,11 @@ fn layers_may_each_have_a_shape_of_their_own() {
     };
     let with = |key: &str, values: &[u32]| GgufWriter::tiny("llama").raw(key, 9, &counts(values));
     let heads = |file: GgufWriter| -> Vec<(usize, usize)> {
-        plan(file).layers.iter().map(|layer| (layer.attention.n_heads, layer.attention.n_kv_heads)).collect()
+        plan(file)
+            .layers
+            .iter()
+            .map(|layer| (layer.softmax().unwrap().n_heads, layer.softmax().unwrap().n_kv_heads))
+            .collect()
     };
     assert_eq!(heads(with("llama.attention.head_count", &[2, 4])), [(2, 1), (4, 1)]);
     assert_eq!(heads(with("llama.attention.head_count_kv", &[2, 1])), [(2, 2), (2, 1)]);
@@ -268,7 +280,7 @@ fn a_mistral3_has_queries_that_grow() {
     assert!(refusal(file()).contains(missing));
     let plan = plan(file().u32("mistral3.rope.scaling.original_context_length", 64));
     let want = Temperature { scale: 0.1, original_context: 64 };
-    assert!(plan.layers.iter().all(|layer| layer.attention.temperature == Some(want)));
+    assert!(plan.layers.iter().all(|layer| layer.softmax().unwrap().temperature == Some(want)));
     assert_eq!(
         [0, 63, 64, 128].map(|at| want.at(at)),
         [1.0, 1.0, 1.0 + 0.1 * 2_f32.ln(), 1.0 + 0.1 * 3_f32.ln()]
@@ -278,7 +290,8 @@ fn a_mistral3_has_queries_that_grow() {
 #[test]
 fn a_smollm3_turns_nothing_in_every_fourth_layer() {
     let plan = plan(GgufWriter::tiny("smollm3").u32("smollm3.block_count", 9));
-    let still: Vec<usize> = (0..9).filter(|&l| plan.layers[l].attention.rope_idx.is_none()).collect();
+    let still: Vec<usize> =
+        (0..9).filter(|&l| plan.layers[l].softmax().unwrap().rope_idx.is_none()).collect();
     assert_eq!(still, [3, 7]);
 }
 
@@ -293,17 +306,17 @@ fn a_granite_scales_and_may_turn_nothing() {
             .f32("granite.attention.scale", 0.0625),
     );
     let scales = (scaled.embedding_scale, scaled.branch_scale, scaled.logit_scale);
-    assert_eq!((scales, scaled.layers[0].attention.scale), ((12.0, 0.22, 0.125), 0.0625));
-    assert_eq!(scaled.layers[0].attention.rope_idx, Some(0));
+    assert_eq!((scales, scaled.layers[0].softmax().unwrap().scale), ((12.0, 0.22, 0.125), 0.0625));
+    assert_eq!(scaled.layers[0].softmax().unwrap().rope_idx, Some(0));
     let still = plan(file().raw("granite.rope.scaling.finetuned", 7, &[0]));
-    assert_eq!(still.layers[0].attention.rope_idx, None);
+    assert_eq!(still.layers[0].softmax().unwrap().rope_idx, None);
 }
 
 #[test]
 fn a_phi3_has_the_window_of_its_file_where_that_is_narrower_than_its_context() {
     let span = |window: u32| {
         let file = GgufWriter::tiny("phi3").u32("phi3.attention.sliding_window", window);
-        plan(file).layers[0].attention.span
+        plan(file).layers[0].softmax().unwrap().span
     };
     assert_eq!(
         [span(0), span(255), span(256)],
@@ -320,9 +333,10 @@ fn an_olmo2_stretches_no_window() {
         .f32("olmo2.rope.scaling.factor", 8.0)
         .u32("olmo2.attention.sliding_window", 64);
     let plan = plan(file);
-    let full: Vec<usize> = (0..5).filter(|&l| plan.layers[l].attention.span == AttentionSpan::Full).collect();
+    let full: Vec<usize> =
+        (0..5).filter(|&l| plan.layers[l].softmax().unwrap().span == AttentionSpan::Full).collect();
     assert_eq!(full, [3]);
     assert!(plan.ropes[0].yarn.is_some());
     assert_eq!(plan.ropes[1], RopePlan::plain(RopePairs::SplitHalf, 32, 5e5));
-    assert!(plan.layers.iter().all(|layer| layer.attention.norm_over == NormOver::Tokens));
+    assert!(plan.layers.iter().all(|layer| layer.softmax().unwrap().norm_over == NormOver::Tokens));
 }

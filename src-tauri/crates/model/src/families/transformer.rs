@@ -8,15 +8,17 @@ use super::keys::Keys;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::model_plan::{
-    Activation, AttentionPlan, FeedForwardPlan, GatedPlan, LayerPlan, ModelPlan, NormOver,
+    Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, LatentPlan, LayerPlan, MixerPlan,
+    ModelPlan, NormOver,
 };
 use crate::plan::rope_plan::RopePlan;
 use crate::plan::tensor_list::{TensorList, TensorPlace};
 use crate::plan::weights::{
-    AttentionWeights, BranchEnd, FeedForwardWeights, GatedWeights, LayerWeights, ModelWeights, Projection,
+    AttentionWeights, BranchEnd, FeedForwardWeights, GatedWeights, LatentQueries, LatentWeights,
+    LayerWeights, MixerWeights, ModelWeights, Projection,
 };
 
-const MAX_LAYERS: usize = 1024;
+pub(super) const MAX_LAYERS: usize = 1024;
 
 /// The sizes of a model whose heads are all alike.
 pub(super) struct Sizes {
@@ -76,7 +78,7 @@ impl Sizes {
         let scale = keys.positive("attention.scale")?.unwrap_or(1.0 / (k_dim as f32).sqrt());
         let softcap = keys.positive("attn_logit_softcapping")?;
         let layer = |&LayerSizes { n_heads, n_kv_heads, n_ff }: &LayerSizes| LayerPlan {
-            attention: AttentionPlan {
+            mixer: MixerPlan::Softmax(AttentionPlan {
                 n_heads,
                 n_kv_heads,
                 k_dim,
@@ -87,8 +89,11 @@ impl Sizes {
                 rope_idx: Some(0),
                 norm_over: NormOver::Heads,
                 temperature: None,
-            },
+                kv: KvPlan::Own,
+                norms_values: false,
+            }),
             feed_forward: FeedForwardPlan::Gated(GatedPlan { n_ff, activation }),
+            output_scale: 1.0,
         };
         Ok(ModelPlan {
             architecture: keys.architecture(),
@@ -100,6 +105,7 @@ impl Sizes {
             branch_scale: 1.0,
             logit_scale: 1.0,
             logit_softcap: keys.positive("final_logit_softcapping")?,
+            n_per_layer: None,
             ropes: vec![rope],
             layers: self.layers.iter().map(layer).collect(),
             ignored_blocks: self.n_layers()..self.n_blocks,
@@ -130,9 +136,9 @@ fn layers(keys: &Keys<'_>, n_blocks: usize) -> Result<Vec<LayerSizes>, Cause> {
 pub(super) fn add_windows(plan: &mut ModelPlan, window: AttentionSpan, rope: RopePlan, windows: &[bool]) {
     let rope_idx = plan.ropes.len();
     plan.ropes.push(rope);
-    for (layer, _) in plan.layers.iter_mut().zip(windows).filter(|(_, is_window)| **is_window) {
-        layer.attention.span = window;
-        layer.attention.rope_idx = Some(rope_idx);
+    for (attention, _) in plan.attentions_mut().zip(windows).filter(|(_, is_window)| **is_window) {
+        attention.span = window;
+        attention.rope_idx = Some(rope_idx);
     }
 }
 
@@ -232,6 +238,7 @@ pub(super) fn tensors_of(
         layers: layers.map(|(layer_idx, of)| layer(&LayerNames { layer_idx, gguf }, plan, of)).collect(),
         output_norm: place("output_norm.weight", &[n_embd]),
         output: has_head.then(|| place("output.weight", &[n_embd, n_vocab])),
+        per_layer: None,
     };
     TensorList { weights, in_plan: in_plan(&plan.ropes), ignored_blocks: plan.ignored_blocks.clone() }
 }
@@ -250,20 +257,72 @@ fn in_plan(ropes: &[RopePlan]) -> Vec<String> {
 
 /// The tensors of a plain layer. Queries, keys and values may be one tensor, and may have biases.
 pub(super) fn layer_tensors(names: &LayerNames<'_>, plan: &ModelPlan, layer: &LayerPlan) -> LayerTensors {
-    LayerWeights {
-        attention: attention_tensors(names, plan, layer),
-        feed_forward: gated_tensors(names, plan, layer),
+    layer_tensors_with(names, plan, layer, |_, _| ())
+}
+
+/// As [`layer_tensors`], of a family whose attention has what `more` puts in.
+pub(super) fn layer_tensors_with(
+    names: &LayerNames<'_>,
+    plan: &ModelPlan,
+    layer: &LayerPlan,
+    more: impl FnOnce(&AttentionPlan, &mut AttentionTensors),
+) -> LayerTensors {
+    let mixer = match &layer.mixer {
+        MixerPlan::Softmax(attention) => {
+            let mut tensors = attention_tensors(names, plan.n_embd, attention);
+            more(attention, &mut tensors);
+            MixerWeights::Softmax(tensors)
+        }
+        MixerPlan::Latent(latent) => MixerWeights::Latent(latent_tensors(names, plan.n_embd, latent)),
+    };
+    LayerWeights { mixer, feed_forward: gated_tensors(names, plan, layer), per_layer: None }
+}
+
+/// The tensors of an attention.
+pub(super) type AttentionTensors = AttentionWeights<TensorPlace, TensorPlace>;
+
+/// The tensors of a latent attention.
+fn latent_tensors(
+    names: &LayerNames<'_>,
+    n_embd: usize,
+    latent: &LatentPlan,
+) -> LatentWeights<TensorPlace, TensorPlace> {
+    let LatentPlan { n_heads, n_latent, n_rot, n_nope, v_dim, q_rank, .. } = *latent;
+    let q_width = n_heads * (n_nope + n_rot);
+    let of_heads = |name: &str, n_in: usize, n_out: usize| {
+        let whole = names.place(name, vec![n_in, n_out, n_heads]);
+        let part = |head: usize| Some(head * n_out..(head + 1) * n_out);
+        (0..n_heads).map(|head| TensorPlace { part: part(head), ..whole.clone() }).collect()
+    };
+    LatentWeights {
+        norm: names.vector("attn_norm.weight", n_embd),
+        queries: match q_rank {
+            None => LatentQueries::Whole(names.matrix("attn_q.weight", n_embd, q_width)),
+            Some(rank) => LatentQueries::Low {
+                down: names.matrix("attn_q_a.weight", n_embd, rank),
+                norm: names.vector("attn_q_a_norm.weight", rank),
+                up: names.matrix("attn_q_b.weight", rank, q_width),
+            },
+        },
+        kv: names.matrix("attn_kv_a_mqa.weight", n_embd, latent.k_dim()),
+        kv_norm: names.vector("attn_kv_a_norm.weight", n_latent),
+        k_b: of_heads("attn_k_b.weight", n_nope, n_latent),
+        v_b: of_heads("attn_v_b.weight", n_latent, v_dim),
+        end: BranchEnd {
+            matrix: names.matrix("attn_output.weight", n_heads * v_dim, n_embd),
+            bias: None,
+            post_norm: None,
+        },
     }
 }
 
 /// The tensors of a plain attention.
 pub(super) fn attention_tensors(
     names: &LayerNames<'_>,
-    plan: &ModelPlan,
-    layer: &LayerPlan,
-) -> AttentionWeights<TensorPlace, TensorPlace> {
-    let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, .. } = layer.attention;
-    let n_embd = plan.n_embd;
+    n_embd: usize,
+    attention: &AttentionPlan,
+) -> AttentionTensors {
+    let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, .. } = *attention;
     let n_outs = [n_heads * k_dim, n_kv_heads * k_dim, n_kv_heads * v_dim];
     let [q, k, v] = if names.has("attn_qkv.weight") {
         names.fused("attn_qkv", n_embd, n_outs)
@@ -275,8 +334,8 @@ pub(super) fn attention_tensors(
     AttentionWeights {
         norm: Some(names.vector("attn_norm.weight", n_embd)),
         q,
-        k,
-        v,
+        k: Some(k),
+        v: Some(v),
         q_norm: None,
         k_norm: None,
         end: names.end("attn_output", n_heads * v_dim, n_embd),

@@ -3,14 +3,25 @@
 use kernels::ggml::GgmlType;
 
 use crate::file::gguf::Gguf;
-use crate::plan::model_plan::{FeedForwardPlan, ModelPlan};
+use crate::plan::model_plan::{AttentionPlan, FeedForwardPlan, KvPlan, MixerPlan, ModelPlan};
 
 /// Why no GPU runs a model of `plan`, if so: the CPU does then.
 pub fn refusal(plan: &ModelPlan, gguf: &Gguf) -> Option<String> {
-    let of_plan = plan.layers.iter().find_map(|layer| match layer.feed_forward {
-        FeedForwardPlan::Gated(_) => None,
+    if plan.n_per_layer.is_some() {
+        return Some("vectors of tokens for each layer: on the CPU only".to_owned());
+    }
+    let lacking = plan.layers.iter().find_map(|layer| match layer.mixer {
+        MixerPlan::Latent(_) => Some("latent attention"),
+        MixerPlan::Softmax(AttentionPlan { kv: KvPlan::Of(_), .. }) => {
+            Some("layers that share keys and values")
+        }
+        MixerPlan::Softmax(AttentionPlan { norms_values: true, .. }) => Some("normed values"),
+        MixerPlan::Softmax(_) => match layer.feed_forward {
+            FeedForwardPlan::Gated(_) => None,
+        },
     });
-    of_plan.or_else(|| {
+    let lacking = lacking.map(|lacking| format!("{lacking}: on the CPU only"));
+    lacking.or_else(|| {
         let tensor = gguf.tensors().iter().find(|tensor| !multiplies(tensor.ty))?;
         let (name, ty) = (tensor.name.escape_debug(), tensor.ty.name());
         Some(format!("tensor `{name}`: a GPU does not multiply with weights in {ty}"))

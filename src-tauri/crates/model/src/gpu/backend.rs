@@ -17,8 +17,8 @@ use super::tiles::{TileLimits, Tiles};
 use super::weights::Matrix;
 use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan, NormOver};
 use crate::plan::rope_plan::RopePairs;
-use crate::plan::weights::{BranchEnd, GatedWeights, Projection};
-use crate::run::backend::{Attention, Backend, Head, Piece};
+use crate::plan::weights::{BranchEnd, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection};
+use crate::run::backend::{Attention, Backend, Head, Latent, Piece};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
 use crate::run::rotations::rotations;
@@ -70,24 +70,23 @@ impl GpuBackend {
         shaders: Shaders,
         device: Device,
     ) -> GpuBackend {
-        let place = |(layer_idx, layer): (usize, &LayerPlan)| {
+        let place = |(layer_idx, attention): (usize, &AttentionPlan)| {
             let (slot, AttentionPlan { n_kv_heads, k_dim, v_dim, .. }) =
-                (layout.slots[layer_idx], layer.attention);
+                (layout.slots[layer_idx], *attention);
             Place {
                 group_idx: slot.group_idx,
                 k: Part::new(format, layout, slot.k_offset, (n_kv_heads, k_dim)),
-                // There is one: `refuse` was asked.
+                // There is one: `able` has been asked.
                 v: Part::new(format, layout, slot.v_offset.unwrap_or(slot.k_offset), (n_kv_heads, v_dim)),
             }
         };
         // Tiles are cut for all layers of a group at once, so for the widest.
-        let widest = |of: fn(&AttentionPlan) -> usize| {
-            plan.layers.iter().map(|layer| of(&layer.attention)).max().unwrap_or(1)
-        };
+        let attentions = || plan.layers.iter().filter_map(LayerPlan::softmax);
+        let widest = |of: fn(&AttentionPlan) -> usize| attentions().map(of).max().unwrap_or(1);
         let slot_values = widest(|plan| plan.n_kv_heads * (plan.k_dim + plan.v_dim));
         GpuBackend {
             pool,
-            layers: plan.layers.iter().enumerate().map(place).collect(),
+            layers: attentions().enumerate().map(place).collect(),
             windows: layout.groups.iter().map(|group| group.span.window()).collect(),
             tile_limits: TileLimits::new(widest(|plan| plan.n_heads), slot_values),
             block_tokens: layout.block_tokens,
@@ -150,12 +149,13 @@ impl GpuBackend {
             ops::rotate(&self.shaders, self.ropes[idx].1, &heads, &prepared.ropes[idx])
         };
         let mut q = head(project(&weights.q, &normed)?, weights.q_norm.as_ref(), n_heads)?;
-        let k = head(project(&weights.k, &normed)?, weights.k_norm.as_ref(), n_kv_heads)?;
+        let (Some(k), Some(v)) = (&weights.k, &weights.v) else { return Err(lacking()) };
+        let k = head(project(k, &normed)?, weights.k_norm.as_ref(), n_kv_heads)?;
         if let Some(temperature) = plan.temperature {
             let factors: Vec<f32> = piece.chunk.positions.iter().map(|&at| temperature.at(at)).collect();
             q = q.broadcast_mul(&Tensor::from_vec(factors, (n, 1, 1), &self.device)?)?;
         }
-        let v = project(&weights.v, &normed)?;
+        let v = project(v, &normed)?;
         let place = &self.layers[layer_idx];
         let (slots, tiles) = (&prepared.slots[place.group_idx], &prepared.tiles[place.group_idx]);
         self.pool.store(&place.k, &k, slots)?;
@@ -216,6 +216,11 @@ impl GpuBackend {
 fn project(projection: &Projection<Matrix, Tensor>, x: &Tensor) -> Result<Tensor> {
     let out = projection.matrix.linear(x)?;
     projection.bias.as_ref().map_or(Ok(out.clone()), |bias| out.broadcast_add(bias))
+}
+
+/// What `able` refuses has come this far.
+fn lacking() -> Error {
+    Error::Msg("an operation that only the CPU has".to_owned())
 }
 
 fn failed(error: Error) -> RunError {
@@ -312,6 +317,44 @@ impl Backend for GpuBackend {
         layer: &Attention<'_, Matrix, Tensor>,
     ) -> std::result::Result<Tensor, RunError> {
         self.attended(x, piece, layer).map_err(failed)
+    }
+
+    fn latent(
+        &mut self,
+        _: &Tensor,
+        _: &Piece<'_, Prepared>,
+        _: &Latent<'_, Matrix, Tensor>,
+    ) -> std::result::Result<Tensor, RunError> {
+        Err(failed(lacking()))
+    }
+
+    fn per_layer_inputs(
+        &mut self,
+        _: &Tensor,
+        _: &[&[u32]],
+        _: &PerLayerEmbeddings<Matrix, Tensor>,
+    ) -> std::result::Result<Tensor, RunError> {
+        Err(failed(lacking()))
+    }
+
+    fn per_layer(
+        &mut self,
+        _: &Tensor,
+        _: &Piece<'_, Prepared>,
+        _: (&Tensor, usize),
+        _: &PerLayerWeights<Matrix, Tensor>,
+    ) -> std::result::Result<Tensor, RunError> {
+        Err(failed(lacking()))
+    }
+
+    fn scale(
+        &mut self,
+        x: &mut Tensor,
+        _: &Piece<'_, Prepared>,
+        factor: f32,
+    ) -> std::result::Result<(), RunError> {
+        *x = x.affine(factor.into(), 0.0).map_err(failed)?;
+        Ok(())
     }
 
     fn gated(

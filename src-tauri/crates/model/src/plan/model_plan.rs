@@ -27,6 +27,8 @@ pub struct ModelPlan {
     pub logit_scale: f32,
     /// Logits go through `cap · tanh(logit / cap)`.
     pub logit_softcap: Option<f32>,
+    /// Values that each token has for each layer, beside its embedding.
+    pub n_per_layer: Option<usize>,
     /// The rotations in use.
     pub ropes: Vec<RopePlan>,
     /// One entry a layer.
@@ -39,9 +41,56 @@ pub struct ModelPlan {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerPlan {
     /// What mixes tokens.
-    pub attention: AttentionPlan,
+    pub mixer: MixerPlan,
     /// What each goes through by itself.
     pub feed_forward: FeedForwardPlan,
+    /// The stream is multiplied by this behind both.
+    pub output_scale: f32,
+}
+
+/// What mixes tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MixerPlan {
+    /// Attention whose heads have keys and values.
+    Softmax(AttentionPlan),
+    /// Attention of all heads to one vector a token.
+    Latent(LatentPlan),
+}
+
+impl LayerPlan {
+    /// Its attention, if its heads have keys and values.
+    pub fn softmax(&self) -> Option<&AttentionPlan> {
+        match &self.mixer {
+            MixerPlan::Softmax(attention) => Some(attention),
+            MixerPlan::Latent(_) => None,
+        }
+    }
+
+    /// As [`LayerPlan::softmax`].
+    pub(crate) fn softmax_mut(&mut self) -> Option<&mut AttentionPlan> {
+        match &mut self.mixer {
+            MixerPlan::Softmax(attention) => Some(attention),
+            MixerPlan::Latent(_) => None,
+        }
+    }
+
+    /// What it has in the pool.
+    fn kv(&self) -> LayerKv {
+        match self.mixer {
+            MixerPlan::Softmax(AttentionPlan { kv: KvPlan::Of(layer), .. }) => LayerKv::Of(layer),
+            MixerPlan::Softmax(AttentionPlan { n_kv_heads, k_dim, v_dim, span, .. }) => {
+                let v_place = ValuePlace::BesideKeys;
+                LayerKv::Own(LayerCache { n_kv_heads, k_dim, v_dim, v_place, span })
+            }
+            MixerPlan::Latent(latent) => LayerKv::Own(LayerCache {
+                n_kv_heads: 1,
+                k_dim: latent.k_dim(),
+                v_dim: latent.n_latent,
+                v_place: ValuePlace::InKeys,
+                span: AttentionSpan::Full,
+            }),
+        }
+    }
 }
 
 /// Softmax attention.
@@ -67,6 +116,51 @@ pub struct AttentionPlan {
     pub norm_over: NormOver,
     /// Queries grow with their position.
     pub temperature: Option<Temperature>,
+    /// Whose keys and values it sees.
+    pub kv: KvPlan,
+    /// Values are normed head by head, without weights.
+    pub norms_values: bool,
+}
+
+/// Whose keys and values an attention sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvPlan {
+    /// Its own.
+    Own,
+    /// Those of the layer with this index, an earlier one of the same span and shape that has its own.
+    Of(usize),
+}
+
+/// Latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1): of each token a latent vector and a turned one are kept,
+/// of which every head makes its key and value. What it makes of them is done to its query, and to what that gathers,
+/// instead: so all heads attend to the kept vectors, as to one KV head whose values are its keys' first ones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatentPlan {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Values of the latent vector.
+    pub n_latent: usize,
+    /// Values that turn, of a head's query and of what is kept of a token.
+    pub n_rot: usize,
+    /// Values of a head's query that do not turn.
+    pub n_nope: usize,
+    /// Values of a head's output.
+    pub v_dim: usize,
+    /// The width through which queries come, where they come through a narrower one.
+    pub q_rank: Option<usize>,
+    /// Scores are multiplied by this.
+    pub scale: f32,
+    /// Index into [`ModelPlan::ropes`].
+    pub rope_idx: usize,
+    /// Queries grow with their position.
+    pub temperature: Option<Temperature>,
+}
+
+impl LatentPlan {
+    /// Values that are kept of a token: its key.
+    pub fn k_dim(&self) -> usize {
+        self.n_latent + self.n_rot
+    }
 }
 
 /// The values that a norm of queries or keys takes together.
@@ -142,14 +236,15 @@ impl ModelPlan {
         self
     }
 
+    /// Its attentions whose heads have keys and values, in layer order.
+    pub(crate) fn attentions_mut(&mut self) -> impl Iterator<Item = &mut AttentionPlan> {
+        self.layers.iter_mut().filter_map(LayerPlan::softmax_mut)
+    }
+
     /// The shape of the model's KV cache.
     pub fn cache_spec(&self) -> ModelCacheSpec {
-        let layer = |layer: &LayerPlan| {
-            let AttentionPlan { n_kv_heads, k_dim, v_dim, span, .. } = layer.attention;
-            LayerKv::Own(LayerCache { n_kv_heads, k_dim, v_dim, v_place: ValuePlace::BesideKeys, span })
-        };
         ModelCacheSpec {
-            layers: self.layers.iter().map(layer).collect(),
+            layers: self.layers.iter().map(LayerPlan::kv).collect(),
             max_context: self.max_context,
             n_vocab: self.n_vocab,
         }

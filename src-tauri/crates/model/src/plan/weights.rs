@@ -8,20 +8,75 @@ pub(crate) struct ModelWeights<M, V> {
     pub(crate) output_norm: V,
     /// The output head; absent when the embeddings serve as one.
     pub(crate) output: Option<M>,
+    /// What tokens have for each layer.
+    pub(crate) per_layer: Option<PerLayerEmbeddings<M, V>>,
+}
+
+/// Vectors of one width for each layer, of the tokens themselves and of the stream as it begins.
+pub(crate) struct PerLayerEmbeddings<M, V> {
+    /// `[n_vocab, n_layers · width]`
+    pub(crate) embeddings: M,
+    /// `[n_layers · width, n_embd]`
+    pub(crate) projection: M,
+    /// Over each layer's part of the projection.
+    pub(crate) norm: V,
 }
 
 /// One layer; matrices are `[n_out, n_in]`.
 pub(crate) struct LayerWeights<M, V> {
-    pub(crate) attention: AttentionWeights<M, V>,
+    pub(crate) mixer: MixerWeights<M, V>,
     pub(crate) feed_forward: FeedForwardWeights<M, V>,
+    /// A third branch, which adds what the tokens have for this layer.
+    pub(crate) per_layer: Option<PerLayerWeights<M, V>>,
+}
+
+/// What adds a token's vector for a layer to the stream.
+pub(crate) struct PerLayerWeights<M, V> {
+    /// Its product gates the vector.
+    pub(crate) gate: M,
+    pub(crate) end: BranchEnd<M, V>,
+}
+
+/// What mixes tokens.
+pub(crate) enum MixerWeights<M, V> {
+    Softmax(AttentionWeights<M, V>),
+    Latent(LatentWeights<M, V>),
+}
+
+/// A latent attention with the norm in front of it.
+pub(crate) struct LatentWeights<M, V> {
+    pub(crate) norm: V,
+    pub(crate) queries: LatentQueries<M, V>,
+    /// Makes what is kept of a token, the latent vector and the turned one.
+    pub(crate) kv: M,
+    /// Over the latent vector.
+    pub(crate) kv_norm: V,
+    /// For each head what makes a query's part for latent vectors of the one that does not turn, `[n_latent, n_nope]`.
+    pub(crate) k_b: Vec<M>,
+    /// For each head what makes its output of latent vectors, `[v_dim, n_latent]`.
+    pub(crate) v_b: Vec<M>,
+    pub(crate) end: BranchEnd<M, V>,
+}
+
+/// What makes the queries of a latent attention, `[n_heads · (n_nope + n_rot), …]`.
+pub(crate) enum LatentQueries<M, V> {
+    Whole(M),
+    /// Through a narrower width, with a norm there.
+    Low {
+        down: M,
+        norm: V,
+        up: M,
+    },
 }
 
 /// An attention with the norm in front of it, if there is one.
 pub(crate) struct AttentionWeights<M, V> {
     pub(crate) norm: Option<V>,
     pub(crate) q: Projection<M, V>,
-    pub(crate) k: Projection<M, V>,
-    pub(crate) v: Projection<M, V>,
+    /// Absent where another layer's keys and values are seen.
+    pub(crate) k: Option<Projection<M, V>>,
+    /// Absent as `k` is, and where the product that keys are made of serves as values.
+    pub(crate) v: Option<Projection<M, V>>,
     /// Queries are normed before they turn.
     pub(crate) q_norm: Option<V>,
     /// Keys are.
@@ -79,23 +134,95 @@ impl<M, V> ModelWeights<M, V> {
             layers: self.layers.iter().map(|layer| layer.convert(by)).collect::<Result<_, _>>()?,
             output_norm: by.vector(&self.output_norm)?,
             output: self.output.as_ref().map(|output| by.matrix(output)).transpose()?,
+            per_layer: self.per_layer.as_ref().map(|per_layer| per_layer.convert(by)).transpose()?,
         })
+    }
+}
+
+impl<M, V> PerLayerEmbeddings<M, V> {
+    fn convert<C: Convert<M, V>>(
+        &self,
+        by: &mut C,
+    ) -> Result<PerLayerEmbeddings<C::Matrix, C::Vector>, C::Error> {
+        let PerLayerEmbeddings { embeddings, projection, norm } = self;
+        let (embeddings, projection) = (by.matrix(embeddings)?, by.matrix(projection)?);
+        Ok(PerLayerEmbeddings { embeddings, projection, norm: by.vector(norm)? })
     }
 }
 
 impl<M, V> LayerWeights<M, V> {
     fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<LayerWeights<C::Matrix, C::Vector>, C::Error> {
-        let AttentionWeights { norm, q, k, v, q_norm, k_norm, end } = &self.attention;
-        let attention = AttentionWeights {
+        let LayerWeights { mixer, feed_forward, per_layer } = self;
+        let per_layer = |by: &mut C| match per_layer {
+            Some(PerLayerWeights { gate, end }) => {
+                Ok(Some(PerLayerWeights { gate: by.matrix(gate)?, end: end.convert(by)? }))
+            }
+            None => Ok(None),
+        };
+        Ok(LayerWeights {
+            mixer: mixer.convert(by)?,
+            feed_forward: feed_forward.convert(by)?,
+            per_layer: per_layer(by)?,
+        })
+    }
+}
+
+impl<M, V> MixerWeights<M, V> {
+    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<MixerWeights<C::Matrix, C::Vector>, C::Error> {
+        Ok(match self {
+            MixerWeights::Softmax(attention) => MixerWeights::Softmax(attention.convert(by)?),
+            MixerWeights::Latent(latent) => MixerWeights::Latent(latent.convert(by)?),
+        })
+    }
+
+    /// The last product of the branch.
+    pub(crate) fn end(&self) -> &BranchEnd<M, V> {
+        match self {
+            MixerWeights::Softmax(attention) => &attention.end,
+            MixerWeights::Latent(latent) => &latent.end,
+        }
+    }
+}
+
+impl<M, V> AttentionWeights<M, V> {
+    fn convert<C: Convert<M, V>>(
+        &self,
+        by: &mut C,
+    ) -> Result<AttentionWeights<C::Matrix, C::Vector>, C::Error> {
+        let AttentionWeights { norm, q, k, v, q_norm, k_norm, end } = self;
+        let projection = |projection: &Option<Projection<M, V>>, by: &mut C| {
+            projection.as_ref().map(|projection| projection.convert(by)).transpose()
+        };
+        Ok(AttentionWeights {
             norm: optional(norm, by)?,
             q: q.convert(by)?,
-            k: k.convert(by)?,
-            v: v.convert(by)?,
+            k: projection(k, by)?,
+            v: projection(v, by)?,
             q_norm: optional(q_norm, by)?,
             k_norm: optional(k_norm, by)?,
             end: end.convert(by)?,
-        };
-        Ok(LayerWeights { attention, feed_forward: self.feed_forward.convert(by)? })
+        })
+    }
+}
+
+impl<M, V> LatentWeights<M, V> {
+    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<LatentWeights<C::Matrix, C::Vector>, C::Error> {
+        let LatentWeights { norm, queries, kv, kv_norm, k_b, v_b, end } = self;
+        Ok(LatentWeights {
+            norm: by.vector(norm)?,
+            queries: match queries {
+                LatentQueries::Whole(matrix) => LatentQueries::Whole(by.matrix(matrix)?),
+                LatentQueries::Low { down, norm, up } => {
+                    let (down, norm) = (by.matrix(down)?, by.vector(norm)?);
+                    LatentQueries::Low { down, norm, up: by.matrix(up)? }
+                }
+            },
+            kv: by.matrix(kv)?,
+            kv_norm: by.vector(kv_norm)?,
+            k_b: k_b.iter().map(|matrix| by.matrix(matrix)).collect::<Result<_, _>>()?,
+            v_b: v_b.iter().map(|matrix| by.matrix(matrix)).collect::<Result<_, _>>()?,
+            end: end.convert(by)?,
+        })
     }
 }
 

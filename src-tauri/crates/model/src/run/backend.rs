@@ -7,8 +7,10 @@ use scheduler::RunError;
 
 use super::batch::Chunk;
 use super::pool::Pool;
-use crate::plan::model_plan::{AttentionPlan, GatedPlan};
-use crate::plan::weights::{AttentionWeights, BranchEnd, GatedWeights};
+use crate::plan::model_plan::{AttentionPlan, GatedPlan, LatentPlan};
+use crate::plan::weights::{
+    AttentionWeights, BranchEnd, GatedWeights, LatentWeights, PerLayerEmbeddings, PerLayerWeights,
+};
 
 /// A device with a KV pool of its own.
 pub(crate) trait Backend: Pool {
@@ -55,6 +57,41 @@ pub(crate) trait Backend: Pool {
         piece: &Piece<'_, Self::Prepared>,
         layer: &Attention<'_, Self::Matrix, Self::Vector>,
     ) -> Result<Self::Branch, RunError>;
+
+    /// Latent attention: what the chunk's queries gather, each head's output made of it, after what is kept of the
+    /// chunk's tokens has gone to the pool.
+    fn latent(
+        &mut self,
+        x: &Self::Stream,
+        piece: &Piece<'_, Self::Prepared>,
+        layer: &Latent<'_, Self::Matrix, Self::Vector>,
+    ) -> Result<Self::Branch, RunError>;
+
+    /// What all `pieces`' tokens have for each layer, `[n_tokens, n_layers · width]`, of the stream `x` as it begins and
+    /// of the tokens themselves.
+    fn per_layer_inputs(
+        &mut self,
+        x: &Self::Stream,
+        pieces: &[&[u32]],
+        weights: &PerLayerEmbeddings<Self::Matrix, Self::Vector>,
+    ) -> Result<Self::Stream, RunError>;
+
+    /// What the chunk's tokens have for a layer, gated by the stream; `inputs` are the pass's and the layer's index.
+    fn per_layer(
+        &mut self,
+        x: &Self::Stream,
+        piece: &Piece<'_, Self::Prepared>,
+        inputs: (&Self::Stream, usize),
+        weights: &PerLayerWeights<Self::Matrix, Self::Vector>,
+    ) -> Result<Self::Branch, RunError>;
+
+    /// Multiply the chunk's stream by `factor`.
+    fn scale(
+        &mut self,
+        x: &mut Self::Stream,
+        piece: &Piece<'_, Self::Prepared>,
+        factor: f32,
+    ) -> Result<(), RunError>;
 
     /// A gated feed-forward.
     fn gated(
@@ -110,6 +147,14 @@ pub(crate) struct Attention<'a, M, V> {
     pub(crate) layer_idx: usize,
     pub(crate) plan: &'a AttentionPlan,
     pub(crate) weights: &'a AttentionWeights<M, V>,
+}
+
+/// The latent attention of one layer.
+pub(crate) struct Latent<'a, M, V> {
+    /// Where what it keeps lies, says the layout.
+    pub(crate) layer_idx: usize,
+    pub(crate) plan: &'a LatentPlan,
+    pub(crate) weights: &'a LatentWeights<M, V>,
 }
 
 /// What makes logits of the stream.

@@ -69,9 +69,12 @@ impl<B: Backend> Decoder<B> {
         let pieces: Vec<&[u32]> = chunks.iter().flat_map(|chunk| &chunk.pieces).copied().collect();
         let mut x = backend.embed(&pieces, &weights.embeddings, plan.embedding_scale)?;
         let prepared = chunks.iter().map(|chunk| backend.prepare(chunk)).collect::<Result<Vec<_>, _>>()?;
+        let per_layer = weights.per_layer.as_ref();
+        let per_layer =
+            per_layer.map(|weights| backend.per_layer_inputs(&x, &pieces, weights)).transpose()?;
         let first = chunks[0].tokens.start;
         for (idx, (plan, weights)) in plan.layers.iter().zip(&weights.layers).enumerate() {
-            let layer = Layer { idx, plan, weights };
+            let layer = Layer { idx, plan, weights, per_layer: per_layer.as_ref() };
             for (chunk, prepared) in chunks.iter().zip(&prepared) {
                 let tokens = chunk.tokens.start - first..chunk.tokens.end - first;
                 layer.run(backend, &mut x, &Piece { chunk, tokens, prepared })?;

@@ -151,7 +151,8 @@ fn make_room(step: &Step, plan: &ModelPlan, out: &mut StepOutput) -> Result<(), 
     resize(&mut hidden.values, hidden.origin.len(), plan.n_embd)
 }
 
-fn resize(values: &mut Vec<f32>, n_rows: usize, width: usize) -> Result<(), RunError> {
+/// Make room for `n_rows` rows of `width` values.
+pub(crate) fn resize(values: &mut Vec<f32>, n_rows: usize, width: usize) -> Result<(), RunError> {
     let n_values = n_rows * width;
     let more = n_values.saturating_sub(values.len());
     let memory = |_| RunError::OutOfMemory(format!("no room for {n_rows} rows of {width} values"));

@@ -57,7 +57,7 @@ impl Oracle<'_> {
     }
 
     fn attention(&self, layer: usize, x: &[f32]) -> Vec<f32> {
-        let attention = self.plan.layers[layer].attention;
+        let attention = *self.plan.layers[layer].softmax().unwrap();
         let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, span, scale, softcap, .. } = attention;
         let name = |part: &str| format!("blk.{layer}.{part}");
         let heads = |part: &str| {

@@ -12,8 +12,7 @@ use crate::gpu::kv_pool::KvPool;
 use crate::gpu::part::{KvFormat, Part};
 use crate::gpu::shaders::Shaders;
 use crate::gpu::tiles::{TileLimits, Tiles};
-use crate::plan::model_plan::AttentionPlan;
-use crate::plan::model_plan::NormOver;
+use crate::plan::model_plan::{AttentionPlan, KvPlan, NormOver};
 
 /// Sums in another order, and the kernels' own polynomials for exp and tanh: what f32 loses by that.
 const BOUND: f32 = 1e-5;
@@ -160,6 +159,8 @@ fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
         rope_idx: None,
         norm_over: NormOver::Heads,
         temperature: None,
+        kv: KvPlan::Own,
+        norms_values: false,
     };
     let got = attend(&pool, &k_part, &v_part, &plan, &tiles, &q).unwrap();
     assert_eq!(got.dims(), [n_tokens, n_heads * case.v_dim]);
