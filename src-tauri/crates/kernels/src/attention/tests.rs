@@ -396,7 +396,7 @@ fn a_query_s_bits_are_its_own() {
 }
 
 /// A sequence alone and among others, whole and in chunks, in blocks of any size, by any number of threads.
-fn check_bits(params: AttentionParams, layer: impl Fn(usize) -> KvLayer) {
+fn check_bits(params: AttentionParams<'static>, layer: impl Fn(usize) -> KvLayer) {
     let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
     let width = params.n_heads * layer(32).v_dim;
     for isa in Isa::available() {
