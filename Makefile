@@ -11,6 +11,7 @@ GEMMA := $(MODELS)/gemma-3-270m-q4_k_m.gguf
 CLIENTS := $(CACHE)/clients-$(shell cksum < tests/clients/requirements.txt 2>/dev/null | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
 ANSWERS := $(CACHE)/answers-$(shell cksum < tests/answers/requirements.txt | cut -d' ' -f1)
+REFERENCE := $(CACHE)/reference-0.3.36
 SYNTHETIC := $(MODELS)/synthetic-1b-q4_k_m.gguf
 KV_TEXT ?= $(CACHE)/texts/debian-faq.txt
 PORT ?= 8642
@@ -23,6 +24,7 @@ TEXT ?= $(or $(wildcard /usr/share/common-licenses/*),$(wildcard $(shell rustc -
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export SAMOVAR_TEST_MODELS := $(MODELS)
+export SAMOVAR_TEST_REFERENCE := $(REFERENCE)
 
 .PHONY: help
 help: ## List the targets
@@ -67,7 +69,7 @@ TIMED = src-tauri/dev/timed.sh target/test-minutes.txt
 test: ## Run every test
 	@rm -f target/test-minutes.txt
 	@code=0; $(MAKE) --no-print-directory test-parts || code=$$?; $(TIMED); exit $$code
-test-parts: setup-test models $(CLIENTS)/ready
+test-parts: setup-test models reference $(CLIENTS)/ready
 	@$(TIMED) check $(MAKE) --no-print-directory check
 	@$(TIMED) 'cargo test' cargo test --workspace --locked
 	@$(TIMED) 'without features' cargo test --workspace --no-default-features --locked --test e2e -- a_build_without_the_desktop
@@ -120,6 +122,10 @@ models: setup-server ## Fetch and verify both test models
 models-starter: setup-server
 	@src-tauri/dev/fetch-models.sh $(MODELS) starter
 
+.PHONY: reference
+reference: setup-server ## Fetch and verify the vocabularies and chat templates that the reference carries
+	@src-tauri/dev/fetch-reference.sh $(REFERENCE)
+
 # The official clients that the server is tested with; a new list makes a new environment.
 $(CLIENTS)/ready: tests/clients/requirements.txt | setup
 	rm -rf $(CLIENTS)
@@ -145,6 +151,11 @@ mac-check: ## Type-check and lint for macOS, and test what makes the app (Debian
 dmg: ui ## Make the signed disk image and its verifier's report (a Mac, or Debian 12)
 	@src-tauri/dev/setup.sh mac
 	src-tauri/dev/mac/dmg.sh $(CACHE) dist
+
+.PHONY: families
+families: export SAMOVAR_TEST_ALL := 1
+families: setup-server reference models ## Test with all of the reference's vocabularies, of which `make test` takes a tenth
+	cargo test --locked -p text
 
 .PHONY: soak
 soak: setup-server models-starter ## Load the server for MINUTES (30) with disconnects, drains and resumes

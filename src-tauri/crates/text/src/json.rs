@@ -1,168 +1,192 @@
 //! The `tojson` filter as chat templates know it: Python's `json.dumps`, nothing escaped for HTML.
 
-use std::io::{self, Write};
-
-use minijinja::value::{Kwargs, Value};
-use minijinja::{Error, ErrorKind};
-use serde::Serialize;
-use serde_json::ser::Formatter;
+use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
+use minijinja::{Error, ErrorKind, State, Value};
 
 use crate::defusing;
+use crate::python::{bind, float, is_list, is_namespace};
 
-/// `tojson(value, indent, ensure_ascii, separators, sort_keys)`
-pub(crate) fn tojson(value: &Value, indent: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
-    let indent = indent.or(kwargs.get::<Option<Value>>("indent")?).filter(|indent| !indent.is_none());
-    let indent = indent.map(|indent| indent_text(&indent)).transpose()?;
-    let separators = kwargs.get::<Option<Value>>("separators")?.filter(|separators| !separators.is_none());
+/// Containers within each other.
+const MAX_DEPTH: usize = 500;
+/// Spaces, or bytes of a text, for each level.
+const MAX_INDENT: usize = 1000;
+
+/// `tojson(value, ensure_ascii, indent, separators, sort_keys)`
+pub(crate) fn tojson(
+    state: &State<'_, '_>,
+    value: &Value,
+    args: Rest<ValueOrKwargs>,
+) -> Result<Value, Error> {
+    let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
+    let [ensure_ascii, indent, separators, sort_keys] =
+        bind("tojson", &args.into_values(), names)?.map(|arg| arg.filter(|arg| !arg.is_none()));
+    let indent = indent.as_ref().map(indent_text).transpose()?;
     let (item, key) = match separators {
         Some(pair) => (separator(&pair, 0)?, separator(&pair, 1)?),
         None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
         None => (", ".to_owned(), ": ".to_owned()),
     };
-    let ensure_ascii = kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
-    let sort_keys = kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
-    kwargs.assert_all_used()?;
+    let is_true = |flag: Option<Value>| flag.is_some_and(|flag| flag.is_true());
+    let style =
+        Style { item, key, indent, ensure_ascii: is_true(ensure_ascii), sort_keys: is_true(sort_keys) };
+    let mut json = String::new();
+    style.write(state, &mut json, value, 0)?;
+    Ok(Value::from(json))
+}
 
-    let style = PythonStyle { item, key, indent, depth: 0, has_value: false, ensure_ascii };
-    let mut json = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut json, style);
-    let written = if sort_keys {
-        serde_json::to_value(value).and_then(|mut value| {
-            value.sort_all_objects();
-            value.serialize(&mut serializer)
-        })
-    } else {
-        value.serialize(&mut serializer)
-    };
-    let failed = |e: String| Error::new(ErrorKind::BadSerialization, format!("tojson: {e}"));
-    written.map_err(|e| failed(e.to_string()))?;
-    String::from_utf8(json).map(Value::from).map_err(|e| failed(e.to_string()))
+fn failed(what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::BadSerialization, format!("tojson: {what}"))
 }
 
 /// Spaces, or what a string says, for each level.
 fn indent_text(indent: &Value) -> Result<String, Error> {
-    const MAX_INDENT: usize = 16;
-    if let Some(text) = indent.as_str() {
-        return Ok(text.to_owned());
+    let text = match indent.as_str() {
+        Some(text) => text.to_owned(),
+        None => {
+            let n = usize::try_from(i64::try_from(indent.clone())?.max(0)).unwrap_or(usize::MAX);
+            " ".repeat(n.min(MAX_INDENT + 1))
+        }
+    };
+    if text.len() > MAX_INDENT {
+        return Err(failed(format_args!("it is indented by more than {MAX_INDENT}")));
     }
-    let n = usize::try_from(indent.clone())?;
-    Ok(" ".repeat(n.min(MAX_INDENT)))
+    Ok(text)
 }
 
 fn separator(pair: &Value, i: usize) -> Result<String, Error> {
     let text = pair.get_item_by_index(i)?;
-    text.as_str().map(str::to_owned).ok_or_else(|| {
-        Error::new(ErrorKind::InvalidOperation, "tojson: separators must be two strings".to_owned())
-    })
+    text.as_str().map(str::to_owned).ok_or_else(|| failed("separators must be two strings"))
 }
 
 /// How Python's `json.dumps` lays out a document.
-struct PythonStyle {
+struct Style {
     item: String,
     key: String,
     indent: Option<String>,
-    depth: usize,
-    has_value: bool,
     ensure_ascii: bool,
+    sort_keys: bool,
 }
 
-impl PythonStyle {
-    fn line_break<W: ?Sized + Write>(&self, writer: &mut W) -> io::Result<()> {
-        if let Some(indent) = &self.indent {
-            writer.write_all(b"\n")?;
-            for _ in 0..self.depth {
-                writer.write_all(indent.as_bytes())?;
-            }
+impl Style {
+    fn write(
+        &self,
+        state: &State<'_, '_>,
+        out: &mut String,
+        value: &Value,
+        depth: usize,
+    ) -> Result<(), Error> {
+        if depth > MAX_DEPTH {
+            return Err(failed("values lie too deep in each other"));
         }
-        Ok(())
-    }
-
-    fn begin<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
-        self.depth += 1;
-        self.has_value = false;
-        writer.write_all(bracket)
-    }
-
-    fn end<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
-        self.depth = self.depth.saturating_sub(1);
-        if self.has_value {
-            self.line_break(writer)?;
-        }
-        self.has_value = true;
-        writer.write_all(bracket)
-    }
-
-    fn before_item<W: ?Sized + Write>(&self, writer: &mut W, first: bool) -> io::Result<()> {
-        if !first {
-            writer.write_all(self.item.as_bytes())?;
-        }
-        self.line_break(writer)
-    }
-}
-
-impl Formatter for PythonStyle {
-    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.begin(writer, b"[")
-    }
-
-    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.end(writer, b"]")
-    }
-
-    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.before_item(writer, first)
-    }
-
-    fn end_array_value<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
-        self.has_value = true;
-        Ok(())
-    }
-
-    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.begin(writer, b"{")
-    }
-
-    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.end(writer, b"}")
-    }
-
-    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.before_item(writer, first)
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(self.key.as_bytes())
-    }
-
-    fn end_object_value<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
-        self.has_value = true;
-        Ok(())
-    }
-
-    /// As Python's `repr`: an exponent, with its sign and two digits, below 1e-4 and from 1e16 on.
-    fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        let scientific = format!("{value:e}");
-        let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-        match exponent.parse::<i32>() {
-            Ok(exponent) if !(-4..16).contains(&exponent) => write!(writer, "{mantissa}e{exponent:+03}"),
-            _ => write!(writer, "{value:?}"),
-        }
-    }
-
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
-        if !self.ensure_ascii || text.is_ascii() {
-            return writer.write_all(text.as_bytes());
-        }
-        for c in text.chars() {
-            // A mark must stay findable whatever the template does.
-            if c.is_ascii() || defusing::is_noncharacter(c) {
-                writer.write_all(c.encode_utf8(&mut [0; 4]).as_bytes())?;
-            } else {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    write!(writer, "\\u{unit:04x}")?;
+        let n_before = out.len();
+        match value.kind() {
+            ValueKind::None => out.push_str("null"),
+            ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Number => out.push_str(&number(value)?),
+            ValueKind::String => self.write_string(out, value.as_str().unwrap_or_default()),
+            ValueKind::Seq | ValueKind::Iterable if is_list(value) => {
+                out.push('[');
+                let mut is_empty = true;
+                for item in value.try_iter()?.checked() {
+                    self.before_item(out, is_empty, depth + 1);
+                    is_empty = false;
+                    self.write(state, out, &item?, depth + 1)?;
                 }
+                self.close(out, ']', is_empty, depth);
+            }
+            ValueKind::Map if !is_namespace(value) => {
+                out.push('{');
+                let mut keys = Vec::new();
+                for key in value.try_iter()?.checked() {
+                    let key = key?;
+                    keys.push((key_text(&key)?, key));
+                }
+                if self.sort_keys {
+                    keys.sort_by(|a, b| a.0.cmp(&b.0));
+                }
+                for (i, (text, key)) in keys.iter().enumerate() {
+                    self.before_item(out, i == 0, depth + 1);
+                    self.write_string(out, text);
+                    out.push_str(&self.key);
+                    self.write(state, out, &value.get_item(key)?, depth + 1)?;
+                }
+                self.close(out, '}', keys.is_empty(), depth);
+            }
+            kind => return Err(failed(format_args!("a value of type {kind} is not serializable"))),
+        }
+        // As the engine charges for what it makes itself: one step for 64 bytes, and one for the value. What lies
+        // within is charged again for each level, as long as that is.
+        state.consume_fuel(1 + (out.len() - n_before) as u64 / 64)
+    }
+
+    fn before_item(&self, out: &mut String, is_first: bool, depth: usize) {
+        if !is_first {
+            out.push_str(&self.item);
+        }
+        self.line_break(out, depth);
+    }
+
+    fn close(&self, out: &mut String, bracket: char, is_empty: bool, depth: usize) {
+        if !is_empty {
+            self.line_break(out, depth);
+        }
+        out.push(bracket);
+    }
+
+    fn line_break(&self, out: &mut String, depth: usize) {
+        if let Some(indent) = &self.indent {
+            out.push('\n');
+            for _ in 0..depth {
+                out.push_str(indent);
             }
         }
-        Ok(())
     }
+
+    fn write_string(&self, out: &mut String, text: &str) {
+        out.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                '\x08' => out.push_str("\\b"),
+                '\x0c' => out.push_str("\\f"),
+                c if c < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+                // A mark must stay findable whatever the template does.
+                c if self.ensure_ascii && c > '~' && !defusing::is_noncharacter(c) => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        out.push_str(&format!("\\u{unit:04x}"));
+                    }
+                }
+                c => out.push(c),
+            }
+        }
+        out.push('"');
+    }
+}
+
+fn number(value: &Value) -> Result<String, Error> {
+    if value.is_integer() {
+        return Ok(value.to_string());
+    }
+    let number = f64::try_from(value.clone())?;
+    Ok(match number {
+        _ if number.is_nan() => "NaN".into(),
+        f64::INFINITY => "Infinity".into(),
+        f64::NEG_INFINITY => "-Infinity".into(),
+        number => float(number),
+    })
+}
+
+/// A key as JSON knows them.
+fn key_text(key: &Value) -> Result<String, Error> {
+    Ok(match key.kind() {
+        ValueKind::String => key.as_str().unwrap_or_default().to_owned(),
+        ValueKind::None => "null".into(),
+        ValueKind::Bool => if key.is_true() { "true" } else { "false" }.into(),
+        ValueKind::Number => number(key)?,
+        kind => return Err(failed(format_args!("a key of type {kind}"))),
+    })
 }

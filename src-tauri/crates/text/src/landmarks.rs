@@ -45,7 +45,7 @@ impl Landmarks {
             extra: chat.extra.clone(),
             ..*chat
         };
-        let text = template.render(&with_landmarks, rendering.mark).ok()?.text;
+        let text = template.render(&with_landmarks, rendering.mark, rendering.now).ok()?.text;
         let mut landmarks = Landmarks::default();
         let mut without = String::with_capacity(rendering.text.len());
         for c in text.chars() {
@@ -119,7 +119,7 @@ fn with_landmarks(message: &ChatMessage, start: char, end: char, with_ends: With
 fn generation_prompt(template: &Template, chat: &Chat, rendering: &Rendering) -> Option<String> {
     let render = |add_generation_prompt| {
         let chat = Chat { add_generation_prompt, continue_final: false, ..chat.clone() };
-        template.render(&chat, rendering.mark).ok().map(|rendering| rendering.text)
+        template.render(&chat, rendering.mark, rendering.now).ok().map(|rendering| rendering.text)
     };
     let (with, without) = match (chat.continue_final, chat.add_generation_prompt) {
         (true, _) => (render(true)?, render(false)?),

@@ -31,6 +31,7 @@ mod render_worker;
 mod rendered_chat;
 mod rendered_text;
 mod renderer;
+mod strftime;
 mod template;
 
 mod constraint;

@@ -32,9 +32,10 @@ pub struct TextModel {
     longest_token: usize,
     add_bos: bool,
     template: Option<Arc<ChatTemplate>>,
-    /// Compiled when somebody renders in this process; the clock of that.
+    /// Compiled when somebody renders in this process.
     renderer: OnceLock<Result<ChatRenderer, TextError>>,
-    clock: Option<fn() -> SystemTime>,
+    /// What every chat of this model is dated by, wherever it is rendered.
+    clock: fn() -> SystemTime,
     constraints: ConstraintFactory,
 }
 
@@ -99,7 +100,7 @@ impl TextModel {
             add_bos: meta.add_bos.unwrap_or(bos_by_default),
             template,
             renderer: OnceLock::new(),
-            clock: None,
+            clock: SystemTime::now,
             constraints: ConstraintFactory::default(),
             vocabulary,
             merging,
@@ -109,8 +110,13 @@ impl TextModel {
     /// The same with another clock than the system's for templates that write the date.
     #[must_use]
     pub fn with_clock(mut self, clock: fn() -> SystemTime) -> TextModel {
-        self.clock = Some(clock);
+        self.clock = clock;
         self
+    }
+
+    /// The time that a chat is rendered at, wherever that happens: templates write the date.
+    pub fn now(&self) -> SystemTime {
+        (self.clock)()
     }
 
     /// Number of tokens in the vocabulary.
@@ -305,14 +311,8 @@ impl TextModel {
     /// When there is no template, when it does not compile, refuses the messages, fails, or goes over its limits.
     pub fn render(&self, chat: &Chat) -> Result<RenderedText, TextError> {
         let template = self.template.as_ref().ok_or(TextError::NoChatTemplate)?;
-        let renderer = self.renderer.get_or_init(|| {
-            let renderer = ChatRenderer::new(template)?;
-            Ok(match self.clock {
-                Some(clock) => renderer.with_clock(clock),
-                None => renderer,
-            })
-        });
-        renderer.as_ref().map_err(Clone::clone)?.render(chat)
+        let renderer = self.renderer.get_or_init(|| ChatRenderer::new(template));
+        renderer.as_ref().map_err(Clone::clone)?.render(chat, self.now())
     }
 
     /// Whether this token ends an answer.

@@ -5,6 +5,7 @@
 //! was given last.
 
 use std::io::{self, Read, Write};
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,12 +27,15 @@ pub struct RenderRequest<'a> {
     pub template: Option<&'a ChatTemplate>,
     /// What to render.
     pub chat: &'a Chat,
+    /// When that is: a worker has no clock.
+    pub now: SystemTime,
 }
 
 #[derive(Debug, Deserialize)]
 struct OwnedRequest {
     template: Option<ChatTemplate>,
     chat: Chat,
+    now: SystemTime,
 }
 
 /// Writes one frame.
@@ -81,13 +85,13 @@ pub fn serve_renderings(
     mut around: impl FnMut(WorkerIs),
 ) -> io::Result<()> {
     let mut renderer: Result<ChatRenderer, TextError> = Err(TextError::NoChatTemplate);
-    while let Some(OwnedRequest { template, chat }) = read_frame(input)? {
+    while let Some(OwnedRequest { template, chat, now }) = read_frame(input)? {
         around(WorkerIs::Busy);
         if let Some(template) = template {
             renderer = ChatRenderer::new(&template);
         }
         let rendered: Result<RenderedText, TextError> =
-            renderer.as_ref().map_err(Clone::clone).and_then(|renderer| renderer.render(&chat));
+            renderer.as_ref().map_err(Clone::clone).and_then(|renderer| renderer.render(&chat, now));
         write_frame(output, &rendered)?;
         around(WorkerIs::Idle);
     }

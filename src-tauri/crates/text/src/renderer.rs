@@ -37,25 +37,18 @@ impl ChatRenderer {
         })
     }
 
-    /// The same with another clock than the system's for templates that write the date.
-    #[must_use]
-    pub fn with_clock(mut self, clock: fn() -> SystemTime) -> ChatRenderer {
-        self.template = self.template.with_clock(clock);
-        self
-    }
-
-    /// Renders the chat and finds where its answers start and its messages end.
+    /// Renders the chat at a time, `now`, and finds where its answers start and its messages end.
     ///
     /// # Errors
     /// The template refuses the messages, fails, or goes over its limits.
-    pub fn render(&self, chat: &Chat) -> Result<RenderedText, TextError> {
-        let (Rendering { text, mark }, landmarks) = self.render_marked(chat)?;
+    pub fn render(&self, chat: &Chat, now: SystemTime) -> Result<RenderedText, TextError> {
+        let (Rendering { text, mark, .. }, landmarks) = self.render_marked(chat, now)?;
         Ok(RenderedText { text, mark, landmarks })
     }
 
     /// Renders with the client's special tokens marked wherever that makes a difference.
-    fn render_marked(&self, chat: &Chat) -> Result<(Rendering, Landmarks), TextError> {
-        let plain = self.template.render(chat, None)?;
+    fn render_marked(&self, chat: &Chat, now: SystemTime) -> Result<(Rendering, Landmarks), TextError> {
+        let plain = self.template.render(chat, None, now)?;
         let with_landmarks = |chat: &Chat, rendering: Rendering| {
             let landmarks = Landmarks::find(&self.template, chat, &rendering);
             Ok((rendering, landmarks))
@@ -63,7 +56,7 @@ impl ChatRenderer {
         let Some((marked_chat, mark)) = self.structural_texts.mark(chat, self.template.source())? else {
             return with_landmarks(chat, plain);
         };
-        let marked = self.template.render(&marked_chat, Some(mark))?;
+        let marked = self.template.render(&marked_chat, Some(mark), now)?;
         // A mark can change what a template's own comparisons see. Where the client's text left no structure
         // behind anyway (a template that cuts reasoning out, say), the unmarked text is both safe and exact.
         let structure = |text: &str| -> Vec<u32> {

@@ -12,13 +12,13 @@ use std::time::SystemTime;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
-use regex::Regex;
 use serde_json::Map;
 
 use crate::chat_template::{ChatTemplate, check_parts};
 use crate::defusing::unused_noncharacter;
 use crate::json::tojson;
 use crate::python;
+use crate::strftime::strftime;
 use crate::{Chat, ChatMessage, TextError};
 
 const NAME: &str = "chat_template";
@@ -41,6 +41,8 @@ pub(crate) struct Rendering {
     pub(crate) text: String,
     /// The character that marks the client's control-token texts, if there are any.
     pub(crate) mark: Option<char>,
+    /// When it was rendered, and when any other rendering of the same chat is.
+    pub(crate) now: SystemTime,
 }
 
 impl Template {
@@ -53,31 +55,28 @@ impl Template {
         environment.set_recursion_limit(MAX_DEPTH);
         python::add_to(&mut environment);
         environment.add_filter("tojson", tojson);
-        // As in Python, where `tools is iterable` is how templates find out that there are none.
-        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_function("raise_exception", raise_exception);
-        add_clock(&mut environment, SystemTime::now);
         let ChatTemplate { source, bos, eos, unk, pad, .. } = template;
         for (name, text) in [("bos_token", bos), ("eos_token", eos), ("unk_token", unk), ("pad_token", pad)] {
             environment.add_global(name, text.clone().unwrap_or_default());
         }
-        let compiled = environment
-            .add_template_owned(NAME, python::with_percent_as_filter(&without_generation_tags(source)));
-        compiled.map_err(|e| TextError::Template(format!("it does not compile: {e}")))?;
+        let not_compiled = |e: String| TextError::Template(format!("it does not compile: {e}"));
+        let source_here = python::respelt(source).map_err(not_compiled)?;
+        environment.add_template_owned(NAME, source_here).map_err(|e| not_compiled(e.to_string()))?;
         Ok(Template { environment, source: source.clone() })
-    }
-
-    pub(crate) fn with_clock(mut self, clock: fn() -> SystemTime) -> Template {
-        add_clock(&mut self.environment, clock);
-        self
     }
 
     pub(crate) fn source(&self) -> &str {
         &self.source
     }
 
-    /// Renders the chat, whose control-token texts carry `mark` if there is one.
-    pub(crate) fn render(&self, chat: &Chat, mark: Option<char>) -> Result<Rendering, TextError> {
+    /// Renders the chat, whose control-token texts carry `mark` if there is one, as of `now`.
+    pub(crate) fn render(
+        &self,
+        chat: &Chat,
+        mark: Option<char>,
+        now: SystemTime,
+    ) -> Result<Rendering, TextError> {
         let end =
             if chat.continue_final { Some(unused_noncharacter(chat, &self.source, mark)?) } else { None };
         let mut messages: Vec<Map<String, serde_json::Value>> =
@@ -89,7 +88,7 @@ impl Template {
             let content = chat.messages.last().map_or("", |message| &message.content);
             last.insert("content".into(), format!("{content}{end}").into());
         }
-        let mut text = self.run(chat, &messages, chat.add_generation_prompt && end.is_none())?;
+        let mut text = self.run(chat, &messages, chat.add_generation_prompt && end.is_none(), now)?;
         if let Some(end) = end {
             let Some(at) = text.rfind(end) else {
                 return Err(TextError::Refused("the template does not write the message to continue".into()));
@@ -97,7 +96,7 @@ impl Template {
             text.truncate(at);
             text = text.replace(end, "");
         }
-        Ok(Rendering { text, mark })
+        Ok(Rendering { text, mark, now })
     }
 
     fn run(
@@ -105,12 +104,14 @@ impl Template {
         chat: &Chat,
         messages: &[Map<String, serde_json::Value>],
         add_generation_prompt: bool,
+        now: SystemTime,
     ) -> Result<String, TextError> {
         let n_values = chat.messages.len()
             + messages.iter().chain([&chat.extra]).map(|object| n_values(object.values())).sum::<usize>();
         let fuel = FUEL_BASE.saturating_add(FUEL_PER_VALUE.saturating_mul(n_values as u64)).min(FUEL_MAX);
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel));
+        environment.add_function("strftime_now", move |format: &str| strftime(format, now));
         let template = environment.get_template(NAME).map_err(failure)?;
 
         // What transformers passes even when there is none of it, then what the client asked for.
@@ -177,28 +178,15 @@ fn failure(error: Error) -> TextError {
     TextError::Template(error.to_string())
 }
 
-/// `strftime_now(format)`, in UTC.
-fn add_clock(environment: &mut Environment<'static>, clock: fn() -> SystemTime) {
-    environment.add_function("strftime_now", move |format: &str| {
-        let failed = |e: jiff::Error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {e}"));
-        let now = jiff::Timestamp::try_from(clock()).map_err(failed)?;
-        jiff::fmt::strtime::format(format, &now.to_zoned(jiff::tz::TimeZone::UTC)).map_err(failed)
-    });
-}
-
-/// Takes out the tags that mark an answer for training and mean nothing here.
-fn without_generation_tags(source: &str) -> String {
-    let tag = Regex::new(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}").expect("the pattern is a constant");
-    // An `if` keeps what the tag says about the white space around it.
-    tag.replace_all(source, "{%$1 if false $2%}{%$1 endif $2%}").into_owned()
-}
-
 fn message_object(message: &ChatMessage) -> Map<String, serde_json::Value> {
-    let mut object = message.extra.clone();
+    let mut object = Map::new();
     object.insert("role".into(), message.role.clone().into());
     object.insert("content".into(), message.content.clone().into());
     if let Some(name) = &message.name {
         object.insert("name".into(), name.clone().into());
+    }
+    for (key, value) in &message.extra {
+        object.entry(key).or_insert_with(|| value.clone());
     }
     object
 }

@@ -9,6 +9,7 @@ mod support;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::thread;
+use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 use support::{Model, load};
@@ -115,7 +116,9 @@ fn schemas_as_wide_as_they_may_be_are_built_on_half_of_the_stack() {
 fn render(source: String) -> Result<String, TextError> {
     let template = ChatTemplate { source, ..ChatTemplate::default() };
     let chat = Chat { messages: vec![ChatMessage::new("user", "x")], ..Chat::default() };
-    on_half_of(RENDER_STACK_BYTES, || Ok(ChatRenderer::new(&template)?.render(&chat)?.plain()))
+    on_half_of(RENDER_STACK_BYTES, || {
+        Ok(ChatRenderer::new(&template)?.render(&chat, SystemTime::UNIX_EPOCH)?.plain())
+    })
 }
 
 #[test]
@@ -126,6 +129,9 @@ fn templates_as_deep_as_they_may_be_are_compiled_on_half_of_the_stack() {
         ("{{ ", "-", "1 }}"),
         ("{{ x", ".b", " }}"),
         ("{{ x", "[0]", " }}"),
+        ("{{ x", ".items", " }}"),
+        ("{{ x", " + 'a'|safe", " }}"),
+        ("{{ x", " % x", " }}"),
         ("{{ x", "()", " }}"),
         ("{{ 'a'", "|upper", " }}"),
         ("{{ 1", " ~ 1", " }}"),

@@ -5,7 +5,10 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use text::{Chat, ChatMessage, EncodeLimits, TextError, TextMetadata, TextModel};
+use text::{
+    Chat, ChatMessage, ChatTemplate, EncodeLimits, RenderRequest, RenderedText, TextError, TextMetadata,
+    TextModel, read_frame, serve_renderings, write_frame,
+};
 
 const LLAMA3: &str = r#"
 {{- bos_token }}
@@ -396,4 +399,43 @@ fn an_answer_to_be_continued_has_its_start_too() {
         (rendered.text(), rendered.answer_starts()),
         (&*format!("{opening}Once upon "), &[opening.len()][..])
     );
+}
+
+#[test]
+fn a_worker_dates_each_chat_by_its_callers_clock() {
+    let template = ChatTemplate {
+        source: "{{ strftime_now('%Y-%m-%d %H:%M:%S') }}{% for m in messages %} {{ m.content }}{% endfor %}"
+            .into(),
+        structural: vec!["<|end|>".into()],
+        ..ChatTemplate::default()
+    };
+    // With a control token's text in it a chat is rendered several times, and all of them are one moment.
+    let chat = chat(&[("user", "a <|end|>"), ("assistant", "b")]);
+    let day = |n: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(n * 86_400 + 59);
+    let mut requests = Vec::new();
+    for (template, now) in [(Some(&template), day(0)), (None, day(20_000))] {
+        write_frame(&mut requests, &RenderRequest { template, chat: &chat, now }).unwrap();
+    }
+    let mut answers = Vec::new();
+    serve_renderings(&mut requests.as_slice(), &mut answers, |_| {}).unwrap();
+    let mut answers = answers.as_slice();
+    for want in ["1970-01-01 00:00:59 a <|end|> b", "2024-10-04 00:00:59 a <|end|> b"] {
+        let rendered = read_frame::<Result<RenderedText, TextError>>(&mut answers).unwrap().unwrap().unwrap();
+        assert_eq!(rendered.plain(), want);
+    }
+}
+
+#[test]
+fn a_model_without_another_clock_is_dated_by_the_systems() {
+    let model = TextModel::new(TextMetadata {
+        tokenizer_model: "llama".into(),
+        tokens: vec!["a".into()],
+        scores: vec![0.0],
+        chat_template: Some("{{ strftime_now('%s') }}".into()),
+        ..TextMetadata::default()
+    });
+    let seconds = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let before = seconds();
+    let written: u64 = model.unwrap().render_chat(&chat(&[])).unwrap().parse().unwrap();
+    assert!((before..=seconds()).contains(&written), "{written}");
 }

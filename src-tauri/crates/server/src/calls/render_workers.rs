@@ -14,7 +14,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use text::{
     Chat, ChatMessage, ChatTemplate, RenderRequest, RenderedText, TextError, TextModel, read_frame,
@@ -96,7 +96,7 @@ impl RenderWorkers {
             Some(worker) => worker,
             None => Worker::start(program).map_err(failed)?,
         };
-        match worker.render(template, chat, is_gone).map_err(failed)? {
+        match worker.render(template, chat, model.now(), is_gone).map_err(failed)? {
             Ended::Rendered(rendered) => {
                 self.keep(worker);
                 rendered
@@ -161,12 +161,13 @@ impl Worker {
         &mut self,
         template: &Arc<ChatTemplate>,
         chat: &Chat,
+        now: SystemTime,
         is_gone: IsGone<'_>,
     ) -> io::Result<Ended> {
         let until = Instant::now() + DEADLINE;
         let new_template = (!self.has(template)).then(|| template.as_ref());
         let mut request = Vec::new();
-        write_frame(&mut request, &RenderRequest { template: new_template, chat })?;
+        write_frame(&mut request, &RenderRequest { template: new_template, chat, now })?;
         self.template = Some(Arc::clone(template));
         let Some((mut to, mut from)) = self.pipes.take() else { return Ok(Ended::Died) };
         let (sender, answer) = sync_channel(1);

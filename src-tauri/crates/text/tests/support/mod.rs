@@ -1,5 +1,8 @@
 //! Reads the vocabularies of the test models out of their GGUF files, as far as tests need it.
 
+#[allow(dead_code, reason = "not every test file reads what the reference carries")]
+pub(crate) mod reference;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
