@@ -1,5 +1,6 @@
 //! The families of models that are known: each is one file here, and one line in [`FAMILIES`].
 
+mod experts;
 pub(crate) mod family;
 mod keys;
 mod transformer;
@@ -8,6 +9,7 @@ mod gemma3;
 mod llama;
 mod qwen2;
 mod qwen3;
+mod qwen3moe;
 
 use crate::error::{Cause, LoadError};
 use crate::file::gguf::Gguf;
@@ -17,7 +19,8 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 4] = [&llama::FAMILY, &gemma3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+static FAMILIES: [&Family; 5] =
+    [&llama::FAMILY, &gemma3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY, &qwen3moe::FAMILY];
 
 /// What the model in `gguf` computes.
 ///

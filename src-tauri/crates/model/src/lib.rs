@@ -34,6 +34,7 @@ pub use file::metadata::{Array, Metadata, MetadataError, Strings, Value};
 pub use gpu::able::refusal as gpu_refusal;
 pub use gpu::device::Gpu;
 pub use options::{GpuOptions, LoadOptions, LoadProgress, PoolSize, Precision};
+pub use plan::experts::{ExpertFunction, ExpertsPlan};
 pub use plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, LayerPlan, ModelPlan, NormOver, Temperature,
 };

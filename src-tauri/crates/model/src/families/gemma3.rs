@@ -68,7 +68,7 @@ fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
         attention.q_norm = Some(names.vector("attn_q_norm.weight", layer.attention.k_dim));
         attention.k_norm = Some(names.vector("attn_k_norm.weight", layer.attention.k_dim));
         attention.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
-        tensors.feed_forward.end_mut().post_norm = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
+        *tensors.feed_forward.post_norm_mut() = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
         tensors
     })
 }

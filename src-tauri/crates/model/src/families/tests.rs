@@ -101,7 +101,7 @@ fn what_we_do_not_run_is_refused_by_name() {
     let llama = || GgufWriter::tiny("llama");
     check(llama().str("general.architecture", "mamba"), "architecture \"mamba\"");
     check(GgufWriter::new().u32("x", 1), "`general.architecture` is missing");
-    check(llama().u32("llama.expert_count", 8), "8 experts");
+    check(GgufWriter::tiny("qwen2").u32("qwen2.expert_count", 8), "a mixture of 8 experts");
     check(llama().str("llama.rope.scaling.type", "yarn"), "rope scaling \"yarn\"");
     check(llama().u32("llama.block_count", 0), "`llama.block_count` is 0");
     check(llama().u32("llama.block_count", u32::MAX), "not from 1 to 1024");
@@ -117,7 +117,7 @@ fn what_we_do_not_run_is_refused_by_name() {
 #[test]
 fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
     let cause = refusal(GgufWriter::tiny("llama").str("general.architecture", "mamba"));
-    assert_eq!(cause, "architecture \"mamba\"; `llama`, `gemma3`, `qwen2` and `qwen3` are");
+    assert_eq!(cause, "architecture \"mamba\"; `llama`, `gemma3`, `qwen2`, `qwen3` and `qwen3moe` are");
 }
 
 #[test]

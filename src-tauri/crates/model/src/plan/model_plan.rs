@@ -2,6 +2,7 @@
 
 use scheduler::{AttentionSpan, LayerCache, ModelCacheSpec};
 
+use super::experts::ExpertsPlan;
 use super::rope_plan::RopePlan;
 
 /// A model, described.
@@ -96,6 +97,8 @@ impl Temperature {
 pub enum FeedForwardPlan {
     /// One gated feed-forward for all tokens.
     Gated(GatedPlan),
+    /// A few of many for each token.
+    Experts(ExpertsPlan),
 }
 
 /// A feed-forward of two products, of which one gates the other.
