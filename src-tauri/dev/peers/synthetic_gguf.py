@@ -1,7 +1,7 @@
-"""Writes a llama-shaped GGUF of about one billion parameters in the Q4_K_M mixture with random weights.
+"""Writes a GGUF in the shape and mixture of types of a model that people run, with random weights.
 
-Shapes are those of a 1B model with 16 layers; the blocks' bytes are random with small scales, so that every
-value is finite. It has no vocabulary and says nothing sensible: it is there to be timed.
+The blocks' bytes are random with small scales, so that every value is finite. It has no vocabulary and says nothing
+sensible: it is there to be timed. With `--layers` it has fewer layers than the model.
 """
 
 import argparse
@@ -10,64 +10,184 @@ import os
 import gguf
 import numpy as np
 
-LAYERS, HIDDEN, FFN, HEADS, KV_HEADS, HEAD_DIM, VOCAB = 16, 2048, 8192, 32, 8, 64, 128256
-BLOCK = {"Q4_K": (gguf.GGMLQuantizationType.Q4_K, 144, slice(0, 4)), "Q6_K": (gguf.GGMLQuantizationType.Q6_K, 210, slice(208, 210))}
+Q = gguf.GGMLQuantizationType
+# Type, bytes of a block, its values, and where its scales are.
+BLOCK = {
+    "Q4_K": (Q.Q4_K, 144, 256, slice(0, 4)),
+    "Q6_K": (Q.Q6_K, 210, 256, slice(208, 210)),
+    "Q8_0": (Q.Q8_0, 34, 32, slice(0, 2)),
+    "MXFP4": (Q.MXFP4, 17, 32, slice(0, 1)),
+}
+SCALE = {"Q4_K": 6e-5, "Q6_K": 2e-5, "Q8_0": 1e-4}
+# 2 to the power of -8, as the exponent of an MXFP4 block.
+SMALL_EXPONENT = 119
 
 
-def blocks(rng: np.random.Generator, kind: str, rows: int, cols: int):
-    dtype, n_bytes, scales = BLOCK[kind]
-    data = rng.integers(0, 256, size=(rows * cols // 256, n_bytes), dtype=np.uint8)
-    n_scales = (scales.stop - scales.start) // 2
-    small = np.full((data.shape[0], n_scales), 2e-5 if kind == "Q6_K" else 6e-5, dtype=np.float16)
-    data[:, scales] = small.view(np.uint8)
-    return data.reshape(rows, -1), dtype
+class File:
+    def __init__(self, path: str, architecture: str, name: str) -> None:
+        self.path, self.partial = path, path + ".partial"
+        self.rng = np.random.default_rng(1)
+        self.writer = gguf.GGUFWriter(self.partial, architecture)
+        self.writer.add_name(name)
+        self.writer.add_tokenizer_model("no_vocab")
+
+    def blocks(self, kind: str, *shape: int):
+        dtype, n_bytes, n_values, scales = BLOCK[kind]
+        n_blocks = int(np.prod(shape)) // n_values
+        data = self.rng.integers(0, 256, size=(n_blocks, n_bytes), dtype=np.uint8)
+        if kind == "MXFP4":
+            data[:, scales] = SMALL_EXPONENT
+        else:
+            n_scales = (scales.stop - scales.start) // 2
+            data[:, scales] = np.full((n_blocks, n_scales), SCALE[kind], dtype=np.float16).view(np.uint8)
+        return data.reshape(*shape[:-1], -1), dtype
+
+    def add(self, name: str, kind: str, *shape: int) -> None:
+        data, dtype = self.blocks(kind, *shape)
+        self.writer.add_tensor(name, data, raw_dtype=dtype)
+
+    def floats(self, name: str, *shape: int, size: float = 0.02) -> None:
+        self.writer.add_tensor(name, (self.rng.standard_normal(shape) * size).astype(np.float32))
+
+    def norm(self, name: str, width: int) -> None:
+        self.writer.add_tensor(name, np.ones(width, dtype=np.float32))
+
+    def done(self) -> None:
+        self.writer.write_header_to_file()
+        self.writer.write_kv_data_to_file()
+        self.writer.write_tensors_to_file()
+        self.writer.close()
+        os.replace(self.partial, self.path)
+
+
+def more(layer: int, layers: int) -> bool:
+    """Whether the mixture Q4_K_M gives a layer's more sensitive tensors six bits."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+
+
+def llama_1b(path: str, layers: int | None) -> None:
+    layers, hidden, ffn, heads, kv_heads, head_dim, vocab = layers or 16, 2048, 8192, 32, 8, 64, 128256
+    f = File(path, "llama", "synthetic-1b")
+    w = f.writer
+    w.add_block_count(layers)
+    w.add_context_length(131072)
+    w.add_embedding_length(hidden)
+    w.add_feed_forward_length(ffn)
+    w.add_head_count(heads)
+    w.add_head_count_kv(kv_heads)
+    w.add_rope_dimension_count(head_dim)
+    w.add_rope_freq_base(500000.0)
+    w.add_layer_norm_rms_eps(1e-5)
+    w.add_vocab_size(vocab)
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_K_M)
+    f.add("token_embd.weight", "Q6_K", vocab, hidden)
+    f.norm("output_norm.weight", hidden)
+    for layer in range(layers):
+        p, six = f"blk.{layer}.", "Q6_K" if more(layer, layers) else "Q4_K"
+        f.add(p + "attn_q.weight", "Q4_K", heads * head_dim, hidden)
+        f.add(p + "attn_k.weight", "Q4_K", kv_heads * head_dim, hidden)
+        f.add(p + "attn_v.weight", six, kv_heads * head_dim, hidden)
+        f.add(p + "attn_output.weight", "Q4_K", hidden, heads * head_dim)
+        f.add(p + "ffn_gate.weight", "Q4_K", ffn, hidden)
+        f.add(p + "ffn_up.weight", "Q4_K", ffn, hidden)
+        f.add(p + "ffn_down.weight", six, hidden, ffn)
+        f.norm(p + "attn_norm.weight", hidden)
+        f.norm(p + "ffn_norm.weight", hidden)
+    f.done()
+
+
+def qwen3_30b_a3b(path: str, layers: int | None) -> None:
+    layers, hidden, ffn, heads, kv_heads, head_dim, vocab = layers or 48, 2048, 768, 32, 4, 128, 151936
+    experts = 128
+    f = File(path, "qwen3moe", "synthetic-30b-a3b")
+    w = f.writer
+    w.add_block_count(layers)
+    w.add_context_length(262144)
+    w.add_embedding_length(hidden)
+    w.add_feed_forward_length(6144)
+    w.add_head_count(heads)
+    w.add_head_count_kv(kv_heads)
+    w.add_key_length(head_dim)
+    w.add_value_length(head_dim)
+    w.add_rope_freq_base(10000000.0)
+    w.add_layer_norm_rms_eps(1e-6)
+    w.add_expert_count(experts)
+    w.add_expert_used_count(8)
+    w.add_expert_feed_forward_length(ffn)
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_K_M)
+    f.add("token_embd.weight", "Q4_K", vocab, hidden)
+    f.add("output.weight", "Q6_K", vocab, hidden)
+    f.norm("output_norm.weight", hidden)
+    for layer in range(layers):
+        p, six = f"blk.{layer}.", "Q6_K" if more(layer, layers) else "Q4_K"
+        f.add(p + "attn_q.weight", "Q4_K", heads * head_dim, hidden)
+        f.add(p + "attn_k.weight", "Q4_K", kv_heads * head_dim, hidden)
+        f.add(p + "attn_v.weight", six, kv_heads * head_dim, hidden)
+        f.add(p + "attn_output.weight", "Q4_K", hidden, heads * head_dim)
+        f.norm(p + "attn_q_norm.weight", head_dim)
+        f.norm(p + "attn_k_norm.weight", head_dim)
+        f.floats(p + "ffn_gate_inp.weight", experts, hidden)
+        f.add(p + "ffn_gate_exps.weight", "Q4_K", experts, ffn, hidden)
+        f.add(p + "ffn_up_exps.weight", "Q4_K", experts, ffn, hidden)
+        f.add(p + "ffn_down_exps.weight", six, experts, hidden, ffn)
+        f.norm(p + "attn_norm.weight", hidden)
+        f.norm(p + "ffn_norm.weight", hidden)
+    f.done()
+
+
+def gpt_oss_20b(path: str, layers: int | None) -> None:
+    layers, hidden, ffn, heads, kv_heads, head_dim, vocab = layers or 24, 2880, 2880, 64, 8, 64, 201088
+    experts = 32
+    f = File(path, "gpt-oss", "synthetic-gpt-oss-20b")
+    w = f.writer
+    w.add_block_count(layers)
+    w.add_context_length(131072)
+    w.add_embedding_length(hidden)
+    w.add_feed_forward_length(ffn)
+    w.add_head_count(heads)
+    w.add_head_count_kv(kv_heads)
+    w.add_key_length(head_dim)
+    w.add_value_length(head_dim)
+    w.add_sliding_window(128)
+    w.add_rope_freq_base(150000.0)
+    w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    w.add_rope_scaling_factor(32.0)
+    w.add_rope_scaling_orig_ctx_len(4096)
+    w.add_layer_norm_rms_eps(1e-5)
+    w.add_expert_count(experts)
+    w.add_expert_used_count(4)
+    w.add_expert_feed_forward_length(ffn)
+    f.add("token_embd.weight", "Q8_0", vocab, hidden)
+    f.add("output.weight", "Q8_0", vocab, hidden)
+    f.norm("output_norm.weight", hidden)
+    for layer in range(layers):
+        p = f"blk.{layer}."
+        for name, n_heads in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+            f.add(p + f"attn_{name}.weight", "Q8_0", n_heads * head_dim, hidden)
+            f.floats(p + f"attn_{name}.bias", n_heads * head_dim)
+        f.add(p + "attn_output.weight", "Q8_0", hidden, heads * head_dim)
+        f.floats(p + "attn_output.bias", hidden)
+        f.floats(p + "attn_sinks.weight", heads)
+        f.floats(p + "ffn_gate_inp.weight", experts, hidden)
+        f.floats(p + "ffn_gate_inp.bias", experts)
+        for name, rows, cols in (("gate", ffn, hidden), ("up", ffn, hidden), ("down", hidden, ffn)):
+            f.add(p + f"ffn_{name}_exps.weight", "MXFP4", experts, rows, cols)
+            f.floats(p + f"ffn_{name}_exps.bias", experts, rows)
+        f.norm(p + "attn_norm.weight", hidden)
+        f.norm(p + "post_attention_norm.weight", hidden)
+    f.done()
+
+
+MODELS = {"llama-1b": llama_1b, "qwen3-30b-a3b": qwen3_30b_a3b, "gpt-oss-20b": gpt_oss_20b}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("output")
-    output = parser.parse_args().output
-    rng = np.random.default_rng(1)
-    partial = output + ".partial"
-    w = gguf.GGUFWriter(partial, "llama")
-    w.add_name("synthetic-1b")
-    w.add_block_count(LAYERS)
-    w.add_context_length(131072)
-    w.add_embedding_length(HIDDEN)
-    w.add_feed_forward_length(FFN)
-    w.add_head_count(HEADS)
-    w.add_head_count_kv(KV_HEADS)
-    w.add_rope_dimension_count(HEAD_DIM)
-    w.add_rope_freq_base(500000.0)
-    w.add_layer_norm_rms_eps(1e-5)
-    w.add_vocab_size(VOCAB)
-    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_K_M)
-    w.add_tokenizer_model("no_vocab")
-
-    def add(name: str, kind: str, rows: int, cols: int) -> None:
-        data, dtype = blocks(rng, kind, rows, cols)
-        w.add_tensor(name, data, raw_dtype=dtype)
-
-    add("token_embd.weight", "Q6_K", VOCAB, HIDDEN)
-    w.add_tensor("output_norm.weight", np.ones(HIDDEN, dtype=np.float32))
-    for layer in range(LAYERS):
-        p = f"blk.{layer}."
-        # The mixture gives the more sensitive half of these tensors six bits.
-        more = layer < LAYERS // 8 or layer >= 7 * LAYERS // 8 or (layer - LAYERS // 8) % 3 == 2
-        add(p + "attn_q.weight", "Q4_K", HEADS * HEAD_DIM, HIDDEN)
-        add(p + "attn_k.weight", "Q4_K", KV_HEADS * HEAD_DIM, HIDDEN)
-        add(p + "attn_v.weight", "Q6_K" if more else "Q4_K", KV_HEADS * HEAD_DIM, HIDDEN)
-        add(p + "attn_output.weight", "Q4_K", HIDDEN, HEADS * HEAD_DIM)
-        add(p + "ffn_gate.weight", "Q4_K", FFN, HIDDEN)
-        add(p + "ffn_up.weight", "Q4_K", FFN, HIDDEN)
-        add(p + "ffn_down.weight", "Q6_K" if more else "Q4_K", HIDDEN, FFN)
-        w.add_tensor(p + "attn_norm.weight", np.ones(HIDDEN, dtype=np.float32))
-        w.add_tensor(p + "ffn_norm.weight", np.ones(HIDDEN, dtype=np.float32))
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
-    os.replace(partial, output)
+    parser.add_argument("--model", choices=MODELS, default="llama-1b")
+    parser.add_argument("--layers", type=int)
+    args = parser.parse_args()
+    MODELS[args.model](args.output, args.layers)
 
 
 if __name__ == "__main__":

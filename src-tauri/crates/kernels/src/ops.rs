@@ -10,7 +10,7 @@ pub mod norm;
 pub mod rope;
 pub mod softmax;
 
-pub use activation::{add, add_to_rows, gelu_tanh_mul, scale, scale_rows, silu_mul, softcap};
+pub use activation::{add, add_to_rows, gelu_tanh_mul, scale, scale_rows, sigmoid, silu_mul, softcap};
 pub use heads::{HeadNorm, HeadPrep, prepare_heads};
 pub use norm::{add_rms_norm, rms_norm};
 pub use rope::{Rope, RopePairs, RopeTable, Yarn};

@@ -70,6 +70,19 @@ pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
     }
 }
 
+/// `1 / (1 + e^-x)`.
+///
+/// # Safety
+/// The instruction set of `S`.
+#[inline(always)]
+pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let one = S::splat(1.0);
+        S::div(one, S::add(one, exp::<S>(S::sub(S::zero(), x))))
+    }
+}
+
 /// `x / (1 + e^-x)`.
 ///
 /// # Safety

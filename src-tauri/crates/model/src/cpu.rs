@@ -1,6 +1,7 @@
 //! Models on the CPU, by the kernels.
 
 mod backend;
+mod experts;
 mod latent;
 pub(crate) mod load;
 mod per_layer;

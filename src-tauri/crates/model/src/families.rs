@@ -1,5 +1,6 @@
 //! The families of models that are known: each is one file here, and one line in [`FAMILIES`].
 
+mod experts;
 pub(crate) mod family;
 mod keys;
 mod rope_keys;
@@ -14,6 +15,7 @@ mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3moe;
 mod smollm3;
 
 use crate::error::{Cause, LoadError};
@@ -24,12 +26,13 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 10] = [
+static FAMILIES: [&Family; 11] = [
     &llama::FAMILY,
     &gemma3::FAMILY,
     &gemma4::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
+    &qwen3moe::FAMILY,
     &mistral3::FAMILY,
     &smollm3::FAMILY,
     &granite::FAMILY,

@@ -36,6 +36,7 @@ pub use file::parts::ModelPart;
 pub use gpu::able::refusal as gpu_refusal;
 pub use gpu::device::Gpu;
 pub use options::{GpuOptions, LoadOptions, LoadProgress, PoolSize, Precision};
+pub use plan::experts::{ExpertFunction, ExpertsPlan};
 pub use plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, LatentPlan, LayerPlan, MixerPlan,
     ModelPlan, NormOver, Temperature,

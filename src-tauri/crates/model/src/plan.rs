@@ -1,5 +1,6 @@
 //! What a model computes, in data. No family is named here: each describes its models in these words.
 
+pub(crate) mod experts;
 pub(crate) mod model_plan;
 pub(crate) mod rope_plan;
 pub(crate) mod tensor_list;

@@ -2,7 +2,7 @@
 //! the first-level cache instead of going through memory.
 #![allow(unsafe_code)]
 
-use super::gate::{Gate, gate_values};
+use super::gate::{Gate, gate_values, square_positive};
 use super::quantize::{Target, quantize_row};
 use super::rows::{Activations, Form, Plane};
 use crate::aligned::{AlignedBuf, Zeroable};
@@ -36,8 +36,8 @@ pub struct GateUp<'a> {
 pub(super) enum Source<'a> {
     Copy { x: &'a [f32] },
     RmsNorm { x: &'a [f32], norm: RmsNorm<'a> },
-    SiluMul(GateUp<'a>),
-    GeluTanhMul(GateUp<'a>),
+    Gated(Gate, GateUp<'a>),
+    SquaredRelu { x: &'a [f32] },
 }
 
 impl<'a> Source<'a> {
@@ -54,12 +54,10 @@ impl<'a> Source<'a> {
                 // SAFETY: `resize` took the row's length from the weights'.
                 unsafe { norm_row(isa, room, norm) }
             }
-            Source::SiluMul(GateUp { gate, up }) => {
-                gate_values(isa, Gate::Silu, &gate[range.clone()], &up[range], room);
+            Source::Gated(function, GateUp { gate, up }) => {
+                gate_values(isa, function, &gate[range.clone()], &up[range], room);
             }
-            Source::GeluTanhMul(GateUp { gate, up }) => {
-                gate_values(isa, Gate::GeluTanh, &gate[range.clone()], &up[range], room);
-            }
+            Source::SquaredRelu { x } => square_positive(isa, &x[range], room),
         }
         room
     }
@@ -102,7 +100,7 @@ impl Activations {
         self.fill(threads, isa, Source::RmsNorm { x, norm });
     }
 
-    /// Takes silu(`gate`) × `up`, element by element, both `[n_rows, n_in]`.
+    /// As [`Activations::gated_quantize`] with [`Gate::Silu`].
     pub fn silu_mul_quantize(
         &mut self,
         threads: &Threads,
@@ -111,12 +109,10 @@ impl Activations {
         gate_up: GateUp<'_>,
         n_in: usize,
     ) {
-        assert_eq!(gate_up.gate.len(), gate_up.up.len(), "gate and up");
-        self.resize(form, gate_up.gate.len(), n_in);
-        self.fill(threads, isa, Source::SiluMul(gate_up));
+        self.gated_quantize(threads, isa, form, Gate::Silu, gate_up, n_in);
     }
 
-    /// Takes gelu(`gate`) × `up` with the tanh form of gelu, both `[n_rows, n_in]`.
+    /// As [`Activations::gated_quantize`] with [`Gate::GeluTanh`].
     pub fn gelu_tanh_mul_quantize(
         &mut self,
         threads: &Threads,
@@ -125,9 +121,28 @@ impl Activations {
         gate_up: GateUp<'_>,
         n_in: usize,
     ) {
+        self.gated_quantize(threads, isa, form, Gate::GeluTanh, gate_up, n_in);
+    }
+
+    /// Takes `function(gate)` × `up`, element by element, both `[n_rows, n_in]`.
+    pub fn gated_quantize(
+        &mut self,
+        threads: &Threads,
+        isa: Isa,
+        form: Form,
+        function: Gate,
+        gate_up: GateUp<'_>,
+        n_in: usize,
+    ) {
         assert_eq!(gate_up.gate.len(), gate_up.up.len(), "gate and up");
         self.resize(form, gate_up.gate.len(), n_in);
-        self.fill(threads, isa, Source::GeluTanhMul(gate_up));
+        self.fill(threads, isa, Source::Gated(function, gate_up));
+    }
+
+    /// Takes max(`x`, 0)², `[n_rows, n_in]`.
+    pub fn squared_relu_quantize(&mut self, threads: &Threads, isa: Isa, form: Form, x: &[f32], n_in: usize) {
+        self.resize(form, x.len(), n_in);
+        self.fill(threads, isa, Source::SquaredRelu { x });
     }
 
     /// Makes room for `n_values / n_in` rows.

@@ -71,13 +71,17 @@ fn fused_operations_have_the_bits_of_the_separate_ones() {
             let gate_up = GateUp { gate: &x, up: &up };
             let mut values = x.clone();
             ops::silu_mul(&threads, isa, &mut values, &up);
-            fused.silu_mul_quantize(&threads, isa, Form::Both, gate_up, n_in);
+            fused.gated_quantize(&threads, isa, Form::Both, Gate::Silu, gate_up, n_in);
             check("silu", &fused, &values);
 
             let mut values = x.clone();
             ops::gelu_tanh_mul(&threads, isa, &mut values, &up);
-            fused.gelu_tanh_mul_quantize(&threads, isa, Form::Both, gate_up, n_in);
+            fused.gated_quantize(&threads, isa, Form::Both, Gate::GeluTanh, gate_up, n_in);
             check("gelu", &fused, &values);
+
+            let values: Vec<f32> = x.iter().map(|x| x.max(0.0) * x.max(0.0)).collect();
+            fused.squared_relu_quantize(&threads, isa, Form::Both, &x, n_in);
+            check("squared relu", &fused, &values);
         }
     }
 }
@@ -88,7 +92,7 @@ fn rows_for_float_weights_may_have_any_length() {
     for isa in Isa::available() {
         let (gate, up) = (normal(2 * 37, 5), normal(2 * 37, 6));
         let mut acts = Activations::default();
-        acts.silu_mul_quantize(&threads, isa, Form::F32, GateUp { gate: &gate, up: &up }, 37);
+        acts.gated_quantize(&threads, isa, Form::F32, Gate::Silu, GateUp { gate: &gate, up: &up }, 37);
         for (got, (g, u)) in acts.x().iter().zip(gate.iter().zip(&up)) {
             let wanted = f64::from(*g) / (1.0 + (-f64::from(*g)).exp()) * f64::from(*u);
             assert!((f64::from(*got) - wanted).abs() < 1e-6, "{got} for {wanted}");

@@ -283,10 +283,7 @@ unsafe fn lanes<S: Simd>(function: Map, x: S::V) -> S::V {
     unsafe {
         match function {
             Map::ExpAbove(highest) => vmath::exp::<S>(S::sub(x, S::splat(highest))),
-            Map::Sigmoid => {
-                let one = S::splat(1.0);
-                S::div(one, S::add(one, vmath::exp::<S>(S::sub(S::zero(), x))))
-            }
+            Map::Sigmoid => vmath::sigmoid::<S>(x),
         }
     }
 }

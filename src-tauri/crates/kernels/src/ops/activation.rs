@@ -76,6 +76,11 @@ pub fn softcap(threads: &Threads, isa: Isa, x: &mut [f32], cap: f32) {
     unary(threads, isa, Unary::Softcap(cap), x);
 }
 
+/// `x = 1 / (1 + e^−x)`.
+pub fn sigmoid(threads: &Threads, isa: Isa, x: &mut [f32]) {
+    unary(threads, isa, Unary::Sigmoid, x);
+}
+
 #[derive(Clone, Copy)]
 enum Binary {
     SiluMul,
@@ -87,6 +92,7 @@ enum Binary {
 enum Unary {
     Scale(f32),
     Softcap(f32),
+    Sigmoid,
 }
 
 fn binary(threads: &Threads, isa: Isa, op: Binary, x: &mut [f32], y: &[f32]) {
@@ -198,6 +204,7 @@ unsafe fn unary_lanes<S: Simd>(op: Unary, x: &mut [f32; LANES]) {
                 let cap = S::splat(cap);
                 S::mul(cap, vmath::tanh::<S>(S::div(a, cap)))
             }
+            Unary::Sigmoid => vmath::sigmoid::<S>(a),
         };
         S::store(x.as_mut_ptr(), v);
     }
@@ -239,5 +246,6 @@ mod tests {
         check(add, |x, y| x + y);
         check(|t, isa, x, _| scale(t, isa, x, 0.3), |x, _| x * f64::from(0.3f32));
         check(|t, isa, x, _| softcap(t, isa, x, 5.0), |x, _| 5.0 * (x / 5.0).tanh());
+        check(|t, isa, x, _| sigmoid(t, isa, x), |x, _| 1.0 / (1.0 + (-x).exp()));
     }
 }

@@ -16,11 +16,15 @@ use kernels::threads::Threads;
 use kernels::weights::Weights;
 use scheduler::{KvDtype, KvLayout, LentBlock, RunError};
 
+use super::experts::{Machine, Mixture};
 use crate::options::LoadOptions;
+use crate::plan::experts::ExpertsPlan;
 use crate::plan::model_plan::{
     Activation, AttentionPlan, GatedPlan, KvPlan, LayerPlan, MixerPlan, ModelPlan, NormOver, Temperature,
 };
-use crate::plan::weights::{BranchEnd, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection};
+use crate::plan::weights::{
+    BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection,
+};
 use crate::run::backend::{Attention, Backend, Head, Latent, Piece};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
@@ -39,6 +43,7 @@ pub(super) struct Cpu {
     /// What norms weigh with that have no weights.
     pub(super) ones: Vec<f32>,
     pub(super) buffers: Buffers,
+    mixture: Mixture,
 }
 
 /// Where a layer's keys and values lie.
@@ -91,6 +96,7 @@ impl Cpu {
             branch_scale: plan.branch_scale,
             ones: vec![1.0; widest_values(plan)],
             buffers: Buffers::new(rounding),
+            mixture: Mixture::new(rounding),
         }
     }
 
@@ -277,7 +283,7 @@ impl Backend for Cpu {
             scale: plan.scale,
             window: plan.span.window(),
             softcap: plan.softcap,
-            sinks: None,
+            sinks: weights.sinks.as_deref(),
         };
         attended.resize(n * n_heads * v_dim, 0.0);
         attention(threads, isa, arena, kv, &params, rows, q, attended);
@@ -348,6 +354,22 @@ impl Backend for Cpu {
             Activation::GeluTanh => acts.gelu_tanh_mul_quantize(threads, isa, form, gate_up, plan.n_ff),
         }
         Ok(InActivations(()))
+    }
+
+    fn experts(
+        &mut self,
+        x: &mut Vec<f32>,
+        plan: &ExpertsPlan,
+        weights: &ExpertsWeights<Weights, Vec<f32>>,
+    ) -> Result<(), RunError> {
+        let Cpu { threads, isa, n_embd, norm_eps, branch_scale, mixture, .. } = self;
+        let (isa, n_embd, norm_eps) = (*isa, *n_embd, *norm_eps);
+        let out = mixture.run(Machine { threads, isa, n_embd, norm_eps }, x, plan, weights);
+        if *branch_scale != 1.0 {
+            ops::scale(threads, isa, out, *branch_scale);
+        }
+        ops::add(threads, isa, x, out);
+        Ok(())
     }
 
     fn join(

@@ -51,7 +51,7 @@ fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
             tensors.k_norm = Some(names.vector("attn_k_norm.weight", attention.k_dim));
             tensors.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
         });
-        tensors.feed_forward.end_mut().post_norm = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
+        *tensors.feed_forward.post_norm_mut() = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
         tensors
     })
 }

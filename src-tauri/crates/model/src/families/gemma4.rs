@@ -193,7 +193,7 @@ fn layer(names: &LayerNames<'_>, plan: &ModelPlan, layer: &LayerPlan) -> LayerTe
             KvPlan::Of(_) => (tensors.k, tensors.v) = (None, None),
         }
     });
-    tensors.feed_forward.end_mut().post_norm = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
+    *tensors.feed_forward.post_norm_mut() = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
     tensors.per_layer = plan.n_per_layer.map(|n| PerLayerWeights {
         gate: names.matrix("inp_gate.weight", plan.n_embd, n),
         end: BranchEnd {

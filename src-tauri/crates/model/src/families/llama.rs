@@ -1,5 +1,6 @@
-//! Llama 2 and 3, SmolLM2, Mistral and their kin: the plain form.
+//! Llama 2 and 3, SmolLM2, Mistral, Mixtral and their kin: the plain form.
 
+use super::experts::{Defaults, put_experts};
 use super::family::Family;
 use super::keys::Keys;
 use super::transformer::{Sizes, layer_tensors, tensors_of};
@@ -19,6 +20,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     if let Some(window) = keys.window()? {
         plan.attentions_mut().for_each(|attention| attention.span = window);
     }
+    put_experts(keys, &mut plan, &Defaults::USUAL)?;
     Ok(plan)
 }
 

@@ -1,5 +1,6 @@
 //! Mistral 3: Ministral, Devstral Small 2, Magistral. Queries grow with their position.
 
+use super::experts::{Defaults, put_experts};
 use super::family::Family;
 use super::keys::Keys;
 use super::transformer::{Sizes, layer_tensors, tensors_of};
@@ -18,6 +19,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     let mut plan = sizes.plan(keys, rope, Activation::Silu)?;
     let temperature = keys.temperature()?;
     plan.attentions_mut().for_each(|attention| attention.temperature = temperature);
+    put_experts(keys, &mut plan, &Defaults::USUAL)?;
     Ok(plan)
 }
 

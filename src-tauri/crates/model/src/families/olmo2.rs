@@ -9,7 +9,6 @@ use crate::file::gguf::Gguf;
 use crate::plan::model_plan::{Activation, AttentionPlan, ModelPlan, NormOver};
 use crate::plan::rope_plan::{RopePairs, RopePlan};
 use crate::plan::tensor_list::TensorList;
-use crate::plan::weights::FeedForwardWeights;
 
 pub(super) const FAMILY: Family = Family { architecture: "olmo2", plan, tensors };
 
@@ -40,9 +39,8 @@ fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
             tensors.k_norm = Some(names.vector("attn_k_norm.weight", n_kv_heads * k_dim));
             tensors.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
         });
-        let FeedForwardWeights::Gated(feed_forward) = &mut tensors.feed_forward;
-        feed_forward.norm = None;
-        feed_forward.end.post_norm = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
+        *tensors.feed_forward.norm_mut() = None;
+        *tensors.feed_forward.post_norm_mut() = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
         tensors
     })
 }

@@ -28,10 +28,12 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
 fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
     tensors_of(plan, gguf, |names, plan, layer| {
         let mut tensors = layer_tensors(names, plan, layer);
-        let FeedForwardPlan::Gated(GatedPlan { n_ff, .. }) = layer.feed_forward;
-        let FeedForwardWeights::Gated(gated) = &mut tensors.feed_forward;
-        // The gate's rows come first.
-        [gated.gate, gated.up] = names.fused("ffn_up", plan.n_embd, [n_ff, n_ff]);
+        if let (FeedForwardPlan::Gated(GatedPlan { n_ff, .. }), FeedForwardWeights::Gated(gated)) =
+            (layer.feed_forward, &mut tensors.feed_forward)
+        {
+            // The gate's rows come first.
+            [gated.gate, gated.up] = names.fused("ffn_up", plan.n_embd, [n_ff, n_ff]);
+        }
         tensors
     })
 }

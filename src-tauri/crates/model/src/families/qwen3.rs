@@ -11,12 +11,12 @@ use crate::plan::tensor_list::TensorList;
 
 pub(super) const FAMILY: Family = Family { architecture: "qwen3", plan, tensors };
 
-fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
+pub(super) fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     let sizes = Sizes::read(keys)?;
     sizes.plan(keys, keys.rope(RopePairs::SplitHalf, sizes.n_rot)?, Activation::Silu)
 }
 
-fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
+pub(super) fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
     tensors_of(plan, gguf, |names, plan, layer| {
         layer_tensors_with(names, plan, layer, |attention, tensors| {
             tensors.q_norm = Some(names.vector("attn_q_norm.weight", attention.k_dim));

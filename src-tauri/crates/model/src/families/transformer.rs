@@ -1,9 +1,12 @@
 //! What nearly every family has: the sizes that a file states, the plain plan of them, and the plain list of tensors.
 //! A family's own file says what differs.
 
+use std::ops::Range;
+
 use kernels::kv::MAX_HEAD_DIM;
 use scheduler::AttentionSpan;
 
+use super::experts::expert_tensors;
 use super::keys::Keys;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
@@ -163,6 +166,23 @@ impl LayerNames<'_> {
         self.has(name).then(|| self.vector(name, n_values))
     }
 
+    /// Rows of as many values, where the file has them.
+    pub(super) fn table_if_there(&self, name: &str, shape: [usize; 2]) -> Option<TensorPlace> {
+        self.has(name).then(|| self.place(name, shape.to_vec()))
+    }
+
+    /// Rows `rows` of each of the matrices that a tensor of shape `[n_in, n_rows, n]` stacks. Where the file has no such
+    /// tensor it is one place, so that what a file merely claims takes no memory.
+    pub(super) fn stacked(&self, name: &str, shape: [usize; 3], rows: Range<usize>) -> Vec<TensorPlace> {
+        let whole = self.place(name, shape.to_vec());
+        let [_, n_rows, n] = shape;
+        if self.gguf.tensor_of(&whole.name, &whole.shape).is_err() {
+            return vec![whole];
+        }
+        let part = |i: usize| Some(i * n_rows + rows.start..i * n_rows + rows.end);
+        (0..n).map(|i| TensorPlace { part: part(i), ..whole.clone() }).collect()
+    }
+
     /// Whether the file has a tensor of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.gguf.tensor(&self.name(name)).is_some()
@@ -275,7 +295,7 @@ pub(super) fn layer_tensors_with(
         }
         MixerPlan::Latent(latent) => MixerWeights::Latent(latent_tensors(names, plan.n_embd, latent)),
     };
-    LayerWeights { mixer, feed_forward: gated_tensors(names, plan, layer), per_layer: None }
+    LayerWeights { mixer, feed_forward: feed_forward_tensors(names, plan, layer), per_layer: None }
 }
 
 /// The tensors of an attention.
@@ -338,21 +358,36 @@ pub(super) fn attention_tensors(
         v: Some(v),
         q_norm: None,
         k_norm: None,
+        sinks: None,
         end: names.end("attn_output", n_heads * v_dim, n_embd),
     }
 }
 
-/// The tensors of a plain gated feed-forward.
-pub(super) fn gated_tensors(
+/// The tensors of a plain feed-forward.
+fn feed_forward_tensors(
     names: &LayerNames<'_>,
     plan: &ModelPlan,
     layer: &LayerPlan,
 ) -> FeedForwardWeights<TensorPlace, TensorPlace> {
-    let (n_embd, FeedForwardPlan::Gated(GatedPlan { n_ff, .. })) = (plan.n_embd, layer.feed_forward);
-    FeedForwardWeights::Gated(GatedWeights {
+    let n_embd = plan.n_embd;
+    match &layer.feed_forward {
+        FeedForwardPlan::Gated(gated) => FeedForwardWeights::Gated(gated_tensors(names, n_embd, gated)),
+        FeedForwardPlan::Experts(experts) => {
+            FeedForwardWeights::Experts(expert_tensors(names, n_embd, experts))
+        }
+    }
+}
+
+/// The tensors of a plain gated feed-forward.
+fn gated_tensors(
+    names: &LayerNames<'_>,
+    n_embd: usize,
+    &GatedPlan { n_ff, .. }: &GatedPlan,
+) -> GatedWeights<TensorPlace, TensorPlace> {
+    GatedWeights {
         norm: Some(names.vector("ffn_norm.weight", n_embd)),
         gate: names.projection("ffn_gate", n_embd, n_ff),
         up: names.projection("ffn_up", n_embd, n_ff),
         end: names.end("ffn_down", n_ff, n_embd),
-    })
+    }
 }

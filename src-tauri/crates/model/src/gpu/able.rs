@@ -17,11 +17,13 @@ pub fn refusal(plan: &ModelPlan, gguf: &Gguf) -> Option<String> {
         }
         MixerPlan::Softmax(AttentionPlan { norms_values: true, .. }) => Some("normed values"),
         MixerPlan::Softmax(_) => match layer.feed_forward {
+            FeedForwardPlan::Experts(_) => Some("mixtures of experts"),
             FeedForwardPlan::Gated(_) => None,
         },
     });
     let lacking = lacking.map(|lacking| format!("{lacking}: on the CPU only"));
-    lacking.or_else(|| {
+    let has_sinks = gguf.tensors().iter().any(|tensor| tensor.name.ends_with(".attn_sinks.weight"));
+    lacking.or_else(|| has_sinks.then(|| "attention with sinks: on the CPU only".to_owned())).or_else(|| {
         let tensor = gguf.tensors().iter().find(|tensor| !multiplies(tensor.ty))?;
         let (name, ty) = (tensor.name.escape_debug(), tensor.ty.name());
         Some(format!("tensor `{name}`: a GPU does not multiply with weights in {ty}"))

@@ -15,9 +15,12 @@ use super::part::{KvFormat, Part};
 use super::shaders::{Shaders, releasing};
 use super::tiles::{TileLimits, Tiles};
 use super::weights::Matrix;
+use crate::plan::experts::ExpertsPlan;
 use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan, NormOver};
 use crate::plan::rope_plan::RopePairs;
-use crate::plan::weights::{BranchEnd, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection};
+use crate::plan::weights::{
+    BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection,
+};
 use crate::run::backend::{Attention, Backend, Head, Latent, Piece};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
@@ -365,6 +368,16 @@ impl Backend for GpuBackend {
         weights: &GatedWeights<Matrix, Tensor>,
     ) -> std::result::Result<Tensor, RunError> {
         self.gate(x, plan, weights).map_err(failed)
+    }
+
+    fn experts(
+        &mut self,
+        _: &mut Tensor,
+        _: &ExpertsPlan,
+        _: &ExpertsWeights<Matrix, Tensor>,
+    ) -> std::result::Result<(), RunError> {
+        // Such a plan is refused before anything is loaded.
+        Err(RunError::Device("no mixtures of experts on a GPU here".to_owned()))
     }
 
     fn join(

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use scheduler::{AttentionSpan, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
 
+use super::experts::ExpertsPlan;
 use super::rope_plan::{RopeFactors, RopePlan};
 
 /// A model, described.
@@ -194,6 +195,8 @@ impl Temperature {
 pub enum FeedForwardPlan {
     /// One gated feed-forward for all tokens.
     Gated(GatedPlan),
+    /// A few of many for each token.
+    Experts(ExpertsPlan),
 }
 
 /// A feed-forward of two products, of which one gates the other.

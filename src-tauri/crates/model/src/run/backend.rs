@@ -7,9 +7,11 @@ use scheduler::RunError;
 
 use super::batch::Chunk;
 use super::pool::Pool;
+use crate::plan::experts::ExpertsPlan;
 use crate::plan::model_plan::{AttentionPlan, GatedPlan, LatentPlan};
 use crate::plan::weights::{
-    AttentionWeights, BranchEnd, GatedWeights, LatentWeights, PerLayerEmbeddings, PerLayerWeights,
+    AttentionWeights, BranchEnd, ExpertsWeights, GatedWeights, LatentWeights, PerLayerEmbeddings,
+    PerLayerWeights,
 };
 
 /// A device with a KV pool of its own.
@@ -101,6 +103,14 @@ pub(crate) trait Backend: Pool {
         plan: &GatedPlan,
         weights: &GatedWeights<Self::Matrix, Self::Vector>,
     ) -> Result<Self::Branch, RunError>;
+
+    /// A mixture of experts, of all tokens of a pass, joined to their stream.
+    fn experts(
+        &mut self,
+        x: &mut Self::Stream,
+        plan: &ExpertsPlan,
+        weights: &ExpertsWeights<Self::Matrix, Self::Vector>,
+    ) -> Result<(), RunError>;
 
     /// Add a branch, led through its end, to the chunk's stream.
     fn join(

@@ -66,19 +66,20 @@ impl<B: Backend> Decoder<B> {
         out: PassOutput<'_>,
     ) -> Result<(), RunError> {
         let Decoder { plan, weights } = self;
-        let pieces: Vec<&[u32]> = chunks.iter().flat_map(|chunk| &chunk.pieces).copied().collect();
-        let mut x = backend.embed(&pieces, &weights.embeddings, plan.embedding_scale)?;
+        let tokens: Vec<&[u32]> = chunks.iter().flat_map(|chunk| &chunk.pieces).copied().collect();
+        let mut x = backend.embed(&tokens, &weights.embeddings, plan.embedding_scale)?;
         let prepared = chunks.iter().map(|chunk| backend.prepare(chunk)).collect::<Result<Vec<_>, _>>()?;
         let per_layer = weights.per_layer.as_ref();
         let per_layer =
-            per_layer.map(|weights| backend.per_layer_inputs(&x, &pieces, weights)).transpose()?;
+            per_layer.map(|weights| backend.per_layer_inputs(&x, &tokens, weights)).transpose()?;
         let first = chunks[0].tokens.start;
+        let pieces = chunks.iter().zip(&prepared).map(|(chunk, prepared)| {
+            let tokens = chunk.tokens.start - first..chunk.tokens.end - first;
+            Piece { chunk, tokens, prepared }
+        });
+        let pieces: Vec<Piece<'_, B::Prepared>> = pieces.collect();
         for (idx, (plan, weights)) in plan.layers.iter().zip(&weights.layers).enumerate() {
-            let layer = Layer { idx, plan, weights, per_layer: per_layer.as_ref() };
-            for (chunk, prepared) in chunks.iter().zip(&prepared) {
-                let tokens = chunk.tokens.start - first..chunk.tokens.end - first;
-                layer.run(backend, &mut x, &Piece { chunk, tokens, prepared })?;
-            }
+            Layer { idx, plan, weights, per_layer: per_layer.as_ref() }.run(backend, &mut x, &pieces)?;
         }
         if !logits.is_empty() {
             let matrix = weights.output.as_ref().unwrap_or(&weights.embeddings);

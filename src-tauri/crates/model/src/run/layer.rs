@@ -1,4 +1,4 @@
-//! One layer on one chunk of tokens: the order of its operations, for every family and every backend.
+//! One layer on the chunks of a pass: the order of its operations, for every family and every backend.
 
 use scheduler::RunError;
 
@@ -16,15 +16,42 @@ pub(super) struct Layer<'a, B: Backend> {
 }
 
 impl<B: Backend> Layer<'_, B> {
-    /// Take the chunk's part of the stream `x` through the layer.
+    /// Take the stream `x` of all `pieces` of a pass through the layer.
     pub(super) fn run(
+        &self,
+        backend: &mut B,
+        x: &mut B::Stream,
+        pieces: &[Piece<'_, B::Prepared>],
+    ) -> Result<(), RunError> {
+        match (&self.plan.feed_forward, &self.weights.feed_forward) {
+            // A chunk after the other, so that what lies between its products stays near.
+            (FeedForwardPlan::Gated(plan), FeedForwardWeights::Gated(weights)) => {
+                for piece in pieces {
+                    self.mix(backend, x, piece)?;
+                    let branch = backend.gated(x, piece, plan, weights)?;
+                    backend.join(x, piece, branch, &weights.end)?;
+                    self.finish(backend, x, piece)?;
+                }
+                Ok(())
+            }
+            // The tokens of all chunks together, so that each expert finds all of its own.
+            (FeedForwardPlan::Experts(plan), FeedForwardWeights::Experts(weights)) => {
+                pieces.iter().try_for_each(|piece| self.mix(backend, x, piece))?;
+                backend.experts(x, plan, weights)?;
+                pieces.iter().try_for_each(|piece| self.finish(backend, x, piece))
+            }
+            _ => Err(RunError::InvalidStep(format!("layer {} has another feed-forward's weights", self.idx))),
+        }
+    }
+
+    /// Mix the tokens of one chunk with those before them.
+    fn mix(
         &self,
         backend: &mut B,
         x: &mut B::Stream,
         piece: &Piece<'_, B::Prepared>,
     ) -> Result<(), RunError> {
-        let LayerWeights { mixer, feed_forward, per_layer } = self.weights;
-        let layer_idx = self.idx;
+        let (layer_idx, mixer) = (self.idx, &self.weights.mixer);
         let branch = match (&self.plan.mixer, mixer) {
             (MixerPlan::Softmax(plan), MixerWeights::Softmax(weights)) => {
                 backend.attention(x, piece, &Attention { layer_idx, plan, weights })?
@@ -34,15 +61,18 @@ impl<B: Backend> Layer<'_, B> {
             }
             _ => return Err(RunError::InvalidStep(format!("layer {layer_idx} has another mixer's weights"))),
         };
-        backend.join(x, piece, branch, mixer.end())?;
-        let branch = match (&self.plan.feed_forward, feed_forward) {
-            (FeedForwardPlan::Gated(plan), FeedForwardWeights::Gated(weights)) => {
-                backend.gated(x, piece, plan, weights)?
-            }
-        };
-        backend.join(x, piece, branch, feed_forward.end())?;
-        if let (Some(weights), Some(inputs)) = (per_layer, self.per_layer) {
-            let branch = backend.per_layer(x, piece, (inputs, layer_idx), weights)?;
+        backend.join(x, piece, branch, mixer.end())
+    }
+
+    /// What comes behind the feed-forward, for one chunk.
+    fn finish(
+        &self,
+        backend: &mut B,
+        x: &mut B::Stream,
+        piece: &Piece<'_, B::Prepared>,
+    ) -> Result<(), RunError> {
+        if let (Some(weights), Some(inputs)) = (&self.weights.per_layer, self.per_layer) {
+            let branch = backend.per_layer(x, piece, (inputs, self.idx), weights)?;
             backend.join(x, piece, branch, &weights.end)?;
         }
         match self.plan.output_scale {

@@ -124,7 +124,8 @@ impl<P: Pack> Convert<TensorPlace, TensorPlace> for Packer<'_, P> {
 
     fn matrix(&mut self, place: &TensorPlace) -> Result<P::Matrix, Cause> {
         let tensor = self.gguf.tensor_of(&place.name, &place.shape)?;
-        let Some((&n_in, n_outs)) = place.shape.split_first().filter(|(_, n_outs)| !n_outs.is_empty()) else {
+        // A vector is a matrix of one row.
+        let Some((&n_in, n_outs)) = place.shape.split_first() else {
             return Err(Cause::Malformed(format!("tensor `{}` is no matrix", place.name)));
         };
         let rows = place.part.clone().unwrap_or(0..n_outs.iter().product());

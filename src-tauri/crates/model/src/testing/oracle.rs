@@ -46,7 +46,9 @@ impl Oracle<'_> {
             let normed = self.norm_if_there(&name("ffn_norm"), x.clone());
             let gate = self.linear(&name("ffn_gate"), &normed);
             let up = self.linear(&name("ffn_up"), &normed);
-            let FeedForwardPlan::Gated(GatedPlan { activation, .. }) = plan.layers[layer].feed_forward;
+            let FeedForwardPlan::Gated(GatedPlan { activation, .. }) = plan.layers[layer].feed_forward else {
+                panic!("a feed-forward that is not gated");
+            };
             let gated: Vec<f32> =
                 gate.iter().zip(&up).map(|(gate, up)| activate(activation, *gate) * up).collect();
             let out = self.linear(&name("ffn_down"), &gated);

@@ -4,6 +4,8 @@ use scheduler::{Step, StepOutput, Wanted};
 
 use super::sequence::{Blocks, Random, Sequence};
 use super::*;
+use crate::families::plan_of;
+use crate::gpu::able::refusal;
 
 /// How far a logit may be off, as a share of the largest of its position: sums in another order, and keys and values in
 /// half precision.
@@ -41,6 +43,13 @@ fn worst(tiny: &tiny::Tiny, pieces: &[usize]) -> f32 {
 #[test]
 fn every_family_has_llama_cpps_logits_on_a_device() {
     for tiny in tiny::all() {
+        let gguf = Gguf::open(&tiny.model).unwrap();
+        if let Some(reason) = refusal(&plan_of(&gguf).unwrap(), &gguf) {
+            let refused = load::runner(&gguf, &options(40), &Device::Cpu, &mut |_| ControlFlow::Continue(()));
+            let Err(Cause::Setup(cause)) = refused else { panic!("{} runs, though {reason}", tiny.name) };
+            assert_eq!(cause, reason, "{}", tiny.name);
+            continue;
+        }
         for pieces in [&[64][..], &[1, 9, 20]] {
             let worst = worst(&tiny, pieces);
             println!("{}, pieces of {pieces:?}: the worst is off by {worst:.1e}", tiny.name);
