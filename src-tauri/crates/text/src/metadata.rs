@@ -50,7 +50,8 @@ pub struct TextMetadata {
     pub add_bos: Option<bool>,
     /// `tokenizer.ggml.add_eos_token`; after a text that nothing continues.
     pub add_eos: Option<bool>,
-    /// `tokenizer.ggml.add_space_prefix`; `llama` vocabularies only.
+    /// `tokenizer.ggml.add_space_prefix`; `llama` vocabularies only: to the other kinds it means nothing, and converters
+    /// write it into their files too.
     pub add_space_prefix: Option<bool>,
     /// `tokenizer.ggml.escape_whitespaces`; refused where it is not what the kind of vocabulary does.
     pub escape_whitespaces: Option<bool>,

@@ -53,7 +53,6 @@ impl Tokenizer {
             }
             "bert" => {
                 honour(meta, WhiteSpace::Escaped)?;
-                refuse(meta.add_space_prefix == Some(true), "tokenizer.ggml.add_space_prefix is true")?;
                 let vocabulary = Vocabulary::new(meta, TextForm::WordPiece)?;
                 let pieces = WordPiece::new(meta, &vocabulary)?;
                 let frame = Frame::new(meta, &vocabulary, Bos::Always);
@@ -82,7 +81,6 @@ impl Tokenizer {
                 (vocabulary, Tokenizer::SpacedBytePair(Box::new(byte_pair)))
             }
         };
-        refuse(meta.add_space_prefix == Some(true), "tokenizer.ggml.add_space_prefix is true")?;
         let frame = Frame::new(meta, &vocabulary, recipe.bos);
         Ok((vocabulary, tokenizer, frame))
     }

@@ -168,16 +168,16 @@ fn what_a_file_asks_for_and_its_kind_does_not_do_is_refused_by_name() {
         check(TextMetadata { remove_extra_whitespaces: Some(true), ..sound() }, "remove_extra_whitespaces");
         let other = Some(kind == "gpt2");
         check(TextMetadata { escape_whitespaces: other, ..sound() }, "escape_whitespaces");
-        if kind != "llama" {
-            check(TextMetadata { add_space_prefix: Some(true), ..sound() }, "add_space_prefix");
-        }
         let as_it_is = TextMetadata {
             remove_extra_whitespaces: Some(false),
             escape_whitespaces: other.map(|other| !other),
             add_space_prefix: Some(false),
             ..sound()
         };
-        TextModel::new(as_it_is).unwrap();
+        let plain = TextModel::new(as_it_is).unwrap().encode_plain("ab a");
+        let with_space = TextModel::new(TextMetadata { add_space_prefix: Some(true), ..sound() });
+        let is_other = with_space.unwrap().encode_plain("ab a") != plain;
+        assert_eq!(is_other, kind == "llama", "only there a space in front means something");
     }
 }
 
