@@ -18,11 +18,13 @@ pub(crate) enum Model {
 }
 
 /// The text side of a test model.
+#[allow(dead_code, reason = "not every test file uses a test model")]
 pub(crate) fn load(model: Model) -> TextModel {
     TextModel::new(metadata(model)).expect("the test models are supported")
 }
 
 /// What the file of a test model says about its vocabulary.
+#[allow(dead_code, reason = "not every test file uses a test model")]
 pub(crate) fn metadata(model: Model) -> TextMetadata {
     let file = match model {
         Model::SmolLm2 => "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -36,7 +38,7 @@ pub(crate) fn metadata(model: Model) -> TextMetadata {
 }
 
 /// What the metadata of this GGUF file says about its vocabulary.
-fn read(path: PathBuf) -> TextMetadata {
+pub(crate) fn read(path: PathBuf) -> TextMetadata {
     let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}; run `make models`", path.display()));
     let mut values = Reader(BufReader::new(file)).metadata();
     let mut take = |key: &str| values.remove(key);
