@@ -244,9 +244,9 @@ fn a_model_that_cannot_run_is_refused_in_one_line_that_names_file_and_cause() {
         "has shape [96, 64] where [64, 96] is needed",
     );
     check(
-        &llama().tensor("blk.0.attn_q.bias", &[64]),
+        &llama().tensor("blk.0.attn_q.scale", &[64]),
         &same,
-        "tensor `blk.0.attn_q.bias` has no place in a llama",
+        "tensor `blk.0.attn_q.scale` has no place in a llama",
     );
     check(&llama().tensor("output.weight", &[64, 41]), &same, "`output.weight` has shape [64, 41]");
     check(
