@@ -12,6 +12,7 @@ CLIENTS := $(CACHE)/clients-$(shell cksum < tests/clients/requirements.txt 2>/de
 PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
 ANSWERS := $(CACHE)/answers-$(shell cksum < tests/answers/requirements.txt | cut -d' ' -f1)
 REFERENCE := $(CACHE)/reference-0.3.36
+JINJA := $(CACHE)/jinja-$(shell cksum < src-tauri/dev/templates/requirements.txt | cut -d' ' -f1)
 SYNTHETIC := $(MODELS)/synthetic-1b-q4_k_m.gguf
 KV_TEXT ?= $(CACHE)/texts/debian-faq.txt
 PORT ?= 8642
@@ -154,8 +155,17 @@ dmg: ui ## Make the signed disk image and its verifier's report (a Mac, or Debia
 
 .PHONY: families
 families: export SAMOVAR_TEST_ALL := 1
-families: setup-server reference models ## Test with all of the reference's vocabularies, of which `make test` takes a tenth
+families: export SAMOVAR_TEST_RENDERINGS := $(CURDIR)/target/renderings
+families: setup-server reference models $(JINJA)/ready ## Test with all of the reference's vocabularies and templates, of which `make test` takes a tenth
 	cargo test --locked -p text
+	$(JINJA)/bin/python src-tauri/dev/templates/templates.py check target/renderings
+
+# Python's Jinja, which chat templates are written for.
+$(JINJA)/ready: src-tauri/dev/templates/requirements.txt | setup
+	rm -rf $(JINJA)
+	python3 -m venv $(JINJA)
+	$(JINJA)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 .PHONY: soak
 soak: setup-server models-starter ## Load the server for MINUTES (30) with disconnects, drains and resumes
@@ -181,7 +191,7 @@ $(ANSWERS)/ready: tests/answers/requirements.txt | setup
 
 .PHONY: fuzz
 fuzz: MINUTES = 10
-fuzz: setup ## Fuzz the readers of segments, manifests, model files, schemas and chat templates, MINUTES (10) each
+fuzz: setup ## Fuzz the readers of segments, manifests, model files, vocabularies, schemas and chat templates, MINUTES (10) each
 	src-tauri/dev/fuzz.sh $(MINUTES)
 
 .PHONY: bench

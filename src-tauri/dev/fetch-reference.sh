@@ -49,7 +49,7 @@ PY
 if [ -d "$folder" ] && [ "$(files check "$folder")" = "$files_sha" ]; then exit 0; fi
 
 mkdir -p "$(dirname "$folder")"
-scratch=$(mktemp -d "$folder.XXXXXX")
+scratch=$(cd "$(mktemp -d "$folder.XXXXXX")" && pwd)
 trap 'rm -rf "$scratch"' EXIT
 
 python=python3

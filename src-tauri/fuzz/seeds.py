@@ -105,6 +105,14 @@ TEMPLATES = [
     "{{ messages | map(attribute='role') | join(',') | upper | replace('U', 'u') }}{{ strftime_now('%Y') }}",
 ]
 
+VOCABULARIES = {
+    "gpt2": ["kgpt2", "pllama-bpe", "fB", *(f"t1{c}" for c in "ab'sĠ1"), "t1ab", "t1Ġa", "t3<s>", "ma b", "mĠ a", "xab ab's 11<s>"],
+    "digits": ["kgpt2", "ptiny_aya", *(f"t1{c}" for c in "12Ġ"), "t112", "m1 2", "x12112 121"],
+    "gemma4": ["kgemma4", "t3<bos>", *(f"t1{c}" for c in "ab▁"), "t1▁a", "t1\\n\\n", "t6<0xC3>", "t6<0xA9>", "m▁ a", "x a\\n\\né ab"],
+    "llama": ["kllama", "fBp0", "t2<unk>", "t3<s>", "t3</s>", *(f"t1{c}" for c in "ab▁"), "t1▁a", "t4<x>", "xa <x>ab"],
+    "bert": ["kbert", "fl1", "t3[PAD]", "t3[UNK]", "t3[CLS]", "t1▁a", "t1b", "t1▁!", "xAB a!é cb"],
+}
+
 
 def schemas() -> dict[str, bytes]:
     lines = [json.loads(line)["schema"] for line in SCHEMAS.read_text().splitlines()]
@@ -132,6 +140,7 @@ def main() -> None:
             "doubled": together([small_parts(2, 6, 3)[i] for i in (0, 1, 1)]),
         },
         "schema": schemas(),
+        "vocabulary": {name: "\n".join(lines).encode() for name, lines in VOCABULARIES.items()},
         "template": {str(i): template.encode() for i, template in enumerate(TEMPLATES)},
     }
     for target, files in seeds.items():

@@ -26,14 +26,25 @@ pub(crate) fn text_metadata(metadata: &Metadata) -> Result<TextMetadata, Metadat
         token_types: token_types(metadata)?,
         scores: metadata.find_f32s("tokenizer.ggml.scores")?.map(<[f32]>::to_vec).unwrap_or_default(),
         merges: strings("tokenizer.ggml.merges")?,
-        bos: id("tokenizer.ggml.bos_token_id")?,
+        bos: id("tokenizer.ggml.bos_token_id")?.or(id("tokenizer.ggml.cls_token_id")?),
         eos: id("tokenizer.ggml.eos_token_id")?,
         eot: id("tokenizer.ggml.eot_token_id")?,
+        eom: id("tokenizer.ggml.eom_token_id")?,
+        fim_ends: ["pad", "rep", "sep"]
+            .into_iter()
+            .filter_map(|role| id(&format!("tokenizer.ggml.fim_{role}_token_id")).transpose())
+            .collect::<Result<_, _>>()?,
         unk: id("tokenizer.ggml.unknown_token_id")?,
+        separator: id("tokenizer.ggml.seperator_token_id")?,
         pad: id("tokenizer.ggml.padding_token_id")?,
         add_bos: metadata.find_bool("tokenizer.ggml.add_bos_token")?,
         add_eos: metadata.find_bool("tokenizer.ggml.add_eos_token")?,
         add_space_prefix: metadata.find_bool("tokenizer.ggml.add_space_prefix")?,
+        escape_whitespaces: metadata.find_bool("tokenizer.ggml.escape_whitespaces")?,
+        remove_extra_whitespaces: metadata.find_bool("tokenizer.ggml.remove_extra_whitespaces")?,
+        has_charsmap: metadata.get("tokenizer.ggml.precompiled_charsmap").is_some(),
+        lower_case: metadata.find_bool("tokenizer.ggml.normalizer.lowercase")?,
+        strip_accents: metadata.find_bool("tokenizer.ggml.normalizer.strip_accents")?,
         chat_template: text("tokenizer.chat_template")?,
     })
 }

@@ -45,7 +45,7 @@ use crate::threads::Threads;
 
 use memory::WeightBytes;
 
-pub(crate) use expand::{EXPANDED_SCALE_BYTES, Expanded, unit};
+pub(crate) use expand::{EXPANDED_INTEGERS, EXPANDED_SIGNS, Expanded, Signs, unit};
 pub(crate) use layout::{Coding, Layout, Scales, TILE_ROWS};
 pub use memory::allocated_bytes;
 pub(crate) use unpack::{E4M3_HALF, SubBlock};

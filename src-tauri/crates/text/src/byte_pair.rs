@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use foldhash::fast::RandomState;
-
 use crate::encoding::{EncodeError, Encoding};
 use crate::merge::Symbol;
+use crate::merge_table::MergeTable;
 use crate::pre_tokenizer::PreTokenizer;
 use crate::seams::Seams;
 use crate::vocabulary::{Vocabulary, byte_level};
@@ -19,8 +18,7 @@ const SHORT_WORD_BYTES: usize = 64;
 pub(crate) struct BytePair {
     splitter: PreTokenizer,
     bytes: Box<[Option<TokenId>; 256]>,
-    /// A pair of tokens to (rank, the token they form).
-    merges: HashMap<(TokenId, TokenId), (u32, TokenId), RandomState>,
+    merges: MergeTable,
     /// Bytes of a token to its id; filled only where a word that is a token is taken whole.
     whole_words: HashMap<Box<[u8]>, TokenId>,
     /// Which bytes the merges join.
@@ -31,11 +29,12 @@ pub(crate) struct BytePair {
 }
 
 impl BytePair {
-    pub(crate) fn new(meta: &TextMetadata, vocabulary: &Vocabulary) -> Result<BytePair, TextError> {
-        let splitter = PreTokenizer::new(meta.pre.as_deref().unwrap_or("default"))?;
-        if meta.merges.is_empty() {
-            return Err(TextError::Vocabulary("it has no merges".into()));
-        }
+    pub(crate) fn new(
+        meta: &TextMetadata,
+        vocabulary: &Vocabulary,
+        splitter: PreTokenizer,
+        takes_whole_words: bool,
+    ) -> Result<BytePair, TextError> {
         let ids: HashMap<&str, TokenId> = (0..)
             .zip(&meta.tokens)
             .filter(|&(id, text)| !text.is_empty() && vocabulary.is_reachable_by_merging(id))
@@ -48,24 +47,14 @@ impl BytePair {
             bytes[usize::from(byte)] = ids.get(c.encode_utf8(&mut [0; 4]) as &str).copied();
         }
         let mut seams = Seams::new();
-        let mut merges = HashMap::with_capacity_and_hasher(meta.merges.len(), RandomState::default());
-        for (rank, merge) in (0..).zip(&meta.merges) {
-            let (left, right) = split_merge(merge)
-                .ok_or_else(|| TextError::Vocabulary(format!("merge {rank} is not a pair: {merge:?}")))?;
-            let id = |text: &str| {
-                ids.get(text).copied().ok_or_else(|| {
-                    TextError::Vocabulary(format!("merge {rank} {merge:?} needs a token {text:?}"))
-                })
-            };
-            let joined = id(&format!("{left}{right}"))?;
-            merges.entry((id(left)?, id(right)?)).or_insert((rank, joined));
+        let merges = MergeTable::new(&meta.merges, &ids, |left, right| {
             if let (Some(&left), Some(&right)) =
                 (byte_level::decode(left).last(), byte_level::decode(right).first())
             {
                 seams.join(left.into(), right.into());
             }
-        }
-        let whole_words = if splitter.takes_whole_words() {
+        })?;
+        let whole_words = if takes_whole_words {
             ids.iter().map(|(text, &id)| (byte_level::decode(text).into(), id)).collect()
         } else {
             HashMap::new()
@@ -73,10 +62,6 @@ impl BytePair {
         let is_complete = (0..=u8::MAX).zip(&*bytes).all(|(byte, id)| id.is_some() || !is_of_text(byte));
         let longest_token = ids.keys().map(|text| byte_level::decode(text).len()).max().unwrap_or(1);
         Ok(BytePair { splitter, bytes, merges, whole_words, seams, longest_token, is_complete })
-    }
-
-    pub(crate) fn adds_bos_by_default(&self) -> bool {
-        self.splitter.adds_bos()
     }
 
     /// Bytes that one token stands for at most.
@@ -118,7 +103,7 @@ impl BytePair {
         for byte in piece {
             merger.push(1, self.bytes[usize::from(*byte)]);
         }
-        merger.run(|left, right| self.merges.get(&(left.id()?, right.id()?)).copied());
+        merger.run(|left, right| self.merges.get(left.id()?, right.id()?));
         ids.extend(merger.symbols().filter_map(Symbol::id));
     }
 }
@@ -126,12 +111,4 @@ impl BytePair {
 /// Whether UTF-8 has this byte.
 fn is_of_text(byte: u8) -> bool {
     !matches!(byte, 0xc0 | 0xc1 | 0xf5..)
-}
-
-/// `left right`; the first character may itself be a space.
-fn split_merge(merge: &str) -> Option<(&str, &str)> {
-    let first = merge.chars().next()?.len_utf8();
-    let at = first + merge[first..].find(' ')?;
-    let (left, right) = (&merge[..at], &merge[at + 1..]);
-    (!right.is_empty()).then_some((left, right))
 }

@@ -74,6 +74,11 @@ impl<'a> Encoding<'a> {
         if self.ids.len() > self.limits.max_tokens {
             return Err(EncodeError::TooLong { at_least: self.ids.len() });
         }
+        self.keep_on(n_bytes)
+    }
+
+    /// The same where the last of the tokens may yet be taken back.
+    pub(crate) fn keep_on(&mut self, n_bytes: usize) -> Result<(), EncodeError> {
         self.n_unasked += n_bytes;
         if self.n_unasked >= ASK_EVERY_BYTES {
             self.n_unasked = 0;

@@ -2,9 +2,9 @@
 //! and answers held to a JSON schema.
 //!
 //! Everything here is pure: it is built once from a model's metadata and then only computes. It knows no
-//! tensors, no requests, no threads, no files and no HTTP. Text becomes tokens by our own code although there is a crate:
-//! that one takes a text whole and cannot leave off, and here a prompt is merged in pieces, by several threads, and ends
-//! where the context is full or its client is gone.
+//! tensors, no requests, no threads, no files and no HTTP. Text becomes tokens by our own code although there is the crate
+//! `tokenizers`: that one takes a text whole and cannot leave off, and here a prompt is merged in pieces, by several
+//! threads, and ends where the context is full or its client is gone.
 //!
 //! Read `model.rs` first: `TextModel` is what callers hold, the other files are its parts.
 
@@ -13,12 +13,20 @@ mod model;
 mod metadata;
 mod vocabulary;
 
+mod tokenizer;
+
 mod byte_pair;
+mod sentence_piece;
+mod spaced_byte_pair;
+mod word_piece;
+
+mod digit_groups;
 mod encoding;
 mod merge;
+mod merge_table;
 mod pre_tokenizer;
+mod recipes;
 mod seams;
-mod sentence_piece;
 mod special;
 
 mod chat;

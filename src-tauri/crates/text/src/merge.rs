@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use crate::TokenId;
 
@@ -30,6 +31,11 @@ impl Symbol {
         self.len as usize
     }
 
+    /// Bytes of the text that is being merged.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.start()..self.start() + self.len()
+    }
+
     pub(crate) fn id(&self) -> Option<TokenId> {
         (self.id != NONE).then_some(self.id)
     }
@@ -50,6 +56,9 @@ struct Candidate {
 pub(crate) struct Merger {
     symbols: Vec<Symbol>,
     candidates: BinaryHeap<Reverse<Candidate>>,
+    /// Pairs that were looked at, in all.
+    #[cfg(test)]
+    n_considered: usize,
 }
 
 impl Merger {
@@ -105,6 +114,10 @@ impl Merger {
         if left == NONE || right == NONE {
             return;
         }
+        #[cfg(test)]
+        {
+            self.n_considered += 1;
+        }
         let (l, r) = (&self.symbols[left as usize], &self.symbols[right as usize]);
         if let Some((rank, id)) = join(l, r) {
             self.candidates.push(Reverse(Candidate { rank, left, len: l.len + r.len, id }));
@@ -114,5 +127,37 @@ impl Merger {
     /// What is left, in text order.
     pub(crate) fn symbols(&self) -> impl Iterator<Item = &Symbol> {
         self.symbols.iter().filter(|symbol| symbol.len > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Merger;
+
+    /// Merges `n` symbols, each pair by `join`, and says how many pairs were looked at.
+    fn n_considered(n: u32, join: impl Fn(u32, u32) -> Option<(u32, u32)>) -> usize {
+        let mut merger = Merger::default();
+        (0..n).for_each(|id| merger.push(1, Some(id % 7)));
+        merger.run(|left, right| join(left.id()?, right.id()?));
+        let n_bytes: usize = merger.symbols().map(super::Symbol::len).sum();
+        assert_eq!(n_bytes, n as usize, "nothing is lost");
+        merger.n_considered
+    }
+
+    #[test]
+    fn no_pairs_are_looked_at_but_neighbours_and_those_of_what_is_joined() {
+        for n in [1, 2, 3, 1_000, 250_000] {
+            let most = 3 * n as usize;
+            // Everything is joined: from the left, from the right, and in a tangle.
+            assert!(n_considered(n, |_, _| Some((0, 1))) <= most);
+            assert!(n_considered(n, |left, _| Some((7 - left.min(7), 1))) <= most);
+            assert!(
+                n_considered(n, |left, right| Some(((left * 31 + right * 17) % 256, (left + right) % 7)))
+                    <= most
+            );
+            // Nothing, or every other pair, is.
+            assert!(n_considered(n, |_, _| None) <= most);
+            assert!(n_considered(n, |left, right| (left % 2 == right % 2).then_some((left, right))) <= most);
+        }
     }
 }

@@ -5,23 +5,22 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use crate::byte_pair::BytePair;
 use crate::chat_template::ChatTemplate;
 use crate::constraint::ConstraintFactory;
 use crate::encoding::{EncodeError, EncodeLimits, Encoding};
 use crate::rendered_chat::{EncodedPiece, RenderedChat};
 use crate::rendered_text::RenderedText;
 use crate::renderer::ChatRenderer;
-use crate::sentence_piece::SentencePiece;
 use crate::special::{Part, SpecialTokens};
-use crate::vocabulary::{TextForm, Vocabulary};
+use crate::tokenizer::{Frame, Tokenizer};
+use crate::vocabulary::Vocabulary;
 use crate::{Chat, Constraint, ConstraintError, Detokenizer, OutputFormat, TextError, TextMetadata, TokenId};
 
 /// Vocabulary and chat template of one model; built once, shared by all threads.
 #[derive(Debug)]
 pub struct TextModel {
     vocabulary: Vocabulary,
-    merging: Merging,
+    tokenizer: Tokenizer,
     /// Control and user-defined tokens: what a template or a raw prompt may contain as text.
     all_special: SpecialTokens,
     /// User-defined tokens only: what any text may contain.
@@ -30,7 +29,7 @@ pub struct TextModel {
     control_texts: HashMap<TokenId, Box<str>>,
     /// Bytes of text that one token stands for at most.
     longest_token: usize,
-    add_bos: bool,
+    frame: Frame,
     template: Option<Arc<ChatTemplate>>,
     /// Compiled when somebody renders in this process.
     renderer: OnceLock<Result<ChatRenderer, TextError>>,
@@ -39,43 +38,16 @@ pub struct TextModel {
     constraints: ConstraintFactory,
 }
 
-#[derive(Debug)]
-enum Merging {
-    BytePair(Box<BytePair>),
-    SentencePiece(Box<SentencePiece>),
-}
-
 impl TextModel {
     /// Builds the vocabulary. The chat template is looked at when it is used.
     ///
     /// # Errors
     /// When the vocabulary is broken or of a kind that is not supported.
     pub fn new(meta: TextMetadata) -> Result<TextModel, TextError> {
-        let (vocabulary, merging, bos_by_default) = match meta.tokenizer_model.as_str() {
-            "gpt2" => {
-                let vocabulary = Vocabulary::new(&meta, TextForm::ByteLevel)?;
-                let byte_pair = BytePair::new(&meta, &vocabulary)?;
-                let adds_bos = byte_pair.adds_bos_by_default();
-                (vocabulary, Merging::BytePair(Box::new(byte_pair)), adds_bos)
-            }
-            "llama" => {
-                let vocabulary = Vocabulary::new(&meta, TextForm::SentencePiece)?;
-                let sentence_piece = SentencePiece::new(&meta, &vocabulary)?;
-                (vocabulary, Merging::SentencePiece(Box::new(sentence_piece)), true)
-            }
-            other => {
-                return Err(TextError::Unsupported(format!(
-                    "its kind {other:?} (tokenizer.ggml.model) is neither \"gpt2\" nor \"llama\""
-                )));
-            }
-        };
+        let (vocabulary, tokenizer, frame) = Tokenizer::new(&meta)?;
         let structural = vocabulary.structural();
         let user_defined = vocabulary.user_defined();
         let special_texts = structural.iter().chain(user_defined).map(|&id| meta.tokens[id as usize].len());
-        let longest_token = match &merging {
-            Merging::BytePair(byte_pair) => byte_pair.longest_token(),
-            Merging::SentencePiece(pieces) => pieces.longest_token(),
-        };
         let text_of = |id: Option<TokenId>| id.map(|id| meta.tokens[id as usize].clone());
         let texts_of = |ids: &[TokenId]| ids.iter().map(|&id| meta.tokens[id as usize].clone()).collect();
         let template = meta.chat_template.map(|source| {
@@ -96,14 +68,14 @@ impl TextModel {
                 .iter()
                 .map(|&id| (id, meta.tokens[id as usize].as_str().into()))
                 .collect(),
-            longest_token: special_texts.fold(longest_token, usize::max),
-            add_bos: meta.add_bos.unwrap_or(bos_by_default),
+            longest_token: special_texts.fold(tokenizer.longest_token(), usize::max),
+            frame,
             template,
             renderer: OnceLock::new(),
             clock: SystemTime::now,
             constraints: ConstraintFactory::default(),
             vocabulary,
-            merging,
+            tokenizer,
         })
     }
 
@@ -127,11 +99,8 @@ impl TextModel {
     /// Tokens that these texts have at least, one after the other: their bytes are so many times the longest token.
     /// Takes no time to speak of.
     pub fn fewest_tokens<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> usize {
-        let n_encodable = |text| match &self.merging {
-            Merging::BytePair(byte_pair) => byte_pair.n_encodable(text),
-            Merging::SentencePiece(pieces) => pieces.n_encodable(text),
-        };
-        texts.into_iter().map(n_encodable).sum::<usize>().div_ceil(self.longest_token)
+        let n_bytes: usize = texts.into_iter().map(|text| self.tokenizer.n_encodable(text)).sum();
+        n_bytes.div_ceil(self.longest_token)
     }
 
     /// A raw prompt: BOS as the model wants it, special tokens written in the text are taken as such.
@@ -152,6 +121,22 @@ impl TextModel {
         let mut encoding = Encoding::new(limits);
         self.encode_parts(text, &self.all_special, &mut encoding)?;
         Ok(self.with_bos(encoding.ids))
+    }
+
+    /// A text that nothing continues, as models that only read want it: like a raw prompt, with EOS and a separator after
+    /// it where the model wants them and the text does not end in them.
+    ///
+    /// # Errors
+    /// As [`TextModel::encode_raw_within`].
+    pub fn encode_closed(&self, text: &str, limits: EncodeLimits<'_>) -> Result<Vec<TokenId>, EncodeError> {
+        let mut ids = self.encode_raw_within(text, limits)?;
+        let closing = [self.frame.eos, self.frame.separator];
+        for id in closing.into_iter().flatten() {
+            if ids.last() != Some(&id) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
     }
 
     /// The same prompt, with the places in it where answers of the model start, so that it can be encoded in pieces
@@ -175,10 +160,9 @@ impl TextModel {
 
     /// The text of which [`TextModel::encode_raw`] makes these tokens, as far as there is one.
     pub fn raw_text(&self, ids: &[TokenId]) -> Vec<u8> {
-        let has_bos = self.add_bos && ids.first().is_some_and(|id| Some(*id) == self.vocabulary.bos);
+        let has_bos = ids.first().is_some_and(|id| Some(*id) == self.frame.bos);
         let ids = if has_bos { &ids[1..] } else { ids };
-        let adds_space =
-            matches!(&self.merging, Merging::SentencePiece(pieces) if pieces.adds_space_prefix());
+        let adds_space = self.tokenizer.adds_space();
         let mut text = Vec::new();
         let mut after_special = true;
         for id in ids {
@@ -288,7 +272,7 @@ impl TextModel {
 
     /// A prompt's first tokens with BOS before them, where the model wants one and they have none.
     pub fn with_bos(&self, mut ids: Vec<TokenId>) -> Vec<TokenId> {
-        if let (true, Some(bos)) = (self.add_bos, self.vocabulary.bos)
+        if let Some(bos) = self.frame.bos
             && ids.first() != Some(&bos)
         {
             ids.insert(0, bos);
@@ -372,10 +356,7 @@ impl TextModel {
                     encoding.go_on(64)?;
                 }
                 Part::Text(text) => {
-                    match &self.merging {
-                        Merging::BytePair(byte_pair) => byte_pair.encode(text, encoding)?,
-                        Merging::SentencePiece(pieces) => pieces.encode(text, encoding)?,
-                    }
+                    self.tokenizer.encode(text, encoding)?;
                     encoding.after_special = false;
                 }
             }

@@ -11,7 +11,7 @@ const LOG2_BITS: u32 = 22;
 ///
 /// A run of letters, digits or spaces that is longer may get other tokens at such a cut than merging all of it would
 /// give; they spell the same text. No word of a text that somebody wrote or generated comes near.
-pub(crate) const MAX_PIECE_BYTES: usize = 256 << 10;
+const MAX_PIECE_BYTES: usize = 256 << 10;
 
 /// The pairs of neighbouring characters, or bytes, that a vocabulary joins.
 ///
@@ -36,6 +36,26 @@ impl Seams {
     pub(crate) fn may_join(&self, left: u32, right: u32) -> bool {
         let (word, bit) = place(left, right);
         self.0[word] >> bit & 1 == 1
+    }
+
+    /// Calls `piece` for each stretch of these characters that can be merged alone, in order, until it fails.
+    pub(crate) fn pieces<E>(
+        &self,
+        chars: impl Iterator<Item = char>,
+        mut piece: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut whole = String::new();
+        let mut last = None;
+        for c in chars {
+            let is_seam = last.is_some_and(|last: char| !self.may_join(last.into(), c.into()));
+            if is_seam || whole.len() >= MAX_PIECE_BYTES {
+                piece(&whole)?;
+                whole.clear();
+            }
+            whole.push(c);
+            last = Some(c);
+        }
+        if whole.is_empty() { Ok(()) } else { piece(&whole) }
     }
 
     /// How many bytes the first piece of these bytes has.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use crate::encoding::{EncodeError, Encoding};
-use crate::seams::{MAX_PIECE_BYTES, Seams};
-use crate::vocabulary::{Vocabulary, byte_of_name};
+use crate::seams::Seams;
+use crate::vocabulary::{SPACE, Vocabulary, byte_of_name};
 use crate::{TextError, TextMetadata, TokenId};
 
 /// A SentencePiece vocabulary, ready to encode.
@@ -21,9 +21,6 @@ pub(crate) struct SentencePiece {
     /// Which characters the tokens join.
     seams: Seams,
 }
-
-/// What stands for a space in tokens.
-const SPACE: char = '\u{2581}';
 
 impl SentencePiece {
     pub(crate) fn new(meta: &TextMetadata, vocabulary: &Vocabulary) -> Result<SentencePiece, TextError> {
@@ -81,20 +78,10 @@ impl SentencePiece {
     pub(crate) fn encode(&self, text: &str, encoding: &mut Encoding<'_>) -> Result<(), EncodeError> {
         let prefix = (self.add_space_prefix && encoding.after_special).then_some(SPACE);
         let spaced = text.chars().map(|c| if c == ' ' { SPACE } else { c });
-        let mut piece = String::new();
-        let mut last = None;
-        for c in prefix.into_iter().chain(spaced) {
-            let is_seam = last.is_some_and(|last: char| !self.seams.may_join(last.into(), c.into()));
-            if is_seam || piece.len() >= MAX_PIECE_BYTES {
-                self.merge(&piece, encoding);
-                encoding.go_on(piece.len())?;
-                piece.clear();
-            }
-            piece.push(c);
-            last = Some(c);
-        }
-        self.merge(&piece, encoding);
-        encoding.go_on(piece.len())
+        self.seams.pieces(prefix.into_iter().chain(spaced), |piece| {
+            self.merge(piece, encoding);
+            encoding.go_on(piece.len())
+        })
     }
 
     fn merge(&self, piece: &str, Encoding { merger, ids, .. }: &mut Encoding<'_>) {
@@ -114,7 +101,7 @@ impl SentencePiece {
             match symbol.id() {
                 Some(id) => ids.push(id),
                 None => ids.extend(
-                    piece.as_bytes()[symbol.start()..symbol.start() + symbol.len()]
+                    piece.as_bytes()[symbol.range()]
                         .iter()
                         .filter_map(|&byte| self.bytes[usize::from(byte)].or(self.unk)),
                 ),

@@ -6,6 +6,11 @@ use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::{TextError, TokenId};
 
+/// Bytes of one of them: so far ahead a text is read for each that it contains.
+const MAX_BYTES: usize = 1 << 10;
+/// Bytes of all of them.
+const MAX_TOTAL_BYTES: usize = 2 << 20;
+
 /// A set of tokens that are looked for as text.
 #[derive(Debug)]
 pub(crate) struct SpecialTokens {
@@ -27,6 +32,13 @@ impl SpecialTokens {
             None
         } else {
             let texts = ids.iter().map(|&id| &tokens[id as usize]);
+            let total: usize = texts.clone().map(String::len).sum();
+            if total > MAX_TOTAL_BYTES || texts.clone().any(|text| text.len() > MAX_BYTES) {
+                return Err(TextError::Vocabulary(format!(
+                    "its {} special tokens have {total} bytes, and {MAX_TOTAL_BYTES} at most, {MAX_BYTES} each",
+                    ids.len()
+                )));
+            }
             let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts);
             Some(finder.map_err(|e| TextError::Vocabulary(format!("too many special tokens: {e}")))?)
         };

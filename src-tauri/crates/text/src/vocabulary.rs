@@ -30,6 +30,9 @@ const END_OF_GENERATION: &[&str] = &[
     "[e~[",
 ];
 
+/// What stands for a space in tokens whose text is UTF-8.
+pub(crate) const SPACE: char = '\u{2581}';
+
 /// Texts that end an answer only in vocabularies that call them control tokens: in others they are HTML.
 const END_IF_CONTROL: &[&str] = &["</s>", "<eos>"];
 
@@ -65,8 +68,11 @@ pub(crate) enum TokenKind {
 pub(crate) enum TextForm {
     /// Each byte as one printable character, as in GPT-2.
     ByteLevel,
-    /// UTF-8 with U+2581 for a space.
+    /// UTF-8 with U+2581 for a space, and characters without a token in bytes.
     SentencePiece,
+    SpacedBytePair,
+    /// UTF-8 with U+2581 for the space before a word.
+    WordPiece,
 }
 
 /// The checked token list.
@@ -78,6 +84,7 @@ pub(crate) struct Vocabulary {
     pub(crate) eos: Option<TokenId>,
     pub(crate) unk: Option<TokenId>,
     pub(crate) pad: Option<TokenId>,
+    pub(crate) separator: Option<TokenId>,
     end_of_generation: HashSet<TokenId>,
     /// Control and unknown tokens, and those user-defined ones whose text ends an answer.
     structural: Vec<TokenId>,
@@ -96,20 +103,26 @@ impl Vocabulary {
                 meta.token_types.len()
             )));
         }
-        // Defaults of SentencePiece models, whose files often do not name these.
-        let (bos, eos, unk) = match form {
-            TextForm::SentencePiece => (meta.bos.or(Some(1)), meta.eos.or(Some(2)), meta.unk.or(Some(0))),
-            TextForm::ByteLevel => (meta.bos, meta.eos, meta.unk),
+        // Files often do not name those that a kind of vocabulary has by convention.
+        let (bos, eos, unk, separator, pad) = match form {
+            TextForm::SentencePiece => (Some(1), Some(2), Some(0), None, None),
+            TextForm::WordPiece => (Some(101), None, Some(100), Some(102), Some(0)),
+            TextForm::ByteLevel | TextForm::SpacedBytePair => (None, None, None, None, None),
         };
         let in_range = |id: Option<u32>| id.filter(|&id| (id as usize) < n);
         let mut vocabulary = Vocabulary {
             kinds: (0..n).map(|i| kind(meta.token_types.get(i).copied())).collect(),
             pieces: Arc::default(),
-            bos: in_range(bos),
-            eos: in_range(eos),
-            unk: in_range(unk),
-            pad: in_range(meta.pad),
-            end_of_generation: [in_range(eos), in_range(meta.eot)].into_iter().flatten().collect(),
+            bos: in_range(meta.bos.or(bos)),
+            eos: in_range(meta.eos.or(eos)),
+            unk: in_range(meta.unk.or(unk)),
+            pad: in_range(meta.pad.or(pad)),
+            separator: in_range(separator.and(meta.separator.or(separator))),
+            end_of_generation: [meta.eos.or(eos), meta.eot, meta.eom]
+                .into_iter()
+                .chain(meta.fim_ends.iter().copied().map(Some))
+                .filter_map(in_range)
+                .collect(),
             structural: Vec::new(),
             user_defined: Vec::new(),
         };
@@ -161,10 +174,8 @@ impl Vocabulary {
                     Some(byte) => pieces.push(&[byte]),
                     None => pieces.push(text.as_bytes()),
                 },
-                (TokenKind::Normal, TextForm::SentencePiece) => {
-                    pieces.push(text.replace('\u{2581}', " ").as_bytes());
-                }
                 (TokenKind::Normal, TextForm::ByteLevel) => pieces.push(&byte_level::decode(text)),
+                (TokenKind::Normal, _) => pieces.push(text.replace(SPACE, " ").as_bytes()),
             }
         }
         pieces

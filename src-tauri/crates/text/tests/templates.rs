@@ -314,6 +314,8 @@ fn a_hostile_template_fails_instead_of_taking_the_server_with_it() {
     );
     fails("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}");
     fails("{% set x = 'x' * 50000000 %}{{ x }}{{ x }}");
+    fails("{% set n = namespace() %}{% set n.n = n %}{{ n }}");
+    fails("{% set n = namespace() %}{% set n.a = n %}{% set n.b = n %}{{ [n] }}");
     fails("{{ nothing.at.all }}");
     fails("{{ messages.no_such_method() }}");
 }

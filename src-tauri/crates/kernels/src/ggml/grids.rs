@@ -39,52 +39,12 @@ pub(crate) static IQ2XS: [u64; 512] = eights(&packed::IQ2XS, IQ2_VALUES);
 /// As [`IQ2XXS`].
 pub(crate) static IQ2S: [u64; 1024] = eights(&packed::IQ2S, IQ2_VALUES);
 /// As [`IQ2XXS`], each byte 8 times its element, less 1, plus 128: with the eighth that a block takes off all elements,
-/// and as [`signed`] leaves them. [`IQ1_ADDED_EIGHTH`] makes it one added to them.
+/// and the sign bit flipped. [`IQ1_ADDED_EIGHTH`] makes it one added to them.
 pub(crate) static IQ1: [u64; 2048] = eights(&packed::IQ1, [119, 127, 135]);
 /// See [`IQ1`].
 pub(crate) const IQ1_ADDED_EIGHTH: u64 = 2 * ONES;
 
-/// For each 8 signs, bytes of all ones where the sign is minus.
-pub(crate) static SIGNS_OF_8: [u64; 256] = {
-    let mut masks = [0; 256];
-    let mut bits = 0;
-    while bits < masks.len() {
-        masks[bits] = sign_mask(bits);
-        bits += 1;
-    }
-    masks
-};
-
-/// For each 7 signs the same, with the eighth that makes their number even.
-pub(crate) static SIGNS_OF_7: [u64; 128] = {
-    let mut masks = [0; 128];
-    let mut bits = 0;
-    while bits < masks.len() {
-        masks[bits] = sign_mask(bits | (bits.count_ones() as usize % 2) << 7);
-        bits += 1;
-    }
-    masks
-};
-
 const ONES: u64 = 0x0101_0101_0101_0101;
-
-/// Eight magnitudes, below 128 and not zero, with the signs of a mask, each plus 128.
-#[inline(always)]
-pub(crate) fn signed(magnitudes: u64, signs: u64) -> u64 {
-    // Minus a number is its complement and one; not being zero, none carries into its neighbour.
-    (magnitudes ^ signs).wrapping_add(signs & ONES) ^ (ONES << 7)
-}
-
-const fn sign_mask(bits: usize) -> u64 {
-    let (mut mask, mut i) = (0, 0);
-    while i < 8 {
-        if bits >> i & 1 == 1 {
-            mask |= 0xff << (8 * i);
-        }
-        i += 1;
-    }
-    mask
-}
 
 const fn fours<const N: usize>(packed: &[u16; N], values: [u8; 8]) -> [u32; N] {
     let (mut rows, mut row) = ([0; N], 0);

@@ -10,7 +10,7 @@ use super::format::{Format, readable, sub_blocks, with_format};
 use super::out::{Epilogue, MAX_ROWS, Out};
 use crate::activations::{Activations, Meta};
 use crate::ggml::GgmlType;
-use crate::weights::{E4M3_HALF, Expanded, Scales, TILE_ROWS};
+use crate::weights::{E4M3_HALF, EXPANDED_INTEGERS, EXPANDED_SIGNS, Expanded, Scales, TILE_ROWS};
 
 /// Registers that hold a value for each row of a tile.
 const COLS: usize = 4;
@@ -144,7 +144,8 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8, col: usize) -> Block 
                 ([low, _mm256_mul_ps(d, _mm256_cvtepi32_ps(u8s(sub.add(96), col)))], no_min)
             }
         };
-        Block { w: words::<F>(sub.add(F::LINES + 32 * col)), scale, min }
+        let w = if F::IN_BLOCKS { expanded::<F>(sub, col) } else { words::<F>(sub.add(F::LINES + 32 * col)) };
+        Block { w, scale, min }
     }
 }
 
@@ -197,6 +198,47 @@ unsafe fn words<F: Format>(lines: *const u8) -> [__m256i; 8] {
                 };
                 let w = &mut w[4 * i + j];
                 *w = _mm256_or_si256(*w, _mm256_and_si256(shifted, mask));
+            }
+        }
+        w
+    }
+}
+
+/// The words of rows `8 col..` of an expanded sub-block.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. `sub` is an [`Expanded`], `col` is below [`COLS`].
+#[inline(always)]
+unsafe fn expanded<F: Format>(sub: *const u8, col: usize) -> [__m256i; 8] {
+    // SAFETY: reads what the caller promises.
+    unsafe {
+        let integers = sub.add(EXPANDED_INTEGERS + 64 * col);
+        let signs = _mm256_load_si256(sub.add(EXPANDED_SIGNS + 32 * col).cast());
+        let mut w = [_mm256_setzero_si256(); 8];
+        for i in 0..4 {
+            // The eights of four rows and of the next four; the words come out as 0 1 4 5, 2 3 6 7.
+            let a = _mm256_castsi256_ps(_mm256_load_si256(integers.add(256 * i).cast()));
+            let b = _mm256_castsi256_ps(_mm256_load_si256(integers.add(256 * i + 32).cast()));
+            let pair = [
+                _mm256_castps_si256(_mm256_shuffle_ps::<0x88>(a, b)),
+                _mm256_castps_si256(_mm256_shuffle_ps::<0xdd>(a, b)),
+            ];
+            // The signs of elements 8i.. of a row in each byte of its word.
+            let byte = _mm256_add_epi32(
+                _mm256_set1_epi32(0x0101_0101 * i as i32),
+                _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c)),
+            );
+            let signs = _mm256_shuffle_epi8(signs, byte);
+            for (j, word) in pair.into_iter().enumerate() {
+                let word = _mm256_permute4x64_epi64::<0xd8>(word);
+                w[2 * i + j] = if F::SIGNS_BESIDE {
+                    let bits = _mm256_set1_epi32([0x0804_0201, 0x8040_2010u32.cast_signed()][j]);
+                    let minus = _mm256_cmpeq_epi8(_mm256_and_si256(signs, bits), bits);
+                    // The complement and one.
+                    _mm256_sub_epi8(_mm256_xor_si256(word, minus), minus)
+                } else {
+                    _mm256_xor_si256(word, _mm256_set1_epi8(-128))
+                };
             }
         }
         w

@@ -10,7 +10,7 @@ use super::format::{Format, readable, sub_blocks, with_format};
 use super::out::{Epilogue, MAX_ROWS, Out};
 use crate::activations::{Activations, Meta};
 use crate::ggml::GgmlType;
-use crate::weights::{E4M3_HALF, Expanded, Scales};
+use crate::weights::{E4M3_HALF, EXPANDED_INTEGERS, EXPANDED_SIGNS, Expanded, Scales};
 
 /// With up to so many rows the accumulators stay in registers; more of them would spill.
 const FEW_ROWS: usize = 2;
@@ -84,7 +84,8 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8) -> Block {
                 ([times(d, floats(u8s(sub.add(64)))), times(d, floats(u8s(sub.add(96))))], no_min)
             }
         };
-        Block { w: words::<F>(sub.add(F::LINES)), scale, min }
+        let w = if F::IN_BLOCKS { expanded::<F>(sub) } else { words::<F>(sub.add(F::LINES)) };
+        Block { w, scale, min }
     }
 }
 
@@ -144,6 +145,45 @@ unsafe fn words<F: Format>(lines: *const u8) -> [[__m512i; 2]; 8] {
                 let w = &mut w[i / 2 * 4 + j][i % 2];
                 // w | (shifted & mask)
                 *w = _mm512_ternarylogic_epi32::<0xf8>(*w, shifted, mask);
+            }
+        }
+        w
+    }
+}
+
+/// The words of an expanded sub-block.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. `sub` is an [`Expanded`].
+#[inline(always)]
+unsafe fn expanded<F: Format>(sub: *const u8) -> [[__m512i; 2]; 8] {
+    // SAFETY: reads what the caller promises.
+    unsafe {
+        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        let flipped = _mm512_set1_epi8(-128);
+        let integers = sub.add(EXPANDED_INTEGERS);
+        let mut w = [[_mm512_setzero_si512(); 2]; 8];
+        for part in 0..8 {
+            // The eights of rows 16v..16v + 8 and of the next 8.
+            let (i, v) = (part / 2, part % 2);
+            let (a, b) = (line(integers, 4 * i + 2 * v), line(integers, 4 * i + 2 * v + 1));
+            let pair = [_mm512_permutex2var_epi32(a, even, b), _mm512_permutex2var_epi32(a, odd, b)];
+            // The signs of elements 8i.. of a row in each byte of its word.
+            let byte = _mm512_add_epi32(
+                _mm512_set1_epi32(0x0101_0101 * i as i32),
+                _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c)),
+            );
+            let signs = _mm512_shuffle_epi8(line(sub.add(EXPANDED_SIGNS), v), byte);
+            for (j, word) in pair.into_iter().enumerate() {
+                w[2 * i + j][v] = if F::SIGNS_BESIDE {
+                    let bits = _mm512_set1_epi32([0x0804_0201, 0x8040_2010u32.cast_signed()][j]);
+                    let is_negative = _mm512_test_epi8_mask(signs, bits);
+                    let plus = _mm512_add_epi8(flipped, word);
+                    _mm512_mask_sub_epi8(plus, is_negative, flipped, word)
+                } else {
+                    word
+                };
             }
         }
         w

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::ggml::GgmlType;
-use crate::weights::{Coding, EXPANDED_SCALE_BYTES, Expanded, Layout, Scales, unit};
+use crate::weights::{Coding, Expanded, Layout, Scales, Signs, unit};
 
 /// A quantised type.
 pub(super) trait Format {
@@ -25,8 +25,10 @@ pub(super) trait Format {
     const IN_BLOCKS: bool = matches!(Self::CODING.scales, Scales::Blocks);
     /// What a step of the scales counts then.
     const UNIT: f32 = unit(Self::TY);
+    /// Whether the signs stand beside the integers then.
+    const SIGNS_BESIDE: bool = !matches!(Signs::of(Self::TY), Signs::None);
     /// Bytes from the start of a sub-block to its integers.
-    const LINES: usize = if Self::IN_BLOCKS { EXPANDED_SCALE_BYTES } else { Self::CODING.scale_bytes().1 };
+    const LINES: usize = Self::CODING.scale_bytes().1;
     /// Lines of high bits before the others.
     const HIGH_LINES: usize = Self::CODING.high_bytes() / 64;
     /// Of the high bits, how many of one integer stand next to each other, and how many words a line is for.

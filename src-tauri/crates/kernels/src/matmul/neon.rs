@@ -13,7 +13,7 @@ use super::format::{Format, readable, sub_blocks, with_format};
 use super::out::{Epilogue, MAX_ROWS, Out};
 use crate::activations::{Activations, Meta};
 use crate::ggml::GgmlType;
-use crate::weights::{E4M3_HALF, Expanded, Scales, TILE_ROWS};
+use crate::weights::{E4M3_HALF, EXPANDED_INTEGERS, EXPANDED_SIGNS, Expanded, Scales, TILE_ROWS};
 
 /// Registers that hold a value for each row of a tile.
 const COLS: usize = 8;
@@ -146,7 +146,8 @@ unsafe fn load<F: Format>(head: *const u8, sub: *const u8, col: usize) -> Block 
                 ([low, vmulq_f32(d, vcvtq_f32_u32(u8s(sub.add(96), col)))], no_min)
             }
         };
-        Block { w: words::<F>(sub.add(F::LINES + 16 * col)), scale, min }
+        let w = if F::IN_BLOCKS { expanded::<F>(sub, col) } else { words::<F>(sub.add(F::LINES + 16 * col)) };
+        Block { w, scale, min }
     }
 }
 
@@ -193,6 +194,40 @@ unsafe fn words<F: Format>(lines: *const u8) -> [[uint8x16_t; 4]; 2] {
                 let up = F::CODING.low_bits as i8 - n_bits as i8 * j as i8;
                 let w = &mut w.as_flattened_mut()[4 * i + j];
                 *w = vorrq_u8(*w, vandq_u8(vshlq_u8(bits, vdupq_n_s8(up)), mask));
+            }
+        }
+        w
+    }
+}
+
+/// The words of rows `4 col..` of an expanded sub-block.
+///
+/// # Safety
+/// The CPU has the instructions that the attribute names. `sub` is an [`Expanded`], `col` is below [`COLS`].
+#[inline(always)]
+unsafe fn expanded<F: Format>(sub: *const u8, col: usize) -> [[uint8x16_t; 4]; 2] {
+    // SAFETY: reads what the caller promises.
+    unsafe {
+        let integers = sub.add(EXPANDED_INTEGERS + 32 * col);
+        let signs = vld1q_u8(sub.add(EXPANDED_SIGNS + 16 * col));
+        // The first byte of a row's word in all four.
+        let byte = vreinterpretq_u8_u32(vld1q_u32([0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c].as_ptr()));
+        let bits =
+            [vreinterpretq_u8_u32(vdupq_n_u32(0x0804_0201)), vreinterpretq_u8_u32(vdupq_n_u32(0x8040_2010))];
+        let mut w = [[vdupq_n_u8(0); 4]; 2];
+        for i in 0..4 {
+            let uint32x4x2_t(even, odd) = vld2q_u32(integers.add(256 * i).cast());
+            // The signs of elements 8i.. of a row in each byte of its word.
+            let signs = vqtbl1q_u8(signs, vaddq_u8(byte, vdupq_n_u8(i as u8)));
+            for (j, word) in [even, odd].into_iter().enumerate() {
+                let word = vreinterpretq_u8_u32(word);
+                w.as_flattened_mut()[2 * i + j] = if F::SIGNS_BESIDE {
+                    let minus = vtstq_u8(signs, bits[j]);
+                    // The complement and one.
+                    vsubq_u8(veorq_u8(word, minus), minus)
+                } else {
+                    veorq_u8(word, vdupq_n_u8(128))
+                };
             }
         }
         w

@@ -1,32 +1,63 @@
 //! Types that are packed as the file's own blocks, because anything else would be larger: a kernel has each sub-block
 //! decoded to bytes in the first-level cache, and multiplies those.
 
+use half::f16;
+
 use super::layout::TILE_ROWS;
-use crate::ggml::grids::{
-    IQ1, IQ1_ADDED_EIGHTH, IQ2S, IQ2XS, IQ2XXS, IQ3S, IQ3XXS, SIGNS_OF_7, SIGNS_OF_8, signed,
-};
+use crate::ggml::grids::{IQ1, IQ1_ADDED_EIGHTH, IQ2S, IQ2XS, IQ2XXS, IQ3S, IQ3XXS};
 use crate::ggml::{GgmlType, base_3_digit, scale_bits_iq1m};
 
 /// 32 columns of a row.
-pub(super) struct Row {
-    /// The integers, signed with the sign bit flipped, four to a word.
-    pub(super) words: [u32; 8],
+struct Row {
+    /// The integers without their signs, eight to a number, the first of them lowest; of a type without sign bits they
+    /// are signed, and that bit is flipped.
+    eights: [u64; 4],
+    /// What says which are negative, if the type has sign bits: see [`Signs`].
+    signs: u32,
     /// The scale of the whole block, an f16.
-    pub(super) d: u16,
+    d: u16,
     /// How many [`unit`]s of it the first and the second 16 columns count.
-    pub(super) steps: [u8; 2],
+    steps: [u8; 2],
 }
 
-/// A sub-block of a tile as the kernels read one of a type of 8 bits: scales, then lines.
+/// Where the signs of the integers are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signs {
+    /// The integers have theirs.
+    None,
+    /// Four times eight bits.
+    Eight,
+    /// Four times seven bits; the eighth makes the number of negative ones even.
+    Seven,
+}
+
+impl Signs {
+    pub(crate) const fn of(ty: GgmlType) -> Signs {
+        match ty {
+            GgmlType::IQ3XXS | GgmlType::IQ2XXS | GgmlType::IQ2XS => Signs::Seven,
+            GgmlType::IQ3S | GgmlType::IQ2S => Signs::Eight,
+            _ => Signs::None,
+        }
+    }
+}
+
+/// A sub-block of a tile, ready for a kernel: scales, then signs, then integers.
+///
+/// The kernel puts the signs on, many at a time, and draws the even and the odd words of the rows apart.
 #[repr(C, align(64))]
 pub(crate) struct Expanded {
+    /// f16.
     d: [u16; TILE_ROWS],
     steps: [[u8; TILE_ROWS]; 2],
-    words: [[u32; TILE_ROWS]; 8],
+    /// Bit b of byte i: element 8i + b of the row is negative.
+    signs: [u32; TILE_ROWS],
+    /// Elements 8i..8i + 8.
+    eights: [[u64; TILE_ROWS]; 4],
 }
 
-/// Bytes before the lines of an [`Expanded`].
-pub(crate) const EXPANDED_SCALE_BYTES: usize = 4 * TILE_ROWS;
+/// Bytes before the signs of an [`Expanded`], and before its integers.
+pub(crate) const EXPANDED_SIGNS: usize = 4 * TILE_ROWS;
+pub(crate) const EXPANDED_INTEGERS: usize = 8 * TILE_ROWS;
 
 /// What a step of the scale counts.
 pub(crate) const fn unit(ty: GgmlType) -> f32 {
@@ -41,7 +72,12 @@ pub(crate) const fn unit(ty: GgmlType) -> f32 {
 impl Expanded {
     /// All zero.
     pub(crate) fn new() -> Expanded {
-        Expanded { d: [0; TILE_ROWS], steps: [[0; TILE_ROWS]; 2], words: [[0; TILE_ROWS]; 8] }
+        Expanded {
+            d: [0; TILE_ROWS],
+            steps: [[0; TILE_ROWS]; 2],
+            signs: [0; TILE_ROWS],
+            eights: [[0; TILE_ROWS]; 4],
+        }
     }
 
     /// Sub-block `s` of `group`, the blocks of a tile's rows.
@@ -58,24 +94,60 @@ impl Expanded {
             GgmlType::TQ1_0 => self.rows(group, |block| tq1_0(block, s)),
             _ => unreachable!("{} is packed in lines", ty.name()),
         }
+        if Signs::of(ty) == Signs::Seven {
+            self.signs.iter_mut().for_each(|signs| *signs = with_eighths(*signs));
+        }
     }
 
     #[inline(always)]
     fn rows<const B: usize>(&mut self, group: &[u8], row_of: impl Fn(&[u8; B]) -> Row) {
         let (blocks, _) = group.as_chunks::<B>();
         for (row, block) in blocks.iter().take(TILE_ROWS).enumerate() {
-            let Row { words, d, steps } = row_of(block);
-            for (line, word) in self.words.iter_mut().zip(words) {
-                line[row] = word;
+            let Row { eights, signs, d, steps } = row_of(block);
+            for (line, eight) in self.eights.iter_mut().zip(eights) {
+                line[row] = eight;
             }
+            self.signs[row] = signs;
             self.d[row] = d;
             (self.steps[0][row], self.steps[1][row]) = (steps[0], steps[1]);
         }
     }
 }
 
-/// Sub-block `s` of one block.
-pub(super) fn expand(ty: GgmlType, block: &[u8], s: usize) -> Row {
+/// Four times seven bits, each with an eighth that makes the number of ones even, in a byte.
+#[inline(always)]
+fn with_eighths(sevens: u32) -> u32 {
+    let field = |i: u32| (sevens & 0x7f << (7 * i)) << i;
+    let bytes = field(0) | field(1) | field(2) | field(3);
+    // The highest bit of a byte gathers all of them; what crosses into the next byte stays below its highest.
+    let sum = bytes ^ bytes << 4;
+    let sum = sum ^ sum << 2;
+    let sum = sum ^ sum << 1;
+    bytes | sum & 0x8080_8080
+}
+
+/// Sub-block `s` of one block: the integers, signed with the sign bit flipped, and the scales of the first and of the
+/// second 16 columns.
+pub(super) fn expand(ty: GgmlType, block: &[u8], s: usize) -> ([u8; 32], [f32; 2]) {
+    let row = row_of(ty, block, s);
+    let signs = match Signs::of(ty) {
+        Signs::Seven => with_eighths(row.signs),
+        Signs::Eight => row.signs,
+        Signs::None => 0,
+    };
+    let q = std::array::from_fn(|k| {
+        let byte = row.eights[k / 8].to_le_bytes()[k % 8];
+        let is_negative = signs >> k & 1 == 1;
+        match Signs::of(ty) {
+            Signs::None => byte,
+            _ => (if is_negative { byte.wrapping_neg() } else { byte }) ^ 128,
+        }
+    });
+    let d = f16::from_bits(row.d).to_f32() * unit(ty);
+    (q, row.steps.map(|steps| d * f32::from(steps)))
+}
+
+fn row_of(ty: GgmlType, block: &[u8], s: usize) -> Row {
     fn at<const B: usize>(block: &[u8]) -> &[u8; B] {
         block.first_chunk().expect("a whole block")
     }
@@ -98,93 +170,91 @@ pub(super) fn expand(ty: GgmlType, block: &[u8], s: usize) -> Row {
 fn iq3xxs(block: &[u8; 98], s: usize) -> Row {
     let s = s % 8;
     let aux = u32_at(block, 66 + 4 * s);
-    let mut words = [0; 8];
-    for i in 0..4 {
-        let grid = pair(&IQ3XXS, block[2 + 8 * s + 2 * i].into(), block[3 + 8 * s + 2 * i].into());
-        put(&mut words, i, signed(grid, seven_signs(aux >> (7 * i))));
+    let mut eights = [0; 4];
+    for (i, eight) in eights.iter_mut().enumerate() {
+        *eight = pair(&IQ3XXS, block[2 + 8 * s + 2 * i].into(), block[3 + 8 * s + 2 * i].into());
     }
-    Row { words, d: u16_at(block, 0), steps: [odd(aux >> 28); 2] }
+    Row { eights, signs: aux, d: u16_at(block, 0), steps: [odd(aux >> 28); 2] }
 }
 
 #[inline(always)]
 fn iq3s(block: &[u8; 110], s: usize) -> Row {
     let s = s % 8;
     let high = usize::from(block[66 + s]);
-    let mut words = [0; 8];
-    for i in 0..4 {
+    let mut eights = [0; 4];
+    for (i, eight) in eights.iter_mut().enumerate() {
         let low = usize::from(block[2 + 8 * s + 2 * i]) | (high >> (2 * i) & 1) << 8;
         let upper = usize::from(block[3 + 8 * s + 2 * i]) | (high >> (2 * i + 1) & 1) << 8;
-        let signs = SIGNS_OF_8[usize::from(block[74 + 4 * s + i])];
-        put(&mut words, i, signed(pair(&IQ3S, low, upper), signs));
+        *eight = pair(&IQ3S, low, upper);
     }
     let sc = block[106 + s / 2] >> (4 * (s % 2)) & 15;
-    Row { words, d: u16_at(block, 0), steps: [odd(sc.into()); 2] }
+    Row { eights, signs: u32_at(block, 74 + 4 * s), d: u16_at(block, 0), steps: [odd(sc.into()); 2] }
 }
 
 #[inline(always)]
 fn iq2xxs(block: &[u8; 66], s: usize) -> Row {
     let s = s % 8;
     let (indices, aux) = (u32_at(block, 2 + 8 * s), u32_at(block, 6 + 8 * s));
-    let mut words = [0; 8];
-    for i in 0..4 {
-        let grid = IQ2XXS[(indices >> (8 * i) & 255) as usize];
-        put(&mut words, i, signed(grid, seven_signs(aux >> (7 * i))));
+    let mut eights = [0; 4];
+    for (i, eight) in eights.iter_mut().enumerate() {
+        *eight = IQ2XXS[(indices >> (8 * i) & 255) as usize];
     }
-    Row { words, d: u16_at(block, 0), steps: [odd(aux >> 28); 2] }
+    Row { eights, signs: aux, d: u16_at(block, 0), steps: [odd(aux >> 28); 2] }
 }
 
 #[inline(always)]
 fn iq2xs(block: &[u8; 74], s: usize) -> Row {
     let s = s % 8;
-    let mut words = [0; 8];
-    for i in 0..4 {
+    let (mut eights, mut signs) = ([0; 4], 0);
+    for (i, eight) in eights.iter_mut().enumerate() {
         let word = u16_at(block, 2 + 8 * s + 2 * i);
-        put(&mut words, i, signed(IQ2XS[usize::from(word & 511)], seven_signs(u32::from(word >> 9))));
+        *eight = IQ2XS[usize::from(word & 511)];
+        signs |= u32::from(word >> 9) << (7 * i);
     }
-    Row { words, d: u16_at(block, 0), steps: odd_nibbles(block[66 + s]) }
+    Row { eights, signs, d: u16_at(block, 0), steps: odd_nibbles(block[66 + s]) }
 }
 
 #[inline(always)]
 fn iq2s(block: &[u8; 82], s: usize) -> Row {
     let s = s % 8;
     let high = usize::from(block[66 + s]);
-    let mut words = [0; 8];
-    for i in 0..4 {
-        let index = usize::from(block[2 + 4 * s + i]) | (high >> (2 * i) & 3) << 8;
-        put(&mut words, i, signed(IQ2S[index], SIGNS_OF_8[usize::from(block[34 + 4 * s + i])]));
+    let mut eights = [0; 4];
+    for (i, eight) in eights.iter_mut().enumerate() {
+        *eight = IQ2S[usize::from(block[2 + 4 * s + i]) | (high >> (2 * i) & 3) << 8];
     }
-    Row { words, d: u16_at(block, 0), steps: odd_nibbles(block[74 + s]) }
+    let signs = u32_at(block, 34 + 4 * s);
+    Row { eights, signs, d: u16_at(block, 0), steps: odd_nibbles(block[74 + s]) }
 }
 
 #[inline(always)]
 fn iq1s(block: &[u8; 50], s: usize) -> Row {
     let s = s % 8;
     let bits = u16_at(block, 34 + 2 * s);
-    let mut words = [0; 8];
-    for i in 0..4 {
+    let mut eights = [0; 4];
+    for (i, eight) in eights.iter_mut().enumerate() {
         let index = usize::from(block[2 + 4 * s + i]) | usize::from(bits >> (3 * i) & 7) << 8;
-        put(&mut words, i, iq1_grid(index, bits >> 15 == 1));
+        *eight = iq1_grid(index, bits >> 15 == 1);
     }
-    Row { words, d: u16_at(block, 0), steps: [odd((bits >> 12 & 7).into()); 2] }
+    Row { eights, signs: 0, d: u16_at(block, 0), steps: [odd((bits >> 12 & 7).into()); 2] }
 }
 
 #[inline(always)]
 fn iq1m(block: &[u8; 56], s: usize) -> Row {
     let s = s % 8;
-    let mut words = [0; 8];
-    for i in 0..4 {
+    let mut eights = [0; 4];
+    for (i, eight) in eights.iter_mut().enumerate() {
         let bits = block[32 + 2 * s + i / 2] >> (4 * (i % 2));
         let index = usize::from(block[4 * s + i]) | usize::from(bits & 7) << 8;
-        put(&mut words, i, iq1_grid(index, bits >> 3 & 1 == 1));
+        *eight = iq1_grid(index, bits >> 3 & 1 == 1);
     }
     let scales = u32::from(u16_at(block, 48 + s / 2 * 2) >> (6 * (s % 2)));
-    Row { words, d: scale_bits_iq1m(block), steps: [odd(scales & 7), odd(scales >> 3 & 7)] }
+    Row { eights, signs: 0, d: scale_bits_iq1m(block), steps: [odd(scales & 7), odd(scales >> 3 & 7)] }
 }
 
 #[inline(always)]
 fn tq1_0(block: &[u8; 54], s: usize) -> Row {
     // Digits of equal weight stand next to each other: five times 32, five times 16, then four times 4.
-    let mut digits = [[0; 4]; 8];
+    let mut digits = [[0; 8]; 4];
     if s < 5 {
         for (digit, byte) in digits.as_flattened_mut().iter_mut().zip(block) {
             *digit = base_3_digit(*byte, s) + 127;
@@ -199,11 +269,11 @@ fn tq1_0(block: &[u8; 54], s: usize) -> Row {
             } + 127;
         }
     }
-    let mut words = [0; 8];
-    for (word, digits) in words.iter_mut().zip(digits) {
-        *word = u32::from_le_bytes(digits);
+    let mut eights = [0; 4];
+    for (eight, digits) in eights.iter_mut().zip(digits) {
+        *eight = u64::from_le_bytes(digits);
     }
-    Row { words, d: u16_at(block, 52), steps: [1; 2] }
+    Row { eights, signs: 0, d: u16_at(block, 52), steps: [1; 2] }
 }
 
 #[inline(always)]
@@ -223,21 +293,10 @@ fn odd_nibbles(sc: u8) -> [u8; 2] {
     [odd((sc & 15).into()), odd((sc >> 4).into())]
 }
 
-#[inline(always)]
-fn seven_signs(bits: u32) -> u64 {
-    SIGNS_OF_7[(bits & 127) as usize]
-}
-
 /// Two rows of four.
 #[inline(always)]
 fn pair<const N: usize>(grid: &[u32; N], low: usize, upper: usize) -> u64 {
     u64::from(grid[low % N]) | u64::from(grid[upper % N]) << 32
-}
-
-/// The i-th eight bytes of 32.
-#[inline(always)]
-fn put(words: &mut [u32; 8], i: usize, eight: u64) {
-    (words[2 * i], words[2 * i + 1]) = (eight as u32, (eight >> 32) as u32);
 }
 
 #[inline(always)]

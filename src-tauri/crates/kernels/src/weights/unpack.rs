@@ -1,8 +1,8 @@
 //! Back from packed tiles to numbers, plainly: for embeddings, the scalar kernel and tests.
 
-use half::{bf16, f16};
+use half::bf16;
 
-use super::expand::{expand, unit};
+use super::expand::expand;
 use super::layout::{Coding, Layout, Scales, TILE_ROWS};
 use crate::ggml::{GgmlType, half};
 
@@ -25,10 +25,8 @@ impl SubBlock {
         let group = &tile[sub_idx / layout.n_sub * layout.group_bytes()..][..layout.group_bytes()];
         if coding.scales == Scales::Blocks {
             let block = &group[row * ty.block_bytes()..][..ty.block_bytes()];
-            let row = expand(ty, block, sub_idx % layout.n_sub);
-            let q = std::array::from_fn(|k| row.words[k / 4].to_le_bytes()[k % 4]);
-            let d = f16::from_bits(row.d).to_f32() * unit(ty);
-            return SubBlock { q, scale: row.steps.map(|steps| d * f32::from(steps)), min: NO_MIN };
+            let (q, scale) = expand(ty, block, sub_idx % layout.n_sub);
+            return SubBlock { q, scale, min: NO_MIN };
         }
         let sub = &group[layout.head + sub_idx % layout.n_sub * layout.sub..][..layout.sub];
         let byte = |i: usize| sub[TILE_ROWS * i + row];

@@ -5,8 +5,10 @@ use minijinja::{Error, ErrorKind, Value};
 
 use super::views::View;
 
-/// Containers within each other.
+/// Containers within each other: a namespace can hold itself.
 const MAX_DEPTH: usize = 200;
+/// Bytes of one value.
+const MAX_BYTES: usize = 64 << 20;
 
 /// `str(value)`
 ///
@@ -37,6 +39,9 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
             "values lie too deep in each other to be printed",
         ));
     }
+    if out.len() > MAX_BYTES {
+        return Err(Error::new(ErrorKind::InvalidOperation, "a value is too long to be printed"));
+    }
     if let Some(text) = value.as_str() {
         quote(out, text);
         return Ok(());
@@ -47,8 +52,9 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
             Ok(number) => out.push_str(&float(number)),
             Err(_) => out.push_str(&value.to_string()),
         },
-        ValueKind::Map if !is_namespace(value) => {
-            out.push('{');
+        ValueKind::Map => {
+            let (open, close) = if is_namespace(value) { ("<Namespace {", "}>") } else { ("{", "}") };
+            out.push_str(open);
             for (i, key) in value.try_iter()?.checked().enumerate() {
                 let key = key?;
                 out.push_str(if i == 0 { "" } else { ", " });
@@ -56,7 +62,7 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
                 out.push_str(": ");
                 write_repr(out, &value.get_item(&key)?, depth + 1)?;
             }
-            out.push('}');
+            out.push_str(close);
         }
         ValueKind::Seq | ValueKind::Iterable => {
             let (open, close) = match value.downcast_object_ref::<View>() {

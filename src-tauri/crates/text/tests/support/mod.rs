@@ -18,11 +18,13 @@ pub(crate) enum Model {
 }
 
 /// The text side of a test model.
+#[allow(dead_code, reason = "not every test file uses a test model")]
 pub(crate) fn load(model: Model) -> TextModel {
     TextModel::new(metadata(model)).expect("the test models are supported")
 }
 
 /// What the file of a test model says about its vocabulary.
+#[allow(dead_code, reason = "not every test file uses a test model")]
 pub(crate) fn metadata(model: Model) -> TextMetadata {
     let file = match model {
         Model::SmolLm2 => "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -36,7 +38,7 @@ pub(crate) fn metadata(model: Model) -> TextMetadata {
 }
 
 /// What the metadata of this GGUF file says about its vocabulary.
-fn read(path: PathBuf) -> TextMetadata {
+pub(crate) fn read(path: PathBuf) -> TextMetadata {
     let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}; run `make models`", path.display()));
     let mut values = Reader(BufReader::new(file)).metadata();
     let mut take = |key: &str| values.remove(key);
@@ -47,14 +49,25 @@ fn read(path: PathBuf) -> TextMetadata {
         token_types: take("tokenizer.ggml.token_type").map(numbers).unwrap_or_default(),
         scores: take("tokenizer.ggml.scores").map(floats).unwrap_or_default(),
         merges: take("tokenizer.ggml.merges").map(texts).unwrap_or_default(),
-        bos: take("tokenizer.ggml.bos_token_id").map(id),
+        bos: take("tokenizer.ggml.bos_token_id").or(take("tokenizer.ggml.cls_token_id")).map(id),
         eos: take("tokenizer.ggml.eos_token_id").map(id),
         eot: take("tokenizer.ggml.eot_token_id").map(id),
+        eom: take("tokenizer.ggml.eom_token_id").map(id),
+        fim_ends: ["pad", "rep", "sep"]
+            .into_iter()
+            .filter_map(|role| take(&format!("tokenizer.ggml.fim_{role}_token_id")).map(id))
+            .collect(),
         unk: take("tokenizer.ggml.unknown_token_id").map(id),
+        separator: take("tokenizer.ggml.seperator_token_id").map(id),
         pad: take("tokenizer.ggml.padding_token_id").map(id),
         add_bos: take("tokenizer.ggml.add_bos_token").map(flag),
         add_eos: take("tokenizer.ggml.add_eos_token").map(flag),
         add_space_prefix: take("tokenizer.ggml.add_space_prefix").map(flag),
+        escape_whitespaces: take("tokenizer.ggml.escape_whitespaces").map(flag),
+        remove_extra_whitespaces: take("tokenizer.ggml.remove_extra_whitespaces").map(flag),
+        has_charsmap: take("tokenizer.ggml.precompiled_charsmap").is_some(),
+        lower_case: take("tokenizer.ggml.normalizer.lowercase").map(flag),
+        strip_accents: take("tokenizer.ggml.normalizer.strip_accents").map(flag),
         chat_template: take("tokenizer.chat_template").map(text),
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn files(name: &str, end: &str, n: usize) -> Vec<PathBuf> {
 /// The tenth of these that this run takes, at least one, or all of them where `SAMOVAR_TEST_ALL` is set, as `make families` does.
 ///
 /// The seed is another in every run; it is printed, and `SAMOVAR_TEST_SEED` takes the same ones again.
+#[allow(clippy::print_stderr, reason = "a test that fails shows with what it can be repeated")]
 pub(crate) fn tenth<T>(mut all: Vec<T>) -> Vec<T> {
     if std::env::var_os("SAMOVAR_TEST_ALL").is_some() {
         return all;
