@@ -8,6 +8,7 @@ mod transformer;
 
 mod gemma3;
 mod gemma4;
+mod gpt_oss;
 mod granite;
 mod llama;
 mod mistral3;
@@ -26,7 +27,7 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 11] = [
+static FAMILIES: [&Family; 12] = [
     &llama::FAMILY,
     &gemma3::FAMILY,
     &gemma4::FAMILY,
@@ -38,6 +39,7 @@ static FAMILIES: [&Family; 11] = [
     &granite::FAMILY,
     &phi3::FAMILY,
     &olmo2::FAMILY,
+    &gpt_oss::FAMILY,
 ];
 
 /// What the model in `gguf` computes.
