@@ -1,15 +1,12 @@
-//! Mixtures of experts as files describe them: their sizes, how a token's experts are chosen, and their tensors.
+//! Mixtures of experts as files describe them: their sizes, and how a token's experts are chosen.
 
 use kernels::activations::Gate;
 use kernels::experts::{ExpertGroups, Router, Scoring};
 
 use super::keys::Keys;
-use super::transformer::LayerNames;
 use crate::error::Cause;
 use crate::plan::experts::{ExpertFunction, ExpertsPlan};
 use crate::plan::model_plan::{FeedForwardPlan, GatedPlan, ModelPlan};
-use crate::plan::tensor_list::TensorPlace;
-use crate::plan::weights::{ExpertMatrices, ExpertsWeights, Projection, SharedExpertWeights};
 
 /// More than any model has.
 const MAX_EXPERTS: usize = 1024;
@@ -93,57 +90,4 @@ fn router(keys: &Keys<'_>, n_experts: usize, defaults: &Defaults) -> Result<Rout
     let is_normalised = keys.bool("expert_weights_norm")?.unwrap_or(defaults.is_normalised);
     let scale = keys.positive("expert_weights_scale")?.unwrap_or(1.0);
     Ok(Router { n_experts, n_used, scoring, groups, is_normalised, scale })
-}
-
-/// The tensors of a mixture.
-pub(super) fn expert_tensors(
-    names: &LayerNames<'_>,
-    n_embd: usize,
-    plan: &ExpertsPlan,
-) -> ExpertsWeights<TensorPlace, TensorPlace> {
-    let ExpertsPlan { n_ff, function, router, shared_n_ff, .. } = *plan;
-    let n_experts = router.n_experts;
-    let is_gated = matches!(function, ExpertFunction::Gated(_));
-    let each = |name: &str, n_in: usize, n_out: usize| ExpertMatrices {
-        each: names.stacked(&format!("{name}.weight"), [n_in, n_out, n_experts], 0..n_out),
-        scale: names.scales_if_there(name, n_experts),
-        bias: names.table_if_there(&format!("{name}.bias"), [n_out, n_experts]),
-    };
-    const FUSED: &str = "ffn_gate_up_exps.weight";
-    let (gate, up) = if is_gated && names.has(FUSED) {
-        // The gate's rows come first.
-        let half = |first: usize| ExpertMatrices {
-            each: names.stacked(FUSED, [n_embd, 2 * n_ff, n_experts], first..first + n_ff),
-            scale: names.scales_if_there("ffn_gate_up_exps", n_experts),
-            bias: None,
-        };
-        (Some(half(0)), half(n_ff))
-    } else {
-        let gate = is_gated.then(|| each("ffn_gate_exps", n_embd, n_ff));
-        (gate, each("ffn_up_exps", n_embd, n_ff))
-    };
-    let shared = shared_n_ff.map(|n_ff| SharedExpertWeights {
-        norm: None,
-        gate: is_gated.then(|| names.matrix("ffn_gate_shexp.weight", n_embd, n_ff)),
-        up: names.matrix("ffn_up_shexp.weight", n_embd, n_ff),
-        down: names.matrix("ffn_down_shexp.weight", n_ff, n_embd),
-        // A vector in the file: one row.
-        weight: names.vector_if_there("ffn_gate_inp_shexp.weight", n_embd),
-        post_norm: None,
-    });
-    ExpertsWeights {
-        norm: Some(names.vector("ffn_norm.weight", n_embd)),
-        router_norm: None,
-        router: Projection {
-            matrix: names.matrix("ffn_gate_inp.weight", n_embd, n_experts),
-            bias: names.vector_if_there("ffn_gate_inp.bias", n_experts),
-        },
-        selection_bias: names.vector_if_there("exp_probs_b.bias", n_experts),
-        gate,
-        up,
-        down: each("ffn_down_exps", n_ff, n_embd),
-        sum_norm: None,
-        shared,
-        post_norm: None,
-    }
 }

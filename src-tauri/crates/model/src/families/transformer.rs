@@ -7,10 +7,10 @@ use kernels::ggml::GgmlType;
 use kernels::kv::MAX_HEAD_DIM;
 use scheduler::AttentionSpan;
 
-use super::experts::expert_tensors;
 use super::keys::Keys;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
+use crate::plan::experts::{ExpertFunction, ExpertsPlan};
 use crate::plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, LatentPlan, LayerPlan, MixerPlan,
     ModelPlan, NormOver,
@@ -18,8 +18,8 @@ use crate::plan::model_plan::{
 use crate::plan::rope_plan::RopePlan;
 use crate::plan::tensor_list::{TensorList, TensorPlace};
 use crate::plan::weights::{
-    AttentionWeights, BranchEnd, FeedForwardWeights, GatedWeights, LatentQueries, LatentWeights,
-    LayerWeights, MixerWeights, ModelWeights, Projection,
+    AttentionWeights, BranchEnd, ExpertMatrices, ExpertsWeights, FeedForwardWeights, GatedWeights,
+    LatentQueries, LatentWeights, LayerWeights, MixerWeights, ModelWeights, Projection, SharedExpertWeights,
 };
 
 pub(super) const MAX_LAYERS: usize = 1024;
@@ -397,5 +397,58 @@ fn gated_tensors(
         gate: names.projection("ffn_gate", n_embd, n_ff),
         up: names.projection("ffn_up", n_embd, n_ff),
         end: names.end("ffn_down", n_ff, n_embd),
+    }
+}
+
+/// The tensors of a mixture.
+fn expert_tensors(
+    names: &LayerNames<'_>,
+    n_embd: usize,
+    plan: &ExpertsPlan,
+) -> ExpertsWeights<TensorPlace, TensorPlace> {
+    let ExpertsPlan { n_ff, function, router, shared_n_ff, .. } = *plan;
+    let n_experts = router.n_experts;
+    let is_gated = matches!(function, ExpertFunction::Gated(_));
+    let each = |name: &str, n_in: usize, n_out: usize| ExpertMatrices {
+        each: names.stacked(&format!("{name}.weight"), [n_in, n_out, n_experts], 0..n_out),
+        scale: names.scales_if_there(name, n_experts),
+        bias: names.table_if_there(&format!("{name}.bias"), [n_out, n_experts]),
+    };
+    const FUSED: &str = "ffn_gate_up_exps.weight";
+    let (gate, up) = if is_gated && names.has(FUSED) {
+        // The gate's rows come first.
+        let half = |first: usize| ExpertMatrices {
+            each: names.stacked(FUSED, [n_embd, 2 * n_ff, n_experts], first..first + n_ff),
+            scale: names.scales_if_there("ffn_gate_up_exps", n_experts),
+            bias: None,
+        };
+        (Some(half(0)), half(n_ff))
+    } else {
+        let gate = is_gated.then(|| each("ffn_gate_exps", n_embd, n_ff));
+        (gate, each("ffn_up_exps", n_embd, n_ff))
+    };
+    let shared = shared_n_ff.map(|n_ff| SharedExpertWeights {
+        norm: None,
+        gate: is_gated.then(|| names.matrix("ffn_gate_shexp.weight", n_embd, n_ff)),
+        up: names.matrix("ffn_up_shexp.weight", n_embd, n_ff),
+        down: names.matrix("ffn_down_shexp.weight", n_ff, n_embd),
+        // A vector in the file: one row.
+        weight: names.vector_if_there("ffn_gate_inp_shexp.weight", n_embd),
+        post_norm: None,
+    });
+    ExpertsWeights {
+        norm: Some(names.vector("ffn_norm.weight", n_embd)),
+        router_norm: None,
+        router: Projection {
+            matrix: names.matrix("ffn_gate_inp.weight", n_embd, n_experts),
+            bias: names.vector_if_there("ffn_gate_inp.bias", n_experts),
+        },
+        selection_bias: names.vector_if_there("exp_probs_b.bias", n_experts),
+        gate,
+        up,
+        down: each("ffn_down_exps", n_ff, n_embd),
+        sum_norm: None,
+        shared,
+        post_norm: None,
     }
 }
