@@ -1,5 +1,7 @@
 //! What metadata becomes, and what is refused.
 
+mod shared_kv;
+
 use super::*;
 use crate::plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, NormOver, Temperature,
