@@ -6,6 +6,7 @@ mod keys;
 mod rope_keys;
 mod transformer;
 
+mod deepseek2;
 mod gemma3;
 mod gemma4;
 mod granite;
@@ -26,7 +27,7 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 11] = [
+static FAMILIES: [&Family; 12] = [
     &llama::FAMILY,
     &gemma3::FAMILY,
     &gemma4::FAMILY,
@@ -38,6 +39,7 @@ static FAMILIES: [&Family; 11] = [
     &granite::FAMILY,
     &phi3::FAMILY,
     &olmo2::FAMILY,
+    &deepseek2::FAMILY,
 ];
 
 /// What the model in `gguf` computes.

@@ -128,7 +128,7 @@ fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
     let cause = refusal(GgufWriter::tiny("llama").str("general.architecture", "mamba"));
     assert_eq!(
         cause,
-        "architecture \"mamba\"; `llama`, `gemma3`, `gemma4`, `qwen2`, `qwen3`, `qwen3moe`, `mistral3`, `smollm3`, `granite`, `phi3` and `olmo2` are"
+        "architecture \"mamba\"; `llama`, `gemma3`, `gemma4`, `qwen2`, `qwen3`, `qwen3moe`, `mistral3`, `smollm3`, `granite`, `phi3`, `olmo2` and `deepseek2` are"
     );
 }
 
