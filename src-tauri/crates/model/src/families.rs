@@ -6,6 +6,7 @@ mod keys;
 mod rope_keys;
 mod transformer;
 
+mod deepseek2;
 mod gemma3;
 mod gemma4;
 mod gpt_oss;
@@ -27,7 +28,7 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 12] = [
+static FAMILIES: [&Family; 13] = [
     &llama::FAMILY,
     &gemma3::FAMILY,
     &gemma4::FAMILY,
@@ -40,6 +41,7 @@ static FAMILIES: [&Family; 12] = [
     &phi3::FAMILY,
     &olmo2::FAMILY,
     &gpt_oss::FAMILY,
+    &deepseek2::FAMILY,
 ];
 
 /// What the model in `gguf` computes.

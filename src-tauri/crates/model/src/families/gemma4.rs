@@ -1,26 +1,39 @@
 //! Gemma 4, text only: heads of one size in windows and of another in full layers, values normed without weights, keys of
 //! full layers that may be values too, last layers that read the keys and values of earlier ones, and vectors that each
-//! token has for each layer.
+//! token has for each layer. Experts stand beside a layer's dense feed-forward.
 
+use kernels::activations::Gate;
+use kernels::experts::Scoring;
+use kernels::kv::MAX_HEAD_DIM;
 use scheduler::AttentionSpan;
 
+use super::experts::{Defaults, put_experts};
 use super::family::Family;
 use super::keys::Keys;
 use super::transformer::{LayerNames, LayerTensors, MAX_LAYERS, layer_tensors_with, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
+use crate::plan::experts::{ExpertFunction, ExpertsPlan};
 use crate::plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, LayerPlan, MixerPlan, ModelPlan, NormOver,
 };
 use crate::plan::rope_plan::{RopePairs, RopePlan};
 use crate::plan::tensor_list::{TensorList, TensorPlace};
-use crate::plan::weights::{BranchEnd, PerLayerEmbeddings, PerLayerWeights};
-use kernels::kv::MAX_HEAD_DIM;
+use crate::plan::weights::{
+    BranchEnd, ExpertsWeights, FeedForwardWeights, PerLayerEmbeddings, PerLayerWeights, SharedExpertWeights,
+};
 
 pub(super) const FAMILY: Family = Family { architecture: "gemma4", plan, tensors };
 
 /// No vector of a token for one layer is longer.
 const MAX_PER_LAYER: usize = 1 << 16;
+
+/// How experts are chosen, and what they compute.
+const EXPERTS: Defaults = Defaults {
+    scoring: Scoring::Softmax,
+    is_normalised: true,
+    function: ExpertFunction::Gated(Gate::GeluTanh),
+};
 
 /// What the heads of windows have in common, or those of full layers.
 struct Heads {
@@ -92,7 +105,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     if let Some(n) = n_per_layer.filter(|&n| n > MAX_PER_LAYER) {
         return Err(Cause::Malformed(format!("{n} values of a token for each layer")));
     }
-    Ok(ModelPlan {
+    let mut plan = ModelPlan {
         architecture: keys.architecture(),
         n_vocab: keys.n_vocab(n_embd)?,
         n_embd,
@@ -106,7 +119,15 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
         ropes: vec![rope, windowed_rope],
         layers,
         ignored_blocks: n_layers..n_layers,
-    })
+    };
+    put_experts(keys, &mut plan, &EXPERTS)?;
+    for (layer, n_ff) in plan.layers.iter_mut().zip(n_ff) {
+        if let FeedForwardPlan::Experts(experts) = &mut layer.feed_forward {
+            // The dense feed-forward stays, beside the experts.
+            (experts.router_scale, experts.shared_n_ff) = (1.0 / (n_embd as f32).sqrt(), Some(n_ff));
+        }
+    }
+    Ok(plan)
 }
 
 /// Values of a head, of its key as of its value.
@@ -181,6 +202,27 @@ fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
     list
 }
 
+/// The dense feed-forward beside experts: each has norms of its own at both ends, and so has the router in front.
+fn add_dense(
+    names: &LayerNames<'_>,
+    n_embd: usize,
+    plan: &ExpertsPlan,
+    tensors: &mut ExpertsWeights<TensorPlace, TensorPlace>,
+) {
+    let norm = |name: &str| Some(names.vector(name, n_embd));
+    tensors.norm = norm("pre_ffw_norm_2.weight");
+    tensors.router_norm = norm("ffn_gate_inp.scale");
+    tensors.sum_norm = norm("post_ffw_norm_2.weight");
+    tensors.shared = plan.shared_n_ff.map(|n_ff| SharedExpertWeights {
+        norm: norm("ffn_norm.weight"),
+        gate: Some(names.matrix("ffn_gate.weight", n_embd, n_ff)),
+        up: names.matrix("ffn_up.weight", n_embd, n_ff),
+        down: names.matrix("ffn_down.weight", n_ff, n_embd),
+        weight: None,
+        post_norm: norm("post_ffw_norm_1.weight"),
+    });
+}
+
 fn layer(names: &LayerNames<'_>, plan: &ModelPlan, layer: &LayerPlan) -> LayerTensors {
     let mut tensors = layer_tensors_with(names, plan, layer, |attention, tensors| {
         tensors.q_norm = Some(names.vector("attn_q_norm.weight", attention.k_dim));
@@ -193,6 +235,11 @@ fn layer(names: &LayerNames<'_>, plan: &ModelPlan, layer: &LayerPlan) -> LayerTe
             KvPlan::Of(_) => (tensors.k, tensors.v) = (None, None),
         }
     });
+    if let (FeedForwardPlan::Experts(experts), FeedForwardWeights::Experts(tensors)) =
+        (&layer.feed_forward, &mut tensors.feed_forward)
+    {
+        add_dense(names, plan.n_embd, experts, tensors);
+    }
     *tensors.feed_forward.post_norm_mut() = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
     tensors.per_layer = plan.n_per_layer.map(|n| PerLayerWeights {
         gate: names.matrix("inp_gate.weight", plan.n_embd, n),

@@ -1,5 +1,7 @@
 //! What metadata becomes, and what is refused.
 
+mod shared_kv;
+
 use super::*;
 use crate::plan::experts::{ExpertFunction, ExpertsPlan};
 use crate::plan::model_plan::{
@@ -130,7 +132,7 @@ fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
     assert_eq!(
         cause,
         "architecture \"mamba\"; `llama`, `gemma3`, `gemma4`, `qwen2`, `qwen3`, `qwen3moe`, `mistral3`, `smollm3`, \
-         `granite`, `phi3`, `olmo2` and `gpt-oss` are"
+         `granite`, `phi3`, `olmo2`, `gpt-oss` and `deepseek2` are"
     );
 }
 

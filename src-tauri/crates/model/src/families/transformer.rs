@@ -317,11 +317,8 @@ fn latent_tensors(
 ) -> LatentWeights<TensorPlace, TensorPlace> {
     let LatentPlan { n_heads, n_latent, n_rot, n_nope, v_dim, q_rank, .. } = *latent;
     let q_width = n_heads * (n_nope + n_rot);
-    let of_heads = |name: &str, n_in: usize, n_out: usize| {
-        let whole = names.place(name, vec![n_in, n_out, n_heads]);
-        let part = |head: usize| Some(head * n_out..(head + 1) * n_out);
-        (0..n_heads).map(|head| TensorPlace { part: part(head), ..whole.clone() }).collect()
-    };
+    let of_heads =
+        |name: &str, n_in: usize, n_out: usize| names.stacked(name, [n_in, n_out, n_heads], 0..n_out);
     LatentWeights {
         norm: names.vector("attn_norm.weight", n_embd),
         queries: match q_rank {
@@ -336,11 +333,7 @@ fn latent_tensors(
         kv_norm: names.vector("attn_kv_a_norm.weight", n_latent),
         k_b: of_heads("attn_k_b.weight", n_nope, n_latent),
         v_b: of_heads("attn_v_b.weight", n_latent, v_dim),
-        end: BranchEnd {
-            matrix: names.matrix("attn_output.weight", n_heads * v_dim, n_embd),
-            bias: None,
-            post_norm: None,
-        },
+        end: names.end("attn_output", n_heads * v_dim, n_embd),
     }
 }
 
