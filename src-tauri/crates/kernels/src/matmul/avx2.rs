@@ -251,10 +251,11 @@ unsafe fn expanded<F: Format>(sub: *const u8, col: usize) -> [__m256i; 8] {
 /// The CPU has the instructions that the attribute names.
 #[inline(always)]
 unsafe fn looked_up<F: Format>(nibbles: __m256i) -> __m256i {
-    let Some((book, _)) = F::BOOKS else { return nibbles };
+    let Some((plain, biased)) = F::BOOKS else { return nibbles };
     // SAFETY: a book is 16 bytes.
     unsafe {
-        let book = _mm256_broadcastsi128_si256(_mm_loadu_si128(book.as_ptr().cast()));
+        let book: *const u8 = if F::SIGNED { plain.as_ptr().cast() } else { biased.as_ptr() };
+        let book = _mm256_broadcastsi128_si256(_mm_loadu_si128(book.cast()));
         _mm256_shuffle_epi8(book, nibbles)
     }
 }
@@ -271,7 +272,7 @@ unsafe fn half_line(lines: *const u8, i: usize) -> __m256i {
 const fn n_pairs<F: Format>() -> usize {
     let largest = match F::TY {
         GgmlType::IQ4NL | GgmlType::IQ4XS => 127,
-        GgmlType::MXFP4 | GgmlType::NVFP4 => 12,
+        GgmlType::MXFP4 | GgmlType::NVFP4 => 16 + 12,
         GgmlType::IQ3XXS => 62,
         GgmlType::IQ3S => 15,
         GgmlType::IQ2XXS | GgmlType::IQ2XS | GgmlType::IQ2S => 43,

@@ -33,17 +33,17 @@ pub(super) trait Format {
     const HIGH_LINES: usize = Self::CODING.high_bytes() / 64;
     /// Of the high bits, how many of one integer stand next to each other, and how many words a line is for.
     const HIGH_BITS: (u32, usize) = if Self::CODING.high_bits == 2 { (2, 4) } else { (1, 8) };
-    /// What the nibbles stand for: as they are, and with the sign bit flipped.
+    /// What the nibbles stand for: as it is, and with the bias.
     const BOOKS: Option<([i8; 16], [u8; 16])> = match Self::CODING.book {
-        Some(book) => Some((*book, flipped(book))),
+        Some(book) => Some((*book, biased(book, Self::CODING.bias))),
         None => None,
     };
 }
 
-const fn flipped(book: &[i8; 16]) -> [u8; 16] {
+const fn biased(book: &[i8; 16], bias: i32) -> [u8; 16] {
     let (mut bytes, mut i) = ([0; 16], 0);
     while i < bytes.len() {
-        bytes[i] = book[i].cast_unsigned() ^ 128;
+        bytes[i] = (book[i] as i32 + bias) as u8;
         i += 1;
     }
     bytes

@@ -240,9 +240,10 @@ unsafe fn expanded<F: Format>(sub: *const u8, col: usize) -> [[uint8x16_t; 4]; 2
 /// The CPU has the instructions that the attribute names.
 #[inline(always)]
 unsafe fn looked_up<F: Format>(nibbles: uint8x16_t) -> uint8x16_t {
-    let Some((book, _)) = F::BOOKS else { return nibbles };
+    let Some((plain, biased)) = F::BOOKS else { return nibbles };
+    let book: *const u8 = if F::SIGNED { plain.as_ptr().cast() } else { biased.as_ptr() };
     // SAFETY: a book is 16 bytes.
-    unsafe { vqtbl1q_u8(vreinterpretq_u8_s8(vld1q_s8(book.as_ptr())), nibbles) }
+    unsafe { vqtbl1q_u8(vld1q_u8(book), nibbles) }
 }
 
 /// Adds the products of one row with 4 rows of a sub-block to the row's results.

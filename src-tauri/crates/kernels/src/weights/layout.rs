@@ -62,10 +62,10 @@ impl Coding {
             GgmlType::Q5K => Coding::ints(U8Min, 4, 1, 0),
             GgmlType::Q6K => Coding::ints(I8Halves, 4, 2, 32),
             GgmlType::TQ2_0 => Coding::ints(Head, 2, 0, 1),
-            GgmlType::IQ4NL => Coding::book(F16, &IQ4_BOOK),
-            GgmlType::IQ4XS => Coding::book(I8, &IQ4_BOOK),
-            GgmlType::MXFP4 => Coding::book(E8M0, &FP4_BOOK),
-            GgmlType::NVFP4 => Coding::book(E4M3Halves, &FP4_BOOK),
+            GgmlType::IQ4NL => Coding::book(F16, &IQ4_BOOK, 128),
+            GgmlType::IQ4XS => Coding::book(I8, &IQ4_BOOK, 128),
+            GgmlType::MXFP4 => Coding::book(E8M0, &FP4_BOOK, 16),
+            GgmlType::NVFP4 => Coding::book(E4M3Halves, &FP4_BOOK, 16),
             GgmlType::IQ3XXS | GgmlType::IQ3S | GgmlType::IQ2XXS | GgmlType::IQ1S | GgmlType::TQ1_0 => {
                 Coding::bytes(Blocks)
             }
@@ -81,9 +81,9 @@ impl Coding {
         Coding { scales, split, low_bits, high_bits, book: None, bias }
     }
 
-    const fn book(scales: Scales, book: &'static [i8; 16]) -> Coding {
+    const fn book(scales: Scales, book: &'static [i8; 16], bias: i32) -> Coding {
         let split = matches!(scales, Scales::E4M3Halves);
-        Coding { scales, split, low_bits: 4, high_bits: 0, book: Some(book), bias: 128 }
+        Coding { scales, split, low_bits: 4, high_bits: 0, book: Some(book), bias }
     }
 
     const fn bytes(scales: Scales) -> Coding {

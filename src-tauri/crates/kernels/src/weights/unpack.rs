@@ -89,7 +89,7 @@ fn integers(coding: Coding, lines: &[u8], row: usize) -> [u8; 32] {
             _ => 0,
         };
         match coding.book {
-            Some(book) => book[usize::from(low)].cast_unsigned() ^ 128,
+            Some(book) => (i32::from(book[usize::from(low)]) + coding.bias) as u8,
             None => low | (u32::from(high) << coding.low_bits) as u8,
         }
     })
