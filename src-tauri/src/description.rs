@@ -257,6 +257,8 @@ fn purpose(name: &str, n_layers: usize) -> &'static str {
         "blocks that foretell further tokens (MTP)"
     } else if ["v.", "mm."].iter().any(|prefix| name.starts_with(prefix)) {
         "pictures"
+    } else if name.ends_with(".input_scale") {
+        "scales of what goes into products"
     } else {
         "other tensors"
     }
@@ -285,7 +287,8 @@ mod tests {
             ("blk.32.attn_q.weight", "blocks that foretell further tokens (MTP)"),
             ("v.blk.0.attn_q.weight", "pictures"),
             ("mm.0.weight", "pictures"),
-            ("blk.31.attn_q.scale", "other tensors"),
+            ("blk.31.attn_q.input_scale", "scales of what goes into products"),
+            ("blk.31.nonesuch.weight", "other tensors"),
         ] {
             assert_eq!(purpose(name, 32), want, "{name}");
         }

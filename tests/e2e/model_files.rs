@@ -139,6 +139,39 @@ fn why_a_file_cannot_run_is_said_by_name_of_what_is_in_the_way() {
 }
 
 #[test]
+fn what_is_ignored_and_what_is_no_model_by_itself_is_said() {
+    let data = tempfile::tempdir().unwrap();
+    // The second of two blocks foretells.
+    let path = TinyGguf::llama().number("llama.nextn_predict_layers", 1).write(&data.path().join("mtp.gguf"));
+    let (told, runs) = described(data.path(), &path, &[]);
+    assert!(runs, "{told}");
+    let n_values = 2 * 64 + 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96;
+    let what = "blocks that foretell further tokens (MTP)";
+    assert_eq!(told["ignored"], json!([{"what": what, "tensors": 9, "bytes": 4 * n_values}]));
+    assert_eq!(told["weights_bytes"], 4 * (64 * 32 + 64 + n_values));
+    assert_eq!(told["kv"]["bytes_per_token"], 128);
+
+    let projector = TinyGguf::llama().str("general.type", "mmproj").str("general.architecture", "clip");
+    let (told, runs) = described(data.path(), &projector.write(&data.path().join("mmproj.gguf")), &[]);
+    assert!(!runs && told["not_a_model"] == "mmproj", "{told}");
+    assert!(told["reasons"][0]["text"].as_str().unwrap().contains("architecture \"clip\""), "{told}");
+}
+
+#[test]
+fn a_type_that_no_gpu_multiplies_with_is_named_and_runs_on_the_cpu() {
+    let data = tempfile::tempdir().unwrap();
+    // IQ4_NL: 18 bytes for 32 values.
+    let file = TinyGguf::llama().tensor("output.weight", &[64, 32], 20, vec![0; 64 * 18]);
+    let path = file.write(&data.path().join("tiny.gguf"));
+    let (told, runs) = described(data.path(), &path, &[]);
+    assert!(runs, "{told}");
+    assert_eq!(told["gpu"]["can_run_the_model"], false);
+    let why = told["gpu"]["why_not_the_model"].as_str().unwrap();
+    assert!(why.contains("`output.weight`") && why.contains("IQ4_NL"), "{why}");
+    assert!(text(&check(data.path(), &path, &[]).stdout).contains("runs         on the CPU"));
+}
+
+#[test]
 fn what_is_no_model_file_is_one_line_and_an_exit_code() {
     let data = tempfile::tempdir().unwrap();
     let at = |name: &str| data.path().join(name);

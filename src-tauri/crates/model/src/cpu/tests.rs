@@ -256,6 +256,25 @@ fn progress_counts_the_bytes_of_tensors_and_can_stop_the_load() {
 }
 
 #[test]
+fn progress_ends_with_all_that_is_read_in_every_family() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families");
+    let mut n_loaded = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let mut last = LoadProgress { bytes_done: 0, bytes_total: 0 };
+        let each = &mut |progress| {
+            last = progress;
+            ControlFlow::Continue(())
+        };
+        if load(&path, &options(), each).is_ok() {
+            assert_eq!(last.bytes_done, last.bytes_total, "{}", path.display());
+            n_loaded += 1;
+        }
+    }
+    assert!(n_loaded > 3);
+}
+
+#[test]
 fn a_tensor_that_takes_long_is_not_one_step_and_can_be_broken_off_within() {
     // 100 MB of embeddings, which a hole of the file is.
     let file = GgufWriter::tiny("llama").without("token_embd.weight");

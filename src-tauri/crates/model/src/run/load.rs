@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
 
 use kernels::ggml::GgmlType;
+use kernels::weights::Weights;
 
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
@@ -50,8 +51,7 @@ pub(crate) fn load<P: Pack>(
     progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
 ) -> Result<ModelWeights<P::Matrix, P::Vector>, Cause> {
     check(gguf, architecture, list)?;
-    let read = gguf.tensors().iter().filter(|tensor| !list.ignores(&tensor.name));
-    let bytes_total = read.map(|tensor| tensor.range.len() as u64).sum();
+    let bytes_total = sizes(gguf, list)?.file_bytes;
     let progress = Progress { report: progress, so_far: LoadProgress { bytes_done: 0, bytes_total } };
     let weights = list.weights.convert(&mut Packer { gguf, pack, progress })?;
     gguf.check_unchanged()?;
@@ -68,12 +68,7 @@ pub(super) fn check(gguf: &Gguf, architecture: &str, list: &TensorList) -> Resul
     let known = places.iter().map(|place| &place.name).chain(&list.in_plan);
     let known: HashSet<&str> = known.map(String::as_str).collect();
     let is_scale = |name: &str| {
-        let weight = [".scale", ".input_scale"].into_iter().find_map(|ending| name.strip_suffix(ending));
-        weight.is_some_and(|stem| {
-            let weight = format!("{stem}.weight");
-            known.contains(weight.as_str())
-                && gguf.tensor(&weight).is_some_and(|weight| weight.ty == GgmlType::NVFP4)
-        })
+        weight_beside(gguf, name).is_some_and(|(weight, _)| known.contains(weight.name.as_str()))
     };
     let is_known = |name: &str| known.contains(name) || is_scale(name) || list.ignores(name);
     match gguf.tensors().iter().find(|tensor| !is_known(&tensor.name)) {
@@ -83,6 +78,25 @@ pub(super) fn check(gguf: &Gguf, architecture: &str, list: &TensorList) -> Resul
         }
         None => Ok(()),
     }
+}
+
+/// The tensor in NVFP4 whose scale, by its name, the tensor called `name` is, and what that scale is of.
+pub(super) fn weight_beside<'a>(gguf: &'a Gguf, name: &str) -> Option<(&'a TensorInfo, ScaleOf)> {
+    let (stem, of) = match name.strip_suffix(".scale") {
+        Some(stem) => (stem, ScaleOf::Products),
+        None => (name.strip_suffix(".input_scale")?, ScaleOf::Inputs),
+    };
+    let weight = gguf.tensor(&format!("{stem}.weight")).filter(|weight| weight.ty == GgmlType::NVFP4)?;
+    Some((weight, of))
+}
+
+/// What a scale beside a tensor is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScaleOf {
+    /// What is multiplied with the tensor's values.
+    Products,
+    /// What goes in, which nobody here rounds to four bits.
+    Inputs,
 }
 
 /// What a product with `tensor` is multiplied by: a file keeps it beside a tensor in NVFP4, whose own scales are too
@@ -104,6 +118,82 @@ pub(crate) fn scale_beside(gguf: &Gguf, stored: &StoredMatrix<'_>) -> Result<f32
     Ok(gguf.floats(&beside.name, n_experts)?[first_row / tensor.shape[1]])
 }
 
+/// What all that `list` names comes to.
+pub(super) fn sizes(gguf: &Gguf, list: &TensorList) -> Result<Sizes, Cause> {
+    let mut measure = Measure { gguf, sizes: Sizes::default() };
+    list.weights.convert(&mut measure)?;
+    Ok(measure.sizes)
+}
+
+/// Bytes of weights.
+#[derive(Debug, Default)]
+pub(super) struct Sizes {
+    /// Read of the file.
+    pub(super) file_bytes: u64,
+    /// In memory, as the CPU has them.
+    pub(super) packed_bytes: u64,
+}
+
+/// Adds up what it is led through.
+struct Measure<'a> {
+    gguf: &'a Gguf,
+    sizes: Sizes,
+}
+
+impl Measure<'_> {
+    fn add(&mut self, file_bytes: usize, packed_bytes: usize) {
+        self.sizes.file_bytes = self.sizes.file_bytes.saturating_add(file_bytes as u64);
+        self.sizes.packed_bytes = self.sizes.packed_bytes.saturating_add(packed_bytes as u64);
+    }
+}
+
+impl Convert<TensorPlace, TensorPlace> for Measure<'_> {
+    type Matrix = ();
+    type Vector = ();
+    type Error = Cause;
+
+    fn matrix(&mut self, place: &TensorPlace) -> Result<(), Cause> {
+        let StoredMatrix { tensor, n_out, n_in, bytes } = stored_matrix(self.gguf, place)?;
+        let packed_bytes = Weights::packed_bytes(tensor.ty, n_out, n_in)
+            .ok_or_else(|| not_packed(tensor, &format!("[{n_out}, {n_in}] is not whole blocks")))?;
+        self.add(bytes.len(), packed_bytes);
+        Ok(())
+    }
+
+    fn vector(&mut self, place: &TensorPlace) -> Result<(), Cause> {
+        let StoredVector { values, n_bytes, .. } = stored_vector(self.gguf, place)?;
+        self.add(n_bytes, values.len().saturating_mul(size_of::<f32>()));
+        Ok(())
+    }
+}
+
+/// The matrix at `place`.
+fn stored_matrix<'a>(gguf: &'a Gguf, place: &TensorPlace) -> Result<StoredMatrix<'a>, Cause> {
+    let tensor = gguf.tensor_of(&place.name, &place.shape)?;
+    // A vector is a matrix of one row.
+    let Some((&n_in, n_outs)) = place.shape.split_first() else {
+        return Err(Cause::Malformed(format!("tensor `{}` is no matrix", place.name)));
+    };
+    let rows = place.part.clone().unwrap_or(0..n_outs.iter().product());
+    let bytes = gguf.bytes_of(tensor, rows.start * n_in..rows.end * n_in)?;
+    Ok(StoredMatrix { tensor, n_out: rows.len(), n_in, bytes })
+}
+
+/// A vector as a file has it: a tensor, or some values of one.
+struct StoredVector<'a> {
+    tensor: &'a TensorInfo,
+    values: Range<usize>,
+    n_bytes: usize,
+}
+
+/// The vector at `place`.
+fn stored_vector<'a>(gguf: &'a Gguf, place: &TensorPlace) -> Result<StoredVector<'a>, Cause> {
+    let tensor = gguf.tensor_of(&place.name, &place.shape)?;
+    let values = place.part.clone().unwrap_or(0..tensor.n_values());
+    let n_bytes = gguf.bytes_of(tensor, values.clone())?.len();
+    Ok(StoredVector { tensor, values, n_bytes })
+}
+
 /// Packs tensor after tensor and says how far it is.
 struct Packer<'a, P> {
     gguf: &'a Gguf,
@@ -123,21 +213,12 @@ impl<P: Pack> Convert<TensorPlace, TensorPlace> for Packer<'_, P> {
     type Error = Cause;
 
     fn matrix(&mut self, place: &TensorPlace) -> Result<P::Matrix, Cause> {
-        let tensor = self.gguf.tensor_of(&place.name, &place.shape)?;
-        // A vector is a matrix of one row.
-        let Some((&n_in, n_outs)) = place.shape.split_first() else {
-            return Err(Cause::Malformed(format!("tensor `{}` is no matrix", place.name)));
-        };
-        let rows = place.part.clone().unwrap_or(0..n_outs.iter().product());
-        let bytes = self.gguf.bytes_of(tensor, rows.start * n_in..rows.end * n_in)?;
-        let stored = StoredMatrix { tensor, n_out: rows.len(), n_in, bytes };
+        let stored = stored_matrix(self.gguf, place)?;
         self.pack.matrix(self.gguf, &stored, &mut |n_bytes| self.progress.add(n_bytes))
     }
 
     fn vector(&mut self, place: &TensorPlace) -> Result<P::Vector, Cause> {
-        let tensor = self.gguf.tensor_of(&place.name, &place.shape)?;
-        let values = place.part.clone().unwrap_or(0..tensor.n_values());
-        let n_bytes = self.gguf.bytes_of(tensor, values.clone())?.len();
+        let StoredVector { tensor, values, n_bytes } = stored_vector(self.gguf, place)?;
         let values = self.gguf.floats_of(tensor, values)?;
         let packed = self.pack.vector(values).map_err(|error| not_packed(tensor, &error))?;
         self.progress.add(n_bytes)?;

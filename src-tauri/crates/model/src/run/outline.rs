@@ -2,13 +2,10 @@
 
 use std::collections::HashSet;
 
-use kernels::weights::Weights;
-
-use super::load::check;
+use super::load::{ScaleOf, check, sizes, weight_beside};
 use crate::error::{Cause, LoadError};
 use crate::families;
 use crate::file::gguf::Gguf;
-use crate::file::header::TensorInfo;
 use crate::plan::model_plan::ModelPlan;
 
 /// A model that can be loaded, as far as its file can tell.
@@ -37,42 +34,22 @@ fn outline_of(gguf: &Gguf) -> Result<Outline, Cause> {
     let (plan, list) = families::read(gguf)?;
     check(gguf, plan.architecture, &list)?;
     let read: HashSet<String> = list.places().into_iter().map(|place| place.name).collect();
-    let mut outline = Outline { plan, weights_bytes: 0, unread: Vec::new() };
-    for tensor in gguf.tensors() {
-        if read.contains(&tensor.name) {
-            outline.weights_bytes = outline.weights_bytes.saturating_add(packed_bytes(tensor)?);
-        } else if !list.in_plan.contains(&tensor.name) {
-            outline.unread.push(tensor.name.clone());
-        }
-    }
-    Ok(outline)
-}
-
-/// Bytes of memory that a tensor takes: a vector as floats, a matrix packed, and many of them one by one.
-fn packed_bytes(tensor: &TensorInfo) -> Result<u64, Cause> {
-    let bytes = match *tensor.shape.as_slice() {
-        [n_values] => n_values.checked_mul(size_of::<f32>()),
-        [n_in, n_out] => Weights::packed_bytes(tensor.ty, n_out, n_in),
-        [n_in, n_out, ref n_matrices @ ..] => Weights::packed_bytes(tensor.ty, n_out, n_in)
-            .and_then(|bytes| bytes.checked_mul(n_matrices.iter().product())),
-        [] => None,
+    let is_scale = |name: &str| {
+        let beside = weight_beside(gguf, name);
+        beside.is_some_and(|(weight, of)| of == ScaleOf::Products && read.contains(&weight.name))
     };
-    match bytes {
-        Some(bytes) => Ok(bytes as u64),
-        None => {
-            let TensorInfo { name, shape, ty, .. } = tensor;
-            Err(Cause::Malformed(format!(
-                "tensor `{name}` of shape {shape:?} cannot be packed as {}",
-                ty.name()
-            )))
-        }
-    }
+    let is_read = |name: &String| read.contains(name) || list.in_plan.contains(name) || is_scale(name);
+    let names = gguf.tensors().iter().map(|tensor| &tensor.name);
+    let unread = names.filter(|name| !is_read(name)).cloned().collect();
+    Ok(Outline { plan, weights_bytes: sizes(gguf, &list)?.packed_bytes, unread })
 }
 
 #[cfg(test)]
 mod tests {
     use std::ops::ControlFlow;
     use std::path::Path;
+
+    use kernels::weights::Weights;
 
     use super::*;
     use crate::cpu::load::load_open;
