@@ -4,7 +4,7 @@
     VENV/bin/python src-tauri/dev/vectors/make_blocks.py
 
 `src/ggml/packed_grids.rs` are the grids of IQ1, IQ2 and IQ3, which are part of the formats, as the package `gguf` has
-them. `tests/blocks/TYPE.bin` are random blocks of a type with their values, which both `gguf` and llama.cpp decode them
+them; `tests/blocks/grids.txt` has, for each, the sum of all elements times their places. `tests/blocks/TYPE.bin` are random blocks of a type with their values, which both `gguf` and llama.cpp decode them
 to, and with a product worked out in f64.
 
 Layout of TYPE.bin, little endian: u32 n_out, u32 n_in, the blocks of n_out rows, n_out x n_in x f32 values,
@@ -43,6 +43,7 @@ GRIDS = [
 def write_grids() -> None:
     text = "//! The grids of IQ1, IQ2 and IQ3 as the formats define them, a row in 16 bits, its first element lowest.\n//!\n"
     text += "//! Written by `src-tauri/dev/vectors/make_blocks.py`.\n"
+    sums = ""
     for name, kind, n, bits, what in GRIDS:
         quant = getattr(gguf.quants, kind)
         quant.init_grid()
@@ -54,7 +55,12 @@ def write_grids() -> None:
         for at in range(0, len(rows), 13):
             text += "    " + " ".join(f"0x{row:04x}," for row in rows[at : at + 13]) + "\n"
         text += "];\n"
+        # In another form, so that a slip of the table's own is seen: the elements themselves.
+        elements = np.rint(grid).astype(np.int64).reshape(-1)
+        sums += f"{name} {(elements * np.arange(1, elements.size + 1)).sum()}\n"
     (KERNELS / "src/ggml/packed_grids.rs").write_text(text)
+    (KERNELS / "tests/blocks").mkdir(parents=True, exist_ok=True)
+    (KERNELS / "tests/blocks/grids.txt").write_text(sums)
 
 
 def libraries() -> list[ctypes.CDLL]:
@@ -100,9 +106,7 @@ def write_blocks(libraries: list[ctypes.CDLL], name: str, rng: np.random.Generat
     products = values.astype(np.float64) @ x.astype(np.float64)
     content = np.array([n_out, n_in], "<u4").tobytes() + blocks.tobytes() + values.astype("<f4").tobytes()
     content += x.astype("<f4").tobytes() + products.astype("<f8").tobytes()
-    path = KERNELS / f"tests/blocks/{name}.bin"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    (KERNELS / f"tests/blocks/{name}.bin").write_bytes(content)
     return len(content)
 
 

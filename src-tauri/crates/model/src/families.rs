@@ -9,6 +9,7 @@ mod transformer;
 mod deepseek2;
 mod gemma3;
 mod gemma4;
+mod gpt_oss;
 mod granite;
 mod llama;
 mod mistral3;
@@ -27,7 +28,7 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 12] = [
+static FAMILIES: [&Family; 13] = [
     &llama::FAMILY,
     &gemma3::FAMILY,
     &gemma4::FAMILY,
@@ -39,6 +40,7 @@ static FAMILIES: [&Family; 12] = [
     &granite::FAMILY,
     &phi3::FAMILY,
     &olmo2::FAMILY,
+    &gpt_oss::FAMILY,
     &deepseek2::FAMILY,
 ];
 

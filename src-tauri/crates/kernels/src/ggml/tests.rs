@@ -157,3 +157,49 @@ fn products_are_those_of_the_reference_on_every_instruction_set() {
         }
     }
 }
+
+#[test]
+fn the_grids_are_those_of_the_reference() {
+    let sum = |rows: &[u16], n: usize, element: fn(u16, usize) -> f32| -> i64 {
+        let elements = rows.iter().flat_map(|row| (0..n).map(move |i| element(*row, i) as i64));
+        elements.zip(1..).map(|(element, place)| element * place).sum()
+    };
+    let sums = [
+        ("IQ3XXS", sum(&packed_grids::IQ3XXS, 4, grids::iq3xxs)),
+        ("IQ3S", sum(&packed_grids::IQ3S, 4, grids::iq3s)),
+        ("IQ2XXS", sum(&packed_grids::IQ2XXS, 8, grids::iq2)),
+        ("IQ2XS", sum(&packed_grids::IQ2XS, 8, grids::iq2)),
+        ("IQ2S", sum(&packed_grids::IQ2S, 8, grids::iq2)),
+        ("IQ1", sum(&packed_grids::IQ1, 8, grids::iq1)),
+    ];
+    let lines: Vec<String> = sums.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect();
+    assert_eq!(lines.concat(), include_str!("../../tests/blocks/grids.txt"));
+}
+
+/// The ends of what a scale can be vanish among others, so each is alone here.
+#[test]
+fn every_scale_of_four_bit_floats_counts_on_every_instruction_set() {
+    let threads = Threads::new(1);
+    // Whole numbers that 8 bits hold: nothing is rounded.
+    let x: Vec<f32> =
+        (0..64).map(|i| if i % 32 == 0 { 127.0 } else { (i * 37 % 200) as f32 - 100.0 }).collect();
+    // Values of MXFP4 overflow with the last three.
+    for (ty, n_scales, last) in [(MXFP4, 1, 252), (NVFP4, 4, 255)] {
+        let (n_in, x) = (ty.block_elems(), &x[..ty.block_elems()]);
+        for byte in 0..=last {
+            let mut raw: Vec<u8> = (0..ty.bytes_of(n_in).unwrap()).map(|i| (i * 29 + 11) as u8).collect();
+            raw[..n_scales].fill(byte);
+            let mut values = vec![0.0; n_in];
+            dequantize(ty, &raw, &mut values);
+            let product: f64 = values.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+            let weights = Weights::pack(&threads, ty, &raw, 1, n_in).unwrap();
+            for isa in Isa::available() {
+                let mut acts = Activations::default();
+                acts.quantize(&threads, isa, Form::Int8, x, n_in);
+                let mut out = [0.0];
+                matmul(&threads, isa, &weights, &acts, &mut out, Epilogue::Store);
+                assert_eq!(out[0], product as f32, "{} {} {byte}", isa.name(), ty.name());
+            }
+        }
+    }
+}

@@ -111,7 +111,7 @@ impl Cpu {
         let Cpu { threads, isa, buffers: Buffers { acts, .. }, n_embd, norm_eps, .. } = self;
         match norm {
             Some(weight) => {
-                acts.rms_norm_quantize(threads, *isa, form, x, RmsNorm { weight, eps: *norm_eps })
+                acts.rms_norm_quantize(threads, *isa, form, x, RmsNorm { weight, eps: *norm_eps });
             }
             None => acts.quantize(threads, *isa, form, x, *n_embd),
         }

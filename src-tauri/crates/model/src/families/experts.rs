@@ -106,7 +106,7 @@ pub(super) fn expert_tensors(
     let is_gated = matches!(function, ExpertFunction::Gated(_));
     let each = |name: &str, n_in: usize, n_out: usize| ExpertMatrices {
         each: names.stacked(&format!("{name}.weight"), [n_in, n_out, n_experts], 0..n_out),
-        scale: names.vector_if_there(&format!("{name}.scale"), n_experts),
+        scale: names.scales_if_there(name, n_experts),
         bias: names.table_if_there(&format!("{name}.bias"), [n_out, n_experts]),
     };
     const FUSED: &str = "ffn_gate_up_exps.weight";
@@ -114,7 +114,7 @@ pub(super) fn expert_tensors(
         // The gate's rows come first.
         let half = |first: usize| ExpertMatrices {
             each: names.stacked(FUSED, [n_embd, 2 * n_ff, n_experts], first..first + n_ff),
-            scale: names.vector_if_there("ffn_up_exps.scale", n_experts),
+            scale: names.scales_if_there("ffn_gate_up_exps", n_experts),
             bias: None,
         };
         (Some(half(0)), half(n_ff))

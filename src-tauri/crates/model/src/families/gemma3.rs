@@ -23,7 +23,7 @@ const PERIOD: usize = 6;
 fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     let sizes = Sizes::read(keys)?;
     let mut rope = keys.rope(RopePairs::SplitHalf, sizes.n_rot)?;
-    rope.factors = keys.rope_factors(sizes.n_rot)?;
+    keys.add_rope_factors(&mut rope)?;
     let mut plan = sizes.plan(keys, rope, Activation::GeluTanh)?;
     plan.embedding_scale = (sizes.n_embd as f32).sqrt();
     if sizes.n_layers() == LAYERS_OF_27B {

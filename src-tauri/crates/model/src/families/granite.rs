@@ -15,7 +15,7 @@ pub(super) const FAMILY: Family = Family { architecture: "granite", plan, tensor
 fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     let sizes = Sizes::read(keys)?;
     let mut rope = keys.rope(RopePairs::Interleaved, sizes.n_rot)?;
-    rope.factors = keys.rope_factors(sizes.n_rot)?;
+    keys.add_rope_factors(&mut rope)?;
     let mut plan = sizes.plan(keys, rope, Activation::Silu)?;
     plan.embedding_scale = keys.positive("embedding_scale")?.unwrap_or(1.0);
     plan.branch_scale = keys.positive("residual_scale")?.unwrap_or(1.0);

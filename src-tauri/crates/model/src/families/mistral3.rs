@@ -15,7 +15,7 @@ pub(super) const FAMILY: Family = Family { architecture: "mistral3", plan, tenso
 fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     let sizes = Sizes::read(keys)?;
     let mut rope = keys.rope(RopePairs::Interleaved, sizes.n_rot)?;
-    rope.factors = keys.rope_factors(sizes.n_rot)?;
+    keys.add_rope_factors(&mut rope)?;
     let mut plan = sizes.plan(keys, rope, Activation::Silu)?;
     let temperature = keys.temperature()?;
     plan.attentions_mut().for_each(|attention| attention.temperature = temperature);

@@ -97,6 +97,14 @@ impl Keys<'_> {
         Ok(said.filter(|&n_tokens| n_tokens > 0).unwrap_or(trained))
     }
 
+    /// Give `rope` the factors of its frequencies, if the file has such a tensor and none by the length of a context.
+    pub(super) fn add_rope_factors(&self, rope: &mut RopePlan) -> Result<(), Cause> {
+        if rope.long.is_none() {
+            rope.factors = self.rope_factors(rope.n_rot)?;
+        }
+        Ok(())
+    }
+
     /// The factors of the rotation's frequencies, if the file has such a tensor.
     pub(super) fn rope_factors(&self, n_rot: usize) -> Result<Vec<f32>, Cause> {
         if self.gguf().tensor(Self::ROPE_FACTORS).is_none() {

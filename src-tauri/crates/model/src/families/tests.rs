@@ -3,11 +3,14 @@
 mod shared_kv;
 
 use super::*;
+use crate::plan::experts::{ExpertFunction, ExpertsPlan};
 use crate::plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, NormOver, Temperature,
 };
 use crate::plan::rope_plan::{RopeFactors, RopePairs, RopePlan, YarnPlan};
 use crate::testing::gguf_writer::GgufWriter;
+use kernels::activations::Gate;
+use kernels::experts::{ExpertGroups, Router, Scoring};
 use scheduler::AttentionSpan;
 
 fn plan(file: GgufWriter) -> ModelPlan {
@@ -128,7 +131,8 @@ fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
     let cause = refusal(GgufWriter::tiny("llama").str("general.architecture", "mamba"));
     assert_eq!(
         cause,
-        "architecture \"mamba\"; `llama`, `gemma3`, `gemma4`, `qwen2`, `qwen3`, `qwen3moe`, `mistral3`, `smollm3`, `granite`, `phi3`, `olmo2` and `deepseek2` are"
+        "architecture \"mamba\"; `llama`, `gemma3`, `gemma4`, `qwen2`, `qwen3`, `qwen3moe`, `mistral3`, `smollm3`, \
+         `granite`, `phi3`, `olmo2`, `gpt-oss` and `deepseek2` are"
     );
 }
 
@@ -340,4 +344,97 @@ fn an_olmo2_stretches_no_window() {
     assert!(plan.ropes[0].yarn.is_some());
     assert_eq!(plan.ropes[1], RopePlan::plain(RopePairs::SplitHalf, 32, 5e5));
     assert!(plan.layers.iter().all(|layer| layer.softmax().unwrap().norm_over == NormOver::Tokens));
+}
+
+/// A llama that says to have 8 experts, of which a token goes through 2.
+fn mixture() -> GgufWriter {
+    GgufWriter::tiny("llama").u32("llama.expert_count", 8).u32("llama.expert_used_count", 2)
+}
+
+fn experts(file: GgufWriter) -> Vec<Option<ExpertsPlan>> {
+    let of = |feed_forward| match feed_forward {
+        FeedForwardPlan::Experts(experts) => Some(experts),
+        FeedForwardPlan::Gated(_) => None,
+    };
+    plan(file).layers.iter().map(|layer| of(layer.feed_forward)).collect()
+}
+
+#[test]
+fn a_mixture_of_experts_is_described() {
+    let router = Router {
+        n_experts: 8,
+        n_used: 2,
+        scoring: Scoring::Softmax,
+        groups: None,
+        is_normalised: true,
+        scale: 1.0,
+    };
+    let usual = ExpertsPlan {
+        n_ff: 96,
+        function: ExpertFunction::Gated(Gate::Silu),
+        router_scale: 1.0,
+        router,
+        shared_n_ff: None,
+    };
+    assert_eq!(experts(mixture()), [Some(usual); 2]);
+    let full = mixture()
+        .u32("llama.leading_dense_block_count", 1)
+        .u32("llama.expert_feed_forward_length", 32)
+        .u32("llama.expert_shared_count", 3)
+        .u32("llama.expert_gating_func", 2)
+        .u32("llama.expert_group_count", 4)
+        .u32("llama.expert_group_used_count", 2)
+        .raw("llama.expert_weights_norm", 7, &[0])
+        .f32("llama.expert_weights_scale", 2.5);
+    let groups = Some(ExpertGroups { n: 4, n_used: 2 });
+    let router = Router { scoring: Scoring::Sigmoid, groups, is_normalised: false, scale: 2.5, ..router };
+    let described = ExpertsPlan { n_ff: 32, router, shared_n_ff: Some(96), ..usual };
+    assert_eq!(experts(full), [None, Some(described)]);
+    let wide = experts(mixture().u32("llama.expert_shared_feed_forward_length", 40))[0].unwrap();
+    assert_eq!(wide.shared_n_ff, Some(40));
+    let gpt_oss =
+        GgufWriter::tiny("gpt-oss").u32("gpt-oss.expert_count", 8).u32("gpt-oss.expert_used_count", 2);
+    let gpt_oss = experts(gpt_oss)[0].unwrap();
+    assert_eq!((gpt_oss.router.scoring, gpt_oss.router.is_normalised), (Scoring::SoftmaxOfChosen, false));
+    assert_eq!(gpt_oss.function, ExpertFunction::Gated(Gate::ClampedSilu));
+}
+
+#[test]
+fn a_mixture_that_cannot_be_is_refused() {
+    let check = |file: GgufWriter, want: &str| {
+        let cause = refusal(file);
+        assert!(cause.contains(want), "{cause:?} does not say {want:?}");
+    };
+    let llama = || GgufWriter::tiny("llama").u32("llama.expert_count", 8);
+    check(llama(), "`llama.expert_used_count` is missing");
+    check(llama().u32("llama.expert_used_count", 9), "`llama.expert_used_count` is 9, not from 1 to 8");
+    check(llama().u32("llama.expert_used_count", 0), "`llama.expert_used_count` is 0");
+    check(mixture().u32("llama.expert_count", u32::MAX), "not from 1 to 1024");
+    check(mixture().u32("llama.expert_gating_func", 4), "the way 4 of choosing experts");
+    check(mixture().u32("llama.interleave_moe_layer_step", 2), "experts in one of 2 layers");
+    check(mixture().u32("llama.expert_feed_forward_length", u32::MAX), "not from 1 to");
+    let groups = |n: u32, used: u32| {
+        mixture().u32("llama.expert_group_count", n).u32("llama.expert_group_used_count", used)
+    };
+    for (n, used) in [(3, 1), (4, 0), (4, 5), (8, 1), (u32::MAX, 1)] {
+        check(groups(n, used), &format!("2 of 8 experts, of {used} of {n} groups"));
+    }
+    assert!(experts(groups(4, 1))[0].is_some());
+}
+
+#[test]
+fn experts_that_a_file_merely_claims_take_no_memory() {
+    let n_places = |file: GgufWriter| read(&file.open()).unwrap().1.places().len();
+    let claimed = mixture().u32("llama.expert_count", 1024);
+    assert!(n_places(claimed) < 40);
+    let stacked = |file: GgufWriter, name: &str, shape: &[u64]| {
+        (0..2).fold(file, |file, layer| file.tensor(&format!("blk.{layer}.{name}.weight"), shape))
+    };
+    let file = stacked(mixture(), "ffn_gate_exps", &[64, 96, 8]);
+    let file = stacked(stacked(file, "ffn_up_exps", &[64, 96, 8]), "ffn_down_exps", &[96, 64, 8]);
+    let (_, tensors) = read(&file.open()).unwrap();
+    let places = tensors.places();
+    let of_last: Vec<_> = places.iter().filter(|place| place.name == "blk.1.ffn_down_exps.weight").collect();
+    assert_eq!(of_last.len(), 8);
+    assert_eq!((&of_last[3].part, &of_last[7].part), (&Some(3 * 64..4 * 64), &Some(7 * 64..8 * 64)));
 }

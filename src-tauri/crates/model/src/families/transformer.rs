@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use kernels::ggml::GgmlType;
 use kernels::kv::MAX_HEAD_DIM;
 use scheduler::AttentionSpan;
 
@@ -169,6 +170,13 @@ impl LayerNames<'_> {
     /// Rows of as many values, where the file has them.
     pub(super) fn table_if_there(&self, name: &str, shape: [usize; 2]) -> Option<TensorPlace> {
         self.has(name).then(|| self.place(name, shape.to_vec()))
+    }
+
+    /// The scales of a tensor's `n` matrices, where the file has them; those beside a tensor in NVFP4 belong to its values.
+    pub(super) fn scales_if_there(&self, name: &str, n: usize) -> Option<TensorPlace> {
+        let weights = self.gguf.tensor(&self.name(&format!("{name}.weight")));
+        let is_part = weights.is_some_and(|weights| weights.ty == GgmlType::NVFP4);
+        self.vector_if_there(&format!("{name}.scale"), n).filter(|_| !is_part)
     }
 
     /// Rows `rows` of each of the matrices that a tensor of shape `[n_in, n_rows, n]` stacks. Where the file has no such

@@ -212,9 +212,9 @@ fn pattern(
 /// The same without the KV of the last `n_shared`, which read the last full and the last windowed layer before them.
 fn sharing(mut layers: Vec<LayerKv>, n_shared: usize) -> Vec<LayerKv> {
     let n_own = layers.len() - n_shared;
-    for layer in n_own..layers.len() {
-        let LayerKv::Own(cache) = layers[layer] else { panic!("all have their own at first") };
-        layers[layer] = LayerKv::Of(if cache.span == AttentionSpan::Full { n_own - 1 } else { n_own - 2 });
+    for layer in &mut layers[n_own..] {
+        let LayerKv::Own(cache) = *layer else { panic!("all have their own at first") };
+        *layer = LayerKv::Of(if cache.span == AttentionSpan::Full { n_own - 1 } else { n_own - 2 });
     }
     layers
 }
