@@ -31,8 +31,6 @@ pub use arena::{ArenaError, KvArena};
 pub use quantise::hadamard;
 pub use store::{KeyInput, store_kv};
 
-use quantise::is_rotated;
-
 pub mod arena;
 pub mod part;
 pub(crate) mod quantise;
@@ -94,6 +92,16 @@ impl KvFormat {
             KvFormat::Q8 | KvFormat::Q4 => dim.div_ceil(GROUP),
         }
     }
+}
+
+/// Whether vectors of `dim` values are rotated in `format`.
+pub(crate) fn is_rotated(format: KvFormat, dim: usize) -> bool {
+    format != KvFormat::F16 && dim > 0 && rotation_size(dim) > 1
+}
+
+/// The largest power of two that divides `dim`.
+pub(crate) fn rotation_size(dim: usize) -> usize {
+    1 << dim.trailing_zeros()
 }
 
 /// Where and how one layer's K and V lie in the blocks of a [`KvArena`].

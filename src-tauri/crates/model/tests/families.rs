@@ -7,7 +7,7 @@ use common::bits::{baselines, check_moved, check_pieces};
 use common::sequence::{Blocks, Random, Sequence};
 use common::tiny::{self, Tiny};
 use common::{load_file, try_load};
-use model::{Gguf, LoadError, PoolSize, Precision};
+use model::{FeedForwardPlan, Gguf, LoadError, PoolSize, Precision, plan_of};
 use scheduler::{KvDtype, ModelRunner, Step, StepOutput, Wanted};
 
 // How far a logit may be off, as a share of the largest of its position.
@@ -17,6 +17,10 @@ const WITHIN: f32 = 2e-3;
 
 /// Activations rounded to 8 bits: the worst is off by 0.04.
 const WITHIN_FAST: f32 = 0.1;
+
+/// Of so many positions of a mixture of experts one may be further off in 8 bits: where two experts are nearly equal
+/// another one is chosen, which no bound on rounding holds.
+const ONE_OF: usize = 8;
 
 fn runner(tiny: &Tiny, n_threads: usize, precision: Precision, kv_dtype: KvDtype) -> Box<dyn ModelRunner> {
     load_file(&tiny.model, |options| {
@@ -28,8 +32,14 @@ fn runner(tiny: &Tiny, n_threads: usize, precision: Precision, kv_dtype: KvDtype
     })
 }
 
-/// How far the worst logit of all positions is off.
-fn worst(tiny: &Tiny, precision: Precision) -> f32 {
+/// Whether a model chooses among experts.
+fn is_mixture(tiny: &Tiny) -> bool {
+    let plan = plan_of(&Gguf::open(&tiny.model).unwrap()).unwrap();
+    plan.layers.iter().any(|layer| matches!(layer.feed_forward, FeedForwardPlan::Experts(_)))
+}
+
+/// How far the worst logit of each position is off, the farthest first; what is no number is farther than all.
+fn distances(tiny: &Tiny, precision: Precision) -> Vec<f32> {
     let mut runner = runner(tiny, 2, precision, KvDtype::F16);
     let layout = runner.layout().clone();
     let mut sequence = Sequence::new(1, &tiny.tokens, &layout);
@@ -39,16 +49,22 @@ fn worst(tiny: &Tiny, precision: Precision) -> f32 {
     runner.run(&Step { copies: vec![], rows: vec![row] }, &mut out).unwrap();
     assert_eq!((out.logits.n_rows(), out.logits.n_vocab), (64, tiny.n_vocab));
     let distances = (0..out.logits.n_rows()).map(|i| tiny.distance(i, out.logits.row(i)));
-    distances.fold(0.0, |worst, x| if x > worst || x.is_nan() { x } else { worst })
+    let mut distances: Vec<f32> = distances.map(|x| if x.is_nan() { f32::INFINITY } else { x }).collect();
+    distances.sort_by(|a, b| b.total_cmp(a));
+    distances
 }
 
 #[test]
 fn every_family_has_llama_cpps_logits_at_64_positions() {
     for tiny in tiny::all() {
         for (precision, bound) in [(Precision::Full, WITHIN), (Precision::Fast, WITHIN_FAST)] {
-            let worst = worst(&tiny, precision);
-            println!("{}, {}: the worst is off by {worst:.1e}", tiny.name, precision.name());
-            assert!(worst <= bound, "{}, {}: off by {worst}", tiny.name, precision.name());
+            let distances = distances(&tiny, precision);
+            let n_free =
+                if precision == Precision::Fast && is_mixture(&tiny) { distances.len() / ONE_OF } else { 0 };
+            let (name, precision, worst) = (&tiny.name, precision.name(), distances[n_free]);
+            println!("{name}, {precision}: the worst is off by {:.1e}, another by {worst:.1e}", distances[0]);
+            assert!(worst <= bound, "{name}, {precision}: off by {worst}");
+            assert!(distances[0].is_finite(), "{name}, {precision}");
         }
     }
 }

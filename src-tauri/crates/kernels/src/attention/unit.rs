@@ -5,8 +5,8 @@ use super::formats::{self, F16, F32, Format, Q4, Q8, Tile};
 use super::job::{Item, Job, PARTITION, PARTITION_TILES, SCORE_STRIDE};
 use super::kernels::{self, Target};
 use super::softmax::{self, Cap, NO_MAX};
-use crate::kv::quantise::{hadamard, is_rotated};
-use crate::kv::{KvFormat, TILE};
+use crate::kv::quantise::hadamard;
+use crate::kv::{KvFormat, TILE, is_rotated};
 use crate::simd::{LANES, Simd, simd_dispatch};
 use std::ops::Range;
 

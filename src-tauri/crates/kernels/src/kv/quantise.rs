@@ -1,6 +1,6 @@
 //! One head's vector in the quantised formats, and the rotation that comes first.
 
-use super::{GROUP, KvFormat, MAX_HEAD_DIM};
+use super::{GROUP, MAX_HEAD_DIM, rotation_size};
 use half::f16;
 
 /// The largest value that half precision holds.
@@ -80,16 +80,6 @@ fn largest_size(group: &[f32; GROUP]) -> f32 {
 fn inverse_of(scale: f16) -> f32 {
     let scale = scale.to_f32_const();
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
-}
-
-/// Whether vectors of `dim` values are rotated in `format`.
-pub(crate) fn is_rotated(format: KvFormat, dim: usize) -> bool {
-    format != KvFormat::F16 && dim > 0 && rotation_size(dim) > 1
-}
-
-/// The largest power of two that divides `dim`.
-fn rotation_size(dim: usize) -> usize {
-    1 << dim.trailing_zeros()
 }
 
 /// Multiplies a head's vector by an orthonormal Hadamard matrix, its own inverse: a few large values are spread over

@@ -1,8 +1,8 @@
 //! Writing the keys and values of a step into the pool.
 #![allow(unsafe_code)]
 
-use super::quantise::{hadamard, is_rotated, round_q4, round_q8, saturate};
-use super::{AttentionRow, GROUP, KvArena, KvFormat, KvLayer, MAX_HEAD_DIM, TILE};
+use super::quantise::{hadamard, round_q4, round_q8, saturate};
+use super::{AttentionRow, GROUP, KvArena, KvFormat, KvLayer, MAX_HEAD_DIM, TILE, is_rotated};
 use crate::isa::Isa;
 use crate::ops::heads::HeadPrep;
 use crate::simd::{LANES, Simd, simd_dispatch};
