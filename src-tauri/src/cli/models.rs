@@ -71,7 +71,10 @@ fn in_words(model: &Description) -> String {
             Template::Present { fault: Some(fault) } => format!("present, and it fails: {fault}"),
         },
     );
-    add("GPU", &gpu_line(&model.gpu));
+    // Of what no backend knows there is nothing to say.
+    if model.kv.is_some() {
+        add("GPU", &gpu_line(&model.gpu));
+    }
     for reason in &model.reasons {
         add("cannot run", &reason.text);
     }
