@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{
-    BatchEngine, CheckedPrompt, EngineConfig, EngineHandle, Event, ModelLoader, Request, RequestId, Sampling,
-    State,
+    BatchEngine, CheckedPrompt, EngineConfig, EngineHandle, Event, Markers, ModelLoader, Request, RequestId,
+    Sampling, State,
 };
 
 use super::timed_runner::{Passes, TimedLoader};
@@ -108,6 +108,7 @@ impl Rig {
             sampling,
             constraint: None,
             stop: Vec::new(),
+            markers: Markers::Hidden,
             ignore_end_of_turn: true,
             top_logprobs: None,
             agent: None,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tool::{Tool, ToolCall};
+
 /// A conversation to be rendered.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Chat {
@@ -12,7 +14,9 @@ pub struct Chat {
     /// Whether the last message is the beginning of an answer that the model is to go on with; the text then
     /// ends with that message's content, and `add_generation_prompt` has no effect.
     pub continue_final: bool,
-    /// Further variables for the template, `tools` for example.
+    /// The functions that the model is shown.
+    pub tools: Vec<Tool>,
+    /// Further variables for the template; they cannot replace the above.
     pub extra: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -25,7 +29,13 @@ pub struct ChatMessage {
     pub content: String,
     /// The speaker's name, if the client gave one.
     pub name: Option<String>,
-    /// Further fields of the message for the template, `tool_calls` for example; they cannot replace the above.
+    /// What the model thought before it said this.
+    pub thinking: Option<String>,
+    /// The calls that the model made with it.
+    pub tool_calls: Vec<ToolCall>,
+    /// The call whose result this is.
+    pub tool_call_id: Option<String>,
+    /// Further fields of the message for the template; they cannot replace the above.
     pub extra: serde_json::Map<String, serde_json::Value>,
 }
 

@@ -113,10 +113,12 @@ impl StructuralTexts {
             content: with_marks(&message.content, Use::Value),
             name: message.name.as_ref().map(|name| with_marks(name, Use::Value)),
             extra: map_object(&message.extra, &with_marks),
+            ..ChatMessage::default()
         };
         let marked = Chat {
             messages: chat.messages.iter().map(marked_message).collect(),
             extra: map_object(&chat.extra, &with_marks),
+            tools: Vec::new(),
             ..*chat
         };
         Ok(Some((marked, mark)))

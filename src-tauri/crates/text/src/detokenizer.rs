@@ -1,5 +1,6 @@
 //! From generated tokens to text, piece by piece, never half a character.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::TokenId;
@@ -33,12 +34,14 @@ pub struct Detokenizer {
     pieces: Arc<Pieces>,
     /// The beginning of a character, at most three bytes.
     pending: Vec<u8>,
+    /// Tokens without bytes that have a text here all the same.
+    shown: Arc<HashMap<TokenId, Box<str>>>,
 }
 
 impl Detokenizer {
     /// Text that follows `prompt_tail`: if that ends inside a character, the first tokens complete it.
     pub(crate) fn new(pieces: Arc<Pieces>, prompt_tail: &[TokenId]) -> Detokenizer {
-        let mut this = Detokenizer { pieces, pending: Vec::new() };
+        let mut this = Detokenizer { pieces, pending: Vec::new(), shown: Arc::default() };
         // No character is longer than four bytes, so the last four tokens with bytes decide.
         let with_bytes = |id: &&TokenId| !this.pieces.get(**id).is_empty();
         let mut tail: Vec<TokenId> = prompt_tail.iter().rev().filter(with_bytes).take(4).copied().collect();
@@ -49,9 +52,18 @@ impl Detokenizer {
         this
     }
 
+    /// The same, with texts for tokens that have no bytes.
+    pub(crate) fn showing(mut self, shown: Arc<HashMap<TokenId, Box<str>>>) -> Detokenizer {
+        self.shown = shown;
+        self
+    }
+
     /// The text that `id` completes; empty while a character is incomplete. Invalid bytes become U+FFFD.
     pub fn push(&mut self, id: TokenId) -> String {
-        self.pending.extend_from_slice(self.pieces.get(id));
+        match self.shown.get(&id) {
+            Some(text) => self.pending.extend_from_slice(text.as_bytes()),
+            None => self.pending.extend_from_slice(self.pieces.get(id)),
+        }
         let mut text = String::with_capacity(self.pending.len());
         let mut held = 0;
         for chunk in self.pending.utf8_chunks() {

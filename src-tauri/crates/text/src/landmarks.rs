@@ -43,6 +43,7 @@ impl Landmarks {
         let with_landmarks = Chat {
             messages: chat.messages.iter().map(|m| with_landmarks(m, start, end, with_ends)).collect(),
             extra: chat.extra.clone(),
+            tools: Vec::new(),
             ..*chat
         };
         let text = template.render(&with_landmarks, rendering.mark, rendering.now).ok()?.text;

@@ -34,6 +34,7 @@ mod chat_template;
 mod defusing;
 mod json;
 mod landmarks;
+mod lowering;
 mod python;
 mod render_worker;
 mod rendered_chat;
@@ -41,7 +42,10 @@ mod rendered_text;
 mod renderer;
 mod strftime;
 mod template;
+mod tool;
 
+mod answer_form;
+mod answer_reader;
 mod constraint;
 mod detokenizer;
 mod schema;
@@ -49,6 +53,8 @@ mod stop;
 
 mod error;
 
+pub use answer_form::{AnswerForm, Begins};
+pub use answer_reader::{AnswerReader, Spoken};
 pub use chat::{Chat, ChatMessage};
 pub use chat_template::ChatTemplate;
 pub use constraint::{CONSTRAINT_STACK_BYTES, Constraint, ConstraintError, OutputFormat, TokenMask};
@@ -65,6 +71,7 @@ pub use rendered_text::RenderedText;
 pub use renderer::ChatRenderer;
 pub use schema::{SchemaFault, Strictness};
 pub use stop::{StopMatcher, StopOutcome};
+pub use tool::{Tool, ToolCall};
 
 /// A token's number in the vocabulary.
 pub type TokenId = u32;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use crate::answer_form::{AnswerForm, SpecialTexts};
 use crate::chat_template::ChatTemplate;
 use crate::constraint::ConstraintFactory;
 use crate::encoding::{EncodeError, EncodeLimits, Encoding};
@@ -31,6 +32,10 @@ pub struct TextModel {
     longest_token: usize,
     frame: Frame,
     template: Option<Arc<ChatTemplate>>,
+    /// What its answers are made of, where it can chat.
+    answer_form: Option<Arc<AnswerForm>>,
+    /// The control tokens that are markers in answers, as a reader of answers is shown them.
+    markers: Arc<HashMap<TokenId, Box<str>>>,
     /// Compiled when somebody renders in this process.
     renderer: OnceLock<Result<ChatRenderer, TextError>>,
     /// What every chat of this model is dated by, wherever it is rendered.
@@ -49,6 +54,9 @@ impl TextModel {
         let user_defined = vocabulary.user_defined();
         let special_texts = structural.iter().chain(user_defined).map(|&id| meta.tokens[id as usize].len());
         let text_of = |id: Option<TokenId>| id.map(|id| meta.tokens[id as usize].clone());
+        let special = SpecialTexts::new(&meta.tokens, &vocabulary);
+        let answer_form = meta.chat_template.as_deref().map(|source| AnswerForm::new(source, &special));
+        let markers = Arc::new(special.into_used());
         let texts_of = |ids: &[TokenId]| ids.iter().map(|&id| meta.tokens[id as usize].clone()).collect();
         let template = meta.chat_template.map(|source| {
             Arc::new(ChatTemplate {
@@ -71,6 +79,8 @@ impl TextModel {
             longest_token: special_texts.fold(tokenizer.longest_token(), usize::max),
             frame,
             template,
+            answer_form: answer_form.map(Arc::new),
+            markers,
             renderer: OnceLock::new(),
             clock: SystemTime::now,
             constraints: ConstraintFactory::default(),
@@ -317,6 +327,17 @@ impl TextModel {
     /// A fresh detokenizer for text that follows `prompt_tail`.
     pub fn detokenizer(&self, prompt_tail: &[TokenId]) -> Detokenizer {
         Detokenizer::new(self.vocabulary.pieces.clone(), prompt_tail)
+    }
+
+    /// As [`TextModel::detokenizer`], for an [`AnswerReader`](crate::AnswerReader): with the control tokens that are
+    /// markers in answers.
+    pub fn detokenizer_with_markers(&self, prompt_tail: &[TokenId]) -> Detokenizer {
+        self.detokenizer(prompt_tail).showing(Arc::clone(&self.markers))
+    }
+
+    /// What this model's answers are made of; none where it has no chat template.
+    pub fn answer_form(&self) -> Option<&Arc<AnswerForm>> {
+        self.answer_form.as_ref()
     }
 
     /// What holds one answer to a format. The first call takes some hundred milliseconds, for it sorts the

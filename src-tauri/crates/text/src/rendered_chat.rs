@@ -34,7 +34,7 @@ pub struct EncodedPiece {
 impl RenderedChat {
     /// Takes the client's marks out of a rendering and finds its special tokens.
     pub(crate) fn new(rendered: &RenderedText, specials: &SpecialTokens) -> RenderedChat {
-        let RenderedText { text, mark, landmarks } = rendered;
+        let RenderedText { text, mark, landmarks, .. } = rendered;
         let marks: Vec<usize> =
             mark.map_or_else(Vec::new, |mark| text.match_indices(mark).map(|(at, _)| at).collect());
         let mark_bytes = mark.map_or(0, char::len_utf8);

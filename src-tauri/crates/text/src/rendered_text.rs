@@ -13,9 +13,17 @@ pub struct RenderedText {
     pub(crate) mark: Option<char>,
     /// Where answers start and messages end, in the text without marks… of landmarks only.
     pub(crate) landmarks: Landmarks,
+    /// Whether the chat's tools are described in words, because the template shows none.
+    pub(crate) has_tools_in_words: bool,
 }
 
 impl RenderedText {
+    /// Whether the chat's tools are described in words, because the template shows none: the model is asked for calls
+    /// in the form that [`AnswerForm::in_words`](crate::AnswerForm::in_words) has.
+    pub fn has_tools_in_words(&self) -> bool {
+        self.has_tools_in_words
+    }
+
     /// The text as the template writes it, without marks.
     pub fn plain(&self) -> String {
         self.mark.map_or_else(|| self.text.clone(), |mark| self.text.replace(mark, ""))

@@ -1,10 +1,13 @@
 //! From a chat to the text that its model's template writes, with the places in it that matter.
 
+use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use crate::chat_template::ChatTemplate;
 use crate::defusing::StructuralTexts;
 use crate::landmarks::Landmarks;
+use crate::lowering::{Customs, has_more_than_text, in_fields_of_templates, in_words};
 use crate::rendered_text::RenderedText;
 use crate::special::SpecialTokens;
 use crate::template::{Rendering, Template};
@@ -18,6 +21,8 @@ pub struct ChatRenderer {
     /// Structural texts first; a number below `n_structural` is one of them.
     special: SpecialTokens,
     n_structural: u32,
+    /// What the template does with tools; found out when the first chat has some.
+    customs: OnceLock<Customs>,
 }
 
 impl ChatRenderer {
@@ -34,6 +39,7 @@ impl ChatRenderer {
             structural_texts: StructuralTexts::new(template.structural.clone())?,
             special: SpecialTokens::new(&texts, (0..n_texts).collect())?,
             n_structural,
+            customs: OnceLock::new(),
         })
     }
 
@@ -42,8 +48,32 @@ impl ChatRenderer {
     /// # Errors
     /// The template refuses the messages, fails, or goes over its limits.
     pub fn render(&self, chat: &Chat, now: SystemTime) -> Result<RenderedText, TextError> {
+        if !has_more_than_text(chat) {
+            return self.render_text(chat, now);
+        }
+        let customs = *self.customs.get_or_init(|| {
+            let render = |chat: &Chat| Some(self.template.render(chat, None, now).ok()?.text);
+            Customs::find(self.template.source(), render)
+        });
+        let has_tools_in_words = !chat.tools.is_empty() && !customs.shows_tools;
+        let rendered = |has_system| {
+            let chat = match customs.is_enough_for(chat) {
+                true => Cow::Borrowed(chat),
+                false => Cow::Owned(in_words(chat, customs, has_system)),
+            };
+            self.render_text(&in_fields_of_templates(&chat, customs), now)
+        };
+        let rendered = match rendered(true) {
+            // It may be the system's message that it refuses.
+            Err(TextError::Refused(_)) if has_tools_in_words => rendered(false),
+            rendered => rendered,
+        };
+        Ok(RenderedText { has_tools_in_words, ..rendered? })
+    }
+
+    fn render_text(&self, chat: &Chat, now: SystemTime) -> Result<RenderedText, TextError> {
         let (Rendering { text, mark, .. }, landmarks) = self.render_marked(chat, now)?;
-        Ok(RenderedText { text, mark, landmarks })
+        Ok(RenderedText { text, mark, landmarks, has_tools_in_words: false })
     }
 
     /// Renders with the client's special tokens marked wherever that makes a difference.

@@ -146,7 +146,12 @@ impl Answers {
         message_ends.dedup();
         Ok(EncodedPrompt {
             tokens: spliced.tokens,
-            notes: PromptNotes { message_ends, n_spliced: spliced.n_spliced, spliced: spliced.spliced },
+            notes: PromptNotes {
+                message_ends,
+                n_spliced: spliced.n_spliced,
+                spliced: spliced.spliced,
+                remarks: Vec::new(),
+            },
         })
     }
 }

@@ -19,7 +19,7 @@ use crate::tally::{LastWords, Tally};
 use crate::told::event::{Event, FinishReason, TokenLogprob, Usage};
 use crate::told::model_name::ModelName;
 use crate::told::record::{Outcome, RequestRecord};
-use crate::told::request::Refusal;
+use crate::told::request::{Markers, Refusal};
 use crate::told::request_id::RequestId;
 use crate::told::stats::{ActiveRequest, Phase};
 
@@ -45,6 +45,7 @@ pub(crate) struct Sequence {
     spliced: Vec<Range<usize>>,
     is_chat: bool,
     restore_misses: BTreeMap<&'static str, u32>,
+    remarks: Vec<String>,
     received: Instant,
     first_token_at: Option<Instant>,
     last_token_at: Option<Instant>,
@@ -91,7 +92,11 @@ impl Sequence {
         let Submission { request, events, permit, received } = submission;
         let request = *request;
         let prompt = request.prompt.tokens();
-        let detokenizer = answers.text().detokenizer(&prompt[prompt.len().saturating_sub(PROMPT_TAIL)..]);
+        let tail = &prompt[prompt.len().saturating_sub(PROMPT_TAIL)..];
+        let detokenizer = match request.markers {
+            Markers::Hidden => answers.text().detokenizer(tail),
+            Markers::Shown => answers.text().detokenizer_with_markers(tail),
+        };
         let stop: Vec<String> = request.stop.into_iter().filter(|s| !s.is_empty()).collect();
         let is_chat = !request.notes.message_ends.is_empty();
         let new = NewSequence {
@@ -113,6 +118,7 @@ impl Sequence {
             spliced: request.notes.spliced,
             is_chat,
             restore_misses: BTreeMap::new(),
+            remarks: request.notes.remarks,
             received,
             first_token_at: None,
             last_token_at: None,
@@ -357,6 +363,7 @@ impl Sequence {
             n_restored: self.n_restored,
             n_spliced: self.n_spliced,
             restore_misses: self.restore_misses.clone(),
+            remarks: self.remarks.clone(),
             first_difference: (self.has_begun() && self.n_reused + 1 < usage.n_prompt)
                 .then_some(self.n_reused),
             n_generated: usage.n_generated,

@@ -7,7 +7,7 @@ use scheduler::TokenId;
 
 use crate::testing::{ScriptedLoader, ScriptedModel, Steering, tiny_text};
 use crate::{
-    BatchEngine, CheckedPrompt, Clock, EngineConfig, EngineHandle, Event, EventStream, FinishReason,
+    BatchEngine, CheckedPrompt, Clock, EngineConfig, EngineHandle, Event, EventStream, FinishReason, Markers,
     PromptNotes, Refusal, Request, RequestId, Sampling, State, Usage,
 };
 
@@ -102,6 +102,7 @@ pub(super) fn greedy(prompt: Vec<TokenId>, max_tokens: usize) -> Request {
         sampling: Sampling { temperature: 0.0, ..Sampling::default() },
         constraint: None,
         stop: Vec::new(),
+        markers: Markers::Hidden,
         ignore_end_of_turn: false,
         top_logprobs: None,
         agent: None,

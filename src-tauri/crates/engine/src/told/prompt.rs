@@ -23,6 +23,8 @@ pub struct PromptNotes {
     pub n_spliced: usize,
     /// Where these are in the prompt, in order.
     pub spliced: Vec<Range<usize>>,
+    /// What was done to the request on its way that its answer does not show, in words for its record.
+    pub remarks: Vec<String>,
 }
 
 /// Why there is no prompt.

@@ -36,6 +36,8 @@ pub struct RequestRecord {
     pub restore_misses: BTreeMap<&'static str, u32>,
     /// Where the prompt first differs from what the pool had: the position of the first token not reused.
     pub first_difference: Option<usize>,
+    /// What was done to the request that its answer does not show, in words: a tool that was dropped, for example.
+    pub remarks: Vec<String>,
     /// Tokens sampled.
     pub n_generated: usize,
     /// How often its blocks were taken from it while it ran.

@@ -28,6 +28,8 @@ pub struct Request {
     pub sampling: Sampling,
     /// What holds the answer to a format, fresh; such an answer always ends with the model's end of turn.
     pub constraint: Option<Constraint>,
+    /// Whether the text shows control tokens that are markers in answers, for a reader of them.
+    pub markers: Markers,
     /// Strings that end the answer and are not part of it.
     pub stop: Vec<String>,
     /// Ignore the model's own end of turn (benchmarks).
@@ -36,6 +38,16 @@ pub struct Request {
     pub top_logprobs: Option<usize>,
     /// The conversation's name, where the client gave one; a hint, never a matter of correctness.
     pub agent: Option<String>,
+}
+
+/// Whether an answer's text shows the control tokens that are markers in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Markers {
+    /// It shows no control token.
+    #[default]
+    Hidden,
+    /// It shows them as `text::TextModel::detokenizer_with_markers` does.
+    Shown,
 }
 
 /// How the next token is chosen. Temperature 0 is greedy.

@@ -37,6 +37,23 @@ impl Head {
 pub(crate) enum Part {
     /// What the model says to whoever asked.
     Text(Text),
+    /// What it thinks on the way to that.
+    Thinking(String),
+    /// More of a call of a function.
+    ToolCall(CallPart),
+}
+
+/// More of a call of a function. All parts of a call have its id and name, and the first one may have no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CallPart {
+    /// Which of the answer's calls, from 0.
+    pub(crate) index: usize,
+    /// Letters and digits that no other call has.
+    pub(crate) id: String,
+    /// One of the functions' that were offered.
+    pub(crate) name: String,
+    /// JSON as the model writes it: more of it, maybe none. All of a call's are one document, unless it was cut.
+    pub(crate) arguments: String,
 }
 
 /// Text, and what was sampled for it.
@@ -110,12 +127,14 @@ pub(crate) struct End {
 }
 
 /// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finish {
     /// The model was done.
     EndOfTurn,
-    /// One of the call's stop strings came.
-    StopString,
+    /// The model was done, and waits for what its calls give.
+    ToolCalls,
+    /// This one of the call's stop strings came.
+    StopString(String),
     /// The bound on its length, or the room that the context left.
     Length,
 }
@@ -124,7 +143,7 @@ impl From<&FinishReason> for Finish {
     fn from(reason: &FinishReason) -> Finish {
         match reason {
             FinishReason::EndOfTurn => Finish::EndOfTurn,
-            FinishReason::StopString(_) => Finish::StopString,
+            FinishReason::StopString(text) => Finish::StopString(text.clone()),
             FinishReason::Length => Finish::Length,
         }
     }
@@ -137,11 +156,18 @@ pub(crate) struct Usage {
     /// Of those of the prompt, the ones that were not computed anew.
     pub(crate) n_reused: usize,
     pub(crate) n_generated: usize,
+    /// Of those generated, the ones that the model thought in.
+    pub(crate) n_thinking: usize,
 }
 
 impl From<&engine::Usage> for Usage {
     fn from(usage: &engine::Usage) -> Usage {
-        Usage { n_prompt: usage.n_prompt, n_reused: usage.n_reused, n_generated: usage.n_generated }
+        Usage {
+            n_prompt: usage.n_prompt,
+            n_reused: usage.n_reused,
+            n_generated: usage.n_generated,
+            n_thinking: 0,
+        }
     }
 }
 
@@ -156,6 +182,10 @@ pub(crate) struct Answer {
 pub(crate) fn join(parts: &mut Vec<Part>, part: Part) {
     match (parts.last_mut(), part) {
         (Some(Part::Text(before)), Part::Text(more)) => before.join(more),
-        (None, part) => parts.push(part),
+        (Some(Part::Thinking(before)), Part::Thinking(more)) => before.push_str(&more),
+        (Some(Part::ToolCall(before)), Part::ToolCall(more)) if before.index == more.index => {
+            before.arguments.push_str(&more.arguments);
+        }
+        (_, part) => parts.push(part),
     }
 }

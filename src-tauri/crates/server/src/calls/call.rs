@@ -3,6 +3,9 @@
 use engine::SamplingChoices;
 use text::{Chat, OutputFormat, TokenId};
 
+use super::thinking::Thinking;
+use super::tools::Tools;
+
 /// A call as its API was read, checked as far as that can be without a model.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Call {
@@ -16,6 +19,12 @@ pub(crate) struct Call {
     pub(crate) ignore_end_of_turn: bool,
     /// What the answer must be.
     pub(crate) format: Option<OutputFormat>,
+    /// The functions that the model may call.
+    pub(crate) tools: Tools,
+    /// Whether the model is to think first, and how much.
+    pub(crate) thinking: Thinking,
+    /// What its reader noticed that the answer cannot show: for the request's record.
+    pub(crate) remarks: Vec<String>,
     /// Report log-probabilities with this many rivals.
     pub(crate) top_logprobs: Option<usize>,
     /// The agent's name, where the body has one.
@@ -52,6 +61,10 @@ pub(crate) struct Names {
     pub(crate) format: &'static str,
     /// The schema in that; a JSON pointer goes on from here.
     pub(crate) schema: &'static str,
+    /// The functions that the model may call.
+    pub(crate) tools: &'static str,
+    /// Which of them it is to call.
+    pub(crate) tool_choice: &'static str,
     /// The biases of tokens.
     pub(crate) logit_bias: &'static str,
 }

@@ -15,3 +15,5 @@ pub(crate) mod prompt_seats;
 pub(crate) mod render_workers;
 pub(crate) mod run;
 pub(crate) mod served_model;
+pub(crate) mod thinking;
+pub(crate) mod tools;

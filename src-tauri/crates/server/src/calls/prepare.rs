@@ -5,18 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use engine::{
-    CheckedPrompt, EngineHandle, ModelCard, ModelName, PromptNotes, Refusal, RequestId, Sampling,
+    CheckedPrompt, EngineHandle, Markers, ModelCard, ModelName, PromptNotes, Refusal, RequestId, Sampling,
     SamplingChoices, State, check_vocabulary,
 };
 use text::Constraint;
 use tokio::task::spawn_blocking;
 
-use super::call::{Call, RequestedSampling};
+use super::call::{Call, Prompt, RequestedSampling};
 use super::fault::Fault;
 use super::grammars::GrammarBuilder;
 use super::model_names::ModelNames;
 use super::prompt::Encoders;
 use super::render_workers::RenderWorkers;
+use super::tools::ToolChoice;
 
 /// What preparing a call takes.
 pub(crate) struct Preparer {
@@ -92,7 +93,7 @@ impl Preparer {
     /// The model is not here, or the prompt, a token or the schema is nothing for it.
     pub(crate) async fn prepare(
         &self,
-        call: Call,
+        mut call: Call,
         session: Option<String>,
         held: impl Send + 'static,
         id: &RequestId,
@@ -102,6 +103,12 @@ impl Preparer {
         check_vocabulary(call.sampling.logit_bias.iter().map(|(token, _)| *token), card.text.n_vocab())
             .map_err(|fault| Fault::invalid(names.logit_bias, fault.to_string()))?;
 
+        if let Prompt::Chat(chat) = &mut call.prompt {
+            call.thinking.tell(&mut chat.extra);
+            if call.tools.choice != ToolChoice::None {
+                chat.tools.extend(call.tools.offered.iter().map(|offered| offered.tool.clone()));
+            }
+        }
         let (encoders, model, prompt) = (self.encoders.clone(), Arc::clone(&card), call.prompt);
         let encoded = while_awaited(id, move |is_abandoned| {
             let _held = held;
@@ -113,8 +120,9 @@ impl Preparer {
                 None => Ok(None),
             }
         };
-        let ((prompt, notes), constraint): ((CheckedPrompt, PromptNotes), Option<Constraint>) =
+        let ((prompt, mut notes), constraint): ((CheckedPrompt, PromptNotes), Option<Constraint>) =
             tokio::try_join!(encoded, constraint)?;
+        notes.remarks = call.remarks;
         let request = engine::Request {
             id: id.clone(),
             model: model_name,
@@ -124,6 +132,7 @@ impl Preparer {
             sampling: self.sampling_of(call.sampling, &card),
             constraint,
             stop: call.stop,
+            markers: Markers::Hidden,
             ignore_end_of_turn: call.ignore_end_of_turn,
             top_logprobs: call.top_logprobs,
             agent: session.or(call.agent),

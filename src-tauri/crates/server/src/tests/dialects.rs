@@ -8,6 +8,8 @@ use super::*;
 use crate::calls::answer::{Answer as WholeAnswer, End, Head, Part};
 use crate::calls::call::{Call, Names, Prompt, RequestedSampling};
 use crate::calls::fault::Fault;
+use crate::calls::thinking::Thinking;
+use crate::calls::tools::Tools;
 use crate::config::{ApiKey, HttpLimits};
 use crate::dialects::dialect::{Asked, Delivery, Dialect, Writer, WrittenFault};
 use crate::edge::edge::behind_the_edge;
@@ -22,7 +24,14 @@ static WORDS: Dialect = Dialect {
     },
 };
 
-const NAMES: Names = Names { prompt: "say", format: "as", schema: "as", logit_bias: "bias" };
+const NAMES: Names = Names {
+    prompt: "say",
+    format: "as",
+    schema: "as",
+    tools: "with",
+    tool_choice: "which",
+    logit_bias: "bias",
+};
 
 /// A body `{"say": …, "lines": …}`: answered in lines of JSON, or as one object.
 fn parse(body: &[u8]) -> Result<Asked, Fault> {
@@ -35,6 +44,9 @@ fn parse(body: &[u8]) -> Result<Asked, Fault> {
         stop: Vec::new(),
         ignore_end_of_turn: false,
         format: None,
+        tools: Tools::default(),
+        thinking: Thinking::default(),
+        remarks: Vec::new(),
         top_logprobs: None,
         agent: None,
         names: NAMES,
@@ -60,8 +72,9 @@ impl Writer for Lines {
     }
 
     fn part(&mut self, _: &Head, part: &Part, out: &mut String) {
-        let Part::Text(text) = part;
-        line(out, &json!({"said": text.text}));
+        if let Part::Text(text) = part {
+            line(out, &json!({"said": text.text}));
+        }
     }
 
     fn end(&mut self, _: &Head, end: &End, out: &mut String) {
@@ -81,7 +94,11 @@ impl Writer for Lines {
     }
 
     fn whole(&mut self, _: &Head, answer: WholeAnswer) -> String {
-        let said: Vec<_> = answer.parts.into_iter().map(|Part::Text(text)| text.text).collect();
+        let texts = answer.parts.into_iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.text),
+            Part::Thinking(_) | Part::ToolCall(_) => None,
+        });
+        let said: Vec<_> = texts.collect();
         json!({"said": said}).to_string()
     }
 }

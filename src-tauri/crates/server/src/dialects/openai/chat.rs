@@ -45,6 +45,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Asked, Fault> {
         messages,
         add_generation_prompt: add_generation_prompt.unwrap_or(!continue_final),
         continue_final,
+        tools: Vec::new(),
         extra,
     };
     let choices = ChatChoices { with_logprobs: top_logprobs.is_some() };

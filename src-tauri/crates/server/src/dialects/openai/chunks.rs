@@ -79,14 +79,17 @@ pub(crate) struct Chunk<C> {
 pub(crate) enum FinishReason {
     /// The model was done, or a stop string came.
     Stop,
+    /// The model waits for what its calls give.
+    ToolCalls,
     /// The bound on its length, or the room that the context left.
     Length,
 }
 
-impl From<Finish> for FinishReason {
-    fn from(finish: Finish) -> FinishReason {
+impl From<&Finish> for FinishReason {
+    fn from(finish: &Finish) -> FinishReason {
         match finish {
-            Finish::EndOfTurn | Finish::StopString => FinishReason::Stop,
+            Finish::ToolCalls => FinishReason::ToolCalls,
+            Finish::EndOfTurn | Finish::StopString(_) => FinishReason::Stop,
             Finish::Length => FinishReason::Length,
         }
     }
@@ -160,13 +163,14 @@ impl<C: Choices> Writer for Chunks<C> {
     }
 
     fn part(&mut self, head: &Head, part: &Part, out: &mut String) {
-        let Part::Text(text) = part;
-        let delta = self.choices.delta(text);
-        self.with_choice(head, delta, out);
+        if let Part::Text(text) = part {
+            let delta = self.choices.delta(text);
+            self.with_choice(head, delta, out);
+        }
     }
 
     fn end(&mut self, head: &Head, end: &End, out: &mut String) {
-        let last = self.choices.last(end.finish.into());
+        let last = self.choices.last((&end.finish).into());
         self.with_choice(head, Some(last), out);
         if self.include_usage {
             self.chunk(head, None, Some(Some(end.usage.into())), out);
@@ -189,8 +193,9 @@ impl<C: Choices> Writer for Chunks<C> {
     fn whole(&mut self, head: &Head, answer: Answer) -> String {
         let mut all = Text::default();
         for part in answer.parts {
-            let Part::Text(text) = part;
-            all.join(text);
+            if let Part::Text(text) = part {
+                all.join(text);
+            }
         }
         json(&Completion {
             id: id::<C>(head),
@@ -198,7 +203,7 @@ impl<C: Choices> Writer for Chunks<C> {
             created: head.created,
             model: head.model.clone(),
             system_fingerprint: system_fingerprint(head),
-            choices: [self.choices.whole(all, answer.end.finish.into())],
+            choices: [self.choices.whole(all, (&answer.end.finish).into())],
             usage: answer.end.usage.into(),
         })
     }
@@ -219,8 +224,8 @@ mod tests {
     fn a_scripted_answer_is_written_in_chunks_and_whole() {
         let writer = |include_usage| Chunks { choices: ChatChoices { with_logprobs: false }, include_usage };
         let end = End {
-            finish: Finish::StopString,
-            usage: answer::Usage { n_prompt: 5, n_reused: 3, n_generated: 2 },
+            finish: Finish::StopString("c".into()),
+            usage: answer::Usage { n_prompt: 5, n_reused: 3, n_generated: 2, n_thinking: 0 },
         };
         let mut out = String::new();
         let mut streamed = writer(true);

@@ -10,6 +10,8 @@ use super::sampling::take_sampling;
 use crate::calls::agent_name;
 use crate::calls::call::{Call, Names, Prompt, RequestedSampling};
 use crate::calls::fault::Fault;
+use crate::calls::thinking::Thinking;
+use crate::calls::tools::Tools;
 use crate::dialects::dialect::Delivery;
 use crate::dialects::fields::Fields;
 
@@ -38,6 +40,8 @@ pub(crate) const NAMES: Names = Names {
     prompt: "prompt",
     format: "response_format",
     schema: "response_format.json_schema.schema",
+    tools: "tools",
+    tool_choice: "tool_choice",
     logit_bias: "logit_bias",
 };
 
@@ -78,6 +82,9 @@ impl Parameters {
             stop: self.stop,
             ignore_end_of_turn: self.ignore_end_of_turn,
             format,
+            tools: Tools::default(),
+            thinking: Thinking::default(),
+            remarks: Vec::new(),
             top_logprobs,
             agent: self.agent,
             names,

@@ -43,6 +43,8 @@ pub(crate) struct EndedRequest {
     restore_misses: BTreeMap<&'static str, u32>,
     /// Position of the first token that was not reused.
     first_difference: Option<usize>,
+    /// What was done to the request that its answer does not show.
+    remarks: Vec<String>,
     generated_tokens: usize,
     /// How often its blocks were taken from it while it ran.
     preempted: usize,
@@ -65,6 +67,7 @@ impl From<&RequestRecord> for EndedRequest {
             spliced_tokens: record.n_spliced,
             restore_misses: record.restore_misses.clone(),
             first_difference: record.first_difference,
+            remarks: record.remarks.clone(),
             generated_tokens: record.n_generated,
             preempted: record.n_preempted,
             queued_s: record.queued.as_secs_f64(),

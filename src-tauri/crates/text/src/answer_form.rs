@@ -1,0 +1,147 @@
+//! What a model's answers are made of beside text: which markers stand around its thoughts and its calls.
+//!
+//! A family's form is an entry of the table in `answer_form/table.rs`, chosen by what the model's template says. A
+//! marker that is a control token in the model's vocabulary is nothing that ordinary text can spell: in the text that
+//! an [`AnswerReader`](crate::AnswerReader) reads, [`MARK`] stands before it.
+
+pub(crate) mod call_form;
+mod table;
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use crate::TokenId;
+use crate::vocabulary::Vocabulary;
+use call_form::{Calls, Thoughts};
+use table::{FALLBACK, FAMILIES, SILENT, THOUGHTS};
+
+/// Stands before a marker that is a control token: a noncharacter, which no model writes.
+pub(crate) const MARK: char = '\u{fdd1}';
+
+/// What a model's answers are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerForm {
+    pub(crate) thoughts: Option<Thoughts<String>>,
+    pub(crate) calls: Calls<String>,
+    /// Markers that say nothing to a client.
+    pub(crate) silent: Vec<String>,
+}
+
+/// In what an answer begins, as its prompt has left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// In text.
+    Text,
+    /// In thoughts, whose opening marker the prompt has.
+    Thoughts,
+    /// In what says which it is.
+    Header,
+}
+
+impl AnswerForm {
+    /// The form that a model's template speaks of. `has_token` knows the texts of its vocabulary's special tokens.
+    pub(crate) fn new(template: &str, special: &SpecialTexts<'_>) -> AnswerForm {
+        let family = FAMILIES.iter().find(|family| family.signs.iter().all(|sign| template.contains(sign)));
+        let calls = family.map_or(FALLBACK, |family| family.calls);
+        let thoughts = THOUGHTS.iter().find(|thoughts| {
+            let is_there = |marker: &str| template.contains(marker) || special.has(marker);
+            is_there(thoughts.sign) && is_there(thoughts.close)
+        });
+        let marked = |text: &str| special.marked(text);
+        AnswerForm {
+            thoughts: thoughts.map(|thoughts| thoughts.map(marked)),
+            calls: calls.map(marked),
+            silent: SILENT.iter().filter(|text| template.contains(**text)).map(|text| marked(text)).collect(),
+        }
+    }
+
+    /// The form that calls are asked for in where a template shows no tools.
+    #[must_use]
+    pub fn in_words(mut self) -> AnswerForm {
+        self.calls = FALLBACK.map(str::to_owned);
+        self
+    }
+
+    /// The name of the calls' form.
+    pub fn name(&self) -> &'static str {
+        self.calls.name
+    }
+
+    /// In what an answer to `prompt` begins.
+    pub fn begins(&self, prompt: &str) -> Begins {
+        let plain = |marker: &str| marker.replace(MARK, "");
+        let end = prompt.trim_end();
+        if self.calls.is_harmony() {
+            return if end.ends_with("<|start|>assistant") { Begins::Header } else { Begins::Text };
+        }
+        match &self.thoughts {
+            Some(thoughts) if end.ends_with(plain(&thoughts.open).trim_end()) => Begins::Thoughts,
+            _ => Begins::Text,
+        }
+    }
+
+    /// Whether its answers can have thoughts.
+    pub fn thinks(&self) -> bool {
+        self.thoughts.is_some() || self.calls.is_harmony()
+    }
+}
+
+/// The texts of a vocabulary's special tokens.
+pub(crate) struct SpecialTexts<'a> {
+    /// Control tokens' texts by their first two bytes, the longest first.
+    control: HashMap<[u8; 2], Vec<(&'a str, TokenId)>>,
+    user_defined: Vec<&'a str>,
+    /// Those that were marked.
+    used: RefCell<HashMap<TokenId, Box<str>>>,
+}
+
+impl<'a> SpecialTexts<'a> {
+    pub(crate) fn new(tokens: &'a [String], vocabulary: &Vocabulary) -> SpecialTexts<'a> {
+        let text = |id: TokenId| tokens[id as usize].as_str();
+        let mut control: HashMap<[u8; 2], Vec<(&str, TokenId)>> = HashMap::new();
+        for &id in vocabulary.structural() {
+            if let [first, second, ..] = text(id).as_bytes() {
+                control.entry([*first, *second]).or_default().push((text(id), id));
+            }
+        }
+        control.values_mut().for_each(|texts| texts.sort_by_key(|(text, _)| Reverse(text.len())));
+        let user_defined = vocabulary.user_defined().iter().map(|&id| text(id)).collect();
+        SpecialTexts { control, user_defined, used: RefCell::default() }
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.control_at(text).is_some_and(|(found, _)| found == text) || self.user_defined.contains(&text)
+    }
+
+    /// The longest control token that `text` begins with.
+    fn control_at(&self, text: &str) -> Option<(&'a str, TokenId)> {
+        let [first, second, ..] = text.as_bytes() else { return None };
+        let texts = self.control.get(&[*first, *second])?;
+        texts.iter().copied().find(|(control, _)| text.starts_with(control))
+    }
+
+    /// The text with [`MARK`] before each control token in it.
+    fn marked(&self, text: &str) -> String {
+        let mut marked = String::with_capacity(text.len() + 4);
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            let len = match self.control_at(rest) {
+                Some((control, id)) => {
+                    marked.push(MARK);
+                    self.used.borrow_mut().insert(id, format!("{MARK}{control}").into());
+                    control.len()
+                }
+                None => c.len_utf8(),
+            };
+            marked.push_str(&rest[..len]);
+            rest = &rest[len..];
+        }
+        marked
+    }
+
+    /// The control tokens that were marked, with their marked texts.
+    pub(crate) fn into_used(self) -> HashMap<TokenId, Box<str>> {
+        self.used.into_inner()
+    }
+}
