@@ -21,6 +21,7 @@ use scheduler::footprint::Footprint;
 use scheduler::{KvDtype, KvLayout, ModelCacheSpec, ModelRunner};
 use server::RenderWorkers;
 
+use crate::about::about;
 use crate::device::{self, Choice};
 use crate::memory::RESERVE_BYTES;
 use crate::model_digest::{self, DigestList};
@@ -288,6 +289,7 @@ impl ModelLoader for GgufLoader {
                 outline.plan.rope_factors(effective_context),
             ),
             file_bytes: gguf.file_bytes(),
+            about: about(&gguf),
             sampling: recommended_sampling(gguf.metadata()),
             loaded_at: SystemTime::now(),
         };

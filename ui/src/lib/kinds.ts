@@ -92,6 +92,8 @@ export type FaultCode =
   | 'method_not_allowed'
   | 'model_not_found'
   | 'request_not_found'
+  | 'response_not_found'
+  | 'previous_response_not_found'
   | 'agent_not_found'
   | 'chat_template_failed'
   | 'no_chat_template'

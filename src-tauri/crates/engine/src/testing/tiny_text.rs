@@ -42,6 +42,16 @@ pub fn thinking_text() -> TextModel {
     )
 }
 
+/// That with a template that takes a system message at the front only.
+pub fn strict_text() -> TextModel {
+    with_template(
+        "{% for m in messages %}{% if m.role == 'system' and not loop.first %}\
+         {{ raise_exception('a system message stands at the front') }}{% endif %}\
+         <|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
+    )
+}
+
 fn with_template(template: &str) -> TextModel {
     let mut tokens: Vec<String> = (0..=255u8).map(|byte| byte_char(byte).to_string()).collect();
     tokens.extend(["th", "<|end|>", "<|start|>"].map(str::to_owned));

@@ -70,7 +70,7 @@ impl Preparer {
     ///
     /// # Errors
     /// It is not here.
-    fn model(&self, name: Option<&str>) -> Result<(ModelName, Arc<ModelCard>), Fault> {
+    pub(crate) fn model(&self, name: Option<&str>) -> Result<(ModelName, Arc<ModelCard>), Fault> {
         match name.filter(|name| !name.is_empty()) {
             Some(name) => self.find(name).ok_or_else(|| {
                 let engine = &self.encoders.engine;
@@ -122,7 +122,7 @@ impl Preparer {
         };
         let ((prompt, mut notes), constraint): ((CheckedPrompt, PromptNotes), Option<Constraint>) =
             tokio::try_join!(encoded, constraint)?;
-        notes.remarks = call.remarks;
+        notes.remarks.splice(0..0, call.remarks);
         let request = engine::Request {
             id: id.clone(),
             model: model_name,

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use engine::{CheckedPrompt, EncodedPrompt, EngineHandle, ModelCard, PromptError, PromptNotes};
-use text::TextError;
+use text::{Chat, RenderedText, TextError};
 
 use super::call::{Names, Prompt};
 use super::fault::Fault;
+use super::folding::{folded, is_dropped};
 use super::render_workers::RenderWorkers;
 
 /// Who makes tokens of a prompt.
@@ -31,9 +32,10 @@ impl Encoders {
     ) -> Result<(CheckedPrompt, PromptNotes), Fault> {
         let failed = |error| of_prompt(error, names, card);
         check_length(&prompt, card).map_err(failed)?;
+        let mut remarks = Vec::new();
         let encoded = match prompt {
             Prompt::Chat(chat) => {
-                let rendered = self.render_workers.render(&card.text, &chat, is_abandoned);
+                let rendered = self.render(&chat, card, is_abandoned, &mut remarks);
                 drop(chat);
                 let rendered = rendered.map_err(|error| of_text(error, names, card))?;
                 self.engine.encode_rendered(card, &card.text.rendered_chat(&rendered), is_abandoned)
@@ -41,9 +43,37 @@ impl Encoders {
             Prompt::Text(text) => self.engine.encode_raw(card, &text, is_abandoned),
             Prompt::Tokens(tokens) => Ok(EncodedPrompt { tokens, notes: PromptNotes::default() }),
         };
-        let EncodedPrompt { tokens, notes } = encoded.map_err(failed)?;
+        let EncodedPrompt { tokens, mut notes } = encoded.map_err(failed)?;
+        notes.remarks.append(&mut remarks);
         let prompt = CheckedPrompt::new(tokens, card.text.n_vocab());
         Ok((prompt.map_err(|fault| Fault::invalid(names.prompt, fault.to_string()))?, notes))
+    }
+
+    /// Render a chat as it is, or in the form that strict templates take where this one refuses it or leaves out what a
+    /// system message in the middle says.
+    fn render(
+        &self,
+        chat: &Chat,
+        card: &ModelCard,
+        is_abandoned: &(dyn Fn() -> bool + Sync),
+        remarks: &mut Vec<String>,
+    ) -> Result<RenderedText, TextError> {
+        let rendered = self.render_workers.render(&card.text, chat, is_abandoned);
+        let is_too_strict = match &rendered {
+            Ok(rendered) => is_dropped(chat, || rendered.plain()),
+            Err(TextError::Refused(_)) => true,
+            Err(_) => false,
+        };
+        let Some(folded) = folded(chat).filter(|_| is_too_strict) else { return rendered };
+        let again = self.render_workers.render(&card.text, &folded, is_abandoned);
+        if again.is_ok() {
+            remarks.push(
+                "the template takes one system message and alternating turns: the chat was put so".into(),
+            );
+            return again;
+        }
+        // What it says of the chat as it was sent.
+        rendered
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use engine::{EngineHandle, Event, EventStream, Refusal};
 
-use super::answer::{Answer, End, Head, Part, Parts, Usage, join};
+use super::answer::{Answer, End, Head, Part, Parts, PromptTokens, Usage, join};
 use super::call::Names;
 use super::fault::Fault;
 use super::prepare::Prepared;
@@ -22,6 +22,8 @@ pub(crate) struct Running {
 /// Something that happens to an answer. The last thing is that it ends or breaks off.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Happening {
+    /// The engine has taken it.
+    Admitted(PromptTokens),
     /// The prompt is being read: so many of its tokens in all are done.
     Prefilled {
         done: usize,
@@ -61,12 +63,13 @@ impl Running {
     pub(crate) async fn next(&mut self) -> Option<Happening> {
         Some(match self.events.recv().await? {
             Event::Admitted { n_prompt, n_reused } => {
-                Happening::Prefilled { done: n_reused, total: n_prompt }
+                Happening::Admitted(PromptTokens { n_prompt, n_reused })
             }
             Event::Prefilled { done, total } => Happening::Prefilled { done, total },
             Event::Text { text, logprobs, .. } => Happening::Parts(self.parts.take(text, logprobs)),
             Event::Finished { reason, usage } => {
-                Happening::Ended(End { finish: (&reason).into(), usage: (&usage).into() })
+                let (finish, usage, times) = ((&reason).into(), (&usage).into(), (&usage).into());
+                Happening::Ended(End { finish, usage, times })
             }
             Event::Failed { error, usage } => {
                 Happening::Failed { fault: self.of_refusal(error), usage: (&usage).into() }
@@ -79,7 +82,7 @@ impl Running {
         let mut parts = Vec::new();
         while let Some(happening) = self.next().await {
             match happening {
-                Happening::Prefilled { .. } => {}
+                Happening::Admitted(_) | Happening::Prefilled { .. } => {}
                 Happening::Parts(more) => more.into_iter().for_each(|part| join(&mut parts, part)),
                 Happening::Ended(end) => {
                     let usage = end.usage;

@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use engine::{ModelCard, SamplingChoices};
+use engine::{About, ModelCard, SamplingChoices};
 
 use super::default_sampling::DefaultSampling;
 
@@ -18,6 +18,10 @@ pub(crate) struct ServedModel {
     pub(crate) trained_context: usize,
     pub(crate) has_chat_template: bool,
     pub(crate) file_bytes: u64,
+    /// What its file says of itself.
+    pub(crate) about: About,
+    /// What stands for its weights, and how they are computed with.
+    pub(crate) fingerprint: [u8; 32],
     /// What a request is sampled with that says nothing.
     pub(crate) sampling: DefaultSampling,
 }
@@ -32,6 +36,8 @@ impl ServedModel {
             trained_context: card.trained_context,
             has_chat_template: card.text.has_chat_template(),
             file_bytes: card.file_bytes,
+            about: card.about.clone(),
+            fingerprint: card.fingerprint,
             sampling: DefaultSampling::new(settings, card),
         }
     }

@@ -140,6 +140,12 @@ impl<'a> Fields<'a> {
         serde_json::from_str(value.get()).map_err(|error| Fault::invalid(self.path(&name), reason(&error)))
     }
 
+    /// A field as it was sent, which stays to be taken.
+    pub(crate) fn look(&self, name: &str) -> Option<&'a RawValue> {
+        let found = self.left.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| *value).filter(|value| value.get() != "null")
+    }
+
     /// Take a field that must be there.
     ///
     /// # Errors
@@ -209,6 +215,11 @@ impl<'a> Fields<'a> {
             Some(value) if harmless.iter().any(|other| means_the_same(value.get(), other)) => Ok(()),
             Some(_) => Err(Fault::unsupported(self.path(name), format!("'{name}' is not supported"))),
         }
+    }
+
+    /// The names of the fields that nobody has taken and that are not `null`.
+    pub(crate) fn left(&self) -> impl Iterator<Item = &str> {
+        self.left.iter().filter(|(_, value)| value.get() != "null").map(|(name, _)| name.as_str())
     }
 
     /// That everything was taken but what is `null`, which is as good as absent.

@@ -3,6 +3,7 @@
 mod admin;
 mod agents;
 mod answers;
+mod anthropic;
 mod connections;
 mod conversations;
 mod descriptions;
@@ -12,7 +13,9 @@ mod guarding;
 mod keeping;
 mod models;
 mod old_data;
+mod ollama;
 mod parameters;
+mod responses;
 mod sampling;
 mod streams;
 

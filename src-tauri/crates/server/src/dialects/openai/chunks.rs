@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::fault::ErrorBody;
-use crate::calls::answer::{self, Answer, End, Finish, Head, Part, Text};
+use crate::calls::answer::{self, Answer, End, Finish, Head, Part, PromptTokens, Text};
 use crate::calls::fault::Fault;
 use crate::dialects::dialect::Writer;
 use crate::dialects::sse::{self, EVENT_STREAM, json};
@@ -157,7 +157,7 @@ impl<C: Choices> Writer for Chunks<C> {
         EVENT_STREAM
     }
 
-    fn open(&mut self, head: &Head, out: &mut String) {
+    fn open(&mut self, head: &Head, _: PromptTokens, out: &mut String) {
         let opening = self.choices.opening();
         self.with_choice(head, opening, out);
     }
@@ -226,10 +226,11 @@ mod tests {
         let end = End {
             finish: Finish::StopString("c".into()),
             usage: answer::Usage { n_prompt: 5, n_reused: 3, n_generated: 2, n_thinking: 0 },
+            times: answer::Times::default(),
         };
         let mut out = String::new();
         let mut streamed = writer(true);
-        streamed.open(&HEAD, &mut out);
+        streamed.open(&HEAD, PromptTokens::default(), &mut out);
         streamed.prefill(&HEAD, 3, 5, &mut out);
         for part in [text("a"), text(""), text("b")] {
             streamed.part(&HEAD, &part, &mut out);

@@ -1,0 +1,39 @@
+//! What a reader of a request notices that its answer cannot show: for the request's record.
+
+/// More than anybody reads.
+const MOST: usize = 16;
+
+/// Remarks, each of them once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Remarks(Vec<String>);
+
+impl Remarks {
+    /// Note something, unless it is noted already or there is too much of it.
+    pub(crate) fn add(&mut self, remark: impl Into<String>) {
+        let remark = remark.into();
+        if self.0.len() < MOST && !self.0.contains(&remark) {
+            self.0.push(remark);
+        }
+    }
+
+    /// All of them, in the order in which they were noticed.
+    pub(crate) fn into_vec(self) -> Vec<String> {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remark_is_made_once_and_there_are_never_many() {
+        let mut remarks = Remarks::default();
+        remarks.add("a");
+        remarks.add("b");
+        remarks.add("a");
+        assert_eq!(remarks.0, ["a", "b"]);
+        (0..100).for_each(|n| remarks.add(n.to_string()));
+        assert_eq!(remarks.into_vec().len(), MOST);
+    }
+}
