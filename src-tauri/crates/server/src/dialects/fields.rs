@@ -199,6 +199,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Take a whole number that must be `least` or more; what no memory holds is as good as the most that it does.
+    ///
+    /// # Errors
+    /// It is no whole number, or less.
+    pub(crate) fn take_count(&mut self, name: &str, least: usize) -> Result<Option<usize>, Fault> {
+        let Some(number) = self.take_whole(name)? else { return Ok(None) };
+        if number < least as i128 {
+            return Err(Fault::invalid(self.path(name), format!("{number} is below {least}")));
+        }
+        Ok(Some(usize::try_from(number).unwrap_or(usize::MAX)))
+    }
+
     /// Pass over hints that cannot change an answer: whatever they say.
     pub(crate) fn pass(&mut self, is_hint: impl Fn(&str) -> bool) {
         self.left.retain(|(name, _)| !is_hint(name));

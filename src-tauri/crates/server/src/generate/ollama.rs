@@ -11,9 +11,9 @@ use utoipa::OpenApi;
 use super::handler::{answer, understand};
 use crate::app::App;
 use crate::calls::fault::Fault;
-use crate::dialects::ollama::common::Wanted;
 use crate::dialects::ollama::fault::OllamaError;
 use crate::dialects::ollama::lines::{OllamaAnswer, model_only};
+use crate::dialects::ollama::parameters::Wanted;
 use crate::dialects::ollama::requests::{OllamaChatRequest, OllamaGenerateRequest};
 use crate::dialects::ollama::{chat_call, generate_call};
 

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use engine::RequestId;
 use utoipa::OpenApi;
 
 use super::served;
 use crate::app::App;
 use crate::calls::fault::Fault;
+use crate::calls::prepare::off_the_runtime;
 use crate::calls::served_model::ServedModel;
 use crate::dialects::ollama::fault::OllamaError;
 use crate::dialects::ollama::models::{OllamaRunning, OllamaShown, OllamaTags, OllamaVersion, parse_show};
 use crate::dialects::ollama::requests::OllamaShowRequest;
+use crate::edge::body::WholeBody;
 
 /// The routes, described.
 #[derive(OpenApi)]
@@ -58,8 +61,13 @@ async fn running(State(app): State<Arc<App>>) -> Json<OllamaRunning> {
     )
 )]
 async fn show(State(app): State<Arc<App>>, request: Request) -> Result<Json<OllamaShown>, Fault> {
-    let body = app.gate.read(request.into_body()).await?;
-    let name = parse_show(&body.bytes)?;
+    let id = request.extensions().get::<RequestId>().cloned().unwrap_or_else(|| RequestId("unnamed".into()));
+    let WholeBody { bytes, share } = app.gate.read(request.into_body()).await?;
+    let read = move || {
+        let _held = share;
+        parse_show(&bytes)
+    };
+    let name = off_the_runtime(&id, read).await?;
     match app.preparer.find(&name) {
         Some((_, card)) => Ok(Json(OllamaShown::new(&ServedModel::new(&card, &app.config.sampling)))),
         None => Err(Fault::unknown_model(&name)),

@@ -18,6 +18,7 @@ mod parameters;
 mod responses;
 mod sampling;
 mod streams;
+mod transcripts;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -121,10 +121,7 @@ async fn probes_are_answered() {
 async fn errors_are_a_sentence_and_so_is_what_leads_nowhere() {
     let rig = Rig::saying(" ok").await;
     let bad = rig.post("/api/chat", &chat_body(r#","options":{"top_k":-1}"#)).await;
-    assert_eq!(
-        (bad.status, bad.json()),
-        (400, json!({"error": "options.top_k: -1 is not within 0 to 18446744073709551615"}))
-    );
+    assert_eq!((bad.status, bad.json()), (400, json!({"error": "options.top_k: -1 is below 0"})));
     let nowhere = rig.post("/api/pull", "{}").await;
     assert_eq!((nowhere.status, nowhere.json()["error"].is_string()), (404, true));
     assert_eq!(rig.get("/api/chat").await.status, 405);

@@ -35,7 +35,7 @@ const NAMES: Names = Names {
 /// made from.
 pub(crate) fn parse(body: &[u8], key: SigningKey, diary: Arc<dyn Diary>) -> Result<Asked, Fault> {
     let mut fields = Fields::of_body(body)?;
-    let Some(max_tokens) = fields.take_whole_within("max_tokens", 0..=usize::MAX)? else {
+    let Some(max_tokens) = fields.take_count("max_tokens", 0)? else {
         return Err(Fault::missing("max_tokens"));
     };
     let stream = fields.take::<bool>("stream")?.unwrap_or(false);
@@ -108,7 +108,7 @@ fn take_thinking(fields: &mut Fields<'_>) -> Result<(Thinking, Display), Fault> 
             return Err(Fault::invalid(thinking.path("type"), message));
         }
     };
-    let budget = thinking.take_whole_within("budget_tokens", 1..=usize::MAX)?;
+    let budget = thinking.take_count("budget_tokens", 1)?;
     let display = match thinking.take::<String>("display")?.as_deref() {
         None | Some("summarized") => Display::Shown,
         Some("omitted") => Display::Omitted,
@@ -166,7 +166,7 @@ fn take_sampling(fields: &mut Fields<'_>) -> Result<RequestedSampling, Fault> {
     let choices = &mut sampling.choices;
     choices.temperature = fields.take_within("temperature", 0.0..=2.0)?;
     choices.top_p = fields.take_within("top_p", 0.0..=1.0)?;
-    choices.top_k = fields.take_whole_within("top_k", 0..=usize::MAX)?;
+    choices.top_k = fields.take_count("top_k", 0)?;
     Ok(sampling)
 }
 

@@ -4,9 +4,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use text::Tool;
 
-use super::common::{Common, Wanted, chat};
 use super::lines::Form;
 use super::messages::take_messages;
+use super::parameters::{Parameters, Wanted, chat};
 use crate::calls::call::Names;
 use crate::calls::fault::{Fault, shorten};
 use crate::calls::tools::{OfferedTool, Tools};
@@ -32,13 +32,13 @@ pub(crate) fn parse(body: &[u8]) -> Result<Wanted, Fault> {
     let mut fields = Fields::of_body(body)?;
     let messages = take_messages(&mut fields)?;
     let offered = take_tools(&mut fields)?;
-    let common = Common::take(&mut fields)?;
+    let parameters = Parameters::take(&mut fields)?;
     fields.finish()?;
     if messages.is_empty() {
-        return Ok(common.model_only(Form::Chat));
+        return Ok(parameters.model_only(Form::Chat));
     }
     let tools = Tools { offered, ..Tools::default() };
-    Ok(common.answer(chat(messages), tools, Form::Chat, NAMES))
+    Ok(parameters.answer(chat(messages), tools, Form::Chat, NAMES))
 }
 
 fn take_tools(fields: &mut Fields<'_>) -> Result<Vec<OfferedTool>, Fault> {

@@ -2,8 +2,8 @@
 
 use text::ChatMessage;
 
-use super::common::{Common, Wanted, chat};
 use super::lines::Form;
+use super::parameters::{Parameters, Wanted, chat};
 use crate::calls::call::{Names, Prompt};
 use crate::calls::fault::Fault;
 use crate::calls::tools::Tools;
@@ -32,10 +32,10 @@ pub(crate) fn parse(body: &[u8]) -> Result<Wanted, Fault> {
     fields.refuse("suffix", &["\"\""])?;
     fields.refuse("context", &["[]"])?;
     fields.refuse("images", &["[]"])?;
-    let common = Common::take(&mut fields)?;
+    let parameters = Parameters::take(&mut fields)?;
     fields.finish()?;
     if prompt.is_empty() {
-        return Ok(common.model_only(Form::Generate));
+        return Ok(parameters.model_only(Form::Generate));
     }
     let prompt = match (is_raw, system) {
         (true, Some(_)) => {
@@ -47,7 +47,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Wanted, Fault> {
             chat(system.into_iter().chain([ChatMessage::new("user", prompt)]).collect())
         }
     };
-    Ok(common.answer(prompt, Tools::default(), Form::Generate, NAMES))
+    Ok(parameters.answer(prompt, Tools::default(), Form::Generate, NAMES))
 }
 
 #[cfg(test)]

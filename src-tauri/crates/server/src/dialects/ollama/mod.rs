@@ -4,13 +4,14 @@
 //! steered, `lines.rs` for how it is written.
 
 pub(crate) mod chat_call;
-pub(crate) mod common;
+
 pub(crate) mod fault;
 pub(crate) mod generate_call;
 pub(crate) mod lines;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod options;
+pub(crate) mod parameters;
 pub(crate) mod requests;
 
 use super::dialect::Dialect;

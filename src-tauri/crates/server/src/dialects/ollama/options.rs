@@ -53,7 +53,7 @@ pub(crate) fn take_options(fields: &mut Fields<'_>, remarks: &mut Remarks) -> Re
     let choices = &mut options.sampling.choices;
     choices.temperature = fields.take_within("temperature", 0.0..=2.0)?;
     choices.top_p = fields.take_within("top_p", 0.0..=1.0)?;
-    choices.top_k = fields.take_whole_within("top_k", 0..=usize::MAX)?;
+    choices.top_k = fields.take_count("top_k", 0)?;
     choices.min_p = fields.take_within("min_p", 0.0..=1.0)?;
     choices.frequency_penalty = fields.take_within("frequency_penalty", -2.0..=2.0)?;
     choices.presence_penalty = fields.take_within("presence_penalty", -2.0..=2.0)?;

@@ -398,3 +398,147 @@ impl Writer for Events {
         json(&response)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::calls::answer::{Times, Usage};
+
+    fn head() -> Head {
+        Head { id: "7".to_owned(), created: 7, model: "m".to_owned(), fingerprint: [0xab; 32] }
+    }
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    /// A writer of a call with a function, one in a namespace, and a custom tool.
+    fn writer() -> Events {
+        let asked = AskedFor {
+            background: false,
+            instructions: None,
+            max_output_tokens: None,
+            metadata: raw("{}"),
+            parallel_tool_calls: true,
+            previous_response_id: None,
+            prompt_cache_key: None,
+            reasoning: raw("{}"),
+            service_tier: "default",
+            store: false,
+            temperature: None,
+            text: raw("{}"),
+            tool_choice: raw("\"auto\""),
+            tools: raw("[]"),
+            top_logprobs: 0,
+            top_p: None,
+            truncation: "disabled",
+        };
+        let called = |name: &str, namespace: Option<&str>, kind| Called {
+            name: name.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            kind,
+        };
+        let called = BTreeMap::from([
+            ("shell".to_owned(), called("shell", None, Kind::Function)),
+            ("multi__spawn".to_owned(), called("spawn", Some("multi"), Kind::Function)),
+            ("apply_patch".to_owned(), called("apply_patch", None, Kind::Custom)),
+        ]);
+        let key = SigningKey::new([7; 32]);
+        Events::new(Setting { asked, called, key, seal: Seal::Wanted, keeping: None })
+    }
+
+    fn call(index: usize, name: &str, arguments: &str) -> Part {
+        let (id, name, arguments) = (format!("c{index}"), name.to_owned(), arguments.to_owned());
+        Part::ToolCall(CallPart { index, id, name, arguments })
+    }
+
+    fn parts() -> Vec<Part> {
+        let text = |text: &str| Part::Text(Text { text: text.to_owned(), scored: Vec::new() });
+        vec![
+            Part::Thinking("let ".into()),
+            Part::Thinking("me see".into()),
+            text("I'll "),
+            text("look"),
+            call(0, "shell", ""),
+            call(0, "shell", "{\"a\""),
+            call(0, "shell", ": 1}"),
+            call(1, "multi__spawn", "{}"),
+            call(2, "apply_patch", "{\"input\": \"*** "),
+            call(2, "apply_patch", "Begin\\n\"}"),
+        ]
+    }
+
+    fn end() -> End {
+        let usage = Usage { n_prompt: 9, n_reused: 4, n_generated: 6, n_thinking: 2 };
+        End { finish: Finish::ToolCalls, usage, times: Times::default() }
+    }
+
+    fn streamed() -> Vec<Value> {
+        let (mut writer, mut out) = (writer(), String::new());
+        writer.open(&head(), PromptTokens::default(), &mut out);
+        parts().iter().for_each(|part| writer.part(&head(), part, &mut out));
+        writer.end(&head(), &end(), &mut out);
+        let data = out.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+
+    #[test]
+    fn reasoning_text_and_calls_are_items_one_after_the_other() {
+        let events = streamed();
+        let types: Vec<&str> = events
+            .iter()
+            .map(|event| event["type"].as_str().unwrap().strip_prefix("response.").unwrap())
+            .collect();
+        let want = "created in_progress \
+            output_item.added reasoning_summary_part.added reasoning_summary_text.delta reasoning_summary_text.delta \
+            reasoning_summary_text.done reasoning_summary_part.done output_item.done \
+            output_item.added content_part.added output_text.delta output_text.delta output_text.done \
+            content_part.done output_item.done \
+            output_item.added function_call_arguments.delta function_call_arguments.delta \
+            function_call_arguments.done output_item.done \
+            output_item.added function_call_arguments.delta function_call_arguments.done output_item.done \
+            output_item.added custom_tool_call_input.delta custom_tool_call_input.done output_item.done \
+            completed";
+        assert_eq!(types, want.split_whitespace().collect::<Vec<_>>());
+        assert!(events.iter().enumerate().all(|(n, event)| event["sequence_number"] == n));
+
+        let done = events.iter().filter(|event| event["type"] == "response.output_item.done");
+        let done: Vec<&Value> = done.map(|event| &event["item"]).collect();
+        assert_eq!(events.last().unwrap()["response"]["output"], json!(done));
+        let seal = SigningKey::new([7; 32]).sign("let me see");
+        let want = [
+            json!({"type": "reasoning", "id": "rs_700", "status": "completed", "encrypted_content": seal,
+                   "summary": [{"type": "summary_text", "text": "let me see"}]}),
+            json!({"type": "message", "id": "msg_701", "status": "completed", "role": "assistant", "content":
+                   [{"type": "output_text", "text": "I'll look", "annotations": [], "logprobs": []}]}),
+            json!({"type": "function_call", "id": "fc_702", "status": "completed", "call_id": "call_c0",
+                   "name": "shell", "arguments": "{\"a\": 1}"}),
+            json!({"type": "function_call", "id": "fc_703", "status": "completed", "call_id": "call_c1",
+                   "name": "spawn", "namespace": "multi", "arguments": "{}"}),
+            json!({"type": "custom_tool_call", "id": "ctc_704", "status": "completed", "call_id": "call_c2",
+                   "name": "apply_patch", "input": "*** Begin\n"}),
+        ];
+        assert_eq!(done, want.iter().collect::<Vec<_>>());
+        // What belongs to an item names it, and its deltas add up to it.
+        for (i, item) in want.iter().enumerate() {
+            let of_item = || events.iter().filter(|event| event["output_index"] == i);
+            assert!(of_item().all(|event| event.get("item_id").is_none_or(|id| *id == item["id"])));
+            let deltas: String = of_item().filter_map(|event| event["delta"].as_str()).collect();
+            let all = item.to_string();
+            assert!(all.contains(&json!(deltas).to_string()), "{deltas} {all}");
+        }
+    }
+
+    #[test]
+    fn a_whole_response_has_the_items_that_a_stream_builds() {
+        let mut whole = Vec::new();
+        parts().into_iter().for_each(|part| crate::calls::answer::join(&mut whole, part));
+        let whole = writer().whole(&head(), Answer { parts: whole, end: end() });
+        let whole: Value = serde_json::from_str(&whole).unwrap();
+        assert_eq!(whole, streamed().last().unwrap()["response"]);
+        assert_eq!(whole["usage"]["output_tokens_details"]["reasoning_tokens"], 2);
+    }
+}

@@ -56,7 +56,7 @@ pub(crate) fn parse(body: &[u8], key: SigningKey, shelf: Arc<dyn Shelf>) -> Resu
     let thinking = take_reasoning(&mut fields)?;
     let include = take_include(&mut fields)?;
     let top_logprobs = fields.take_whole_within("top_logprobs", 0..=MAX_TOP_LOGPROBS)?;
-    let max_output_tokens = fields.take_whole_within("max_output_tokens", 1..=usize::MAX)?;
+    let max_output_tokens = fields.take_count("max_output_tokens", 1)?;
     let stream = fields.take::<bool>("stream")?.unwrap_or(false);
     let store = fields.take::<bool>("store")?.unwrap_or(true);
     let model = fields.take("model")?;

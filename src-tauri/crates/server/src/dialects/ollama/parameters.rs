@@ -32,7 +32,7 @@ pub(crate) enum Wanted {
 }
 
 /// What both calls take.
-pub(crate) struct Common {
+pub(crate) struct Parameters {
     pub(crate) model: Option<String>,
     pub(crate) delivery: Delivery,
     pub(crate) format: Option<OutputFormat>,
@@ -44,14 +44,14 @@ pub(crate) struct Common {
     pub(crate) remarks: Remarks,
 }
 
-impl Common {
+impl Parameters {
     /// Take them out of a body.
     ///
     /// # Errors
     /// A value is of the wrong type, out of range or not supported.
-    pub(crate) fn take(fields: &mut Fields<'_>) -> Result<Common, Fault> {
+    pub(crate) fn take(fields: &mut Fields<'_>) -> Result<Parameters, Fault> {
         let mut remarks = Remarks::default();
-        Ok(Common {
+        Ok(Parameters {
             model: fields.take("model")?,
             delivery: match fields.take::<bool>("stream")? {
                 Some(false) => Delivery::Whole,
@@ -159,11 +159,11 @@ fn take_keep_alive(fields: &mut Fields<'_>) -> Result<bool, Fault> {
 mod tests {
     use super::*;
 
-    fn take(body: &str) -> Result<Common, Fault> {
+    fn take(body: &str) -> Result<Parameters, Fault> {
         let mut fields = Fields::of_body(body.as_bytes())?;
-        let common = Common::take(&mut fields)?;
+        let parameters = Parameters::take(&mut fields)?;
         fields.finish()?;
-        Ok(common)
+        Ok(parameters)
     }
 
     #[test]
