@@ -81,7 +81,7 @@ async fn respond(
 ) -> Result<Response, Fault> {
     let (wanted, understood) = understand(app, request, parse).await?.take();
     match wanted {
-        Wanted::Answer(asked) => answer(app, understood.with(asked)).await,
+        Wanted::Answer(asked) => answer(app, understood.with(*asked)).await,
         Wanted::Model { name, form, reason } => {
             let (_, card) = app.preparer.model(name.as_deref())?;
             let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| card.name.clone());

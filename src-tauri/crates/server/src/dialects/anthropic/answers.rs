@@ -125,7 +125,7 @@ impl Blocks {
     fn close(&mut self, out: &mut String) {
         let Some(open) = self.open.take() else { return };
         if let Open::Thinking(shown) = open {
-            self.delta(BlockDelta::SignatureDelta { signature: self.key.sign(&shown) }, out);
+            self.delta(BlockDelta::Signature { signature: self.key.sign(&shown) }, out);
         }
         event(out, &MessageEvent::ContentBlockStop { index: self.index });
         self.index += 1;
@@ -140,7 +140,7 @@ impl Blocks {
         if let Some(Open::Thinking(shown)) = &mut self.open {
             shown.push_str(thinking);
         }
-        self.delta(BlockDelta::ThinkingDelta { thinking: thinking.to_owned() }, out);
+        self.delta(BlockDelta::Thinking { thinking: thinking.to_owned() }, out);
     }
 
     fn call(&mut self, call: &CallPart, out: &mut String) {
@@ -151,7 +151,7 @@ impl Blocks {
         };
         self.begin(Open::ToolUse(call.index), begun, out);
         if !call.arguments.is_empty() {
-            self.delta(BlockDelta::InputJsonDelta { partial_json: call.arguments.clone() }, out);
+            self.delta(BlockDelta::InputJson { partial_json: call.arguments.clone() }, out);
         }
     }
 }
@@ -173,7 +173,7 @@ impl Writer for Blocks {
             Part::Text(text) => {
                 let begun = || AnswerBlock::Text { text: String::new(), citations: None };
                 self.begin(Open::Text, begun, out);
-                self.delta(BlockDelta::TextDelta { text: text.text.clone() }, out);
+                self.delta(BlockDelta::Text { text: text.text.clone() }, out);
             }
             Part::Thinking(thinking) if thinking.is_empty() => {}
             Part::Thinking(thinking) => self.think(thinking, out),

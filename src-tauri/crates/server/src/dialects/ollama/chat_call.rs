@@ -78,11 +78,10 @@ fn read_tool(path: &str, tool: &RawValue) -> Result<OfferedTool, Fault> {
 mod tests {
     use super::*;
     use crate::calls::call::{Call, Prompt};
-    use crate::dialects::dialect::Asked;
 
     fn answer(body: &str) -> Call {
         match parse(body.as_bytes()) {
-            Ok(Wanted::Answer(Asked { call, .. })) => call,
+            Ok(Wanted::Answer(asked)) => asked.call,
             Ok(Wanted::Model { .. }) => panic!("nothing is asked"),
             Err(fault) => panic!("{fault:?}"),
         }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::fault::OllamaError;
-use crate::calls::answer::{Answer, CallPart, End, Finish, Head, Part, PromptTokens, ScoredToken};
+use crate::calls::answer::{Answer, CallPart, End, Finish, Head, Part, PromptTokens, ScoredToken, Text};
 use crate::calls::fault::Fault;
 use crate::dialects::arguments::as_object;
 use crate::dialects::dialect::Writer;
@@ -229,6 +229,8 @@ impl Writer for Lines {
     fn open(&mut self, _: &Head, _: PromptTokens, _: &mut String) {}
 
     fn part(&mut self, head: &Head, part: &Part, out: &mut String) {
+        let with_logprobs = self.with_logprobs;
+        let is_silent = |text: &Text| text.text.is_empty() && (!with_logprobs || text.scored.is_empty());
         match (&mut self.call, part) {
             (Some(before), Part::ToolCall(more)) if before.index == more.index => {
                 before.arguments.push_str(&more.arguments);
@@ -237,8 +239,7 @@ impl Writer for Lines {
                 self.say_call(head, out);
                 self.call = Some(call.clone());
             }
-            (_, Part::Text(text))
-                if text.text.is_empty() && !(self.with_logprobs && !text.scored.is_empty()) => {}
+            (_, Part::Text(text)) if is_silent(text) => {}
             (_, Part::Text(_) | Part::Thinking(_)) => {
                 self.say_call(head, out);
                 let mut words = Words::default();
@@ -279,7 +280,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::calls::answer::{Text, Times, Usage};
+    use crate::calls::answer::{Times, Usage};
 
     const HEAD: Head = Head { id: String::new(), created: 7, model: String::new(), fingerprint: [0xab; 32] };
 

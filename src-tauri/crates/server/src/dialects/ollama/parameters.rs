@@ -21,7 +21,7 @@ const MAX_TOP_LOGPROBS: usize = 20;
 
 /// What a body asks for.
 pub(crate) enum Wanted {
-    Answer(Asked),
+    Answer(Box<Asked>),
     /// Nothing is to be said: the model is to be there, or to go.
     Model {
         name: Option<String>,
@@ -84,7 +84,7 @@ impl Parameters {
             names,
         };
         let writer = Lines::new(form, self.model, self.top_logprobs.is_some());
-        Wanted::Answer(Asked { call, delivery: self.delivery, writer: Box::new(writer) })
+        Wanted::Answer(Box::new(Asked { call, delivery: self.delivery, writer: Box::new(writer) }))
     }
 
     /// That nothing is to be said.
