@@ -37,6 +37,7 @@ const FAULTS: Record<FaultCode | 'unreachable', string | null> = {
   model_not_found: null,
   response_not_found: null,
   previous_response_not_found: null,
+  model_not_suitable: null,
   agent_not_found: null,
   chat_template_failed: null,
   no_chat_template: null,

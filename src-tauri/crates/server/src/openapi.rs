@@ -16,7 +16,7 @@ use utoipa::openapi::{ContentBuilder, PathItem, Ref, ResponseBuilder};
 use crate::app::App;
 use crate::dialects::openai::fault::ErrorBody;
 use crate::watch::{admin, health, metrics};
-use crate::{agents, generate, models, page, page_files};
+use crate::{agents, embed, generate, models, page, page_files};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -51,13 +51,18 @@ fn spoken() -> [Spoken; 4] {
     let openai = vec![
         generate::openai::Described::openapi(),
         generate::responses::Described::openapi(),
+        embed::openai::Described::openapi(),
         agents::Described::openapi(),
         health::Described::openapi(),
         metrics::Described::openapi(),
         admin::Described::openapi(),
     ];
     let anthropic = vec![generate::anthropic::Described::openapi()];
-    let ollama = vec![generate::ollama::Described::openapi(), models::ollama::Described::openapi()];
+    let ollama = vec![
+        generate::ollama::Described::openapi(),
+        embed::ollama::Described::openapi(),
+        models::ollama::Described::openapi(),
+    ];
     [
         Spoken { rooms: openai, error: "ErrorBody", not_now: &["503"] },
         Spoken { rooms: anthropic, error: "AnthropicError", not_now: &["529"] },

@@ -14,7 +14,7 @@ use crate::dialects::ollama::OLLAMA;
 use crate::dialects::openai::OPENAI;
 use crate::edge::edge::{behind_the_edge, no_route};
 use crate::watch::{admin, health, metrics};
-use crate::{agents, generate, models, openapi, page};
+use crate::{agents, embed, generate, models, openapi, page};
 
 /// All routes, and before them what writes paths as the routes have them.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -28,6 +28,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     let openai = Router::new()
         .merge(generate::openai::routes())
         .merge(generate::responses::routes())
+        .merge(embed::openai::routes())
         .merge(agents::routes())
         .merge(health::routes())
         .merge(metrics::routes())
@@ -39,7 +40,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
             move |request: Request| no_route(Arc::clone(&gate), request)
         });
     let anthropic = generate::anthropic::routes();
-    let ollama = generate::ollama::routes().merge(models::ollama::routes());
+    let ollama = generate::ollama::routes().merge(embed::ollama::routes()).merge(models::ollama::routes());
     Router::new()
         .merge(behind_the_edge(openai, &app.gate, speaks))
         .merge(behind_the_edge(models::routes(), &app.gate, models::speaks))
@@ -53,8 +54,15 @@ fn speaks(head: &Parts) -> &'static Dialect {
 }
 
 /// Paths of APIs that clients with another idea of the base address ask for without `/v1`.
-const WITHOUT_V1: [&str; 6] =
-    ["/models", "/chat/completions", "/completions", "/responses", "/agents", "/messages"];
+const WITHOUT_V1: [&str; 7] = [
+    "/models",
+    "/chat/completions",
+    "/completions",
+    "/responses",
+    "/embeddings",
+    "/agents",
+    "/messages",
+];
 
 async fn canonical(mut request: Request) -> Request {
     let uri = request.uri();
@@ -103,6 +111,7 @@ mod tests {
             ("/models/some/model", Some("/v1/models/some/model")),
             ("/chat/completions/", Some("/v1/chat/completions")),
             ("/completions", Some("/v1/completions")),
+            ("/embeddings/", Some("/v1/embeddings")),
             ("/agents/a/pin", Some("/v1/agents/a/pin")),
             ("/health/", Some("/health")),
             ("/messages/count_tokens/", Some("/v1/messages/count_tokens")),

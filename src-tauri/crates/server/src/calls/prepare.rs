@@ -86,6 +86,11 @@ impl Preparer {
         }
     }
 
+    /// The first model here that gives vectors.
+    pub(super) fn first_encoder(&self) -> Option<(ModelName, Arc<ModelCard>)> {
+        self.encoders.engine.models().into_iter().find(|(_, card)| card.embedding().is_some())
+    }
+
     /// Make of a call what the engine takes. `held` is let go when the prompt is tokens: until then it takes its place
     /// in memory twice. Ends early when it is dropped.
     ///
@@ -100,6 +105,9 @@ impl Preparer {
     ) -> Result<Prepared, Fault> {
         let names = call.names;
         let (model_name, card) = self.model(call.model.as_deref())?;
+        if card.embedding().is_some() {
+            return Err(card.refuses_to_generate().into());
+        }
         check_vocabulary(call.sampling.logit_bias.iter().map(|(token, _)| *token), card.text.n_vocab())
             .map_err(|fault| Fault::invalid(names.logit_bias, fault.to_string()))?;
 
@@ -161,7 +169,7 @@ impl Drop for Client {
 }
 
 /// As [`off_the_runtime`], for work that can ask whether its caller has been dropped, and end.
-async fn while_awaited<T: Send + 'static>(
+pub(super) async fn while_awaited<T: Send + 'static>(
     id: &RequestId,
     work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {

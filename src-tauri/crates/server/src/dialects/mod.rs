@@ -6,6 +6,7 @@
 pub(crate) mod anthropic;
 pub(crate) mod arguments;
 pub(crate) mod dialect;
+pub(crate) mod embed_inputs;
 pub(crate) mod fields;
 pub(crate) mod ollama;
 pub(crate) mod openai;
@@ -14,3 +15,4 @@ pub(crate) mod responses;
 pub(crate) mod sse;
 pub(crate) mod stops;
 pub(crate) mod timestamps;
+pub(crate) mod token_ids;

@@ -11,8 +11,8 @@ use crate::calls::fault::Fault;
 use crate::calls::signing_key::SigningKey;
 use crate::dialects::anthropic::messages_call;
 use crate::dialects::ollama::models::parse_show;
-use crate::dialects::ollama::{chat_call, generate_call};
-use crate::dialects::openai::{chat, completions};
+use crate::dialects::ollama::{chat_call, embed_call, generate_call};
+use crate::dialects::openai::{chat, completions, embeddings};
 use crate::dialects::responses::responses_call;
 use crate::kept::diary::RequestDiary;
 use crate::kept::kept_responses::{OwnShelf, Owner};
@@ -177,11 +177,12 @@ fn example_of(schema: &Value) -> Value {
 type Taken = Box<dyn Fn(&[u8]) -> Result<(), Fault>>;
 
 /// The parsers of all calls by the names of their bodies, and how many fields each describes at least.
-fn parsers() -> [(&'static str, Taken, usize); 8] {
+fn parsers() -> [(&'static str, Taken, usize); 11] {
     let key = SigningKey::random();
     [
         ("ChatRequest", Box::new(|body| chat::parse(body).map(drop)), 25),
         ("CompletionRequest", Box::new(|body| completions::parse(body).map(drop)), 18),
+        ("EmbeddingRequest", Box::new(|body| embeddings::parse(body).map(drop)), 7),
         (
             "MessagesRequest",
             Box::new(move |body| {
@@ -200,6 +201,8 @@ fn parsers() -> [(&'static str, Taken, usize); 8] {
         ),
         ("OllamaChatRequest", Box::new(|body| chat_call::parse(body).map(drop)), 10),
         ("OllamaGenerateRequest", Box::new(|body| generate_call::parse(body).map(drop)), 11),
+        ("OllamaEmbedRequest", Box::new(|body| embed_call::parse(body).map(drop)), 5),
+        ("OllamaEmbeddingsRequest", Box::new(|body| embed_call::parse_older(body).map(drop)), 2),
         ("OllamaShowRequest", Box::new(|body| parse_show(body).map(drop)), 1),
     ]
 }

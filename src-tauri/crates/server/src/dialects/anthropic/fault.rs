@@ -95,6 +95,7 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         | FaultKind::NoChatTemplate
         | FaultKind::TooLong
         | FaultKind::UnknownPreviousResponse
+        | FaultKind::WrongPurpose
         | FaultKind::ChatTemplateFailed => invalid(StatusCode::BAD_REQUEST),
         FaultKind::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, Type::TimeoutError),
         FaultKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Type::RequestTooLarge),

@@ -1,10 +1,10 @@
-//! Ollama's API: chat, generate, and what is told of models.
+//! Ollama's API: chat, generate, vectors, and what is told of models.
 //!
 //! Read `chat_call.rs` and `generate_call.rs` for what is honoured and what is refused, `options.rs` for how an answer is
 //! steered, `lines.rs` for how it is written.
 
 pub(crate) mod chat_call;
-
+pub(crate) mod embed_call;
 pub(crate) mod fault;
 pub(crate) mod generate_call;
 pub(crate) mod lines;

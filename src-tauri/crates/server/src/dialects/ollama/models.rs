@@ -161,10 +161,11 @@ impl OllamaShown {
             ("general.parameter_count".to_owned(), json!(about.n_parameters)),
         ]);
         model_info.insert(format!("{}.context_length", about.architecture), json!(model.context));
-        let capabilities = match model.has_chat_template {
+        let capabilities = match (&model.embedding, model.has_chat_template) {
+            (Some(_), _) => vec!["embedding"],
             // Whatever its template knows: where it has no place for tools, they are told in words.
-            true => vec!["completion", "tools"],
-            false => vec!["completion"],
+            (None, true) => vec!["completion", "tools"],
+            (None, false) => vec!["completion"],
         };
         OllamaShown {
             modified_at: modified_at(model),

@@ -74,6 +74,36 @@ pub(crate) struct OllamaInputMessage {
     content: Option<String>,
 }
 
+/// Texts whose vectors are wanted.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct OllamaEmbedRequest {
+    #[schema(required = false, example = "")]
+    model: Option<String>,
+    /// A text, or a list of some.
+    #[schema(value_type = String, example = json!(["good morning", "good night"]))]
+    input: Value,
+    /// Whether texts that are too long are cut; they are where this is absent.
+    #[schema(required = false, example = true)]
+    truncate: Option<bool>,
+    /// The first so many values of each vector.
+    #[schema(required = false, minimum = 1, example = 2)]
+    dimensions: Option<usize>,
+    /// How long the model is to stay: a hint.
+    #[schema(required = false, value_type = Option<String>, example = "5m")]
+    keep_alive: Option<Value>,
+}
+
+/// A text whose vector is wanted.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct OllamaEmbeddingsRequest {
+    #[schema(required = false, example = "")]
+    model: Option<String>,
+    #[schema(example = "good morning")]
+    prompt: String,
+}
+
 /// Which model to show.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "a description: nothing is ever read into it")]
