@@ -54,15 +54,8 @@ fn speaks(head: &Parts) -> &'static Dialect {
 }
 
 /// Paths of APIs that clients with another idea of the base address ask for without `/v1`.
-const WITHOUT_V1: [&str; 7] = [
-    "/models",
-    "/chat/completions",
-    "/completions",
-    "/responses",
-    "/embeddings",
-    "/agents",
-    "/messages",
-];
+const WITHOUT_V1: [&str; 7] =
+    ["/models", "/chat/completions", "/completions", "/responses", "/embeddings", "/agents", "/messages"];
 
 async fn canonical(mut request: Request) -> Request {
     let uri = request.uri();

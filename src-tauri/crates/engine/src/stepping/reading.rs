@@ -155,6 +155,7 @@ impl Reading {
             n_restored: 0,
             n_spliced: 0,
             restore_misses: BTreeMap::new(),
+            remarks: Vec::new(),
             first_difference: None,
             n_generated: 0,
             n_preempted: 0,

@@ -360,7 +360,8 @@ async fn a_body_is_bounded_as_every_other() {
 #[tokio::test]
 async fn ollamas_clients_get_vectors_of_length_one_and_older_ones_as_the_model_gives_them() {
     let rig = alone().await;
-    let answer = rig.post("/api/embed", r#"{"model":"encoder:latest","input":["good day","a"],"options":{}}"#).await;
+    let answer =
+        rig.post("/api/embed", r#"{"model":"encoder:latest","input":["good day","a"],"options":{}}"#).await;
     assert_eq!(answer.status, OK, "{}", answer.text);
     let body = answer.json();
     let embeddings: Vec<Vec<f32>> = serde_json::from_value(body["embeddings"].clone()).unwrap();
@@ -381,9 +382,13 @@ async fn ollamas_clients_get_vectors_of_length_one_and_older_ones_as_the_model_g
 
     let shown = rig.post("/api/show", r#"{"model":"encoder"}"#).await.json();
     assert_eq!(shown["capabilities"], json!(["embedding"]));
-    let chat = rig.post("/api/chat", r#"{"model":"encoder","messages":[{"role":"user","content":"hi"}]}"#).await;
+    let chat =
+        rig.post("/api/chat", r#"{"model":"encoder","messages":[{"role":"user","content":"hi"}]}"#).await;
     assert_eq!((chat.status, chat.json()["error"].is_string()), (400, true));
     let message = r#"{"model":"encoder","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
     let refused = rig.post("/v1/messages", message).await;
-    assert_eq!((refused.status, &refused.json()["error"]["details"]["error_code"]), (400, &json!("model_not_suitable")));
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["details"]["error_code"]),
+        (400, &json!("model_not_suitable"))
+    );
 }

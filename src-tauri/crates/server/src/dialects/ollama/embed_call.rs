@@ -12,12 +12,8 @@ use crate::dialects::embed_inputs::take_inputs;
 use crate::dialects::fields::Fields;
 use crate::dialects::sse::json;
 
-const NAMES: EmbedNames = EmbedNames {
-    input: "input",
-    dimensions: "dimensions",
-    cut: "\"truncate\": true",
-    cut_to: "truncate",
-};
+const NAMES: EmbedNames =
+    EmbedNames { input: "input", dimensions: "dimensions", cut: "\"truncate\": true", cut_to: "truncate" };
 
 /// A body of `/api/embed` as a call. Texts that are too long are cut, unless the request says not to.
 pub(crate) fn parse(body: &[u8]) -> Result<AskedEmbed, Fault> {
