@@ -60,7 +60,6 @@ fn take_hints(fields: &mut Fields<'_>) -> Result<(), Fault> {
 
 /// The vectors of texts.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "a description: an answer is written in pieces")]
 pub(crate) struct OllamaVectors {
     model: String,
     /// In the order of the texts, each of length 1.
@@ -74,7 +73,6 @@ pub(crate) struct OllamaVectors {
 
 /// The vector of a text.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "a description: an answer is written in pieces")]
 pub(crate) struct OllamaVector {
     embedding: Vec<f32>,
 }
