@@ -53,7 +53,7 @@ pub use outside::handle::EngineHandle;
 pub use permit::Permit;
 pub use scheduler::{CheckedPrompt, PromptFault, check_vocabulary};
 pub use store::{MissReason, OfModels, Trouble};
-pub use told::agent_info::{AgentInfo, AgentOfModel, Tier};
+pub use told::agent_info::{AgentInfo, AgentOfModel, KeptKv, Tier};
 pub use told::card::ModelCard;
 pub use told::event::{Event, FinishReason, TokenLogprob, Usage};
 pub use told::histograms::{Histogram, HistogramSnapshot, Histograms};
