@@ -13,7 +13,9 @@ PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | c
 ANSWERS := $(CACHE)/answers-$(shell cksum < tests/answers/requirements.txt | cut -d' ' -f1)
 REFERENCE := $(CACHE)/reference-0.3.36
 JINJA := $(CACHE)/jinja-$(shell cksum < src-tauri/dev/templates/requirements.txt | cut -d' ' -f1)
-SYNTHETIC := $(MODELS)/synthetic-1b-q4_k_m.gguf
+# Each is a model's shape and how many layers it is cut to: together they take 10 GB.
+SYNTHETIC_SHAPES := llama-1b-16 qwen3-0.6b-28 qwen3-30b-a3b-6 gpt-oss-20b-4 gemma-4-e4b-12 glm-4.7-flash-6
+SYNTHETIC := $(SYNTHETIC_SHAPES:%=$(MODELS)/synthetic-%.gguf)
 KV_TEXT ?= $(CACHE)/texts/debian-faq.txt
 PORT ?= 8642
 MINUTES ?= 30
@@ -227,9 +229,9 @@ $(PEERS)/ready: src-tauri/dev/peers/requirements.txt | setup
 	CMAKE_ARGS=-DGGML_NATIVE=ON $(PEERS)/bin/pip install --quiet --disable-pip-version-check --no-binary llama-cpp-python -r $<
 	touch $@
 
-# A billion parameters of noise in the shapes of a small llama: for timing only.
-$(SYNTHETIC): src-tauri/dev/peers/synthetic_gguf.py $(PEERS)/ready
-	$(PEERS)/bin/python $< $@
+# Noise in the shapes of models that people run: for timing only.
+$(SYNTHETIC): $(MODELS)/synthetic-%.gguf: src-tauri/dev/peers/synthetic_gguf.py | $(PEERS)/ready
+	stem=$*; $(PEERS)/bin/python $< $@ --model $${stem%-*} --layers $${stem##*-}
 
 .PHONY: clean
 clean: ## Remove what was built (not the models)
