@@ -212,6 +212,9 @@ bench-kv: setup-server models $(KV_TEXT) ## Print what keys and values in 8 and 
 	cargo build --release --locked
 	for model in $(STARTER) $(GEMMA); do target/release/samovar bench --model $$model --kv-quality $(KV_TEXT) \
 	  --json target/bench-kv-$$(basename $$model .gguf).json; done
+	cargo build --release --locked -p model --example kv_perplexity
+	for model in deepseek2 deepseek2-groups deepseek2-lite; do target/release/examples/kv_perplexity --texts 32 \
+	  src-tauri/crates/model/tests/families/$$model.gguf; done
 
 $(CACHE)/texts/debian-faq.txt: src-tauri/dev/fetch-text.sh
 	$< $@
