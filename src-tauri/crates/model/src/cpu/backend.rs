@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use kernels::activations::{Activations, Form, GateUp, RmsNorm, Rounding};
-use kernels::attention::{AttentionParams, attention};
+use kernels::attention::{Ahead, AttentionParams, attention};
 use kernels::isa::Isa;
 use kernels::kv::part::{gather, ranges_of, scatter};
 use kernels::kv::{KeyInput, KvArena, KvFormat, KvLayer, store_kv};
@@ -282,6 +282,7 @@ impl Backend for Cpu {
             n_heads,
             scale: plan.scale,
             window: plan.span.window(),
+            ahead: Ahead::Hidden,
             softcap: plan.softcap,
             sinks: weights.sinks.as_deref(),
         };
