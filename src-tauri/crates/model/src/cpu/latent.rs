@@ -14,7 +14,8 @@ use kernels::ops::latent::{HeadShape, by_heads, by_tokens, prepare_latent, turn_
 use kernels::ops::{HeadNorm, HeadPrep, RopeTable, scale_rows};
 use kernels::weights::Weights;
 
-use super::backend::{Buffers, Cpu, Place};
+use super::backend::{Buffers, Cpu};
+use super::place::Place;
 use crate::plan::model_plan::LatentPlan;
 use crate::plan::weights::LatentQueries;
 use crate::run::backend::{Latent, Piece};

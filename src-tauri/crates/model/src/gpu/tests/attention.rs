@@ -155,6 +155,7 @@ fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
         k_dim,
         v_dim,
         span,
+        ahead,
         scale,
         softcap,
         rope_idx: None,
