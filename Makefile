@@ -120,7 +120,7 @@ setup-desktop:
 	@src-tauri/dev/setup.sh desktop
 
 .PHONY: models models-starter
-models: setup-server ## Fetch and verify both test models
+models: setup-server ## Fetch and verify the test models
 	@src-tauri/dev/fetch-models.sh $(MODELS) all
 models-starter: setup-server
 	@src-tauri/dev/fetch-models.sh $(MODELS) starter

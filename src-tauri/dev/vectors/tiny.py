@@ -53,6 +53,7 @@ class Tiny:
         self.reference_architecture = architecture
         self.reference_keys: dict[str, Value | None] = {}
         self.not_in_reference: set[str] = set()
+        self.n_token_types = 0
 
     def matrix(self, name: str, n_out: int, n_in: int, stored: Type, spread: float = 0.15) -> None:
         self.stack(name, (n_out, n_in), stored, spread)
@@ -162,6 +163,8 @@ class Tiny:
         writer = GGUFWriter(path, architecture)
         # Numbers are all that goes in: no vocabulary is needed.
         writer.add_tokenizer_model("no_vocab")
+        if self.n_token_types:
+            writer.add_token_type_count(self.n_token_types)
         adders = {
             float: writer.add_float32,
             int: writer.add_uint32,

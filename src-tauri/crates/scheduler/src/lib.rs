@@ -17,6 +17,7 @@ pub mod cache_spec;
 pub mod capacity;
 mod chain_hasher;
 pub mod content;
+pub mod embedder;
 pub mod footprint;
 pub mod ids;
 pub mod kv_layout;
@@ -38,6 +39,7 @@ pub use block_pool::PoolCounts;
 pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
 pub use capacity::Residency;
 pub use chain_hasher::ChainHasher;
+pub use embedder::{BATCH_TOKENS, BatchIs, EmbedSpec, Embedder, Pooling, Vectors};
 pub use ids::{BlockId, SeqId, TokenId};
 pub use kv_layout::{KvLayout, LayerGroup, LayerSlot};
 pub use plan::{
