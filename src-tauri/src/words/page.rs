@@ -8,7 +8,7 @@ use std::fmt::{Display, Write};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::{After, FailureKind, NotReadyReason, Outcome, Phase, State, Tier, Trouble};
+use engine::{After, FailureKind, NotReadyReason, Outcome, Phase, Purpose, State, Tier, Trouble};
 use server::FaultKind;
 
 use super::{
@@ -40,6 +40,7 @@ fn page() -> String {
         ("Why requests are not taken.", "NotReadyReason", NotReadyReason::NAMES.to_vec()),
         ("What a drain leads to.", "After", After::NAMES.to_vec()),
         ("Why a model is not there.", "FailureKind", FailureKind::NAMES.to_vec()),
+        ("What a model is for.", "Purpose", Purpose::NAMES.to_vec()),
         ("What a request in flight is doing.", "RequestPhase", Phase::NAMES.to_vec()),
         ("Why a request ended.", "Outcome", Outcome::NAMES.to_vec()),
         ("Where an agent's context is.", "Tier", Tier::NAMES.to_vec()),

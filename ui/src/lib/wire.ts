@@ -5,6 +5,7 @@ import type {
   FailureKind,
   NotReadyReason,
   Outcome,
+  Purpose,
   RequestPhase,
   State,
   Tier,
@@ -34,6 +35,15 @@ export interface Totals {
   generated_tokens: number;
 }
 
+export interface Model {
+  id: string;
+  purpose: Purpose;
+  /** What its vectors are like, if it gives some. */
+  embedding?: { dimensions: number };
+  context_length: number;
+  file_bytes: number;
+}
+
 /** `GET /admin/events`, event `status`. */
 export interface View {
   state: State;
@@ -44,7 +54,7 @@ export interface View {
   ready: boolean;
   reason?: NotReadyReason;
   load: { progress: number; bytes_done: number; bytes_total: number };
-  model: { id: string; context_length: number; file_bytes: number } | null;
+  model: Model | null;
   pool: Pool;
   store: StoreStatus;
   running: number;

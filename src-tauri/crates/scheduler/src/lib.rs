@@ -30,6 +30,7 @@ pub mod runner;
 pub mod scheduler;
 mod sequence;
 pub mod step;
+pub mod text_queue;
 
 pub use address::{BlockKey, ChainHash, GroupId};
 pub use addresses::Addresses;
@@ -51,6 +52,7 @@ pub use prompt::{CheckedPrompt, PromptFault, check_vocabulary};
 pub use runner::{Begun, Bell, BlockPart, LentBlock, ModelRunner, RunError};
 pub use scheduler::Scheduler;
 pub use step::{BlockCopy, BlockTable, Hidden, Logits, Row, RowInput, Step, StepOutput, Wanted};
+pub use text_queue::{QueuedText, TextQueue};
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 
 use super::requests::EndedRequest;
 use crate::calls::default_sampling::DefaultSampling;
-use crate::name_lists::{afters, failure_kinds, not_ready_reasons, phases, states, troubles};
+use crate::calls::served_model::EmbeddingInfo;
+use crate::name_lists::{afters, failure_kinds, not_ready_reasons, phases, purposes, states, troubles};
 use crate::watch::rounding::{one_decimal, seconds, three_decimals};
 
 /// What changes while the engine works: state, load progress, model, pool, queue, the requests in flight and the last
@@ -65,6 +66,12 @@ struct LoadView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelView {
     id: String,
+    /// What it is for.
+    #[schema(schema_with = purposes)]
+    purpose: &'static str,
+    /// What its vectors are like; only where it gives some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding: Option<EmbeddingInfo>,
     context_length: usize,
     file_bytes: u64,
     /// What a request is sampled with that says nothing; in `/admin/status` only.
@@ -137,6 +144,9 @@ struct TotalsView {
     prefilled_tokens: u64,
     reused_tokens: u64,
     generated_tokens: u64,
+    /// Texts that got their vectors.
+    embedded_texts: u64,
+    embedded_tokens: u64,
     steps: u64,
     preemptions: u64,
     evictions: u64,
@@ -187,6 +197,8 @@ impl EngineView {
             },
             model: engine.card().map(|card| ModelView {
                 id: card.name.clone(),
+                purpose: card.purpose.name(),
+                embedding: card.embedding().map(EmbeddingInfo::from),
                 context_length: card.effective_context,
                 file_bytes: card.file_bytes,
                 sampling: None,
@@ -266,6 +278,8 @@ impl TotalsView {
             prefilled_tokens: totals.prefilled_tokens,
             reused_tokens: totals.reused_tokens,
             generated_tokens: totals.generated_tokens,
+            embedded_texts: totals.embedded_texts,
+            embedded_tokens: totals.embedded_tokens,
             steps: totals.steps,
             preemptions: totals.preemptions,
             evictions: totals.evictions,
