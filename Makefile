@@ -224,7 +224,7 @@ $(CACHE)/texts/debian-faq.txt: src-tauri/dev/fetch-text.sh
 bench-peers: setup models $(PEERS)/ready $(SYNTHETIC) ## Measure beside llama.cpp: same file, same threads, in turn
 	cargo build --release --locked -p model --example forward_bench
 	$(PEERS)/bin/python src-tauri/dev/peers/peers.py --ours target/release/examples/forward_bench \
-	  --json target/bench-peers.json $(STARTER) $(GEMMA) $(SYNTHETIC)
+	  --json target/bench-peers.json --models $(STARTER) $(GEMMA) $(SYNTHETIC)
 
 $(PEERS)/ready: src-tauri/dev/peers/requirements.txt | setup
 	rm -rf $(PEERS)
