@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use engine::{Failure, FailureKind, LoadAlone};
-use model::{Gguf, Gpu, Metadata, Outline};
+use engine::{Failure, FailureKind, LoadAlone, LoadDesk, Needs, PoolWish};
+use model::{EncoderOutline, Gguf, Gpu, Metadata, Outline};
 use scheduler::KvLayout;
 use scheduler::footprint::Footprint;
 use server::RenderWorkers;
@@ -38,6 +38,8 @@ pub(crate) struct Description {
     /// Bytes that the weights take, where they can be loaded.
     pub(crate) weights_bytes: Option<u64>,
     pub(crate) kv: Option<KvDescription>,
+    /// What it gives of texts, where it is no model that continues them.
+    pub(crate) encoder: Option<EncoderOutline>,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) template: Template,
     pub(crate) gpu: GpuAnswer,
@@ -119,7 +121,9 @@ pub(crate) fn describe(
     });
     let outline = outline.ok();
     let text = text_of(&gguf).map_err(|failure| reasons.push(failure)).ok();
-    let layout = outline.as_ref().and_then(|outline| {
+    // An encoder keeps no KV.
+    let generator = outline.as_ref().filter(|outline| outline.encoder.is_none());
+    let layout = generator.and_then(|outline| {
         let layout = layout_of(path, outline, settings.block_tokens, settings.kv_dtype);
         layout.map_err(|failure| reasons.push(failure)).ok()
     });
@@ -137,6 +141,15 @@ pub(crate) fn describe(
         let pool_bytes = pool_bytes.map_err(|failure| reasons.push(failure)).ok();
         KvDescription::new(outline, layout, pool_bytes)
     });
+    let encoder = outline.as_ref().and_then(|outline| {
+        let encoder = outline.encoder.clone()?;
+        let weights_bytes = outline.weights_bytes.saturating_add(encoder.work_bytes);
+        let needs =
+            Needs { weights_bytes, least_pool_bytes: 0, pool: PoolWish::Fixed(0), device_bytes: None };
+        let desk = LoadAlone::new(name_of(path).into(), memory_limit());
+        reasons.extend(desk.pool_bytes(&needs).err());
+        Some(encoder)
+    });
     let metadata = gguf.metadata();
     let said = |key: &str| metadata.find_str(key).ok().flatten().map(str::to_owned);
     Ok(Description {
@@ -149,6 +162,7 @@ pub(crate) fn describe(
         ignored: outline.as_ref().map(|outline| ignored_of(&gguf, outline)).unwrap_or_default(),
         weights_bytes: outline.as_ref().map(|outline| outline.weights_bytes),
         kv,
+        encoder,
         tokenizer: Tokenizer::of(metadata),
         template: Template::of(metadata, text.as_ref(), render_workers),
         gpu: GpuAnswer { why_not_here: why_not_here(settings, chosen.as_ref()), why_no_other },
