@@ -54,6 +54,7 @@ pub use permit::Permit;
 pub use scheduler::{CheckedPrompt, PromptFault, check_vocabulary};
 pub use store::{MissReason, OfModels, Trouble};
 pub use told::agent_info::{AgentInfo, AgentOfModel, Tier};
+pub use told::backend::{Backend, GpuRefusal, GpuRefusalKind, ServedBy};
 pub use told::card::ModelCard;
 pub use told::event::{Event, FinishReason, TokenLogprob, Usage};
 pub use told::histograms::{Histogram, HistogramSnapshot, Histograms};

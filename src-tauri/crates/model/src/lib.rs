@@ -35,7 +35,8 @@ pub use file::part_name::PartName;
 pub use file::parts::ModelPart;
 pub use gpu::able::refusal as gpu_refusal;
 pub use gpu::device::Gpu;
-pub use options::{GpuOptions, LoadOptions, LoadProgress, PoolSize, Precision};
+pub use gpu::verdict::{GpuFault, GpuFaultKind, GpuLoad, GpuProof};
+pub use options::{GpuOptions, GpuProofOptions, LoadOptions, LoadProgress, PoolSize, Precision};
 pub use plan::experts::{ExpertFunction, ExpertsPlan};
 pub use plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, LatentPlan, LayerPlan, MixerPlan,

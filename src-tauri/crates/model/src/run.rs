@@ -2,8 +2,8 @@
 
 pub(crate) mod backend;
 pub(crate) mod batch;
-mod decoder;
-mod layer;
+pub(crate) mod decoder;
+pub(crate) mod layer;
 pub(crate) mod load;
 pub(crate) mod outline;
 pub(crate) mod pool;

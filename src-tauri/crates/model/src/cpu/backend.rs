@@ -31,8 +31,8 @@ use crate::run::pool::Pool;
 use crate::run::rotations::rotations;
 
 /// The CPU, with its pool and the memory between a layer's products.
-pub(super) struct Cpu {
-    pub(super) threads: Threads,
+pub(crate) struct Cpu {
+    pub(crate) threads: Threads,
     pub(super) isa: Isa,
     pub(super) arena: KvArena,
     pub(super) layers: Vec<Place>,
@@ -73,11 +73,11 @@ pub(super) struct Buffers {
 }
 
 /// A branch's values are in [`Buffers::acts`], as its last product takes them.
-pub(super) struct InActivations(());
+pub(crate) struct InActivations(());
 
 impl Cpu {
     /// Run a model of `plan` in `arena`, whose blocks `layout` cuts.
-    pub(super) fn new(
+    pub(crate) fn new(
         plan: &ModelPlan,
         layout: &KvLayout,
         threads: Threads,

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+#[cfg(test)]
+use candle_core::DType;
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module, Result, Tensor};
 use kernels::ggml::GgmlType;
@@ -80,6 +82,17 @@ impl Matrix {
         match self.0 {
             QMatMul::QTensor(quantised) => Ok(Matrix(QMatMul::Tensor(quantised.dequantize(&Device::Cpu)?))),
             floats => Ok(Matrix(floats)),
+        }
+    }
+
+    /// The same values in half precision.
+    #[cfg(test)]
+    pub(super) fn in_halves(self) -> Result<Matrix> {
+        match self.in_floats()?.0 {
+            QMatMul::Tensor(floats) => {
+                Ok(Matrix(QMatMul::Tensor(floats.to_dtype(DType::F16)?.to_dtype(DType::F32)?)))
+            }
+            other => Ok(Matrix(other)),
         }
     }
 
