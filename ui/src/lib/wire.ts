@@ -2,7 +2,9 @@
 
 import type {
   After,
+  Backend,
   FailureKind,
+  GpuRefusalKind,
   NotReadyReason,
   Outcome,
   RequestPhase,
@@ -16,6 +18,15 @@ export interface Pool {
   blocks: { free: number; held: number; cached: number; total: number; pinned: number };
   block_bytes: number;
   block_tokens: number;
+}
+
+export interface Model {
+  id: string;
+  context_length: number;
+  file_bytes: number;
+  /** What computes it, and why the GPU that there is does not. */
+  backend: Backend;
+  gpu_refusal: { kind: GpuRefusalKind; text: string } | null;
 }
 
 export interface ActiveRequest {
@@ -44,7 +55,7 @@ export interface View {
   ready: boolean;
   reason?: NotReadyReason;
   load: { progress: number; bytes_done: number; bytes_total: number };
-  model: { id: string; context_length: number; file_bytes: number } | null;
+  model: Model | null;
   pool: Pool;
   store: StoreStatus;
   running: number;
