@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use engine::{
     Backend, Failure, FailureKind, GpuRefusal, LoadDesk, LoadProgress, Loaded, ModelCard, ModelLoader,
-    ModelName, Needs, PoolWish, WorkerRunner,
+    ModelName, Needs, PoolWish, Purpose, Runner, WorkerRunner,
 };
 use kernels::isa::Isa;
 use model::{
@@ -344,6 +344,7 @@ impl ModelLoader for GgufLoader {
         let card = ModelCard {
             name: name_of(&self.path),
             aliases: aliases_of(&self.path),
+            purpose: Purpose::Generate,
             text: Arc::new(text),
             template_fault,
             trained_context: spec.max_context,
@@ -370,6 +371,6 @@ impl ModelLoader for GgufLoader {
             precision = self.precision.name(),
             "loaded"
         );
-        Ok(Loaded { runner, card: Arc::new(card) })
+        Ok(Loaded { runner: Runner::Generates(runner), card: Arc::new(card) })
     }
 }

@@ -146,6 +146,24 @@ it('the input is locked while nothing is taken, with the reason, and open while 
   }
 });
 
+it('a model that only gives texts their vectors is not asked, and the input says why', () => {
+  const model = {
+    id: 'MiniLM',
+    purpose: 'embed',
+    embedding: { dimensions: 384 },
+    context_length: 512,
+    file_bytes: 46e6,
+    backend: 'cpu',
+    gpu_refusal: null,
+  } as const;
+  for (const state of ['ready', 'loading'] as const) {
+    expect(composerHint('live', view({ state, model }))).toEqual({
+      text: 'MiniLM cannot chat: it is for embeddings',
+      locked: true,
+    });
+  }
+});
+
 describe('an answer’s quiet line', () => {
   it('says what was reused, what was new and how fast it was', () => {
     expect(plain(quietLine(record()))).toBe('1.2k reused · 38 new · 41 tok/s');

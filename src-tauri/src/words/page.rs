@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{
-    After, Backend, FailureKind, GpuRefusalKind, NotReadyReason, Outcome, Phase, State, Tier, Trouble,
+    After, Backend, FailureKind, GpuRefusalKind, NotReadyReason, Outcome, Phase, Purpose, State, Tier,
+    Trouble,
 };
 use server::FaultKind;
 
@@ -43,6 +44,7 @@ fn page() -> String {
         ("Why requests are not taken.", "NotReadyReason", NotReadyReason::NAMES.to_vec()),
         ("What a drain leads to.", "After", After::NAMES.to_vec()),
         ("Why a model is not there.", "FailureKind", FailureKind::NAMES.to_vec()),
+        ("What a model is for.", "Purpose", Purpose::NAMES.to_vec()),
         ("What computes a model.", "Backend", Backend::NAMES.to_vec()),
         ("Why a GPU does not serve a model.", "GpuRefusalKind", GpuRefusalKind::NAMES.to_vec()),
         ("What a request in flight is doing.", "RequestPhase", Phase::NAMES.to_vec()),

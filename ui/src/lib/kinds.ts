@@ -37,6 +37,11 @@ export type FailureKind =
   | 'no_room'
   | 'worker';
 
+/** What a model is for. */
+export type Purpose =
+  | 'generate'
+  | 'embed';
+
 /** What computes a model. */
 export type Backend =
   | 'cpu'
@@ -62,6 +67,7 @@ export type Outcome =
   | 'end_of_turn'
   | 'stop_string'
   | 'length'
+  | 'embedded'
   | 'cancelled'
   | 'invalid'
   | 'too_long'
@@ -105,6 +111,7 @@ export type FaultCode =
   | 'unknown_url'
   | 'method_not_allowed'
   | 'model_not_found'
+  | 'model_not_suitable'
   | 'request_not_found'
   | 'agent_not_found'
   | 'chat_template_failed'

@@ -7,6 +7,7 @@ import type {
   GpuRefusalKind,
   NotReadyReason,
   Outcome,
+  Purpose,
   RequestPhase,
   State,
   Tier,
@@ -18,15 +19,6 @@ export interface Pool {
   blocks: { free: number; held: number; cached: number; total: number; pinned: number };
   block_bytes: number;
   block_tokens: number;
-}
-
-export interface Model {
-  id: string;
-  context_length: number;
-  file_bytes: number;
-  /** What computes it, and why the GPU that there is does not. */
-  backend: Backend;
-  gpu_refusal: { kind: GpuRefusalKind; text: string } | null;
 }
 
 export interface ActiveRequest {
@@ -43,6 +35,18 @@ export interface Totals {
   prefilled_tokens: number;
   reused_tokens: number;
   generated_tokens: number;
+}
+
+export interface Model {
+  id: string;
+  purpose: Purpose;
+  /** What its vectors are like, if it gives some. */
+  embedding?: { dimensions: number };
+  context_length: number;
+  file_bytes: number;
+  /** What computes it, and why the GPU that there is does not. */
+  backend: Backend;
+  gpu_refusal: { kind: GpuRefusalKind; text: string } | null;
 }
 
 /** `GET /admin/events`, event `status`. */

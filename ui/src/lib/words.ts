@@ -144,7 +144,9 @@ export function composerHint(link: Link, view: View | null): { text: string; loc
     case 'loading':
     case 'ready':
     case 'stopped':
-      return null;
+      return view.model?.purpose === 'embed'
+        ? hint(`${view.model.id} cannot chat: it is for embeddings`, true)
+        : null;
     case 'draining':
       return hint(view.then === 'park' ? 'Pausing: no new messages' : 'Quitting: no new messages', true);
     case 'parked':
@@ -174,6 +176,7 @@ const OUTCOMES: Record<Outcome, string> = {
   end_of_turn: 'by itself',
   stop_string: 'at a stop word',
   length: 'at the length limit',
+  embedded: 'with a vector for each text',
   cancelled: 'you stopped it',
   interrupted: 'Samovar stopped before its end',
   pool_exhausted: 'no memory was left for it',

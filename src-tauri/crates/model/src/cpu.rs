@@ -5,6 +5,8 @@ mod experts;
 mod latent;
 pub(crate) mod load;
 mod per_layer;
+pub(crate) mod place;
+mod texts;
 pub(crate) mod weights;
 
 #[cfg(test)]

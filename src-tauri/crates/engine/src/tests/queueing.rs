@@ -11,6 +11,7 @@ const SMALL: ScriptedModel = ScriptedModel {
     fingerprint: [7; 32],
     weights_bytes: 100,
     is_on_device: false,
+    embeds: None,
     script: Script::Hash,
     n_blocks: 8,
     max_context: 2048,

@@ -53,12 +53,13 @@ pub(super) fn limit_of(loading: Duration) -> Duration {
 ///
 /// Sums run in another order, kernels for many rows take weights in half precision, and a key or value may be stored as
 /// the neighbouring half or, in q8, integer. With weights in half precision on candle's CPU device that comes to 0.005 in
-/// the tiny models of all families that GPUs run (q8: 0.02), 0.009 in SmolLM2 (0.04) and 0.024 in Gemma 3 (0.18); the
-/// bound is twice that. An attention off by a tenth is off by 0.35 in a tiny model, other rotations by more than 1.
+/// the tiny models of all families that GPUs run (q8: 0.02), 0.009 in SmolLM2 (0.04) and 0.024 in Gemma 3 (0.12); the
+/// bounds are twice that and a little. An attention off by a tenth is off by 0.35 in a tiny model, other rotations by
+/// more than 1.
 pub(super) fn bound_of(kv_dtype: KvDtype) -> f32 {
     match kv_dtype {
         KvDtype::F16 => 0.05,
-        KvDtype::Q8 | KvDtype::Q4 => 0.4,
+        KvDtype::Q8 | KvDtype::Q4 => 0.3,
     }
 }
 

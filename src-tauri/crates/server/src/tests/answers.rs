@@ -179,6 +179,7 @@ impl ModelLoader for BaseModel {
             aliases: Vec::new(),
             template_fault: None,
             name,
+            purpose: card.purpose.clone(),
             text,
             effective_context,
             trained_context,

@@ -12,13 +12,16 @@ use super::doubt::Doubt;
 use super::prompt::{Prompt, ProofStep};
 use super::recorded::Recorded;
 use crate::cpu::backend::Cpu;
+use crate::cpu::place::Place;
 use crate::cpu::weights::CpuPack;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
-use crate::options::{GpuProofOptions, LoadOptions, PoolSize, Precision};
+use crate::gpu::verdict::GpuFault;
+use crate::options::{GpuProofOptions, Precision};
+use crate::plan::convert::Convert;
 use crate::plan::model_plan::{LayerPlan, ModelPlan};
 use crate::plan::tensor_list::{TensorList, TensorPlace};
-use crate::plan::weights::{Convert, LayerWeights};
+use crate::plan::weights::{Ending, LayerWeights};
 use crate::run::backend::{Backend, Head, pieces_of};
 use crate::run::batch::Batch;
 use crate::run::layer::Layer;
@@ -64,17 +67,10 @@ impl<'a> Reference<'a> {
         let arena = KvArena::new(prompt.n_blocks, layout.block_bytes)
             .map_err(|error| Cause::Setup(error.to_string()))?;
         let GpuProofOptions { n_threads, isa } = *options;
-        let options = LoadOptions {
-            n_threads,
-            isa,
-            block_tokens: layout.block_tokens,
-            kv_dtype: layout.kv_dtype,
-            pool: PoolSize::Blocks(prompt.n_blocks),
-            ready_bytes: 0,
-            // A device rounds nothing either.
-            precision: Precision::Full,
-        };
-        let cpu = Cpu::new(&plan, &layout, Threads::new(n_threads), arena, &options);
+        let places = Place::in_pool(&plan, &layout);
+        // A device rounds nothing either.
+        let rounding = Precision::Full.rounding();
+        let cpu = Cpu::new(&plan, (arena, places), Threads::new(n_threads), isa, rounding);
         Ok(Reference { gguf, list, plan, layout, prompt, cpu })
     }
 
@@ -110,9 +106,12 @@ impl<'a> Reference<'a> {
     pub(super) fn output(&mut self, recorded: &Recorded, worst: &mut Worst) -> Result<(), Doubt> {
         let (n_embd, n_vocab) = (self.plan.n_embd, self.plan.n_vocab);
         let weights = &self.list.weights;
-        let place = weights.output.as_ref().unwrap_or(&weights.embeddings);
+        let Ending::Logits(ending) = &weights.ending else {
+            return Err(Doubt::Gpu(GpuFault::wrong("a model without logits is not compared")));
+        };
+        let place = ending.matrix.as_ref().unwrap_or(&weights.embeddings);
         let first_row = place.part.as_ref().map_or(0, |part| part.start);
-        let norm = self.pack(|by| by.vector(&weights.output_norm)).map_err(Doubt::Other)?;
+        let norm = self.pack(|by| by.vector(&ending.norm)).map_err(Doubt::Other)?;
         for rows in runs(n_vocab) {
             let part = Some(first_row + rows.start..first_row + rows.end);
             let place = TensorPlace { part, ..place.clone() };

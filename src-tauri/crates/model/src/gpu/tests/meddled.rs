@@ -10,13 +10,17 @@ use crate::gpu::backend::{GpuBackend, Prepared};
 use crate::gpu::load::SetUp;
 use crate::gpu::proof::recorded::Provable;
 use crate::gpu::weights::Matrix;
+use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights};
 use crate::plan::experts::ExpertsPlan;
-use crate::plan::model_plan::GatedPlan;
-use crate::plan::weights::{BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights};
-use crate::run::backend::{Attention, Backend, Head, Latent, Piece};
+use crate::plan::model_plan::{GatedPlan, ModelPlan};
+use crate::plan::weights::{
+    BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, UngatedWeights,
+};
+use crate::run::backend::{Attention, Backend, Head, Latent, Piece, VectorEnding};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
 use crate::run::runner::Runner;
+use crate::run::texts::BatchSize;
 
 type Done<T> = Result<T, RunError>;
 
@@ -157,6 +161,47 @@ impl Backend for Meddled {
     ) -> Done<Tensor> {
         let branch = self.sound.gated(x, piece, plan, weights)?;
         self.meddle(Operation::Gated, branch)
+    }
+
+    fn ungated(
+        &mut self,
+        x: &Tensor,
+        piece: &Piece<'_, Prepared>,
+        weights: &UngatedWeights<Matrix, Tensor>,
+    ) -> Done<Tensor> {
+        self.sound.ungated(x, piece, weights)
+    }
+
+    fn norm_stream(
+        &mut self,
+        x: &mut Tensor,
+        piece: &Piece<'_, Prepared>,
+        norm: &LayerNormWeights<Tensor>,
+    ) -> Done<()> {
+        self.sound.norm_stream(x, piece, norm)
+    }
+
+    fn make_room(&mut self, plan: &ModelPlan, size: BatchSize) -> Done<()> {
+        self.sound.make_room(plan, size)
+    }
+
+    fn enter_texts(
+        &mut self,
+        x: &mut Tensor,
+        piece: &Piece<'_, Prepared>,
+        entry: &EntryWeights<Matrix, Tensor>,
+    ) -> Done<()> {
+        self.sound.enter_texts(x, piece, entry)
+    }
+
+    fn vectors(
+        &mut self,
+        x: &Tensor,
+        texts: &[Range<usize>],
+        ending: &VectorEnding<'_, Matrix, Tensor>,
+        out: &mut [f32],
+    ) -> Done<()> {
+        self.sound.vectors(x, texts, ending, out)
     }
 
     fn experts(

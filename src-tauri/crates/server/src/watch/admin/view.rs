@@ -12,8 +12,9 @@ use utoipa::ToSchema;
 
 use super::requests::EndedRequest;
 use crate::calls::default_sampling::DefaultSampling;
+use crate::calls::served_model::EmbeddingInfo;
 use crate::name_lists::{
-    afters, backends, failure_kinds, gpu_refusal_kinds, not_ready_reasons, phases, states, troubles,
+    afters, backends, failure_kinds, gpu_refusal_kinds, not_ready_reasons, phases, purposes, states, troubles,
 };
 use crate::watch::rounding::{one_decimal, seconds, three_decimals};
 
@@ -68,6 +69,12 @@ struct LoadView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelView {
     id: String,
+    /// What it is for.
+    #[schema(schema_with = purposes)]
+    purpose: &'static str,
+    /// What its vectors are like; only where it gives some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding: Option<EmbeddingInfo>,
     context_length: usize,
     file_bytes: u64,
     /// What computes it.
@@ -153,6 +160,9 @@ struct TotalsView {
     prefilled_tokens: u64,
     reused_tokens: u64,
     generated_tokens: u64,
+    /// Texts that got their vectors.
+    embedded_texts: u64,
+    embedded_tokens: u64,
     steps: u64,
     preemptions: u64,
     evictions: u64,
@@ -224,6 +234,8 @@ impl ModelView {
             |GpuRefusal { kind, text }: &GpuRefusal| GpuRefusalView { kind: kind.name(), text: text.clone() };
         ModelView {
             id: card.name.clone(),
+            purpose: card.purpose.name(),
+            embedding: card.embedding().map(EmbeddingInfo::from),
             context_length: card.effective_context,
             file_bytes: card.file_bytes,
             backend: card.served_by.backend.name(),
@@ -292,6 +304,8 @@ impl TotalsView {
             prefilled_tokens: totals.prefilled_tokens,
             reused_tokens: totals.reused_tokens,
             generated_tokens: totals.generated_tokens,
+            embedded_texts: totals.embedded_texts,
+            embedded_tokens: totals.embedded_tokens,
             steps: totals.steps,
             preemptions: totals.preemptions,
             evictions: totals.evictions,
