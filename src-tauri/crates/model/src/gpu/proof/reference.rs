@@ -188,7 +188,7 @@ impl<'a> Reference<'a> {
 /// Runs of rows of a head of `n_vocab`; all of them where there are few.
 fn runs(n_vocab: usize) -> Vec<Range<usize>> {
     if n_vocab <= HEAD_RUNS * RUN_ROWS {
-        return vec![0..n_vocab];
+        return std::iter::once(0..n_vocab).collect();
     }
     let last = n_vocab - RUN_ROWS;
     (0..HEAD_RUNS).map(|run| last * run / (HEAD_RUNS - 1)).map(|start| start..start + RUN_ROWS).collect()
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_small_head_is_compared_whole_and_of_a_large_one_first_and_last_rows_too() {
-        assert_eq!(runs(2048), [0..2048]);
+        assert_eq!(runs(2048), Vec::from_iter(std::iter::once(0..2048)));
         let runs = runs(262_144);
         assert_eq!((runs.len(), runs[0].clone(), runs[7].clone()), (8, 0..256, 261_888..262_144));
         assert!(runs.windows(2).all(|pair| pair[0].end <= pair[1].start));
