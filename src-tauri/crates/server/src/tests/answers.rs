@@ -187,6 +187,7 @@ impl ModelLoader for BaseModel {
             file_bytes: card.file_bytes,
             about: card.about.clone(),
             sampling: card.sampling.clone(),
+            served_by: card.served_by.clone(),
             loaded_at: card.loaded_at,
         };
         Ok(Loaded { runner, card: Arc::new(card) })
