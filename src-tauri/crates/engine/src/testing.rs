@@ -13,4 +13,6 @@ pub use memory_store::MemoryStore;
 pub use scripted_loader::{ScriptedLoader, ScriptedModel};
 pub use scripted_runner::{Script, ScriptedRunner};
 pub use steering::{Outcome, Steering};
-pub use tiny_text::{END_OF_TURN, N_VOCAB, chatml_text, thinking_text, tiny_text, trimming_text};
+pub use tiny_text::{
+    END_OF_TURN, N_VOCAB, chatml_text, text_with_template, thinking_text, tiny_text, trimming_text,
+};

@@ -35,6 +35,8 @@ pub enum Begins {
     Text,
     /// In thoughts, whose opening marker the prompt has.
     Thoughts,
+    /// In text, after thoughts that the prompt has: there are no others.
+    AfterThoughts,
     /// In what says which it is.
     Header,
 }
@@ -77,6 +79,7 @@ impl AnswerForm {
         }
         match &self.thoughts {
             Some(thoughts) if end.ends_with(plain(&thoughts.open).trim_end()) => Begins::Thoughts,
+            Some(thoughts) if end.ends_with(&plain(&thoughts.close)) => Begins::AfterThoughts,
             _ => Begins::Text,
         }
     }

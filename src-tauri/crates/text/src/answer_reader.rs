@@ -11,7 +11,6 @@ mod json_calls;
 mod json_value;
 mod literal_calls;
 mod named_call;
-mod parameters;
 mod said;
 mod state;
 mod steps;
@@ -72,6 +71,7 @@ impl AnswerReader {
         let at = match begins {
             _ if form.calls.is_harmony() => At::Harmony(HarmonyReader::new(begins == Begins::Header)),
             Begins::Thoughts => At::Thoughts { is_fresh: true },
+            Begins::AfterThoughts => At::AfterThoughts,
             Begins::Text | Begins::Header => At::Start,
         };
         AnswerReader {
@@ -169,7 +169,7 @@ impl AnswerReader {
 
     fn say_arguments(&mut self, text: &str) {
         if !text.is_empty() {
-            self.spoken.push(Spoken::Arguments(text.to_owned()));
+            self.spoken.push(Spoken::Arguments(text.replace(MARK, "")));
         }
     }
 }

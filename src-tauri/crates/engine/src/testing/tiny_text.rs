@@ -11,7 +11,7 @@ pub const N_VOCAB: usize = 259;
 
 /// Token `b` is the byte `b`; `th` is token 256. The chat template writes one line a message.
 pub fn tiny_text() -> TextModel {
-    with_template(
+    text_with_template(
         "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>\n{% endfor %}\
          {% if add_generation_prompt %}assistant:{% endif %}",
     )
@@ -19,7 +19,7 @@ pub fn tiny_text() -> TextModel {
 
 /// The same with a template in the manner of ChatML: an answer follows its generation prompt and nothing else.
 pub fn chatml_text() -> TextModel {
-    with_template(
+    text_with_template(
         "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
          {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
     )
@@ -27,7 +27,7 @@ pub fn chatml_text() -> TextModel {
 
 /// That with a template that trims what it writes.
 pub fn trimming_text() -> TextModel {
-    with_template(
+    text_with_template(
         "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content | trim }}<|end|>\n{% endfor %}\
          {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
     )
@@ -35,14 +35,15 @@ pub fn trimming_text() -> TextModel {
 
 /// That with a template that knows whether to think, and in which tone.
 pub fn thinking_text() -> TextModel {
-    with_template(
+    text_with_template(
         "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
          {% if enable_thinking is defined and not enable_thinking %}/no{% endif %}{{ tone }}\
          {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
     )
 }
 
-fn with_template(template: &str) -> TextModel {
+/// That with a template of the test's own.
+pub fn text_with_template(template: &str) -> TextModel {
     let mut tokens: Vec<String> = (0..=255u8).map(|byte| byte_char(byte).to_string()).collect();
     tokens.extend(["th", "<|end|>", "<|start|>"].map(str::to_owned));
     let mut token_types = vec![1; 257];

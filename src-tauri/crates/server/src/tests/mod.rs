@@ -15,6 +15,7 @@ mod old_data;
 mod parameters;
 mod sampling;
 mod streams;
+mod tools;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

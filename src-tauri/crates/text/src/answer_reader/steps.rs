@@ -215,6 +215,7 @@ impl AnswerReader {
         }
         match read {
             Read::Done(n) => {
+                self.held.clear();
                 self.at = At::CallEnd;
                 Step::Took(n)
             }
