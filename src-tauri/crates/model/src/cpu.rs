@@ -5,6 +5,8 @@ mod experts;
 mod latent;
 pub(crate) mod load;
 mod per_layer;
+mod place;
+mod texts;
 mod weights;
 
 #[cfg(test)]

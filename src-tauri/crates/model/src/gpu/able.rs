@@ -7,6 +7,9 @@ use crate::plan::model_plan::{AttentionPlan, FeedForwardPlan, KvPlan, MixerPlan,
 
 /// Why no GPU runs a model of `plan`, if so: the CPU does then.
 pub fn refusal(plan: &ModelPlan, gguf: &Gguf) -> Option<String> {
+    if plan.encoder.is_some() {
+        return Some("vectors of whole texts: on the CPU only".to_owned());
+    }
     if plan.n_per_layer.is_some() {
         return Some("vectors of tokens for each layer: on the CPU only".to_owned());
     }
@@ -18,6 +21,7 @@ pub fn refusal(plan: &ModelPlan, gguf: &Gguf) -> Option<String> {
         MixerPlan::Softmax(AttentionPlan { norms_values: true, .. }) => Some("normed values"),
         MixerPlan::Softmax(_) => match layer.feed_forward {
             FeedForwardPlan::Experts(_) => Some("mixtures of experts"),
+            FeedForwardPlan::Ungated(_) => Some("feed-forwards without a gate"),
             FeedForwardPlan::Gated(_) => None,
         },
     });

@@ -16,7 +16,7 @@ use super::backend::{Backend, Head, Piece};
 use super::batch::{Batch, Chunk};
 use super::layer::Layer;
 use crate::plan::model_plan::ModelPlan;
-use crate::plan::weights::ModelWeights;
+use crate::plan::weights::{Ending, ModelWeights};
 
 /// Room for what of a pass is wanted.
 struct PassOutput<'a> {
@@ -81,14 +81,17 @@ impl<B: Backend> Decoder<B> {
         for (idx, (plan, weights)) in plan.layers.iter().zip(&weights.layers).enumerate() {
             Layer { idx, plan, weights, per_layer: per_layer.as_ref() }.run(backend, &mut x, &pieces)?;
         }
+        let Ending::Logits(ending) = &weights.ending else {
+            return Err(RunError::InvalidStep(format!("a {} model has no logits", plan.architecture)));
+        };
         if !logits.is_empty() {
-            let matrix = weights.output.as_ref().unwrap_or(&weights.embeddings);
+            let matrix = ending.matrix.as_ref().unwrap_or(&weights.embeddings);
             let (scale, softcap) = (plan.logit_scale, plan.logit_softcap);
-            let head = Head { norm: &weights.output_norm, matrix, scale, softcap };
+            let head = Head { norm: &ending.norm, matrix, scale, softcap };
             backend.logits(&x, logits, &head, out.logits)?;
         }
         if !hidden.is_empty() {
-            backend.hidden(&x, hidden, &weights.output_norm, out.hidden)?;
+            backend.hidden(&x, hidden, &ending.norm, out.hidden)?;
         }
         backend.end_pass(x, prepared)
     }

@@ -10,8 +10,9 @@ use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::file::header::TensorInfo;
 use crate::options::LoadProgress;
+use crate::plan::convert::Convert;
 use crate::plan::tensor_list::{TensorList, TensorPlace};
-use crate::plan::weights::{Convert, ModelWeights};
+use crate::plan::weights::ModelWeights;
 
 /// Makes a file's tensors ready for one kind of arithmetic.
 pub(crate) trait Pack {
