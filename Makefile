@@ -8,6 +8,7 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samovar-dev
 MODELS := $(CACHE)/models
 STARTER := $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 GEMMA := $(MODELS)/gemma-3-270m-q4_k_m.gguf
+ENCODER := $(MODELS)/all-MiniLM-L6-v2.f32.gguf
 CLIENTS := $(CACHE)/clients-$(shell cksum < tests/clients/requirements.txt 2>/dev/null | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
 ANSWERS := $(CACHE)/answers-$(shell cksum < tests/answers/requirements.txt | cut -d' ' -f1)
@@ -76,7 +77,7 @@ test-parts: setup-test models reference $(CLIENTS)/ready
 	@$(TIMED) check $(MAKE) --no-print-directory check
 	@$(TIMED) 'cargo test' cargo test --workspace --locked
 	@$(TIMED) 'without features' cargo test --workspace --no-default-features --locked --test e2e -- a_build_without_the_desktop
-	@$(TIMED) 'official clients' $(CLIENTS)/bin/python tests/clients/run.py --bin target/debug/samovar --model $(STARTER)
+	@$(TIMED) 'official clients' $(CLIENTS)/bin/python tests/clients/run.py --bin target/debug/samovar --model $(STARTER) --encoder $(ENCODER)
 	@$(TIMED) kill python3 tests/kill/kill.py --bin target/debug/samovar --model $(STARTER) --kills 10
 	@$(TIMED) soak python3 tests/soak/soak.py --bin target/debug/samovar --model $(STARTER) --minutes 1.5
 	@$(TIMED) 'page: units' npm --prefix ui run --silent test

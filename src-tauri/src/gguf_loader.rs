@@ -10,16 +10,17 @@ use std::time::SystemTime;
 
 use engine::{
     Failure, FailureKind, LoadDesk, LoadProgress, Loaded, ModelCard, ModelLoader, ModelName, Needs, PoolWish,
-    Purpose, Runner, WorkerRunner,
+    Purpose, Runner, SamplingChoices, WorkerRunner,
 };
 use kernels::isa::Isa;
 use model::{
-    Gguf, Gpu, GpuOptions, LoadError, LoadOptions, ModelPart, ModelPlan, Outline, PoolSize, Precision,
-    RopeFactors,
+    EmbedderOptions, EncoderOutline, Gguf, Gpu, GpuOptions, LoadError, LoadOptions, ModelPart, ModelPlan,
+    Outline, PoolSize, Precision, RopeFactors,
 };
 use scheduler::footprint::Footprint;
 use scheduler::{KvDtype, KvLayout, ModelCacheSpec, ModelRunner};
 use server::RenderWorkers;
+use text::TextModel;
 
 use crate::device::{self, Choice};
 use crate::memory::RESERVE_BYTES;
@@ -249,31 +250,48 @@ impl GgufLoader {
 impl ModelLoader for GgufLoader {
     fn load(&self, _model: &ModelName, desk: &dyn LoadDesk) -> Result<Loaded, Failure> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let opened = opened.map_or_else(|| self.open(), Ok)?;
-        let template_fault = self.render_workers.template_fault(&opened.text);
+        let OpenedModel { gguf, outline, text, layout } = opened.map_or_else(|| self.open(), Ok)?;
+        match (layout, outline.encoder.clone()) {
+            (_, Some(encoder)) => self.load_encoder(&gguf, &outline, encoder, text, desk),
+            (Some(layout), None) => self.load_generating(&gguf, &outline, &layout, text, desk),
+            (None, None) => {
+                let cause = "it is neither an encoder nor has it KV";
+                Err(in_file(&self.path, FailureKind::Unsupported, &cause))
+            }
+        }
+    }
+}
+
+impl GgufLoader {
+    fn load_generating(
+        &self,
+        gguf: &Gguf,
+        outline: &Outline,
+        layout: &KvLayout,
+        text: TextModel,
+        desk: &dyn LoadDesk,
+    ) -> Result<Loaded, Failure> {
+        let template_fault = self.render_workers.template_fault(&text);
         if let Some(fault) = &template_fault {
             tracing::info!(model = name_of(&self.path), fault, "its chat template fails");
         }
-        let OpenedModel { gguf, outline, text, layout } = opened;
-        let gpu = self.gpu(&gguf, &outline.plan);
+        let gpu = self.gpu(gguf, &outline.plan);
         let gpu = gpu.map_err(|error| in_file(&self.path, FailureKind::Unsupported, &error))?;
-        let pool_bytes = self.pool_bytes(desk, &self.needs(&gguf, &outline, &layout, gpu.as_ref()))?;
+        let pool_bytes = self.pool_bytes(desk, &self.needs(gguf, outline, layout, gpu.as_ref()))?;
         let ready_bytes = desk.restorable_bytes().min(MAX_READY_BYTES);
         let mut report = |done: model::LoadProgress| {
             desk.progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total })
         };
         // A digest reads the file once more; beside the packing of the weights that costs little time of its own.
         let (runner, digest) = std::thread::scope(|scope| {
-            let digest = scope.spawn(|| self.digest(&gguf));
+            let digest = scope.spawn(|| self.digest(gguf));
             let pool = PoolSize::Bytes(pool_bytes);
-            (self.load_on(gpu, &gguf, pool, ready_bytes, &mut report), digest.join())
+            (self.load_on(gpu, gguf, pool, ready_bytes, &mut report), digest.join())
         });
         let (runner, computes) = runner.map_err(|error| failure(&error))?;
-        let digest = digest
-            .map_err(|_| in_file(&self.path, FailureKind::Damaged, &"its digest could not be computed"))?
-            .map_err(|error| failure(&error))?;
+        let digest = self.joined(digest)?;
         let spec = outline.plan.cache_spec();
-        let effective_context = Footprint::new(&layout).longest_alone(runner.n_blocks(), spec.max_context);
+        let effective_context = Footprint::new(layout).longest_alone(runner.n_blocks(), spec.max_context);
         let card = ModelCard {
             name: name_of(&self.path),
             aliases: aliases_of(&self.path),
@@ -284,7 +302,7 @@ impl ModelLoader for GgufLoader {
             effective_context,
             fingerprint: self.fingerprint(
                 &digest,
-                (&spec, &layout),
+                (&spec, layout),
                 computes,
                 outline.plan.rope_factors(effective_context),
             ),
@@ -303,5 +321,75 @@ impl ModelLoader for GgufLoader {
             "loaded"
         );
         Ok(Loaded { runner: Runner::Generates(runner), card: Arc::new(card) })
+    }
+
+    /// An encoder, which has no pool: what it takes beside its weights is the memory to read in.
+    fn load_encoder(
+        &self,
+        gguf: &Gguf,
+        outline: &Outline,
+        encoder: EncoderOutline,
+        text: TextModel,
+        desk: &dyn LoadDesk,
+    ) -> Result<Loaded, Failure> {
+        // The GPU reads no texts; where it was asked for by name, that is said here.
+        let gpu = self.gpu(gguf, &outline.plan);
+        gpu.map_err(|error| in_file(&self.path, FailureKind::Unsupported, &error))?;
+        let weights_bytes = outline.weights_bytes.saturating_add(encoder.work_bytes);
+        let pool = PoolWish::Fixed(0);
+        desk.pool_bytes(&Needs { weights_bytes, least_pool_bytes: 0, pool, device_bytes: None })?;
+        let GgufLoader { n_threads, isa, precision, .. } = *self;
+        let options = EmbedderOptions { n_threads, isa, precision };
+        let mut report = |done: model::LoadProgress| {
+            desk.progress(LoadProgress { bytes_done: done.bytes_done, bytes_total: done.bytes_total })
+        };
+        let (embedder, digest) = std::thread::scope(|scope| {
+            let digest = scope.spawn(|| self.digest(gguf));
+            (model::load_embedder(gguf, &options, &mut report), digest.join())
+        });
+        let embedder = embedder.map_err(|error| failure(&error))?;
+        let digest = self.joined(digest)?;
+        let spec = encoder.spec;
+        tracing::info!(
+            model = name_of(&self.path),
+            dimensions = spec.width,
+            pooling = spec.pooling.name(),
+            longest_text = spec.max_tokens,
+            threads = n_threads,
+            kernels = isa.name(),
+            precision = precision.name(),
+            "loaded an encoder, which has no KV pool"
+        );
+        let card = ModelCard {
+            name: name_of(&self.path),
+            aliases: aliases_of(&self.path),
+            text: Arc::new(text),
+            template_fault: None,
+            trained_context: spec.max_tokens,
+            effective_context: spec.max_tokens,
+            fingerprint: self.fingerprint_of_encoder(&digest),
+            file_bytes: gguf.file_bytes(),
+            sampling: SamplingChoices::default(),
+            loaded_at: SystemTime::now(),
+            purpose: Purpose::Embed(spec),
+        };
+        Ok(Loaded { runner: Runner::Embeds(embedder), card: Arc::new(card) })
+    }
+
+    /// The digest that a thread of its own has computed.
+    fn joined(&self, digest: std::thread::Result<Result<[u8; 32], LoadError>>) -> Result<[u8; 32], Failure> {
+        digest
+            .map_err(|_| in_file(&self.path, FailureKind::Damaged, &"its digest could not be computed"))?
+            .map_err(|error| failure(&error))
+    }
+
+    /// What must be the same for vectors to be the same.
+    fn fingerprint_of_encoder(&self, weights: &[u8; 32]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("samovar encoder fingerprint 1");
+        hasher.update(weights);
+        hasher.update(self.isa.name().as_bytes());
+        hasher.update(self.precision.name().as_bytes());
+        hasher.update(&kernels::NUMERICS_REV.to_le_bytes());
+        *hasher.finalize().as_bytes()
     }
 }

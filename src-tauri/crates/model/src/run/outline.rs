@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use scheduler::EmbedSpec;
+use scheduler::{BATCH_TOKENS, EmbedSpec};
 
 use super::encoder_memory::work_bytes;
 use super::load::{ScaleOf, check, sizes, weight_beside};
@@ -32,9 +32,6 @@ pub struct EncoderOutline {
     /// Bytes beside its weights that reading the longest text takes, or a batch of shorter ones.
     pub work_bytes: u64,
 }
-
-/// Tokens of a batch of several texts that memory is counted for.
-const BATCH_TOKENS: usize = 512;
 
 /// Hold that the model in `gguf` can be loaded but for memory, and say what that comes to. No tensor is read but those
 /// whose numbers are part of the plan.
