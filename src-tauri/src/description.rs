@@ -128,7 +128,10 @@ pub(crate) fn describe(
         layout.map_err(|failure| reasons.push(failure)).ok()
     });
     let why_no_other = outline.as_ref().and_then(|outline| model::gpu_refusal(&outline.plan, &gguf));
-    let chosen = device::choose(settings.device, settings.kv_dtype, || why_no_other.clone());
+    let chosen = match &outline {
+        Some(outline) => loader.choice(&gguf, &outline.plan),
+        None => device::choose(settings.device, settings.kv_dtype, |_| None),
+    };
     let chosen = chosen.map_err(|text| reasons.push(in_file(path, FailureKind::Unsupported, &text))).ok();
     let gpu = match &chosen {
         Some(Choice::Gpu(gpu)) => Some(gpu),
@@ -242,7 +245,7 @@ fn is_another(known: &[Failure], failure: &Failure) -> bool {
 fn why_not_here(settings: &Settings, chosen: Option<&Choice<Gpu>>) -> Option<String> {
     match chosen {
         Some(Choice::Gpu(_)) => None,
-        Some(Choice::Cpu { because: Some(because) }) => Some(because.clone()),
+        Some(Choice::Cpu { because: Some(because) }) => Some(because.text.clone()),
         Some(Choice::Cpu { because: None }) if settings.device == Device::Cpu => {
             Some("the settings leave it out".to_owned())
         }

@@ -7,7 +7,14 @@ export function view(change: Partial<View> = {}): View {
     state: 'ready',
     ready: true,
     load: { progress: 1, bytes_done: 98e6, bytes_total: 98e6 },
-    model: { id: 'SmolLM2', purpose: 'generate', context_length: 8192, file_bytes: 98e6 },
+    model: {
+      id: 'SmolLM2',
+      purpose: 'generate',
+      context_length: 8192,
+      file_bytes: 98e6,
+      backend: 'cpu',
+      gpu_refusal: null,
+    },
     pool: {
       utilization: 41.2,
       blocks: { free: 40, held: 41, pinned: 0, cached: 19, total: 100 },

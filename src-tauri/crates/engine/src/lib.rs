@@ -55,6 +55,7 @@ pub use permit::{Permit, Room};
 pub use scheduler::{CheckedPrompt, EmbedSpec, Pooling, PromptFault, Vectors, check_vocabulary};
 pub use store::{MissReason, OfModels, Trouble};
 pub use told::agent_info::{AgentInfo, AgentOfModel, KeptKv, Tier};
+pub use told::backend::{Backend, GpuRefusal, GpuRefusalKind, ServedBy};
 pub use told::card::{ModelCard, Purpose};
 pub use told::embedding::{EmbedRequest, EmbedUsage, Embedded};
 pub use told::event::{Event, FinishReason, TokenLogprob, Usage};

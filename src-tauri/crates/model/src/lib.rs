@@ -36,7 +36,10 @@ pub use file::part_name::PartName;
 pub use file::parts::ModelPart;
 pub use gpu::able::refusal as gpu_refusal;
 pub use gpu::device::Gpu;
-pub use options::{EmbedderOptions, GpuOptions, LoadOptions, LoadProgress, PoolSize, Precision};
+pub use gpu::verdict::{GpuFault, GpuFaultKind, GpuLoad, GpuProof};
+pub use options::{
+    EmbedderOptions, GpuOptions, GpuProofOptions, LoadOptions, LoadProgress, PoolSize, Precision,
+};
 pub use plan::encoder_plan::{EncoderPlan, ProjectionPlan};
 pub use plan::experts::{ExpertFunction, ExpertsPlan};
 pub use plan::model_plan::{

@@ -46,6 +46,15 @@ pub struct GpuOptions {
     pub pool: PoolSize,
 }
 
+/// With what a GPU is compared before it serves.
+#[derive(Debug, Clone, Copy)]
+pub struct GpuProofOptions {
+    /// Workers of the CPU's arithmetic; at least 1.
+    pub n_threads: usize,
+    /// The instruction set to use.
+    pub isa: Isa,
+}
+
 /// How exactly quantised weights are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {

@@ -3,10 +3,10 @@
 
 pub(crate) mod backend;
 pub(crate) mod batch;
-mod decoder;
+pub(crate) mod decoder;
 pub(crate) mod encoder;
 pub(crate) mod encoder_memory;
-mod layer;
+pub(crate) mod layer;
 pub(crate) mod load;
 pub(crate) mod outline;
 pub(crate) mod pool;

@@ -33,8 +33,8 @@ use crate::run::rotations::rotations;
 use crate::run::texts::BatchSize;
 
 /// The CPU, with its pool and the memory between a layer's products.
-pub(super) struct Cpu {
-    pub(super) threads: Threads,
+pub(crate) struct Cpu {
+    pub(crate) threads: Threads,
     pub(super) isa: Isa,
     pub(super) arena: KvArena,
     pub(super) layers: Vec<Place>,
@@ -69,11 +69,11 @@ pub(super) struct Buffers {
 }
 
 /// A branch's values are in [`Buffers::acts`], as its last product takes them.
-pub(super) struct InActivations(());
+pub(crate) struct InActivations(());
 
 impl Cpu {
     /// Run a model of `plan` in `arena`, in whose blocks each layer has its place of `layers`.
-    pub(super) fn new(
+    pub(crate) fn new(
         plan: &ModelPlan,
         (arena, layers): (KvArena, Vec<Place>),
         threads: Threads,

@@ -7,14 +7,14 @@ use crate::plan::model_plan::{AttentionPlan, LayerPlan, MixerPlan, ModelPlan};
 use crate::run::texts::TEXT_BLOCK_TOKENS;
 
 /// A layer's place in each block of its group.
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) kv: KvLayer,
     pub(super) group_idx: usize,
 }
 
 impl Place {
     /// In a pool that `layout` cuts, for each layer of `plan`.
-    pub(super) fn in_pool(plan: &ModelPlan, layout: &KvLayout) -> Vec<Place> {
+    pub(crate) fn in_pool(plan: &ModelPlan, layout: &KvLayout) -> Vec<Place> {
         (0..).zip(&plan.layers).map(|(idx, layer)| Place::of(idx, layer, layout)).collect()
     }
 

@@ -12,6 +12,7 @@ use super::kv_pool::KvPool;
 use super::one_line::one_line;
 use super::ops;
 use super::part::{KvFormat, Part};
+use super::proof::recorded::Provable;
 use super::shaders::{Shaders, releasing};
 use super::tiles::{TileLimits, Tiles};
 use super::weights::Matrix;
@@ -267,6 +268,12 @@ impl Pool for GpuBackend {
             bytes = rest;
         }
         Ok(())
+    }
+}
+
+impl Provable for GpuBackend {
+    fn values(&mut self, x: &Tensor) -> std::result::Result<Vec<f32>, RunError> {
+        x.flatten_all().and_then(|x| x.to_vec1()).map_err(failed)
     }
 }
 

@@ -226,7 +226,11 @@ impl<M, V> PerLayerEmbeddings<M, V> {
 }
 
 impl<M, V> LayerWeights<M, V> {
-    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<LayerWeights<C::Matrix, C::Vector>, C::Error> {
+    /// As [`ModelWeights::convert`].
+    pub(crate) fn convert<C: Convert<M, V>>(
+        &self,
+        by: &mut C,
+    ) -> Result<LayerWeights<C::Matrix, C::Vector>, C::Error> {
         let LayerWeights { mixer, feed_forward, per_layer, norms } = self;
         let per_layer = |by: &mut C| match per_layer {
             Some(PerLayerWeights { gate, end }) => {

@@ -189,6 +189,16 @@ pub(crate) struct Piece<'a, P> {
     pub(crate) prepared: &'a P,
 }
 
+/// The `chunks` of a pass, at least one, with what each was prepared with.
+pub(crate) fn pieces_of<'a, P>(chunks: &'a [Chunk<'a>], prepared: &'a [P]) -> Vec<Piece<'a, P>> {
+    let first = chunks[0].tokens.start;
+    let piece = |(chunk, prepared): (&'a Chunk<'a>, &'a P)| {
+        let tokens = chunk.tokens.start - first..chunk.tokens.end - first;
+        Piece { chunk, tokens, prepared }
+    };
+    chunks.iter().zip(prepared).map(piece).collect()
+}
+
 impl<P> Piece<'_, P> {
     /// The piece in parts of at most `n_tokens`, for what each token goes through by itself.
     pub(crate) fn parts(&self, n_tokens: usize) -> impl Iterator<Item = Piece<'_, P>> {

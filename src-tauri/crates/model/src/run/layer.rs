@@ -7,17 +7,17 @@ use crate::plan::model_plan::{FeedForwardPlan, LayerPlan, MixerPlan};
 use crate::plan::weights::{FeedForwardWeights, LayerWeights, MixerWeights};
 
 /// A layer of a model.
-pub(super) struct Layer<'a, B: Backend> {
-    pub(super) idx: usize,
-    pub(super) plan: &'a LayerPlan,
-    pub(super) weights: &'a LayerWeights<B::Matrix, B::Vector>,
+pub(crate) struct Layer<'a, B: Backend> {
+    pub(crate) idx: usize,
+    pub(crate) plan: &'a LayerPlan,
+    pub(crate) weights: &'a LayerWeights<B::Matrix, B::Vector>,
     /// What the pass's tokens have for each layer.
-    pub(super) per_layer: Option<&'a B::Stream>,
+    pub(crate) per_layer: Option<&'a B::Stream>,
 }
 
 impl<B: Backend> Layer<'_, B> {
     /// Take the stream `x` of all `pieces` of a pass through the layer.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         backend: &mut B,
         x: &mut B::Stream,

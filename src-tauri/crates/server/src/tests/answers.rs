@@ -186,6 +186,7 @@ impl ModelLoader for BaseModel {
             fingerprint: card.fingerprint,
             file_bytes: card.file_bytes,
             sampling: card.sampling.clone(),
+            served_by: card.served_by.clone(),
             loaded_at: card.loaded_at,
         };
         Ok(Loaded { runner, card: Arc::new(card) })
