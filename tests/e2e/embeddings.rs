@@ -42,7 +42,9 @@ fn references() -> Vec<(String, Vec<f64>)> {
     assert_eq!(n_texts as usize, texts.len());
     let with_vector = |text| {
         let n_tokens = next();
-        (0..n_tokens).for_each(|_| drop(next()));
+        for _ in 0..n_tokens {
+            next();
+        }
         (text, (0..width).map(|_| f64::from(f32::from_bits(next()))).collect())
     };
     texts.into_iter().map(with_vector).collect()
