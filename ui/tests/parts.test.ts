@@ -16,7 +16,7 @@ import Header from '../src/parts/Header.svelte';
 import QuitQuestion from '../src/parts/QuitQuestion.svelte';
 import Strip from '../src/parts/Strip.svelte';
 import StatusView from '../src/views/StatusView.svelte';
-import { record, view } from './fixtures';
+import { model, record, view } from './fixtures';
 
 let mounted: Record<string, unknown> | null = null;
 
@@ -374,7 +374,7 @@ it('the model’s details and the status say where it runs, and why not on the G
   const nothing = () => undefined;
   const props = { view: 'chat' as const, isFinding: false, onview: nothing, onnew: nothing, onfind: nothing };
   const gpu_refusal = { kind: 'wrong' as const, text: 'layer 3: off by 0.5' };
-  const server = seeing({ model: { ...view().model!, gpu_refusal } });
+  const server = seeing({ model: { ...model, gpu_refusal } });
   const words = 'On the CPU: the GPU computed wrong numbers when it was tried';
   show(Header, { server, ...props, onquit: nothing, onsay: nothing });
   expect(text()).not.toContain(words);

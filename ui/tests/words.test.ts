@@ -17,7 +17,7 @@ import {
   runsOn,
   tokensPerSecond,
 } from '../src/lib/words';
-import { record, view } from './fixtures';
+import { model, record, view } from './fixtures';
 
 const plain = (text: string) => text.replaceAll('\u202f', ' ');
 
@@ -95,7 +95,6 @@ it('a failure is a sentence for a person by its kind, and the server’s words a
 });
 
 it('a model is said to run on the CPU or the GPU, and why not on the GPU where one refuses', () => {
-  const model = view().model!;
   expect(runsOn(model)).toBe('On the CPU');
   expect(runsOn({ ...model, backend: 'metal' })).toBe('On the GPU');
   const refused = (kind: GpuRefusalKind) => runsOn({ ...model, gpu_refusal: { kind, text: 'layer 3' } });
