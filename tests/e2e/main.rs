@@ -10,6 +10,7 @@ mod binary;
 mod command_line;
 mod disk;
 mod drain;
+mod embeddings;
 mod faults;
 mod generation;
 mod health;

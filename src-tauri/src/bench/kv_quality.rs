@@ -68,9 +68,12 @@ pub(super) fn measure(mut settings: Settings, path: &Path) -> Result<KvQuality, 
     for dtype in [KvDtype::F16, KvDtype::Q8, KvDtype::Q4] {
         settings.kv_dtype = dtype;
         let loader = GgufLoader::trusting(&settings, model.clone())?;
-        let Loaded { mut runner, card } = loader
+        let Loaded { runner, card } = loader
             .load(&name, &LoadAlone::new(name.clone(), memory_limit()))
             .map_err(|failure| failure.to_string())?;
+        let mut runner = runner
+            .generating()
+            .ok_or_else(|| format!("{}: it generates nothing and has no KV", model.display()))?;
         let piece_tokens = PIECE_TOKENS.min(card.effective_context);
         let mut likelihood = Likelihood::default();
         for piece in card.text.encode_plain(&text).chunks(piece_tokens - 1).take(MAX_PIECES) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use engine::{Failure, LoadDesk, Loaded, ModelLoader, ModelName};
+use engine::{Failure, LoadDesk, Loaded, ModelLoader, ModelName, Runner};
 use scheduler::{
     BlockId, BlockPart, KvLayout, LentBlock, ModelCacheSpec, ModelRunner, RunError, Step, StepOutput,
 };
@@ -43,7 +43,14 @@ pub(super) struct TimedLoader {
 impl ModelLoader for TimedLoader {
     fn load(&self, model: &ModelName, desk: &dyn LoadDesk) -> Result<Loaded, Failure> {
         let Loaded { runner, card } = self.inner.load(model, desk)?;
-        Ok(Loaded { runner: Box::new(TimedRunner { inner: runner, passes: self.passes.clone() }), card })
+        let runner = match runner {
+            Runner::Generates(inner) => {
+                Runner::Generates(Box::new(TimedRunner { inner, passes: self.passes.clone() }))
+            }
+            // Nothing here measures one.
+            Runner::Embeds(embedder) => Runner::Embeds(embedder),
+        };
+        Ok(Loaded { runner, card })
     }
 }
 

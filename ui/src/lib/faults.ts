@@ -35,6 +35,7 @@ const FAULTS: Record<FaultCode | 'unreachable', string | null> = {
   unknown_url: null,
   method_not_allowed: null,
   model_not_found: null,
+  model_not_suitable: null,
   agent_not_found: null,
   chat_template_failed: null,
   no_chat_template: null,

@@ -2,9 +2,12 @@
 
 import type {
   After,
+  Backend,
   FailureKind,
+  GpuRefusalKind,
   NotReadyReason,
   Outcome,
+  Purpose,
   RequestPhase,
   State,
   Tier,
@@ -34,6 +37,18 @@ export interface Totals {
   generated_tokens: number;
 }
 
+export interface Model {
+  id: string;
+  purpose: Purpose;
+  /** What its vectors are like, if it gives some. */
+  embedding?: { dimensions: number };
+  context_length: number;
+  file_bytes: number;
+  /** What computes it, and why the GPU that there is does not. */
+  backend: Backend;
+  gpu_refusal: { kind: GpuRefusalKind; text: string } | null;
+}
+
 /** `GET /admin/events`, event `status`. */
 export interface View {
   state: State;
@@ -44,7 +59,7 @@ export interface View {
   ready: boolean;
   reason?: NotReadyReason;
   load: { progress: number; bytes_done: number; bytes_total: number };
-  model: { id: string; context_length: number; file_bytes: number } | null;
+  model: Model | null;
   pool: Pool;
   store: StoreStatus;
   running: number;

@@ -2,9 +2,11 @@
 
 import { bytes, count, countdown, percent, rate, seconds, short, whole } from './format';
 import {
+  BACKENDS,
   CONDITIONS,
   DRAIN,
   FAILURES,
+  GPU_REFUSALS,
   type Condition,
   type Mark,
   type NotReadyReason,
@@ -14,7 +16,7 @@ import {
   type Trouble,
 } from './kinds';
 import type { Link } from './server.svelte';
-import type { RequestRecord, View } from './wire';
+import type { Model, RequestRecord, View } from './wire';
 
 export interface Headline {
   mark: Mark;
@@ -103,6 +105,12 @@ export function failure(view: View): Failure {
   return { ...words, details: view.cause ?? '' };
 }
 
+/** Where a model runs, and why not on the GPU that there is. */
+export function runsOn({ backend, gpu_refusal }: Model): string {
+  // A kind that this page does not know is one of a newer server.
+  return (gpu_refusal && GPU_REFUSALS[gpu_refusal.kind]) ?? BACKENDS[backend] ?? backend;
+}
+
 const TROUBLES: Record<Trouble, string> = {
   disk_full: 'The disk is full',
   read_only: 'The disk cannot be written',
@@ -136,7 +144,9 @@ export function composerHint(link: Link, view: View | null): { text: string; loc
     case 'loading':
     case 'ready':
     case 'stopped':
-      return null;
+      return view.model?.purpose === 'embed'
+        ? hint(`${view.model.id} cannot chat: it is for embeddings`, true)
+        : null;
     case 'draining':
       return hint(view.then === 'park' ? 'Pausing: no new messages' : 'Quitting: no new messages', true);
     case 'parked':
@@ -166,6 +176,7 @@ const OUTCOMES: Record<Outcome, string> = {
   end_of_turn: 'by itself',
   stop_string: 'at a stop word',
   length: 'at the length limit',
+  embedded: 'with a vector for each text',
   cancelled: 'you stopped it',
   interrupted: 'Samovar stopped before its end',
   pool_exhausted: 'no memory was left for it',

@@ -4,3 +4,4 @@ mod agents;
 pub(crate) mod engine;
 pub(crate) mod event_stream;
 pub(crate) mod handle;
+pub(crate) mod pending_vectors;

@@ -9,14 +9,19 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::keeping::answers::Answers;
 use crate::keeping::residency::Residency;
+use crate::permit::Rooms;
 use crate::told::card::ModelCard;
 use crate::told::histograms::Histograms;
 use crate::told::model_name::ModelName;
 use crate::told::record::{Records, RequestRecord};
 
+/// Memory for the texts and vectors of all requests for vectors together.
+const EMBED_MIB: u16 = 256;
+
 pub(crate) struct Shared {
     pub(crate) default_model: ModelName,
     pub(crate) permits: Arc<Semaphore>,
+    pub(crate) embed_rooms: Rooms,
     pub(crate) histograms: Arc<Histograms>,
     /// Guards the list against readers while the engine thread appends; held for a push or a copy only.
     records: Mutex<Records>,
@@ -34,7 +39,7 @@ pub(crate) struct Shared {
 pub(crate) struct OfModel {
     pub(crate) card: Arc<ModelCard>,
     pub(crate) answers: Arc<Answers>,
-    /// What of it is in its pool, while it has one.
+    /// What of it is in its pool, while it has one; an encoder never has.
     pub(crate) residency: Option<Arc<Residency>>,
 }
 
@@ -48,6 +53,7 @@ impl Shared {
         Shared {
             default_model,
             permits: Arc::new(Semaphore::new(max_requests)),
+            embed_rooms: Rooms::of_mib(EMBED_MIB),
             histograms: Arc::new(Histograms::default()),
             records: Mutex::new(Records::default()),
             models: Mutex::default(),
@@ -74,12 +80,13 @@ impl Shared {
         all
     }
 
-    /// A model has come in. Where it is the one that was here before, its answers are still remembered.
+    /// A model has come in, with a pool if it generates. Where it is the one that was here before, its answers are still
+    /// remembered.
     pub(crate) fn came_in(
         &self,
         model: &ModelName,
         card: &Arc<ModelCard>,
-        residency: Arc<Residency>,
+        residency: Option<Arc<Residency>>,
     ) -> Arc<Answers> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         names.insert(card.fingerprint, card.name.clone());
@@ -89,8 +96,7 @@ impl Shared {
         let answers = known.map(|of| Arc::clone(&of.answers));
         let fresh = || Arc::new(Answers::new(card.fingerprint, Arc::clone(&card.text)));
         let answers = answers.unwrap_or_else(fresh);
-        let of =
-            OfModel { card: Arc::clone(card), answers: Arc::clone(&answers), residency: Some(residency) };
+        let of = OfModel { card: Arc::clone(card), answers: Arc::clone(&answers), residency };
         models.insert(model.clone(), of);
         answers
     }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scheduler::SeqId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::permit::Permit;
 use crate::shared::Shared;
+use crate::told::embedding::Embedded;
 use crate::told::event::Event;
 use crate::told::model_name::ModelName;
 use crate::told::record::RequestRecord;
+use crate::told::request::Refusal;
 use crate::told::stats::{DrainReport, Totals};
 
 /// Totals since the start, and the way to the histograms and records that the handles read.
@@ -34,11 +36,18 @@ pub(crate) struct Ended {
     pub(crate) n_interrupted: u64,
 }
 
-/// A terminal event, its way, and the place that its sequence had.
+/// What a request is told last, and the place that it had.
 pub(crate) struct LastWords {
-    pub(crate) event: Event,
-    pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) words: Words,
     pub(crate) permit: Permit,
+}
+
+/// What a request is told last, and the way there.
+pub(crate) enum Words {
+    /// A sequence's terminal event.
+    Event(Event, mpsc::UnboundedSender<Event>),
+    /// Texts' vectors, or why there are none.
+    Vectors(Result<Embedded, Refusal>, oneshot::Sender<Result<Embedded, Refusal>>),
 }
 
 impl Tally {
@@ -103,6 +112,18 @@ impl Tally {
         histograms.step_time.observe(took.as_secs_f64());
     }
 
+    /// A part of a batch of texts was computed.
+    pub(crate) fn embed_step(&mut self, took: Duration) {
+        self.totals.steps += 1;
+        self.shared.histograms.step_time.observe(took.as_secs_f64());
+    }
+
+    /// Texts of so many tokens got their vectors.
+    pub(crate) fn embedded(&mut self, n_texts: usize, n_tokens: usize) {
+        self.totals.embedded_texts += n_texts as u64;
+        self.totals.embedded_tokens += n_tokens as u64;
+    }
+
     /// A drain came to its end.
     pub(crate) fn drained(&mut self, report: &DrainReport) {
         let totals = &mut self.totals;
@@ -118,18 +139,21 @@ impl Tally {
         self.shared.push_record(record);
     }
 
-    /// Keep a terminal event until the numbers that it is part of are published.
+    /// Keep last words until the numbers that it is part of are published.
     pub(crate) fn tell_later(&mut self, words: LastWords) {
         self.last_words.push(words);
     }
 
-    /// Send the terminal events: the numbers are published, so whoever has a whole answer finds it counted. The place
+    /// Say the last words: the numbers are published, so whoever has a whole answer finds it counted. The place
     /// is free before the client can know that it is.
     pub(crate) fn tell(&mut self) {
-        for LastWords { event, events, permit } in self.last_words.drain(..) {
+        for LastWords { words, permit } in self.last_words.drain(..) {
             drop(permit);
             // A client that is gone needs no answer.
-            let _ = events.send(event);
+            match words {
+                Words::Event(event, events) => drop(events.send(event)),
+                Words::Vectors(result, reply) => drop(reply.send(result)),
+            }
         }
     }
 }

@@ -4,15 +4,18 @@
 //! tables, so a wrong table, a stale block or a lost copy gives a wrong answer.
 
 mod memory_store;
+mod scripted_embedder;
 mod scripted_loader;
 mod scripted_runner;
 mod steering;
 mod tiny_text;
 
 pub use memory_store::MemoryStore;
+pub use scripted_embedder::ScriptedEmbedder;
 pub use scripted_loader::{ScriptedLoader, ScriptedModel};
 pub use scripted_runner::{Script, ScriptedRunner};
 pub use steering::{Outcome, Steering};
 pub use tiny_text::{
-    END_OF_TURN, N_VOCAB, chatml_text, text_with_template, thinking_text, tiny_text, trimming_text,
+    END_OF_TURN, N_VOCAB, START, chatml_text, enclosing_text, text_with_template, thinking_text, tiny_text,
+    trimming_text,
 };

@@ -6,6 +6,7 @@ mod answers;
 mod cancelling;
 mod constraining;
 mod draining;
+mod embedding;
 mod faults;
 mod keeping;
 mod lifecycle;

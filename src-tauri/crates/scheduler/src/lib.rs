@@ -17,6 +17,7 @@ pub mod cache_spec;
 pub mod capacity;
 mod chain_hasher;
 pub mod content;
+pub mod embedder;
 pub mod footprint;
 pub mod ids;
 pub mod kv_layout;
@@ -29,6 +30,7 @@ pub mod runner;
 pub mod scheduler;
 mod sequence;
 pub mod step;
+pub mod text_queue;
 
 pub use address::{BlockKey, ChainHash, GroupId};
 pub use addresses::Addresses;
@@ -38,6 +40,7 @@ pub use block_pool::PoolCounts;
 pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
 pub use capacity::Residency;
 pub use chain_hasher::ChainHasher;
+pub use embedder::{BATCH_TOKENS, BatchIs, EmbedSpec, Embedder, Pooling, Vectors};
 pub use ids::{BlockId, SeqId, TokenId};
 pub use kv_layout::{KvLayout, LayerGroup, LayerSlot};
 pub use plan::{
@@ -49,6 +52,7 @@ pub use prompt::{CheckedPrompt, PromptFault, check_vocabulary};
 pub use runner::{Begun, Bell, BlockPart, LentBlock, ModelRunner, RunError};
 pub use scheduler::Scheduler;
 pub use step::{BlockCopy, BlockTable, Hidden, Logits, Row, RowInput, Step, StepOutput, Wanted};
+pub use text_queue::{QueuedText, TextQueue};
 
 #[cfg(test)]
 mod tests;

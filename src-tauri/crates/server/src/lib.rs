@@ -10,7 +10,7 @@
 //! - `dialects`: how each API is read and written; they know calls, and no engine;
 //! - `edge`: what every request passes on its way in and every response on its way out;
 //! - `kept`: what outlives a request;
-//! - `generate`, `models`, `agents`, `watch`, `page`: the routes;
+//! - `generate`, `embed`, `models`, `agents`, `watch`, `page`: the routes;
 //! - `router.rs` puts them together, and `listen` serves them to connections.
 //!
 //! `app.rs` is what handlers share, `name_lists.rs` what words the API's fields may have. Read `listen/listening.rs` first (what the app calls), then `router.rs`,
@@ -22,6 +22,7 @@ mod calls;
 mod config;
 mod dialects;
 mod edge;
+mod embed;
 mod generate;
 mod kept;
 mod listen;

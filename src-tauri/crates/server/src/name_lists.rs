@@ -1,6 +1,9 @@
 //! The words that a field may have, as the API's description lists them: those of the lists beside the enums.
 
-use engine::{After, FailureKind, NotReadyReason, Outcome, Phase, State, Tier, Trouble};
+use engine::{
+    After, Backend, FailureKind, GpuRefusalKind, NotReadyReason, Outcome, Phase, Purpose, State, Tier,
+    Trouble,
+};
 use serde_json::Value;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
@@ -18,6 +21,14 @@ pub(crate) fn failure_kinds() -> Object {
     one_of(FailureKind::NAMES)
 }
 
+pub(crate) fn backends() -> Object {
+    one_of(Backend::NAMES)
+}
+
+pub(crate) fn gpu_refusal_kinds() -> Object {
+    one_of(GpuRefusalKind::NAMES)
+}
+
 pub(crate) fn afters() -> Object {
     one_of(After::NAMES)
 }
@@ -28,6 +39,10 @@ pub(crate) fn phases() -> Object {
 
 pub(crate) fn outcomes() -> Object {
     one_of(Outcome::NAMES)
+}
+
+pub(crate) fn purposes() -> Object {
+    one_of(Purpose::NAMES)
 }
 
 pub(crate) fn tiers() -> Object {

@@ -16,7 +16,7 @@ use utoipa::openapi::{ContentBuilder, PathItem, Ref, ResponseBuilder};
 use crate::app::App;
 use crate::dialects::openai::fault::ErrorBody;
 use crate::watch::{admin, health, metrics};
-use crate::{agents, generate, models, page, page_files};
+use crate::{agents, embed, generate, models, page, page_files};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -56,6 +56,7 @@ pub(crate) fn describe() -> utoipa::openapi::OpenApi {
     let mut all = Described::openapi();
     let rooms = [
         generate::routes::Described::openapi(),
+        embed::routes::Described::openapi(),
         models::Described::openapi(),
         agents::Described::openapi(),
         health::Described::openapi(),

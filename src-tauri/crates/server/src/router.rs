@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::dialects::openai::OPENAI;
 use crate::edge::edge::{behind_the_edge, no_route};
 use crate::watch::{admin, health, metrics};
-use crate::{agents, generate, models, openapi, page};
+use crate::{agents, embed, generate, models, openapi, page};
 
 /// All routes, and before them what writes paths as the routes have them.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -23,6 +23,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     let openai = Router::new()
         .merge(generate::routes::openai())
+        .merge(embed::routes::openai())
         .merge(models::routes())
         .merge(agents::routes())
         .merge(health::routes())
@@ -38,7 +39,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
 }
 
 /// Paths of OpenAI's API that clients with another idea of the base address ask for without `/v1`.
-const WITHOUT_V1: [&str; 4] = ["/models", "/chat/completions", "/completions", "/agents"];
+const WITHOUT_V1: [&str; 5] = ["/models", "/chat/completions", "/completions", "/embeddings", "/agents"];
 
 async fn canonical(mut request: Request) -> Request {
     let uri = request.uri();
@@ -87,6 +88,7 @@ mod tests {
             ("/models/some/model", Some("/v1/models/some/model")),
             ("/chat/completions/", Some("/v1/chat/completions")),
             ("/completions", Some("/v1/completions")),
+            ("/embeddings/", Some("/v1/embeddings")),
             ("/agents/a/pin", Some("/v1/agents/a/pin")),
             ("/health/", Some("/health")),
             ("/modelsx", None),

@@ -140,14 +140,56 @@ impl TextModel {
     /// # Errors
     /// As [`TextModel::encode_raw_within`].
     pub fn encode_closed(&self, text: &str, limits: EncodeLimits<'_>) -> Result<Vec<TokenId>, EncodeError> {
-        let mut ids = self.encode_raw_within(text, limits)?;
-        let closing = [self.frame.eos, self.frame.separator];
-        for id in closing.into_iter().flatten() {
+        Ok(self.closed(self.encode_raw_within(text, limits)?))
+    }
+
+    /// The same of no more than `max_tokens` tokens: of a text that has more, those at its end are left out, as by
+    /// [`TextModel::cut_closed`], and nothing is encoded that would be left out.
+    ///
+    /// # Errors
+    /// Nobody waits for the tokens any more.
+    pub fn encode_closed_cut(
+        &self,
+        text: &str,
+        max_tokens: usize,
+        is_abandoned: &dyn Fn() -> bool,
+    ) -> Result<Vec<TokenId>, EncodeError> {
+        let mut encoding = Encoding::new(EncodeLimits { max_tokens, is_abandoned });
+        match self.encode_parts(text, &self.all_special, &mut encoding) {
+            Ok(()) | Err(EncodeError::TooLong { .. }) => {
+                Ok(self.cut_closed(self.closed(self.with_bos(encoding.ids)), max_tokens))
+            }
+            Err(EncodeError::Abandoned) => Err(EncodeError::Abandoned),
+        }
+    }
+
+    /// The first of these tokens, with those that close a text at their end still: no more than `max_tokens` in all.
+    pub fn cut_closed(&self, mut ids: Vec<TokenId>, max_tokens: usize) -> Vec<TokenId> {
+        if ids.len() <= max_tokens {
+            return ids;
+        }
+        let mut n_left = ids.len();
+        for id in self.closing().into_iter().rev() {
+            n_left -= usize::from(ids[..n_left].last() == Some(&id));
+        }
+        let closing = ids.split_off(n_left.max(ids.len() - max_tokens));
+        ids.truncate(max_tokens - closing.len());
+        ids.extend(closing);
+        ids
+    }
+
+    /// What closes a text, in this order.
+    fn closing(&self) -> Vec<TokenId> {
+        [self.frame.eos, self.frame.separator].into_iter().flatten().collect()
+    }
+
+    fn closed(&self, mut ids: Vec<TokenId>) -> Vec<TokenId> {
+        for id in self.closing() {
             if ids.last() != Some(&id) {
                 ids.push(id);
             }
         }
-        Ok(ids)
+        ids
     }
 
     /// The same prompt, with the places in it where answers of the model start, so that it can be encoded in pieces

@@ -40,6 +40,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
             "app",
             "agents",
             "generate",
+            "embed",
             "models",
             "page",
             "watch",

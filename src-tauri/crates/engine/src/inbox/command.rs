@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::agent_ask::AgentAsk;
 use super::question::Question;
-use crate::permit::Permit;
+use crate::permit::{Permit, Room};
+use crate::told::embedding::{EmbedRequest, Embedded};
 use crate::told::event::{Event, Usage};
 use crate::told::load_progress::LoadProgress;
 use crate::told::loader::Loaded;
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     },
     /// A request; its permit drops with its sequence.
     Submit(Submission),
+    /// A request for vectors; its permit drops with it.
+    Embed(EmbedSubmission),
     /// The store has read what a sequence waits for.
     Restored {
         /// Whose sequence.
@@ -141,5 +144,30 @@ impl Submission {
         drop(permit);
         // A client that is gone needs no answer.
         let _ = events.send(Event::Failed { error, usage });
+    }
+}
+
+/// A request for vectors on its way to a model.
+#[derive(Debug)]
+pub(crate) struct EmbedSubmission {
+    /// The texts, tokenised.
+    pub(crate) request: EmbedRequest,
+    /// Where the vectors go; a closed channel cancels it.
+    pub(crate) reply: oneshot::Sender<Result<Embedded, Refusal>>,
+    /// One permit = one request in flight.
+    pub(crate) permit: Permit,
+    /// Its share of the memory for texts and vectors.
+    pub(crate) room: Room,
+    /// When the handler had read the request.
+    pub(crate) received: Instant,
+}
+
+impl EmbedSubmission {
+    /// Answer without having begun.
+    pub(crate) fn refuse(self, error: Refusal) {
+        let EmbedSubmission { reply, permit, room, .. } = self;
+        drop((permit, room));
+        // A client that is gone needs no answer.
+        let _ = reply.send(Err(error));
     }
 }

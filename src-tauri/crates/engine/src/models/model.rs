@@ -7,11 +7,11 @@ use std::time::Instant;
 use super::rebuilds::Rebuilds;
 use crate::inbox::question::Question;
 use crate::lifecycle::{Drain, ModelTransition};
-use crate::stepping::serving::Serving;
+use crate::stepping::at_work::AtWork;
 use crate::told::load_progress::LoadProgress;
 use crate::told::model_name::ModelName;
 use crate::told::state::{Failure, IllegalTransition, ModelState};
-use crate::told::stats::{ModelStats, PoolCounts};
+use crate::told::stats::{ActiveRequest, ModelStats};
 
 /// A model that has a name, whether it is here or not.
 pub(crate) struct Model {
@@ -28,8 +28,8 @@ pub(crate) struct Model {
 pub(crate) enum Seat {
     Absent,
     Loading(Load),
-    Ready(Box<Serving>),
-    Leaving(Box<Serving>, Leave),
+    Ready(AtWork),
+    Leaving(AtWork, Leave),
     Failed(Failure),
 }
 
@@ -104,23 +104,23 @@ impl Model {
     /// From ready to leaving.
     pub(crate) fn leave(&mut self, leave: Leave) {
         self.seat = match std::mem::replace(&mut self.seat, Seat::Absent) {
-            Seat::Ready(serving) => Seat::Leaving(serving, leave),
+            Seat::Ready(work) => Seat::Leaving(work, leave),
             other => other,
         };
     }
 
     /// What is at work, ready or leaving.
-    pub(crate) fn serving(&self) -> Option<&Serving> {
+    pub(crate) fn at_work(&self) -> Option<&AtWork> {
         match &self.seat {
-            Seat::Ready(serving) | Seat::Leaving(serving, _) => Some(serving),
+            Seat::Ready(work) | Seat::Leaving(work, _) => Some(work),
             Seat::Absent | Seat::Loading(_) | Seat::Failed(_) => None,
         }
     }
 
-    /// As [`Model::serving`].
-    pub(crate) fn serving_mut(&mut self) -> Option<&mut Serving> {
+    /// As [`Model::at_work`].
+    pub(crate) fn at_work_mut(&mut self) -> Option<&mut AtWork> {
         match &mut self.seat {
-            Seat::Ready(serving) | Seat::Leaving(serving, _) => Some(serving),
+            Seat::Ready(work) | Seat::Leaving(work, _) => Some(work),
             Seat::Absent | Seat::Loading(_) | Seat::Failed(_) => None,
         }
     }
@@ -133,16 +133,17 @@ impl Model {
         }
     }
 
-    /// Its numbers.
-    pub(crate) fn stats(&self) -> ModelStats {
-        let serving = self.serving();
-        ModelStats {
+    /// Its numbers, and how far its requests are.
+    pub(crate) fn stats(&self) -> (ModelStats, Vec<ActiveRequest>) {
+        let glance = self.at_work().map(AtWork::glance).unwrap_or_default();
+        let stats = ModelStats {
             name: self.name.clone(),
             state: self.state(),
             load: self.progress,
-            pool: serving.map_or(PoolCounts::default(), Serving::pool),
-            n_running: serving.map_or(0, Serving::n_running),
-            n_waiting: serving.map_or(0, Serving::n_waiting),
-        }
+            pool: glance.pool,
+            n_running: glance.n_running,
+            n_waiting: glance.n_waiting,
+        };
+        (stats, glance.active)
     }
 }

@@ -10,14 +10,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::agents;
 use super::event_stream::EventStream;
+use super::pending_vectors::PendingVectors;
 use crate::inbox::agent_ask::{AgentAct, AgentAsk};
-use crate::inbox::command::{Command, Submission};
+use crate::inbox::command::{Command, EmbedSubmission, Submission};
 use crate::keeping::answers::Answers;
 use crate::lifecycle::{ModelTransition, ServerTransition, state_of};
 use crate::permit::Permit;
 use crate::shared::Shared;
 use crate::told::agent_info::AgentInfo;
 use crate::told::card::ModelCard;
+use crate::told::embedding::EmbedRequest;
 use crate::told::histograms::Histograms;
 use crate::told::model_name::ModelName;
 use crate::told::prompt::{EncodedPrompt, PromptError};
@@ -208,6 +210,28 @@ impl EngineHandle {
             submission.refuse(Refusal::unavailable(&State::Stopped, self.shared.clock.now()));
         }
         EventStream::new(id, n_prompt, receiver)
+    }
+
+    /// Have an encoder read texts; `received` is when the request's handler had read it. It takes its places among the
+    /// requests in flight itself.
+    ///
+    /// # Errors
+    /// `WrongPurpose` when the model is no encoder, `Unavailable` when its state admits nothing, `Busy` when no place or
+    /// no memory is free.
+    pub fn embed(&self, request: EmbedRequest, received: Instant) -> Result<PendingVectors, Refusal> {
+        let permit = self.try_permit_for(&request.model)?;
+        let card = self.card_of(&request.model);
+        let width = card.as_ref().and_then(|card| card.embedding()).map_or(0, |spec| spec.width);
+        let Some(room) = self.shared.embed_rooms.try_take(request.bytes(width)) else {
+            return Err(Refusal::Busy { n_waiting: self.stats.borrow().n_waiting });
+        };
+        let (sender, reply) = oneshot::channel();
+        let pending = PendingVectors::new(request.id.clone(), reply);
+        let submission = EmbedSubmission { request, reply: sender, permit, room, received };
+        if let Err(SendError(Command::Embed(submission))) = self.inbox.send(Command::Embed(submission)) {
+            submission.refuse(Refusal::unavailable(&State::Stopped, self.shared.clock.now()));
+        }
+        Ok(pending)
     }
 
     /// Start loading the default model, or load it again after a failure. Returns once loading has begun.

@@ -15,7 +15,7 @@ use crate::inbox::command::Submission;
 use crate::keeping::answers::Answers;
 use crate::permit::Permit;
 use crate::sampling::{CannotSample, Sampler, Scratch, fresh_seed, logprob};
-use crate::tally::{LastWords, Tally};
+use crate::tally::{LastWords, Tally, Words};
 use crate::told::event::{Event, FinishReason, TokenLogprob, Usage};
 use crate::told::model_name::ModelName;
 use crate::told::record::{Outcome, RequestRecord};
@@ -359,6 +359,7 @@ impl Sequence {
             ended_at: SystemTime::now(),
             outcome,
             n_prompt: usage.n_prompt,
+            n_texts: None,
             n_prefilled: self.n_prefilled,
             n_reused: usage.n_reused,
             n_restored: self.n_restored,
@@ -377,7 +378,7 @@ impl Sequence {
 
     fn end(self, event: Event, tally: &mut Tally) {
         let Sequence { events, permit, .. } = self;
-        tally.tell_later(LastWords { event, events, permit });
+        tally.tell_later(LastWords { words: Words::Event(event, events), permit });
     }
 
     /// Send what was held back, if anything was.

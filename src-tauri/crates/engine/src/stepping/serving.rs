@@ -10,6 +10,7 @@ use scheduler::{
 };
 use store::{Origin, SaveCandidate, SaveReason};
 
+use super::glance::Glance;
 use super::postponed::Postponed;
 use super::sequence::Sequence;
 use super::step_budget::StepBudget;
@@ -25,7 +26,6 @@ use crate::keeping::saving::Saving;
 use crate::sampling::Scratch;
 use crate::tally::Tally;
 use crate::told::card::ModelCard;
-use crate::told::loader::Loaded;
 use crate::told::model_name::ModelName;
 use crate::told::request::Refusal;
 use crate::told::stats::{ActiveRequest, N_ACTIVE, PoolCounts};
@@ -70,13 +70,12 @@ pub(crate) struct Serving {
 impl Serving {
     pub(crate) fn new(
         model: ModelName,
-        loaded: Loaded,
+        (runner, card): (Box<dyn ModelRunner>, Arc<ModelCard>),
         answers: Arc<Answers>,
         residency: Arc<Residency>,
         config: &EngineConfig,
         inbox: Sender<Command>,
     ) -> Serving {
-        let Loaded { runner, card } = loaded;
         let scheduler = new_scheduler(runner.as_ref(), &card, config);
         let (store, layout) = (&config.store, runner.layout());
         let restoring =
@@ -216,10 +215,14 @@ impl Serving {
         }
     }
 
-    /// The worker is lost: every sequence ends, without a word to the scheduler, which may be the one that broke.
-    pub(crate) fn abandon(mut self, now: Instant, tally: &mut Tally, refuse: impl Fn(&Sequence) -> Refusal) {
+    /// The worker is lost: every sequence ends, without a word to the scheduler, which may be the one that broke. Those
+    /// that wait are told `waiting`.
+    pub(crate) fn abandon(mut self, waiting: &Refusal, now: Instant, tally: &mut Tally) {
         for (id, sequence) in std::mem::take(&mut self.sequences) {
-            let refusal = refuse(&sequence);
+            let refusal = match sequence.has_begun() {
+                true => Refusal::Fault { id: sequence.request_id.to_string() },
+                false => waiting.clone(),
+            };
             sequence.fail(refusal, self.scheduler.progress(id).unwrap_or_default(), now, tally);
         }
         self.runner.give_up();
@@ -250,8 +253,18 @@ impl Serving {
         self.sequences.len() - self.n_running()
     }
 
+    /// What it has now.
+    pub(crate) fn glance(&self) -> Glance {
+        Glance {
+            pool: self.pool(),
+            n_running: self.n_running(),
+            n_waiting: self.n_waiting(),
+            active: self.active().collect(),
+        }
+    }
+
     /// How far the first [`N_ACTIVE`] sequences are.
-    pub(crate) fn active(&self) -> impl Iterator<Item = ActiveRequest> {
+    fn active(&self) -> impl Iterator<Item = ActiveRequest> {
         let begun = self.sequences.iter().take(N_ACTIVE);
         begun.map(|(id, sequence)| sequence.active(self.scheduler.progress(*id).unwrap_or_default()))
     }
@@ -265,7 +278,7 @@ impl Serving {
         self.sequences.values().filter(|s| !s.has_begun()).map(|s| s.queue_deadline).min()
     }
 
-    pub(crate) fn pool(&self) -> PoolCounts {
+    fn pool(&self) -> PoolCounts {
         let counts = self.scheduler.pool();
         PoolCounts {
             free: counts.n_free,

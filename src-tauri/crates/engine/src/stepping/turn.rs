@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use scheduler::{Begun, EndReason, Plan, Row, RunError, SeqId, Step, StepOutput};
 use store::SaveReason;
 
+use super::glance::Glance;
 use super::sampled::Sampled;
 use super::sequence::{Sequence, Taken};
 use super::serving::Serving;
 use super::soundness::is_sound;
 use super::under_way::UnderWay;
-use crate::hold_points::Fault;
+use crate::hold_points::{Fault, HoldPoints};
 use crate::inbox::command::Command;
 use crate::sampling::CannotSample;
 use crate::tally::Tally;
@@ -50,6 +51,22 @@ impl From<RunError> for Broken {
     }
 }
 
+/// A step is about to be computed, as tests may want it.
+///
+/// # Errors
+/// A test wants it to fail.
+pub(super) fn reach_step(holds: &HoldPoints) -> Result<(), Broken> {
+    holds.wait("forward");
+    match holds.take_fault() {
+        Some(Fault::Panic) => panic!("a panic that the switch step.panic asked for"),
+        Some(Fault::Error) => {
+            let error = "an error that the switch step.error asked for";
+            Err(RunError::Device(error.to_owned()).into())
+        }
+        None => Ok(()),
+    }
+}
+
 /// A step that was computed; what it gave is in the model's buffer.
 struct Computed {
     step: Arc<Step>,
@@ -65,7 +82,7 @@ impl Serving {
     pub(crate) fn turn(
         &mut self,
         tally: &mut Tally,
-        step_begins: impl FnOnce(&Serving, &mut Tally, Instant),
+        step_begins: impl FnOnce(Glance, &mut Tally, Instant),
     ) -> Result<Turn, Broken> {
         let computed = match &self.under_way {
             Some(_) => self.poll()?,
@@ -152,19 +169,11 @@ impl Serving {
         &mut self,
         step: Step,
         tally: &mut Tally,
-        step_begins: impl FnOnce(&Serving, &mut Tally, Instant),
+        step_begins: impl FnOnce(Glance, &mut Tally, Instant),
     ) -> Result<Option<Computed>, Broken> {
         let began = self.config.clock.now();
-        step_begins(self, tally, began);
-        self.config.holds.wait("forward");
-        match self.config.holds.take_fault() {
-            Some(Fault::Panic) => panic!("a panic that the switch step.panic asked for"),
-            Some(Fault::Error) => {
-                let error = "an error that the switch step.error asked for";
-                return Err(RunError::Device(error.to_owned()).into());
-            }
-            None => {}
-        }
+        step_begins(self.glance(), tally, began);
+        reach_step(&self.config.holds)?;
         let step = Arc::new(step);
         let inbox = self.inbox.clone();
         // An engine that has ended has nothing to look at.

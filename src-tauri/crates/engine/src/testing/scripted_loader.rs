@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use scheduler::{
-    AttentionSpan, KvDtype, KvLayout, LayerCache, LayerKv, ModelCacheSpec, ModelRunner, ValuePlace,
+    AttentionSpan, EmbedSpec, KvDtype, KvLayout, LayerCache, LayerKv, ModelCacheSpec, ModelRunner, ValuePlace,
 };
 use text::TextModel;
 
+use super::scripted_embedder::ScriptedEmbedder;
 use super::scripted_runner::{Script, ScriptedRunner};
 use super::steering::Steering;
 use super::tiny_text::{N_VOCAB, tiny_text};
 use crate::models::worker::WorkerRunner;
-use crate::told::card::ModelCard;
+use crate::told::backend::ServedBy;
+use crate::told::card::{ModelCard, Purpose};
 use crate::told::load_progress::LoadProgress;
-use crate::told::loader::{LoadDesk, Loaded, ModelLoader, Needs, PoolWish};
+use crate::told::loader::{LoadDesk, Loaded, ModelLoader, Needs, PoolWish, Runner};
 use crate::told::model_name::ModelName;
 use crate::told::sampling_choices::SamplingChoices;
 use crate::told::state::{Failure, FailureKind};
@@ -32,6 +34,8 @@ pub struct ScriptedModel {
     pub weights_bytes: u64,
     /// Whether it computes on a thread of its own, as a device does.
     pub is_on_device: bool,
+    /// What its vectors are like, if it is an encoder; then what is said here of pools is nothing to it.
+    pub embeds: Option<EmbedSpec>,
     /// What it says.
     pub script: Script,
     /// Blocks of its pool, of 16 tokens each.
@@ -46,6 +50,8 @@ pub struct ScriptedModel {
     pub text: fn() -> TextModel,
     /// How it is recommended to be sampled.
     pub sampling: SamplingChoices,
+    /// Who is said to compute it.
+    pub served_by: ServedBy,
 }
 
 impl Default for ScriptedModel {
@@ -55,6 +61,7 @@ impl Default for ScriptedModel {
             fingerprint: [7; 32],
             weights_bytes: 100,
             is_on_device: false,
+            embeds: None,
             script: Script::Hash,
             n_blocks: 256,
             max_context: 2048,
@@ -62,6 +69,7 @@ impl Default for ScriptedModel {
             lends: true,
             text: tiny_text,
             sampling: SamplingChoices::default(),
+            served_by: ServedBy::CPU,
         }
     }
 }
@@ -100,7 +108,7 @@ impl ModelLoader for ScriptedLoader {
                 Err(Failure::new(FailureKind::NoRoom, "nobody waits for it"))
             }
         };
-        let ScriptedModel { script, n_blocks, max_context, window, lends, text, sampling, .. } =
+        let ScriptedModel { script, n_blocks, max_context, window, lends, text, sampling, served_by, .. } =
             model.clone();
         let v_place = ValuePlace::BesideKeys;
         let full = LayerCache { n_kv_heads: 1, k_dim: 2, v_dim: 2, v_place, span: AttentionSpan::Full };
@@ -109,6 +117,7 @@ impl ModelLoader for ScriptedLoader {
         let spec = ModelCacheSpec { layers, max_context, n_vocab: N_VOCAB };
         let layout = KvLayout::new(&spec, 16, KvDtype::F16)
             .map_err(|error| Failure::new(FailureKind::Unsupported, error.to_string()))?;
+        let n_blocks = if model.embeds.is_some() { 0 } else { n_blocks };
         let pool_bytes = (n_blocks * layout.block_bytes) as u64;
         let pool = PoolWish::Fixed(pool_bytes);
         let weights_bytes = model.weights_bytes;
@@ -116,22 +125,37 @@ impl ModelLoader for ScriptedLoader {
         report(50)?;
         steering.at_load().map_err(|text| Failure::new(FailureKind::Damaged, text))?;
         report(100)?;
-        let effective_context = max_context.min(n_blocks * 16);
-        let runner = ScriptedRunner::new(spec, layout, n_blocks, script, steering.clone()).lending(lends);
-        let runner: Box<dyn ModelRunner> = match model.is_on_device {
-            true => Box::new(WorkerRunner::new(Box::new(runner)).expect("a thread")),
-            false => Box::new(runner),
+        let effective_context = match &model.embeds {
+            Some(spec) => spec.max_tokens,
+            None => max_context.min(n_blocks * 16),
+        };
+        let purpose = model.embeds.map_or(Purpose::Generate, Purpose::Embed);
+        let runner = match &purpose {
+            Purpose::Embed(spec) => {
+                Runner::Embeds(Box::new(ScriptedEmbedder::new(spec.clone(), script, steering.clone())))
+            }
+            Purpose::Generate => {
+                let runner =
+                    ScriptedRunner::new(spec, layout, n_blocks, script, steering.clone()).lending(lends);
+                let runner: Box<dyn ModelRunner> = match model.is_on_device {
+                    true => Box::new(WorkerRunner::new(Box::new(runner)).expect("a thread")),
+                    false => Box::new(runner),
+                };
+                Runner::Generates(runner)
+            }
         };
         let card = ModelCard {
             template_fault: None,
             name: model.name.to_owned(),
             aliases: vec![format!("{}.gguf", model.name)],
+            purpose,
             text: Arc::new(text()),
             trained_context: max_context,
             effective_context,
             fingerprint: model.fingerprint,
             file_bytes: 100,
             sampling,
+            served_by,
             loaded_at: SystemTime::UNIX_EPOCH,
         };
         Ok(Loaded { runner, card: Arc::new(card) })

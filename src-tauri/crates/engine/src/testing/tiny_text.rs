@@ -6,6 +6,9 @@ use text::{TextMetadata, TextModel};
 /// The token that ends an answer.
 pub const END_OF_TURN: TokenId = 257;
 
+/// The token that starts a message in the manner of ChatML.
+pub const START: TokenId = 258;
+
 /// Tokens of the vocabulary: the bytes, `th`, and two control tokens.
 pub const N_VOCAB: usize = 259;
 
@@ -42,13 +45,29 @@ pub fn thinking_text() -> TextModel {
     )
 }
 
+/// The same vocabulary as an encoder has it: a text is put between [`START`] and [`END_OF_TURN`], and there are no chats.
+pub fn enclosing_text() -> TextModel {
+    let meta = TextMetadata {
+        bos: Some(START),
+        add_bos: Some(true),
+        add_eos: Some(true),
+        chat_template: None,
+        ..metadata("")
+    };
+    TextModel::new(meta).expect("the tiny vocabulary is sound")
+}
+
 /// That with a template of the test's own.
 pub fn text_with_template(template: &str) -> TextModel {
+    TextModel::new(metadata(template)).expect("the tiny vocabulary is sound")
+}
+
+fn metadata(template: &str) -> TextMetadata {
     let mut tokens: Vec<String> = (0..=255u8).map(|byte| byte_char(byte).to_string()).collect();
     tokens.extend(["th", "<|end|>", "<|start|>"].map(str::to_owned));
     let mut token_types = vec![1; 257];
     token_types.extend([3, 3]);
-    TextModel::new(TextMetadata {
+    TextMetadata {
         tokenizer_model: "gpt2".to_owned(),
         tokens,
         token_types,
@@ -57,8 +76,7 @@ pub fn text_with_template(template: &str) -> TextModel {
         add_bos: Some(false),
         chat_template: Some(template.to_owned()),
         ..TextMetadata::default()
-    })
-    .expect("the tiny vocabulary is sound")
+    }
 }
 
 /// How byte-level vocabularies write a byte: printable ones as themselves, the others as characters from 256 on.

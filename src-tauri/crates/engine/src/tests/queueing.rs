@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use super::rig::*;
 use crate::testing::{N_VOCAB, Script, ScriptedModel, Steering, tiny_text};
-use crate::{CheckedPrompt, EngineConfig, Outcome, Refusal, Request, SamplingChoices};
+use crate::{CheckedPrompt, EngineConfig, Outcome, Refusal, Request, SamplingChoices, ServedBy};
 
 const SMALL: ScriptedModel = ScriptedModel {
     name: "scripted",
     fingerprint: [7; 32],
     weights_bytes: 100,
     is_on_device: false,
+    embeds: None,
     script: Script::Hash,
     n_blocks: 8,
     max_context: 2048,
@@ -18,6 +19,7 @@ const SMALL: ScriptedModel = ScriptedModel {
     lends: true,
     text: tiny_text,
     sampling: SamplingChoices::NONE,
+    served_by: ServedBy::CPU,
 };
 
 #[tokio::test]

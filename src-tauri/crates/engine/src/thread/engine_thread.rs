@@ -11,12 +11,13 @@ use super::door::Door;
 use super::windows::Windows;
 use crate::config::EngineConfig;
 use crate::inbox::agent_ask::{AgentAct, AgentAsk};
-use crate::inbox::command::{Command, Submission};
+use crate::inbox::command::{Command, EmbedSubmission, Submission};
 use crate::lifecycle::state_of;
 use crate::models::budget::MemoryBudget;
 use crate::models::model::{Model, Seat};
 use crate::panic_text::panic_text;
 use crate::shared::Shared;
+use crate::stepping::at_work::AtWork;
 use crate::stepping::postponed::Postponed;
 use crate::stepping::serving::Serving;
 use crate::stepping::turn::{Broken, Turn};
@@ -113,7 +114,7 @@ impl EngineThread {
                 let text = panic_text(panic.as_ref());
                 // Unwinding leaves the sequences of a step half done. All of that is in the model, which goes.
                 let is_of_model =
-                    self.dealing_with.take().filter(|idx| self.models[*idx].serving().is_some());
+                    self.dealing_with.take().filter(|idx| self.models[*idx].at_work().is_some());
                 let Some(idx) = is_of_model else {
                     tracing::error!("the engine thread panicked outside a model: {text}");
                     resume_unwind(panic);
@@ -140,10 +141,10 @@ impl EngineThread {
         self.pace = Pace::default();
         for idx in 0..self.models.len() {
             let EngineThread { tally, windows, .. } = self;
-            let Some(serving) = self.models[idx].serving_mut() else { continue };
+            let name = self.models[idx].name.clone();
+            let Some(work) = self.models[idx].at_work_mut() else { continue };
             self.dealing_with = Some(idx);
-            let turn = serving.turn(tally, |serving, tally, now| windows.step_begins(now, serving, tally));
-            serving.show_residency();
+            let turn = work.turn(tally, |glance, tally, now| windows.step_begins(now, &name, glance, tally));
             self.dealing_with = None;
             match turn {
                 Ok(Turn::Computed) => self.pace.is_busy = true,
@@ -161,15 +162,20 @@ impl EngineThread {
     }
 
     /// Do something with a model that is at work.
-    pub(super) fn with_serving<T>(
+    pub(super) fn with_work<T>(
         &mut self,
         idx: usize,
-        act: impl FnOnce(&mut Serving, &mut Tally) -> T,
+        act: impl FnOnce(&mut AtWork, &mut Tally) -> T,
     ) -> Option<T> {
         self.dealing_with = Some(idx);
-        let done = self.models[idx].serving_mut().map(|serving| act(serving, &mut self.tally));
+        let done = self.models[idx].at_work_mut().map(|work| act(work, &mut self.tally));
         self.dealing_with = None;
         done
+    }
+
+    /// The same with one that generates.
+    fn with_serving<T>(&mut self, idx: usize, act: impl FnOnce(&mut Serving) -> T) -> Option<T> {
+        self.with_work(idx, |work, _| work.generating_mut().map(act)).flatten()
     }
 
     /// Where a model is in the list, if it was ever named.
@@ -194,24 +200,24 @@ impl EngineThread {
     }
 
     fn wait(&self) -> Duration {
-        let serving = || self.models.iter().filter_map(Model::serving);
-        let is_behind = serving().any(|s| s.saving.is_behind());
-        let has_sequences = serving().any(|s| !s.is_empty());
+        let at_work = || self.models.iter().filter_map(Model::at_work);
+        let is_behind = at_work().filter_map(AtWork::generating).any(|s| s.saving.is_behind());
+        let has_requests = at_work().any(|work| !work.is_empty());
         let most = match () {
             () if self.pace.is_busy => return Duration::ZERO,
             () if self.pace.is_held || is_behind => POLL,
-            () if has_sequences => WATCH,
+            () if has_requests => WATCH,
             () => HEARTBEAT,
         };
         let drain = match self.door {
-            Door::Draining { deadline, .. } if has_sequences => Some(deadline),
+            Door::Draining { deadline, .. } if has_requests => Some(deadline),
             _ => None,
         };
         let leaving = self.models.iter().filter_map(|model| match &model.seat {
-            Seat::Leaving(serving, leave) if !serving.is_empty() => Some(leave.deadline),
+            Seat::Leaving(work, leave) if !work.is_empty() => Some(leave.deadline),
             _ => None,
         });
-        let of_models = serving().flat_map(|s| [s.next_deadline(), s.step_deadline()]).flatten();
+        let of_models = at_work().filter_map(AtWork::next_deadline);
         let now = self.config.clock.now();
         let due = drain.into_iter().chain(leaving).chain(of_models);
         due.map(|at| at.saturating_duration_since(now)).fold(most, Duration::min)
@@ -248,6 +254,7 @@ impl EngineThread {
             }
             Command::Flushed { ticket } => self.flushed(ticket),
             Command::Submit(submission) => self.submit(submission),
+            Command::Embed(submission) => self.embed(submission),
             Command::Leave { model, deadline, reply } => self.begin_leaving(&model, deadline, reply),
             Command::Drain { then, deadline, reply } => self.begin_drain(then, deadline, reply),
             Command::Resume { reply } => {
@@ -256,13 +263,13 @@ impl EngineThread {
             Command::Restored { model, seq, piece, blocks } => {
                 if let Some(idx) = self.find(&model) {
                     let found = Postponed::Restored { seq, piece, found: blocks };
-                    self.with_serving(idx, |serving, _| serving.when_idle(found));
+                    self.with_serving(idx, |serving| serving.when_idle(found));
                 }
             }
             Command::Store(event) => self.hear(&event),
             Command::Hurried { model } => {
                 if let Some(idx) = self.find(&model) {
-                    self.with_serving(idx, |serving, _| serving.is_hurrying = false);
+                    self.with_serving(idx, |serving| serving.is_hurrying = false);
                 }
             }
             Command::Agents { ask, reply } if ask.what == AgentAct::Evict => {
@@ -311,7 +318,7 @@ impl EngineThread {
     /// Do something with those models at work that are meant.
     fn for_each_serving(&mut self, of: &OfModels, act: impl Fn(&mut Serving)) {
         for idx in 0..self.models.len() {
-            self.with_serving(idx, |serving, _| {
+            self.with_serving(idx, |serving| {
                 if of.includes(&serving.card.fingerprint) {
                     act(serving);
                 }
@@ -340,21 +347,43 @@ impl EngineThread {
             StoreEvent::Saved(_) | StoreEvent::NotSaved(_) => {}
         }
         for idx in 0..self.models.len() {
-            self.with_serving(idx, |serving, _| serving.when_idle(Postponed::Hear(event.clone())));
+            self.with_serving(idx, |serving| serving.when_idle(Postponed::Hear(event.clone())));
         }
     }
 
     fn submit(&mut self, submission: Submission) {
+        match self.find_ready(&submission.request.model) {
+            Ok(idx) => {
+                self.with_work(idx, |work, tally| work.submit(submission, tally));
+            }
+            Err(refusal) => submission.refuse(refusal),
+        }
+    }
+
+    fn embed(&mut self, submission: EmbedSubmission) {
+        match self.find_ready(&submission.request.model) {
+            Ok(idx) => {
+                self.with_work(idx, |work, tally| work.embed(submission, tally));
+            }
+            Err(refusal) => submission.refuse(refusal),
+        }
+    }
+
+    /// Where a model is that a request is for, which is used by that.
+    ///
+    /// # Errors
+    /// It takes no requests now.
+    fn find_ready(&mut self, model: &ModelName) -> Result<usize, Refusal> {
         let now = self.config.clock.now();
         let server = self.door.state();
-        let idx = self.find(&submission.request.model);
+        let idx = self.find(model);
         let state = idx.map_or(ModelState::Absent, |idx| self.models[idx].state());
         match (&server, &state, idx) {
             (ServerState::Open, ModelState::Ready, Some(idx)) => {
                 self.models[idx].last_used = now;
-                self.with_serving(idx, |serving, tally| serving.submit(submission, tally));
+                Ok(idx)
             }
-            _ => submission.refuse(Refusal::unavailable(&state_of(&server, &state), now)),
+            _ => Err(Refusal::unavailable(&state_of(&server, &state), now)),
         }
     }
 
@@ -372,8 +401,8 @@ impl EngineThread {
     pub(super) fn publish(&mut self) {
         self.windows.look_at(&self.models);
         let now = self.config.clock.now();
-        let unsaved: u64 =
-            self.models.iter().filter_map(Model::serving).map(|s| s.saving.waiting_bytes()).sum();
+        let at_work = self.models.iter().filter_map(Model::at_work);
+        let unsaved: u64 = at_work.filter_map(AtWork::generating).map(|s| s.saving.waiting_bytes()).sum();
         let stats = &mut self.windows.stats;
         stats.heartbeat = now;
         stats.step_started = None;
@@ -405,6 +434,7 @@ impl EngineThread {
         while let Ok(command) = self.inbox.try_recv() {
             match command {
                 Command::Submit(submission) => submission.refuse(Refusal::unavailable(&State::Stopped, now)),
+                Command::Embed(submission) => submission.refuse(Refusal::unavailable(&State::Stopped, now)),
                 Command::Drain { reply: Some(reply), .. } => {
                     let _ = reply.send(Ok(DrainReport::default()));
                 }

@@ -12,10 +12,12 @@ use crate::models::budget::{Verdict, no_room};
 use crate::models::load::{LoadOrder, spawn_load};
 use crate::models::model::{Load, Model, Seat};
 use crate::panic_text::panic_text;
+use crate::stepping::at_work::AtWork;
+use crate::stepping::embedding::Embedding;
 use crate::stepping::serving::Serving;
 use crate::stepping::turn::Broken;
 use crate::told::load_progress::LoadProgress;
-use crate::told::loader::Loaded;
+use crate::told::loader::{Loaded, Runner};
 use crate::told::model_name::ModelName;
 use crate::told::request::Refusal;
 use crate::told::state::{After, Failure, FailureKind, IllegalTransition, State};
@@ -97,7 +99,7 @@ impl EngineThread {
     /// already.
     fn who_may_leave(&self, idx: usize) -> Vec<ModelName> {
         let may_leave = |model: &&Model| match &model.seat {
-            Seat::Ready(serving) => serving.is_empty(),
+            Seat::Ready(work) => work.is_empty(),
             Seat::Leaving(..) => true,
             Seat::Absent | Seat::Loading(_) | Seat::Failed(_) => false,
         };
@@ -111,14 +113,10 @@ impl EngineThread {
         let name = self.models[idx].name.clone();
         match result {
             Ok(loaded) => {
-                let residency = Arc::new(Residency::new(loaded.runner.layout()));
-                let answers = self.shared.came_in(&name, &loaded.card, Arc::clone(&residency));
-                let inbox = self.to_self.clone();
-                let serving = Serving::new(name, *loaded, answers, residency, &self.config, inbox);
+                let work = self.put_to_work(name, *loaded);
                 self.windows.stats.started |= idx == 0;
                 self.models[idx].last_used = self.config.clock.now();
-                let ready = Seat::Ready(Box::new(serving));
-                if let Err(error) = self.models[idx].sit(&ModelTransition::Loaded, ready) {
+                if let Err(error) = self.models[idx].sit(&ModelTransition::Loaded, Seat::Ready(work)) {
                     tracing::error!(%error, "a model came in that nobody waited for");
                 }
                 self.publish();
@@ -132,27 +130,41 @@ impl EngineThread {
         }
     }
 
+    fn put_to_work(&mut self, name: ModelName, loaded: Loaded) -> AtWork {
+        let Loaded { runner, card } = loaded;
+        match runner {
+            Runner::Generates(runner) => {
+                let residency = Arc::new(Residency::new(runner.layout()));
+                let answers = self.shared.came_in(&name, &card, Some(Arc::clone(&residency)));
+                let inbox = self.to_self.clone();
+                let serving = Serving::new(name, (runner, card), answers, residency, &self.config, inbox);
+                AtWork::Generating(Box::new(serving))
+            }
+            Runner::Embeds(embedder) => {
+                self.shared.came_in(&name, &card, None);
+                AtWork::Embedding(Box::new(Embedding::new((embedder, card), &self.config)))
+            }
+        }
+    }
+
     /// The pool is void and the runner not to be trusted: end everybody of this model, and build a new one.
     pub(super) fn worker_failed(&mut self, idx: usize, broken: &Broken) {
         let text = broken.to_string();
         let now = self.config.clock.now();
         let name = self.models[idx].name.clone();
         self.tally.totals.worker_failures += 1;
-        let n_lost = self.models[idx].serving().map_or(0, |s| s.n_running() + s.n_waiting());
+        let glance = self.models[idx].at_work().map(AtWork::glance).unwrap_or_default();
+        let n_lost = glance.n_running + glance.n_waiting;
         tracing::error!(model = %name, n_lost, "the model's worker failed: {text}");
         self.shared.lost_pool(&name);
         // Whoever is told of the fault finds the model failed.
         let old = self.fail(idx, Failure::new(FailureKind::Worker, text));
         let failed = state_of(&self.door.state(), &self.models[idx].state());
-        if let Some(Seat::Ready(serving) | Seat::Leaving(serving, _)) = old {
+        if let Some(Seat::Ready(work) | Seat::Leaving(work, _)) = old {
             let tally = &mut self.tally;
+            let waiting = Refusal::unavailable(&failed, now);
             // A runner that broke may break again when it is dropped.
-            let dropped = catch_unwind(AssertUnwindSafe(|| {
-                serving.abandon(now, tally, |sequence| match sequence.has_begun() {
-                    true => Refusal::Fault { id: sequence.request_id.to_string() },
-                    false => Refusal::unavailable(&failed, now),
-                });
-            }));
+            let dropped = catch_unwind(AssertUnwindSafe(|| work.abandon(&waiting, now, tally)));
             if let Err(panic) = dropped {
                 let text = panic_text(panic.as_ref());
                 tracing::error!("the model's worker panicked while it was dropped: {text}");

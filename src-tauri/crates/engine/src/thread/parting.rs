@@ -56,8 +56,7 @@ impl EngineThread {
         let refusal = Refusal::unavailable(&state_of(&self.door.state(), &ModelState::Ready), now);
         let mut n_refused = 0;
         for idx in 0..self.models.len() {
-            let of_model =
-                self.with_serving(idx, |serving, tally| serving.refuse_waiting(&refusal, now, tally));
+            let of_model = self.with_work(idx, |work, tally| work.refuse_waiting(&refusal, now, tally));
             n_refused += of_model.unwrap_or(0);
         }
         n_refused
@@ -84,8 +83,7 @@ impl EngineThread {
                 let mut drain = Drain::begin(Some(model.clone()), now, &self.tally);
                 drain.tell(reply);
                 let refusal = Refusal::unavailable(&state_of(&ServerState::Open, &ModelState::Absent), now);
-                let refused =
-                    self.with_serving(idx, |serving, tally| serving.refuse_waiting(&refusal, now, tally));
+                let refused = self.with_work(idx, |work, tally| work.refuse_waiting(&refusal, now, tally));
                 drain.n_refused = refused.unwrap_or(0);
                 self.models[idx].leave(Leave { deadline, drain });
                 // It may have nothing left to do.
@@ -124,7 +122,7 @@ impl EngineThread {
                 _ => None,
             };
             if of_server.into_iter().chain(of_model).min().is_some_and(|deadline| now >= deadline) {
-                self.with_serving(idx, |serving, tally| serving.interrupt(now, tally));
+                self.with_work(idx, |work, tally| work.interrupt(now, tally));
             }
         }
     }
@@ -140,7 +138,7 @@ impl EngineThread {
         if !matches!(self.models[idx].seat, Seat::Leaving(..)) {
             return;
         }
-        if self.with_serving(idx, |serving, _| serving.is_done()) != Some(true) {
+        if self.with_work(idx, |work, _| work.is_done()) != Some(true) {
             return;
         }
         let Seat::Leaving(_, leave) = &self.models[idx].seat else { return };
@@ -155,9 +153,9 @@ impl EngineThread {
             Flush::Done => {
                 let name = self.models[idx].name.clone();
                 match self.models[idx].sit(&ModelTransition::Left, Seat::Absent) {
-                    Ok(Seat::Leaving(serving, leave)) => {
+                    Ok(Seat::Leaving(work, leave)) => {
                         // Its memory is given back before anybody hears of it.
-                        drop(serving);
+                        drop(work);
                         self.budget.give_back(&name);
                         self.shared.left(&name);
                         let report = leave.drain.report(self.config.clock.now(), &self.tally);
@@ -177,7 +175,7 @@ impl EngineThread {
         let Door::Draining { .. } = self.door else { return };
         let mut is_done = true;
         for idx in 0..self.models.len() {
-            is_done &= self.with_serving(idx, |serving, _| serving.is_done()) != Some(false);
+            is_done &= self.with_work(idx, |work, _| work.is_done()) != Some(false);
         }
         if !is_done {
             return;

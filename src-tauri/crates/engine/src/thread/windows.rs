@@ -6,8 +6,9 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::models::model::Model;
-use crate::stepping::serving::Serving;
+use crate::stepping::glance::Glance;
 use crate::tally::Tally;
+use crate::told::model_name::ModelName;
 use crate::told::state::State;
 use crate::told::stats::{ActiveRequest, ModelStats, N_ACTIVE, PoolCounts, Stats};
 
@@ -38,7 +39,7 @@ impl Windows {
 
     /// Note what the models have; the first one is the default.
     pub(super) fn look_at(&mut self, models: &[Model]) {
-        self.models = models.iter().map(|model| (model.stats(), active(model.serving()))).collect();
+        self.models = models.iter().map(Model::stats).collect();
         self.sum_up();
     }
 
@@ -55,12 +56,12 @@ impl Windows {
     }
 
     /// A model's step begins: it may take long, and what has ended before it is said now.
-    pub(super) fn step_begins(&mut self, now: Instant, serving: &Serving, tally: &mut Tally) {
-        if let Some((stats, of_model)) = self.models.iter_mut().find(|(m, _)| m.name == serving.model) {
-            stats.pool = serving.pool();
-            stats.n_running = serving.n_running();
-            stats.n_waiting = serving.n_waiting();
-            *of_model = active(Some(serving));
+    pub(super) fn step_begins(&mut self, now: Instant, model: &ModelName, glance: Glance, tally: &mut Tally) {
+        if let Some((stats, active)) = self.models.iter_mut().find(|(stats, _)| stats.name == *model) {
+            stats.pool = glance.pool;
+            stats.n_running = glance.n_running;
+            stats.n_waiting = glance.n_waiting;
+            *active = glance.active;
         }
         self.sum_up();
         self.stats.heartbeat = now;
@@ -80,8 +81,4 @@ impl Windows {
             is_new
         });
     }
-}
-
-fn active(serving: Option<&Serving>) -> Vec<ActiveRequest> {
-    serving.map(|serving| serving.active().collect()).unwrap_or_default()
 }

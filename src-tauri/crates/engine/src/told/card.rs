@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use scheduler::TokenId;
+use scheduler::{EmbedSpec, TokenId};
 use text::{EncodeError, TextModel};
 
+use super::backend::ServedBy;
 use super::prompt::PromptError;
+use super::request::Refusal;
 use super::sampling_choices::SamplingChoices;
 
 /// Bytes or tokens that a prompt is counted to though they may not fit: up to here the one who sent it is told exactly
@@ -19,13 +21,15 @@ pub struct ModelCard {
     pub name: String,
     /// What requests may call it besides that.
     pub aliases: Vec<String>,
+    /// What it is for.
+    pub purpose: Purpose,
     /// Vocabulary and chat template.
     pub text: Arc<TextModel>,
     /// What is wrong with the chat template, found when it was tried with one plain message.
     pub template_fault: Option<String>,
     /// Positions that the model was trained for.
     pub trained_context: usize,
-    /// Tokens that one request may have: the smaller of the model's context and the pool's.
+    /// Tokens that one request, or one text of it, may have: the smaller of the model's context and the pool's.
     pub effective_context: usize,
     /// Salt of the prefix hashes: the model's fingerprint.
     pub fingerprint: [u8; 32],
@@ -33,11 +37,56 @@ pub struct ModelCard {
     pub file_bytes: u64,
     /// How its makers recommend to sample it.
     pub sampling: SamplingChoices,
+    /// What computes it.
+    pub served_by: ServedBy,
     /// When it was loaded.
     pub loaded_at: SystemTime,
 }
 
+/// What a model is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// To go on with chats and texts.
+    Generate,
+    /// To give texts their vectors.
+    Embed(EmbedSpec),
+}
+
+crate::names! {
+    pub Purpose {
+        Generate => "generate",
+        Embed => "embed",
+    }
+}
+
 impl ModelCard {
+    /// What its vectors are like, if it is one that gives some.
+    pub fn embedding(&self) -> Option<&EmbedSpec> {
+        match &self.purpose {
+            Purpose::Generate => None,
+            Purpose::Embed(spec) => Some(spec),
+        }
+    }
+
+    /// Why it goes on with nothing: it is an encoder.
+    pub fn refuses_to_generate(&self) -> Refusal {
+        let message = format!(
+            "the model '{}' gives texts their vectors and generates nothing: ask it at /v1/embeddings",
+            self.name
+        );
+        Refusal::WrongPurpose { message }
+    }
+
+    /// Why it gives no vectors: it is no encoder.
+    pub fn refuses_to_embed(&self) -> Refusal {
+        let message = format!(
+            "the model '{}' generates text and gives no embeddings: that is for a model made for it, as bert, \
+             nomic-bert and gemma-embedding are",
+            self.name
+        );
+        Refusal::WrongPurpose { message }
+    }
+
     /// Whether these texts can be a prompt at all: what is longer than the effective context of the longest tokens
     /// need not be looked at.
     ///
@@ -53,6 +102,11 @@ impl ModelCard {
         }
         let (at_least, limit) = (self.text.fewest_tokens(texts), self.effective_context);
         if at_least > limit { Err(PromptError::TooLong { at_least, limit }) } else { Ok(()) }
+    }
+
+    /// Tokens up to which a prompt is counted, whether they fit or not.
+    pub fn most_counted(&self) -> usize {
+        self.effective_context.max(COUNTED)
     }
 
     /// That a list of tokens is not beyond what is counted and passed on.

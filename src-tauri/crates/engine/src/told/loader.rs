@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use scheduler::ModelRunner;
+use scheduler::{Embedder, ModelRunner};
 
 use super::card::ModelCard;
 use super::load_progress::LoadProgress;
@@ -64,10 +64,28 @@ pub enum PoolWish {
 
 /// A loaded model: what runs it and what everybody may know of it.
 pub struct Loaded {
-    /// Executes steps; moves into the engine thread.
-    pub runner: Box<dyn ModelRunner>,
+    /// What computes; moves into the engine thread.
+    pub runner: Runner,
     /// Shared with the server's handlers.
     pub card: Arc<ModelCard>,
+}
+
+/// What computes, by what it is for.
+pub enum Runner {
+    /// Goes on with tokens.
+    Generates(Box<dyn ModelRunner>),
+    /// Gives texts their vectors.
+    Embeds(Box<dyn Embedder>),
+}
+
+impl Runner {
+    /// One that goes on with tokens, for those who have no use for another.
+    pub fn generating(self) -> Option<Box<dyn ModelRunner>> {
+        match self {
+            Runner::Generates(runner) => Some(runner),
+            Runner::Embeds(_) => None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Loaded {

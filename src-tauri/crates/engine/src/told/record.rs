@@ -23,6 +23,8 @@ pub struct RequestRecord {
     pub outcome: Outcome,
     /// Tokens of the prompt.
     pub n_prompt: usize,
+    /// Of a request for vectors, how many texts it had; the tokens of all of them are its prompt.
+    pub n_texts: Option<usize>,
     /// Prompt tokens computed for it, those computed again after a preemption included.
     pub n_prefilled: usize,
     /// Prompt tokens whose KV was in the pool.
@@ -59,6 +61,8 @@ pub enum Outcome {
     StopString,
     /// `max_tokens`, or the room that the context left.
     Length,
+    /// Each of its texts has its vector.
+    Embedded,
     /// Its client went away.
     Cancelled,
     /// A value that the engine cannot take.
@@ -82,6 +86,7 @@ crate::names! {
         EndOfTurn => "end_of_turn",
         StopString => "stop_string",
         Length => "length",
+        Embedded => "embedded",
         Cancelled => "cancelled",
         Invalid => "invalid",
         TooLong => "too_long",
@@ -106,7 +111,7 @@ impl From<&FinishReason> for Outcome {
 impl From<&Refusal> for Outcome {
     fn from(refusal: &Refusal) -> Outcome {
         match refusal {
-            Refusal::Invalid { .. } => Outcome::Invalid,
+            Refusal::Invalid { .. } | Refusal::WrongPurpose { .. } => Outcome::Invalid,
             Refusal::TooLong { .. } => Outcome::TooLong,
             Refusal::PoolExhausted { .. } => Outcome::PoolExhausted,
             Refusal::Busy { .. } => Outcome::Busy,

@@ -112,6 +112,12 @@ pub enum Refusal {
         /// The effective context.
         limit: usize,
     },
+    /// The model is here, and for something else.
+    #[error("{message}")]
+    WrongPurpose {
+        /// What it is for.
+        message: String,
+    },
     /// The pool had no room within the queue timeout.
     #[error("the request needs {needed} blocks; {free} of {total} are free")]
     PoolExhausted {

@@ -235,6 +235,10 @@ pub struct Totals {
     pub rows: u64,
     /// Tokens of those steps.
     pub step_tokens: u64,
+    /// Texts that got their vectors.
+    pub embedded_texts: u64,
+    /// Tokens of these.
+    pub embedded_tokens: u64,
     /// Sequences preempted.
     pub preemptions: u64,
     /// Cached blocks given up for new ones.

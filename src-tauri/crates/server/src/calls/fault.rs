@@ -94,6 +94,8 @@ kinds! {
     WrongMethod => "method_not_allowed",
     /// A model that is not the loaded one.
     UnknownModel => "model_not_found",
+    /// A model that is for something else.
+    WrongPurpose => "model_not_suitable",
     /// A request that is not among those that are remembered.
     UnknownRequest => "request_not_found",
     /// An agent that nobody has named yet, or that was forgotten.
@@ -325,6 +327,25 @@ impl Fault {
         Fault::beyond_context(at_least, format_args!("at least {at_least}"), limit)
     }
 
+    /// A text of `n_tokens` that a model cannot read as one; `cut` is what to send to have it cut.
+    pub(crate) fn text_too_long(n_tokens: usize, limit: usize, cut: &str) -> Fault {
+        Fault::beyond_text(n_tokens, n_tokens, limit, cut)
+    }
+
+    /// The same of one of so many tokens at least.
+    pub(crate) fn text_too_long_at_least(at_least: usize, limit: usize, cut: &str) -> Fault {
+        Fault::beyond_text(at_least, format_args!("at least {at_least}"), limit, cut)
+    }
+
+    fn beyond_text(prompt_tokens: usize, n_tokens: impl Display, limit: usize, cut: &str) -> Fault {
+        let message = format!(
+            "This model's maximum context length is {limit} tokens. However, your input has {n_tokens} tokens. Please \
+             reduce its length, or send {cut} to have its end left out."
+        );
+        let lengths = Lengths { prompt_tokens, context_length: limit };
+        Fault { lengths: Some(lengths), ..Fault::new(FaultKind::TooLong, message) }
+    }
+
     fn beyond_context(prompt_tokens: usize, n_tokens: impl Display, limit: usize) -> Fault {
         // Agents look for these words to know that they must compact their history.
         let message = format!(
@@ -365,6 +386,7 @@ impl From<Refusal> for Fault {
         match refusal {
             Refusal::Invalid { param, message } => Fault::invalid(param, message),
             Refusal::TooLong { n_tokens, limit } => Fault::too_long(n_tokens, limit),
+            Refusal::WrongPurpose { message } => Fault::new(FaultKind::WrongPurpose, message).at("model"),
             Refusal::PoolExhausted { needed, free, total } => {
                 let message = format!(
                     "the server's memory is taken by other requests: this one needs {needed} blocks, \

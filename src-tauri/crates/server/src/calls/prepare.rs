@@ -72,7 +72,7 @@ impl Preparer {
     ///
     /// # Errors
     /// It is not here.
-    fn model(&self, name: Option<&str>) -> Result<(ModelName, Arc<ModelCard>), Fault> {
+    pub(super) fn model(&self, name: Option<&str>) -> Result<(ModelName, Arc<ModelCard>), Fault> {
         match name.filter(|name| !name.is_empty()) {
             Some(name) => self.find(name).ok_or_else(|| {
                 let engine = &self.encoders.engine;
@@ -86,6 +86,11 @@ impl Preparer {
                 .default()
                 .ok_or_else(|| Refusal::unavailable(&self.encoders.engine.state(), Instant::now()).into()),
         }
+    }
+
+    /// The first model here that gives vectors.
+    pub(super) fn first_encoder(&self) -> Option<(ModelName, Arc<ModelCard>)> {
+        self.encoders.engine.models().into_iter().find(|(_, card)| card.embedding().is_some())
     }
 
     /// Make of a call what the engine takes. `held` is let go when the prompt is tokens: until then it takes its place
@@ -102,6 +107,9 @@ impl Preparer {
     ) -> Result<Prepared, Fault> {
         let names = call.names;
         let (model_name, card) = self.model(call.model.as_deref())?;
+        if card.embedding().is_some() {
+            return Err(card.refuses_to_generate().into());
+        }
         check_vocabulary(call.sampling.logit_bias.iter().map(|(token, _)| *token), card.text.n_vocab())
             .map_err(|fault| Fault::invalid(names.logit_bias, fault.to_string()))?;
 
@@ -165,7 +173,7 @@ impl Drop for Client {
 }
 
 /// As [`off_the_runtime`], for work that can ask whether its caller has been dropped, and end.
-async fn while_awaited<T: Send + 'static>(
+pub(super) async fn while_awaited<T: Send + 'static>(
     id: &RequestId,
     work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {

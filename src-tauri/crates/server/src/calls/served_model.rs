@@ -2,7 +2,9 @@
 
 use std::time::UNIX_EPOCH;
 
-use engine::{ModelCard, SamplingChoices};
+use engine::{EmbedSpec, ModelCard, Purpose, SamplingChoices};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::default_sampling::DefaultSampling;
 
@@ -10,6 +12,9 @@ use super::default_sampling::DefaultSampling;
 #[derive(Debug)]
 pub(crate) struct ServedModel {
     pub(crate) id: String,
+    pub(crate) purpose: &'static str,
+    /// What its vectors are like, if it gives some.
+    pub(crate) embedding: Option<EmbeddingInfo>,
     /// When it was loaded, in seconds since 1970.
     pub(crate) loaded_at: u64,
     /// Tokens that one request may have.
@@ -18,21 +23,45 @@ pub(crate) struct ServedModel {
     pub(crate) trained_context: usize,
     pub(crate) has_chat_template: bool,
     pub(crate) file_bytes: u64,
-    /// What a request is sampled with that says nothing.
-    pub(crate) sampling: DefaultSampling,
+    /// What a request is sampled with that says nothing, where anything is sampled.
+    pub(crate) sampling: Option<DefaultSampling>,
 }
 
 impl ServedModel {
     /// The model of `card`, sampled by the settings where they say.
     pub(crate) fn new(card: &ModelCard, settings: &SamplingChoices) -> ServedModel {
+        let generates = matches!(card.purpose, Purpose::Generate);
         ServedModel {
             id: card.name.clone(),
+            purpose: card.purpose.name(),
+            embedding: card.embedding().map(EmbeddingInfo::from),
             loaded_at: card.loaded_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             context: card.effective_context,
             trained_context: card.trained_context,
-            has_chat_template: card.text.has_chat_template(),
+            has_chat_template: generates && card.text.has_chat_template(),
             file_bytes: card.file_bytes,
-            sampling: DefaultSampling::new(settings, card),
+            sampling: generates.then(|| DefaultSampling::new(settings, card)),
+        }
+    }
+}
+
+/// What a model's vectors are like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct EmbeddingInfo {
+    /// Values of a vector.
+    dimensions: usize,
+    /// How the vectors of a text's tokens become one: `mean`, `cls` (the first) or `last`.
+    pooling: &'static str,
+    /// Tokens that a text may have.
+    max_input_tokens: usize,
+}
+
+impl From<&EmbedSpec> for EmbeddingInfo {
+    fn from(spec: &EmbedSpec) -> EmbeddingInfo {
+        EmbeddingInfo {
+            dimensions: spec.width,
+            pooling: spec.pooling.name(),
+            max_input_tokens: spec.max_tokens,
         }
     }
 }

@@ -6,6 +6,8 @@ use axum::http::StatusCode;
 
 use crate::calls::answer::{Answer, End, Head, Part};
 use crate::calls::call::Call;
+use crate::calls::embed_answer::EmbedAnswer;
+use crate::calls::embed_call::EmbedCall;
 use crate::calls::fault::Fault;
 
 /// What an API says when there is no answer. Every route carries one, so that whatever refuses a request on its way
@@ -67,4 +69,26 @@ pub(crate) trait Writer: Send {
 
     /// All of it, as one body of JSON.
     fn whole(&mut self, head: &Head, answer: Answer) -> String;
+}
+
+/// Takes the body of a call for vectors apart, one function for each such call of an API.
+pub(crate) type ParseEmbed = fn(&[u8]) -> Result<AskedEmbed, Fault>;
+
+/// The body of a call for vectors that was understood.
+pub(crate) struct AskedEmbed {
+    pub(crate) call: EmbedCall,
+    /// Writes the answer.
+    pub(crate) writer: Box<dyn EmbedWriter>,
+}
+
+/// Writes one answer of vectors, as one body of JSON that may be long: in pieces that are appended to what is to be sent.
+pub(crate) trait EmbedWriter: Send {
+    /// What comes before the vectors.
+    fn open(&mut self, answer: &EmbedAnswer, out: &mut String);
+
+    /// The next vector, that of the text with this index.
+    fn vector(&mut self, idx: usize, vector: Vec<f32>, out: &mut String);
+
+    /// What comes after them.
+    fn close(&mut self, answer: &EmbedAnswer, out: &mut String);
 }

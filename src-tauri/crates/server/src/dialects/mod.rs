@@ -4,6 +4,8 @@
 //! of one's own is a folder here and its routes: read `dialect.rs`, then `openai/`, the first of them.
 
 pub(crate) mod dialect;
+pub(crate) mod embed_inputs;
 pub(crate) mod fields;
 pub(crate) mod openai;
 pub(crate) mod sse;
+pub(crate) mod token_ids;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use engine::RequestId;
 use hyper::body::{Frame, SizeHint};
@@ -106,6 +107,14 @@ impl Drop for AccessEntry {
             "request"
         );
     }
+}
+
+/// The id and the entry of a request, which the edge gives to every one.
+pub(crate) fn of_head(head: &Parts) -> (RequestId, Arc<AccessEntry>) {
+    let id = head.extensions.get::<RequestId>().cloned().unwrap_or_else(|| RequestId("unnamed".into()));
+    let entry = head.extensions.get::<Arc<AccessEntry>>().cloned();
+    let entry = entry.unwrap_or_else(|| AccessEntry::new(id.clone(), &head.method, String::new(), true));
+    (id, entry)
 }
 
 /// A response's body that holds the request's log entry.

@@ -16,7 +16,7 @@ use crate::calls::fault::Fault;
 use crate::calls::prepare::off_the_runtime;
 use crate::calls::run::{Happening, Running};
 use crate::dialects::dialect::{Asked, Delivery, Parse, Writer};
-use crate::edge::access_log::AccessEntry;
+use crate::edge::access_log::{AccessEntry, of_head};
 use crate::edge::body::WholeBody;
 use crate::edge::frames::streamed;
 
@@ -46,10 +46,7 @@ pub(crate) async fn generate(app: &App, request: Request, parse: Parse) -> Resul
 
 async fn begin(app: &App, request: Request, parse: Parse) -> Result<Begun, Fault> {
     let (head, body) = request.into_parts();
-    // The edge gives every request both.
-    let id = head.extensions.get::<RequestId>().cloned().unwrap_or_else(|| RequestId("unnamed".into()));
-    let entry = head.extensions.get::<Arc<AccessEntry>>().cloned();
-    let entry = entry.unwrap_or_else(|| AccessEntry::new(id.clone(), &head.method, String::new(), true));
+    let (id, entry) = of_head(&head);
 
     let headers = session(&head.headers).and_then(|name| Ok((name, is_to_be_kept(&head.headers)?)));
     let admitted = headers.and_then(|headers| app.preparer.check_ready().map(|()| headers));

@@ -179,12 +179,14 @@ impl ModelLoader for BaseModel {
             aliases: Vec::new(),
             template_fault: None,
             name,
+            purpose: card.purpose.clone(),
             text,
             effective_context,
             trained_context,
             fingerprint: card.fingerprint,
             file_bytes: card.file_bytes,
             sampling: card.sampling.clone(),
+            served_by: card.served_by.clone(),
             loaded_at: card.loaded_at,
         };
         Ok(Loaded { runner, card: Arc::new(card) })

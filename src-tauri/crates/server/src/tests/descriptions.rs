@@ -7,7 +7,8 @@ use axum::http::Method;
 use axum::http::header::ACCESS_CONTROL_REQUEST_METHOD;
 
 use super::*;
-use crate::dialects::openai::{chat, completions};
+use crate::calls::fault::Fault;
+use crate::dialects::openai::{chat, completions, embeddings};
 use crate::openapi::describe;
 use crate::router::{canonical_path, routes};
 
@@ -166,14 +167,16 @@ fn example_of(schema: &Value) -> Value {
 
 #[test]
 fn every_parameter_that_is_described_is_taken() {
-    for (name, parse, n_at_least) in [
-        ("ChatRequest", chat::parse as crate::dialects::dialect::Parse, 25),
-        ("CompletionRequest", completions::parse, 18),
+    type Take = fn(&[u8]) -> Result<(), Fault>;
+    for (name, take, n_at_least) in [
+        ("ChatRequest", (|body| chat::parse(body).map(drop)) as Take, 25),
+        ("CompletionRequest", |body| completions::parse(body).map(drop), 18),
+        ("EmbeddingRequest", |body| embeddings::parse(body).map(drop), 7),
     ] {
         let example = example_of(&DESCRIPTION["components"]["schemas"][name]);
         assert!(example.as_object().unwrap().len() >= n_at_least, "{example:?}");
         let body = serde_json::to_vec(&example).unwrap();
-        if let Err(fault) = parse(&body) {
+        if let Err(fault) = take(&body) {
             panic!("{name}: {fault:?} of {}", String::from_utf8_lossy(&body));
         }
     }

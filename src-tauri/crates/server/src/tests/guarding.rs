@@ -102,7 +102,7 @@ async fn strangers_are_refused_with_an_id_and_in_the_shape_of_the_api() {
             "headers_too_large",
         ),
         ("unknown path", bare("GET", "/v1/nothing", &[HOST], ""), 404, "unknown_url"),
-        ("later path", bare("POST", "/v1/embeddings", &[HOST, JSON], "{}"), 404, "unknown_url"),
+        ("later path", bare("POST", "/v1/images/generations", &[HOST, JSON], "{}"), 404, "unknown_url"),
         ("wrong method", bare("GET", path, &[HOST], ""), 405, "method_not_allowed"),
         ("odd method", bare("BREW", "/health", &[HOST], ""), 405, "method_not_allowed"),
     ] {

@@ -7,6 +7,7 @@ mod connections;
 mod conversations;
 mod descriptions;
 mod dialects;
+mod embeddings;
 mod formats;
 mod guarding;
 mod keeping;

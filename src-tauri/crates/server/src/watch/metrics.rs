@@ -94,6 +94,8 @@ fn tokens(page: &mut Page, stats: &Stats) {
         ("samovar_prefill_tokens_total", "prompt tokens computed", totals.prefilled_tokens),
         ("samovar_prefix_hit_tokens_total", "prompt tokens reused", totals.reused_tokens),
         ("samovar_generated_tokens_total", "tokens sampled", totals.generated_tokens),
+        ("samovar_embedded_texts_total", "texts that got their vectors", totals.embedded_texts),
+        ("samovar_embedded_tokens_total", "tokens of these", totals.embedded_tokens),
         ("samovar_steps_total", "forward passes", totals.steps),
         ("samovar_step_rows_total", "rows of all forward passes", totals.rows),
         ("samovar_step_tokens_total", "tokens of all forward passes", totals.step_tokens),

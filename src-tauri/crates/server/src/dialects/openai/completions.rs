@@ -8,12 +8,12 @@ use super::chunks::{Choices, Chunks, FinishReason};
 use super::logprobs::CompletionLogprobs;
 use super::parameters::{LengthFields, NAMES, Parameters};
 use super::response_format::take_response_format;
-use super::token_ids::token_ids;
 use crate::calls::answer::{Finish, Part, Text};
 use crate::calls::call::Prompt;
 use crate::calls::fault::Fault;
 use crate::dialects::dialect::Asked;
 use crate::dialects::fields::Fields;
+use crate::dialects::token_ids::token_ids;
 
 /// Most rivals that log-probabilities are reported with.
 const MAX_LOGPROBS: usize = 5;

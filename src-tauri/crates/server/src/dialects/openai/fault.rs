@@ -88,6 +88,7 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         | FaultKind::UnknownParameter
         | FaultKind::InvalidJson
         | FaultKind::BadRequest
+        | FaultKind::WrongPurpose
         | FaultKind::NoChatTemplate
         | FaultKind::TooLong
         // No 500, which clients retry: it is neither theirs nor does it heal.
@@ -149,6 +150,7 @@ mod tests {
             line(Refusal::Invalid { param: "prompt", message: "m".into() }),
             line(Refusal::TooLong { n_tokens: 9000, limit: 8192 }),
             line(Fault::unknown_model("gpt-4o")),
+            line(Refusal::WrongPurpose { message: "m".into() }),
             line(Fault::unknown_agent("nobody")),
             line(Refusal::PoolExhausted { needed: 9, free: 1, total: 10 }),
             line(Refusal::Busy { n_waiting: 7 }),
@@ -168,6 +170,7 @@ mod tests {
 400 invalid_request_error invalid_value prompt -
 400 invalid_request_error context_length_exceeded - -
 404 invalid_request_error model_not_found model -
+400 invalid_request_error model_not_suitable model -
 404 invalid_request_error agent_not_found id -
 503 server_error pool_exhausted - 5
 429 rate_limit_error rate_limit_exceeded - 2

@@ -1,12 +1,13 @@
-//! OpenAI's API: models, chat completions and completions.
+//! OpenAI's API: models, chat completions, completions and embeddings.
 //!
 //! Read `parameters.rs` for what is honoured and what is refused, `chat.rs` and `completions.rs` for the two calls,
-//! `chunks.rs` for how their answers are written.
+//! `chunks.rs` for how their answers are written; `embeddings.rs` stands by itself.
 
 pub(crate) mod calls;
 pub(crate) mod chat;
 pub(crate) mod chunks;
 pub(crate) mod completions;
+pub(crate) mod embeddings;
 pub(crate) mod fault;
 pub(crate) mod logprobs;
 pub(crate) mod messages;
@@ -16,7 +17,6 @@ pub(crate) mod requests;
 pub(crate) mod response_format;
 pub(crate) mod sampling;
 pub(crate) mod template_variables;
-pub(crate) mod token_ids;
 pub(crate) mod tools;
 
 use super::dialect::Dialect;

@@ -4,7 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::calls::default_sampling::DefaultSampling;
-use crate::calls::served_model::ServedModel;
+use crate::calls::served_model::{EmbeddingInfo, ServedModel};
+use crate::name_lists::purposes;
 
 /// What can be asked.
 #[derive(Debug, Serialize, ToSchema)]
@@ -21,6 +22,12 @@ pub(crate) struct Model {
     /// When it was loaded, in seconds since 1970.
     created: u64,
     owned_by: &'static str,
+    /// What it is for: to generate text, or to give texts their vectors.
+    #[schema(schema_with = purposes)]
+    purpose: &'static str,
+    /// What its vectors are like; only where it gives some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding: Option<EmbeddingInfo>,
     /// Tokens that one request may have.
     context_length: usize,
     /// The same, as vLLM calls it.
@@ -29,7 +36,9 @@ pub(crate) struct Model {
     trained_context_length: usize,
     has_chat_template: bool,
     file_bytes: u64,
-    sampling: DefaultSampling,
+    /// What a request is sampled with that says nothing; not where nothing is sampled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling: Option<DefaultSampling>,
 }
 
 impl ModelList {
@@ -45,6 +54,8 @@ impl Model {
             object: "model",
             created: model.loaded_at,
             owned_by: "samovar",
+            purpose: model.purpose,
+            embedding: model.embedding,
             context_length: model.context,
             max_model_len: model.context,
             trained_context_length: model.trained_context,

@@ -1,4 +1,4 @@
-//! What may be in the bodies of the two calls, for those who read the API's description.
+//! What may be in the bodies of the calls, for those who read the API's description.
 //!
 //! Bodies are taken apart field by field, so that every complaint names its field; nothing is ever read into these. A
 //! test sends every example here through the parsers.
@@ -178,7 +178,43 @@ pub(crate) struct CompletionRequest {
     common: CommonParameters,
 }
 
-/// What both calls take.
+/// Texts whose vectors are wanted.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct EmbeddingRequest {
+    input: EmbeddingInput,
+    /// The model's id or another of its names; absent or empty means the loaded one.
+    #[schema(required = false, example = "")]
+    model: Option<String>,
+    /// The first so many values of each vector, brought to a length of 1 by themselves.
+    #[schema(required = false, minimum = 1, example = 64)]
+    dimensions: Option<usize>,
+    /// `float`, or `base64` of 32-bit floats, little-endian.
+    #[schema(required = false, example = "base64")]
+    encoding_format: Option<String>,
+    /// Whether what is too much of a long text is left out; else the call is refused.
+    #[schema(required = false, example = true)]
+    truncate: Option<bool>,
+    /// The same, where what is beyond so many tokens is too much; -1 means what the model can read.
+    #[schema(required = false, example = 128)]
+    truncate_prompt_tokens: Option<i64>,
+    #[schema(required = false, example = "somebody")]
+    user: Option<String>,
+}
+
+/// A text or its tokens, or a list of up to 2,048 of these.
+#[derive(ToSchema)]
+#[schema(example = json!(["good morning", "good night"]))]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) enum EmbeddingInput {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    TokenLists(Vec<Vec<u32>>),
+}
+
+/// What both generation calls take.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "a description: nothing is ever read into it")]
 pub(crate) struct CommonParameters {

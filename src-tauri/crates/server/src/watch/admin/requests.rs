@@ -32,6 +32,9 @@ pub(crate) struct EndedRequest {
     #[schema(schema_with = outcomes)]
     outcome: &'static str,
     prompt_tokens: usize,
+    /// Of a request for vectors, how many texts it had; the tokens of all are its prompt's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    texts: Option<usize>,
     prefilled_tokens: usize,
     /// Prompt tokens that were in the pool.
     reused_tokens: usize,
@@ -61,6 +64,7 @@ impl From<&RequestRecord> for EndedRequest {
             ended_at: record.ended_at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
             outcome: record.outcome.name(),
             prompt_tokens: record.n_prompt,
+            texts: record.n_texts,
             prefilled_tokens: record.n_prefilled,
             reused_tokens: record.n_reused,
             restored_tokens: record.n_restored,

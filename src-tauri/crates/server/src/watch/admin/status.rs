@@ -30,7 +30,9 @@ pub(crate) struct Status {
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<Status> {
     let stats = app.engine.stats_with_store();
     let mut engine = EngineView::new(&app.engine, &app.engine.state(), &stats, Instant::now());
-    if let (Some(model), Some(card)) = (&mut engine.model, app.engine.card()) {
+    if let (Some(model), Some(card)) = (&mut engine.model, app.engine.card())
+        && card.embedding().is_none()
+    {
         model.sampling = Some(DefaultSampling::new(&app.config.sampling, &card));
     }
     Json(Status {

@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use engine::{
-    ActiveRequest, EngineHandle, Readiness, State as EngineState, Stats, StoreCounts, Trouble, readiness,
+    ActiveRequest, EngineHandle, GpuRefusal, ModelCard, Readiness, State as EngineState, Stats, StoreCounts,
+    Trouble, readiness,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::requests::EndedRequest;
 use crate::calls::default_sampling::DefaultSampling;
-use crate::name_lists::{afters, failure_kinds, not_ready_reasons, phases, states, troubles};
+use crate::calls::served_model::EmbeddingInfo;
+use crate::name_lists::{
+    afters, backends, failure_kinds, gpu_refusal_kinds, not_ready_reasons, phases, purposes, states, troubles,
+};
 use crate::watch::rounding::{one_decimal, seconds, three_decimals};
 
 /// What changes while the engine works: state, load progress, model, pool, queue, the requests in flight and the last
@@ -65,11 +69,30 @@ struct LoadView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelView {
     id: String,
+    /// What it is for.
+    #[schema(schema_with = purposes)]
+    purpose: &'static str,
+    /// What its vectors are like; only where it gives some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding: Option<EmbeddingInfo>,
     context_length: usize,
     file_bytes: u64,
+    /// What computes it.
+    #[schema(schema_with = backends)]
+    backend: &'static str,
+    /// Why the GPU that there is does not.
+    gpu_refusal: Option<GpuRefusalView>,
     /// What a request is sampled with that says nothing; in `/admin/status` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sampling: Option<DefaultSampling>,
+}
+
+/// Why a GPU does not serve the model.
+#[derive(Debug, Serialize, ToSchema)]
+struct GpuRefusalView {
+    #[schema(schema_with = gpu_refusal_kinds)]
+    kind: &'static str,
+    text: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -137,6 +160,9 @@ struct TotalsView {
     prefilled_tokens: u64,
     reused_tokens: u64,
     generated_tokens: u64,
+    /// Texts that got their vectors.
+    embedded_texts: u64,
+    embedded_tokens: u64,
     steps: u64,
     preemptions: u64,
     evictions: u64,
@@ -185,12 +211,7 @@ impl EngineView {
                 bytes_done: stats.load.bytes_done,
                 bytes_total: stats.load.bytes_total,
             },
-            model: engine.card().map(|card| ModelView {
-                id: card.name.clone(),
-                context_length: card.effective_context,
-                file_bytes: card.file_bytes,
-                sampling: None,
-            }),
+            model: engine.card().map(|card| ModelView::new(&card)),
             pool: PoolView::new(stats),
             store: StoreView::new(&stats.store),
             running: stats.n_running,
@@ -203,6 +224,23 @@ impl EngineView {
                 unsaved_bytes: drain.unsaved_bytes,
                 deadline_s: seconds(drain.deadline.saturating_duration_since(now)),
             }),
+        }
+    }
+}
+
+impl ModelView {
+    fn new(card: &ModelCard) -> ModelView {
+        let refusal =
+            |GpuRefusal { kind, text }: &GpuRefusal| GpuRefusalView { kind: kind.name(), text: text.clone() };
+        ModelView {
+            id: card.name.clone(),
+            purpose: card.purpose.name(),
+            embedding: card.embedding().map(EmbeddingInfo::from),
+            context_length: card.effective_context,
+            file_bytes: card.file_bytes,
+            backend: card.served_by.backend.name(),
+            gpu_refusal: card.served_by.gpu_refusal.as_ref().map(refusal),
+            sampling: None,
         }
     }
 }
@@ -266,6 +304,8 @@ impl TotalsView {
             prefilled_tokens: totals.prefilled_tokens,
             reused_tokens: totals.reused_tokens,
             generated_tokens: totals.generated_tokens,
+            embedded_texts: totals.embedded_texts,
+            embedded_tokens: totals.embedded_tokens,
             steps: totals.steps,
             preemptions: totals.preemptions,
             evictions: totals.evictions,
