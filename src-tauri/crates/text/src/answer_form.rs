@@ -84,6 +84,12 @@ impl AnswerForm {
         }
     }
 
+    /// Whether thoughts may begin in the middle of an answer: there their marker is an example of one, unless only a
+    /// model can write it.
+    pub(crate) fn reopens_thoughts(&self) -> bool {
+        self.thoughts.as_ref().is_some_and(|thoughts| thoughts.open.starts_with(MARK))
+    }
+
     /// Whether its answers can have thoughts.
     pub fn thinks(&self) -> bool {
         self.thoughts.is_some() || self.calls.is_harmony()

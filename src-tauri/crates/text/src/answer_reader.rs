@@ -18,8 +18,10 @@ mod tagged_call;
 
 use std::sync::Arc;
 
+pub(crate) use self::found::is_space;
 use self::harmony::{HarmonyReader, Message};
 use self::state::{At, Step};
+pub(crate) use self::steps::MAX_HELD_SPACE;
 use crate::Tool;
 use crate::answer_form::{AnswerForm, Begins, MARK};
 

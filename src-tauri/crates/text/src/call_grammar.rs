@@ -7,6 +7,7 @@ pub(crate) mod held;
 mod lark;
 mod literals;
 mod tagged;
+mod texts;
 
 use std::collections::HashMap;
 
@@ -59,8 +60,17 @@ fn wrap(form: &CallForm<String>) -> Wrap {
     }
 }
 
+/// Whether the marker of one call within a block is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    No,
+    AfterMarker,
+}
+
 /// One call, without its wrap.
-fn call(lark: &mut Lark<'_>, form: &CallForm<String>, held: &HeldTool<'_>) -> String {
+fn call(lark: &mut Lark<'_>, form: &CallForm<String>, held: &HeldTool<'_>, begun: Begun) -> String {
+    let has_block = !form.block_open.is_empty();
+    let open = if has_block && begun == Begun::No { form.call_open.as_str() } else { "" };
     let name = held.tool.name.as_str();
     match &form.body {
         Body::Json { name: name_key, arguments } => {
@@ -70,9 +80,7 @@ fn call(lark: &mut Lark<'_>, form: &CallForm<String>, held: &HeldTool<'_>) -> St
             format!("{} {} {}", lark.text(&open), lark.json(&held.schema), lark.text("}"))
         }
         Body::Named { before, cut, name_end, .. } => {
-            let has_block = !form.block_open.is_empty();
-            let (open, close) =
-                if has_block { (&form.call_open[..], &form.call_close[..]) } else { ("", "") };
+            let close = if has_block { form.call_close.as_str() } else { "" };
             // What stands before a closing marker of two lines is a line break.
             let close = if close.starts_with("```") { format!("\n{close}") } else { close.to_owned() };
             let number =
@@ -86,7 +94,6 @@ fn call(lark: &mut Lark<'_>, form: &CallForm<String>, held: &HeldTool<'_>) -> St
             )
         }
         Body::Tagged(tags) => {
-            let open = if form.block_open.is_empty() { "" } else { &form.call_open };
             let arguments = tagged_arguments(lark, tags, held);
             let name = lark.text(&format!("{open}{}{name}{}", tags.name_open, tags.name_end));
             let between = if tags.name_end.is_empty() { "" } else { tags.between };
@@ -115,11 +122,11 @@ fn harmony_header(lark: &mut Lark<'_>, channels: &Channels<String>) -> String {
 }
 
 /// Any of the calls.
-fn any_call(lark: &mut Lark<'_>, form: &CallForm<String>, tools: &[HeldTool<'_>]) -> String {
+fn any_call(lark: &mut Lark<'_>, form: &CallForm<String>, tools: &[HeldTool<'_>], begun: Begun) -> String {
     let calls: Vec<String> = tools
         .iter()
         .map(|held| {
-            let call = call(lark, form, held);
+            let call = call(lark, form, held, begun);
             lark.rule(&call)
         })
         .collect();
@@ -128,7 +135,7 @@ fn any_call(lark: &mut Lark<'_>, form: &CallForm<String>, tools: &[HeldTool<'_>]
 
 /// As many calls as the rules allow, one at least.
 fn calls(lark: &mut Lark<'_>, form: &AnswerForm, tools: &[HeldTool<'_>], most: Most) -> String {
-    let any = any_call(lark, &form.calls, tools);
+    let any = any_call(lark, &form.calls, tools, Begun::No);
     if let Body::Harmony(channels) = &form.calls.body {
         // A call ends the answer: there is one.
         let to = lark.text(&format!("{}commentary to=functions.", channels.channel));
@@ -202,21 +209,21 @@ pub(crate) fn of_openings(
 ) -> Vec<Opening> {
     let form = &rules.form.calls;
     let mut openings = Vec::new();
-    let mut add = |marker: &str, rest: &dyn Fn(&mut Lark<'_>, String) -> String| {
+    let mut add = |marker: &str, rest: &dyn Fn(&mut Lark<'_>) -> String| {
         let mut lark = Lark::new(markers);
-        let any = any_call(&mut lark, form, tools);
-        let start = rest(&mut lark, any);
+        let start = rest(&mut lark);
         openings.push(Opening { marker: marker.to_owned(), grammar: lark.finish(&start) });
     };
     if let Body::Harmony(channels) = &form.body {
         for before in [format!("{}commentary", channels.channel), format!("{}assistant", channels.start)] {
-            add(&format!("{before} to=functions."), &|_, any| any);
+            add(&format!("{before} to=functions."), &|lark| any_call(lark, form, tools, Begun::No));
         }
         return openings;
     }
     let wrap = wrap(form);
     let first = if form.block_open.is_empty() { &form.call_open } else { &form.block_open };
-    add(first, &|lark, any| {
+    add(first, &|lark| {
+        let any = any_call(lark, form, tools, Begun::No);
         let rest = wrap.open.strip_prefix(first.as_str()).unwrap_or_default();
         let more = match (wrap.between, rules.most) {
             (Some(between), Most::Any) => format!("({} {any})*", lark.text(between)),
@@ -225,5 +232,9 @@ pub(crate) fn of_openings(
         let (open, close) = (lark.text(rest), lark.text(&wrap.close));
         format!("{open} {any} {more} {close}")
     });
+    if !form.block_open.is_empty() {
+        // Models forget the block around a call, and readers take it for one all the same.
+        add(&form.call_open, &|lark| any_call(lark, form, tools, Begun::AfterMarker));
+    }
     openings
 }

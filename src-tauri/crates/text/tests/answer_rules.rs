@@ -289,6 +289,64 @@ fn thoughts_that_speak_of_a_call_make_none() {
 }
 
 #[test]
+fn thoughts_begin_in_the_middle_of_an_answer_only_where_no_text_can_spell_their_marker() {
+    let spelled = model(FORMS[0].0, FORMS[0].1);
+    let rules_of = |model: &TextModel| rules(model, Begins::Text, Calls::May, Most::Any, tools(true));
+    let rules = rules_of(&spelled);
+    let wanted = "Well, <think> is a tag.\n<tool_call>\n{\"name\": \"nope\"}\n</tool_call>";
+    let (thoughts, text, calls) = said(&spelled, &rules, &written(&spelled, &rules, wanted));
+    assert_eq!((thoughts.as_str(), calls.len()), ("", 1));
+    assert!(text.starts_with("Well, <think> is a tag."), "{text}");
+    calls.iter().for_each(|(name, arguments)| check_arguments(name, arguments));
+
+    let controlled = model(FORMS[4].0, FORMS[4].1);
+    let rules = rules_of(&controlled);
+    let wanted = "Well.[THINK]A [TOOL_CALLS] is one.[/THINK]Yes.";
+    let (thoughts, text, calls) = said(&controlled, &rules, &written(&controlled, &rules, wanted));
+    assert_eq!((thoughts.as_str(), calls.len()), ("A [TOOL_CALLS] is one.", 0));
+    assert!(text.starts_with("Well.") && text.ends_with("Yes."), "{text}");
+}
+
+#[test]
+fn a_call_whose_block_was_forgotten_is_held_too() {
+    for (form, wanted) in [
+        (1, "Well.\n<function=get_weather>\n<parameter=city>\nRome\n</parameter>\n</function>"),
+        (10, "Well.<｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{\"city\": 7}<｜tool▁call▁end｜>"),
+    ] {
+        let model = model(FORMS[form].0, FORMS[form].1);
+        let rules = rules(&model, Begins::Text, Calls::May, Most::One, tools(true));
+        let (_, text, calls) = said(&model, &rules, &written(&model, &rules, wanted));
+        assert_eq!((text.as_str(), calls.len()), ("Well.", 1), "{wanted}");
+        check_arguments(&calls[0].0, &calls[0].1);
+    }
+}
+
+#[test]
+fn texts_without_quotes_are_held_to_what_can_be_said_of_them() {
+    let model = model(FORMS[1].0, FORMS[1].1);
+    let tool = |city: Value| {
+        let parameters = json!({
+            "type": "object",
+            "properties": {"city": city},
+            "required": ["city"],
+            "additionalProperties": false,
+            "$defs": {"city": {"enum": ["Bonn", "Köln"]}},
+        });
+        vec![Tool { name: "f".into(), parameters: Some(parameters), strict: true, ..Tool::default() }]
+    };
+    let of = |city| rules(&model, Begins::Text, Calls::Must, Most::One, tool(city));
+    let listed = of(json!({"$ref": "#/$defs/city"}));
+    let (_, _, calls) = said(&model, &listed, &written(&model, &listed, "No."));
+    assert!(["Bonn", "Köln"].contains(&calls[0].1["city"].as_str().unwrap()), "{calls:?}");
+    match model.answer_constraint(&of(json!({"type": "string", "pattern": "^a+$"}))) {
+        Err(ConstraintError::Tool { tool: 0, fault }) => {
+            assert_eq!(fault.pointer, "#/properties/city/pattern");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn one_call_at_most_ends_the_answer() {
     let model = model(FORMS[0].0, FORMS[0].1);
     let rules = rules(&model, Begins::Text, Calls::May, Most::One, tools(false));

@@ -180,6 +180,7 @@ fn no_text_is_lost_and_none_is_made_up_whatever_comes() {
         "<tool_call>",
         "</tool_call>",
         "\n",
+        "                                                                ",
         "{\"name\": \"",
         "now",
         "nope",

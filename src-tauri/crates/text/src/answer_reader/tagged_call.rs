@@ -95,7 +95,8 @@ impl TaggedCall {
                     if !tags.value_open.is_empty() {
                         let space = leading_space(rest);
                         match begins(&rest[space..], &tags.value_open) {
-                            Match::Maybe if !is_last && space <= MAX_SPACE_BYTES => return Read::Wait(done),
+                            _ if space > MAX_SPACE_BYTES => {}
+                            Match::Maybe if !is_last => return Read::Wait(done),
                             Match::Yes => done += space + tags.value_open.len(),
                             Match::Maybe | Match::No => {}
                         }

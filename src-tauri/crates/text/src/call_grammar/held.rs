@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::texts::Texts;
 use crate::Tool;
+use crate::answer_form::call_form::Quotes;
 use crate::output_format::OutputFormat;
-use crate::parameters::properties;
+use crate::parameters::{Kind, kind, properties};
 use crate::schema::{SchemaFault, Strictness};
 
 /// A tool, and the schema of its arguments as a grammar is built from it.
@@ -22,21 +24,22 @@ pub(crate) struct HeldArgument {
     pub(crate) is_required: bool,
     /// As the library reads it.
     pub(crate) schema: Value,
-    /// As the client wrote it.
-    pub(crate) own: Value,
+    /// What it may be where it is a text without quotes.
+    pub(crate) texts: Texts,
 }
 
 /// Where a schema has its definitions.
 const DEFINITIONS: &[&str] = &["$defs", "definitions"];
 
 impl<'a> HeldTool<'a> {
-    /// Reads a tool's schema by `read`, which makes of a format what the library reads. One that is not strict and
-    /// cannot be read is any object.
+    /// Reads a tool's schema by `read`, which makes of a format what the library reads, for a form that writes texts like
+    /// that. One that is not strict and cannot be read is any object.
     ///
     /// # Errors
     /// The schema of a strict tool cannot be held to.
     pub(crate) fn new(
         tool: &'a Tool,
+        quotes: Quotes,
         read: impl Fn(&OutputFormat) -> Result<Value, SchemaFault>,
     ) -> Result<HeldTool<'a>, SchemaFault> {
         let strictness = if tool.strict { Strictness::Strict } else { Strictness::Lenient };
@@ -77,12 +80,18 @@ impl<'a> HeldTool<'a> {
                 Err(_) if !tool.strict => of(&Value::Object(Map::new()))?,
                 schema => schema?,
             };
-            arguments.push(HeldArgument {
-                name: name.clone(),
-                is_required: required.contains(&name.as_str()),
-                schema,
-                own: argument.clone(),
-            });
+            let is_text = matches!(kind(Some(tool), name), Kind::Text | Kind::TextOrNull);
+            let texts = match Texts::new(&schema) {
+                Err(keyword) if tool.strict && is_text && quotes == Quotes::None => {
+                    let name = name.replace('~', "~0").replace('/', "~1");
+                    let message =
+                        format!("'{keyword}' cannot be held to where the model writes texts without quotes");
+                    return Err(SchemaFault { pointer: format!("#/properties/{name}/{keyword}"), message });
+                }
+                texts => texts.unwrap_or_default(),
+            };
+            let is_required = required.contains(&name.as_str());
+            arguments.push(HeldArgument { name: name.clone(), is_required, schema, texts });
         }
         Ok(HeldTool { tool, schema, arguments })
     }

@@ -28,7 +28,7 @@ impl Lark<'_> {
         while !rest.is_empty() {
             let end = rest.find(MARK).unwrap_or(rest.len());
             if end > 0 {
-                let _ = write!(out, "{} ", Value::from(&rest[..end]));
+                let _ = write!(out, "{} ", quoted(&rest[..end]));
                 rest = &rest[end..];
                 continue;
             }
@@ -63,7 +63,7 @@ impl Lark<'_> {
             return format!("{text} {}", self.text(marker));
         }
         let name = self.name();
-        let _ = writeln!(self.rules, "{name}[lazy, suffix={}]: /(?s:.{{{min},{max}}})/", Value::from(marker));
+        let _ = writeln!(self.rules, "{name}[suffix={}]: /(?s:.{{{min},{max}}})/", quoted(marker));
         name
     }
 
@@ -88,4 +88,9 @@ impl Lark<'_> {
     pub(crate) fn finish(self, start: &str) -> String {
         format!("start: {start}\n{}", self.rules)
     }
+}
+
+/// A text between quotes. It is JSON, and the language does not take one character that JSON does.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }

@@ -2,7 +2,6 @@
 
 use super::held::{HeldArgument, HeldTool};
 use super::lark::Lark;
-use super::tagged::text_value;
 use crate::parameters::{Kind, kind};
 
 /// The arguments of a tool, in the order of its schema, between commas. Text has this quote around it, if there is one;
@@ -29,7 +28,7 @@ fn value(lark: &mut Lark<'_>, quote: Option<&str>, held: &HeldTool<'_>, argument
     match quote {
         Some(quote) if matches!(kind, Kind::Text | Kind::TextOrNull) => {
             let open = lark.text(&format!("{}:{quote}", argument.name));
-            let text = text_value(lark, &argument.own, quote);
+            let text = argument.texts.rule(lark, quote);
             lark.rule(&format!("{open} {text}"))
         }
         _ => {

@@ -14,7 +14,7 @@ use crate::answer_form::Begins;
 use crate::answer_rules::{AnswerRules, Calls, Most};
 use crate::call_grammar;
 use crate::call_grammar::held::HeldTool;
-use crate::course::Stretch;
+use crate::course::{Marker, Place, Stretch};
 use crate::output_format::OutputFormat;
 use crate::schema::{self, MAX_SCHEMA_BYTES, ReadSchema, SchemaFault, Strictness};
 use crate::vocabulary::Vocabulary;
@@ -76,7 +76,7 @@ impl ConstraintFactory {
         let mut n_bytes = 0;
         for (i, tool) in rules.tools.iter().enumerate() {
             let of_tool = |fault| ConstraintError::Tool { tool: i, fault };
-            let held = HeldTool::new(tool, |format| match prepared(format) {
+            let held = HeldTool::new(tool, rules.form.calls.quotes(), |format| match prepared(format) {
                 Ok((schema, _)) => Ok(schema),
                 Err(ConstraintError::Schema(fault)) => Err(fault),
                 Err(error) => Err(SchemaFault { pointer: "#".into(), message: error.to_string() }),
@@ -97,31 +97,11 @@ impl ConstraintFactory {
             let matcher = lark(call_grammar::of_answer(rules, &tools, schema, words.markers))?;
             return Ok(Some(shared.after_thoughts(matcher, rules, words)));
         }
-        // Free, with every call held from its marker on.
-        const FREE: usize = 0;
-        let mut stretches = vec![Stretch::Free { markers: Vec::new(), may_end: true }];
-        let mut markers = Vec::new();
-        let then = (rules.most == Most::Any).then_some(FREE);
+        let mut openings = Vec::new();
         for opening in call_grammar::of_openings(rules, &tools, words.markers) {
-            let matcher = lark(opening.grammar)?;
-            markers.push((opening.marker, stretches.len()));
-            stretches.push(held(matcher, then));
+            openings.push((opening.marker, lark(opening.grammar)?));
         }
-        let mut begins = FREE;
-        if let Some(thoughts) = &rules.form.thoughts {
-            // What thoughts say of calls is none.
-            let within = stretches.len();
-            let close = vec![(thoughts.close.clone(), FREE)];
-            stretches.push(Stretch::Free { markers: close, may_end: true });
-            match rules.begins {
-                Begins::Thoughts => begins = within,
-                _ => markers.push((thoughts.open.clone(), within)),
-            }
-        }
-        stretches[FREE] = Stretch::Free { markers, may_end: true };
-        let mut constraint = shared.constraint(stretches, words);
-        constraint.enter(Some(begins));
-        Ok(Some(constraint))
+        Ok(Some(shared.free_until_calls(openings, rules, words)))
     }
 
     fn shared(&self, words: Words<'_>) -> Result<&Shared, ConstraintError> {
@@ -200,13 +180,53 @@ impl Shared {
         Constraint::new(stretches, Arc::clone(&self.ends), n_vocab, written)
     }
 
+    /// One that is free, but holds every call from its opening marker on.
+    fn free_until_calls(
+        &self,
+        openings: Vec<(String, Matcher)>,
+        rules: &AnswerRules,
+        words: Words<'_>,
+    ) -> Constraint {
+        const FIRST: usize = 0;
+        const LATER: usize = 1;
+        const THOUGHTS: usize = 2;
+        let free = |markers| Stretch::Free { markers, may_end: true };
+        let to = |text: &str, to, place| Marker { text: text.to_owned(), to, place };
+        let mut stretches = vec![free(Vec::new()), free(Vec::new()), free(Vec::new())];
+        let mut markers = Vec::new();
+        let then = (rules.most == Most::Any).then_some(LATER);
+        for (marker, matcher) in openings {
+            markers.push(to(&marker, stretches.len(), Place::Anywhere));
+            stretches.push(held(matcher, then));
+        }
+        let mut first = markers.clone();
+        if let Some(thoughts) = &rules.form.thoughts {
+            // What thoughts say of calls is none. They begin where a reader of the answer takes them to begin.
+            stretches[THOUGHTS] = free(vec![to(&thoughts.close, FIRST, Place::Anywhere)]);
+            if rules.form.reopens_thoughts() {
+                first.push(to(&thoughts.open, THOUGHTS, Place::Anywhere));
+                markers.push(to(&thoughts.open, THOUGHTS, Place::Anywhere));
+            } else {
+                first.push(to(&thoughts.open, THOUGHTS, Place::First));
+            }
+        }
+        stretches[FIRST] = free(first);
+        stretches[LATER] = free(markers);
+        let mut constraint = self.constraint(stretches, words);
+        if rules.begins == Begins::Thoughts && rules.form.thoughts.is_some() {
+            constraint.enter(Some(THOUGHTS));
+        }
+        constraint
+    }
+
     /// One that holds what comes after thoughts, where an answer may have some.
     fn after_thoughts(&self, matcher: Matcher, rules: &AnswerRules, words: Words<'_>) -> Constraint {
         const HELD: usize = 0;
         const THOUGHTS: usize = 1;
         let mut stretches = vec![held(matcher, None)];
         if let (Some(thoughts), false) = (&rules.form.thoughts, rules.form.calls.is_harmony()) {
-            let markers = vec![(thoughts.close.clone(), HELD)];
+            let close = thoughts.close.clone();
+            let markers = vec![Marker { text: close, to: HELD, place: Place::Anywhere }];
             stretches.push(Stretch::Free { markers, may_end: false });
             // The model may begin to think, where one token says so.
             let opening = words.opening(&thoughts.open).filter(|_| rules.begins == Begins::Text);
