@@ -22,5 +22,6 @@ mod observing;
 mod reuse;
 mod same_bytes;
 mod shutdown;
+mod tools;
 mod warmth;
 mod web;

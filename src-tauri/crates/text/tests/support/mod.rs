@@ -1,5 +1,7 @@
 //! Reads the vocabularies of the test models out of their GGUF files, as far as tests need it.
 
+#[allow(dead_code, reason = "not every test file uses the vocabulary of bytes")]
+pub(crate) mod bytes;
 #[allow(dead_code, reason = "not every test file reads what the reference carries")]
 pub(crate) mod reference;
 
