@@ -3,7 +3,7 @@
 //! A chat template is tried with one plain message: one that fails is said in the log, chats say whose fault it is,
 //! and completions work.
 
-use std::cell::LazyCell;
+use std::cell::{Cell, LazyCell, OnceCell};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -242,6 +242,8 @@ struct LoadUnderWay<'a> {
     desk: &'a dyn LoadDesk,
     /// The GPU's name, where one is to compute.
     gpu: String,
+    /// Begins to read the model for its digest, if nobody has: a model that there is no memory for is not read.
+    begin_digest: &'a dyn Fn(),
     /// Waits for the model's digest; none where it cannot be had.
     digest: &'a dyn Fn() -> Option<[u8; 32]>,
 }
@@ -251,7 +253,9 @@ impl LoadUnderWay<'_> {
     fn pool(&self, gpu: Option<&Gpu>) -> Result<PoolSize, Failure> {
         let (gguf, outline, layout) = self.opened;
         let needs = self.loader.needs(gguf, outline, layout, gpu);
-        self.loader.pool_bytes(self.desk, &needs).map(PoolSize::Bytes)
+        let pool_bytes = self.loader.pool_bytes(self.desk, &needs)?;
+        (self.begin_digest)();
+        Ok(PoolSize::Bytes(pool_bytes))
     }
 
     fn report(&self, done: model::LoadProgress) -> ControlFlow<()> {
@@ -338,16 +342,26 @@ impl GgufLoader {
         };
         // A digest reads the file once more; beside the packing of the weights that costs little time of its own.
         let (served, digest) = std::thread::scope(|scope| {
-            let digest = scope.spawn(|| self.digest(gguf));
-            let digest = LazyCell::new(move || digest.join());
-            let waited = || (*digest).as_ref().ok()?.as_ref().ok().copied();
+            let thread = OnceCell::new();
+            let begin_digest = || {
+                thread.get_or_init(|| Cell::new(Some(scope.spawn(move || self.digest(gguf)))));
+            };
+            let digest = LazyCell::new(|| Some(thread.get()?.take()?.join()));
+            let waited = || (*digest).as_ref()?.as_ref().ok()?.as_ref().ok().copied();
             let opened = (gguf, outline, layout);
-            let load = LoadUnderWay { loader: self, opened, desk, gpu, digest: &waited };
+            let load = LoadUnderWay {
+                loader: self,
+                opened,
+                desk,
+                gpu,
+                begin_digest: &begin_digest,
+                digest: &waited,
+            };
             let served = device::serve(self.device, choice, &load);
             let digest = match &*digest {
-                Ok(Ok(digest)) => Ok(*digest),
-                Ok(Err(error)) => Err(failure(error)),
-                Err(_) => {
+                Some(Ok(Ok(digest))) => Ok(*digest),
+                Some(Ok(Err(error))) => Err(failure(error)),
+                Some(Err(_)) | None => {
                     let cause = "its digest could not be computed";
                     Err(in_file(&self.path, FailureKind::Damaged, &cause))
                 }
