@@ -157,6 +157,7 @@ impl Reading {
             restore_misses: BTreeMap::new(),
             remarks: Vec::new(),
             first_difference: None,
+            remarks: Vec::new(),
             n_generated: 0,
             n_preempted: 0,
             queued: usage.queued,

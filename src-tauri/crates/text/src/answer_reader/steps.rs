@@ -32,7 +32,7 @@ impl AnswerReader {
                 self.thoughts(text, is_last)
             }
             At::Text => self.text(text, is_last),
-            At::BlockStart => self.block_start(text, is_last),
+            At::BlockStart => self.block_start(text),
             At::Call(_) => self.call(text, is_last),
             At::CallEnd => self.call_end(text, is_last),
             At::Between => self.between(text, is_last),
@@ -159,7 +159,7 @@ impl AnswerReader {
         Step::Took(n)
     }
 
-    fn block_start(&mut self, text: &str, is_last: bool) -> Step {
+    fn block_start(&mut self, text: &str) -> Step {
         let space = leading_space(text);
         let form = Arc::clone(&self.form);
         match begins(&text[space..], &form.calls.call_open) {
