@@ -155,7 +155,6 @@ impl Reading {
             n_restored: 0,
             n_spliced: 0,
             restore_misses: BTreeMap::new(),
-            remarks: Vec::new(),
             first_difference: None,
             remarks: Vec::new(),
             n_generated: 0,
