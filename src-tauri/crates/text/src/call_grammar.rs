@@ -118,7 +118,11 @@ fn call(lark: &mut Lark<'_>, form: &CallForm<String>, held: &HeldTool<'_>, begun
 fn harmony_header(lark: &mut Lark<'_>, channels: &Channels<String>) -> String {
     let channel = lark.text(&format!("{}commentary", channels.channel));
     let constrain = lark.text(&channels.constrain);
-    format!("({channel})? \" \"? ({constrain})? \"json\"? {}", lark.text(&channels.message))
+    // Without a space or a marker before it the word would be part of the recipient's name.
+    format!(
+        "({channel})? (\" \"? {constrain} \"json\" | \" json\" | \" \")? {}",
+        lark.text(&channels.message)
+    )
 }
 
 /// Any of the calls.

@@ -1,5 +1,7 @@
 //! Answers held to rules: calls in the form of each family, and schemas after thoughts.
 
+#![allow(clippy::unwrap_used, reason = "the lint knows tests by their attribute, not their helpers")]
+
 #[allow(dead_code, reason = "of the support only the bytes are used")]
 mod support;
 

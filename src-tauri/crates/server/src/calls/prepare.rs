@@ -113,7 +113,7 @@ impl Preparer {
         check_vocabulary(call.sampling.logit_bias.iter().map(|(token, _)| *token), card.text.n_vocab())
             .map_err(|fault| Fault::invalid(names.logit_bias, fault.to_string()))?;
 
-        call.tools.check(names)?;
+        call.tools.check(names.tools, names.tool_choice)?;
         if let Prompt::Chat(chat) = &mut call.prompt {
             call.thinking.tell(&mut chat.extra);
             if call.tools.choice != ToolChoice::None {

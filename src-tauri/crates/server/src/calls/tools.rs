@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use text::Tool;
 
-use super::call::Names;
 use super::fault::{Fault, shorten};
 
 /// Functions that a call may offer.
@@ -58,14 +57,15 @@ impl Default for Tools {
 }
 
 impl Tools {
-    /// That they can be offered, and the choice made, as far as that is known without a model.
+    /// That they can be offered, and the choice made, as far as that is known without a model. The API calls the
+    /// functions `tools` and the choice of one `tool_choice`.
     ///
     /// # Errors
     /// There are too many, a name is none or is given twice, or the choice is of one that is not there.
-    pub(crate) fn check(&self, names: Names) -> Result<(), Fault> {
+    pub(crate) fn check(&self, tools: &'static str, tool_choice: &'static str) -> Result<(), Fault> {
         if self.offered.len() > MAX_TOOLS {
             let message = format!("{} tools where {MAX_TOOLS} are the most", self.offered.len());
-            return Err(Fault::invalid(names.tools, message));
+            return Err(Fault::invalid(tools, message));
         }
         let mut seen = HashSet::new();
         for OfferedTool { tool, .. } in &self.offered {
@@ -75,22 +75,19 @@ impl Tools {
                      form has a meaning for",
                     shorten(&tool.name)
                 );
-                return Err(Fault::invalid(names.tools, message));
+                return Err(Fault::invalid(tools, message));
             }
             if !seen.insert(tool.name.as_str()) {
-                return Err(Fault::invalid(
-                    names.tools,
-                    format!("two tools are called '{}'", shorten(&tool.name)),
-                ));
+                return Err(Fault::invalid(tools, format!("two tools are called '{}'", shorten(&tool.name))));
             }
         }
         match &self.choice {
             ToolChoice::Required if self.offered.is_empty() => {
-                Err(Fault::invalid(names.tool_choice, "there are no tools to choose from"))
+                Err(Fault::invalid(tool_choice, "there are no tools to choose from"))
             }
             ToolChoice::Named(name) if !seen.contains(name.as_str()) => {
                 let message = format!("there is no tool '{}'", shorten(name));
-                Err(Fault::invalid(names.tool_choice, message))
+                Err(Fault::invalid(tool_choice, message))
             }
             _ => Ok(()),
         }
@@ -116,22 +113,13 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const NAMES: Names = Names {
-        prompt: "",
-        format: "",
-        schema: "",
-        tools: "tools",
-        tool_choice: "tool_choice",
-        logit_bias: "",
-    };
-
     fn check(names: &[&str], choice: ToolChoice) -> Option<String> {
         let offered = names.iter().map(|name| OfferedTool {
             tool: Tool { name: (*name).to_owned(), ..Tool::default() },
             place: String::new(),
         });
         let tools = Tools { offered: offered.collect(), choice, parallel: Parallel::Any };
-        tools.check(NAMES).err().and_then(|fault| fault.place)
+        tools.check("tools", "tool_choice").err().and_then(|fault| fault.place)
     }
 
     #[test]

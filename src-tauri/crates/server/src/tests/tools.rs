@@ -6,6 +6,9 @@ use text::TextModel;
 
 use super::*;
 
+/// A model's text, with a template of a family.
+type Form = fn() -> TextModel;
+
 /// A template in the manner of ChatML that shows tools and calls, and what else `$signs` says of its family's form.
 macro_rules! templates {
     ($($name:ident => $signs:expr,)+) => {
@@ -42,7 +45,7 @@ fn harmony() -> TextModel {
 }
 
 /// A rig around a model that writes `script`.
-async fn rig(text: fn() -> TextModel, script: Script) -> Rig {
+async fn rig(text: Form, script: Script) -> Rig {
     let steering = Steering::free();
     let model = ScriptedModel { script, text, ..ScriptedModel::default() };
     let rig = Rig::around(steering.clone(), Arc::new(ScriptedLoader::new(model, steering)), |_, _| {});
@@ -50,7 +53,7 @@ async fn rig(text: fn() -> TextModel, script: Script) -> Rig {
     rig
 }
 
-async fn says(text: fn() -> TextModel, said: &str) -> Rig {
+async fn says(text: Form, said: &str) -> Rig {
     rig(text, Script::Says(said.to_owned())).await
 }
 
@@ -126,7 +129,7 @@ fn call(name: &str, arguments: &str) -> (String, String) {
 async fn calls_are_read_in_the_form_of_each_family_streamed_and_whole() {
     let weather = r#"{"city": "Köln",  "days":3}"#;
     let plain = r#"{"city": "Köln", "days": 3}"#;
-    let cases: [(fn() -> TextModel, String, &str); 10] = [
+    let cases: [(Form, String, &str); 10] = [
         (hermes, format!("Hm.\n<tool_call>\n{{\"name\": \"get_weather\", \"arguments\": {weather}}}\n</tool_call>"), weather),
         (
             qwen3_coder,
@@ -215,7 +218,7 @@ async fn without_tools_or_with_none_to_choose_nothing_is_a_call() {
 
 #[tokio::test]
 async fn a_call_is_made_where_one_is_required_though_the_model_would_say_something_else() {
-    let forms: [fn() -> TextModel; 10] =
+    let forms: [Form; 10] =
         [hermes, qwen3_coder, llama3, mistral, gemma4, glm, lfm2, granite3, deepseek, harmony];
     for text in forms {
         let rig = says(text, "No. I will not, whatever you want of me.").await;
@@ -252,7 +255,7 @@ async fn strict_arguments_fit_their_schema_from_the_opening_marker_on_and_text_b
     tools[0]["function"]["strict"] = true.into();
     tools[0]["function"]["parameters"]["properties"] = json!({"city": {"enum": ["Bonn", "Köln"]}});
     let wrong = r#"{"days": "no"}"#;
-    let cases: [(fn() -> TextModel, String); 4] = [
+    let cases: [(Form, String); 4] = [
         (hermes, format!("Hm.\n<tool_call>\n{{\"name\": \"get_weather\", \"arguments\": {wrong}}}\n</tool_call>")),
         (qwen3_coder, "Hm.\n<tool_call>\n<function=get_weather>\n<parameter=city>\n7\n</parameter>\n</function>\n</tool_call>".into()),
         (mistral, format!("Hm.[TOOL_CALLS]get_weather[ARGS]{wrong}")),

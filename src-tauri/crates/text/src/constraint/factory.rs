@@ -39,8 +39,8 @@ struct Shared {
 impl Words<'_> {
     /// The token that a marker begins with, if one token says as much of it as tells it from text.
     fn opening(self, marker: &str) -> Option<TokenId> {
-        let begins = |(_, text): &(&TokenId, &Box<str>)| marker.starts_with(text.as_ref());
-        if let Some((id, _)) = self.markers.iter().filter(begins).max_by_key(|(_, text)| text.len()) {
+        let begins = self.markers.iter().filter(|(_, text)| marker.starts_with(text.as_ref()));
+        if let Some((id, _)) = begins.max_by_key(|(_, text)| text.len()) {
             return Some(*id);
         }
         let pieces = &self.vocabulary.pieces;

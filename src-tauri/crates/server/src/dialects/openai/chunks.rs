@@ -276,7 +276,7 @@ data: [DONE]
                 arguments: arguments.into(),
             })
         };
-        let parts = vec![
+        let parts = [
             Part::Thinking("hm".into()),
             call(0, ""),
             call(0, "{\"a\":"),
