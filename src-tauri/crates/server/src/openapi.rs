@@ -32,7 +32,7 @@ const BY_ALL: [(&str, &str); 6] = [
     ("401", "No valid API key"),
     ("403", "A host or an origin that is not allowed"),
     ("414", "The target is too long"),
-    ("415", "The body is not plain JSON"),
+    ("415", "The body is no JSON, or compressed otherwise than with gzip or zstd"),
     ("431", "The header fields are too many or too long"),
 ];
 

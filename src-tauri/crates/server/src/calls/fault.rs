@@ -80,7 +80,7 @@ kinds! {
     HeadersTooLarge => "headers_too_large",
     /// A body of another content type than JSON.
     NotJson => "unsupported_media_type",
-    /// A body that is compressed, or coded otherwise for its way.
+    /// A body that is compressed, or coded for its way, otherwise than is understood.
     Encoded => "unsupported_content_encoding",
     /// A Host that is not on the list.
     HostNotAllowed => "host_not_allowed",
@@ -231,9 +231,25 @@ impl Fault {
         Fault::new(FaultKind::NotJson, "a body must come with content-type: application/json")
     }
 
-    /// A body that is compressed, or coded otherwise for its way.
-    pub(crate) fn encoded(field: &str, plain: &str) -> Fault {
-        let message = format!("a body is taken as it is: send it without {field}, or with {field}: {plain}");
+    /// More than one request may bring, once its compression is undone.
+    pub(crate) fn unpacked_too_large(limit: usize) -> Fault {
+        let message = format!("the body is larger than {limit} bytes when its compression is undone");
+        Fault::new(FaultKind::BodyTooLarge, message)
+    }
+
+    /// A body that is compressed in a way that nobody here undoes.
+    pub(crate) fn unknown_coding(name: &str) -> Fault {
+        let message = format!(
+            "content-encoding '{}' is not understood: send the body as it is, or as gzip or as zstd",
+            shorten(name)
+        );
+        Fault::new(FaultKind::Encoded, message)
+    }
+
+    /// A message that is coded for its way otherwise than in chunks.
+    pub(crate) fn unknown_transfer_coding() -> Fault {
+        let message = "transfer-encoding may be chunked and nothing else; a compressed body is announced by \
+                       content-encoding: gzip or zstd";
         Fault::new(FaultKind::Encoded, message)
     }
 

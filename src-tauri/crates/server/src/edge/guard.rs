@@ -7,13 +7,14 @@
 use std::net::SocketAddr;
 
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN,
     TRANSFER_ENCODING,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
 
 use super::allowed::{AllowedOrigin, HostName};
+use super::coding::Coding;
 use crate::calls::fault::{Fault, shorten};
 use crate::config::{ApiKey, ConfigError, HttpLimits, ServerConfig};
 use crate::page_files;
@@ -183,18 +184,16 @@ impl Guard {
         if by_bearer | by_header { Ok(()) } else { Err(Fault::unauthorized()) }
     }
 
-    /// That a body comes as it is, not compressed.
+    /// That a body is compressed in a way that is understood, if it is.
     ///
     /// # Errors
     /// 415.
     pub(crate) fn check_encoding(&self, head: &Parts) -> Result<(), Fault> {
-        for (name, plain) in [(CONTENT_ENCODING, "identity"), (TRANSFER_ENCODING, "chunked")] {
-            let values = head.headers.get_all(&name);
-            if values.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(plain.as_bytes())) {
-                return Err(Fault::encoded(name.as_str(), plain));
-            }
+        let mut transfer = head.headers.get_all(TRANSFER_ENCODING).iter();
+        if transfer.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+            return Err(Fault::unknown_transfer_coding());
         }
-        Ok(())
+        Coding::of(&head.headers).map(drop)
     }
 
     /// That a body says it is JSON. Together with the Origin list this keeps "simple" cross-site requests out:

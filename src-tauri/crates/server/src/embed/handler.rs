@@ -28,7 +28,7 @@ pub(crate) async fn embed(app: &App, request: Request, parse: ParseEmbed) -> Res
         app.gate.discard(body).await;
         return Err(fault);
     }
-    let WholeBody { bytes, share } = app.gate.read(body).await?;
+    let WholeBody { bytes, share } = app.gate.read(&head.headers, body).await?;
     let received = Instant::now();
     let seat = app.prompt_seats.take(bytes.len()).await;
     // The bytes go with the closure: what is made of them is as large as they are.
