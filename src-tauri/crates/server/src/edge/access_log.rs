@@ -9,7 +9,7 @@ use std::time::Instant;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
-use engine::RequestId;
+use engine::{RequestId, TraceId};
 use hyper::body::{Frame, SizeHint};
 
 use crate::calls::answer::Usage;
@@ -18,6 +18,8 @@ use crate::calls::answer::Usage;
 #[derive(Debug)]
 pub(crate) struct AccessEntry {
     id: RequestId,
+    /// The trace that it is part of, where the client said.
+    trace: Option<TraceId>,
     method: &'static str,
     route: String,
     silent: bool,
@@ -36,9 +38,16 @@ struct Notes {
 
 impl AccessEntry {
     /// The entry of a request that has just come in; a silent one writes no line.
-    pub(crate) fn new(id: RequestId, method: &Method, route: String, silent: bool) -> Arc<AccessEntry> {
+    pub(crate) fn new(
+        id: RequestId,
+        trace: Option<TraceId>,
+        method: &Method,
+        route: String,
+        silent: bool,
+    ) -> Arc<AccessEntry> {
         Arc::new(AccessEntry {
             id,
+            trace,
             method: method_label(method),
             route,
             silent,
@@ -52,6 +61,11 @@ impl AccessEntry {
     /// The method, out of a closed list.
     pub(crate) fn method(&self) -> &'static str {
         self.method
+    }
+
+    /// The trace that the request is part of.
+    pub(crate) fn trace(&self) -> Option<TraceId> {
+        self.trace
     }
 
     /// The route's template, not the path.
@@ -100,6 +114,7 @@ impl Drop for AccessEntry {
             status = self.status.load(Ordering::Relaxed),
             ms = self.since.elapsed().as_millis() as u64,
             request_id = %self.id,
+            trace_id = self.trace.map(tracing::field::display),
             error = notes.error.or((!ended).then_some("client_gone")),
             n_prompt = usage.n_prompt,
             n_reused = usage.n_reused,
@@ -113,7 +128,7 @@ impl Drop for AccessEntry {
 pub(crate) fn of_head(head: &Parts) -> (RequestId, Arc<AccessEntry>) {
     let id = head.extensions.get::<RequestId>().cloned().unwrap_or_else(|| RequestId("unnamed".into()));
     let entry = head.extensions.get::<Arc<AccessEntry>>().cloned();
-    let entry = entry.unwrap_or_else(|| AccessEntry::new(id.clone(), &head.method, String::new(), true));
+    let entry = entry.unwrap_or_else(|| AccessEntry::new(id.clone(), None, &head.method, String::new(), true));
     (id, entry)
 }
 

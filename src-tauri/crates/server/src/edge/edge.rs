@@ -20,6 +20,7 @@ use super::gate::Gate;
 use super::guard::{Guard, is_health};
 use super::refusal::refusal;
 use super::request_id::{X_REQUEST_ID, header_value, request_id};
+use super::trace_context::trace_id;
 use super::turn::Turn;
 use crate::calls::fault::Fault;
 use crate::dialects::dialect::Dialect;
@@ -54,7 +55,8 @@ async fn pass(State(Edge { gate, speaks }): State<Edge>, request: Request, next:
     let dialect = speaks(&head);
     let id = request_id(head.headers.get(&X_REQUEST_ID));
     let route = head.extensions.get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let entry = AccessEntry::new(id.clone(), &head.method, route, is_health(head.uri.path()));
+    let trace = trace_id(&head.headers);
+    let entry = AccessEntry::new(id.clone(), trace, &head.method, route, is_health(head.uri.path()));
     head.extensions.insert(id.clone());
     head.extensions.insert(Arc::clone(&entry));
 

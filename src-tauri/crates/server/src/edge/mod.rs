@@ -17,4 +17,5 @@ pub(crate) mod no_request;
 pub(crate) mod refusal;
 pub(crate) mod request_id;
 pub(crate) mod seats;
+pub(crate) mod trace_context;
 pub(crate) mod turn;

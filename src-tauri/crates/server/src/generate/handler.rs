@@ -130,7 +130,8 @@ async fn begin(app: &App, understood: Understood<Asked>) -> Result<Begun, Fault>
         return Err(not_kept("only a streamed answer can be kept"));
     }
     let names = call.names;
-    let prepared = app.preparer.prepare(call, session, held, &id).await?;
+    let mut prepared = app.preparer.prepare(call, session, held, &id).await?;
+    prepared.request.notes.trace = entry.trace();
     let running = Running::start(&app.engine, prepared, names, received)?;
     Ok(Begun { running, writer, delivery, keep, id, entry })
 }

@@ -7,6 +7,7 @@ mod anthropic;
 mod compressed;
 mod connections;
 mod conversations;
+mod counting;
 mod descriptions;
 mod dialects;
 mod embeddings;
