@@ -14,6 +14,7 @@ mod faults;
 mod generation;
 mod health;
 mod hostile;
+mod keys;
 mod load;
 mod long_prompts;
 mod model_files;

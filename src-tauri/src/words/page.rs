@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{After, FailureKind, NotReadyReason, Outcome, Phase, Purpose, State, Tier, Trouble};
-use server::FaultKind;
+use server::{FaultKind, Scope};
 
 use super::{
     Condition, FINISHING_MANY, FINISHING_NOTHING, FINISHING_ONE, LEFT, Mark, Offer, SAVING, of_failure,
@@ -46,6 +46,7 @@ fn page() -> String {
         ("Where an agent's context is.", "Tier", Tier::NAMES.to_vec()),
         ("Why the disk takes nothing.", "Trouble", Trouble::ALL.map(Trouble::name).to_vec()),
         ("Codes of the API's errors.", "FaultCode", FaultKind::ALL.iter().map(|kind| kind.name()).collect()),
+        ("What a key is for.", "Scope", Scope::NAMES.to_vec()),
         ("What users see the server do.", "Condition", Condition::NAMES.to_vec()),
         ("Shapes that tell conditions apart.", "Mark", Mark::NAMES.to_vec()),
         ("Ways out of a condition.", "Offer", Offer::NAMES.to_vec()),
@@ -78,6 +79,8 @@ fn page() -> String {
             (kind.name(), format!("{{ what: {what}, meaning: {meaning} }}"))
         },
     );
+    let scopes: Vec<String> = Scope::NAMES.iter().map(|scope| quoted(scope)).collect();
+    say(&mut out, format_args!("\nexport const SCOPES: readonly Scope[] = [{}];\n", scopes.join(", ")));
     let commands: Vec<String> = COMMANDS.iter().map(|command| quoted(command)).collect();
     say(&mut out, format_args!("\nexport const COMMANDS: readonly Command[] = [{}];\n", commands.join(", ")));
     say(&mut out, "\n/** What a drain is doing; `{}` is the number. */\nexport const DRAIN = {\n");

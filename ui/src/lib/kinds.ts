@@ -94,6 +94,9 @@ export type FaultCode =
   | 'host_not_allowed'
   | 'origin_not_allowed'
   | 'invalid_api_key'
+  | 'key_not_allowed'
+  | 'key_rate_limit_exceeded'
+  | 'key_not_found'
   | 'unknown_url'
   | 'method_not_allowed'
   | 'model_not_found'
@@ -115,6 +118,11 @@ export type FaultCode =
   | 'interrupted'
   | 'internal_error'
   | 'illegal_transition';
+
+/** What a key is for. */
+export type Scope =
+  | 'generate'
+  | 'admin';
 
 /** What users see the server do. */
 export type Condition =
@@ -198,6 +206,8 @@ export const FAILURES: Readonly<Record<FailureKind, { what: string; meaning: str
   no_room: { what: 'The model does not fit the settings or the memory.', meaning: 'Your chat is kept. Retry reads the file again.' },
   worker: { what: 'The model stopped working.', meaning: 'Your chat is kept. Retry loads the model again.' },
 };
+
+export const SCOPES: readonly Scope[] = ['generate', 'admin'];
 
 export const COMMANDS: readonly Command[] = ['api_base', 'quit', 'quit_now', 'cancel_quit', 'retry_load', 'open_logs', 'zoom'];
 

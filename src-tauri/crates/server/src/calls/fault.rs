@@ -88,6 +88,12 @@ kinds! {
     OriginNotAllowed => "origin_not_allowed",
     /// No key or a wrong one.
     InvalidKey => "invalid_api_key",
+    /// A key that is for something else.
+    KeyNotAllowed => "key_not_allowed",
+    /// A key that was used more often than it may be.
+    KeyLimit => "key_rate_limit_exceeded",
+    /// A name that no key has.
+    UnknownKey => "key_not_found",
     /// No such path.
     UnknownUrl => "unknown_url",
     /// The path exists, for other methods.
@@ -267,6 +273,28 @@ impl Fault {
     pub(crate) fn unauthorized() -> Fault {
         let message = "no valid API key: send it as `authorization: Bearer …` or as `x-api-key`";
         Fault::new(FaultKind::InvalidKey, message)
+    }
+
+    /// A key that is for something else.
+    pub(crate) fn key_not_allowed(name: &str, scope: &str) -> Fault {
+        let message = format!("the key '{}' is not for this: it would have to be one for '{scope}'", shorten(name));
+        Fault::new(FaultKind::KeyNotAllowed, message)
+    }
+
+    /// A key that was used more often than it may be.
+    pub(crate) fn key_limit(name: &str, a_minute: u32, wait: Duration) -> Fault {
+        let message = format!("the key '{}' may make {a_minute} requests a minute, and has", shorten(name));
+        Fault::new(FaultKind::KeyLimit, message).retry(Some(wait))
+    }
+
+    /// A name that no key has.
+    pub(crate) fn unknown_key(name: &str) -> Fault {
+        Fault::new(FaultKind::UnknownKey, format!("there is no key '{}'; see /admin/keys", shorten(name))).at("id")
+    }
+
+    /// A server without a folder in which keys could be kept.
+    pub(crate) fn keeps_no_keys() -> Fault {
+        Fault::new(FaultKind::IllegalTransition, "this server has no folder to keep keys in")
     }
 
     /// No such path.

@@ -13,6 +13,7 @@ use engine::{RequestId, TraceId};
 use hyper::body::{Frame, SizeHint};
 
 use crate::calls::answer::Usage;
+use crate::keys::key_check::Caller;
 
 /// What the line will say. The line is written when the last holder lets go: the response's body, in the end.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct AccessEntry {
 struct Notes {
     usage: Option<Usage>,
     error: Option<&'static str>,
+    /// The name of the key that was shown, where it has one.
+    key: Option<String>,
 }
 
 impl AccessEntry {
@@ -71,6 +74,11 @@ impl AccessEntry {
     /// The route's template, not the path.
     pub(crate) fn route(&self) -> &str {
         &self.route
+    }
+
+    /// Who asks.
+    pub(crate) fn set_caller(&self, caller: &Caller) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).key = caller.key_name().map(str::to_owned);
     }
 
     /// What the request took.
@@ -114,6 +122,7 @@ impl Drop for AccessEntry {
             status = self.status.load(Ordering::Relaxed),
             ms = self.since.elapsed().as_millis() as u64,
             request_id = %self.id,
+            key = notes.key,
             trace_id = self.trace.map(tracing::field::display),
             error = notes.error.or((!ended).then_some("client_gone")),
             n_prompt = usage.n_prompt,

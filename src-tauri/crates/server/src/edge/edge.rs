@@ -1,6 +1,7 @@
 //! What every request passes on its way in and every response on its way out.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -24,6 +25,7 @@ use super::trace_context::trace_id;
 use super::turn::Turn;
 use crate::calls::fault::Fault;
 use crate::dialects::dialect::Dialect;
+use crate::keys::key_check::Caller;
 
 /// The edge of a group of routes: what all requests meet, and the dialect in which these routes refuse.
 #[derive(Clone)]
@@ -63,13 +65,17 @@ async fn pass(State(Edge { gate, speaks }): State<Edge>, request: Request, next:
     let (origin, verdict) = judge(&gate.guard, &head);
     // Health is answered also when all seats are taken, and what is refused needs none.
     let turn = head.extensions.get::<Arc<Turn>>().filter(|_| !is_health(head.uri.path()));
-    let is_full = matches!(verdict, Ok(Verdict::HandOn)) && turn.is_some_and(|turn| !turn.sit_down());
+    let is_full = matches!(verdict, Ok(Verdict::HandOn(_))) && turn.is_some_and(|turn| !turn.sit_down());
     let response = match verdict {
-        Ok(Verdict::HandOn) if is_full => {
+        Ok(Verdict::HandOn(_)) if is_full => {
             gate.discard(body).await;
             Fault::no_seat().into_response()
         }
-        Ok(Verdict::HandOn) => next.run(Request::from_parts(head, body)).await,
+        Ok(Verdict::HandOn(caller)) => {
+            entry.set_caller(&caller);
+            head.extensions.insert(caller);
+            next.run(Request::from_parts(head, body)).await
+        }
         Ok(Verdict::Preflight) => preflight(&head.headers),
         Err(fault) => {
             gate.discard(body).await;
@@ -113,7 +119,7 @@ async fn wrong_method(gate: Arc<Gate>, request: Request) -> Fault {
 }
 
 enum Verdict {
-    HandOn,
+    HandOn(Caller),
     Preflight,
 }
 
@@ -137,10 +143,10 @@ fn judge(guard: &Guard, head: &Parts) -> (Option<HeaderValue>, Result<Verdict, F
         return (origin, Ok(Verdict::Preflight));
     }
     let rest = guard
-        .check_key(head)
-        .and_then(|()| guard.check_content_type(head))
-        .and_then(|()| guard.check_encoding(head));
-    (origin, rest.map(|()| Verdict::HandOn))
+        .check_key(head, Instant::now())
+        .and_then(|caller| guard.check_content_type(head).map(|()| caller))
+        .and_then(|caller| guard.check_encoding(head).map(|()| caller));
+    (origin, rest.map(Verdict::HandOn))
 }
 
 /// The answer to "may I": an allowed origin may use every method of ours and the headers that it asks for.

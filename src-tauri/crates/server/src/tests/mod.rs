@@ -14,6 +14,7 @@ mod embeddings;
 mod formats;
 mod guarding;
 mod keeping;
+mod keys;
 mod models;
 mod old_data;
 mod ollama;

@@ -3,6 +3,7 @@
 use axum::http::Request;
 
 use super::*;
+use crate::config::ApiKey;
 use crate::dialects::openai;
 
 fn status(fault: &Fault) -> u16 {
@@ -245,7 +246,7 @@ fn a_body_compressed_otherwise_than_is_understood_is_refused_by_the_name_of_its_
 #[test]
 fn a_key_works_as_bearer_and_as_x_api_key_and_health_needs_none() {
     let guard = guard(|config| config.api_key = Some(ApiKey::new("sk-1").unwrap()));
-    let check = |target: &str, headers: &[(&str, &str)]| guard.check_key(&head(target, headers)).is_ok();
+    let check = |target: &str, headers: &[(&str, &str)]| guard.check_key(&head(target, headers), Instant::now()).is_ok();
     assert!(check("/v1/models", &[("authorization", "Bearer sk-1")]));
     assert!(check("/v1/models", &[("authorization", "bearer  sk-1")]));
     assert!(check("/v1/models", &[("x-api-key", "sk-1")]));
