@@ -8,12 +8,15 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samovar-dev
 MODELS := $(CACHE)/models
 STARTER := $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 GEMMA := $(MODELS)/gemma-3-270m-q4_k_m.gguf
+ENCODER := $(MODELS)/all-MiniLM-L6-v2.f32.gguf
 CLIENTS := $(CACHE)/clients-$(shell cksum < tests/clients/requirements.txt 2>/dev/null | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
 ANSWERS := $(CACHE)/answers-$(shell cksum < tests/answers/requirements.txt | cut -d' ' -f1)
 REFERENCE := $(CACHE)/reference-0.3.36
 JINJA := $(CACHE)/jinja-$(shell cksum < src-tauri/dev/templates/requirements.txt | cut -d' ' -f1)
-SYNTHETIC := $(MODELS)/synthetic-1b-q4_k_m.gguf
+# Each is a model's shape and how many layers it is cut to: together they take 10 GB.
+SYNTHETIC_SHAPES := llama-1b-16 qwen3-0.6b-28 qwen3-30b-a3b-6 gpt-oss-20b-4 gemma-4-e4b-12 glm-4.7-flash-6
+SYNTHETIC := $(SYNTHETIC_SHAPES:%=$(MODELS)/synthetic-%.gguf)
 KV_TEXT ?= $(CACHE)/texts/debian-faq.txt
 PORT ?= 8642
 MINUTES ?= 30
@@ -74,7 +77,7 @@ test-parts: setup-test models reference $(CLIENTS)/ready
 	@$(TIMED) check $(MAKE) --no-print-directory check
 	@$(TIMED) 'cargo test' cargo test --workspace --locked
 	@$(TIMED) 'without features' cargo test --workspace --no-default-features --locked --test e2e -- a_build_without_the_desktop
-	@$(TIMED) 'official clients' $(CLIENTS)/bin/python tests/clients/run.py --bin target/debug/samovar --model $(STARTER)
+	@$(TIMED) 'official clients' $(CLIENTS)/bin/python tests/clients/run.py --bin target/debug/samovar --model $(STARTER) --encoder $(ENCODER)
 	@$(TIMED) kill python3 tests/kill/kill.py --bin target/debug/samovar --model $(STARTER) --kills 10
 	@$(TIMED) soak python3 tests/soak/soak.py --bin target/debug/samovar --model $(STARTER) --minutes 1.5
 	@$(TIMED) 'page: units' npm --prefix ui run --silent test
@@ -118,7 +121,7 @@ setup-desktop:
 	@src-tauri/dev/setup.sh desktop
 
 .PHONY: models models-starter
-models: setup-server ## Fetch and verify both test models
+models: setup-server ## Fetch and verify the test models
 	@src-tauri/dev/fetch-models.sh $(MODELS) all
 models-starter: setup-server
 	@src-tauri/dev/fetch-models.sh $(MODELS) starter
@@ -210,6 +213,9 @@ bench-kv: setup-server models $(KV_TEXT) ## Print what keys and values in 8 and 
 	cargo build --release --locked
 	for model in $(STARTER) $(GEMMA); do target/release/samovar bench --model $$model --kv-quality $(KV_TEXT) \
 	  --json target/bench-kv-$$(basename $$model .gguf).json; done
+	cargo build --release --locked -p model --example kv_perplexity
+	for model in deepseek2 deepseek2-groups deepseek2-lite; do target/release/examples/kv_perplexity --texts 32 \
+	  src-tauri/crates/model/tests/families/$$model.gguf; done
 
 $(CACHE)/texts/debian-faq.txt: src-tauri/dev/fetch-text.sh
 	$< $@
@@ -219,7 +225,7 @@ $(CACHE)/texts/debian-faq.txt: src-tauri/dev/fetch-text.sh
 bench-peers: setup models $(PEERS)/ready $(SYNTHETIC) ## Measure beside llama.cpp: same file, same threads, in turn
 	cargo build --release --locked -p model --example forward_bench
 	$(PEERS)/bin/python src-tauri/dev/peers/peers.py --ours target/release/examples/forward_bench \
-	  --json target/bench-peers.json $(STARTER) $(GEMMA) $(SYNTHETIC)
+	  --json target/bench-peers.json --models $(STARTER) $(GEMMA) $(SYNTHETIC)
 
 $(PEERS)/ready: src-tauri/dev/peers/requirements.txt | setup
 	rm -rf $(PEERS)
@@ -227,9 +233,9 @@ $(PEERS)/ready: src-tauri/dev/peers/requirements.txt | setup
 	CMAKE_ARGS=-DGGML_NATIVE=ON $(PEERS)/bin/pip install --quiet --disable-pip-version-check --no-binary llama-cpp-python -r $<
 	touch $@
 
-# A billion parameters of noise in the shapes of a small llama: for timing only.
-$(SYNTHETIC): src-tauri/dev/peers/synthetic_gguf.py $(PEERS)/ready
-	$(PEERS)/bin/python $< $@
+# Noise in the shapes of models that people run: for timing only.
+$(SYNTHETIC): $(MODELS)/synthetic-%.gguf: src-tauri/dev/peers/synthetic_gguf.py | $(PEERS)/ready
+	stem=$*; $(PEERS)/bin/python $< $@ --model $${stem%-*} --layers $${stem##*-}
 
 .PHONY: clean
 clean: ## Remove what was built (not the models)

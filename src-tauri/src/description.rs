@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use engine::{Failure, FailureKind, LoadAlone};
-use model::{Gguf, Gpu, Metadata, Outline};
+use engine::{Failure, FailureKind, LoadAlone, LoadDesk, Needs, PoolWish};
+use model::{EncoderOutline, Gguf, Gpu, Metadata, Outline};
 use scheduler::KvLayout;
 use scheduler::footprint::Footprint;
 use server::RenderWorkers;
@@ -38,6 +38,8 @@ pub(crate) struct Description {
     /// Bytes that the weights take, where they can be loaded.
     pub(crate) weights_bytes: Option<u64>,
     pub(crate) kv: Option<KvDescription>,
+    /// What it gives of texts, where it is no model that continues them.
+    pub(crate) encoder: Option<EncoderOutline>,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) template: Template,
     pub(crate) gpu: GpuAnswer,
@@ -119,12 +121,17 @@ pub(crate) fn describe(
     });
     let outline = outline.ok();
     let text = text_of(&gguf).map_err(|failure| reasons.push(failure)).ok();
-    let layout = outline.as_ref().and_then(|outline| {
+    // An encoder keeps no KV.
+    let generator = outline.as_ref().filter(|outline| outline.encoder.is_none());
+    let layout = generator.and_then(|outline| {
         let layout = layout_of(path, outline, settings.block_tokens, settings.kv_dtype);
         layout.map_err(|failure| reasons.push(failure)).ok()
     });
     let why_no_other = outline.as_ref().and_then(|outline| model::gpu_refusal(&outline.plan, &gguf));
-    let chosen = device::choose(settings.device, settings.kv_dtype, || why_no_other.clone());
+    let chosen = match &outline {
+        Some(outline) => loader.choice(&gguf, &outline.plan),
+        None => device::choose(settings.device, settings.kv_dtype, |_| None),
+    };
     let chosen = chosen.map_err(|text| reasons.push(in_file(path, FailureKind::Unsupported, &text))).ok();
     let gpu = match &chosen {
         Some(Choice::Gpu(gpu)) => Some(gpu),
@@ -136,6 +143,15 @@ pub(crate) fn describe(
         let pool_bytes = loader.pool_bytes(&desk, &needs);
         let pool_bytes = pool_bytes.map_err(|failure| reasons.push(failure)).ok();
         KvDescription::new(outline, layout, pool_bytes)
+    });
+    let encoder = outline.as_ref().and_then(|outline| {
+        let encoder = outline.encoder.clone()?;
+        let weights_bytes = outline.weights_bytes.saturating_add(encoder.work_bytes);
+        let needs =
+            Needs { weights_bytes, least_pool_bytes: 0, pool: PoolWish::Fixed(0), device_bytes: None };
+        let desk = LoadAlone::new(name_of(path).into(), memory_limit());
+        reasons.extend(desk.pool_bytes(&needs).err());
+        Some(encoder)
     });
     let metadata = gguf.metadata();
     let said = |key: &str| metadata.find_str(key).ok().flatten().map(str::to_owned);
@@ -149,6 +165,7 @@ pub(crate) fn describe(
         ignored: outline.as_ref().map(|outline| ignored_of(&gguf, outline)).unwrap_or_default(),
         weights_bytes: outline.as_ref().map(|outline| outline.weights_bytes),
         kv,
+        encoder,
         tokenizer: Tokenizer::of(metadata),
         template: Template::of(metadata, text.as_ref(), render_workers),
         gpu: GpuAnswer { why_not_here: why_not_here(settings, chosen.as_ref()), why_no_other },
@@ -228,7 +245,7 @@ fn is_another(known: &[Failure], failure: &Failure) -> bool {
 fn why_not_here(settings: &Settings, chosen: Option<&Choice<Gpu>>) -> Option<String> {
     match chosen {
         Some(Choice::Gpu(_)) => None,
-        Some(Choice::Cpu { because: Some(because) }) => Some(because.clone()),
+        Some(Choice::Cpu { because: Some(because) }) => Some(because.text.clone()),
         Some(Choice::Cpu { because: None }) if settings.device == Device::Cpu => {
             Some("the settings leave it out".to_owned())
         }

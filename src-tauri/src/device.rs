@@ -1,8 +1,10 @@
 //! Which device computes: the GPU or the CPU.
 
-use model::Gpu;
-use scheduler::KvDtype;
+use engine::{Backend, Failure, GpuRefusal, GpuRefusalKind, ServedBy};
+use model::{Gpu, GpuFault, GpuFaultKind, GpuLoad, GpuProof};
+use scheduler::{KvDtype, ModelRunner};
 
+use crate::gpu_trust::Verdict;
 use crate::settings::values::Device;
 
 /// Why no GPU computes where there is none.
@@ -15,19 +17,25 @@ pub(crate) enum Choice<G> {
     Gpu(G),
     /// The CPU; with a reason where a GPU was to be expected.
     Cpu {
-        /// Why not the GPU, for the log.
-        because: Option<String>,
+        /// Why not the GPU.
+        because: Option<GpuRefusal>,
     },
 }
 
-/// Decide for this machine, and a model of which `refusal` says what GPUs lack for it, if they do.
+/// A loaded model, and who serves it.
+pub(crate) struct Served {
+    pub(crate) runner: Box<dyn ModelRunner>,
+    pub(crate) by: ServedBy,
+}
+
+/// Decide for this machine, and a model of which `refusal` says why the GPU does not run it, if so.
 ///
 /// # Errors
 /// The GPU was asked for and cannot be had; one line for the user.
 pub(crate) fn choose(
     wanted: Device,
     kv_dtype: KvDtype,
-    refusal: impl FnOnce() -> Option<String>,
+    refusal: impl FnOnce(&Gpu) -> Option<GpuRefusal>,
 ) -> Result<Choice<Gpu>, String> {
     match wanted {
         Device::Cpu => Ok(Choice::Cpu { because: None }),
@@ -35,22 +43,40 @@ pub(crate) fn choose(
     }
 }
 
+/// What a GPU lacks for a model.
+pub(crate) fn lacking(what: &str) -> GpuRefusal {
+    GpuRefusal::new(GpuRefusalKind::Model, format!("the GPU cannot run this model: {what}"))
+}
+
+/// What a GPU's fault is to users.
+pub(crate) fn refusal_of(fault: &GpuFault) -> GpuRefusal {
+    let (kind, what) = match fault.kind {
+        GpuFaultKind::NoRoom => (GpuRefusalKind::NoRoom, "the model cannot be put on the GPU"),
+        GpuFaultKind::Wrong => (GpuRefusalKind::Wrong, "the GPU does not compute what the CPU computes"),
+        GpuFaultKind::Broke => (GpuRefusalKind::Broke, "the GPU failed while it proved itself"),
+    };
+    GpuRefusal::new(kind, format!("{what}: {}", fault.text))
+}
+
 /// Decide by what was found.
 fn decide<G>(
     wanted: Device,
     kv_dtype: KvDtype,
     found: Result<Option<G>, String>,
-    refusal: impl FnOnce() -> Option<String>,
+    refusal: impl FnOnce(&G) -> Option<GpuRefusal>,
 ) -> Result<Choice<G>, String> {
     let because = match found {
-        Ok(Some(gpu)) if Gpu::takes(kv_dtype) => match refusal() {
+        Ok(Some(gpu)) if Gpu::takes(kv_dtype) => match refusal(&gpu) {
             None => return Ok(Choice::Gpu(gpu)),
-            Some(refusal) => format!("the GPU cannot run this model: {refusal}"),
+            Some(refusal) => refusal,
         },
-        Ok(Some(_)) => format!("KV as {} is for the CPU only", kv_dtype.name()),
+        Ok(Some(_)) => {
+            let text = format!("KV as {} is for the CPU only", kv_dtype.name());
+            GpuRefusal::new(GpuRefusalKind::KvFormat, text)
+        }
         Ok(None) if wanted == Device::Auto => return Ok(Choice::Cpu { because: None }),
-        Ok(None) => NO_GPU.to_owned(),
-        Err(cause) => format!("the GPU cannot be used: {cause}"),
+        Ok(None) => return Err(format!("device: {NO_GPU}")),
+        Err(cause) => GpuRefusal::new(GpuRefusalKind::Unusable, format!("the GPU cannot be used: {cause}")),
     };
     match wanted {
         Device::Metal => Err(format!("device: {because}")),
@@ -58,41 +84,55 @@ fn decide<G>(
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// How a model is loaded.
+pub(crate) trait Loads<G> {
+    /// Onto the GPU.
+    fn by_gpu(&self, gpu: G) -> Result<GpuLoad, Failure>;
 
-    #[test]
-    fn the_gpu_computes_where_it_can_and_a_forced_one_that_cannot_is_refused() {
-        use Device::{Auto, Metal};
-        use KvDtype::{F16, Q4, Q8};
-        let cpu =
-            |because: &str| Ok(Choice::Cpu { because: (!because.is_empty()).then(|| because.to_owned()) });
-        let refused = |because: &str| Err(format!("device: {because}"));
-        let broken = || Err("lost".to_owned());
-        type Found = Result<Option<u8>, String>;
-        type Want = Result<Choice<u8>, String>;
-        let table: [(Device, KvDtype, Found, Want); 8] = [
-            (Auto, F16, Ok(Some(1)), Ok(Choice::Gpu(1))),
-            (Metal, Q8, Ok(Some(1)), Ok(Choice::Gpu(1))),
-            (Auto, F16, Ok(None), cpu("")),
-            (Metal, F16, Ok(None), refused("this machine or this build has no Metal")),
-            (Auto, Q4, Ok(Some(1)), cpu("KV as q4 is for the CPU only")),
-            (Metal, Q4, Ok(Some(1)), refused("KV as q4 is for the CPU only")),
-            (Auto, F16, broken(), cpu("the GPU cannot be used: lost")),
-            (Metal, F16, broken(), refused("the GPU cannot be used: lost")),
-        ];
-        for (wanted, kv_dtype, found, want) in table {
-            let what = format!("{wanted:?} {kv_dtype:?} {found:?}");
-            assert_eq!(decide(wanted, kv_dtype, found, || None), want, "{what}");
-        }
-        let lacks = |wanted| decide(wanted, F16, Ok(Some(1)), || Some("no experts".to_owned()));
-        assert_eq!(lacks(Auto), cpu("the GPU cannot run this model: no experts"));
-        assert_eq!(lacks(Metal), refused("the GPU cannot run this model: no experts"));
-    }
+    /// For the CPU.
+    fn by_cpu(&self) -> Result<Box<dyn ModelRunner>, Failure>;
 
-    #[test]
-    fn the_cpu_is_used_when_asked_for() {
-        assert!(matches!(choose(Device::Cpu, KvDtype::F16, || None), Ok(Choice::Cpu { because: None })));
-    }
+    /// The GPU has proved itself, or failed to.
+    fn learnt(&self, verdict: &Verdict);
+
+    /// The failure of a model that the GPU alone was to serve.
+    fn refused(&self, refusal: &GpuRefusal) -> Failure;
 }
+
+/// Load a model as was chosen: on the CPU where the GPU refuses it, unless nothing but the GPU is `wanted`.
+///
+/// # Errors
+/// As the loads have; the GPU that was asked for refuses it.
+pub(crate) fn serve<G>(wanted: Device, choice: Choice<G>, load: &impl Loads<G>) -> Result<Served, Failure> {
+    let gpu_refusal = match choice {
+        Choice::Cpu { because } => because,
+        Choice::Gpu(gpu) => match load.by_gpu(gpu)? {
+            GpuLoad::Serves { runner, proof } => {
+                if let Some(GpuProof { worst, n_compared, n_layers }) = proof {
+                    tracing::info!(worst, n_compared, n_layers, "the GPU computes what the CPU computes");
+                    load.learnt(&Verdict::Passed);
+                }
+                let by = ServedBy { backend: Backend::Metal, gpu_refusal: None };
+                return Ok(Served { runner, by });
+            }
+            GpuLoad::Refused(fault) => {
+                let refusal = refusal_of(&fault);
+                if fault.kind != GpuFaultKind::NoRoom {
+                    load.learnt(&Verdict::Failed(refusal.clone()));
+                }
+                Some(refusal)
+            }
+        },
+    };
+    if let Some(refusal) = &gpu_refusal {
+        if wanted == Device::Metal {
+            return Err(load.refused(refusal));
+        }
+        tracing::warn!(kind = refusal.kind.name(), "the CPU computes: {refusal}");
+    }
+    let runner = load.by_cpu()?;
+    Ok(Served { runner, by: ServedBy { backend: Backend::Cpu, gpu_refusal } })
+}
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ mod desktop {
 }
 mod device;
 mod gguf_loader;
+mod gpu_trust;
 mod headless;
 mod kv_store;
 #[cfg(feature = "desktop")]

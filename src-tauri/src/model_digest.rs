@@ -3,9 +3,9 @@
 //! A digest counts for as long as the file's device, inode, size, time of change and time of its node's change are
 //! the same; the last one cannot be set by anybody.
 
-use std::fs::{self, Metadata};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,11 +55,7 @@ impl DigestList {
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut text = kept.iter().fold(String::new(), |text, line| text + line + "\n");
         text += &format!("{}{hex}\n", identity(file));
-        let temporary = self.path.with_extension("tmp");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(small_file::OPEN_FLAGS);
-        options.open(&temporary)?.write_all(text.as_bytes())?;
-        fs::rename(&temporary, &self.path)
+        small_file::replace(&self.path, &text)
     }
 }
 
@@ -94,6 +90,8 @@ fn parse(hex: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -15,7 +15,8 @@ pub(crate) struct OpenedModel {
     pub(crate) gguf: Gguf,
     pub(crate) outline: Outline,
     pub(crate) text: TextModel,
-    pub(crate) layout: KvLayout,
+    /// How its KV is cut into blocks; an encoder has none.
+    pub(crate) layout: Option<KvLayout>,
 }
 
 impl OpenedModel {
@@ -27,7 +28,10 @@ impl OpenedModel {
         let gguf = Gguf::open(path).map_err(|error| failure(&error))?;
         let outline = model::outline(&gguf).map_err(|error| failure(&error))?;
         let text = text_of(&gguf)?;
-        let layout = layout_of(path, &outline, block_tokens, kv_dtype)?;
+        let layout = match &outline.encoder {
+            Some(_) => None,
+            None => Some(layout_of(path, &outline, block_tokens, kv_dtype)?),
+        };
         Ok(OpenedModel { gguf, outline, text, layout })
     }
 }

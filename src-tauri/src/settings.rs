@@ -22,7 +22,7 @@ use crate::small_file;
 use flags::Flags;
 use folders::{Folders, NOWHERE};
 use keys::{KEYS, Key};
-use values::{Amount, Device, Kernels, Switch};
+use values::{Amount, Device, GpuProofs, Kernels, Switch};
 
 /// Bytes of a settings file at most.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) drain_timeout: Duration,
     /// What computes.
     pub(crate) device: Device,
+    /// When a GPU proves itself.
+    pub(crate) gpu_proofs: GpuProofs,
     /// Threads that compute.
     pub(crate) threads: Amount<usize>,
     /// How exactly quantised weights are multiplied.
@@ -214,6 +216,7 @@ impl Settings {
         let kv_dtype = r.one("kv_dtype", values::kv_dtype)?;
         let drain_timeout = r.one("drain_timeout", values::duration)?;
         let device = r.one("device", values::device)?;
+        let gpu_proofs = r.one("gpu_proofs", values::gpu_proofs)?;
         let threads = r.one("threads", values::threads)?;
         let precision = r.one("precision", values::precision)?;
         let kernels = r.one("kernels", values::kernels)?;
@@ -271,6 +274,7 @@ impl Settings {
             precision,
             drain_timeout,
             device,
+            gpu_proofs,
             threads,
             kernels,
             max_requests,

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod page;
 
-use engine::{After, FailureKind, NotReadyReason, Readiness, State};
+use engine::{After, Backend, FailureKind, GpuRefusalKind, NotReadyReason, Readiness, State};
 
 /// What users see the server do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,6 +190,28 @@ pub(crate) fn of_failure(kind: FailureKind) -> FailureWords {
     }
 }
 
+/// Where a model runs.
+#[cfg_attr(not(test), expect(dead_code, reason = "the page says it"))]
+pub(crate) fn of_backend(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Cpu => "On the CPU",
+        Backend::Metal => "On the GPU",
+    }
+}
+
+/// What is said of a GPU that does not serve.
+#[cfg_attr(not(any(test, feature = "desktop")), expect(dead_code, reason = "tray and page say it"))]
+pub(crate) fn of_gpu_refusal(kind: GpuRefusalKind) -> &'static str {
+    match kind {
+        GpuRefusalKind::Unusable => "On the CPU: the GPU cannot be used",
+        GpuRefusalKind::KvFormat => "On the CPU: the GPU does not keep context as the settings say",
+        GpuRefusalKind::Model => "On the CPU: the GPU lacks a part of this model",
+        GpuRefusalKind::NoRoom => "On the CPU: the model cannot be put on the GPU",
+        GpuRefusalKind::Broke => "On the CPU: the GPU failed when it was tried",
+        GpuRefusalKind::Wrong => "On the CPU: the GPU computed wrong numbers when it was tried",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -230,6 +252,18 @@ mod tests {
             let alike =
                 FailureKind::ALL.into_iter().filter(|other| of_failure(*other).what == of_failure(kind).what);
             assert_eq!(alike.count(), 1, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_refusals_of_a_gpu_are_said_alike() {
+        for kind in GpuRefusalKind::ALL {
+            let words = of_gpu_refusal(kind);
+            assert!(words.starts_with("On the CPU: "), "{words}");
+            assert_eq!(
+                GpuRefusalKind::ALL.into_iter().filter(|other| of_gpu_refusal(*other) == words).count(),
+                1
+            );
         }
     }
 }

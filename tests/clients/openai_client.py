@@ -18,7 +18,8 @@ def wait_until_started(client: openai.OpenAI) -> None:
             client.models.list()
             client.chat.completions.create(model="", messages=CAPITAL, max_tokens=1)
             return
-        except openai.NotFoundError:
+        except (openai.NotFoundError, openai.BadRequestError):
+            # One that embeds refuses to chat once it is there.
             return
         except (openai.InternalServerError, openai.APIConnectionError):
             if time.monotonic() > deadline:

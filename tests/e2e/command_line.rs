@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::answer::endless_chat;
 use crate::harness::server::{samovar, samovar_in};
@@ -110,6 +110,10 @@ fn status_is_one_line_and_exit_code_0_only_when_ready() {
     assert_eq!(ready.status.code(), Some(0), "{}", text(&ready.stderr));
     assert_eq!(text(&ready.stdout).lines().count(), 1);
     assert!(text(&ready.stdout).starts_with("ready"), "{}", text(&ready.stdout));
+    // Where there is no GPU nobody complains of none.
+    assert!(text(&ready.stdout).contains("  backend=cpu  running="), "{}", text(&ready.stdout));
+    let model = server.get("/admin/status").json()["model"].clone();
+    assert_eq!((&model["backend"], &model["gpu_refusal"]), (&json!("cpu"), &Value::Null));
 
     assert_eq!(server.post("/admin/drain", &json!({})).status, 200);
     let parked = run(&server, &["status"]);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::server::samovar;
 use crate::harness::tiny_gguf::TinyGguf;
-use crate::harness::{GEMMA3, SMOLLM2, Samovar, Setup, model};
+use crate::harness::{GEMMA3, MINILM, SMOLLM2, Samovar, Setup, model};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
@@ -95,6 +95,35 @@ fn real_models_are_described_as_they_are_and_found_by_name() {
     // 3 of 18 layers have no window.
     let kv = &told["kv"];
     assert_eq!(kv["bytes_per_token"], 6 * kv["bytes_per_token_beyond_windows"].as_u64().unwrap());
+}
+
+#[test]
+fn an_encoder_is_described_by_its_vectors_and_where_it_serves_them() {
+    let data = tempfile::tempdir().unwrap();
+    let (told, runs) = described(data.path(), &model(MINILM), &[]);
+    assert!(runs, "{told}");
+    let encoder = &told["encoder"];
+    assert_eq!((&encoder["width"], &encoder["max_tokens"]), (&json!(384), &json!(512)));
+    assert_eq!((&encoder["pooling"], &told["kv"]), (&json!("mean"), &Value::Null));
+    assert!(encoder["work_bytes"].as_u64().unwrap() > 512 * 384 * 4);
+    assert_eq!(
+        (&told["tokenizer"]["kind"], &told["gpu"]["can_run_the_model"]),
+        (&json!("bert"), &json!(false))
+    );
+    let words = check(data.path(), &model(MINILM), &[]);
+    for line in [
+        "serves       /v1/embeddings: it reads texts, and neither chats nor completes",
+        "vectors      384 values, pooling mean",
+        "texts        up to 512 tokens",
+        "template     not there, and not needed",
+        "runs         on the CPU",
+    ] {
+        assert!(
+            text(&words.stdout).lines().any(|said| said == line),
+            "{line} is not in\n{}",
+            text(&words.stdout)
+        );
+    }
 }
 
 #[test]

@@ -1,13 +1,23 @@
 import type { Held, Locks } from '../src/lib/locks';
 import type { RequestRecord, View } from '../src/lib/wire';
 
+/** A model that is there. */
+export const model: NonNullable<View['model']> = {
+  id: 'SmolLM2',
+  purpose: 'generate',
+  context_length: 8192,
+  file_bytes: 98e6,
+  backend: 'cpu',
+  gpu_refusal: null,
+};
+
 /** What a server that is ready and idle says, with changes. */
 export function view(change: Partial<View> = {}): View {
   return {
     state: 'ready',
     ready: true,
     load: { progress: 1, bytes_done: 98e6, bytes_total: 98e6 },
-    model: { id: 'SmolLM2', purpose: 'generate', context_length: 8192, file_bytes: 98e6 },
+    model,
     pool: {
       utilization: 41.2,
       blocks: { free: 40, held: 41, pinned: 0, cached: 19, total: 100 },

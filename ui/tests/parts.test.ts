@@ -16,7 +16,8 @@ import Header from '../src/parts/Header.svelte';
 import Keys from '../src/parts/Keys.svelte';
 import QuitQuestion from '../src/parts/QuitQuestion.svelte';
 import Strip from '../src/parts/Strip.svelte';
-import { record, view } from './fixtures';
+import StatusView from '../src/views/StatusView.svelte';
+import { model, record, view } from './fixtures';
 
 let mounted: Record<string, unknown> | null = null;
 
@@ -24,6 +25,7 @@ afterEach(() => {
   if (mounted) void unmount(mounted);
   mounted = null;
   localStorage.clear();
+  vi.unstubAllGlobals();
 });
 
 function show<Props extends Record<string, unknown>>(part: Component<Props>, props: Props): void {
@@ -367,6 +369,23 @@ it('the question whether to quit says what it means, and a key that was meant fo
 it('a question that the server has not yet said to wait is being sent', () => {
   showAnswer({ phase: 'waiting' });
   expect(text()).toContain('Sending…');
+});
+
+it('the model’s details and the status say where it runs, and why not on the GPU', () => {
+  const nothing = () => undefined;
+  const props = { view: 'chat' as const, isFinding: false, onview: nothing, onnew: nothing, onfind: nothing };
+  const gpu_refusal = { kind: 'wrong' as const, text: 'layer 3: off by 0.5' };
+  const server = seeing({ model: { ...model, gpu_refusal } });
+  const words = 'On the CPU: the GPU computed wrong numbers when it was tried';
+  show(Header, { server, ...props, onquit: nothing, onsay: nothing });
+  expect(text()).not.toContain(words);
+  button('Model SmolLM2')?.click();
+  flushSync();
+  expect(text()).toContain(words);
+  vi.stubGlobal('fetch', () => new Promise(() => undefined));
+  show(StatusView, { server, chats: new Chats(server) });
+  expect(text()).toContain(`${words}.`);
+  expect(text()).toContain('layer 3: off by 0.5');
 });
 
 it('the menu goes by arrow keys and closes on Escape', () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import { ServerError, errorIn } from '../src/lib/client';
 import { troubleOf } from '../src/lib/faults';
-import type { Condition, FailureKind, FaultCode } from '../src/lib/kinds';
+import type { Condition, FailureKind, FaultCode, GpuRefusalKind } from '../src/lib/kinds';
 import type { View } from '../src/lib/wire';
 import {
   composerHint,
@@ -14,9 +14,10 @@ import {
   headline,
   quietLine,
   reasons,
+  runsOn,
   tokensPerSecond,
 } from '../src/lib/words';
-import { record, view } from './fixtures';
+import { model, record, view } from './fixtures';
 
 const plain = (text: string) => text.replaceAll('\u202f', ' ');
 
@@ -93,6 +94,14 @@ it('a failure is a sentence for a person by its kind, and the server’s words a
   expect(failure(unknown).what).toBe('The model stopped working.');
 });
 
+it('a model is said to run on the CPU or the GPU, and why not on the GPU where one refuses', () => {
+  expect(runsOn(model)).toBe('On the CPU');
+  expect(runsOn({ ...model, backend: 'metal' })).toBe('On the GPU');
+  const refused = (kind: GpuRefusalKind) => runsOn({ ...model, gpu_refusal: { kind, text: 'layer 3' } });
+  expect(refused('wrong')).toBe('On the CPU: the GPU computed wrong numbers when it was tried');
+  expect(refused('of a newer server' as GpuRefusalKind)).toBe('On the CPU');
+});
+
 it('an error is said by its code, and in the server’s words where there is nothing to add', () => {
   expect(troubleOf(new ServerError('x', 503, 'parked'))).toBe('Samovar takes no new messages now.');
   expect(troubleOf(new ServerError('x', 404, 'request_not_found'))).toBe('Samovar stopped before its end.');
@@ -143,6 +152,8 @@ it('a model that only gives texts their vectors is not asked, and the input says
     embedding: { dimensions: 384 },
     context_length: 512,
     file_bytes: 46e6,
+    backend: 'cpu',
+    gpu_refusal: null,
   } as const;
   for (const state of ['ready', 'loading'] as const) {
     expect(composerHint('live', view({ state, model }))).toEqual({

@@ -44,8 +44,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--cases", nargs="+", help="these instead of those that a model of the size has")
     parser.add_argument("--json", help="write the figures there too")
-    parser.add_argument("models", nargs="+")
+    parser.add_argument("--models", nargs="+", required=True)
     args = parser.parse_args()
 
     theirs = [sys.executable, str(HERE / "llama_cpp_bench.py")]
@@ -55,7 +56,7 @@ def main() -> None:
     report = {"cpu": cpu(), "threads": args.threads, "rounds": args.rounds, "llama_cpp": info.stdout.strip(), "models": {}}
     for model in args.models:
         size = Path(model).stat().st_size
-        cases = LARGE if size > 500_000_000 else FULL
+        cases = args.cases or (LARGE if size > 500_000_000 else FULL)
         common = ["--model", model, "--threads", str(args.threads), "--tokens", str(args.tokens), *cases]
         ours_rounds, theirs_rounds = [], []
         for _ in range(args.rounds):

@@ -13,12 +13,13 @@ import numpy as np
 Q = gguf.GGMLQuantizationType
 # Type, bytes of a block, its values, and where its scales are.
 BLOCK = {
+    "Q4_0": (Q.Q4_0, 18, 32, slice(0, 2)),
     "Q4_K": (Q.Q4_K, 144, 256, slice(0, 4)),
     "Q6_K": (Q.Q6_K, 210, 256, slice(208, 210)),
     "Q8_0": (Q.Q8_0, 34, 32, slice(0, 2)),
     "MXFP4": (Q.MXFP4, 17, 32, slice(0, 1)),
 }
-SCALE = {"Q4_K": 6e-5, "Q6_K": 2e-5, "Q8_0": 1e-4}
+SCALE = {"Q4_0": 3e-3, "Q4_K": 6e-5, "Q6_K": 2e-5, "Q8_0": 1e-4}
 # 2 to the power of -8, as the exponent of an MXFP4 block.
 SMALL_EXPONENT = 119
 
@@ -52,6 +53,15 @@ class File:
     def norm(self, name: str, width: int) -> None:
         self.writer.add_tensor(name, np.ones(width, dtype=np.float32))
 
+    def shape(self, layers: int, context: int, hidden: int, ffn: int, heads: int, kv_heads: int, vocab: int) -> None:
+        self.writer.add_block_count(layers)
+        self.writer.add_context_length(context)
+        self.writer.add_embedding_length(hidden)
+        self.writer.add_feed_forward_length(ffn)
+        self.writer.add_head_count(heads)
+        self.writer.add_head_count_kv(kv_heads)
+        self.writer.add_vocab_size(vocab)
+
     def done(self) -> None:
         self.writer.write_header_to_file()
         self.writer.write_kv_data_to_file()
@@ -69,16 +79,10 @@ def llama_1b(path: str, layers: int | None) -> None:
     layers, hidden, ffn, heads, kv_heads, head_dim, vocab = layers or 16, 2048, 8192, 32, 8, 64, 128256
     f = File(path, "llama", "synthetic-1b")
     w = f.writer
-    w.add_block_count(layers)
-    w.add_context_length(131072)
-    w.add_embedding_length(hidden)
-    w.add_feed_forward_length(ffn)
-    w.add_head_count(heads)
-    w.add_head_count_kv(kv_heads)
+    f.shape(layers, 131072, hidden, ffn, heads, kv_heads, vocab)
     w.add_rope_dimension_count(head_dim)
     w.add_rope_freq_base(500000.0)
     w.add_layer_norm_rms_eps(1e-5)
-    w.add_vocab_size(vocab)
     w.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_K_M)
     f.add("token_embd.weight", "Q6_K", vocab, hidden)
     f.norm("output_norm.weight", hidden)
@@ -101,12 +105,7 @@ def qwen3_30b_a3b(path: str, layers: int | None) -> None:
     experts = 128
     f = File(path, "qwen3moe", "synthetic-30b-a3b")
     w = f.writer
-    w.add_block_count(layers)
-    w.add_context_length(262144)
-    w.add_embedding_length(hidden)
-    w.add_feed_forward_length(6144)
-    w.add_head_count(heads)
-    w.add_head_count_kv(kv_heads)
+    f.shape(layers, 262144, hidden, 6144, heads, kv_heads, vocab)
     w.add_key_length(head_dim)
     w.add_value_length(head_dim)
     w.add_rope_freq_base(10000000.0)
@@ -140,12 +139,7 @@ def gpt_oss_20b(path: str, layers: int | None) -> None:
     experts = 32
     f = File(path, "gpt-oss", "synthetic-gpt-oss-20b")
     w = f.writer
-    w.add_block_count(layers)
-    w.add_context_length(131072)
-    w.add_embedding_length(hidden)
-    w.add_feed_forward_length(ffn)
-    w.add_head_count(heads)
-    w.add_head_count_kv(kv_heads)
+    f.shape(layers, 131072, hidden, ffn, heads, kv_heads, vocab)
     w.add_key_length(head_dim)
     w.add_value_length(head_dim)
     w.add_sliding_window(128)
@@ -178,7 +172,146 @@ def gpt_oss_20b(path: str, layers: int | None) -> None:
     f.done()
 
 
-MODELS = {"llama-1b": llama_1b, "qwen3-30b-a3b": qwen3_30b_a3b, "gpt-oss-20b": gpt_oss_20b}
+def qwen3_0_6b(path: str, layers: int | None) -> None:
+    layers, hidden, ffn, heads, kv_heads, head_dim, vocab = layers or 28, 1024, 3072, 16, 8, 128, 151936
+    f = File(path, "qwen3", "synthetic-qwen3-0.6b")
+    w = f.writer
+    f.shape(layers, 40960, hidden, ffn, heads, kv_heads, vocab)
+    w.add_key_length(head_dim)
+    w.add_value_length(head_dim)
+    w.add_rope_freq_base(1000000.0)
+    w.add_layer_norm_rms_eps(1e-6)
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    f.add("token_embd.weight", "Q8_0", vocab, hidden)
+    f.norm("output_norm.weight", hidden)
+    for layer in range(layers):
+        p = f"blk.{layer}."
+        f.add(p + "attn_q.weight", "Q8_0", heads * head_dim, hidden)
+        f.add(p + "attn_k.weight", "Q8_0", kv_heads * head_dim, hidden)
+        f.add(p + "attn_v.weight", "Q8_0", kv_heads * head_dim, hidden)
+        f.add(p + "attn_output.weight", "Q8_0", hidden, heads * head_dim)
+        f.norm(p + "attn_q_norm.weight", head_dim)
+        f.norm(p + "attn_k_norm.weight", head_dim)
+        f.add(p + "ffn_gate.weight", "Q8_0", ffn, hidden)
+        f.add(p + "ffn_up.weight", "Q8_0", ffn, hidden)
+        f.add(p + "ffn_down.weight", "Q8_0", hidden, ffn)
+        f.norm(p + "attn_norm.weight", hidden)
+        f.norm(p + "ffn_norm.weight", hidden)
+    f.done()
+
+
+def gemma4_e4b(path: str, layers: int | None) -> None:
+    layers, hidden, ffn, heads, kv_heads, vocab, per_layer = layers or 42, 2560, 10240, 8, 2, 262144, 256
+    # The last layers read the cache of the last full layer and of the window before it.
+    own = {42: 24}.get(layers, 6)
+    windows = [(layer + 1) % 6 != 0 for layer in range(layers)]
+    f = File(path, "gemma4", "synthetic-gemma-4-e4b")
+    w = f.writer
+    f.shape(layers, 131072, hidden, ffn, heads, kv_heads, vocab)
+    w.add_key_length(512)
+    w.add_value_length(512)
+    w.add_uint32("gemma4.attention.key_length_swa", 256)
+    w.add_uint32("gemma4.attention.value_length_swa", 256)
+    w.add_rope_dimension_count(512)
+    w.add_uint32("gemma4.rope.dimension_count_swa", 256)
+    w.add_rope_freq_base(1000000.0)
+    w.add_float32("gemma4.rope.freq_base_swa", 10000.0)
+    w.add_float32("gemma4.final_logit_softcapping", 30.0)
+    w.add_sliding_window(512)
+    w.add_array("gemma4.attention.sliding_window_pattern", windows)
+    w.add_uint32("gemma4.attention.shared_kv_layers", layers - own)
+    w.add_uint32("gemma4.embedding_length_per_layer_input", per_layer)
+    w.add_layer_norm_rms_eps(1e-6)
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
+    f.add("token_embd.weight", "Q6_K", vocab, hidden)
+    f.add("per_layer_token_embd.weight", "Q4_0", vocab, per_layer * layers)
+    f.add("per_layer_model_proj.weight", "Q4_0", per_layer * layers, hidden)
+    f.norm("per_layer_proj_norm.weight", per_layer)
+    f.norm("output_norm.weight", hidden)
+    rotated = np.where(np.arange(256) < 64, 1.0, 1e30).astype(np.float32)
+    f.writer.add_tensor("rope_freqs.weight", rotated)
+    for layer, is_window in enumerate(windows):
+        p, head_dim = f"blk.{layer}.", 256 if is_window else 512
+        f.add(p + "attn_q.weight", "Q4_0", heads * head_dim, hidden)
+        f.add(p + "attn_output.weight", "Q4_0", hidden, heads * head_dim)
+        f.norm(p + "attn_q_norm.weight", head_dim)
+        if layer < own:
+            f.add(p + "attn_k.weight", "Q4_0", kv_heads * head_dim, hidden)
+            f.add(p + "attn_v.weight", "Q4_0", kv_heads * head_dim, hidden)
+            f.norm(p + "attn_k_norm.weight", head_dim)
+        f.add(p + "ffn_gate.weight", "Q4_0", ffn, hidden)
+        f.add(p + "ffn_up.weight", "Q4_0", ffn, hidden)
+        f.add(p + "ffn_down.weight", "Q4_0", hidden, ffn)
+        f.add(p + "inp_gate.weight", "Q4_0", per_layer, hidden)
+        f.add(p + "proj.weight", "Q4_0", hidden, per_layer)
+        for norm in "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm", "post_norm":
+            f.norm(f"{p}{norm}.weight", hidden)
+        f.norm(p + "layer_output_scale.weight", 1)
+    f.done()
+
+
+def glm_4_7_flash(path: str, layers: int | None) -> None:
+    layers, hidden, ffn, expert_ffn, heads, vocab = layers or 47, 2048, 10240, 1536, 20, 154880
+    experts, q_lora, latent, nope, rope, value = 64, 768, 512, 192, 64, 256
+    f = File(path, "deepseek2", "synthetic-glm-4.7-flash")
+    w = f.writer
+    f.shape(layers, 202752, hidden, ffn, heads, 1, vocab)
+    w.add_key_length(latent + rope)
+    w.add_value_length(latent)
+    w.add_uint32("deepseek2.attention.q_lora_rank", q_lora)
+    w.add_uint32("deepseek2.attention.kv_lora_rank", latent)
+    w.add_uint32("deepseek2.attention.key_length_mla", nope + rope)
+    w.add_uint32("deepseek2.attention.value_length_mla", value)
+    w.add_rope_dimension_count(rope)
+    w.add_rope_freq_base(1000000.0)
+    w.add_layer_norm_rms_eps(1e-5)
+    w.add_uint32("deepseek2.leading_dense_block_count", 1)
+    w.add_expert_count(experts)
+    w.add_expert_used_count(4)
+    w.add_expert_shared_count(1)
+    w.add_expert_feed_forward_length(expert_ffn)
+    w.add_expert_weights_scale(1.8)
+    w.add_expert_weights_norm(True)
+    w.add_uint32("deepseek2.expert_gating_func", 2)
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_K_M)
+    f.add("token_embd.weight", "Q4_K", vocab, hidden)
+    f.add("output.weight", "Q6_K", vocab, hidden)
+    f.norm("output_norm.weight", hidden)
+    for layer in range(layers):
+        p, six = f"blk.{layer}.", "Q6_K" if more(layer, layers) else "Q4_K"
+        f.add(p + "attn_q_a.weight", "Q4_K", q_lora, hidden)
+        f.norm(p + "attn_q_a_norm.weight", q_lora)
+        f.add(p + "attn_q_b.weight", "Q4_K", heads * (nope + rope), q_lora)
+        f.add(p + "attn_kv_a_mqa.weight", "Q8_0", latent + rope, hidden)
+        f.norm(p + "attn_kv_a_norm.weight", latent)
+        # Rows of 192 values, of which no K type has whole blocks.
+        f.add(p + "attn_k_b.weight", "Q8_0", heads, latent, nope)
+        f.add(p + "attn_v_b.weight", "Q8_0", heads, value, latent)
+        f.add(p + "attn_output.weight", "Q4_K", hidden, heads * value)
+        if layer == 0:
+            f.add(p + "ffn_gate.weight", "Q4_K", ffn, hidden)
+            f.add(p + "ffn_up.weight", "Q4_K", ffn, hidden)
+            f.add(p + "ffn_down.weight", six, hidden, ffn)
+        else:
+            f.floats(p + "ffn_gate_inp.weight", experts, hidden)
+            f.floats(p + "exp_probs_b.bias", experts)
+            for kind, stack in ("exps", (experts,)), ("shexp", ()):
+                f.add(f"{p}ffn_gate_{kind}.weight", "Q4_K", *stack, expert_ffn, hidden)
+                f.add(f"{p}ffn_up_{kind}.weight", "Q4_K", *stack, expert_ffn, hidden)
+                f.add(f"{p}ffn_down_{kind}.weight", six, *stack, hidden, expert_ffn)
+        f.norm(p + "attn_norm.weight", hidden)
+        f.norm(p + "ffn_norm.weight", hidden)
+    f.done()
+
+
+MODELS = {
+    "llama-1b": llama_1b,
+    "qwen3-0.6b": qwen3_0_6b,
+    "qwen3-30b-a3b": qwen3_30b_a3b,
+    "gpt-oss-20b": gpt_oss_20b,
+    "gemma-4-e4b": gemma4_e4b,
+    "glm-4.7-flash": glm_4_7_flash,
+}
 
 
 def main() -> None:

@@ -5,8 +5,7 @@ from tiny import EXPERT_FEED_FORWARD, FEED_FORWARD, HEAD, N_EXPERTS, N_HEADS, N_
 
 
 def of_experts(architecture: str, seed: int, head: int = HEAD) -> Tiny:
-    """A plain model whose feed-forwards are all mixtures. The seeds are such that no token has two experts so nearly equal
-    that rounding activations would choose the other one."""
+    """A plain model whose feed-forwards are all mixtures."""
     model = Tiny(architecture, seed)
     model.embeddings()
     for layer in range(N_LAYERS):
@@ -18,7 +17,7 @@ def of_experts(architecture: str, seed: int, head: int = HEAD) -> Tiny:
 
 
 def qwen3moe() -> Tiny:
-    model = of_experts("qwen3moe", seed=51, head=32)
+    model = of_experts("qwen3moe", seed=31, head=32)
     model.head_norms(32)
     model.head_size(32)
     model.keys["rope.freq_base"] = 1e6
@@ -27,7 +26,7 @@ def qwen3moe() -> Tiny:
 
 def llama_moe() -> Tiny:
     """As Mixtral is: experts of the width that a dense feed-forward has."""
-    model = of_experts("llama", seed=53)
+    model = of_experts("llama", seed=32)
     model.keys["feed_forward_length"] = EXPERT_FEED_FORWARD
     del model.keys["expert_feed_forward_length"]
     model.keys["rope.dimension_count"] = HEAD
@@ -36,7 +35,7 @@ def llama_moe() -> Tiny:
 
 
 def mistral3_moe() -> Tiny:
-    model = of_experts("mistral3", seed=52)
+    model = of_experts("mistral3", seed=33)
     model.keys["feed_forward_length"] = EXPERT_FEED_FORWARD
     del model.keys["expert_feed_forward_length"]
     model.keys |= {"rope.freq_base": 1e6, "rope.dimension_count": HEAD}
@@ -48,7 +47,7 @@ def mistral3_moe() -> Tiny:
 
 def gpt_oss() -> Tiny:
     """Windows on even layers, biases everywhere, sinks."""
-    model = of_experts("gpt-oss", seed=56)
+    model = of_experts("gpt-oss", seed=34)
     model.rename("ffn_norm.weight", "post_attention_norm.weight")
     model.keys |= {"rope.freq_base": 150000.0, "rope.dimension_count": HEAD, "attention.sliding_window": 16}
     model.head_size(HEAD)

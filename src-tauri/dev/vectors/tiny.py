@@ -1,5 +1,6 @@
 """Tiny models of random weights, in the shapes that files of their families have."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,14 @@ class Tiny:
     also be of another architecture that computes the same, and have other tensors in the place of ours.
     """
 
+    # Which of the models that a seed stands for is made.
+    attempt = 0
+
     def __init__(self, architecture: str, seed: int, n_layers: int = N_LAYERS, width: int = WIDTH) -> None:
         self.architecture = architecture
         self.n_layers = n_layers
         self.width = width
-        self.random = np.random.default_rng(seed)
+        self.random = np.random.default_rng([seed, Tiny.attempt] if Tiny.attempt else seed)
         self.keys: dict[str, Value] = {
             "block_count": n_layers,
             "context_length": 512,
@@ -53,6 +57,7 @@ class Tiny:
         self.reference_architecture = architecture
         self.reference_keys: dict[str, Value | None] = {}
         self.not_in_reference: set[str] = set()
+        self.n_token_types = 0
 
     def matrix(self, name: str, n_out: int, n_in: int, stored: Type, spread: float = 0.15) -> None:
         self.stack(name, (n_out, n_in), stored, spread)
@@ -155,13 +160,15 @@ class Tiny:
             name = f"blk.{layer}."
             self.stacked(name + whole, [self.tensors.pop(name + part)[0] for part in parts], stored)
 
-    def write(self, path: Path, expanded: bool = False) -> None:
-        """Write the model; `expanded` with the same values as floats, for the reference."""
+    def write(self, path: Path, expanded: bool = False, nudged: Callable = lambda values: values) -> None:
+        """Write the model; `expanded` with the same values as floats, for the reference, or with what is `nudged`."""
         architecture = self.reference_architecture if expanded else self.architecture
         keys = self.keys | self.reference_keys if expanded else self.keys
         writer = GGUFWriter(path, architecture)
         # Numbers are all that goes in: no vocabulary is needed.
         writer.add_tokenizer_model("no_vocab")
+        if self.n_token_types:
+            writer.add_token_type_count(self.n_token_types)
         adders = {
             float: writer.add_float32,
             int: writer.add_uint32,
@@ -177,7 +184,7 @@ class Tiny:
                 continue
             data = quantize(values, stored)
             if expanded:
-                data, stored = dequantize(data, stored).astype(np.float32), Type.F32
+                data, stored = nudged(dequantize(data, stored)).astype(np.float32), Type.F32
             writer.add_tensor(name, data, raw_dtype=stored)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

@@ -43,9 +43,9 @@ pub(super) async fn listed_agents(
         Rig::open(loader, EngineConfig { store: Arc::clone(&store), ..EngineConfig::default() }).await?;
     let card = rig.handle.card().ok_or("no model is loaded")?;
     fill(store.as_ref(), &card)?;
-    let gone = rig.handle.agents().await.map_err(|error| error.to_string())?;
-    if gone.len() != AGENTS.0 || gone.iter().any(|agent| agent.saved_tokens != AGENTS.1) {
-        return Err(format!("{} agents are listed, and not each with all that it has saved", gone.len()));
+    let listed = rig.handle.agents().await.map_err(|error| error.to_string())?;
+    if listed.len() != AGENTS.0 || listed.iter().any(|agent| agent.sum.saved_tokens != AGENTS.1) {
+        return Err(format!("{} agents are listed, and not each with all that it has saved", listed.len()));
     }
     // Not the first streams of an engine, which measures its steps.
     streams(&rig, 0).await?;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use model::EncoderOutline;
 use serde_json::{Value, json};
 
 use super::exit_codes::{CLEAN, FAILED};
@@ -57,6 +58,9 @@ fn in_words(model: &Description) -> String {
     if let Some(weights_bytes) = model.weights_bytes {
         add("weights", &format!("{} in memory, packed for the CPU", bytes(weights_bytes)));
     }
+    for line in model.encoder.iter().flat_map(encoder_lines) {
+        add(line.0, &line.1);
+    }
     for line in model.kv.iter().flat_map(kv_lines) {
         add(line.0, &line.1);
     }
@@ -66,13 +70,14 @@ fn in_words(model: &Description) -> String {
     add(
         "template",
         &match &model.template {
+            Template::Absent if model.encoder.is_some() => "not there, and not needed".to_owned(),
             Template::Absent => "not there: completions only".to_owned(),
             Template::Present { fault: None } => "present".to_owned(),
             Template::Present { fault: Some(fault) } => format!("present, and it fails: {fault}"),
         },
     );
     // Of what no backend knows there is nothing to say.
-    if model.kv.is_some() {
+    if model.kv.is_some() || model.encoder.is_some() {
         add("GPU", &gpu_line(&model.gpu));
     }
     for reason in &model.reasons {
@@ -101,6 +106,17 @@ fn kv_lines(kv: &KvDescription) -> Vec<(&'static str, String)> {
         lines.push(("fits here", format!("{context} tokens")));
     }
     lines
+}
+
+fn encoder_lines(encoder: &EncoderOutline) -> Vec<(&'static str, String)> {
+    let EncoderOutline { spec, work_bytes } = encoder;
+    let (width, pooling) = (spec.width, spec.pooling.name());
+    vec![
+        ("serves", "/v1/embeddings: it reads texts, and neither chats nor completes".to_owned()),
+        ("vectors", format!("{width} values, pooling {pooling}")),
+        ("texts", format!("up to {} tokens", spec.max_tokens)),
+        ("memory", format!("{} beside its weights, with the longest text", bytes(*work_bytes))),
+    ]
 }
 
 fn gpu_line(gpu: &GpuAnswer) -> String {
@@ -141,6 +157,14 @@ fn in_json(model: &Description) -> Value {
             "context_here": kv.context_here,
         })
     });
+    let encoder = model.encoder.as_ref().map(|EncoderOutline { spec, work_bytes }| {
+        json!({
+            "width": spec.width,
+            "pooling": spec.pooling.name(),
+            "max_tokens": spec.max_tokens,
+            "work_bytes": work_bytes,
+        })
+    });
     let fault = match &model.template {
         Template::Present { fault } => fault.as_deref(),
         Template::Absent => None,
@@ -156,6 +180,7 @@ fn in_json(model: &Description) -> Value {
         "ignored": shares(&model.ignored),
         "weights_bytes": model.weights_bytes,
         "kv": kv,
+        "encoder": encoder,
         "tokenizer": {
             "kind": model.tokenizer.kind,
             "pre": model.tokenizer.pre,

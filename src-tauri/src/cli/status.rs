@@ -43,6 +43,14 @@ fn line(readiness: &Value, status: &Value) -> String {
     if let Some(model) = status["model"]["id"].as_str() {
         add(format!("model={model}"));
     }
+    if let Some(backend) = status["model"]["backend"].as_str() {
+        add(format!("backend={backend}"));
+    }
+    if let Some(refusal) = status["model"]["gpu_refusal"].as_object() {
+        let (kind, text) = (refusal["kind"].as_str(), refusal["text"].as_str());
+        add(format!("gpu={}", kind.unwrap_or_default()));
+        add(format!("gpu_refusal={:?}", text.unwrap_or_default()));
+    }
     if let Some(progress) = status["load"]["progress"].as_f64().filter(|_| state == State::Loading.name()) {
         add(format!("progress={:.0}%", progress * 100.0));
     }

@@ -174,8 +174,11 @@ async fn follow_engine(
     loop {
         let state_now = state.borrow_and_update().clone();
         let stats_now = stats.borrow_and_update().clone();
+        let card = serving.engine.card();
+        let refusal = card.as_ref().and_then(|card| card.served_by.gpu_refusal.as_ref());
         let around = Surroundings {
-            model: serving.engine.card().map(|card| card.name.clone()).or_else(|| serving.model.clone()),
+            model: card.as_ref().map(|card| card.name.clone()).or_else(|| serving.model.clone()),
+            gpu_refusal: refusal.map(|refusal| refusal.kind),
             address: serving.address.to_string(),
             since: steam.since,
             motion: *steam.motion.borrow(),

@@ -3,12 +3,13 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use engine::{PoolCounts, State, Stats, readiness};
+use engine::{GpuRefusalKind, PoolCounts, State, Stats, readiness};
 
 use super::action::Action;
 use super::motion::Motion;
 use crate::words::{
-    Condition, FINISHING_MANY, FINISHING_NOTHING, FINISHING_ONE, LEFT, Mark, Offer, SAVING, Words, of_failure,
+    Condition, FINISHING_MANY, FINISHING_NOTHING, FINISHING_ONE, LEFT, Mark, Offer, SAVING, Words,
+    of_failure, of_gpu_refusal,
 };
 
 /// Everything the tray shows.
@@ -58,6 +59,8 @@ pub(crate) enum Item {
 pub(crate) struct Surroundings {
     /// The model's name, once it is known.
     pub(crate) model: Option<String>,
+    /// Why no GPU computes it, where one was to be expected.
+    pub(crate) gpu_refusal: Option<GpuRefusalKind>,
     /// Where clients find the server, without a scheme.
     pub(crate) address: String,
     /// When the app started; what the steam's pictures alternate by.
@@ -80,6 +83,9 @@ pub(crate) fn view(state: &State, stats: &Stats, around: &Surroundings) -> TrayV
     let mut items = vec![Item::Text(line.clone())];
     if let State::Failed(failure) = state {
         items.push(Item::Text(of_failure(failure.kind).what.to_owned()));
+    }
+    if let Some(kind) = around.gpu_refusal {
+        items.push(Item::Text(of_gpu_refusal(kind).to_owned()));
     }
     items.push(Item::Text(around.address.clone()));
     items.push(Item::Action(Action::CopyAddress, "Copy Address"));
@@ -224,6 +230,7 @@ mod tests {
         let now = since + Duration::from_secs(60);
         let around = |model: Option<&str>| Surroundings {
             model: model.map(str::to_owned),
+            gpu_refusal: None,
             address: "127.0.0.1:8642".to_owned(),
             since,
             motion: Motion::Moving,
@@ -341,7 +348,8 @@ mod tests {
         let icon_after = |seconds, motion| {
             let now = since + Duration::from_secs(seconds);
             let stats = Stats { n_running: 1, heartbeat: now, ..Stats::default() };
-            let around = Surroundings { model: None, address: String::new(), since, motion, now };
+            let address = String::new();
+            let around = Surroundings { model: None, gpu_refusal: None, address, since, motion, now };
             view(&State::Ready, &stats, &around).icon
         };
         assert_eq!(icon_after(4, Motion::Moving), Icon::Busy(Steam::First));

@@ -62,6 +62,12 @@ pub(crate) const KEYS: &[Key] = &[
     engine("kv_dtype", "f16|q8|q4", "f16", "How KV values are stored: fewer bits, more context, less exact"),
     engine("drain_timeout", "SECONDS", "30", "How long quitting waits for running answers"),
     engine("device", "auto|cpu|metal", "auto", "What computes: auto is the GPU where there is one"),
+    engine(
+        "gpu_proofs",
+        "once|always",
+        "once",
+        "When a GPU proves itself on a model before it serves it: once, or at every load",
+    ),
     engine("threads", "N", "auto", "Threads that compute"),
     engine(
         "precision",

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use engine::Backend;
 use jiff::SignedDuration;
 use model::Precision;
 use parse_size::Config;
@@ -64,6 +65,24 @@ pub(crate) enum Device {
     Cpu,
     /// The GPU, or nothing.
     Metal,
+}
+
+/// When a GPU proves itself on a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GpuProofs {
+    /// Once, and then never again.
+    Once,
+    /// At every load, whatever is remembered.
+    Always,
+}
+
+/// `once` or `always`.
+pub(crate) fn gpu_proofs(text: &str) -> Result<GpuProofs, String> {
+    match text {
+        "once" => Ok(GpuProofs::Once),
+        "always" => Ok(GpuProofs::Always),
+        _ => Err("once or always is wanted".to_owned()),
+    }
 }
 
 /// The name of both loopbacks.
@@ -189,8 +208,8 @@ pub(crate) fn precision(text: &str) -> Result<Precision, String> {
 pub(crate) fn device(text: &str) -> Result<Device, String> {
     match text {
         "auto" => Ok(Device::Auto),
-        "cpu" => Ok(Device::Cpu),
-        "metal" => Ok(Device::Metal),
+        _ if text == Backend::Cpu.name() => Ok(Device::Cpu),
+        _ if text == Backend::Metal.name() => Ok(Device::Metal),
         _ => Err("auto, cpu or metal is wanted".to_owned()),
     }
 }

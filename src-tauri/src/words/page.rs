@@ -8,11 +8,15 @@ use std::fmt::{Display, Write};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::{After, FailureKind, NotReadyReason, Outcome, Phase, Purpose, State, Tier, Trouble};
+use engine::{
+    After, Backend, FailureKind, GpuRefusalKind, NotReadyReason, Outcome, Phase, Purpose, State, Tier,
+    Trouble,
+};
 use server::{FaultKind, Scope};
 
 use super::{
-    Condition, FINISHING_MANY, FINISHING_NOTHING, FINISHING_ONE, LEFT, Mark, Offer, SAVING, of_failure,
+    Condition, FINISHING_MANY, FINISHING_NOTHING, FINISHING_ONE, LEFT, Mark, Offer, SAVING, of_backend,
+    of_failure, of_gpu_refusal,
 };
 
 macro_rules! of_the_page {
@@ -41,6 +45,8 @@ fn page() -> String {
         ("What a drain leads to.", "After", After::NAMES.to_vec()),
         ("Why a model is not there.", "FailureKind", FailureKind::NAMES.to_vec()),
         ("What a model is for.", "Purpose", Purpose::NAMES.to_vec()),
+        ("What computes a model.", "Backend", Backend::NAMES.to_vec()),
+        ("Why a GPU does not serve a model.", "GpuRefusalKind", GpuRefusalKind::NAMES.to_vec()),
         ("What a request in flight is doing.", "RequestPhase", Phase::NAMES.to_vec()),
         ("Why a request ended.", "Outcome", Outcome::NAMES.to_vec()),
         ("Where an agent's context is.", "Tier", Tier::NAMES.to_vec()),
@@ -79,6 +85,12 @@ fn page() -> String {
             (kind.name(), format!("{{ what: {what}, meaning: {meaning} }}"))
         },
     );
+    table(&mut out, "BACKENDS", "Backend, string", &Backend::ALL, |backend| {
+        (backend.name(), quoted(of_backend(*backend)))
+    });
+    table(&mut out, "GPU_REFUSALS", "GpuRefusalKind, string", &GpuRefusalKind::ALL, |kind| {
+        (kind.name(), quoted(of_gpu_refusal(*kind)))
+    });
     let scopes: Vec<String> = Scope::NAMES.iter().map(|scope| quoted(scope)).collect();
     say(&mut out, format_args!("\nexport const SCOPES: readonly Scope[] = [{}];\n", scopes.join(", ")));
     let commands: Vec<String> = COMMANDS.iter().map(|command| quoted(command)).collect();

@@ -22,6 +22,9 @@ pub(crate) const SMOLLM2: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// Gemma 3 270M: sliding windows of 512 tokens, a base model without a chat template.
 pub(crate) const GEMMA3: &str = "gemma-3-270m-q4_k_m.gguf";
 
+/// all-MiniLM-L6-v2: it reads texts for their vectors.
+pub(crate) const MINILM: &str = "all-MiniLM-L6-v2.f32.gguf";
+
 /// The real model file called `name`.
 pub(crate) fn model(name: &str) -> PathBuf {
     let folder = std::env::var_os("SAMOVAR_TEST_MODELS").map(PathBuf::from).unwrap_or_else(|| {

@@ -42,6 +42,20 @@ export type Purpose =
   | 'generate'
   | 'embed';
 
+/** What computes a model. */
+export type Backend =
+  | 'cpu'
+  | 'metal';
+
+/** Why a GPU does not serve a model. */
+export type GpuRefusalKind =
+  | 'unusable'
+  | 'kv_format'
+  | 'model'
+  | 'no_room'
+  | 'broke'
+  | 'wrong';
+
 /** What a request in flight is doing. */
 export type RequestPhase =
   | 'waiting'
@@ -205,6 +219,20 @@ export const FAILURES: Readonly<Record<FailureKind, { what: string; meaning: str
   unsupported: { what: 'This kind of model is not supported.', meaning: 'Your chat is kept. Retry reads the file again.' },
   no_room: { what: 'The model does not fit the settings or the memory.', meaning: 'Your chat is kept. Retry reads the file again.' },
   worker: { what: 'The model stopped working.', meaning: 'Your chat is kept. Retry loads the model again.' },
+};
+
+export const BACKENDS: Readonly<Record<Backend, string>> = {
+  cpu: 'On the CPU',
+  metal: 'On the GPU',
+};
+
+export const GPU_REFUSALS: Readonly<Record<GpuRefusalKind, string>> = {
+  unusable: 'On the CPU: the GPU cannot be used',
+  kv_format: 'On the CPU: the GPU does not keep context as the settings say',
+  model: 'On the CPU: the GPU lacks a part of this model',
+  no_room: 'On the CPU: the model cannot be put on the GPU',
+  broke: 'On the CPU: the GPU failed when it was tried',
+  wrong: 'On the CPU: the GPU computed wrong numbers when it was tried',
 };
 
 export const SCOPES: readonly Scope[] = ['generate', 'admin'];

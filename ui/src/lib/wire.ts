@@ -2,7 +2,9 @@
 
 import type {
   After,
+  Backend,
   FailureKind,
+  GpuRefusalKind,
   NotReadyReason,
   Outcome,
   Purpose,
@@ -43,6 +45,9 @@ export interface Model {
   embedding?: { dimensions: number };
   context_length: number;
   file_bytes: number;
+  /** What computes it, and why the GPU that there is does not. */
+  backend: Backend;
+  gpu_refusal: { kind: GpuRefusalKind; text: string } | null;
 }
 
 /** `GET /admin/events`, event `status`. */

@@ -2,9 +2,11 @@
 
 import { bytes, count, countdown, percent, rate, seconds, short, whole } from './format';
 import {
+  BACKENDS,
   CONDITIONS,
   DRAIN,
   FAILURES,
+  GPU_REFUSALS,
   type Condition,
   type Mark,
   type NotReadyReason,
@@ -15,7 +17,7 @@ import {
   type Trouble,
 } from './kinds';
 import type { Link } from './server.svelte';
-import type { RequestRecord, View } from './wire';
+import type { Model, RequestRecord, View } from './wire';
 
 export interface Headline {
   mark: Mark;
@@ -102,6 +104,12 @@ export function failure(view: View): Failure {
   // A kind that this page does not know is one of a newer server.
   const words = FAILURES[view.failure ?? 'worker'] ?? FAILURES.worker;
   return { ...words, details: view.cause ?? '' };
+}
+
+/** Where a model runs, and why not on the GPU that there is. */
+export function runsOn({ backend, gpu_refusal }: Model): string {
+  // A kind that this page does not know is one of a newer server.
+  return (gpu_refusal && GPU_REFUSALS[gpu_refusal.kind]) ?? BACKENDS[backend] ?? backend;
 }
 
 const TROUBLES: Record<Trouble, string> = {

@@ -1,6 +1,7 @@
 //! What crosses the engine's border: what it is asked and what it tells.
 
 pub(crate) mod agent_info;
+pub(crate) mod backend;
 pub(crate) mod card;
 pub(crate) mod embedding;
 pub(crate) mod event;

@@ -4,7 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
-use kernels::attention::{AttentionParams, AttentionRow, attention};
+use kernels::attention::{Ahead, AttentionParams, AttentionRow, attention};
 use kernels::isa::Isa;
 use kernels::kv::{KeyInput, KvArena, KvFormat, KvLayer, store_kv};
 use kernels::ops::{self, HeadPrep, Rope, RopePairs, RopeTable};
@@ -126,6 +126,7 @@ fn run(
         n_heads: shape.n_heads,
         scale: 1.0 / (shape.dim as f32).sqrt(),
         window: shape.window,
+        ahead: Ahead::Hidden,
         softcap: None,
         sinks: None,
     };

@@ -1,4 +1,4 @@
-//! Attention over the paged pool: causal, grouped queries, sliding windows, soft-caps, sinks, many rows at once.
+//! Attention over the paged pool: causal or in both directions, grouped queries, sliding windows, soft-caps, sinks, many rows at once.
 //!
 //! ```text
 //!  positions   0        128       256       384                 keys are cut into partitions of 128 positions,
@@ -23,7 +23,7 @@ mod softmax;
 mod unit;
 
 pub use crate::kv::AttentionRow;
-pub use job::AttentionParams;
+pub use job::{Ahead, AttentionParams};
 
 use crate::isa::Isa;
 use crate::kv::{KvArena, KvLayer};
@@ -142,15 +142,16 @@ impl Plan {
         for (row_idx, row) in rows.iter().enumerate() {
             for first in (0..row.n_tokens).step_by(tile_tokens) {
                 let n_tokens = tile_tokens.min(row.n_tokens - first);
-                let position = row.start + first;
-                let parts =
-                    params.first_seen(position) / PARTITION..(position + n_tokens).div_ceil(PARTITION);
+                let (position, row_end) = (row.start + first, row.start + row.n_tokens);
+                let end = params.seen_end(position + n_tokens - 1, row_end);
+                let parts = params.first_seen(position) / PARTITION..end.div_ceil(PARTITION);
                 for kv_head in 0..layer.n_kv_heads {
                     items.push(Item {
                         row: row_idx,
                         token: n_before + first,
                         position,
                         n_tokens,
+                        row_end,
                         kv_head,
                         parts: parts.clone(),
                         partials: None,

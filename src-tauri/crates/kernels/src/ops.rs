@@ -6,12 +6,14 @@
 pub mod activation;
 pub mod heads;
 pub mod latent;
+pub mod layer_norm;
 pub mod norm;
 pub mod rope;
 pub mod softmax;
 
 pub use activation::{add, add_to_rows, gelu_tanh_mul, scale, scale_rows, sigmoid, silu_mul, softcap};
 pub use heads::{HeadNorm, HeadPrep, prepare_heads};
+pub use layer_norm::{LayerNorm, layer_norm};
 pub use norm::{add_rms_norm, rms_norm};
 pub use rope::{Rope, RopePairs, RopeTable, Yarn};
 pub use softmax::log_sum_exp;

@@ -215,8 +215,11 @@ impl Bench {
             |group: usize, b: usize| BlockId(((seq * self.stream_blocks + b) * n_groups + group) as u32);
         let table =
             |group| BlockTable { first_block: 0, blocks: (0..n_blocks).map(|b| block(group, b)).collect() };
-        let token =
-            |i: usize| ((i * 7919 + 13) % n_vocab.saturating_sub(200).max(1) + 100) as u32 % n_vocab as u32;
+        // Each sequence has tokens of its own, so that those of a mixture choose experts of their own.
+        let token = |at: usize| {
+            let i = at + seq;
+            ((i * 7919 + 13) % n_vocab.saturating_sub(200).max(1) + 100) as u32 % n_vocab as u32
+        };
         Row {
             seq: SeqId(seq as u64),
             input: RowInput::Tokens((start..start + n_tokens).map(token).collect()),

@@ -1,11 +1,13 @@
 //! Models on the CPU, by the kernels.
 
-mod backend;
+pub(crate) mod backend;
 mod experts;
 mod latent;
 pub(crate) mod load;
 mod per_layer;
-mod weights;
+pub(crate) mod place;
+mod texts;
+pub(crate) mod weights;
 
 #[cfg(test)]
 mod tests;

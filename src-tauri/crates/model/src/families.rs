@@ -1,18 +1,22 @@
 //! The families of models that are known: each is one file here, and one line in [`FAMILIES`].
 
+mod encoder;
 mod experts;
 pub(crate) mod family;
 mod keys;
 mod rope_keys;
 mod transformer;
 
+mod bert;
 mod deepseek2;
 mod gemma3;
 mod gemma4;
+mod gemma_embedding;
 mod gpt_oss;
 mod granite;
 mod llama;
 mod mistral3;
+mod nomic_bert;
 mod olmo2;
 mod phi3;
 mod qwen2;
@@ -28,7 +32,7 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 13] = [
+static FAMILIES: [&Family; 16] = [
     &llama::FAMILY,
     &gemma3::FAMILY,
     &gemma4::FAMILY,
@@ -42,6 +46,9 @@ static FAMILIES: [&Family; 13] = [
     &olmo2::FAMILY,
     &gpt_oss::FAMILY,
     &deepseek2::FAMILY,
+    &bert::FAMILY,
+    &nomic_bert::FAMILY,
+    &gemma_embedding::FAMILY,
 ];
 
 /// What the model in `gguf` computes.

@@ -14,6 +14,7 @@
 
 pub(crate) mod able;
 pub(crate) mod device;
+pub(crate) mod verdict;
 
 #[cfg(any(test, all(feature = "metal", target_os = "macos")))]
 mod attention;
@@ -32,11 +33,15 @@ mod ops;
 #[cfg(any(test, all(feature = "metal", target_os = "macos")))]
 mod part;
 #[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod proof;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
 mod sdpa;
 #[cfg(any(test, all(feature = "metal", target_os = "macos")))]
 mod shaders;
 #[cfg(any(test, all(feature = "metal", target_os = "macos")))]
 mod tiles;
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+mod trust;
 #[cfg(any(test, all(feature = "metal", target_os = "macos")))]
 mod weights;
 

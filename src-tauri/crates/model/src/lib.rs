@@ -1,4 +1,5 @@
-//! Executes a [`scheduler::Step`] on a device: GGUF weights, the decoder, the KV pool's storage.
+//! Executes a [`scheduler::Step`] on a device: GGUF weights, the decoder, the KV pool's storage. And reads whole texts for
+//! their vectors, as a [`scheduler::Embedder`].
 //!
 //! Hands out a GGUF file's metadata as plain data. It does **not** know requests, HTTP, agents, text, or how KV
 //! lies on disk.
@@ -25,7 +26,7 @@ mod run;
 #[cfg(test)]
 mod testing;
 
-pub use cpu::load::{load, load_open};
+pub use cpu::load::{load, load_embedder, load_open};
 pub use error::LoadError;
 pub use families::plan_of;
 pub use file::gguf::Gguf;
@@ -35,11 +36,15 @@ pub use file::part_name::PartName;
 pub use file::parts::ModelPart;
 pub use gpu::able::refusal as gpu_refusal;
 pub use gpu::device::Gpu;
-pub use options::{GpuOptions, LoadOptions, LoadProgress, PoolSize, Precision};
+pub use gpu::verdict::{GpuFault, GpuFaultKind, GpuLoad, GpuProof};
+pub use options::{
+    EmbedderOptions, GpuOptions, GpuProofOptions, LoadOptions, LoadProgress, PoolSize, Precision,
+};
+pub use plan::encoder_plan::{EncoderPlan, ProjectionPlan};
 pub use plan::experts::{ExpertFunction, ExpertsPlan};
 pub use plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, LatentPlan, LayerPlan, MixerPlan,
-    ModelPlan, NormOver, Temperature,
+    ModelPlan, NormOver, Temperature, UngatedPlan,
 };
 pub use plan::rope_plan::{LongFactors, RopeFactors, RopePairs, RopePlan, YarnPlan};
-pub use run::outline::{Outline, outline};
+pub use run::outline::{EncoderOutline, Outline, outline};

@@ -24,6 +24,17 @@ pub struct LoadOptions {
     pub precision: Precision,
 }
 
+/// How a model that reads whole texts is set up, which the CPU does; it keeps no KV.
+#[derive(Debug, Clone, Copy)]
+pub struct EmbedderOptions {
+    /// Workers of the arithmetic, the engine's thread among them; at least 1.
+    pub n_threads: usize,
+    /// The instruction set to use.
+    pub isa: Isa,
+    /// How exactly quantised weights are multiplied.
+    pub precision: Precision,
+}
+
 /// How a model is set up on a GPU, which multiplies weights as the file has them and rounds nothing but KV.
 #[derive(Debug, Clone, Copy)]
 pub struct GpuOptions {
@@ -33,6 +44,15 @@ pub struct GpuOptions {
     pub kv_dtype: KvDtype,
     /// How much KV there is room for.
     pub pool: PoolSize,
+}
+
+/// With what a GPU is compared before it serves.
+#[derive(Debug, Clone, Copy)]
+pub struct GpuProofOptions {
+    /// Workers of the CPU's arithmetic; at least 1.
+    pub n_threads: usize,
+    /// The instruction set to use.
+    pub isa: Isa,
 }
 
 /// How exactly quantised weights are multiplied.

@@ -1,6 +1,9 @@
 //! The words that a field may have, as the API's description lists them: those of the lists beside the enums.
 
-use engine::{After, FailureKind, NotReadyReason, Outcome, Phase, Purpose, State, Tier, Trouble};
+use engine::{
+    After, Backend, FailureKind, GpuRefusalKind, NotReadyReason, Outcome, Phase, Purpose, State, Tier,
+    Trouble,
+};
 use serde_json::Value;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
@@ -17,6 +20,14 @@ pub(crate) fn not_ready_reasons() -> Object {
 
 pub(crate) fn failure_kinds() -> Object {
     one_of(FailureKind::NAMES)
+}
+
+pub(crate) fn backends() -> Object {
+    one_of(Backend::NAMES)
+}
+
+pub(crate) fn gpu_refusal_kinds() -> Object {
+    one_of(GpuRefusalKind::NAMES)
 }
 
 pub(crate) fn afters() -> Object {

@@ -35,6 +35,8 @@ pub enum Begins {
     Text,
     /// In thoughts, whose opening marker the prompt has.
     Thoughts,
+    /// In text, after thoughts that the prompt has: there are no others.
+    AfterThoughts,
     /// In what says which it is.
     Header,
 }
@@ -77,8 +79,15 @@ impl AnswerForm {
         }
         match &self.thoughts {
             Some(thoughts) if end.ends_with(plain(&thoughts.open).trim_end()) => Begins::Thoughts,
+            Some(thoughts) if end.ends_with(&plain(&thoughts.close)) => Begins::AfterThoughts,
             _ => Begins::Text,
         }
+    }
+
+    /// Whether thoughts may begin in the middle of an answer: there their marker is an example of one, unless only a
+    /// model can write it.
+    pub(crate) fn reopens_thoughts(&self) -> bool {
+        self.thoughts.as_ref().is_some_and(|thoughts| thoughts.open.starts_with(MARK))
     }
 
     /// Whether its answers can have thoughts.

@@ -11,7 +11,6 @@ mod json_calls;
 mod json_value;
 mod literal_calls;
 mod named_call;
-mod parameters;
 mod said;
 mod state;
 mod steps;
@@ -19,8 +18,10 @@ mod tagged_call;
 
 use std::sync::Arc;
 
+pub(crate) use self::found::is_space;
 use self::harmony::{HarmonyReader, Message};
 use self::state::{At, Step};
+pub(crate) use self::steps::MAX_HELD_SPACE;
 use crate::Tool;
 use crate::answer_form::{AnswerForm, Begins, MARK};
 
@@ -72,6 +73,7 @@ impl AnswerReader {
         let at = match begins {
             _ if form.calls.is_harmony() => At::Harmony(HarmonyReader::new(begins == Begins::Header)),
             Begins::Thoughts => At::Thoughts { is_fresh: true },
+            Begins::AfterThoughts => At::AfterThoughts,
             Begins::Text | Begins::Header => At::Start,
         };
         AnswerReader {
@@ -169,7 +171,7 @@ impl AnswerReader {
 
     fn say_arguments(&mut self, text: &str) {
         if !text.is_empty() {
-            self.spoken.push(Spoken::Arguments(text.to_owned()));
+            self.spoken.push(Spoken::Arguments(text.replace(MARK, "")));
         }
     }
 }

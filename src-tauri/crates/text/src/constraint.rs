@@ -1,34 +1,21 @@
-//! Constrained decoding: which tokens may come next so that the answer is JSON of the wanted shape.
+//! Constrained decoding: which tokens may come next so that the answer is JSON of the wanted shape, or calls functions
+//! in its family's form.
 
-use std::sync::{Arc, OnceLock};
+pub(crate) mod factory;
 
-use llguidance::api::{ParserLimits, TopLevelGrammar};
-use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie};
-use llguidance::{JsonCompileOptions, Matcher, ParserFactory, panic_utils};
-use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use llguidance::Matcher;
+use llguidance::toktrie::SimpleVob;
 
 use crate::TokenId;
-use crate::schema::{self, ReadSchema, SchemaFault, Strictness};
-use crate::vocabulary::Vocabulary;
+use crate::course::{MarkerWatch, Stretch};
+use crate::detokenizer::Pieces;
+use crate::schema::SchemaFault;
 
-/// The widest indentation of one level.
-const INDENTATION: usize = 4;
 /// Stack that building a grammar may take at the bounds on a schema; `tests/bounds.rs` measures it.
 pub const CONSTRAINT_STACK_BYTES: usize = 64 << 20;
-
-/// What an answer must be.
-#[derive(Debug, Clone, PartialEq)]
-pub enum OutputFormat {
-    /// Any JSON object.
-    JsonObject,
-    /// A JSON document that this schema allows.
-    JsonSchema {
-        /// The client's schema.
-        schema: Value,
-        /// What happens to keywords in it that cannot be held to.
-        strictness: Strictness,
-    },
-}
 
 /// Why an answer cannot be held to a format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,18 +23,50 @@ pub enum ConstraintError {
     /// The schema is wrong or uses something that is not supported; the client must change it.
     #[error("the schema cannot be used: {0}")]
     Schema(SchemaFault),
+    /// As above, of the arguments of this one of the tools.
+    #[error("the schema of a tool's arguments cannot be used: {fault}")]
+    Tool {
+        /// Which one.
+        tool: usize,
+        /// What is wrong with it.
+        fault: SchemaFault,
+    },
     /// The answer cannot go on within the format: a limit was hit or a token was not allowed.
     #[error("the answer cannot be held to its format: {0}")]
     Stuck(String),
 }
 
-/// Holds one answer to a format, token by token.
+/// Holds one answer to what it must be, token by token.
 ///
-/// Ask for [`Constraint::mask`] before sampling and tell [`Constraint::commit`] the token that was sampled.
+/// Ask whether it [holds](Constraint::holds) the next token, and if so for [`Constraint::mask`], before sampling, and
+/// tell [`Constraint::commit`] the token that was sampled.
 pub struct Constraint {
-    matcher: Matcher,
+    stretches: Vec<Stretch>,
+    /// The stretch under way; none when nothing but the end may come.
+    at: Option<usize>,
+    /// What holds it, where something does.
+    matcher: Option<Matcher>,
+    /// Whether the stretch has no token yet.
+    is_fresh: bool,
+    watch: MarkerWatch,
     ends: Arc<[TokenId]>,
     n_vocab: usize,
+    written: Written,
+}
+
+/// How tokens are written, for those who look for markers in them.
+#[derive(Clone)]
+pub(super) struct Written {
+    pub(super) pieces: Arc<Pieces>,
+    pub(super) markers: Arc<HashMap<TokenId, Box<str>>>,
+    /// The tokens of single bytes.
+    pub(super) bytes: Arc<[Option<TokenId>]>,
+}
+
+impl Written {
+    fn text(&self, id: TokenId) -> &[u8] {
+        self.markers.get(&id).map_or_else(|| self.pieces.get(id), |text| text.as_bytes())
+    }
 }
 
 /// The tokens that may come next.
@@ -56,30 +75,64 @@ pub struct TokenMask {
     allowed: SimpleVob,
 }
 
-/// The vocabulary in the form that grammars are matched against; made when the first answer needs it.
-#[derive(Default)]
-pub(crate) struct ConstraintFactory {
-    /// Written once, by whoever comes first; it takes some hundred milliseconds and nobody waits for it twice.
-    shared: OnceLock<Result<Shared, ConstraintError>>,
-}
-
-struct Shared {
-    parsers: ParserFactory,
-    ends: Arc<[TokenId]>,
-}
-
 impl Constraint {
-    /// The tokens that may come next. Once the document is complete, only tokens that end the answer may.
+    /// One that begins with the first of these stretches, in a vocabulary of `n_vocab` tokens that `ends` end.
+    pub(super) fn new(
+        stretches: Vec<Stretch>,
+        ends: Arc<[TokenId]>,
+        n_vocab: usize,
+        written: Written,
+    ) -> Constraint {
+        let mut constraint = Constraint {
+            stretches,
+            at: None,
+            matcher: None,
+            is_fresh: true,
+            watch: MarkerWatch::default(),
+            ends,
+            n_vocab,
+            written,
+        };
+        constraint.enter(Some(0));
+        constraint
+    }
+
+    /// Whether it has anything to say of the next token.
+    pub fn holds(&self) -> bool {
+        !matches!(self.stretch(), Some(Stretch::Free { may_end: true, .. }))
+    }
+
+    fn stretch(&self) -> Option<&Stretch> {
+        self.at.and_then(|at| self.stretches.get(at))
+    }
+
+    /// The tokens that may come next. Once the answer is complete, only tokens that end it may.
     ///
     /// # Errors
     /// When nothing may, which a schema with contradictions can lead to, or when a limit was hit.
     pub fn mask(&mut self) -> Result<TokenMask, ConstraintError> {
-        let mut allowed = self.matcher.compute_mask_or_eos().map_err(stuck)?;
-        let may_end = allowed.is_allowed(end_id(self.n_vocab));
+        if let Some(Stretch::Free { may_end, .. }) = self.stretch() {
+            let mut allowed = SimpleVob::alloc_ones(self.n_vocab + 1);
+            allowed.disallow_token(end_id(self.n_vocab));
+            if !may_end {
+                self.ends.iter().for_each(|&end| allowed.disallow_token(end));
+            }
+            return Ok(TokenMask { allowed });
+        }
+        let mut allowed = match &mut self.matcher {
+            Some(matcher) => matcher.compute_mask_or_eos().map_err(stuck)?,
+            None => SimpleVob::alloc(self.n_vocab + 1),
+        };
+        let may_end = self.matcher.is_none() || allowed.is_allowed(end_id(self.n_vocab));
         allowed.resize(self.n_vocab + 1);
         allowed.disallow_token(end_id(self.n_vocab));
         if may_end {
             self.ends.iter().for_each(|&end| allowed.allow_token(end));
+        }
+        if let Some(Stretch::Held { instead: Some((token, _)), .. }) = self.stretch()
+            && self.is_fresh
+        {
+            allowed.allow_token(*token);
         }
         Ok(TokenMask { allowed })
     }
@@ -87,18 +140,99 @@ impl Constraint {
     /// Takes the sampled token.
     ///
     /// # Errors
-    /// When the format does not allow it here; the constraint is of no further use then.
+    /// When the answer may not go on with it here; the constraint is of no further use then.
     pub fn commit(&mut self, id: TokenId) -> Result<(), ConstraintError> {
         let is_end = self.ends.contains(&id);
-        if is_end && self.is_finished() {
-            return Ok(());
+        let is_fresh = std::mem::take(&mut self.is_fresh);
+        match self.at.map(|at| &self.stretches[at]) {
+            None if is_end => Ok(()),
+            None => Err(stuck("nothing but its end may come")),
+            Some(Stretch::Free { may_end, .. }) if is_end => {
+                if *may_end {
+                    Ok(())
+                } else {
+                    Err(stuck("it may not end here"))
+                }
+            }
+            Some(Stretch::Free { .. }) => {
+                let bytes = self.written.text(id).to_vec();
+                self.pass(&bytes);
+                Ok(())
+            }
+            Some(Stretch::Held { instead: Some((token, to)), .. }) if is_fresh && *token == id => {
+                let to = *to;
+                self.enter(Some(to));
+                // What the token says besides is a part of what it leads to.
+                let bytes = self.written.text(id).to_vec();
+                self.pass(&bytes);
+                Ok(())
+            }
+            Some(Stretch::Held { then, .. }) => {
+                let then = *then;
+                let Some(matcher) = &mut self.matcher else { return Err(stuck("it holds nothing")) };
+                let is_stopped = matcher.is_stopped() && !matcher.is_error();
+                if is_end && is_stopped {
+                    return Ok(());
+                }
+                matcher.consume_token(if is_end { end_id(self.n_vocab) } else { id }).map_err(stuck)?;
+                if let Some(then) = then.filter(|_| matcher.is_stopped() && !is_end) {
+                    self.enter(Some(then));
+                }
+                Ok(())
+            }
         }
-        self.matcher.consume_token(if is_end { end_id(self.n_vocab) } else { id }).map_err(stuck)
     }
 
-    /// Whether the document is complete and cannot be longer, so that generation may end at once.
+    /// Whether the answer is complete and cannot be longer, so that generation may end at once.
     pub fn is_finished(&self) -> bool {
-        self.matcher.is_stopped() && !self.matcher.is_error()
+        match (self.stretch(), &self.matcher) {
+            (None, _) => true,
+            (Some(Stretch::Held { then: None, .. }), Some(matcher)) => {
+                matcher.is_stopped() && !matcher.is_error()
+            }
+            _ => false,
+        }
+    }
+
+    /// Go on with this stretch; with nothing but the end, where there is none.
+    pub(super) fn enter(&mut self, at: Option<usize>) {
+        self.at = at;
+        self.is_fresh = true;
+        self.watch = MarkerWatch::default();
+        self.matcher = match self.stretch() {
+            Some(Stretch::Held { matcher, .. }) => Some(matcher.deep_clone()),
+            _ => None,
+        };
+    }
+
+    /// Go on over bytes of free text, and into what their markers lead to.
+    fn pass(&mut self, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        while let Some(at) = self.at
+            && let Stretch::Free { markers, .. } = &self.stretches[at]
+            && let Some((to, rest)) = self.watch.push(&bytes, markers)
+        {
+            self.enter(Some(to));
+            bytes = rest;
+            if bytes.is_empty() {
+                return;
+            }
+            if let Some(matcher) = &mut self.matcher {
+                // A token went on beyond the marker. Where the grammar does not, the call stays as free as it began.
+                let tokens: Option<Vec<TokenId>> =
+                    bytes.iter().map(|&byte| self.written.bytes[usize::from(byte)]).collect();
+                let fits = tokens.is_some_and(|tokens| {
+                    matcher.validate_tokens(&tokens).is_ok_and(|n| n == tokens.len())
+                        && matcher.consume_tokens(&tokens).is_ok()
+                });
+                if fits {
+                    self.is_fresh = false;
+                } else {
+                    self.enter(Some(at));
+                }
+                return;
+            }
+        }
     }
 }
 
@@ -128,116 +262,14 @@ impl TokenMask {
     }
 }
 
-impl ConstraintFactory {
-    pub(crate) fn constraint(
-        &self,
-        format: &OutputFormat,
-        vocabulary: &Vocabulary,
-    ) -> Result<Constraint, ConstraintError> {
-        let (schema, read) = prepared(format)?;
-        let grammar = TopLevelGrammar::from_json_schema(schema);
-        let shared = self.shared.get_or_init(|| Shared::new(vocabulary)).as_ref().map_err(Clone::clone)?;
-        // The library guards its own steps against panics but not the building of a parser.
-        let parser =
-            panic_utils::catch_unwind(std::panic::AssertUnwindSafe(|| shared.parsers.create_parser(grammar)));
-        let parser = parser.map_err(|e| ConstraintError::Schema(refusal(&e.to_string(), &read)))?;
-        let mut matcher = Matcher::new(Ok(parser));
-        // Where nothing may come first nothing may come at all: better said now than in the middle of an answer.
-        matcher.compute_mask_or_eos().map_err(|e| ConstraintError::Schema(refusal(&e.to_string(), &read)))?;
-        Ok(Constraint { matcher, ends: shared.ends.clone(), n_vocab: vocabulary.n_tokens() })
-    }
-}
-
-impl Shared {
-    fn new(vocabulary: &Vocabulary) -> Result<Shared, ConstraintError> {
-        let n_vocab = vocabulary.n_tokens();
-        let bytes_of = |id: TokenId| match vocabulary.pieces.get(id) {
-            // Bytes that start like this name special tokens to the library; no JSON contains them.
-            [TokTrie::SPECIAL_TOKEN_MARKER, ..] => Vec::new(),
-            bytes => bytes.to_vec(),
-        };
-        // A number beyond the vocabulary stands for all tokens that end an answer.
-        let words: Vec<Vec<u8>> = (0..end_id(n_vocab)).map(bytes_of).chain([Vec::new()]).collect();
-        let trie = TokTrie::from(&TokRxInfo::new(end_id(n_vocab) + 1, end_id(n_vocab)), &words);
-        let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
-        let slices = llguidance::earley::SlicedBiasComputer::json_slices();
-        let mut parsers = ParserFactory::new(&environment, InferenceCapabilities::default(), &slices)
-            .map_err(|e| ConstraintError::Stuck(e.to_string()))?;
-        parsers.quiet();
-        *parsers.limits_mut() = ParserLimits {
-            max_lexer_states: 50_000,
-            // Two thousand optional properties, each of which may come first.
-            max_items_in_row: 20_000,
-            step_max_items: 200_000,
-            verbose_errors: false,
-            ..ParserLimits::default()
-        };
-        let ends = vocabulary.end_of_generation().collect();
-        Ok(Shared { parsers, ends })
-    }
-}
-
 impl std::fmt::Debug for Constraint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Constraint").field("n_vocab", &self.n_vocab).finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for ConstraintFactory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConstraintFactory").finish_non_exhaustive()
-    }
-}
-
-/// The schema with our own options in it; a client's options for the library are not taken.
-fn prepared(format: &OutputFormat) -> Result<(Value, ReadSchema), ConstraintError> {
-    let (schema, strictness) = match format {
-        OutputFormat::JsonObject => (&json!({"type": "object"}), Strictness::Strict),
-        OutputFormat::JsonSchema { schema, strictness } => (schema, *strictness),
-    };
-    let mut read = schema::read(schema, strictness).map_err(ConstraintError::Schema)?;
-    let options = JsonCompileOptions {
-        whitespace_pattern: Some(white_space(read.nesting)),
-        coerce_one_of: strictness == Strictness::Lenient,
-        lenient: strictness == Strictness::Lenient,
-        ..JsonCompileOptions::default()
-    };
-    let mut schema = std::mem::take(&mut read.schema);
-    options.apply_to(&mut schema);
-    Ok((schema, read))
-}
-
-/// White space between two parts of a document: a space, or a line break and the indentation that the innermost
-/// list or object has. What is longer says nothing, and some models never end it.
-fn white_space(nesting: usize) -> String {
-    let nesting = nesting.max(1);
-    format!(r"\x20|\x0D?\x0A(?:\x20{{0,{}}}|\x09{{0,{nesting}}})", nesting * INDENTATION)
-}
-
-/// What we say of a schema that the library does not take. Its own words are about its insides.
-fn refusal(said: &str, read: &ReadSchema) -> SchemaFault {
-    let fault = |pointer: &Option<String>, message: &str| SchemaFault {
-        pointer: pointer.clone().unwrap_or_else(|| "#".to_owned()),
-        message: message.to_owned(),
-    };
-    if said.contains("oneOf constraints") {
-        fault(
-            &read.one_of,
-            "the alternatives of 'oneOf' are not told apart by what they require; use 'anyOf'",
-        )
-    } else if said.contains("not disjoint") {
-        fault(&read.pattern_properties, "the patterns of 'patternProperties' overlap")
-    } else if said.contains("nsatisfiable") || said.contains("NoExtension") {
-        fault(&None, "no answer fits it")
-    } else if said.contains("circular references") {
-        fault(&None, "a reference leads back to itself beside other keywords")
-    } else {
-        fault(&None, "its grammar is too large or cannot be built")
-    }
-}
-
 /// The number that stands for all tokens that end an answer.
-fn end_id(n_vocab: usize) -> TokenId {
+pub(super) fn end_id(n_vocab: usize) -> TokenId {
     TokenId::try_from(n_vocab).expect("a vocabulary has fewer than 2^31 tokens, checked when it is built")
 }
 

@@ -1,5 +1,5 @@
 //! Text in and out of tokens: the vocabulary, chat templates, streaming detokenising, stop strings,
-//! and answers held to a JSON schema.
+//! answers held to a JSON schema or to calls of functions, and what such answers are made of.
 //!
 //! Everything here is pure: it is built once from a model's metadata and then only computes. It knows no
 //! tensors, no requests, no threads, no files and no HTTP. Text becomes tokens by our own code although there is the crate
@@ -46,8 +46,13 @@ mod tool;
 
 mod answer_form;
 mod answer_reader;
+mod answer_rules;
+mod call_grammar;
 mod constraint;
+mod course;
 mod detokenizer;
+mod output_format;
+mod parameters;
 mod schema;
 mod stop;
 
@@ -55,14 +60,16 @@ mod error;
 
 pub use answer_form::{AnswerForm, Begins};
 pub use answer_reader::{AnswerReader, Spoken};
+pub use answer_rules::{AnswerRules, Calls, Most};
 pub use chat::{Chat, ChatMessage};
 pub use chat_template::ChatTemplate;
-pub use constraint::{CONSTRAINT_STACK_BYTES, Constraint, ConstraintError, OutputFormat, TokenMask};
+pub use constraint::{CONSTRAINT_STACK_BYTES, Constraint, ConstraintError, TokenMask};
 pub use detokenizer::Detokenizer;
 pub use encoding::{EncodeError, EncodeLimits};
 pub use error::TextError;
 pub use metadata::TextMetadata;
 pub use model::TextModel;
+pub use output_format::OutputFormat;
 pub use render_worker::{
     RENDER_STACK_BYTES, RenderRequest, WorkerIs, read_frame, serve_renderings, write_frame,
 };

@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use crate::answer_form::{AnswerForm, SpecialTexts};
+use crate::answer_rules::AnswerRules;
 use crate::chat_template::ChatTemplate;
-use crate::constraint::ConstraintFactory;
+use crate::constraint::factory::{ConstraintFactory, Words};
 use crate::encoding::{EncodeError, EncodeLimits, Encoding};
 use crate::rendered_chat::{EncodedPiece, RenderedChat};
 use crate::rendered_text::RenderedText;
@@ -388,7 +389,20 @@ impl TextModel {
     /// # Errors
     /// When the schema is wrong, too large or uses something that is not supported.
     pub fn constraint(&self, format: &OutputFormat) -> Result<Constraint, ConstraintError> {
-        self.constraints.constraint(format, &self.vocabulary)
+        self.constraints.constraint(format, self.words())
+    }
+
+    /// What holds a chat's answer to its rules; nothing, where they leave it free. As [`TextModel::constraint`] in all
+    /// else.
+    ///
+    /// # Errors
+    /// When a schema is wrong, too large or uses something that is not supported.
+    pub fn answer_constraint(&self, rules: &AnswerRules) -> Result<Option<Constraint>, ConstraintError> {
+        self.constraints.answer(rules, self.words())
+    }
+
+    fn words(&self) -> Words<'_> {
+        Words { vocabulary: &self.vocabulary, markers: &self.markers }
     }
 
     /// Goes on from (tokens, bytes that those after the first few spell) to as many tokens as spell `n_bytes`.

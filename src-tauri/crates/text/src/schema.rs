@@ -55,6 +55,13 @@ pub(crate) struct ReadSchema {
     pub(crate) pattern_properties: Option<String>,
 }
 
+impl ReadSchema {
+    /// What is known of a grammar of calls, whose schemas were read one by one.
+    pub(crate) fn of_calls() -> ReadSchema {
+        ReadSchema { schema: Value::Null, nesting: 0, one_of: None, pattern_properties: None }
+    }
+}
+
 /// Reads a schema.
 ///
 /// # Errors

@@ -33,7 +33,7 @@ fn byte_pair() -> TextModel {
 }
 
 fn model(meta: TextMetadata) -> TextModel {
-    TextModel::new(meta).unwrap()
+    TextModel::new(meta).expect("the vocabulary is sound")
 }
 
 const NEVER: &dyn Fn() -> bool = &|| false;

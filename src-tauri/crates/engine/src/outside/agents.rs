@@ -10,7 +10,7 @@ use store::{AgentManifest, BlockStore, Pin, is_unnamed};
 
 use crate::keeping::manifests::{addresses_of, kept};
 use crate::shared::{OfModel, Shared};
-use crate::told::agent_info::{AgentInfo, AgentOfModel, Tier};
+use crate::told::agent_info::{AgentInfo, AgentOfModel, KeptKv, Tier};
 use crate::told::model_name::ModelName;
 
 /// A model that is here, with what its pool has at this moment.
@@ -41,17 +41,21 @@ fn infos(all: Vec<Arc<AgentManifest>>, shared: &Shared, store: &dyn BlockStore) 
     let mut by_name: BTreeMap<&str, Vec<AgentOfModel>> = BTreeMap::new();
     for manifest in all.iter().filter(|manifest| !is_unnamed(&manifest.name)) {
         let here = here.iter().find(|here| here.of.card.fingerprint == manifest.fingerprint);
-        let of_model =
-            AgentOfModel { model: shared.name_of(&manifest.fingerprint), ..of_model(manifest, here, store) };
+        let of_model = AgentOfModel {
+            model: shared.name_of(&manifest.fingerprint),
+            fingerprint: manifest.fingerprint,
+            is_loaded: here.is_some_and(|here| here.of.residency.is_some()),
+            kept: kept_kv(manifest, here, store),
+        };
         by_name.entry(&manifest.name).or_default().push(of_model);
     }
     let mut infos: Vec<AgentInfo> =
         by_name.into_iter().map(|(name, models)| AgentInfo::of(name.to_owned(), models)).collect();
-    infos.sort_by_key(|info| std::cmp::Reverse(info.last_used));
+    infos.sort_by_key(|info| std::cmp::Reverse(info.sum.last_used));
     infos
 }
 
-fn of_model(manifest: &AgentManifest, here: Option<&Here>, store: &dyn BlockStore) -> AgentOfModel {
+fn kept_kv(manifest: &AgentManifest, here: Option<&Here>, store: &dyn BlockStore) -> KeptKv {
     let residency = here.and_then(|here| here.of.residency.as_deref());
     let kept = kept(store, residency.map(|residency| &residency.footprint), manifest);
     let addresses = addresses_of(manifest);
@@ -67,10 +71,7 @@ fn of_model(manifest: &AgentManifest, here: Option<&Here>, store: &dyn BlockStor
     };
     let n_whole = addresses.whole.len().saturating_mul(manifest.block_tokens as usize);
     let tier = if resident_tokens > 0 && resident_tokens >= n_whole { Tier::Resident } else { Tier::Stored };
-    AgentOfModel {
-        model: None,
-        fingerprint: manifest.fingerprint,
-        is_loaded: residency.is_some(),
+    KeptKv {
         n_tokens,
         saved_tokens: kept.n_tokens,
         stored_bytes: kept.n_bytes,

@@ -241,7 +241,8 @@ impl Sequence {
         now: Instant,
         tally: &mut Tally,
     ) -> Result<Taken, CannotSample> {
-        let mask = self.constraint.as_mut().map(Constraint::mask).transpose()?;
+        let holding = self.constraint.as_mut().filter(|constraint| constraint.holds());
+        let mask = holding.map(Constraint::mask).transpose()?;
         let token = self.sampler.sample(logits, mask.as_ref(), scratch)?;
         if let Some(constraint) = &mut self.constraint {
             constraint.commit(token)?;

@@ -15,6 +15,7 @@ use super::scripted_runner::{Script, ScriptedRunner};
 use super::steering::Steering;
 use super::tiny_text::{N_VOCAB, tiny_text};
 use crate::models::worker::WorkerRunner;
+use crate::told::backend::ServedBy;
 use crate::told::card::{About, ModelCard, Purpose};
 use crate::told::load_progress::LoadProgress;
 use crate::told::loader::{LoadDesk, Loaded, ModelLoader, Needs, PoolWish, Runner};
@@ -49,6 +50,8 @@ pub struct ScriptedModel {
     pub text: fn() -> TextModel,
     /// How it is recommended to be sampled.
     pub sampling: SamplingChoices,
+    /// Who is said to compute it.
+    pub served_by: ServedBy,
 }
 
 impl Default for ScriptedModel {
@@ -66,6 +69,7 @@ impl Default for ScriptedModel {
             lends: true,
             text: tiny_text,
             sampling: SamplingChoices::default(),
+            served_by: ServedBy::CPU,
         }
     }
 }
@@ -104,7 +108,7 @@ impl ModelLoader for ScriptedLoader {
                 Err(Failure::new(FailureKind::NoRoom, "nobody waits for it"))
             }
         };
-        let ScriptedModel { script, n_blocks, max_context, window, lends, text, sampling, .. } =
+        let ScriptedModel { script, n_blocks, max_context, window, lends, text, sampling, served_by, .. } =
             model.clone();
         let v_place = ValuePlace::BesideKeys;
         let full = LayerCache { n_kv_heads: 1, k_dim: 2, v_dim: 2, v_place, span: AttentionSpan::Full };
@@ -157,6 +161,7 @@ impl ModelLoader for ScriptedLoader {
                 ..About::default()
             },
             sampling,
+            served_by,
             loaded_at: SystemTime::UNIX_EPOCH,
         };
         Ok(Loaded { runner, card: Arc::new(card) })

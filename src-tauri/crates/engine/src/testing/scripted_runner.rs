@@ -22,6 +22,8 @@ pub enum Script {
     Hash,
     /// This text, wherever the answer begins, and then the end of the turn.
     Says(String),
+    /// These tokens, as above: for those that no text has.
+    Writes(Vec<TokenId>),
     /// Nothing that is a number.
     NotFinite,
 }
@@ -40,13 +42,16 @@ impl Script {
         match self {
             Script::NotFinite => 0,
             Script::Hash => 97 + (hash(tokens) % 26) as TokenId,
-            Script::Says(text) => {
-                let text: Vec<TokenId> = text.bytes().map(TokenId::from).collect();
-                let n_said = (0..=text.len()).rev().find(|&n| tokens.ends_with(&text[..n])).unwrap_or(0);
-                text.get(n_said).copied().unwrap_or(END_OF_TURN)
-            }
+            Script::Says(text) => go_on_with(&text.bytes().map(TokenId::from).collect::<Vec<_>>(), tokens),
+            Script::Writes(answer) => go_on_with(answer, tokens),
         }
     }
+}
+
+/// What comes next of an answer of which the last of `tokens` are the beginning.
+fn go_on_with(answer: &[TokenId], tokens: &[TokenId]) -> TokenId {
+    let n_said = (0..=answer.len()).rev().find(|&n| tokens.ends_with(&answer[..n])).unwrap_or(0);
+    answer.get(n_said).copied().unwrap_or(END_OF_TURN)
 }
 
 /// Stores token ids and positions where a model stores keys and values.

@@ -14,7 +14,7 @@ pub const N_VOCAB: usize = 259;
 
 /// Token `b` is the byte `b`; `th` is token 256. The chat template writes one line a message.
 pub fn tiny_text() -> TextModel {
-    with_template(
+    text_with_template(
         "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>\n{% endfor %}\
          {% if add_generation_prompt %}assistant:{% endif %}",
     )
@@ -22,7 +22,7 @@ pub fn tiny_text() -> TextModel {
 
 /// The same with a template in the manner of ChatML: an answer follows its generation prompt and nothing else.
 pub fn chatml_text() -> TextModel {
-    with_template(
+    text_with_template(
         "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
          {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
     )
@@ -30,7 +30,7 @@ pub fn chatml_text() -> TextModel {
 
 /// That with a template that trims what it writes.
 pub fn trimming_text() -> TextModel {
-    with_template(
+    text_with_template(
         "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content | trim }}<|end|>\n{% endfor %}\
          {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
     )
@@ -38,7 +38,7 @@ pub fn trimming_text() -> TextModel {
 
 /// That with a template that knows whether to think, and in which tone.
 pub fn thinking_text() -> TextModel {
-    with_template(
+    text_with_template(
         "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
          {% if enable_thinking is defined and not enable_thinking %}/no{% endif %}{{ tone }}\
          {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
@@ -47,7 +47,7 @@ pub fn thinking_text() -> TextModel {
 
 /// That with a template that takes a system message at the front only.
 pub fn strict_text() -> TextModel {
-    with_template(
+    text_with_template(
         "{% for m in messages %}{% if m.role == 'system' and not loop.first %}\
          {{ raise_exception('a system message stands at the front') }}{% endif %}\
          <|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
@@ -67,7 +67,8 @@ pub fn enclosing_text() -> TextModel {
     TextModel::new(meta).expect("the tiny vocabulary is sound")
 }
 
-fn with_template(template: &str) -> TextModel {
+/// That with a template of the test's own.
+pub fn text_with_template(template: &str) -> TextModel {
     TextModel::new(metadata(template)).expect("the tiny vocabulary is sound")
 }
 

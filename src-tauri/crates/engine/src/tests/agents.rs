@@ -68,13 +68,13 @@ async fn an_agent_of_two_models_is_one_line_with_the_sum_of_both() {
     assert_eq!(listed.len(), 2, "{listed:?}");
     let a = listed.into_iter().find(|agent| agent.name == "a").unwrap();
     assert_eq!(a, show(&rig, "a").await);
-    assert_eq!((a.n_tokens, a.saved_tokens, a.resident_tokens), (49 + 109, 49 + 109, 49 + 109));
-    assert_eq!((a.tier, a.is_pinned, a.n_requests), (Tier::Resident, false, 0));
-    let mut parts: Vec<_> = a.models.iter().map(|of| (of.model.as_deref(), of.n_tokens)).collect();
+    assert_eq!((a.sum.n_tokens, a.sum.saved_tokens, a.sum.resident_tokens), (49 + 109, 49 + 109, 49 + 109));
+    assert_eq!((a.sum.tier, a.sum.is_pinned, a.sum.n_requests), (Tier::Resident, false, 0));
+    let mut parts: Vec<_> = a.models.iter().map(|of| (of.model.as_deref(), of.kept.n_tokens)).collect();
     parts.sort_unstable();
     assert_eq!(parts, [(Some(OTHER), 109), (Some("scripted"), 49)]);
-    assert_eq!(a.stored_bytes, a.models.iter().map(|of| of.stored_bytes).sum::<u64>());
-    assert!(a.models.iter().all(|of| of.stored_bytes > 0));
+    assert_eq!(a.sum.stored_bytes, a.models.iter().map(|of| of.kept.stored_bytes).sum::<u64>());
+    assert!(a.models.iter().all(|of| of.kept.stored_bytes > 0));
     rig.close().await;
 }
 
@@ -88,15 +88,15 @@ async fn what_an_agent_has_of_a_model_that_has_left_is_listed_with_all_that_is_s
     let a = show(&rig, "a").await;
     let [here, gone] = &a.models[..] else { panic!("{a:?}") };
     assert_eq!((here.is_loaded, gone.is_loaded, gone.model.as_deref()), (true, false, Some(OTHER)));
-    assert_eq!((gone.n_tokens, gone.saved_tokens, gone.resident_tokens), (109, 109, 0));
-    assert_eq!((a.saved_tokens, a.resident_tokens, a.tier), (49 + 109, 49, Tier::Stored));
+    assert_eq!((gone.kept.n_tokens, gone.kept.saved_tokens, gone.kept.resident_tokens), (109, 109, 0));
+    assert_eq!((a.sum.saved_tokens, a.sum.resident_tokens, a.sum.tier), (49 + 109, 49, Tier::Stored));
     // Of what has a gap, only what stands before it counts, as where the layout is known.
     let manifest = store.agent("a").into_iter().find(|of| of.fingerprint == [9; 32]).unwrap();
     let gap = store.records().into_iter().find(|record| record.key.hash == manifest.blocks[2]).unwrap();
     store.give_up_block(&gap.key);
-    assert_eq!(show(&rig, "a").await.models[1].saved_tokens, 32);
+    assert_eq!(show(&rig, "a").await.models[1].kept.saved_tokens, 32);
     load_other(&rig).await;
-    assert_eq!(show(&rig, "a").await.saved_tokens, 49 + 32);
+    assert_eq!(show(&rig, "a").await.sum.saved_tokens, 49 + 32);
     rig.close().await;
 }
 
@@ -107,27 +107,27 @@ async fn what_is_done_to_an_agent_is_done_to_all_of_it_or_to_the_model_that_is_n
     turn(&rig, "", "a", 1, 40).await;
     turn(&rig, OTHER, "a", 1, 100).await;
     let pins = |agent: &AgentInfo| {
-        let mut pins: Vec<_> = agent.models.iter().map(|of| (of.fingerprint[0], of.is_pinned)).collect();
+        let mut pins: Vec<_> = agent.models.iter().map(|of| (of.fingerprint[0], of.kept.is_pinned)).collect();
         pins.sort_unstable();
-        (agent.is_pinned, pins)
+        (agent.sum.is_pinned, pins)
     };
     let pinned = rig.handle.pin_agent("a", OTHER_MODEL).await.unwrap().unwrap();
     assert_eq!(pins(&pinned), (false, vec![(7, false), (9, true)]));
-    assert_eq!(pinned.pinned_tokens, 109, "the other model's pool alone has pins");
+    assert_eq!(pinned.sum.pinned_tokens, 109, "the other model's pool alone has pins");
     let pinned = rig.handle.pin_agent("a", OfModels::All).await.unwrap().unwrap();
     assert_eq!(pins(&pinned), (true, vec![(7, true), (9, true)]));
     let unpinned = rig.handle.unpin_agent("a", DEFAULT_MODEL).await.unwrap().unwrap();
     assert_eq!(pins(&unpinned), (false, vec![(7, false), (9, true)]));
 
     let evicted = rig.handle.evict_agent("a", DEFAULT_MODEL).await.unwrap().unwrap();
-    assert_eq!(evicted.resident_tokens, 109);
+    assert_eq!(evicted.sum.resident_tokens, 109);
     let evicted = rig.handle.evict_agent("a", OfModels::All).await.unwrap().unwrap();
-    assert_eq!((evicted.resident_tokens, evicted.saved_tokens), (0, 49 + 109));
+    assert_eq!((evicted.sum.resident_tokens, evicted.sum.saved_tokens), (0, 49 + 109));
 
     assert!(rig.handle.forget_agent("a", OTHER_MODEL).await.unwrap());
     assert!(!rig.handle.forget_agent("a", OTHER_MODEL).await.unwrap());
     let left = show(&rig, "a").await;
-    assert_eq!((left.models.len(), left.n_tokens, left.saved_tokens), (1, 49, 49));
+    assert_eq!((left.models.len(), left.sum.n_tokens, left.sum.saved_tokens), (1, 49, 49));
     turn(&rig, OTHER, "a", 1, 100).await;
     assert!(rig.handle.forget_agent("a", OfModels::All).await.unwrap());
     assert_eq!(rig.handle.agents().await.unwrap(), []);
@@ -155,7 +155,7 @@ async fn what_one_model_computes_after_its_conversation_was_deleted_takes_nothin
     steering.free_steps();
     outcome(running).await.end.unwrap();
     let left = show(&rig, "a").await;
-    assert_eq!((left.models.len(), left.models[0].fingerprint, left.n_tokens), (1, [7; 32], 49));
+    assert_eq!((left.models.len(), left.models[0].fingerprint, left.sum.n_tokens), (1, [7; 32], 49));
     rig.close().await;
 }
 
@@ -169,7 +169,7 @@ async fn an_agent_that_is_pinned_stays_so_with_a_model_that_is_new_to_it() {
     assert!(store.agent("a").iter().all(|of| of.pin == Pin::Pinned));
     rig.handle.unpin_agent("a", DEFAULT_MODEL).await.unwrap();
     turn(&rig, "", "a", 1, 40).await;
-    assert!(!show(&rig, "a").await.is_pinned, "what was said of one model holds");
+    assert!(!show(&rig, "a").await.sum.is_pinned, "what was said of one model holds");
     rig.close().await;
 }
 
@@ -179,10 +179,10 @@ async fn pinned_blocks_outlive_what_takes_the_memory_of_others_until_they_are_un
     turn(&rig, "", "kept", 1, 100).await;
     turn(&rig, "", "goes", 2, 100).await;
     let pinned = rig.handle.pin_agent("kept", OfModels::All).await.unwrap().unwrap();
-    assert_eq!((pinned.pinned_tokens, pinned.resident_tokens), (109, 109));
+    assert_eq!((pinned.sum.pinned_tokens, pinned.sum.resident_tokens), (109, 109));
     press(&rig, 32).await;
     assert_eq!(
-        (show(&rig, "kept").await.resident_tokens, show(&rig, "goes").await.resident_tokens),
+        (show(&rig, "kept").await.sum.resident_tokens, show(&rig, "goes").await.sum.resident_tokens),
         (109, 0)
     );
     rig.see(|stats| stats.pool.pinned == 7).await;
@@ -191,10 +191,10 @@ async fn pinned_blocks_outlive_what_takes_the_memory_of_others_until_they_are_un
     assert_eq!(rig.handle.last_record().unwrap().n_restored, 0);
 
     let unpinned = rig.handle.unpin_agent("kept", OfModels::All).await.unwrap().unwrap();
-    assert_eq!((unpinned.pinned_tokens, unpinned.resident_tokens), (0, 109));
+    assert_eq!((unpinned.sum.pinned_tokens, unpinned.sum.resident_tokens), (0, 109));
     rig.see(|stats| stats.pool.pinned == 0).await;
     press(&rig, 32).await;
-    assert_eq!(show(&rig, "kept").await.resident_tokens, 0);
+    assert_eq!(show(&rig, "kept").await.sum.resident_tokens, 0);
     rig.close().await;
 }
 
@@ -203,15 +203,18 @@ async fn where_half_the_pool_is_pinned_the_rest_of_an_agent_is_kept_on_disk_and_
     let (rig, store) = small(32).await;
     turn(&rig, "", "long", 1, 400).await;
     let pinned = rig.handle.pin_agent("long", OfModels::All).await.unwrap().unwrap();
-    assert_eq!((pinned.is_pinned, pinned.pinned_tokens, pinned.resident_tokens), (true, 256, 409));
+    assert_eq!(
+        (pinned.sum.is_pinned, pinned.sum.pinned_tokens, pinned.sum.resident_tokens),
+        (true, 256, 409)
+    );
     assert_eq!(store.agent("long")[0].pin, Pin::Pinned);
     // Another one finds no room for its pins in memory; on disk it is pinned all the same.
     turn(&rig, "", "late", 2, 60).await;
     let late = rig.handle.pin_agent("late", OfModels::All).await.unwrap().unwrap();
-    assert_eq!((late.is_pinned, late.pinned_tokens), (true, 0));
+    assert_eq!((late.sum.is_pinned, late.sum.pinned_tokens), (true, 0));
     press(&rig, 32).await;
     let long = show(&rig, "long").await;
-    assert_eq!((long.resident_tokens, long.saved_tokens), (256, 409));
+    assert_eq!((long.sum.resident_tokens, long.sum.saved_tokens), (256, 409));
     // It goes on with what is left of the pool.
     let back = Request { agent: Some("long".to_owned()), ..greedy(prompt(1, 400), 10) };
     assert!(rig.answer(back).await.usage.n_reused >= 384);
@@ -229,13 +232,13 @@ async fn pins_follow_a_conversation_and_what_two_agents_share_goes_with_the_seco
     }
     turn(&rig, "", "one", 1, 160).await;
     let one = show(&rig, "one").await;
-    assert_eq!((one.pinned_tokens, one.n_tokens), (169, 169), "the next turn is pinned too");
+    assert_eq!((one.sum.pinned_tokens, one.sum.n_tokens), (169, 169), "the next turn is pinned too");
     rig.handle.unpin_agent("one", OfModels::All).await.unwrap();
-    assert_eq!(show(&rig, "two").await.pinned_tokens, 109);
+    assert_eq!(show(&rig, "two").await.sum.pinned_tokens, 109);
     let evicted = rig.handle.evict_agent("two", OfModels::All).await.unwrap().unwrap();
-    assert_eq!((evicted.pinned_tokens, evicted.is_pinned), (0, true), "memory is what was asked for");
+    assert_eq!((evicted.sum.pinned_tokens, evicted.sum.is_pinned), (0, true), "memory is what was asked for");
     turn(&rig, "", "two", 1, 100).await;
-    assert_eq!(show(&rig, "two").await.pinned_tokens, 109);
+    assert_eq!(show(&rig, "two").await.sum.pinned_tokens, 109);
     assert!(rig.handle.forget_agent("two", OfModels::All).await.unwrap());
     rig.see(|stats| stats.pool.pinned == 0).await;
     rig.close().await;
@@ -249,11 +252,11 @@ async fn an_agent_that_was_pinned_is_pinned_again_when_it_comes_back_from_disk()
     rig.close().await;
     let model = ScriptedModel { n_blocks: 32, ..ScriptedModel::default() };
     let rig = Rig::with(model, Steering::free(), keeping(&store)).await;
-    assert_eq!((show(&rig, "a").await.is_pinned, show(&rig, "a").await.pinned_tokens), (true, 0));
+    assert_eq!((show(&rig, "a").await.sum.is_pinned, show(&rig, "a").await.sum.pinned_tokens), (true, 0));
     turn(&rig, "", "a", 1, 100).await;
-    assert_eq!(show(&rig, "a").await.pinned_tokens, 109);
+    assert_eq!(show(&rig, "a").await.sum.pinned_tokens, 109);
     press(&rig, 32).await;
-    assert_eq!(show(&rig, "a").await.resident_tokens, 109);
+    assert_eq!(show(&rig, "a").await.sum.resident_tokens, 109);
     rig.close().await;
 }
 

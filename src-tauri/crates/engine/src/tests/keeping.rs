@@ -50,20 +50,20 @@ async fn agents_are_listed_shown_pinned_evicted_and_forgotten() {
 
     let info = rig.handle.agent("a").await.unwrap().unwrap();
     assert_eq!(
-        (info.n_tokens, info.tier, info.resident_tokens, info.n_requests),
+        (info.sum.n_tokens, info.sum.tier, info.sum.resident_tokens, info.sum.n_requests),
         (49, Tier::Resident, 49, 0)
     );
-    assert!(info.models[0].is_loaded && !info.is_pinned);
+    assert!(info.models[0].is_loaded && !info.sum.is_pinned);
     assert_eq!(rig.handle.agent("nobody").await.unwrap(), None);
 
-    assert!(rig.handle.pin_agent("a", OfModels::All).await.unwrap().unwrap().is_pinned);
+    assert!(rig.handle.pin_agent("a", OfModels::All).await.unwrap().unwrap().sum.is_pinned);
     // A later turn keeps the pin.
     rig.answer(of("a", prompt(1, 44))).await;
     assert_eq!(store.agent("a")[0].pin, Pin::Pinned);
-    assert!(!rig.handle.unpin_agent("a", OfModels::All).await.unwrap().unwrap().is_pinned);
+    assert!(!rig.handle.unpin_agent("a", OfModels::All).await.unwrap().unwrap().sum.is_pinned);
 
     let evicted = rig.handle.evict_agent("a", OfModels::All).await.unwrap().unwrap();
-    assert_eq!((evicted.tier, evicted.resident_tokens), (Tier::Stored, 0));
+    assert_eq!((evicted.sum.tier, evicted.sum.resident_tokens), (Tier::Stored, 0));
     let back = rig.answer(of("a", prompt(1, 44))).await;
     assert!(back.usage.n_reused >= 32, "{:?}", back.usage);
 
@@ -109,7 +109,7 @@ async fn saved_tokens_are_those_that_a_restart_finds_in_every_layer_group() {
     let rig = Rig::with(model, Steering::free(), config).await;
     rig.answer(of("a", prompt(1, 100))).await;
     rig.handle.drain(crate::After::Park, HOUR).await.unwrap();
-    let saved = async || rig.handle.agent("a").await.unwrap().unwrap().saved_tokens;
+    let saved = async || rig.handle.agent("a").await.unwrap().unwrap().sum.saved_tokens;
     assert_eq!(saved().await, 109);
     let manifest = store.agent("a").pop().unwrap();
     let group_of = |group: GroupId, hash: ChainHash| BlockKey { hash, group };

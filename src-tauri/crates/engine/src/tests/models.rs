@@ -197,7 +197,7 @@ async fn what_comes_while_a_device_computes_is_done_when_its_step_is_over() {
     steering.hold_steps();
     let running = rig.ask(named("new", 200));
     steering.held_step();
-    assert_eq!(rig.handle.agent("old").await.unwrap().unwrap().resident_tokens, 43);
+    assert_eq!(rig.handle.agent("old").await.unwrap().unwrap().sum.resident_tokens, 43);
     rig.handle.evict_agent("old", OfModels::All).await.unwrap().unwrap();
     assert!(rig.handle.forget_agent("old", OfModels::All).await.unwrap());
     let cancelled = rig.ask(named("gone", 60));

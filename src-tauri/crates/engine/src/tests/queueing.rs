@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rig::*;
 use crate::testing::{N_VOCAB, Script, ScriptedModel, Steering, tiny_text};
-use crate::{CheckedPrompt, EngineConfig, Outcome, Refusal, Request, SamplingChoices};
+use crate::{CheckedPrompt, EngineConfig, Outcome, Refusal, Request, SamplingChoices, ServedBy};
 
 const SMALL: ScriptedModel = ScriptedModel {
     name: "scripted",
@@ -19,6 +19,7 @@ const SMALL: ScriptedModel = ScriptedModel {
     lends: true,
     text: tiny_text,
     sampling: SamplingChoices::NONE,
+    served_by: ServedBy::CPU,
 };
 
 #[tokio::test]

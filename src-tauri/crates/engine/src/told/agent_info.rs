@@ -4,32 +4,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use store::OfModels;
 
-/// A named agent: conversations whose KV is kept, one with each model that it was used with. What is told of it is the
-/// sum of them.
+/// A named agent: conversations whose KV is kept, one with each model that it was used with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentInfo {
     /// What the client calls it.
     pub name: String,
     /// Its conversation with each model, those with models that are here first.
     pub models: Vec<AgentOfModel>,
-    /// Tokens of the conversations whose KV was computed.
-    pub n_tokens: usize,
-    /// Leading tokens that a restart of the process would find again: synced, not just written.
-    pub saved_tokens: usize,
-    /// Bytes on disk.
-    pub stored_bytes: u64,
-    /// Leading tokens whose KV is in a pool.
-    pub resident_tokens: usize,
-    /// Leading tokens that stay in a pool, whoever else needs memory.
-    pub pinned_tokens: usize,
-    /// Requests of it that run or wait.
-    pub n_requests: usize,
-    /// When it was last used, in whole seconds.
-    pub last_used: SystemTime,
-    /// Whether nothing that it has on disk may be given up for space.
-    pub is_pinned: bool,
-    /// Where its KV is.
-    pub tier: Tier,
+    /// The sum of them.
+    pub sum: KeptKv,
 }
 
 /// What an agent has of one model.
@@ -41,23 +24,30 @@ pub struct AgentOfModel {
     pub fingerprint: [u8; 32],
     /// Whether it is here.
     pub is_loaded: bool,
-    /// As in [`AgentInfo`], and so with all that follows.
+    /// Its conversation.
+    pub kept: KeptKv,
+}
+
+/// What is kept of conversations, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptKv {
+    /// Tokens whose KV was computed.
     pub n_tokens: usize,
-    /// Leading tokens that a restart would find again.
+    /// Leading tokens that a restart of the process would find again: synced, not just written.
     pub saved_tokens: usize,
-    /// Bytes on disk, of blocks that it shares with other agents too.
+    /// Bytes on disk, of blocks that are shared with other agents too.
     pub stored_bytes: u64,
-    /// Leading tokens in the pool.
+    /// Leading tokens whose KV is in a pool.
     pub resident_tokens: usize,
-    /// Leading tokens that stay in the pool.
+    /// Leading tokens that stay in a pool, whoever else needs memory.
     pub pinned_tokens: usize,
     /// Requests that run or wait.
     pub n_requests: usize,
-    /// When it was last used.
+    /// When it was last used, in whole seconds.
     pub last_used: SystemTime,
-    /// Whether what it has on disk is exempt from being given up for space.
+    /// Whether nothing that is on disk may be given up for space.
     pub is_pinned: bool,
-    /// Where its KV is.
+    /// Where the KV is.
     pub tier: Tier,
 }
 
@@ -70,22 +60,22 @@ impl AgentInfo {
 
     /// The sum of what an agent has of each model.
     pub(crate) fn of(name: String, mut models: Vec<AgentOfModel>) -> AgentInfo {
-        models.sort_by_key(|of| (!of.is_loaded, std::cmp::Reverse(of.last_used)));
-        let sum = |n: fn(&AgentOfModel) -> usize| models.iter().map(n).sum();
-        let is_resident = models.iter().all(|of| of.tier == Tier::Resident);
-        AgentInfo {
-            n_tokens: sum(|of| of.n_tokens),
-            saved_tokens: sum(|of| of.saved_tokens),
-            stored_bytes: models.iter().map(|of| of.stored_bytes).sum(),
-            resident_tokens: sum(|of| of.resident_tokens),
-            pinned_tokens: sum(|of| of.pinned_tokens),
-            n_requests: sum(|of| of.n_requests),
-            last_used: models.iter().map(|of| of.last_used).max().unwrap_or(UNIX_EPOCH),
-            is_pinned: models.iter().all(|of| of.is_pinned),
+        models.sort_by_key(|of| (!of.is_loaded, std::cmp::Reverse(of.kept.last_used)));
+        let kept = || models.iter().map(|of| &of.kept);
+        let sum = |n: fn(&KeptKv) -> usize| kept().map(n).sum();
+        let is_resident = kept().all(|kept| kept.tier == Tier::Resident);
+        let sum = KeptKv {
+            n_tokens: sum(|kept| kept.n_tokens),
+            saved_tokens: sum(|kept| kept.saved_tokens),
+            stored_bytes: kept().map(|kept| kept.stored_bytes).sum(),
+            resident_tokens: sum(|kept| kept.resident_tokens),
+            pinned_tokens: sum(|kept| kept.pinned_tokens),
+            n_requests: sum(|kept| kept.n_requests),
+            last_used: kept().map(|kept| kept.last_used).max().unwrap_or(UNIX_EPOCH),
+            is_pinned: kept().all(|kept| kept.is_pinned),
             tier: if is_resident { Tier::Resident } else { Tier::Stored },
-            name,
-            models,
-        }
+        };
+        AgentInfo { name, models, sum }
     }
 }
 

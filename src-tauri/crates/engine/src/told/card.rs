@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use scheduler::{EmbedSpec, TokenId};
 use text::{EncodeError, TextModel};
 
+use super::backend::ServedBy;
 use super::prompt::PromptError;
 use super::request::Refusal;
 use super::sampling_choices::SamplingChoices;
@@ -55,6 +56,8 @@ pub struct ModelCard {
     pub about: About,
     /// How its makers recommend to sample it.
     pub sampling: SamplingChoices,
+    /// What computes it.
+    pub served_by: ServedBy,
     /// When it was loaded.
     pub loaded_at: SystemTime,
 }

@@ -2,7 +2,7 @@
 //! the first-level cache instead of going through memory.
 #![allow(unsafe_code)]
 
-use super::gate::{Gate, gate_values, square_positive};
+use super::gate::{Gate, gate_values, gelu_tanh_values, square_positive};
 use super::quantize::{Target, quantize_row};
 use super::rows::{Activations, Form, Plane};
 use crate::aligned::{AlignedBuf, Zeroable};
@@ -38,6 +38,7 @@ pub(super) enum Source<'a> {
     RmsNorm { x: &'a [f32], norm: RmsNorm<'a> },
     Gated(Gate, GateUp<'a>),
     SquaredRelu { x: &'a [f32] },
+    GeluTanh { x: &'a [f32] },
 }
 
 impl<'a> Source<'a> {
@@ -58,6 +59,7 @@ impl<'a> Source<'a> {
                 gate_values(isa, function, &gate[range.clone()], &up[range], room);
             }
             Source::SquaredRelu { x } => square_positive(isa, &x[range], room),
+            Source::GeluTanh { x } => gelu_tanh_values(isa, &x[range], room),
         }
         room
     }
@@ -143,6 +145,12 @@ impl Activations {
     pub fn squared_relu_quantize(&mut self, threads: &Threads, isa: Isa, form: Form, x: &[f32], n_in: usize) {
         self.resize(form, x.len(), n_in);
         self.fill(threads, isa, Source::SquaredRelu { x });
+    }
+
+    /// Takes gelu(`x`) in its tanh form, `[n_rows, n_in]`.
+    pub fn gelu_tanh_quantize(&mut self, threads: &Threads, isa: Isa, form: Form, x: &[f32], n_in: usize) {
+        self.resize(form, x.len(), n_in);
+        self.fill(threads, isa, Source::GeluTanh { x });
     }
 
     /// Makes room for `n_values / n_in` rows.

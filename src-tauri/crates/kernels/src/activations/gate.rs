@@ -28,7 +28,17 @@ const ALPHA: f32 = 1.702;
 pub(crate) fn gate_values(isa: Isa, function: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) {
     assert!(gate.len() == out.len() && up.len() == out.len(), "lengths of gate, up and output");
     // SAFETY: three slices of one length.
-    unsafe { gated(isa, Some(function), gate, up, out) }
+    unsafe { gated(isa, Inner::Gated(function), gate, up, out) }
+}
+
+/// `out = gelu(x)` with the tanh form of gelu; a value's bits are its own.
+///
+/// # Panics
+/// When the lengths differ.
+pub(crate) fn gelu_tanh_values(isa: Isa, x: &[f32], out: &mut [f32]) {
+    assert_eq!(x.len(), out.len(), "lengths of input and output");
+    // SAFETY: three slices of one length.
+    unsafe { gated(isa, Inner::GeluTanh, x, x, out) }
 }
 
 /// `out = max(x, 0)²`; a value's bits are its own.
@@ -38,13 +48,21 @@ pub(crate) fn gate_values(isa: Isa, function: Gate, gate: &[f32], up: &[f32], ou
 pub(crate) fn square_positive(isa: Isa, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "lengths of input and output");
     // SAFETY: three slices of one length.
-    unsafe { gated(isa, None, x, x, out) }
+    unsafe { gated(isa, Inner::SquaredRelu, x, x, out) }
+}
+
+/// All of them.
+#[derive(Clone, Copy)]
+enum Inner {
+    Gated(Gate),
+    GeluTanh,
+    SquaredRelu,
 }
 
 simd_dispatch! {
     /// # Safety
     /// The slices have one length.
-    unsafe fn gated(function: Option<Gate>, gate: &[f32], up: &[f32], out: &mut [f32]) = gated_on
+    unsafe fn gated(function: Inner, gate: &[f32], up: &[f32], out: &mut [f32]) = gated_on
 }
 
 /// Lanes at a time; the rest goes through padded copies, so it is computed alike.
@@ -52,7 +70,7 @@ simd_dispatch! {
 /// # Safety
 /// The instruction set of `S`. The slices have one length.
 #[inline(always)]
-unsafe fn gated_on<S: Simd>(function: Option<Gate>, gate: &[f32], up: &[f32], out: &mut [f32]) {
+unsafe fn gated_on<S: Simd>(function: Inner, gate: &[f32], up: &[f32], out: &mut [f32]) {
     let whole = out.len() / LANES * LANES;
     // SAFETY: the slices are equally long, and the padded copies are one group of lanes.
     unsafe {
@@ -72,18 +90,18 @@ unsafe fn gated_on<S: Simd>(function: Option<Gate>, gate: &[f32], up: &[f32], ou
     }
 }
 
-/// Sixteen values; without a function, the squares of those above 0.
+/// Sixteen values.
 ///
 /// # Safety
 /// The instruction set of `S`.
 #[inline(always)]
-unsafe fn lanes<S: Simd>(function: Option<Gate>, gate: S::V, up: S::V) -> S::V {
+unsafe fn lanes<S: Simd>(function: Inner, gate: S::V, up: S::V) -> S::V {
     // SAFETY: the caller's promise.
     unsafe {
         match function {
-            Some(Gate::Silu) => S::mul(vmath::silu::<S>(gate), up),
-            Some(Gate::GeluTanh) => S::mul(vmath::gelu_tanh::<S>(gate), up),
-            Some(Gate::ClampedSilu) => {
+            Inner::Gated(Gate::Silu) => S::mul(vmath::silu::<S>(gate), up),
+            Inner::Gated(Gate::GeluTanh) => S::mul(vmath::gelu_tanh::<S>(gate), up),
+            Inner::Gated(Gate::ClampedSilu) => {
                 // The second operand is kept when the first is no number, so that NaN goes on.
                 let gate = S::min(S::splat(LIMIT), gate);
                 let up = S::max(S::splat(-LIMIT), S::min(S::splat(LIMIT), up));
@@ -91,7 +109,8 @@ unsafe fn lanes<S: Simd>(function: Option<Gate>, gate: S::V, up: S::V) -> S::V {
                 let silu = S::div(gate, S::add(S::splat(1.0), power));
                 S::mul(silu, S::add(up, S::splat(1.0)))
             }
-            None => {
+            Inner::GeluTanh => vmath::gelu_tanh::<S>(gate),
+            Inner::SquaredRelu => {
                 let positive = S::max(S::zero(), gate);
                 S::mul(positive, positive)
             }
@@ -115,17 +134,23 @@ mod tests {
         for isa in Isa::available() {
             let gate: Vec<f32> = (0..333).map(|_| 6.0 * rng.normal()).collect();
             let up: Vec<f32> = (0..333).map(|_| 6.0 * rng.normal()).collect();
-            let (mut out, mut squared) = (vec![0.0; 333], vec![0.0; 333]);
+            let [mut out, mut squared, mut gelu] = [0; 3].map(|_| vec![0.0; 333]);
             gate_values(isa, Gate::ClampedSilu, &gate, &up, &mut out);
             square_positive(isa, &gate, &mut squared);
+            gelu_tanh_values(isa, &gate, &mut gelu);
             for i in 0..333 {
                 let (g, u) = (f64::from(gate[i]), f64::from(up[i]));
                 let near = |got: f32, want: f64| (f64::from(got) - want).abs() <= 2e-6 * want.abs().max(0.1);
                 assert!(near(out[i], clamped(g, u)), "{}: {} for {g}, {u}", isa.name(), out[i]);
                 assert!(near(squared[i], g.max(0.0).powi(2)), "{}: {} for {g}", isa.name(), squared[i]);
+                let root = (2.0 / std::f64::consts::PI).sqrt();
+                let tanh = (root * (g + 0.044_715 * g * g * g)).tanh();
+                assert!(near(gelu[i], 0.5 * g * (1.0 + tanh)), "{}: {} for {g}", isa.name(), gelu[i]);
                 let mut alone = [0.0];
                 gate_values(isa, Gate::ClampedSilu, &gate[i..=i], &up[i..=i], &mut alone);
                 assert_eq!(alone[0].to_bits(), out[i].to_bits());
+                gelu_tanh_values(isa, &gate[i..=i], &mut alone);
+                assert_eq!(alone[0].to_bits(), gelu[i].to_bits());
             }
         }
     }
@@ -137,6 +162,8 @@ mod tests {
             gate_values(isa, Gate::ClampedSilu, &[f32::NAN, 1.0, 1.0], &[1.0, f32::NAN, 1.0], &mut out);
             assert_eq!(out.map(f32::is_nan), [true, true, false]);
             square_positive(isa, &[f32::NAN, 1.0, -1.0], &mut out);
+            assert_eq!(out.map(f32::is_nan), [true, false, false]);
+            gelu_tanh_values(isa, &[f32::NAN, 1.0, -1.0], &mut out);
             assert_eq!(out.map(f32::is_nan), [true, false, false]);
         }
     }

@@ -82,6 +82,11 @@ fn fused_operations_have_the_bits_of_the_separate_ones() {
             let values: Vec<f32> = x.iter().map(|x| x.max(0.0) * x.max(0.0)).collect();
             fused.squared_relu_quantize(&threads, isa, Form::Both, &x, n_in);
             check("squared relu", &fused, &values);
+
+            let mut values = x.clone();
+            ops::gelu_tanh_mul(&threads, isa, &mut values, &vec![1.0; x.len()]);
+            fused.gelu_tanh_quantize(&threads, isa, Form::Both, &x, n_in);
+            check("gelu alone", &fused, &values);
         }
     }
 }

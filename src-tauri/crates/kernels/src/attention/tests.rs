@@ -1,11 +1,12 @@
 //! Attention against its definition in f64, and the rule that a query's bits are its own.
 
-use super::{AttentionParams, AttentionRow, attention};
+use super::{Ahead, AttentionParams, AttentionRow, attention};
 use crate::isa::Isa;
 use crate::kv::{GROUP, KvArena, KvFormat, KvLayer, TILE, store_kv};
 use crate::threads::Threads;
 use half::f16;
 
+mod ahead;
 mod latent;
 mod refused;
 
@@ -173,7 +174,9 @@ impl Pool {
         }
         let first = first_seen(params, position);
         let mut size = 0f64;
-        let scores: Vec<f64> = (first..=position)
+        let n_tokens = self.k[seq].len() / (layer.n_kv_heads * layer.k_dim);
+        let scores: Vec<f64> = (first..n_tokens)
+            .take_while(|j| sees(params, position, *j))
             .map(|j| {
                 let k = self.stored(seq, j, kv_head, true);
                 size = size.max(q.iter().zip(&k).map(|(q, k)| (q * k).abs()).sum());
@@ -228,6 +231,14 @@ impl Pool {
     }
 }
 
+/// Whether a query sees a key that is not before its window.
+fn sees(params: &AttentionParams<'_>, i: usize, j: usize) -> bool {
+    match params.ahead {
+        Ahead::Hidden => j <= i,
+        Ahead::Seen => j <= i || params.window.is_none_or(|window| j - i < window),
+    }
+}
+
 /// The first key that is seen, by the definition of a window.
 fn first_seen(params: &AttentionParams<'_>, i: usize) -> usize {
     (0..=i).find(|j| params.window.is_none_or(|window| i - j < window)).unwrap()
@@ -252,7 +263,8 @@ fn params(
     window: Option<usize>,
     softcap: Option<f32>,
 ) -> AttentionParams<'static> {
-    AttentionParams { n_heads, scale: 1.0 / (k_dim as f32).sqrt(), window, softcap, sinks: None }
+    let scale = 1.0 / (k_dim as f32).sqrt();
+    AttentionParams { n_heads, scale, window, ahead: Ahead::Hidden, softcap, sinks: None }
 }
 
 /// A prompt in two chunks beside others, then a decode of every sequence, on every instruction set.

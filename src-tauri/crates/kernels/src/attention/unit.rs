@@ -228,12 +228,12 @@ fn load_queries(job: &Job<'_>, item: &Item, shape: &Shape, to: &mut [f32]) -> Op
 }
 
 /// The keys of a partition that some rows see, as positions within it: from the first that the first row sees
-/// to the last of the last row.
+/// to the last that the last row sees.
 fn seen(job: &Job<'_>, item: &Item, part: usize, tokens: (usize, usize)) -> (usize, usize) {
     let start = part * PARTITION;
     let (first, last) = (item.position + tokens.0, item.position + tokens.1);
     let lo = job.params.first_seen(first).clamp(start, start + PARTITION);
-    let hi = (last + 1).clamp(start, start + PARTITION);
+    let hi = job.params.seen_end(last, item.row_end).clamp(start, start + PARTITION);
     (lo - start, hi - start)
 }
 
@@ -384,10 +384,11 @@ unsafe fn tiles<S: Simd>(
             (k_tiles[t], v_tiles[t]) = (Tile::converted(k_out), Tile::converted(v_out));
         }
         if !shape.converted {
+            let end = job.params.seen_end(item.position + item.n_tokens - 1, item.row_end);
             for i in 0..kernels::AHEAD {
                 k_tiles[last + i] = v_tiles[(first + i).min(last - 1)];
                 let position = (part + 1) * PARTITION + i * TILE;
-                if last == PARTITION_TILES && position < item.position + item.n_tokens {
+                if last == PARTITION_TILES && position < end {
                     v_tiles[last + i] = k_of(position);
                 }
             }

@@ -17,8 +17,10 @@ const FEW_ROWS: usize = 2;
 /// With up to so many rows a sub-block takes less time than its bytes need to arrive, and the hardware's own prefetch
 /// loses sight of the stream.
 const PREFETCH_ROWS: usize = 32;
-/// How far ahead, in bytes.
-const PREFETCH_AHEAD: usize = 4096;
+/// How far ahead, in bytes: to the second-level cache first, because the first level can wait for few lines at a time.
+const PREFETCH_FAR: usize = 4096;
+/// From there to the first-level cache.
+const PREFETCH_NEAR: usize = 2048;
 
 /// The results of a row for the tile's outputs 0..16 and 16..32.
 type Pair = [__m512; 2];
@@ -292,15 +294,19 @@ unsafe fn few<F: Format, const R: usize>(tile: *const u8, acts: &Activations, fi
     }
 }
 
-/// Asks for the sub-block that lies [`PREFETCH_AHEAD`] of this one.
+/// Asks for the sub-blocks that lie [`PREFETCH_FAR`] and [`PREFETCH_NEAR`] ahead of this one.
 ///
 /// # Safety
 /// The CPU has the instructions that the attribute names.
 #[inline(always)]
 unsafe fn prefetch<F: Format>(sub: *const u8) {
     for line in 0..F::LAYOUT.sub.div_ceil(64) {
-        // SAFETY: a hint, which reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(sub.wrapping_add(PREFETCH_AHEAD + 64 * line).cast()) };
+        let line = sub.wrapping_add(64 * line);
+        // SAFETY: hints, which read nothing.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(PREFETCH_FAR).cast());
+            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(PREFETCH_NEAR).cast());
+        }
     }
 }
 

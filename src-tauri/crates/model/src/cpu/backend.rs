@@ -9,30 +9,32 @@ use kernels::activations::{Activations, Form, GateUp, RmsNorm, Rounding};
 use kernels::attention::{AttentionParams, attention};
 use kernels::isa::Isa;
 use kernels::kv::part::{gather, ranges_of, scatter};
-use kernels::kv::{KeyInput, KvArena, KvFormat, KvLayer, store_kv};
+use kernels::kv::{KeyInput, KvArena, store_kv};
 use kernels::matmul::{Epilogue, Product, matmul, matmul_each};
 use kernels::ops::{self, HeadNorm, HeadPrep, Rope, RopeTable, prepare_heads};
 use kernels::threads::Threads;
 use kernels::weights::Weights;
-use scheduler::{KvDtype, KvLayout, LentBlock, RunError};
+use scheduler::{LentBlock, RunError};
 
 use super::experts::{Machine, Mixture};
-use crate::options::LoadOptions;
+use super::place::Place;
+use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights};
 use crate::plan::experts::ExpertsPlan;
 use crate::plan::model_plan::{
-    Activation, AttentionPlan, GatedPlan, KvPlan, LayerPlan, MixerPlan, ModelPlan, NormOver, Temperature,
+    Activation, AttentionPlan, GatedPlan, KvPlan, LayerPlan, ModelPlan, NormOver, Temperature,
 };
 use crate::plan::weights::{
-    BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection,
+    BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection, UngatedWeights,
 };
-use crate::run::backend::{Attention, Backend, Head, Latent, Piece};
+use crate::run::backend::{Attention, Backend, Head, Latent, Piece, VectorEnding};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
 use crate::run::rotations::rotations;
+use crate::run::texts::BatchSize;
 
 /// The CPU, with its pool and the memory between a layer's products.
-pub(super) struct Cpu {
-    pub(super) threads: Threads,
+pub(crate) struct Cpu {
+    pub(crate) threads: Threads,
     pub(super) isa: Isa,
     pub(super) arena: KvArena,
     pub(super) layers: Vec<Place>,
@@ -44,12 +46,6 @@ pub(super) struct Cpu {
     pub(super) ones: Vec<f32>,
     pub(super) buffers: Buffers,
     mixture: Mixture,
-}
-
-/// Where a layer's keys and values lie.
-pub(super) struct Place {
-    pub(super) kv: KvLayer,
-    pub(super) group_idx: usize,
 }
 
 /// What lies between a layer's products, for one chunk of tokens; kept from chunk to chunk and from step to step.
@@ -73,23 +69,22 @@ pub(super) struct Buffers {
 }
 
 /// A branch's values are in [`Buffers::acts`], as its last product takes them.
-pub(super) struct InActivations(());
+pub(crate) struct InActivations(());
 
 impl Cpu {
-    /// Run a model of `plan` in `arena`, whose blocks `layout` cuts.
-    pub(super) fn new(
+    /// Run a model of `plan` in `arena`, in whose blocks each layer has its place of `layers`.
+    pub(crate) fn new(
         plan: &ModelPlan,
-        layout: &KvLayout,
+        (arena, layers): (KvArena, Vec<Place>),
         threads: Threads,
-        arena: KvArena,
-        options: &LoadOptions,
+        isa: Isa,
+        rounding: Rounding,
     ) -> Cpu {
-        let rounding = options.precision.rounding();
         Cpu {
             threads,
-            isa: options.isa,
+            isa,
             arena,
-            layers: (0..).zip(&plan.layers).map(|(idx, layer)| Place::of(idx, layer, layout)).collect(),
+            layers,
             ropes: rotations(plan),
             n_embd: plan.n_embd,
             norm_eps: plan.norm_eps,
@@ -129,31 +124,6 @@ impl Cpu {
     /// The values of a chunk's tokens in the stream.
     pub(super) fn values(&self, tokens: &Range<usize>) -> Range<usize> {
         tokens.start * self.n_embd..tokens.end * self.n_embd
-    }
-}
-
-impl Place {
-    fn of(layer_idx: usize, layer: &LayerPlan, layout: &KvLayout) -> Place {
-        let slot = layout.slots[layer_idx];
-        let (n_kv_heads, k_dim, v_dim) = match layer.mixer {
-            MixerPlan::Softmax(AttentionPlan { n_kv_heads, k_dim, v_dim, .. }) => (n_kv_heads, k_dim, v_dim),
-            MixerPlan::Latent(latent) => (1, latent.k_dim(), latent.n_latent),
-        };
-        let kv = KvLayer {
-            n_kv_heads,
-            k_dim,
-            v_dim,
-            block_tokens: layout.block_tokens,
-            block_bytes: layout.block_bytes,
-            k_offset: slot.k_offset,
-            v_offset: slot.v_offset,
-            dtype: match layout.kv_dtype {
-                KvDtype::F16 => KvFormat::F16,
-                KvDtype::Q8 => KvFormat::Q8,
-                KvDtype::Q4 => KvFormat::Q4,
-            },
-        };
-        Place { kv, group_idx: slot.group_idx }
     }
 }
 
@@ -282,6 +252,7 @@ impl Backend for Cpu {
             n_heads,
             scale: plan.scale,
             window: plan.span.window(),
+            ahead: plan.ahead,
             softcap: plan.softcap,
             sinks: weights.sinks.as_deref(),
         };
@@ -356,6 +327,20 @@ impl Backend for Cpu {
         Ok(InActivations(()))
     }
 
+    fn ungated(
+        &mut self,
+        x: &Vec<f32>,
+        piece: &Piece<'_, Vec<RopeTable>>,
+        weights: &UngatedWeights<Weights, Vec<f32>>,
+    ) -> Result<InActivations, RunError> {
+        let UngatedWeights { norm, up, end } = weights;
+        self.enter(&x[self.values(&piece.tokens)], norm.as_ref(), Form::of([&up.matrix]));
+        let Cpu { threads, isa, buffers: Buffers { acts, up: values, .. }, .. } = self;
+        project(threads, *isa, acts, vec![(up, &mut *values)]);
+        acts.gelu_tanh_quantize(threads, *isa, Form::of([&end.matrix]), values, up.matrix.n_out());
+        Ok(InActivations(()))
+    }
+
     fn experts(
         &mut self,
         x: &mut Vec<f32>,
@@ -402,6 +387,42 @@ impl Backend for Cpu {
         }
         ops::add(threads, isa, x, out);
         Ok(())
+    }
+
+    fn norm_stream(
+        &mut self,
+        x: &mut Vec<f32>,
+        piece: &Piece<'_, Vec<RopeTable>>,
+        norm: &LayerNormWeights<Vec<f32>>,
+    ) -> Result<(), RunError> {
+        let values = self.values(&piece.tokens);
+        self.norm_rows(&mut x[values], norm);
+        Ok(())
+    }
+
+    fn make_room(&mut self, plan: &ModelPlan, size: BatchSize) -> Result<(), RunError> {
+        self.make_room_for_texts(plan, size)
+    }
+
+    fn enter_texts(
+        &mut self,
+        x: &mut Vec<f32>,
+        piece: &Piece<'_, Vec<RopeTable>>,
+        entry: &EntryWeights<Weights, Vec<f32>>,
+    ) -> Result<(), RunError> {
+        let values = self.values(&piece.tokens);
+        self.begin_stream(&mut x[values], &piece.chunk.positions, entry);
+        Ok(())
+    }
+
+    fn vectors(
+        &mut self,
+        x: &Vec<f32>,
+        texts: &[Range<usize>],
+        ending: &VectorEnding<'_, Weights, Vec<f32>>,
+        out: &mut [f32],
+    ) -> Result<(), RunError> {
+        self.vectors_of(x, texts, ending, out)
     }
 
     fn logits(

@@ -7,14 +7,15 @@
 //! ```
 
 use kernels::activations::{Form, RmsNorm};
-use kernels::attention::{AttentionParams, attention};
+use kernels::attention::{Ahead, AttentionParams, attention};
 use kernels::kv::{KeyInput, store_kv};
 use kernels::matmul::{Epilogue, Product, matmul, matmul_each, matmul_heads};
 use kernels::ops::latent::{HeadShape, by_heads, by_tokens, prepare_latent, turn_ends};
 use kernels::ops::{HeadNorm, HeadPrep, RopeTable, scale_rows};
 use kernels::weights::Weights;
 
-use super::backend::{Buffers, Cpu, Place};
+use super::backend::{Buffers, Cpu};
+use super::place::Place;
 use crate::plan::model_plan::LatentPlan;
 use crate::plan::weights::LatentQueries;
 use crate::run::backend::{Latent, Piece};
@@ -68,7 +69,8 @@ impl Cpu {
 
         let rows = &piece.chunk.rows[*group_idx];
         store_kv(threads, isa, arena, kv, rows, KeyInput { k, prep: HeadPrep::default() }, &[]);
-        let params = AttentionParams { n_heads, scale: plan.scale, window: None, softcap: None, sinks: None };
+        let (scale, ahead) = (plan.scale, Ahead::Hidden);
+        let params = AttentionParams { n_heads, scale, window: None, ahead, softcap: None, sinks: None };
         attended.resize(n * n_heads * n_latent, 0.0);
         attention(threads, isa, arena, kv, &params, rows, latent_q, attended);
 

@@ -5,14 +5,17 @@ use std::path::Path;
 
 use kernels::kv::KvArena;
 use kernels::threads::Threads;
-use scheduler::{KvLayout, ModelRunner};
+use scheduler::{Embedder, KvLayout, ModelRunner};
 
 use super::backend::Cpu;
+use super::place::Place;
 use super::weights::CpuPack;
 use crate::error::{Cause, LoadError};
 use crate::families;
 use crate::file::gguf::Gguf;
-use crate::options::{LoadOptions, LoadProgress};
+use crate::options::{EmbedderOptions, LoadOptions, LoadProgress};
+use crate::run::backend::Backend;
+use crate::run::encoder::Encoder;
 use crate::run::load::load as load_weights;
 use crate::run::pool::{in_pool, n_blocks};
 use crate::run::runner::Runner;
@@ -58,6 +61,12 @@ pub(super) fn runner(
         return Err(Cause::Setup("0 threads".to_owned()));
     }
     let (plan, tensors) = families::read(gguf)?;
+    if plan.encoder.is_some() {
+        let architecture = plan.architecture;
+        return Err(Cause::Unsupported(format!(
+            "a {architecture} model gives vectors and continues no text"
+        )));
+    }
     let layout = KvLayout::new(&plan.cache_spec(), options.block_tokens, options.kv_dtype)
         .map_err(|error| Cause::Setup(error.to_string()))?;
     // The pool comes first: a size that cannot be had costs no packing.
@@ -71,6 +80,52 @@ pub(super) fn runner(
         scope.spawn(|| arena.take_memory(options.ready_bytes));
         load_weights(gguf, plan.architecture, &tensors, &pack, progress)
     })?;
-    let backend = Cpu::new(&plan, &layout, threads, arena, options);
+    let places = Place::in_pool(&plan, &layout);
+    let rounding = options.precision.rounding();
+    let backend = Cpu::new(&plan, (arena, places), threads, options.isa, rounding);
     Ok(Runner::new(plan, weights, layout, backend))
+}
+
+/// Load the model of a file that reads whole texts and gives their vectors; see [`load`].
+///
+/// # Errors
+/// As [`load`], or the model is one that continues texts.
+pub fn load_embedder(
+    gguf: &Gguf,
+    options: &EmbedderOptions,
+    progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+) -> Result<Box<dyn Embedder>, LoadError> {
+    match encoder(gguf, options, progress) {
+        Ok(encoder) => Ok(Box::new(encoder)),
+        Err(cause) => Err(cause.in_file(gguf.path())),
+    }
+}
+
+pub(super) fn encoder(
+    gguf: &Gguf,
+    options: &EmbedderOptions,
+    progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+) -> Result<Encoder<Cpu>, Cause> {
+    if options.n_threads == 0 {
+        return Err(Cause::Setup("0 threads".to_owned()));
+    }
+    let (plan, tensors) = families::read(gguf)?;
+    let Some(spec) = plan.embed_spec() else {
+        let architecture = plan.architecture;
+        return Err(Cause::Unsupported(format!(
+            "a {architecture} model continues texts and gives no vectors"
+        )));
+    };
+    let plan = plan.in_context(spec.max_tokens);
+    let places = Place::for_texts(&plan);
+    // For a chunk of the shortest texts; a long one has it grow.
+    let block_bytes = places.first().map_or(0, |place| place.kv.block_bytes);
+    let arena =
+        KvArena::new(Cpu::CHUNK_TOKENS, block_bytes).map_err(|error| Cause::Setup(error.to_string()))?;
+    let threads = Threads::new(options.n_threads);
+    let pack = CpuPack { threads: &threads };
+    let weights = load_weights(gguf, plan.architecture, &tensors, &pack, progress)?;
+    let rounding = options.precision.rounding();
+    let backend = Cpu::new(&plan, (arena, places), threads, options.isa, rounding);
+    Ok(Encoder::new(plan, spec, weights, backend))
 }

@@ -8,8 +8,8 @@ use crate::file::gguf::Gguf;
 use crate::run::load::{Pack, StoredMatrix, not_packed, scale_beside};
 
 /// Packs on the workers that will multiply.
-pub(super) struct CpuPack<'a> {
-    pub(super) threads: &'a Threads,
+pub(crate) struct CpuPack<'a> {
+    pub(crate) threads: &'a Threads,
 }
 
 impl Pack for CpuPack<'_> {

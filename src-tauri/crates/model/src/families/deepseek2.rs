@@ -48,6 +48,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
         n_per_layer: None,
         ropes: vec![rope],
         layers: vec![layer; n_layers],
+        encoder: None,
         ignored_blocks: n_layers..n_blocks,
     };
     let is_glm = plan.n_vocab == VOCABULARY_OF_GLM && [47, 48].contains(&n_blocks);

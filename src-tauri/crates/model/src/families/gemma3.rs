@@ -2,10 +2,10 @@
 
 use super::family::Family;
 use super::keys::Keys;
-use super::transformer::{Sizes, add_windows, layer_tensors_with, tensors_of};
+use super::transformer::{LayerNames, LayerTensors, Sizes, add_windows, layer_tensors_with, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
-use crate::plan::model_plan::{Activation, AttentionPlan, ModelPlan};
+use crate::plan::model_plan::{Activation, AttentionPlan, LayerPlan, ModelPlan};
 use crate::plan::rope_plan::{RopePairs, RopePlan};
 use crate::plan::tensor_list::TensorList;
 
@@ -15,10 +15,10 @@ pub(super) const FAMILY: Family = Family { architecture: "gemma3", plan, tensors
 const LAYERS_OF_27B: usize = 62;
 
 /// The rotation of windows where the file says nothing.
-const WINDOW_ROPE_BASE: f32 = 10_000.0;
+pub(super) const WINDOW_ROPE_BASE: f32 = 10_000.0;
 
 /// Of so many layers the last one is full, where the file says nothing.
-const PERIOD: usize = 6;
+pub(super) const PERIOD: usize = 6;
 
 fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     let sizes = Sizes::read(keys)?;
@@ -45,13 +45,16 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
 }
 
 fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
-    tensors_of(plan, gguf, |names, plan, layer| {
-        let mut tensors = layer_tensors_with(names, plan, layer, |attention, tensors| {
-            tensors.q_norm = Some(names.vector("attn_q_norm.weight", attention.k_dim));
-            tensors.k_norm = Some(names.vector("attn_k_norm.weight", attention.k_dim));
-            tensors.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
-        });
-        *tensors.feed_forward.post_norm_mut() = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
-        tensors
-    })
+    tensors_of(plan, gguf, layer)
+}
+
+/// The tensors of a layer.
+pub(super) fn layer(names: &LayerNames<'_>, plan: &ModelPlan, layer: &LayerPlan) -> LayerTensors {
+    let mut tensors = layer_tensors_with(names, plan, layer, |attention, tensors| {
+        tensors.q_norm = Some(names.vector("attn_q_norm.weight", attention.k_dim));
+        tensors.k_norm = Some(names.vector("attn_k_norm.weight", attention.k_dim));
+        tensors.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
+    });
+    *tensors.feed_forward.post_norm_mut() = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
+    tensors
 }

@@ -3,6 +3,7 @@
 //! token has for each layer. Experts stand beside a layer's dense feed-forward.
 
 use kernels::activations::Gate;
+use kernels::attention::Ahead;
 use kernels::experts::Scoring;
 use kernels::kv::MAX_HEAD_DIM;
 use scheduler::AttentionSpan;
@@ -85,6 +86,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
             k_dim: dim,
             v_dim: dim,
             span,
+            ahead: Ahead::Hidden,
             scale: 1.0,
             softcap: None,
             rope_idx: Some(rope_idx),
@@ -118,6 +120,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
         n_per_layer,
         ropes: vec![rope, windowed_rope],
         layers,
+        encoder: None,
         ignored_blocks: n_layers..n_layers,
     };
     put_experts(keys, &mut plan, &EXPERTS)?;

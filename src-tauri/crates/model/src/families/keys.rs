@@ -16,10 +16,10 @@ const MAX_WIDTH: usize = 1 << 30;
 const SAY_NOTHING: [&str; 10] = [
     "vocab_size",
     "tensor_data_layout",
-    // What is made of hidden vectors; logits are not.
+    // What is made of hidden vectors: logits are not, and who makes them asks for it.
     "pooling_type",
     "classifier.output_labels",
-    // Of a norm that the families here do not have.
+    // Of a norm that decoders here do not have; who has it asks for it.
     "attention.layer_norm_epsilon",
     // Of experts: who has some asks for them.
     "expert_used_count",
@@ -167,7 +167,15 @@ impl<'a> Keys<'a> {
 
     /// What is added under the root of every norm.
     pub(super) fn norm_eps(&self) -> Result<f32, Cause> {
-        let rest = "attention.layer_norm_rms_epsilon";
+        self.eps("attention.layer_norm_rms_epsilon")
+    }
+
+    /// As [`Keys::norm_eps`], of layer norms.
+    pub(super) fn layer_norm_eps(&self) -> Result<f32, Cause> {
+        self.eps("attention.layer_norm_epsilon")
+    }
+
+    fn eps(&self, rest: &str) -> Result<f32, Cause> {
         let missing = || MetadataError::Missing { key: self.key(rest) };
         Ok(self.positive(rest)?.ok_or_else(missing)?)
     }

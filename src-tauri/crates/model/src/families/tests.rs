@@ -1,5 +1,6 @@
 //! What metadata becomes, and what is refused.
 
+mod encoders;
 mod shared_kv;
 
 use super::*;
@@ -10,6 +11,7 @@ use crate::plan::model_plan::{
 use crate::plan::rope_plan::{RopeFactors, RopePairs, RopePlan, YarnPlan};
 use crate::testing::gguf_writer::GgufWriter;
 use kernels::activations::Gate;
+use kernels::attention::Ahead;
 use kernels::experts::{ExpertGroups, Router, Scoring};
 use scheduler::AttentionSpan;
 
@@ -39,6 +41,7 @@ fn a_llama_is_described() {
         k_dim: 32,
         v_dim: 32,
         span: AttentionSpan::Full,
+        ahead: Ahead::Hidden,
         scale: 1.0 / 32_f32.sqrt(),
         softcap: None,
         rope_idx: Some(0),
@@ -132,7 +135,7 @@ fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
     assert_eq!(
         cause,
         "architecture \"mamba\"; `llama`, `gemma3`, `gemma4`, `qwen2`, `qwen3`, `qwen3moe`, `mistral3`, `smollm3`, \
-         `granite`, `phi3`, `olmo2`, `gpt-oss` and `deepseek2` are"
+         `granite`, `phi3`, `olmo2`, `gpt-oss`, `deepseek2`, `bert`, `nomic-bert` and `gemma-embedding` are"
     );
 }
 
@@ -172,12 +175,16 @@ fn keys_that_say_nothing_or_belong_to_others_do_no_harm() {
 }
 
 #[test]
-fn every_family_has_a_tiny_model_and_reference_logits() {
+fn every_family_has_a_tiny_model_and_what_the_reference_makes_with_it() {
     for family in FAMILIES {
         for ending in ["gguf", "vec"] {
-            let file = format!("tests/families/{}.{ending}", family.architecture);
-            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&file);
-            assert!(path.is_file(), "`{file}` is missing: src-tauri/dev/vectors/make_vectors.py makes it");
+            // Of logits or of vectors.
+            let there = ["families", "encoders"].into_iter().filter(|folder| {
+                let file = format!("tests/{folder}/{}.{ending}", family.architecture);
+                std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file).is_file()
+            });
+            let name = family.architecture;
+            assert_eq!(there.count(), 1, "{name}.{ending}: src-tauri/dev/vectors/make_vectors.py makes it");
         }
     }
 }
@@ -354,7 +361,7 @@ fn mixture() -> GgufWriter {
 fn experts(file: GgufWriter) -> Vec<Option<ExpertsPlan>> {
     let of = |feed_forward| match feed_forward {
         FeedForwardPlan::Experts(experts) => Some(experts),
-        FeedForwardPlan::Gated(_) => None,
+        FeedForwardPlan::Gated(_) | FeedForwardPlan::Ungated(_) => None,
     };
     plan(file).layers.iter().map(|layer| of(layer.feed_forward)).collect()
 }

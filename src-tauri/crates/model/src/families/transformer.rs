@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use kernels::attention::Ahead;
 use kernels::ggml::GgmlType;
 use kernels::kv::MAX_HEAD_DIM;
 use scheduler::AttentionSpan;
@@ -13,13 +14,14 @@ use crate::file::gguf::Gguf;
 use crate::plan::experts::{ExpertFunction, ExpertsPlan};
 use crate::plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, LatentPlan, LayerPlan, MixerPlan,
-    ModelPlan, NormOver,
+    ModelPlan, NormOver, UngatedPlan,
 };
 use crate::plan::rope_plan::RopePlan;
 use crate::plan::tensor_list::{TensorList, TensorPlace};
 use crate::plan::weights::{
-    AttentionWeights, BranchEnd, ExpertMatrices, ExpertsWeights, FeedForwardWeights, GatedWeights,
-    LatentQueries, LatentWeights, LayerWeights, MixerWeights, ModelWeights, Projection, SharedExpertWeights,
+    AttentionWeights, BranchEnd, Ending, ExpertMatrices, ExpertsWeights, FeedForwardWeights, GatedWeights,
+    HeadWeights, LatentQueries, LatentWeights, LayerWeights, MixerWeights, ModelWeights, Projection,
+    SharedExpertWeights, UngatedWeights,
 };
 
 pub(super) const MAX_LAYERS: usize = 1024;
@@ -35,6 +37,7 @@ pub(super) struct Sizes {
     k_dim: usize,
     v_dim: usize,
     n_vocab: usize,
+    norm_eps: f32,
 }
 
 /// The sizes of one layer.
@@ -47,6 +50,11 @@ struct LayerSizes {
 impl Sizes {
     pub(super) fn read(keys: &Keys<'_>) -> Result<Sizes, Cause> {
         keys.refuse_what_nobody_runs()?;
+        Sizes::with_eps(keys, keys.norm_eps()?)
+    }
+
+    /// As [`Sizes::read`], of a model of any kind whose norms have this under their roots.
+    pub(super) fn with_eps(keys: &Keys<'_>, norm_eps: f32) -> Result<Sizes, Cause> {
         let n_blocks = keys.count_to("block_count", None, MAX_LAYERS)?;
         let n_embd = keys.count("embedding_length", None)?;
         let layers = layers(keys, n_blocks)?;
@@ -63,7 +71,7 @@ impl Sizes {
             return Err(Cause::Malformed(format!("{n_rot} rotating values in a head, an odd number")));
         }
         let n_vocab = keys.n_vocab(n_embd)?;
-        Ok(Sizes { n_blocks, n_embd, n_rot, layers, k_dim, v_dim, n_vocab })
+        Ok(Sizes { n_blocks, n_embd, n_rot, layers, k_dim, v_dim, n_vocab, norm_eps })
     }
 
     /// Layers that are run.
@@ -88,6 +96,7 @@ impl Sizes {
                 k_dim,
                 v_dim,
                 span: AttentionSpan::Full,
+                ahead: Ahead::Hidden,
                 scale,
                 softcap,
                 rope_idx: Some(0),
@@ -104,7 +113,7 @@ impl Sizes {
             n_vocab: self.n_vocab,
             n_embd: self.n_embd,
             max_context: keys.count("context_length", None)?,
-            norm_eps: keys.norm_eps()?,
+            norm_eps: self.norm_eps,
             embedding_scale: 1.0,
             branch_scale: 1.0,
             logit_scale: 1.0,
@@ -112,6 +121,7 @@ impl Sizes {
             n_per_layer: None,
             ropes: vec![rope],
             layers: self.layers.iter().map(layer).collect(),
+            encoder: None,
             ignored_blocks: self.n_layers()..self.n_blocks,
         })
     }
@@ -260,12 +270,16 @@ pub(super) fn tensors_of(
         part: None,
     };
     let has_head = gguf.tensor("output.weight").is_some();
+    let head = HeadWeights {
+        norm: place("output_norm.weight", &[n_embd]),
+        matrix: has_head.then(|| place("output.weight", &[n_embd, n_vocab])),
+    };
     let layers = plan.layers.iter().enumerate();
     let weights = ModelWeights {
         embeddings: place("token_embd.weight", &[n_embd, n_vocab]),
         layers: layers.map(|(layer_idx, of)| layer(&LayerNames { layer_idx, gguf }, plan, of)).collect(),
-        output_norm: place("output_norm.weight", &[n_embd]),
-        output: has_head.then(|| place("output.weight", &[n_embd, n_vocab])),
+        ending: Ending::Logits(head),
+        entry: None,
         per_layer: None,
     };
     TensorList { weights, in_plan: in_plan(&plan.ropes), ignored_blocks: plan.ignored_blocks.clone() }
@@ -303,7 +317,8 @@ pub(super) fn layer_tensors_with(
         }
         MixerPlan::Latent(latent) => MixerWeights::Latent(latent_tensors(names, plan.n_embd, latent)),
     };
-    LayerWeights { mixer, feed_forward: feed_forward_tensors(names, plan, layer), per_layer: None }
+    let feed_forward = feed_forward_tensors(names, plan, layer);
+    LayerWeights { mixer, feed_forward, per_layer: None, norms: None }
 }
 
 /// The tensors of an attention.
@@ -373,6 +388,11 @@ fn feed_forward_tensors(
     let n_embd = plan.n_embd;
     match &layer.feed_forward {
         FeedForwardPlan::Gated(gated) => FeedForwardWeights::Gated(gated_tensors(names, n_embd, gated)),
+        FeedForwardPlan::Ungated(UngatedPlan { n_ff }) => FeedForwardWeights::Ungated(UngatedWeights {
+            norm: Some(names.vector("ffn_norm.weight", n_embd)),
+            up: names.projection("ffn_up", n_embd, *n_ff),
+            end: names.end("ffn_down", *n_ff, n_embd),
+        }),
         FeedForwardPlan::Experts(experts) => {
             FeedForwardWeights::Experts(expert_tensors(names, n_embd, experts))
         }

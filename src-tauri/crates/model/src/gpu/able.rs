@@ -7,6 +7,9 @@ use crate::plan::model_plan::{AttentionPlan, FeedForwardPlan, KvPlan, MixerPlan,
 
 /// Why no GPU runs a model of `plan`, if so: the CPU does then.
 pub fn refusal(plan: &ModelPlan, gguf: &Gguf) -> Option<String> {
+    if plan.encoder.is_some() {
+        return Some("vectors of whole texts: on the CPU only".to_owned());
+    }
     if plan.n_per_layer.is_some() {
         return Some("vectors of tokens for each layer: on the CPU only".to_owned());
     }
@@ -18,6 +21,7 @@ pub fn refusal(plan: &ModelPlan, gguf: &Gguf) -> Option<String> {
         MixerPlan::Softmax(AttentionPlan { norms_values: true, .. }) => Some("normed values"),
         MixerPlan::Softmax(_) => match layer.feed_forward {
             FeedForwardPlan::Experts(_) => Some("mixtures of experts"),
+            FeedForwardPlan::Ungated(_) => Some("feed-forwards without a gate"),
             FeedForwardPlan::Gated(_) => None,
         },
     });
@@ -30,24 +34,21 @@ pub fn refusal(plan: &ModelPlan, gguf: &Gguf) -> Option<String> {
     })
 }
 
+/// Hands `$use` the types of tensors that a GPU multiplies with: candle's names for them are the kernels'.
+macro_rules! device_types {
+    ($use:ident) => {
+        $use!(F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K)
+    };
+}
+#[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+pub(super) use device_types;
+
 /// Whether a GPU multiplies with a tensor of type `ty`.
 fn multiplies(ty: GgmlType) -> bool {
-    match ty {
-        GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => true,
-        GgmlType::Q4_0 | GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1 | GgmlType::Q8_0 => true,
-        GgmlType::Q2K | GgmlType::Q3K | GgmlType::Q4K | GgmlType::Q5K | GgmlType::Q6K => true,
-        GgmlType::IQ4NL
-        | GgmlType::IQ4XS
-        | GgmlType::MXFP4
-        | GgmlType::NVFP4
-        | GgmlType::IQ3XXS
-        | GgmlType::IQ3S
-        | GgmlType::IQ2XXS
-        | GgmlType::IQ2XS
-        | GgmlType::IQ2S
-        | GgmlType::IQ1S
-        | GgmlType::IQ1M
-        | GgmlType::TQ1_0
-        | GgmlType::TQ2_0 => false,
+    macro_rules! is_one {
+        ($($one:ident)+) => {
+            matches!(ty, $(GgmlType::$one)|+)
+        };
     }
+    device_types!(is_one)
 }

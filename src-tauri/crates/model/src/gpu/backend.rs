@@ -12,19 +12,22 @@ use super::kv_pool::KvPool;
 use super::one_line::one_line;
 use super::ops;
 use super::part::{KvFormat, Part};
+use super::proof::recorded::Provable;
 use super::shaders::{Shaders, releasing};
 use super::tiles::{TileLimits, Tiles};
 use super::weights::Matrix;
+use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights};
 use crate::plan::experts::ExpertsPlan;
 use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan, NormOver};
 use crate::plan::rope_plan::RopePairs;
 use crate::plan::weights::{
-    BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection,
+    BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection, UngatedWeights,
 };
-use crate::run::backend::{Attention, Backend, Head, Latent, Piece};
+use crate::run::backend::{Attention, Backend, Head, Latent, Piece, VectorEnding};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
 use crate::run::rotations::rotations;
+use crate::run::texts::BatchSize;
 
 /// Rows of logits that are computed together: at the widest vocabularies 64 MiB.
 const LOGIT_ROWS: usize = 64;
@@ -268,6 +271,12 @@ impl Pool for GpuBackend {
     }
 }
 
+impl Provable for GpuBackend {
+    fn values(&mut self, x: &Tensor) -> std::result::Result<Vec<f32>, RunError> {
+        x.flatten_all().and_then(|x| x.to_vec1()).map_err(failed)
+    }
+}
+
 impl Backend for GpuBackend {
     type Matrix = Matrix;
     type Vector = Tensor;
@@ -368,6 +377,47 @@ impl Backend for GpuBackend {
         weights: &GatedWeights<Matrix, Tensor>,
     ) -> std::result::Result<Tensor, RunError> {
         self.gate(x, plan, weights).map_err(failed)
+    }
+
+    fn ungated(
+        &mut self,
+        _: &Tensor,
+        _: &Piece<'_, Prepared>,
+        _: &UngatedWeights<Matrix, Tensor>,
+    ) -> std::result::Result<Tensor, RunError> {
+        Err(failed(lacking()))
+    }
+
+    fn norm_stream(
+        &mut self,
+        _: &mut Tensor,
+        _: &Piece<'_, Prepared>,
+        _: &LayerNormWeights<Tensor>,
+    ) -> std::result::Result<(), RunError> {
+        Err(failed(lacking()))
+    }
+
+    fn make_room(&mut self, _: &ModelPlan, _: BatchSize) -> std::result::Result<(), RunError> {
+        Err(failed(lacking()))
+    }
+
+    fn enter_texts(
+        &mut self,
+        _: &mut Tensor,
+        _: &Piece<'_, Prepared>,
+        _: &EntryWeights<Matrix, Tensor>,
+    ) -> std::result::Result<(), RunError> {
+        Err(failed(lacking()))
+    }
+
+    fn vectors(
+        &mut self,
+        _: &Tensor,
+        _: &[Range<usize>],
+        _: &VectorEnding<'_, Matrix, Tensor>,
+        _: &mut [f32],
+    ) -> std::result::Result<(), RunError> {
+        Err(failed(lacking()))
     }
 
     fn experts(

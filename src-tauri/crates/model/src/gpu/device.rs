@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use scheduler::{KvDtype, ModelRunner};
+use scheduler::KvDtype;
 
+use super::verdict::GpuLoad;
 use crate::error::LoadError;
 use crate::file::gguf::Gguf;
-use crate::options::{GpuOptions, LoadProgress};
+use crate::options::{GpuOptions, GpuProofOptions, LoadProgress};
 
 /// A GPU of this machine. To be dropped with all runners before the process exits.
 pub struct Gpu {
@@ -14,6 +15,8 @@ pub struct Gpu {
     device: candle_core::Device,
     #[cfg(all(feature = "metal", target_os = "macos"))]
     memory_bytes: u64,
+    #[cfg(all(feature = "metal", target_os = "macos"))]
+    name: String,
     /// There is no value of this type, so none of `Gpu`.
     #[cfg(not(all(feature = "metal", target_os = "macos")))]
     none: std::convert::Infallible,
@@ -43,7 +46,8 @@ impl Gpu {
         let found = || -> candle_core::Result<Option<Gpu>> {
             let Some(device) = metal::open()? else { return Ok(None) };
             let memory_bytes = metal::memory_bytes(&device)?;
-            Ok(Some(Gpu { device, memory_bytes }))
+            let name = metal::name(&device)?;
+            Ok(Some(Gpu { device, memory_bytes, name }))
         };
         releasing(found).map_err(|error| one_line(&error))
     }
@@ -53,19 +57,29 @@ impl Gpu {
         self.memory_bytes
     }
 
-    /// Load the model of an open file; as [`crate::load`].
+    /// What the system calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Load the model of an open file; as [`crate::load`]. Where `proof` says how, the GPU proves itself on it. Where it
+    /// refuses, the model is gone from it when this returns.
     ///
     /// # Errors
-    /// As [`crate::load`]; also when the GPU cannot store KV as the options say.
+    /// As [`crate::load`], but for what the GPU is the reason of.
     pub fn load(
         self,
         gguf: &Gguf,
         options: &GpuOptions,
+        proof: Option<&GpuProofOptions>,
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
-    ) -> Result<Box<dyn ModelRunner>, LoadError> {
-        use super::{load, shaders::releasing};
-        match releasing(|| load::runner(gguf, options, &self.device, progress)) {
-            Ok(runner) => Ok(Box::new(runner)),
+    ) -> Result<GpuLoad, LoadError> {
+        use super::{load, shaders::releasing, trust::trusted};
+        let start = std::time::Instant::now();
+        let set_up = |progress: load::Report<'_>| load::runner(gguf, options, &self.device, progress);
+        match releasing(|| trusted(set_up, gguf, proof, &|| start.elapsed(), progress)) {
+            Ok(Ok((runner, proof))) => Ok(GpuLoad::Serves { runner: Box::new(runner), proof }),
+            Ok(Err(fault)) => Ok(GpuLoad::Refused(fault)),
             Err(cause) => Err(cause.in_file(gguf.path())),
         }
     }
@@ -86,6 +100,11 @@ impl Gpu {
         match self.none {}
     }
 
+    /// What the system calls it.
+    pub fn name(&self) -> &str {
+        match self.none {}
+    }
+
     /// Load the model of an open file.
     ///
     /// # Errors
@@ -94,8 +113,9 @@ impl Gpu {
         self,
         _gguf: &Gguf,
         _options: &GpuOptions,
+        _proof: Option<&GpuProofOptions>,
         _progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
-    ) -> Result<Box<dyn ModelRunner>, LoadError> {
+    ) -> Result<GpuLoad, LoadError> {
         match self.none {}
     }
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use candle_core::{Device, Tensor};
 use scheduler::KvLayout;
 
+use super::able::refusal;
 use super::backend::GpuBackend;
 use super::kv_pool::KvPool;
 use super::one_line::one_line;
@@ -15,30 +16,43 @@ use crate::error::Cause;
 use crate::families;
 use crate::file::gguf::Gguf;
 use crate::options::{GpuOptions, LoadProgress};
+use crate::plan::model_plan::ModelPlan;
+use crate::plan::weights::ModelWeights;
 use crate::run::load::{Pack, load as load_weights};
 use crate::run::pool::{in_pool, n_blocks};
 use crate::run::runner::Runner;
 
-use super::able::refusal;
+/// Is told how far a load is; an answer to break off ends it.
+pub(super) type Report<'a> = &'a mut dyn FnMut(LoadProgress) -> ControlFlow<()>;
 
+/// A model on a device.
+pub(super) struct SetUp {
+    pub(super) plan: ModelPlan,
+    pub(super) weights: ModelWeights<Matrix, Tensor>,
+    pub(super) layout: KvLayout,
+    pub(super) backend: GpuBackend,
+}
+
+/// Put the model on `device`, ready to run.
 pub(super) fn runner(
     gguf: &Gguf,
     options: &GpuOptions,
     device: &Device,
-    progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+    progress: Report<'_>,
 ) -> Result<Runner<GpuBackend>, Cause> {
     let pack = DevicePack { device };
-    runner_with(gguf, options, device, &pack, progress)
+    let SetUp { plan, weights, layout, backend } = set_up(gguf, options, device, &pack, progress)?;
+    Ok(Runner::new(plan, weights, layout, backend))
 }
 
-/// As `runner`, with weights in the form that `pack` gives them.
-pub(super) fn runner_with(
+/// Put the model on `device`, with weights in the form that `pack` gives them.
+pub(super) fn set_up(
     gguf: &Gguf,
     options: &GpuOptions,
     device: &Device,
     pack: &impl Pack<Matrix = Matrix, Vector = Tensor>,
-    progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
-) -> Result<Runner<GpuBackend>, Cause> {
+    progress: Report<'_>,
+) -> Result<SetUp, Cause> {
     let setup = |error: candle_core::Error| Cause::Setup(one_line(&error));
     let (plan, tensors) = families::read(gguf)?;
     // What it lacks is known before anything is put up.
@@ -54,5 +68,5 @@ pub(super) fn runner_with(
     let weights = load_weights(gguf, plan.architecture, &tensors, pack, progress)?;
     let backend = GpuBackend::new(&plan, &layout, format, pool, shaders, device.clone());
     device.synchronize().map_err(setup)?;
-    Ok(Runner::new(plan, weights, layout, backend))
+    Ok(SetUp { plan, weights, layout, backend })
 }

@@ -71,6 +71,11 @@ pub(crate) fn memory_bytes(device: &Device) -> Result<u64> {
     Ok(device.recommended_max_working_set_size().min(device.as_ref().maxBufferLength()) as u64)
 }
 
+/// What the system calls the GPU, as `Apple M2 Pro`.
+pub(crate) fn name(device: &Device) -> Result<String> {
+    Ok(device.as_metal_device()?.metal_device().as_ref().name().to_string())
+}
+
 impl Programs {
     pub(super) fn new(device: &MetalDevice) -> Result<Programs> {
         let device = device.metal_device();

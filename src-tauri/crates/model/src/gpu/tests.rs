@@ -2,7 +2,9 @@
 
 mod attention;
 mod families;
+mod meddled;
 mod models;
+mod proof;
 mod runner;
 mod shaders;
 
@@ -23,7 +25,7 @@ use kernels::isa::Isa;
 use scheduler::{KvDtype, ModelRunner};
 
 use super::backend::GpuBackend;
-use super::load;
+use super::load::{self, SetUp};
 use super::one_line::one_line;
 use super::weights::{DevicePack, Matrix};
 use crate::cpu::load::load_open;
@@ -58,6 +60,17 @@ fn options(n_blocks: usize) -> GpuOptions {
 
 fn on_device(gguf: &Gguf, options: &GpuOptions) -> Runner<GpuBackend> {
     load::runner(gguf, options, &Device::Cpu, &mut |_| ControlFlow::Continue(())).expect("a sound model")
+}
+
+/// As [`on_device`], with weights in the form that `pack` gives them.
+fn packed_on_device(
+    gguf: &Gguf,
+    options: &GpuOptions,
+    pack: &impl Pack<Matrix = Matrix, Vector = Tensor>,
+) -> Runner<GpuBackend> {
+    let set_up = load::set_up(gguf, options, &Device::Cpu, pack, &mut |_| ControlFlow::Continue(()));
+    let SetUp { plan, weights, layout, backend } = set_up.map_err(drop).expect("a sound model");
+    Runner::new(plan, weights, layout, backend)
 }
 
 /// Weights as floats, so that nothing is rounded that a GPU does not round.

@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+#[cfg(test)]
+use candle_core::DType;
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module, Result, Tensor};
 use kernels::ggml::GgmlType;
 
+use super::able::device_types;
 use super::one_line::one_line;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
@@ -82,6 +85,17 @@ impl Matrix {
         }
     }
 
+    /// The same values in half precision.
+    #[cfg(test)]
+    pub(super) fn in_halves(self) -> Result<Matrix> {
+        match self.in_floats()?.0 {
+            QMatMul::Tensor(floats) => {
+                Ok(Matrix(QMatMul::Tensor(floats.to_dtype(DType::F16)?.to_dtype(DType::F32)?)))
+            }
+            other => Ok(Matrix(other)),
+        }
+    }
+
     /// The rows `ids`, `[n_ids, n_in]`.
     pub(super) fn rows(&self, ids: &Tensor) -> Result<Tensor> {
         self.0.embedding(ids)
@@ -90,35 +104,16 @@ impl Matrix {
 
 /// What candle calls the type of `tensor`.
 fn dtype(tensor: &TensorInfo) -> std::result::Result<GgmlDType, Cause> {
-    Ok(match tensor.ty {
-        GgmlType::F32 => GgmlDType::F32,
-        GgmlType::F16 => GgmlDType::F16,
-        GgmlType::BF16 => GgmlDType::BF16,
-        GgmlType::Q4_0 => GgmlDType::Q4_0,
-        GgmlType::Q4_1 => GgmlDType::Q4_1,
-        GgmlType::Q5_0 => GgmlDType::Q5_0,
-        GgmlType::Q5_1 => GgmlDType::Q5_1,
-        GgmlType::Q8_0 => GgmlDType::Q8_0,
-        GgmlType::Q2K => GgmlDType::Q2K,
-        GgmlType::Q3K => GgmlDType::Q3K,
-        GgmlType::Q4K => GgmlDType::Q4K,
-        GgmlType::Q5K => GgmlDType::Q5K,
-        GgmlType::Q6K => GgmlDType::Q6K,
-        GgmlType::IQ4NL
-        | GgmlType::IQ4XS
-        | GgmlType::MXFP4
-        | GgmlType::NVFP4
-        | GgmlType::IQ3XXS
-        | GgmlType::IQ3S
-        | GgmlType::IQ2XXS
-        | GgmlType::IQ2XS
-        | GgmlType::IQ2S
-        | GgmlType::IQ1S
-        | GgmlType::IQ1M
-        | GgmlType::TQ1_0
-        | GgmlType::TQ2_0 => {
-            let error = format!("a GPU does not multiply with weights in {}", tensor.ty.name());
-            return Err(not_packed(tensor, &error));
-        }
-    })
+    macro_rules! of_candle {
+        ($($one:ident)+) => {
+            match tensor.ty {
+                $(GgmlType::$one => Ok(GgmlDType::$one),)+
+                other => {
+                    let error = format!("a GPU does not multiply with weights in {}", other.name());
+                    Err(not_packed(tensor, &error))
+                }
+            }
+        };
+    }
+    device_types!(of_candle)
 }

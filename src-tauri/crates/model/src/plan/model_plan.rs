@@ -1,9 +1,11 @@
-//! A decoder-only transformer, layer by layer: everything by which one decoder serves several families.
+//! A transformer, layer by layer: everything by which one order of operations serves several families.
 
 use std::ops::Range;
 
-use scheduler::{AttentionSpan, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
+use kernels::attention::Ahead;
+use scheduler::{AttentionSpan, EmbedSpec, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
 
+use super::encoder_plan::EncoderPlan;
 use super::experts::ExpertsPlan;
 use super::rope_plan::{RopeFactors, RopePlan};
 
@@ -34,6 +36,8 @@ pub struct ModelPlan {
     pub ropes: Vec<RopePlan>,
     /// One entry a layer.
     pub layers: Vec<LayerPlan>,
+    /// What makes it an encoder, if it is one.
+    pub encoder: Option<EncoderPlan>,
     /// Blocks of the file that are ignored: behind its layers, they guess further tokens.
     pub ignored_blocks: Range<usize>,
 }
@@ -105,8 +109,10 @@ pub struct AttentionPlan {
     pub k_dim: usize,
     /// Values in a value's head.
     pub v_dim: usize,
-    /// How far back it looks.
+    /// How far it looks.
     pub span: AttentionSpan,
+    /// Whether it looks ahead too, as encoders' do: as far as back.
+    pub ahead: Ahead,
     /// Scores are multiplied by this.
     pub scale: f32,
     /// Scores go through `cap · tanh(score / cap)`.
@@ -195,6 +201,8 @@ impl Temperature {
 pub enum FeedForwardPlan {
     /// One gated feed-forward for all tokens.
     Gated(GatedPlan),
+    /// One without a gate.
+    Ungated(UngatedPlan),
     /// A few of many for each token.
     Experts(ExpertsPlan),
 }
@@ -206,6 +214,13 @@ pub struct GatedPlan {
     pub n_ff: usize,
     /// What the gate goes through.
     pub activation: Activation,
+}
+
+/// A feed-forward of one product, whose values go through GELU in its tanh form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UngatedPlan {
+    /// Its width.
+    pub n_ff: usize,
 }
 
 /// The function of a gate.
@@ -251,5 +266,17 @@ impl ModelPlan {
             max_context: self.max_context,
             n_vocab: self.n_vocab,
         }
+    }
+
+    /// What the model is like to those who ask it for vectors; none of a model that continues texts.
+    pub fn embed_spec(&self) -> Option<EmbedSpec> {
+        let EncoderPlan { pooling, projections } = self.encoder.as_ref()?;
+        Some(EmbedSpec {
+            width: projections.last().map_or(self.n_embd, |last| last.n_out),
+            max_tokens: self.max_context,
+            n_vocab: self.n_vocab,
+            pooling: *pooling,
+            n_parts: self.layers.len(),
+        })
     }
 }

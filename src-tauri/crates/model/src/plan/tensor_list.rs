@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
-use super::weights::{Convert, ModelWeights};
+use super::convert::Convert;
+use super::weights::ModelWeights;
 
 /// A tensor of a file, or some rows of one: fused projections and experts are several matrices in one tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]

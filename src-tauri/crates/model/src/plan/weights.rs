@@ -1,15 +1,31 @@
-//! What a decoder multiplies with, each matrix and vector in its place: `M` and `V` are what a backend makes of them, or,
+//! What a model multiplies with, each matrix and vector in its place: `M` and `V` are what a backend makes of them, or,
 //! before that, where they stand in the file.
+
+use super::convert::Convert;
+use super::encoder_weights::{EntryWeights, StreamNorms, VectorWeights};
 
 /// Everything of a model.
 pub(crate) struct ModelWeights<M, V> {
     pub(crate) embeddings: M,
     pub(crate) layers: Vec<LayerWeights<M, V>>,
-    pub(crate) output_norm: V,
-    /// The output head; absent when the embeddings serve as one.
-    pub(crate) output: Option<M>,
+    pub(crate) ending: Ending<M, V>,
+    /// What an encoder's stream begins with.
+    pub(crate) entry: Option<EntryWeights<M, V>>,
     /// What tokens have for each layer.
     pub(crate) per_layer: Option<PerLayerEmbeddings<M, V>>,
+}
+
+/// What is made of the stream in the end.
+pub(crate) enum Ending<M, V> {
+    Logits(HeadWeights<M, V>),
+    Vectors(VectorWeights<M, V>),
+}
+
+/// What makes logits of the stream.
+pub(crate) struct HeadWeights<M, V> {
+    pub(crate) norm: V,
+    /// Absent when the embeddings serve as one.
+    pub(crate) matrix: Option<M>,
 }
 
 /// Vectors of one width for each layer, of the tokens themselves and of the stream as it begins.
@@ -28,6 +44,8 @@ pub(crate) struct LayerWeights<M, V> {
     pub(crate) feed_forward: FeedForwardWeights<M, V>,
     /// A third branch, which adds what the tokens have for this layer.
     pub(crate) per_layer: Option<PerLayerWeights<M, V>>,
+    /// Where the stream itself is normed.
+    pub(crate) norms: Option<StreamNorms<V>>,
 }
 
 /// What adds a token's vector for a layer to the stream.
@@ -89,6 +107,7 @@ pub(crate) struct AttentionWeights<M, V> {
 /// What a token goes through by itself.
 pub(crate) enum FeedForwardWeights<M, V> {
     Gated(GatedWeights<M, V>),
+    Ungated(UngatedWeights<M, V>),
     Experts(ExpertsWeights<M, V>),
 }
 
@@ -96,6 +115,13 @@ pub(crate) enum FeedForwardWeights<M, V> {
 pub(crate) struct GatedWeights<M, V> {
     pub(crate) norm: Option<V>,
     pub(crate) gate: Projection<M, V>,
+    pub(crate) up: Projection<M, V>,
+    pub(crate) end: BranchEnd<M, V>,
+}
+
+/// A feed-forward without a gate, with the norm in front of it, if there is one.
+pub(crate) struct UngatedWeights<M, V> {
+    pub(crate) norm: Option<V>,
     pub(crate) up: Projection<M, V>,
     pub(crate) end: BranchEnd<M, V>,
 }
@@ -159,17 +185,6 @@ pub(crate) struct BranchEnd<M, V> {
     pub(crate) post_norm: Option<V>,
 }
 
-/// Makes one kind of matrices and vectors of another.
-pub(crate) trait Convert<M, V> {
-    type Matrix;
-    type Vector;
-    type Error;
-
-    fn matrix(&mut self, from: &M) -> Result<Self::Matrix, Self::Error>;
-
-    fn vector(&mut self, from: &V) -> Result<Self::Vector, Self::Error>;
-}
-
 impl<M, V> ModelWeights<M, V> {
     /// The same places, filled with what `by` makes of what is in them.
     pub(crate) fn convert<C: Convert<M, V>>(
@@ -179,9 +194,22 @@ impl<M, V> ModelWeights<M, V> {
         Ok(ModelWeights {
             embeddings: by.matrix(&self.embeddings)?,
             layers: self.layers.iter().map(|layer| layer.convert(by)).collect::<Result<_, _>>()?,
-            output_norm: by.vector(&self.output_norm)?,
-            output: self.output.as_ref().map(|output| by.matrix(output)).transpose()?,
+            ending: self.ending.convert(by)?,
+            entry: self.entry.as_ref().map(|entry| entry.convert(by)).transpose()?,
             per_layer: self.per_layer.as_ref().map(|per_layer| per_layer.convert(by)).transpose()?,
+        })
+    }
+}
+
+impl<M, V> Ending<M, V> {
+    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<Ending<C::Matrix, C::Vector>, C::Error> {
+        Ok(match self {
+            Ending::Logits(HeadWeights { norm, matrix }) => {
+                let norm = by.vector(norm)?;
+                let matrix = matrix.as_ref().map(|matrix| by.matrix(matrix)).transpose()?;
+                Ending::Logits(HeadWeights { norm, matrix })
+            }
+            Ending::Vectors(vectors) => Ending::Vectors(vectors.convert(by)?),
         })
     }
 }
@@ -198,8 +226,12 @@ impl<M, V> PerLayerEmbeddings<M, V> {
 }
 
 impl<M, V> LayerWeights<M, V> {
-    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<LayerWeights<C::Matrix, C::Vector>, C::Error> {
-        let LayerWeights { mixer, feed_forward, per_layer } = self;
+    /// As [`ModelWeights::convert`].
+    pub(crate) fn convert<C: Convert<M, V>>(
+        &self,
+        by: &mut C,
+    ) -> Result<LayerWeights<C::Matrix, C::Vector>, C::Error> {
+        let LayerWeights { mixer, feed_forward, per_layer, norms } = self;
         let per_layer = |by: &mut C| match per_layer {
             Some(PerLayerWeights { gate, end }) => {
                 Ok(Some(PerLayerWeights { gate: by.matrix(gate)?, end: end.convert(by)? }))
@@ -210,6 +242,7 @@ impl<M, V> LayerWeights<M, V> {
             mixer: mixer.convert(by)?,
             feed_forward: feed_forward.convert(by)?,
             per_layer: per_layer(by)?,
+            norms: norms.as_ref().map(|norms| norms.convert(by)).transpose()?,
         })
     }
 }
@@ -281,6 +314,7 @@ impl<M, V> FeedForwardWeights<M, V> {
     ) -> Result<FeedForwardWeights<C::Matrix, C::Vector>, C::Error> {
         Ok(match self {
             FeedForwardWeights::Gated(gated) => FeedForwardWeights::Gated(gated.convert(by)?),
+            FeedForwardWeights::Ungated(ungated) => FeedForwardWeights::Ungated(ungated.convert(by)?),
             FeedForwardWeights::Experts(experts) => FeedForwardWeights::Experts(experts.convert(by)?),
         })
     }
@@ -289,6 +323,7 @@ impl<M, V> FeedForwardWeights<M, V> {
     pub(crate) fn norm_mut(&mut self) -> &mut Option<V> {
         match self {
             FeedForwardWeights::Gated(gated) => &mut gated.norm,
+            FeedForwardWeights::Ungated(ungated) => &mut ungated.norm,
             FeedForwardWeights::Experts(experts) => &mut experts.norm,
         }
     }
@@ -297,6 +332,7 @@ impl<M, V> FeedForwardWeights<M, V> {
     pub(crate) fn post_norm_mut(&mut self) -> &mut Option<V> {
         match self {
             FeedForwardWeights::Gated(gated) => &mut gated.end.post_norm,
+            FeedForwardWeights::Ungated(ungated) => &mut ungated.end.post_norm,
             FeedForwardWeights::Experts(experts) => &mut experts.post_norm,
         }
     }
@@ -311,6 +347,16 @@ impl<M, V> GatedWeights<M, V> {
             up: up.convert(by)?,
             end: end.convert(by)?,
         })
+    }
+}
+
+impl<M, V> UngatedWeights<M, V> {
+    fn convert<C: Convert<M, V>>(
+        &self,
+        by: &mut C,
+    ) -> Result<UngatedWeights<C::Matrix, C::Vector>, C::Error> {
+        let UngatedWeights { norm, up, end } = self;
+        Ok(UngatedWeights { norm: optional(norm, by)?, up: up.convert(by)?, end: end.convert(by)? })
     }
 }
 

@@ -3,15 +3,17 @@
 
 use std::ops::Range;
 
-use scheduler::RunError;
+use scheduler::{Pooling, RunError};
 
 use super::batch::Chunk;
 use super::pool::Pool;
+use super::texts::BatchSize;
+use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights, VectorWeights};
 use crate::plan::experts::ExpertsPlan;
-use crate::plan::model_plan::{AttentionPlan, GatedPlan, LatentPlan};
+use crate::plan::model_plan::{AttentionPlan, GatedPlan, LatentPlan, ModelPlan};
 use crate::plan::weights::{
     AttentionWeights, BranchEnd, ExpertsWeights, GatedWeights, LatentWeights, PerLayerEmbeddings,
-    PerLayerWeights,
+    PerLayerWeights, UngatedWeights,
 };
 
 /// A device with a KV pool of its own.
@@ -104,6 +106,14 @@ pub(crate) trait Backend: Pool {
         weights: &GatedWeights<Self::Matrix, Self::Vector>,
     ) -> Result<Self::Branch, RunError>;
 
+    /// A feed-forward without a gate.
+    fn ungated(
+        &mut self,
+        x: &Self::Stream,
+        piece: &Piece<'_, Self::Prepared>,
+        weights: &UngatedWeights<Self::Matrix, Self::Vector>,
+    ) -> Result<Self::Branch, RunError>;
+
     /// A mixture of experts, of all tokens of a pass, joined to their stream.
     fn experts(
         &mut self,
@@ -119,6 +129,34 @@ pub(crate) trait Backend: Pool {
         piece: &Piece<'_, Self::Prepared>,
         branch: Self::Branch,
         end: &BranchEnd<Self::Matrix, Self::Vector>,
+    ) -> Result<(), RunError>;
+
+    /// Norm the chunk's stream itself.
+    fn norm_stream(
+        &mut self,
+        x: &mut Self::Stream,
+        piece: &Piece<'_, Self::Prepared>,
+        norm: &LayerNormWeights<Self::Vector>,
+    ) -> Result<(), RunError>;
+
+    /// Have memory for a batch of texts of this size.
+    fn make_room(&mut self, plan: &ModelPlan, size: BatchSize) -> Result<(), RunError>;
+
+    /// Add to the chunk's stream, which is its tokens' embeddings, what an encoder's begins with beside them.
+    fn enter_texts(
+        &mut self,
+        x: &mut Self::Stream,
+        piece: &Piece<'_, Self::Prepared>,
+        entry: &EntryWeights<Self::Matrix, Self::Vector>,
+    ) -> Result<(), RunError>;
+
+    /// Write the vectors of whole texts, which are these of the pass's tokens, to `out`, `[n_texts, width]`.
+    fn vectors(
+        &mut self,
+        x: &Self::Stream,
+        texts: &[Range<usize>],
+        ending: &VectorEnding<'_, Self::Matrix, Self::Vector>,
+        out: &mut [f32],
     ) -> Result<(), RunError>;
 
     /// Write the logits of the pass's tokens with the indices `wanted` to `out`, `[n_wanted, n_vocab]`.
@@ -151,6 +189,27 @@ pub(crate) struct Piece<'a, P> {
     pub(crate) prepared: &'a P,
 }
 
+/// The `chunks` of a pass, at least one, with what each was prepared with.
+pub(crate) fn pieces_of<'a, P>(chunks: &'a [Chunk<'a>], prepared: &'a [P]) -> Vec<Piece<'a, P>> {
+    let first = chunks[0].tokens.start;
+    let piece = |(chunk, prepared): (&'a Chunk<'a>, &'a P)| {
+        let tokens = chunk.tokens.start - first..chunk.tokens.end - first;
+        Piece { chunk, tokens, prepared }
+    };
+    chunks.iter().zip(prepared).map(piece).collect()
+}
+
+impl<P> Piece<'_, P> {
+    /// The piece in parts of at most `n_tokens`, for what each token goes through by itself.
+    pub(crate) fn parts(&self, n_tokens: usize) -> impl Iterator<Item = Piece<'_, P>> {
+        let Piece { chunk, ref tokens, prepared } = *self;
+        tokens.clone().step_by(n_tokens).map(move |start| {
+            let tokens = start..tokens.end.min(start + n_tokens);
+            Piece { chunk, tokens, prepared }
+        })
+    }
+}
+
 /// The attention of one layer.
 pub(crate) struct Attention<'a, M, V> {
     /// Where its keys and values lie, says the layout.
@@ -165,6 +224,12 @@ pub(crate) struct Latent<'a, M, V> {
     pub(crate) layer_idx: usize,
     pub(crate) plan: &'a LatentPlan,
     pub(crate) weights: &'a LatentWeights<M, V>,
+}
+
+/// What makes texts' vectors of the stream.
+pub(crate) struct VectorEnding<'a, M, V> {
+    pub(crate) pooling: Pooling,
+    pub(crate) weights: &'a VectorWeights<M, V>,
 }
 
 /// What makes logits of the stream.

@@ -12,11 +12,27 @@ use std::ops::Range;
 
 use scheduler::{RunError, StepOutput};
 
-use super::backend::{Backend, Head, Piece};
+use super::backend::{Backend, Head, pieces_of};
 use super::batch::{Batch, Chunk};
 use super::layer::Layer;
 use crate::plan::model_plan::ModelPlan;
-use crate::plan::weights::ModelWeights;
+use crate::plan::weights::{Ending, ModelWeights};
+
+/// Looks at the residual stream while a model runs.
+pub(crate) trait Witness<B: Backend> {
+    /// The stream of a pass as it comes to the layer of index `layer_idx`; behind the last layer, as it comes to what
+    /// makes the output.
+    fn stream(&mut self, backend: &mut B, layer_idx: usize, x: &B::Stream) -> Result<(), RunError>;
+}
+
+/// Nobody looks.
+pub(crate) struct Unwatched;
+
+impl<B: Backend> Witness<B> for Unwatched {
+    fn stream(&mut self, _: &mut B, _: usize, _: &B::Stream) -> Result<(), RunError> {
+        Ok(())
+    }
+}
 
 /// Room for what of a pass is wanted.
 struct PassOutput<'a> {
@@ -34,12 +50,13 @@ pub(super) struct Decoder<B: Backend> {
 
 impl<B: Backend> Decoder<B> {
     /// Compute `batch`, whose keys and values go to the backend's pool, and write what of its tokens is wanted to `out`,
-    /// which has room for it.
+    /// which has room for it. `witness` looks on.
     pub(super) fn forward(
         &self,
         backend: &mut B,
         batch: &Batch<'_>,
         out: &mut StepOutput,
+        witness: &mut impl Witness<B>,
     ) -> Result<(), RunError> {
         let (mut n_logits, mut n_hidden) = (0, 0);
         for pass in batch.chunks.chunks(B::CHUNKS_PER_PASS) {
@@ -52,7 +69,7 @@ impl<B: Backend> Decoder<B> {
                 hidden: &mut out.hidden.values[n_hidden * self.plan.n_embd..]
                     [..hidden.len() * self.plan.n_embd],
             };
-            self.run_pass(backend, pass, (&logits, &hidden), room)?;
+            self.run_pass(backend, pass, (&logits, &hidden), room, witness)?;
             (n_logits, n_hidden) = (n_logits + logits.len(), n_hidden + hidden.len());
         }
         Ok(())
@@ -64,6 +81,7 @@ impl<B: Backend> Decoder<B> {
         chunks: &[Chunk<'_>],
         (logits, hidden): (&[usize], &[usize]),
         out: PassOutput<'_>,
+        witness: &mut impl Witness<B>,
     ) -> Result<(), RunError> {
         let Decoder { plan, weights } = self;
         let tokens: Vec<&[u32]> = chunks.iter().flat_map(|chunk| &chunk.pieces).copied().collect();
@@ -72,23 +90,23 @@ impl<B: Backend> Decoder<B> {
         let per_layer = weights.per_layer.as_ref();
         let per_layer =
             per_layer.map(|weights| backend.per_layer_inputs(&x, &tokens, weights)).transpose()?;
-        let first = chunks[0].tokens.start;
-        let pieces = chunks.iter().zip(&prepared).map(|(chunk, prepared)| {
-            let tokens = chunk.tokens.start - first..chunk.tokens.end - first;
-            Piece { chunk, tokens, prepared }
-        });
-        let pieces: Vec<Piece<'_, B::Prepared>> = pieces.collect();
+        let pieces = pieces_of(chunks, &prepared);
         for (idx, (plan, weights)) in plan.layers.iter().zip(&weights.layers).enumerate() {
+            witness.stream(backend, idx, &x)?;
             Layer { idx, plan, weights, per_layer: per_layer.as_ref() }.run(backend, &mut x, &pieces)?;
         }
+        witness.stream(backend, plan.layers.len(), &x)?;
+        let Ending::Logits(ending) = &weights.ending else {
+            return Err(RunError::InvalidStep(format!("a {} model has no logits", plan.architecture)));
+        };
         if !logits.is_empty() {
-            let matrix = weights.output.as_ref().unwrap_or(&weights.embeddings);
+            let matrix = ending.matrix.as_ref().unwrap_or(&weights.embeddings);
             let (scale, softcap) = (plan.logit_scale, plan.logit_softcap);
-            let head = Head { norm: &weights.output_norm, matrix, scale, softcap };
+            let head = Head { norm: &ending.norm, matrix, scale, softcap };
             backend.logits(&x, logits, &head, out.logits)?;
         }
         if !hidden.is_empty() {
-            backend.hidden(&x, hidden, &weights.output_norm, out.hidden)?;
+            backend.hidden(&x, hidden, &ending.norm, out.hidden)?;
         }
         backend.end_pass(x, prepared)
     }

@@ -10,8 +10,9 @@ use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::file::header::TensorInfo;
 use crate::options::LoadProgress;
+use crate::plan::convert::Convert;
 use crate::plan::tensor_list::{TensorList, TensorPlace};
-use crate::plan::weights::{Convert, ModelWeights};
+use crate::plan::weights::ModelWeights;
 
 /// Makes a file's tensors ready for one kind of arithmetic.
 pub(crate) trait Pack {
@@ -52,8 +53,7 @@ pub(crate) fn load<P: Pack>(
 ) -> Result<ModelWeights<P::Matrix, P::Vector>, Cause> {
     check(gguf, architecture, list)?;
     let bytes_total = sizes(gguf, list)?.file_bytes;
-    let progress = Progress { report: progress, so_far: LoadProgress { bytes_done: 0, bytes_total } };
-    let weights = list.weights.convert(&mut Packer { gguf, pack, progress })?;
+    let weights = list.weights.convert(&mut Packer::new(gguf, pack, bytes_total, progress))?;
     gguf.check_unchanged()?;
     Ok(weights)
 }
@@ -195,7 +195,7 @@ fn stored_vector<'a>(gguf: &'a Gguf, place: &TensorPlace) -> Result<StoredVector
 }
 
 /// Packs tensor after tensor and says how far it is.
-struct Packer<'a, P> {
+pub(crate) struct Packer<'a, P> {
     gguf: &'a Gguf,
     pack: &'a P,
     progress: Progress<'a>,
@@ -205,6 +205,19 @@ struct Packer<'a, P> {
 struct Progress<'a> {
     report: &'a mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
     so_far: LoadProgress,
+}
+
+impl<'a, P: Pack> Packer<'a, P> {
+    /// Of a file that has been checked; `progress` is told how many of `bytes_total` are packed.
+    pub(crate) fn new(
+        gguf: &'a Gguf,
+        pack: &'a P,
+        bytes_total: u64,
+        progress: &'a mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+    ) -> Packer<'a, P> {
+        let so_far = LoadProgress { bytes_done: 0, bytes_total };
+        Packer { gguf, pack, progress: Progress { report: progress, so_far } }
+    }
 }
 
 impl<P: Pack> Convert<TensorPlace, TensorPlace> for Packer<'_, P> {

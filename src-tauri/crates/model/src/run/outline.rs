@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+use scheduler::{BATCH_TOKENS, EmbedSpec};
+
+use super::encoder_memory::work_bytes;
 use super::load::{ScaleOf, check, sizes, weight_beside};
 use crate::error::{Cause, LoadError};
 use crate::families;
@@ -17,6 +20,17 @@ pub struct Outline {
     pub weights_bytes: u64,
     /// Names of the tensors that nothing is computed with, in the file's order.
     pub unread: Vec<String>,
+    /// What it gives of texts, if it is an encoder; [`crate::load_embedder`] loads it then.
+    pub encoder: Option<EncoderOutline>,
+}
+
+/// An encoder, as far as its file can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncoderOutline {
+    /// What it is like to those who ask it for vectors.
+    pub spec: EmbedSpec,
+    /// Bytes beside its weights that reading the longest text takes, or a batch of shorter ones.
+    pub work_bytes: u64,
 }
 
 /// Hold that the model in `gguf` can be loaded but for memory, and say what that comes to. No tensor is read but those
@@ -41,7 +55,11 @@ fn outline_of(gguf: &Gguf) -> Result<Outline, Cause> {
     let is_read = |name: &String| read.contains(name) || list.in_plan.contains(name) || is_scale(name);
     let names = gguf.tensors().iter().map(|tensor| &tensor.name);
     let unread = names.filter(|name| !is_read(name)).cloned().collect();
-    Ok(Outline { plan, weights_bytes: sizes(gguf, &list)?.packed_bytes, unread })
+    let encoder = plan.embed_spec().map(|spec| EncoderOutline {
+        work_bytes: work_bytes(&plan, spec.max_tokens.max(BATCH_TOKENS)),
+        spec,
+    });
+    Ok(Outline { plan, weights_bytes: sizes(gguf, &list)?.packed_bytes, unread, encoder })
 }
 
 #[cfg(test)]

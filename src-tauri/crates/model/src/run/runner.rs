@@ -8,7 +8,7 @@ use scheduler::{
 
 use super::backend::Backend;
 use super::batch::{self, Batch};
-use super::decoder::Decoder;
+use super::decoder::{Decoder, Unwatched, Witness};
 use super::pool::check_block;
 use crate::plan::model_plan::ModelPlan;
 use crate::plan::weights::ModelWeights;
@@ -35,6 +35,31 @@ impl<B: Backend> Runner<B> {
         let cache_spec = plan.cache_spec();
         let decoder = Decoder { plan, weights };
         Runner { decoder, backend, cache_spec, layout, chunk_tokens: B::CHUNK_TOKENS }
+    }
+
+    /// Run `step` while `witness` looks on; as [`ModelRunner::run`].
+    pub(crate) fn run_watched(
+        &mut self,
+        step: &Step,
+        out: &mut StepOutput,
+        witness: &mut impl Witness<B>,
+    ) -> Result<(), RunError> {
+        batch::check(step, &self.cache_spec, &self.layout, self.backend.n_blocks())?;
+        let batch = Batch::new(step, &self.layout, self.chunk_tokens);
+        make_room(step, &self.decoder.plan, out)?;
+        let decoder = &self.decoder;
+        self.backend.guarded(|backend| {
+            for copy in &step.copies {
+                backend.copy_block(copy.from.idx(), copy.to.idx())?;
+            }
+            decoder.forward(backend, &batch, out, witness)
+        })
+    }
+
+    /// What it computes, in the context that its pool holds.
+    #[cfg(any(test, all(feature = "metal", target_os = "macos")))]
+    pub(crate) fn plan(&self) -> &ModelPlan {
+        &self.decoder.plan
     }
 
     /// Cut steps otherwise than users' are cut.
@@ -96,16 +121,7 @@ where
     }
 
     fn run(&mut self, step: &Step, out: &mut StepOutput) -> Result<(), RunError> {
-        batch::check(step, &self.cache_spec, &self.layout, self.backend.n_blocks())?;
-        let batch = Batch::new(step, &self.layout, self.chunk_tokens);
-        make_room(step, &self.decoder.plan, out)?;
-        let decoder = &self.decoder;
-        self.backend.guarded(|backend| {
-            for copy in &step.copies {
-                backend.copy_block(copy.from.idx(), copy.to.idx())?;
-            }
-            decoder.forward(backend, &batch, out)
-        })
+        self.run_watched(step, out, &mut Unwatched)
     }
 
     fn export_block(&mut self, block: BlockId, out: &mut [u8]) -> Result<(), RunError> {

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 pub mod bits;
+pub mod encoders;
 pub mod score;
 pub mod sequence;
 pub mod tiny;
@@ -12,8 +13,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernels::isa::Isa;
-use model::{LoadError, LoadOptions, PoolSize, Precision, load};
-use scheduler::{KvDtype, ModelRunner};
+use model::{EmbedderOptions, Gguf, LoadError, LoadOptions, PoolSize, Precision, load, load_embedder};
+use scheduler::{BatchIs, Embedder, KvDtype, ModelRunner, Vectors};
 
 /// Tokens of a block in tests.
 pub const BLOCK_TOKENS: usize = 32;
@@ -58,4 +59,20 @@ pub fn try_load(
     };
     change(&mut options);
     load(path, &options, &mut |_| ControlFlow::Continue(()))
+}
+
+/// An encoder.
+pub fn embedder(path: &Path, n_threads: usize, precision: Precision) -> Box<dyn Embedder> {
+    let options = EmbedderOptions { n_threads, isa: Isa::detect(), precision };
+    let loaded = load_embedder(&Gguf::open(path).unwrap(), &options, &mut |_| ControlFlow::Continue(()));
+    loaded.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The vectors of texts in one batch, so many parts of it at a time.
+pub fn vectors(embedder: &mut dyn Embedder, texts: &[&[u32]], n_parts: usize) -> Vec<Vec<f32>> {
+    embedder.begin(texts).unwrap();
+    let mut out = Vectors::default();
+    while embedder.advance(n_parts, &mut out).unwrap() == BatchIs::UnderWay {}
+    assert_eq!((out.width, out.values.len()), (embedder.spec().width, texts.len() * out.width));
+    out.values.chunks(out.width).map(<[f32]>::to_vec).collect()
 }

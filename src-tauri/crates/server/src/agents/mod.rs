@@ -7,7 +7,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use engine::{AgentInfo, OfModels};
+use engine::{AgentInfo, KeptKv, OfModels};
 use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
@@ -96,18 +96,8 @@ impl From<AgentInfo> for Agent {
     fn from(agent: AgentInfo) -> Agent {
         Agent {
             object: "agent",
-            sum: Kept {
-                tier: agent.tier.name(),
-                pinned: agent.is_pinned,
-                tokens: agent.n_tokens,
-                saved_tokens: agent.saved_tokens,
-                resident_tokens: agent.resident_tokens,
-                pinned_tokens: agent.pinned_tokens,
-                stored_bytes: agent.stored_bytes,
-                requests: agent.n_requests,
-                last_used: seconds(agent.last_used),
-            },
             id: agent.name,
+            sum: agent.sum.into(),
             models: agent.models.into_iter().map(AgentOfModel::from).collect(),
         }
     }
@@ -116,20 +106,26 @@ impl From<AgentInfo> for Agent {
 impl From<engine::AgentOfModel> for AgentOfModel {
     fn from(of: engine::AgentOfModel) -> AgentOfModel {
         AgentOfModel {
+            model: of.model,
             fingerprint: hex(&of.fingerprint),
             loaded: of.is_loaded,
-            kept: Kept {
-                tier: of.tier.name(),
-                pinned: of.is_pinned,
-                tokens: of.n_tokens,
-                saved_tokens: of.saved_tokens,
-                resident_tokens: of.resident_tokens,
-                pinned_tokens: of.pinned_tokens,
-                stored_bytes: of.stored_bytes,
-                requests: of.n_requests,
-                last_used: seconds(of.last_used),
-            },
-            model: of.model,
+            kept: of.kept.into(),
+        }
+    }
+}
+
+impl From<KeptKv> for Kept {
+    fn from(kept: KeptKv) -> Kept {
+        Kept {
+            tier: kept.tier.name(),
+            pinned: kept.is_pinned,
+            tokens: kept.n_tokens,
+            saved_tokens: kept.saved_tokens,
+            resident_tokens: kept.resident_tokens,
+            pinned_tokens: kept.pinned_tokens,
+            stored_bytes: kept.stored_bytes,
+            requests: kept.n_requests,
+            last_used: seconds(kept.last_used),
         }
     }
 }

@@ -1,9 +1,8 @@
 //! An answer in its parts, whichever API they are written for.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use engine::{FinishReason, ModelCard, TokenLogprob};
+use engine::{FinishReason, ModelCard};
 use text::{TextModel, TokenId};
 use uuid::Uuid;
 
@@ -73,6 +72,16 @@ pub(crate) struct Text {
 }
 
 impl Text {
+    /// All that is text of some parts.
+    pub(crate) fn of(parts: Vec<Part>) -> Text {
+        parts.into_iter().fold(Text::default(), |mut all, part| {
+            if let Part::Text(text) = part {
+                all.join(text);
+            }
+            all
+        })
+    }
+
     /// Go on with `more`.
     pub(crate) fn join(&mut self, more: Text) {
         self.text.push_str(&more.text);
@@ -99,31 +108,10 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    fn new(text: &TextModel, id: TokenId) -> Token {
+    /// That of the model's vocabulary.
+    pub(crate) fn new(text: &TextModel, id: TokenId) -> Token {
         let control = text.control_text(id).map(str::to_owned);
         Token { id, bytes: text.token_bytes(id).to_vec(), control }
-    }
-}
-
-/// Makes parts of what a model writes: here, and nowhere else, it is told what is text and what is more than that.
-pub(crate) struct Parts {
-    text: Arc<TextModel>,
-}
-
-impl Parts {
-    /// Those of an answer of the model.
-    pub(crate) fn new(text: Arc<TextModel>) -> Parts {
-        Parts { text }
-    }
-
-    /// The parts that `text` brings, the next piece of what the model writes.
-    pub(crate) fn take(&mut self, text: String, logprobs: Vec<TokenLogprob>) -> Vec<Part> {
-        let scored = logprobs.into_iter().map(|sampled| ScoredToken {
-            token: Token::new(&self.text, sampled.token),
-            logprob: sampled.logprob,
-            top: sampled.top.iter().map(|(id, logprob)| (Token::new(&self.text, *id), *logprob)).collect(),
-        });
-        vec![Part::Text(Text { text, scored: scored.collect() })]
     }
 }
 

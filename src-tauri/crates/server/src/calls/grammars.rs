@@ -10,12 +10,14 @@ use std::thread;
 use std::time::Duration;
 
 use engine::{ModelCard, Refusal, RequestId};
-use text::{CONSTRAINT_STACK_BYTES, Constraint, ConstraintError, OutputFormat};
+use text::{AnswerRules, CONSTRAINT_STACK_BYTES, Calls, Constraint, ConstraintError, Most, OutputFormat};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::call::Names;
 use super::fault::Fault;
+use super::reading::Reading;
+use super::tools::{Parallel, ToolChoice, Tools};
 
 /// How long a seat and a grammar may take together. The bounds on schemas keep grammars far below it.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -27,22 +29,60 @@ pub(crate) struct GrammarBuilder {
     seats: Arc<Semaphore>,
 }
 
+/// What an answer is to be held to.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// A format, and nothing else: the answer is of a raw prompt, or of a model whose answers are text.
+    Format(OutputFormat),
+    /// What a chat's answer must be.
+    Rules(AnswerRules),
+}
+
+impl Wanted {
+    /// What an answer that is read like this is to be held to, by the call's format and its tools; nothing, where it
+    /// is free.
+    pub(crate) fn new(
+        format: Option<OutputFormat>,
+        tools: &Tools,
+        reading: Option<&Reading>,
+    ) -> Option<Wanted> {
+        let Some(reading) = reading else { return format.map(Wanted::Format) };
+        let must = matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_));
+        Some(Wanted::Rules(AnswerRules {
+            form: Arc::clone(&reading.form),
+            begins: reading.begins,
+            tools: reading.tools.clone(),
+            calls: if must { Calls::Must } else { Calls::May },
+            most: if tools.parallel == Parallel::One { Most::One } else { Most::Any },
+            format,
+        }))
+    }
+
+    fn build(&self, card: &ModelCard) -> Result<Option<Constraint>, ConstraintError> {
+        match self {
+            Wanted::Format(format) => card.text.constraint(format).map(Some),
+            Wanted::Rules(rules) => card.text.answer_constraint(rules),
+        }
+    }
+}
+
 impl GrammarBuilder {
     pub(crate) fn new(n_cores: usize) -> GrammarBuilder {
         GrammarBuilder { seats: Arc::new(Semaphore::new((n_cores / 2).max(1))) }
     }
 
-    /// Builds what holds an answer of the model to `format`.
+    /// Builds what holds an answer of the model to what is wanted of it. A complaint about the schema of a tool names
+    /// its place in `tools`.
     ///
     /// # Errors
-    /// The schema cannot be used; a fault when building panics; busy when others' schemas take too long.
+    /// A schema cannot be used; a fault when building panics; busy when others' schemas take too long.
     pub(crate) async fn build(
         &self,
         card: &Arc<ModelCard>,
-        format: OutputFormat,
-        names: Names,
+        wanted: Wanted,
+        (names, tools): (Names, &Tools),
         id: &RequestId,
-    ) -> Result<Constraint, Fault> {
+    ) -> Result<Option<Constraint>, Fault> {
         let building = async {
             // The semaphore is never closed. The seat stays taken until the thread has ended, whoever waits for it.
             let seat = Arc::clone(&self.seats).acquire_owned().await;
@@ -53,7 +93,7 @@ impl GrammarBuilder {
                 let _seat = seat;
                 // A client that is gone wants nothing more.
                 if !sender.is_closed() {
-                    let _ = sender.send(card.text.constraint(&format));
+                    let _ = sender.send(wanted.build(&card));
                 }
             });
             match started {
@@ -63,16 +103,20 @@ impl GrammarBuilder {
             }
         };
         match timeout(DEADLINE, building).await {
-            Ok(built) => built?.map_err(|error| of_grammar(&error, names)),
+            Ok(built) => built?.map_err(|error| of_grammar(&error, names, tools)),
             Err(_) => Err(Refusal::Busy { n_waiting: 0 }.into()),
         }
     }
 }
 
-fn of_grammar(error: &ConstraintError, names: Names) -> Fault {
+fn of_grammar(error: &ConstraintError, names: Names, tools: &Tools) -> Fault {
     match error {
         ConstraintError::Schema(fault) => {
             Fault::invalid(format!("{}{}", names.schema, fault.pointer), error.to_string())
+        }
+        ConstraintError::Tool { tool, fault } => {
+            let place = tools.callable().nth(*tool).map_or(names.tools, |offered| offered.place.as_str());
+            Fault::invalid(format!("{place}{}", fault.pointer), error.to_string())
         }
         ConstraintError::Stuck(_) => Fault::invalid(names.format, error.to_string()),
     }

@@ -17,6 +17,7 @@ pub(crate) mod model_names;
 pub(crate) mod prepare;
 pub(crate) mod prompt;
 pub(crate) mod prompt_seats;
+pub(crate) mod reading;
 pub(crate) mod render_workers;
 pub(crate) mod run;
 pub(crate) mod served_model;

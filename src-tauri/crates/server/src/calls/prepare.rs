@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use engine::{
-    CheckedPrompt, EngineHandle, Markers, ModelCard, ModelName, PromptNotes, Refusal, RequestId, Sampling,
-    SamplingChoices, State, check_vocabulary,
+    EngineHandle, ModelCard, ModelName, Refusal, RequestId, Sampling, SamplingChoices, State,
+    check_vocabulary,
 };
-use text::Constraint;
 use tokio::task::spawn_blocking;
 
 use super::call::{Call, Prompt, RequestedSampling};
 use super::fault::Fault;
-use super::grammars::GrammarBuilder;
+use super::grammars::{GrammarBuilder, Wanted};
 use super::model_names::ModelNames;
-use super::prompt::Encoders;
+use super::prompt::{Encoded, Encoders};
+use super::reading::Reading;
 use super::render_workers::RenderWorkers;
 use super::tools::ToolChoice;
 
@@ -32,6 +32,8 @@ pub(crate) struct Prepared {
     /// The model that it is for.
     pub(crate) card: Arc<ModelCard>,
     pub(crate) request: engine::Request,
+    /// How its answer is to be read; none where all of it is text.
+    pub(crate) reading: Option<Reading>,
 }
 
 impl Preparer {
@@ -111,6 +113,7 @@ impl Preparer {
         check_vocabulary(call.sampling.logit_bias.iter().map(|(token, _)| *token), card.text.n_vocab())
             .map_err(|fault| Fault::invalid(names.logit_bias, fault.to_string()))?;
 
+        call.tools.check(names.tools, names.tool_choice)?;
         if let Prompt::Chat(chat) = &mut call.prompt {
             call.thinking.tell(&mut chat.extra);
             if call.tools.choice != ToolChoice::None {
@@ -122,15 +125,16 @@ impl Preparer {
             let _held = held;
             encoders.encode(prompt, names, &model, is_abandoned)
         });
-        let constraint = async {
-            match call.format {
-                Some(format) => self.grammars.build(&card, format, names, id).await.map(Some),
-                None => Ok(None),
-            }
-        };
-        let ((prompt, mut notes), constraint): ((CheckedPrompt, PromptNotes), Option<Constraint>) =
-            tokio::try_join!(encoded, constraint)?;
+        let Encoded { prompt, mut notes, mut reading } = encoded.await?;
         notes.remarks.splice(0..0, call.remarks);
+        if let Some(reading) = &mut reading {
+            reading.tools = call.tools.callable().map(|offered| offered.tool.clone()).collect();
+            reading.parallel = call.tools.parallel;
+        }
+        let constraint = match Wanted::new(call.format, &call.tools, reading.as_ref()) {
+            Some(wanted) => self.grammars.build(&card, wanted, (names, &call.tools), id).await?,
+            None => None,
+        };
         let request = engine::Request {
             id: id.clone(),
             model: model_name,
@@ -140,12 +144,12 @@ impl Preparer {
             sampling: self.sampling_of(call.sampling, &card),
             constraint,
             stop: call.stop,
-            markers: Markers::Hidden,
+            markers: Reading::markers(reading.as_ref()),
             ignore_end_of_turn: call.ignore_end_of_turn,
             top_logprobs: call.top_logprobs,
             agent: session.or(call.agent),
         };
-        Ok(Prepared { card, request })
+        Ok(Prepared { card, request, reading })
     }
 
     /// What the call names, then what the settings do, then what the model's file recommends, then ours.

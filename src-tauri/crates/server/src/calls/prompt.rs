@@ -3,12 +3,22 @@
 use std::sync::Arc;
 
 use engine::{CheckedPrompt, EncodedPrompt, EngineHandle, ModelCard, PromptError, PromptNotes};
-use text::{Chat, RenderedText, TextError};
+use text::{Chat, RenderedText, TextError, Tool};
 
 use super::call::{Names, Prompt};
 use super::fault::Fault;
 use super::folding::{folded, is_dropped};
+use super::reading::Reading;
 use super::render_workers::RenderWorkers;
+use super::tools::Parallel;
+
+/// A prompt that a model can take, and what is known of it.
+pub(crate) struct Encoded {
+    pub(crate) prompt: CheckedPrompt,
+    pub(crate) notes: PromptNotes,
+    /// How the answer is to be read; none where all of it is text.
+    pub(crate) reading: Option<Reading>,
+}
 
 /// Who makes tokens of a prompt.
 #[derive(Clone)]
@@ -29,24 +39,34 @@ impl Encoders {
         names: Names,
         card: &ModelCard,
         is_abandoned: &(dyn Fn() -> bool + Sync),
-    ) -> Result<(CheckedPrompt, PromptNotes), Fault> {
+    ) -> Result<Encoded, Fault> {
+        let mut reading = None;
+        let mut remarks = Vec::new();
         let failed = |error| of_prompt(error, names, card);
         check_length(&prompt, card).map_err(failed)?;
-        let mut remarks = Vec::new();
         let encoded = match prompt {
             Prompt::Chat(chat) => {
                 let rendered = self.render(&chat, card, is_abandoned, &mut remarks);
-                drop(chat);
+                let tools = chat.tools;
+                drop(chat.messages);
                 let rendered = rendered.map_err(|error| of_text(error, names, card))?;
-                self.engine.encode_rendered(card, &card.text.rendered_chat(&rendered), is_abandoned)
+                let has_tools_in_words = rendered.has_tools_in_words();
+                if has_tools_in_words {
+                    remarks
+                        .push("the model's template shows no tools: they were described in words".to_owned());
+                }
+                let rendered = card.text.rendered_chat(&rendered);
+                reading = reading_of(card, rendered.text(), tools, has_tools_in_words);
+                self.engine.encode_rendered(card, &rendered, is_abandoned)
             }
             Prompt::Text(text) => self.engine.encode_raw(card, &text, is_abandoned),
             Prompt::Tokens(tokens) => Ok(EncodedPrompt { tokens, notes: PromptNotes::default() }),
         };
         let EncodedPrompt { tokens, mut notes } = encoded.map_err(failed)?;
-        notes.remarks.append(&mut remarks);
+        notes.remarks = remarks;
         let prompt = CheckedPrompt::new(tokens, card.text.n_vocab());
-        Ok((prompt.map_err(|fault| Fault::invalid(names.prompt, fault.to_string()))?, notes))
+        let prompt = prompt.map_err(|fault| Fault::invalid(names.prompt, fault.to_string()))?;
+        Ok(Encoded { prompt, notes, reading })
     }
 
     /// Render a chat as it is, or in the form that strict templates take where this one refuses it or leaves out what a
@@ -75,6 +95,17 @@ impl Encoders {
         // What it says of the chat as it was sent.
         rendered
     }
+}
+
+/// How the answer to a chat that was rendered as `text` is to be read.
+fn reading_of(card: &ModelCard, text: &str, tools: Vec<Tool>, has_tools_in_words: bool) -> Option<Reading> {
+    let form = card.text.answer_form()?;
+    if tools.is_empty() && !form.thinks() {
+        return None;
+    }
+    let begins = form.begins(text);
+    let form = if has_tools_in_words { Arc::new(form.as_ref().clone().in_words()) } else { Arc::clone(form) };
+    Some(Reading { form, begins, tools, parallel: Parallel::Any })
 }
 
 /// That it may fit the effective context, judged by its length alone: what cannot fit is neither rendered nor

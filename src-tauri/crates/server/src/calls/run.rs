@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use engine::{EngineHandle, Event, EventStream, Refusal};
 
-use super::answer::{Answer, End, Head, Part, Parts, PromptTokens, Usage, join};
+use super::answer::{Answer, End, Head, Part, PromptTokens, Usage, join};
 use super::call::Names;
 use super::fault::Fault;
 use super::prepare::Prepared;
+use super::reading::Parts;
 
 /// A call that the engine has taken. Whoever drops it ends it.
 pub(crate) struct Running {
@@ -16,6 +17,8 @@ pub(crate) struct Running {
     pub(crate) head: Head,
     events: EventStream,
     parts: Parts,
+    /// The last thing, after what was held back until it happened.
+    last: Option<Happening>,
     names: Names,
 }
 
@@ -49,32 +52,54 @@ impl Running {
         names: Names,
         received: Instant,
     ) -> Result<Running, Fault> {
-        let Prepared { card, request } = prepared;
+        let Prepared { card, request, reading } = prepared;
         let permit = engine.try_permit_for(&request.model)?;
         Ok(Running {
             head: Head::new(&card),
             events: engine.submit(permit, request, received),
-            parts: Parts::new(Arc::clone(&card.text)),
+            parts: Parts::new(Arc::clone(&card.text), reading),
+            last: None,
             names,
         })
     }
 
     /// What happens next; nothing after the end. It may be dropped while it waits: nothing is lost.
     pub(crate) async fn next(&mut self) -> Option<Happening> {
-        Some(match self.events.recv().await? {
+        if let Some(last) = self.last.take() {
+            return Some(last);
+        }
+        let last = match self.events.recv().await? {
             Event::Admitted { n_prompt, n_reused } => {
-                Happening::Admitted(PromptTokens { n_prompt, n_reused })
+                return Some(Happening::Admitted(PromptTokens { n_prompt, n_reused }));
             }
-            Event::Prefilled { done, total } => Happening::Prefilled { done, total },
-            Event::Text { text, logprobs, .. } => Happening::Parts(self.parts.take(text, logprobs)),
+            Event::Prefilled { done, total } => return Some(Happening::Prefilled { done, total }),
+            Event::Text { text, tokens, logprobs } => {
+                return Some(Happening::Parts(self.parts.take(text, &tokens, logprobs)));
+            }
             Event::Finished { reason, usage } => {
-                let (finish, usage, times) = ((&reason).into(), (&usage).into(), (&usage).into());
-                Happening::Ended(End { finish, usage, times })
+                let (finish, times) = ((&reason).into(), (&usage).into());
+                Happening::Ended(End { finish, usage: self.usage(&usage), times })
             }
             Event::Failed { error, usage } => {
-                Happening::Failed { fault: self.of_refusal(error), usage: (&usage).into() }
+                Happening::Failed { fault: self.of_refusal(error), usage: self.usage(&usage) }
             }
-        })
+        };
+        let rest = self.parts.rest();
+        let last = match last {
+            Happening::Ended(end) => {
+                Happening::Ended(End { finish: self.parts.finish(end.finish), ..end })
+            }
+            last => last,
+        };
+        if rest.is_empty() {
+            return Some(last);
+        }
+        self.last = Some(last);
+        Some(Happening::Parts(rest))
+    }
+
+    fn usage(&self, usage: &engine::Usage) -> Usage {
+        Usage { n_thinking: self.parts.n_thinking(), ..usage.into() }
     }
 
     /// The answer in one piece, or why there is none; and what it took, either way.

@@ -57,11 +57,16 @@ impl Thinking {
     /// Tell the template, in the words that templates know, unless the client has told it the same itself. For a
     /// template that knows none of them they mean nothing.
     pub(crate) fn tell(self, variables: &mut Map<String, Value>) {
+        // Templates that only know whether to think are told that.
+        let wanted = self.wanted.or(match self.effort {
+            None | Some(Effort::Minimal) => None,
+            Some(effort) => Some(effort != Effort::None),
+        });
+        let is_told = ["enable_thinking", "thinking"].iter().any(|name| variables.contains_key(*name));
+        let wanted = wanted.filter(|_| !is_told);
         let mut tell = |name: &str, value: Value| {
             variables.entry(name).or_insert(value);
         };
-        // Templates that only know whether to think are asked not to.
-        let wanted = self.wanted.or((self.effort == Some(Effort::None)).then_some(false));
         if let Some(wanted) = wanted {
             tell("enable_thinking", wanted.into());
             tell("thinking", wanted.into());
@@ -91,7 +96,11 @@ mod tests {
     fn a_template_is_told_in_the_words_that_templates_know() {
         let effort = |effort| Thinking { effort: Some(effort), ..Thinking::default() };
         assert_eq!(told(Thinking::default(), json!({})), json!({}));
-        assert_eq!(told(effort(Effort::Low), json!({})), json!({"reasoning_effort": "low"}));
+        assert_eq!(told(effort(Effort::Minimal), json!({})), json!({"reasoning_effort": "minimal"}));
+        assert_eq!(
+            told(effort(Effort::Low), json!({})),
+            json!({"enable_thinking": true, "thinking": true, "reasoning_effort": "low"})
+        );
         assert_eq!(
             told(effort(Effort::None), json!({})),
             json!({"enable_thinking": false, "thinking": false, "reasoning_effort": "none"})
@@ -107,6 +116,6 @@ mod tests {
     fn what_a_client_says_to_the_template_itself_counts() {
         let none = Thinking { effort: Some(Effort::None), ..Thinking::default() };
         let told = told(none, json!({"enable_thinking": true}));
-        assert_eq!(told["enable_thinking"], true);
+        assert_eq!(told, json!({"enable_thinking": true, "reasoning_effort": "none"}));
     }
 }

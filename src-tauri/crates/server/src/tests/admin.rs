@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use engine::testing::{Outcome, ScriptedLoader, ScriptedModel};
+use engine::{Backend, GpuRefusal, GpuRefusalKind, ServedBy};
 use futures_util::StreamExt;
+use serde_json::json;
 
 use super::*;
 
@@ -61,6 +63,34 @@ async fn a_failed_load_shows_its_kind_and_cause_everywhere_and_can_be_tried_agai
     steering.release_load(Ok(()));
     assert_eq!(rig.post("/admin/load", "").await.status, 202);
     rig.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_serves_the_model_is_told_and_why_the_gpu_does_not() {
+    let told = async |served_by: ServedBy| {
+        let steering = Steering::free();
+        let model = ScriptedModel { served_by, ..ScriptedModel::default() };
+        let loader = Arc::new(ScriptedLoader::new(model, steering.clone()));
+        let rig = Rig::around(steering, loader, |_, _| {});
+        rig.ready().await;
+        let status = rig.get("/admin/status").await.json()["model"].clone();
+        let events =
+            Request::get("/admin/events").header("host", "localhost:8642").body(Body::empty()).unwrap();
+        let event =
+            event(&mut rig.call(events).await.into_body().into_data_stream()).await.unwrap()["model"].clone();
+        for name in ["backend", "gpu_refusal"] {
+            assert_eq!(status[name], event[name]);
+        }
+        (status["backend"].clone(), status["gpu_refusal"].clone())
+    };
+    assert_eq!(told(ServedBy::CPU).await, (json!("cpu"), json!(null)));
+    let metal = ServedBy { backend: Backend::Metal, gpu_refusal: None };
+    assert_eq!(told(metal).await, (json!("metal"), json!(null)));
+    for kind in GpuRefusalKind::ALL {
+        let refusal = GpuRefusal::new(kind, "layer 3: off by 0.5");
+        let told = told(ServedBy { backend: Backend::Cpu, gpu_refusal: Some(refusal) }).await;
+        assert_eq!(told, (json!("cpu"), json!({"kind": kind.name(), "text": "layer 3: off by 0.5"})));
+    }
 }
 
 #[tokio::test]

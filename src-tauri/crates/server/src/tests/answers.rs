@@ -21,7 +21,7 @@ async fn a_chat_is_answered_in_one_piece() {
             r#""message":{"role":"assistant","content":" yes.","refusal":null,"annotations":[]},"#,
             r#""logprobs":null,"finish_reason":"stop"}],"#,
             r#""usage":{"prompt_tokens":20,"completion_tokens":6,"total_tokens":26,"#,
-            r#""prompt_tokens_details":{"cached_tokens":0}}}"#,
+            r#""prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}"#,
         )
     );
 }
@@ -38,7 +38,7 @@ async fn a_prompt_is_completed_in_one_piece() {
             r#""system_fingerprint":"fp_0707070707","choices":[{"index":0,"text":" ye","#,
             r#""logprobs":null,"finish_reason":"length"}],"#,
             r#""usage":{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5,"#,
-            r#""prompt_tokens_details":{"cached_tokens":0}}}"#,
+            r#""prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}"#,
         )
     );
 }
@@ -187,6 +187,7 @@ impl ModelLoader for BaseModel {
             file_bytes: card.file_bytes,
             about: card.about.clone(),
             sampling: card.sampling.clone(),
+            served_by: card.served_by.clone(),
             loaded_at: card.loaded_at,
         };
         Ok(Loaded { runner, card: Arc::new(card) })

@@ -22,6 +22,7 @@ mod parameters;
 mod responses;
 mod sampling;
 mod streams;
+mod tools;
 mod transcripts;
 
 use std::net::SocketAddr;

@@ -26,7 +26,7 @@ async fn a_bad_parameter_is_a_400_that_names_it_streamed_or_not() {
         for (more, code, param) in [
             (r#","temperature":9"#, "invalid_value", "temperature"),
             (r#","n":2"#, "unsupported_parameter", "n"),
-            (r#","tools":[{}]"#, "unsupported_parameter", "tools"),
+            (r#","tools":[{}]"#, "missing_required_parameter", "tools[0].type"),
             (
                 r#","response_format":{"type":"json_schema","json_schema":{"schema":{"type":"objekt"}}}"#,
                 "invalid_value",

@@ -39,7 +39,8 @@ async fn usage_comes_in_a_chunk_of_its_own_when_asked_for() {
     assert_eq!(
         last["usage"],
         serde_json::json!({"prompt_tokens": 20, "completion_tokens": 4, "total_tokens": 24,
-                           "prompt_tokens_details": {"cached_tokens": 0}})
+                           "prompt_tokens_details": {"cached_tokens": 0},
+                           "completion_tokens_details": {"reasoning_tokens": 0}})
     );
 }
 

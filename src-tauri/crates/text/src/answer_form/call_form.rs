@@ -84,7 +84,23 @@ pub(crate) struct Channels<S> {
     pub(crate) done: S,
 }
 
+/// Whether a form has texts as JSON has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quotes {
+    Json,
+    /// They stand as they are, up to a marker.
+    None,
+}
+
 impl<S> Calls<S> {
+    /// How it has texts.
+    pub(crate) fn quotes(&self) -> Quotes {
+        match self.body {
+            Body::Tagged(_) | Body::Braced { .. } => Quotes::None,
+            Body::Json { .. } | Body::Named { .. } | Body::Python | Body::Harmony(_) => Quotes::Json,
+        }
+    }
+
     pub(crate) fn is_harmony(&self) -> bool {
         matches!(self.body, Body::Harmony(_))
     }

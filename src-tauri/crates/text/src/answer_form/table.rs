@@ -109,7 +109,7 @@ pub(crate) const FAMILIES: &[Family] = &[
             block_close: "</seed:tool_call>",
             call_open: "<function=",
             call_close: "",
-            body: Body::Tagged(Tags { name_open: "", ..XML }),
+            body: Body::Tagged(Tags { name_open: "", padding: "", ..XML }),
             ..PLAIN
         },
     },

@@ -66,6 +66,12 @@ pub(crate) fn find(text: &str, markers: &[&str]) -> Found {
     Found::No
 }
 
+/// The first `n` bytes of a text, or a few less where a character would be cut: what is looked for further on would be
+/// looked for again and again.
+pub(crate) fn head(text: &str, n: usize) -> &str {
+    &text[..text.floor_char_boundary(n)]
+}
+
 /// White space as it stands between markers.
 pub(crate) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\n' | '\r' | '\t')

@@ -5,7 +5,7 @@
 //! <|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{…}<|call|>
 //! ```
 
-use super::found::{Found, Match, begins, find, is_space};
+use super::found::{Found, Match, begins, find, head, is_space};
 use super::said::is_offered;
 use crate::Tool;
 use crate::answer_form::MARK;
@@ -18,6 +18,8 @@ const MAX_HEADER_BYTES: usize = 1 << 10;
 #[derive(Debug)]
 pub(crate) struct HarmonyReader {
     at: At,
+    /// Whether the next character is text whatever it begins.
+    is_text: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub(crate) enum Piece<'a> {
 impl HarmonyReader {
     /// An answer that begins within a header, or within a text.
     pub(crate) fn new(in_header: bool) -> HarmonyReader {
-        HarmonyReader { at: if in_header { At::Header } else { At::Message(Message::Text) } }
+        HarmonyReader { at: if in_header { At::Header } else { At::Message(Message::Text) }, is_text: false }
     }
 
     /// Whether it is within thoughts.
@@ -81,28 +83,30 @@ impl HarmonyReader {
         tools: &[Tool],
         is_last: bool,
     ) -> Option<(usize, Option<Piece<'a>>)> {
-        let found = find(text, &[&channels.message, &channels.end, &channels.done, &channels.call]);
-        if let Found::At { at, marker } = found {
-            if marker != 0 {
-                // A header without a message says nothing.
-                self.at = At::Between;
-                return Some((at + [&channels.end, &channels.done, &channels.call][marker - 1].len(), None));
-            }
-            let message = message_of(&text[..at], channels, tools);
-            self.at = At::Message(message);
-            return Some((at + channels.message.len(), Some(Piece::Begins(message))));
-        }
         let plain = text.trim_start_matches(is_space);
         let is_header = plain.starts_with(MARK)
             || ["assistant", "to=", &channels.channel, &channels.start]
                 .iter()
                 .any(|start| begins(plain, start) != Match::No);
-        if !is_header
-            || text.len() > MAX_HEADER_BYTES
-            || (is_last && !text.contains(channels.channel.as_str()))
-        {
+        let markers = [&channels.message, &channels.end, &channels.done, &channels.call].map(String::as_str);
+        match find(head(text, MAX_HEADER_BYTES), &markers) {
+            Found::At { at, marker: 0 } if is_header => {
+                let message = message_of(&text[..at], channels, tools);
+                self.at = At::Message(message);
+                return Some((at + channels.message.len(), Some(Piece::Begins(message))));
+            }
+            // A header without a message says nothing.
+            Found::At { at, marker } if is_header => {
+                self.at = At::Between;
+                return Some((at + markers[marker].len(), None));
+            }
+            _ => {}
+        }
+        let is_cut = is_last && !text.contains(channels.channel.as_str());
+        if !is_header || text.len() > MAX_HEADER_BYTES || is_cut {
             // A model that says something without saying what it is says text.
             self.at = At::Message(Message::Text);
+            self.is_text = true;
             return Some((0, Some(Piece::Begins(Message::Text))));
         }
         None
@@ -116,6 +120,12 @@ impl HarmonyReader {
     ) -> Option<(usize, Option<Piece<'a>>)> {
         let ends = [&channels.end, &channels.call, &channels.done, &channels.start, &channels.channel]
             .map(String::as_str);
+        if std::mem::take(&mut self.is_text)
+            && let Some(first) = text.chars().next()
+        {
+            let n = first.len_utf8();
+            return Some((n, Some(Piece::More(&text[..n]))));
+        }
         let n = match find(text, &ends) {
             Found::At { at: 0, marker } => {
                 // What begins the next header is part of it.

@@ -234,11 +234,13 @@ impl JsonCalls {
     }
 
     fn quoted_arguments(&mut self, c: char, said: &mut Vec<Said>) -> Step {
+        let mut text = String::new();
         if c == '"' && !self.is_escaped {
-            return self.go(At::Member);
+            self.at = At::Member;
+            self.unescaped.finish(&mut text);
+            return self.say(&text, said);
         }
         self.is_escaped = c == '\\' && !self.is_escaped;
-        let mut text = String::new();
         self.unescaped.take(c, &mut text);
         self.say(&text, said)
     }

@@ -73,34 +73,65 @@ pub(crate) struct Unescaped {
 impl Unescaped {
     /// Takes the next character, and appends what it completes.
     pub(crate) fn take(&mut self, c: char, out: &mut String) {
-        const MAX: usize = "\\ud83d\\ude00".len();
         if self.pending.is_empty() && c != '\\' {
             out.push(c);
             return;
         }
         self.pending.push(c);
-        let is_surrogate = |text: &str| text.starts_with("\\ud8") || text.starts_with("\\uD8");
-        let is_high = is_surrogate(&self.pending)
-            || ["\\ud9", "\\uda", "\\udb", "\\uD9", "\\uDA", "\\uDB", "\\uDa", "\\uDb", "\\udA", "\\udB"]
-                .iter()
-                .any(|high| self.pending.starts_with(high));
-        let wanted = match self.pending.as_bytes() {
-            [_] => return,
-            [_, b'u', ..] if is_high => MAX,
-            [_, b'u', ..] => 6,
-            _ => 2,
-        };
-        let goes_on = self.pending.len() < wanted
-            && !(self.pending.len() > 6 && !"\\u".starts_with(&self.pending[6..self.pending.len().min(8)]));
-        if goes_on {
-            return;
+        match escape(&self.pending) {
+            Escape::Begun => {}
+            Escape::Whole => {
+                let text = std::mem::take(&mut self.pending);
+                // One that stands for nothing stands as it is.
+                out.push_str(&serde_json::from_str::<String>(&format!("\"{text}\"")).unwrap_or(text));
+            }
+            Escape::None => {
+                // Its beginning stands as it is; what ended it may begin another.
+                let text = std::mem::take(&mut self.pending);
+                let n = text.rfind('\\').filter(|&at| at > 0).unwrap_or(text.len() - c.len_utf8());
+                out.push_str(&text[..n]);
+                text[n..].chars().for_each(|c| self.take(c, out));
+            }
         }
-        let text = std::mem::take(&mut self.pending);
-        match serde_json::from_str::<String>(&format!("\"{text}\"")) {
-            Ok(text) => out.push_str(&text),
-            // An escape that is none: as it stands.
-            Err(_) => out.push_str(&text),
+    }
+
+    /// The string ends: appends what was not complete, as it stands.
+    pub(crate) fn finish(&mut self, out: &mut String) {
+        out.push_str(&std::mem::take(&mut self.pending));
+    }
+}
+
+/// What a text is that begins with a backslash.
+enum Escape {
+    Begun,
+    Whole,
+    None,
+}
+
+fn escape(text: &str) -> Escape {
+    const N_DIGITS: usize = 4;
+    let [_, b'u', rest @ ..] = text.as_bytes() else {
+        return if text.len() > 1 { Escape::Whole } else { Escape::Begun };
+    };
+    let (digits, rest) = rest.split_at(rest.len().min(N_DIGITS));
+    let number = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    if !number(digits) {
+        return Escape::None;
+    }
+    // The first half of a pair makes a character with the second.
+    let is_first_half = matches!(digits, [b'd' | b'D', b'8' | b'9' | b'a' | b'A' | b'b' | b'B', ..]);
+    match rest {
+        _ if digits.len() < N_DIGITS => Escape::Begun,
+        [] if !is_first_half => Escape::Whole,
+        [] | [b'\\'] => Escape::Begun,
+        [b'\\', b'u', second @ ..] if number(second) => {
+            if second.len() < N_DIGITS {
+                Escape::Begun
+            } else {
+                Escape::Whole
+            }
         }
+        _ => Escape::None,
     }
 }
 
@@ -139,10 +170,13 @@ mod tests {
         let text = |escaped: &str| {
             let (mut unescaped, mut out) = (Unescaped::default(), String::new());
             escaped.chars().for_each(|c| unescaped.take(c, &mut out));
+            unescaped.finish(&mut out);
             out
         };
         assert_eq!(text(r#"a\"b\\\n\u00e9"#), "a\"b\\\né");
         assert_eq!(text(r"\ud83d\ude00!"), "😀!");
         assert_eq!(text(r"\x"), r"\x");
+        assert_eq!(text(r"\ud83d\n\ud83😀\ud8é"), "\\ud83d\n\\ud83😀\\ud8é", "halves of pairs");
+        assert_eq!(text(r"\ud83d\u00e"), r"\ud83d\u00e", "cut");
     }
 }

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::found::{Found, Match, begins, find, is_space, leading_space};
-use super::parameters::properties;
+use super::found::{Found, Match, begins, find, head, is_space, leading_space};
 use super::said::{MAX_NAME_BYTES, Read, Said, is_offered, say, say_escaped};
 use crate::Tool;
+use crate::parameters::properties;
 
 /// Lists and objects within each other.
 const MAX_DEPTH: usize = 128;
@@ -126,11 +126,12 @@ impl LiteralCalls {
             Style::Python => ("", "("),
             Style::Braced(_) => ("call:", "{"),
         };
-        let end = match find(rest, &[bracket]) {
+        let name = head(rest, MAX_NAME_BYTES);
+        let end = match find(name, &[bracket]) {
             Found::At { at, .. } => at,
             _ if rest.len() > MAX_NAME_BYTES => return Step::Refuse,
             // A name has no white space in it: so much is clear at once.
-            _ if rest.trim_end_matches(is_space).contains(is_space) => return Step::Refuse,
+            _ if name.trim_end_matches(is_space).contains(is_space) => return Step::Refuse,
             _ => return Step::Wait,
         };
         let name = rest[..end].trim_matches(is_space);
@@ -200,7 +201,7 @@ impl LiteralCalls {
             Quote::Yes(quote) => {
                 // A key is read whole.
                 let inside = &rest[quote.len()..];
-                return match find(inside, &[&quote]) {
+                return match find(head(inside, MAX_NAME_BYTES), &[&quote]) {
                     Found::At { at, .. } => {
                         self.say_key(&inside[..at], said);
                         self.go(2 * quote.len() + at, At::Colon)
@@ -214,7 +215,8 @@ impl LiteralCalls {
         if is_positional && !(c.is_alphabetic() || c == '_') {
             return self.positional(tools, said);
         }
-        let end = rest.find(|c: char| is_space(c) || matches!(c, ':' | '=' | ',' | ')' | '}' | ']'));
+        let word = head(rest, MAX_NAME_BYTES);
+        let end = word.find(|c: char| is_space(c) || matches!(c, ':' | '=' | ',' | ')' | '}' | ']'));
         match end {
             Some(0) => Step::Refuse,
             Some(end) => {
@@ -279,11 +281,12 @@ impl LiteralCalls {
                 self.go(1, at)
             }
             _ => {
-                let end = rest.find(|c: char| is_space(c) || matches!(c, ',' | ')' | '}' | ']'));
+                let word = head(rest, MAX_NAME_BYTES);
+                let end = word.find(|c: char| is_space(c) || matches!(c, ',' | ')' | '}' | ']'));
                 let end = match end {
                     Some(0) => return Step::Refuse,
                     Some(end) => end,
-                    None if is_last => {
+                    None if is_last && rest.len() <= MAX_NAME_BYTES => {
                         if in_list {
                             self.next(said);
                         }

@@ -1,6 +1,6 @@
 //! A call as a name, a marker and arguments as JSON.
 
-use super::found::{Found, find, is_space, leading_space};
+use super::found::{Found, find, head, is_space, leading_space};
 use super::json_calls::JsonCalls;
 use super::json_value::{JsonScanner, Scan};
 use super::said::{MAX_NAME_BYTES, Read, Said, is_offered, say};
@@ -56,7 +56,7 @@ impl NamedCall {
                     }
                 }
                 At::Name => {
-                    let end = match find(rest, &[around.end]) {
+                    let end = match find(head(rest, MAX_NAME_BYTES), &[around.end]) {
                         Found::At { at, .. } => at,
                         _ if rest.len() > MAX_NAME_BYTES => return Read::Refuse(done),
                         _ => return Read::Wait(done),

@@ -12,11 +12,11 @@ use super::named_call::{AroundName, NamedCall};
 use super::said::{Read, Said};
 use super::state::{At, CallReader, Step};
 use super::tagged_call::TaggedCall;
-use crate::answer_form::MARK;
 use crate::answer_form::call_form::{Bare, Body};
 
-/// White space that waits for what follows it: if that is a call, it says nothing.
-const MAX_HELD_SPACE: usize = 64;
+/// White space that waits for what follows it: if that is a call, it says nothing. Where more stands before a marker,
+/// that is none.
+pub(crate) const MAX_HELD_SPACE: usize = 64;
 
 impl AnswerReader {
     /// Reads on.
@@ -32,7 +32,7 @@ impl AnswerReader {
                 self.thoughts(text, is_last)
             }
             At::Text => self.text(text, is_last),
-            At::BlockStart => self.block_start(text, is_last),
+            At::BlockStart => self.block_start(text),
             At::Call(_) => self.call(text, is_last),
             At::CallEnd => self.call_end(text, is_last),
             At::Between => self.between(text, is_last),
@@ -47,20 +47,20 @@ impl AnswerReader {
         if rest.is_empty() && space <= MAX_HELD_SPACE {
             return Step::Wait;
         }
-        if let Some(thoughts) = &self.form.thoughts {
+        if let Some(thoughts) = self.form.thoughts.as_ref().filter(|_| space <= MAX_HELD_SPACE) {
             match begins(rest, &thoughts.open) {
                 Match::Yes => {
                     let n = space + thoughts.open.len();
                     self.at = At::Thoughts { is_fresh: true };
                     return Step::Took(n);
                 }
-                Match::Maybe if !is_last && !rest.is_empty() => return Step::Wait,
+                Match::Maybe if !is_last => return Step::Wait,
                 Match::Maybe | Match::No => {}
             }
         }
         // After thoughts it says nothing; before anything else it is what the model begins with.
-        let n = if matches!(self.at, At::AfterThoughts) { space } else { 0 };
-        if self.may_be_bare(rest) {
+        let n = if matches!(self.at, At::AfterThoughts) { space.min(MAX_HELD_SPACE) } else { 0 };
+        if self.may_be_bare(rest) && space <= MAX_HELD_SPACE {
             self.held.clear();
             self.begin_call(&text[n..], space - n, 0);
             return Step::Took(space);
@@ -100,10 +100,9 @@ impl AnswerReader {
     fn text(&mut self, text: &str, is_last: bool) -> Step {
         let form = Arc::clone(&self.form);
         let calls = &form.calls;
-        let reopened = form.thoughts.as_ref().map_or("", |thoughts| &thoughts.open);
+        let reopened = form.thoughts.as_ref().filter(|_| form.reopens_thoughts());
         let mut markers: Vec<&str> = Vec::with_capacity(4 + form.silent.len());
-        // Thoughts that begin in the middle are an example of some, unless only a model can write the marker.
-        markers.push(if reopened.starts_with(MARK) { reopened } else { "" });
+        markers.push(reopened.map_or("", |thoughts| &thoughts.open));
         let has_calls = !self.tools.is_empty();
         markers.push(if has_calls { &calls.block_open } else { "" });
         markers.push(if has_calls { &calls.call_open } else { "" });
@@ -160,14 +159,14 @@ impl AnswerReader {
         Step::Took(n)
     }
 
-    fn block_start(&mut self, text: &str, is_last: bool) -> Step {
+    fn block_start(&mut self, text: &str) -> Step {
         let space = leading_space(text);
         let form = Arc::clone(&self.form);
         match begins(&text[space..], &form.calls.call_open) {
+            Match::Yes | Match::Maybe if space > MAX_HELD_SPACE => Step::Refuse(0),
             Match::Yes => self.begin_call(text, space + form.calls.call_open.len(), 0),
-            Match::Maybe if !is_last && space <= MAX_HELD_SPACE => Step::Wait,
-            Match::Maybe if is_last => Step::Wait,
-            Match::Maybe | Match::No => Step::Refuse(0),
+            Match::Maybe => Step::Wait,
+            Match::No => Step::Refuse(0),
         }
     }
 
@@ -215,6 +214,7 @@ impl AnswerReader {
         }
         match read {
             Read::Done(n) => {
+                self.held.clear();
                 self.at = At::CallEnd;
                 Step::Took(n)
             }
@@ -235,8 +235,9 @@ impl AnswerReader {
         let space = leading_space(text);
         let state = if close.is_empty() { Match::No } else { begins(&text[space..], close) };
         let n = match state {
+            _ if space > MAX_HELD_SPACE => 0,
             Match::Yes => space + close.len(),
-            Match::Maybe if !is_last && space <= MAX_HELD_SPACE => return Step::Wait,
+            Match::Maybe if !is_last => return Step::Wait,
             Match::Maybe | Match::No => 0,
         };
         self.at = At::Between;

@@ -3,11 +3,11 @@
 
 use serde_json::Value;
 
-use super::found::{Found, Match, begins, find, is_space, leading_space};
-use super::parameters::{Kind, kind, value};
+use super::found::{Found, Match, begins, find, head, is_space, leading_space};
 use super::said::{MAX_NAME_BYTES, Read, Said, is_offered, say, say_escaped};
 use crate::Tool;
 use crate::answer_form::call_form::Tags;
+use crate::parameters::{Kind, kind, value};
 
 /// White space that may stand between a closing tag and what shows that it closes.
 const MAX_SPACE_BYTES: usize = 64;
@@ -51,7 +51,7 @@ impl TaggedCall {
             let rest = &text[done..];
             match &mut self.at {
                 At::Name => {
-                    let (at, len) = match name_end(rest, tags, end) {
+                    let (at, len) = match name_end(head(rest, MAX_NAME_BYTES), tags, end) {
                         Some(found) => found,
                         None if rest.len() > MAX_NAME_BYTES => return Read::Refuse(done),
                         None => return Read::Wait(done),
@@ -81,7 +81,7 @@ impl TaggedCall {
                     Found::MaybeAt(at) => return Read::Wait(done + at),
                     Found::No => return Read::Wait(text.len()),
                 },
-                At::KeyName => match find(rest, &[&tags.key_end]) {
+                At::KeyName => match find(head(rest, MAX_NAME_BYTES), &[&tags.key_end]) {
                     Found::At { at, .. } => {
                         let key = rest[..at].trim_matches(is_space).to_owned();
                         done += at + tags.key_end.len();
@@ -95,7 +95,8 @@ impl TaggedCall {
                     if !tags.value_open.is_empty() {
                         let space = leading_space(rest);
                         match begins(&rest[space..], &tags.value_open) {
-                            Match::Maybe if !is_last && space <= MAX_SPACE_BYTES => return Read::Wait(done),
+                            _ if space > MAX_SPACE_BYTES => {}
+                            Match::Maybe if !is_last => return Read::Wait(done),
                             Match::Yes => done += space + tags.value_open.len(),
                             Match::Maybe | Match::No => {}
                         }

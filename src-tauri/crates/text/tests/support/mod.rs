@@ -1,5 +1,7 @@
 //! Reads the vocabularies of the test models out of their GGUF files, as far as tests need it.
 
+#[allow(dead_code, reason = "not every test file uses the vocabulary of bytes")]
+pub(crate) mod bytes;
 #[allow(dead_code, reason = "not every test file reads what the reference carries")]
 pub(crate) mod reference;
 
@@ -26,10 +28,15 @@ pub(crate) fn load(model: Model) -> TextModel {
 /// What the file of a test model says about its vocabulary.
 #[allow(dead_code, reason = "not every test file uses a test model")]
 pub(crate) fn metadata(model: Model) -> TextMetadata {
-    let file = match model {
+    metadata_in(match model {
         Model::SmolLm2 => "SmolLM2-135M-Instruct.Q4_1.gguf",
         Model::Gemma3 => "gemma-3-270m-q4_k_m.gguf",
-    };
+    })
+}
+
+/// The same of the test model with this file's name.
+#[allow(dead_code, reason = "not every test file uses a test model")]
+pub(crate) fn metadata_in(file: &str) -> TextMetadata {
     let dir = std::env::var_os("SAMOVAR_TEST_MODELS").map_or_else(
         || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache/samovar-dev/models"),
         PathBuf::from,

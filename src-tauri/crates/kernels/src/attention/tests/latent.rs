@@ -46,7 +46,7 @@ fn a_latent_vector_is_stored_once_as_precisely_as_keys_its_two_parts_rotated_apa
         for dtype in FORMATS {
             let layer = layer(dtype, 1, (576, 512), 32);
             assert_eq!((layer.k_bytes(), layer.v_bytes()), (32 * dtype.key_bytes(576), 0));
-            let params = AttentionParams { n_heads: 2, scale: 0.1, window: None, softcap: None, sinks: None };
+            let params = AttentionParams { scale: 0.1, ..params(2, 192, None, None) };
             let mut pool = Pool::new(isa, layer, params, Data::Outliers, &[50], 3);
             pool.step(&Threads::new(2), &[(0, 0, 50)]);
             for p in 0..50 {

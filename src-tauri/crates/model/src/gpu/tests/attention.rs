@@ -1,7 +1,7 @@
 //! Attention by candle's operations against the paged kernels, on random shapes, windows and soft-caps.
 
 use candle_core::Tensor;
-use kernels::attention::{AttentionParams, AttentionRow, attention};
+use kernels::attention::{Ahead, AttentionParams, AttentionRow, attention};
 use kernels::kv::{KvArena, KvFormat as ArenaFormat, KvLayer, store_kv};
 use kernels::threads::Threads;
 use scheduler::{AttentionSpan, KvLayout, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
@@ -138,7 +138,8 @@ fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
     let n_tokens: usize = rows.iter().map(|row| row.n_tokens).sum();
     let q = values(n_tokens * case.n_heads * case.k_dim);
     let (scale, softcap, n_heads) = (1.0 / (case.k_dim as f32).sqrt(), case.softcap, case.n_heads);
-    let params = AttentionParams { n_heads, scale, window: case.window, softcap, sinks: None };
+    let (window, ahead) = (case.window, Ahead::Hidden);
+    let params = AttentionParams { n_heads, scale, window, ahead, softcap, sinks: None };
     let mut want = vec![0.0; n_tokens * n_heads * case.v_dim];
     attention(&threads, isa, &arena, &kv_layer, &params, &rows, &q, &mut want);
 
@@ -154,6 +155,7 @@ fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
         k_dim,
         v_dim,
         span,
+        ahead,
         scale,
         softcap,
         rope_idx: None,

@@ -16,8 +16,7 @@ fn worst(tiny: &tiny::Tiny, pieces: &[usize]) -> f32 {
     let gguf = Gguf::open(&tiny.model).unwrap();
     let (device, options) = (Device::Cpu, GpuOptions { block_tokens: 16, ..options(40) });
     let pack = FloatPack(DevicePack { device: &device });
-    let runner = load::runner_with(&gguf, &options, &device, &pack, &mut |_| ControlFlow::Continue(()));
-    let mut runner = runner.expect("a sound model");
+    let mut runner = packed_on_device(&gguf, &options, &pack);
     runner.in_chunks_of(24);
     let layout = runner.layout().clone();
     let mut blocks = Blocks::shuffled(runner.n_blocks(), &mut Random(1));

@@ -8,7 +8,6 @@ use super::vectors::{GEMMA3, SMOLLM2, model_path, references};
 use super::*;
 use crate::gpu::shaders::Shaders;
 use crate::gpu::weights::DevicePack;
-use crate::options::LoadProgress;
 
 const N_BLOCKS: usize = 700;
 
@@ -75,12 +74,10 @@ impl Case {
     fn device(&self, gguf: &Gguf, weights: Weights, shaders: Shaders) -> Runner<GpuBackend> {
         let (options, device) = (self.options(), Device::Cpu);
         let pack = DevicePack { device: &device };
-        let mut progress = |_: LoadProgress| ControlFlow::Continue(());
-        let runner = match weights {
-            Weights::InFloats => load::runner_with(gguf, &options, &device, &FloatPack(pack), &mut progress),
-            Weights::AsInTheFile => load::runner_with(gguf, &options, &device, &pack, &mut progress),
+        let mut runner = match weights {
+            Weights::InFloats => packed_on_device(gguf, &options, &FloatPack(pack)),
+            Weights::AsInTheFile => packed_on_device(gguf, &options, &pack),
         };
-        let mut runner = runner.expect("a sound model");
         runner.backend().with_shaders(shaders);
         // Several in most steps.
         runner.in_chunks_of(100);

@@ -1,17 +1,19 @@
 //! `POST /v1/chat/completions`.
 
 use serde::Serialize;
-use text::Chat;
+use text::{Chat, ChatMessage};
 use utoipa::ToSchema;
 
+use super::calls::{Call, CallDelta, Function, FunctionDelta};
 use super::chunks::{Choices, Chunks, FinishReason};
 use super::logprobs::ChatLogprobs;
 use super::messages::take_messages;
 use super::parameters::{LengthFields, Parameters};
 use super::response_format::take_response_format;
-use super::template_variables::take_template_variables;
-use crate::calls::answer::Text;
-use crate::calls::call::{Names, Prompt};
+use super::template_variables::{take_template_variables, take_thinking};
+use super::tools::{Wording, take_tools};
+use crate::calls::answer::{Finish, Part, Text};
+use crate::calls::call::{self, Names, Prompt};
 use crate::calls::fault::Fault;
 use crate::dialects::dialect::Asked;
 use crate::dialects::fields::Fields;
@@ -31,14 +33,19 @@ pub(crate) fn parse(body: &[u8]) -> Result<Asked, Fault> {
     let top_logprobs = take_logprobs(&mut fields)?;
     let format = take_response_format(&mut fields)?;
 
-    let continue_final = fields.take("continue_final_message")?.unwrap_or(false);
+    let continue_final = fields.take::<bool>("continue_final_message")?;
     let add_generation_prompt = fields.take::<bool>("add_generation_prompt")?;
+    // An answer that comes last is one to go on with, as with other servers, unless the client says what it wants.
+    let continue_final =
+        continue_final.unwrap_or(add_generation_prompt.is_none() && ends_within_answer(&messages));
     if continue_final && add_generation_prompt == Some(true) {
         let message = "cannot be true together with 'continue_final_message'";
         return Err(Fault::invalid("add_generation_prompt", message));
     }
 
     let extra = take_template_variables(&mut fields)?;
+    let thinking = take_thinking(&mut fields)?;
+    let (tools, wording) = take_tools(&mut fields)?;
     refuse_the_rest(&mut fields)?;
     fields.finish()?;
     let chat = Chat {
@@ -48,11 +55,19 @@ pub(crate) fn parse(body: &[u8]) -> Result<Asked, Fault> {
         tools: Vec::new(),
         extra,
     };
-    let choices = ChatChoices { with_logprobs: top_logprobs.is_some() };
+    let choices = ChatChoices::new(top_logprobs.is_some(), wording);
     let writer = Chunks { choices, include_usage: parameters.include_usage };
     let delivery = parameters.delivery;
     let call = parameters.into_call(Prompt::Chat(chat), format, top_logprobs, NAMES);
+    let call = call::Call { tools, thinking, ..call };
     Ok(Asked { call, delivery, writer: Box::new(writer) })
+}
+
+/// Whether the last message is an answer that says something and calls nothing.
+fn ends_within_answer(messages: &[ChatMessage]) -> bool {
+    messages
+        .last()
+        .is_some_and(|last| last.role == ASSISTANT && !last.content.is_empty() && last.tool_calls.is_empty())
 }
 
 /// How many rivals to report, where `logprobs` asks for log-probabilities at all.
@@ -69,12 +84,6 @@ fn take_logprobs(fields: &mut Fields<'_>) -> Result<Option<usize>, Fault> {
 /// What OpenAI's API has and this server does not do yet, or never; each is refused by name, and values that ask
 /// for what happens anyway pass.
 fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), Fault> {
-    fields.refuse("tools", &["[]"])?;
-    fields.refuse("tool_choice", &["\"none\"", "\"auto\""])?;
-    // Without tools there are no calls that could be parallel.
-    fields.take::<bool>("parallel_tool_calls")?;
-    fields.refuse("functions", &["[]"])?;
-    fields.refuse("function_call", &["\"none\"", "\"auto\""])?;
     fields.refuse("modalities", &["[\"text\"]"])?;
     fields.refuse("audio", &[])?;
     fields.refuse("prediction", &[])?;
@@ -84,7 +93,10 @@ fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), Fault> {
 /// How a chat writes choices.
 #[derive(Debug)]
 pub(crate) struct ChatChoices {
-    pub(crate) with_logprobs: bool,
+    with_logprobs: bool,
+    wording: Wording,
+    /// The calls that have a chunk.
+    n_calls: usize,
 }
 
 /// The choice of a whole chat completion.
@@ -100,7 +112,16 @@ pub(crate) struct ChatChoice {
 #[derive(Debug, Serialize, ToSchema)]
 struct AssistantMessage {
     role: &'static str,
-    content: String,
+    /// `null` where the model calls functions and says nothing.
+    content: Option<String>,
+    /// What it thought before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Call>,
+    /// For clients that offer functions in the older wording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<Function>,
     /// Always `null`.
     refusal: Option<String>,
     /// Always empty.
@@ -124,13 +145,34 @@ struct Delta {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<String>,
+    /// More of what it thinks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    /// More of a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[CallDelta; 1]>,
+    /// The same, for clients that offer functions in the older wording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<FunctionDelta>,
 }
 
 const ASSISTANT: &str = "assistant";
 
 impl ChatChoices {
+    /// Writes for a client that offers functions in this wording.
+    pub(crate) fn new(with_logprobs: bool, wording: Wording) -> ChatChoices {
+        ChatChoices { with_logprobs, wording, n_calls: 0 }
+    }
+
     fn logprobs(&self, text: &Text) -> Option<ChatLogprobs> {
         self.with_logprobs.then(|| ChatLogprobs::new(&text.scored))
+    }
+
+    fn finish(&self, finish: &Finish) -> FinishReason {
+        match (finish.into(), self.wording) {
+            (FinishReason::ToolCalls, Wording::Functions) => FinishReason::FunctionCall,
+            (finish, _) => finish,
+        }
     }
 }
 
@@ -142,29 +184,69 @@ impl Choices for ChatChoices {
     type Chunk = ChatChunkChoice;
 
     fn opening(&mut self) -> Option<ChatChunkChoice> {
-        let delta = Delta { role: Some(ASSISTANT), content: Some(String::new()) };
+        let delta = Delta { role: Some(ASSISTANT), content: Some(String::new()), ..Delta::default() };
         Some(ChatChunkChoice { index: 0, delta, logprobs: None, finish_reason: None })
     }
 
-    fn delta(&mut self, text: &Text) -> Option<ChatChunkChoice> {
-        let something = !text.text.is_empty() || (self.with_logprobs && !text.scored.is_empty());
-        something.then(|| ChatChunkChoice {
-            index: 0,
-            delta: Delta { role: None, content: Some(text.text.clone()) },
-            logprobs: self.logprobs(text),
-            finish_reason: None,
-        })
+    fn delta(&mut self, part: &Part) -> Option<ChatChunkChoice> {
+        let mut logprobs = None;
+        let delta = match part {
+            Part::Text(text) => {
+                let something = !text.text.is_empty() || (self.with_logprobs && !text.scored.is_empty());
+                if !something {
+                    return None;
+                }
+                logprobs = self.logprobs(text);
+                Delta { content: Some(text.text.clone()), ..Delta::default() }
+            }
+            Part::Thinking(text) => Delta { reasoning_content: Some(text.clone()), ..Delta::default() },
+            Part::ToolCall(call) => {
+                let begins = call.index >= self.n_calls;
+                self.n_calls = self.n_calls.max(call.index + 1);
+                match self.wording {
+                    Wording::Tools => {
+                        Delta { tool_calls: Some([CallDelta::new(call, begins)]), ..Delta::default() }
+                    }
+                    Wording::Functions => {
+                        let delta = FunctionDelta::new(call, begins);
+                        Delta { function_call: Some(delta), ..Delta::default() }
+                    }
+                }
+            }
+        };
+        Some(ChatChunkChoice { index: 0, delta, logprobs, finish_reason: None })
     }
 
-    fn last(&mut self, finish: FinishReason) -> ChatChunkChoice {
-        ChatChunkChoice { index: 0, delta: Delta::default(), logprobs: None, finish_reason: Some(finish) }
+    fn last(&mut self, finish: &Finish) -> ChatChunkChoice {
+        let finish_reason = Some(self.finish(finish));
+        ChatChunkChoice { index: 0, delta: Delta::default(), logprobs: None, finish_reason }
     }
 
-    fn whole(&mut self, text: Text, finish: FinishReason) -> ChatChoice {
+    fn whole(&mut self, parts: Vec<Part>, finish: &Finish) -> ChatChoice {
+        let (mut text, mut thoughts, mut calls) = (Text::default(), String::new(), Vec::new());
+        for part in parts {
+            match part {
+                Part::Text(more) => text.join(more),
+                Part::Thinking(more) => thoughts.push_str(&more),
+                Part::ToolCall(call) => calls.push(call),
+            }
+        }
         let logprobs = self.logprobs(&text);
-        let message =
-            AssistantMessage { role: ASSISTANT, content: text.text, refusal: None, annotations: [] };
-        ChatChoice { index: 0, message, logprobs, finish_reason: finish }
+        let says_something = calls.is_empty() || !text.text.is_empty();
+        let function_call = match self.wording {
+            Wording::Tools => None,
+            Wording::Functions => calls.drain(..).next().map(Function::from),
+        };
+        let message = AssistantMessage {
+            role: ASSISTANT,
+            content: says_something.then_some(text.text),
+            reasoning_content: (!thoughts.is_empty()).then_some(thoughts),
+            tool_calls: calls.into_iter().map(Call::from).collect(),
+            function_call,
+            refusal: None,
+            annotations: [],
+        };
+        ChatChoice { index: 0, message, logprobs, finish_reason: self.finish(finish) }
     }
 }
 
@@ -208,14 +290,25 @@ mod tests {
         assert_eq!(flags(""), (true, false));
         assert_eq!(flags(r#","add_generation_prompt":false"#), (false, false));
         assert_eq!(flags(r#","continue_final_message":true"#), (false, true));
+        let last = |message: &str, more: &str| {
+            let body = format!(r#"{{"messages":[{{"role":"user","content":"hi"}},{message}]{more}}}"#);
+            let Prompt::Chat(chat) = parse(body.as_bytes()).unwrap().call.prompt else { panic!("a chat") };
+            (chat.add_generation_prompt, chat.continue_final)
+        };
+        let answer = r#"{"role":"assistant","content":"Well,"}"#;
+        assert_eq!(last(answer, ""), (false, true));
+        assert_eq!(last(answer, r#","continue_final_message":false"#), (true, false));
+        assert_eq!(last(answer, r#","add_generation_prompt":true"#), (true, false));
+        assert_eq!(last(r#"{"role":"assistant","content":""}"#, ""), (true, false));
+        let call = r#"{"role":"assistant","content":"x","tool_calls":[{"function":{"name":"f"}}]}"#;
+        assert_eq!(last(call, ""), (true, false));
     }
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
         for (more, param) in [
-            (r#","tools":[{"type":"function"}]"#, "tools"),
-            (r#","tool_choice":"required""#, "tool_choice"),
-            (r#","functions":[{}]"#, "functions"),
+            (r#","tools":[{"type":"function"}]"#, "tools[0].function"),
+            (r#","functions":[{}]"#, "functions[0].name"),
             (
                 r#","response_format":{"type":"json_schema","json_schema":{}}"#,
                 "response_format.json_schema.schema",

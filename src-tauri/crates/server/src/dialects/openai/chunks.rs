@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::fault::ErrorBody;
-use crate::calls::answer::{self, Answer, End, Finish, Head, Part, PromptTokens, Text};
+use crate::calls::answer::{self, Answer, End, Finish, Head, Part, PromptTokens};
 use crate::calls::fault::Fault;
 use crate::dialects::dialect::Writer;
 use crate::dialects::sse::{self, EVENT_STREAM, json};
@@ -29,14 +29,14 @@ pub(crate) trait Choices: Send {
     /// The choice of the first chunk, where there is one before any text.
     fn opening(&mut self) -> Option<Self::Chunk>;
 
-    /// The choice of a chunk that brings text; none when there is nothing to bring.
-    fn delta(&mut self, text: &Text) -> Option<Self::Chunk>;
+    /// The choice of a chunk that brings a part; none when there is nothing to bring.
+    fn delta(&mut self, part: &Part) -> Option<Self::Chunk>;
 
     /// The choice of the chunk that says why the answer ended.
-    fn last(&mut self, finish: FinishReason) -> Self::Chunk;
+    fn last(&mut self, finish: &Finish) -> Self::Chunk;
 
     /// The choice of a whole answer.
-    fn whole(&mut self, text: Text, finish: FinishReason) -> Self::Whole;
+    fn whole(&mut self, parts: Vec<Part>, finish: &Finish) -> Self::Whole;
 }
 
 /// Writes the answers of one call.
@@ -81,6 +81,8 @@ pub(crate) enum FinishReason {
     Stop,
     /// The model waits for what its calls give.
     ToolCalls,
+    /// The same, for clients that offer functions in the older wording.
+    FunctionCall,
     /// The bound on its length, or the room that the context left.
     Length,
 }
@@ -102,12 +104,19 @@ pub(crate) struct Usage {
     completion_tokens: usize,
     total_tokens: usize,
     prompt_tokens_details: PromptTokensDetails,
+    completion_tokens_details: CompletionTokensDetails,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 struct PromptTokensDetails {
     /// Tokens that were really reused.
     cached_tokens: usize,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct CompletionTokensDetails {
+    /// Tokens that the model thought in.
+    reasoning_tokens: usize,
 }
 
 impl From<answer::Usage> for Usage {
@@ -117,6 +126,7 @@ impl From<answer::Usage> for Usage {
             completion_tokens: usage.n_generated,
             total_tokens: usage.n_prompt + usage.n_generated,
             prompt_tokens_details: PromptTokensDetails { cached_tokens: usage.n_reused },
+            completion_tokens_details: CompletionTokensDetails { reasoning_tokens: usage.n_thinking },
         }
     }
 }
@@ -163,14 +173,12 @@ impl<C: Choices> Writer for Chunks<C> {
     }
 
     fn part(&mut self, head: &Head, part: &Part, out: &mut String) {
-        if let Part::Text(text) = part {
-            let delta = self.choices.delta(text);
-            self.with_choice(head, delta, out);
-        }
+        let delta = self.choices.delta(part);
+        self.with_choice(head, delta, out);
     }
 
     fn end(&mut self, head: &Head, end: &End, out: &mut String) {
-        let last = self.choices.last((&end.finish).into());
+        let last = self.choices.last(&end.finish);
         self.with_choice(head, Some(last), out);
         if self.include_usage {
             self.chunk(head, None, Some(Some(end.usage.into())), out);
@@ -191,19 +199,13 @@ impl<C: Choices> Writer for Chunks<C> {
     }
 
     fn whole(&mut self, head: &Head, answer: Answer) -> String {
-        let mut all = Text::default();
-        for part in answer.parts {
-            if let Part::Text(text) = part {
-                all.join(text);
-            }
-        }
         json(&Completion {
             id: id::<C>(head),
             object: C::WHOLE,
             created: head.created,
             model: head.model.clone(),
             system_fingerprint: system_fingerprint(head),
-            choices: [self.choices.whole(all, (&answer.end.finish).into())],
+            choices: [self.choices.whole(answer.parts, &answer.end.finish)],
             usage: answer.end.usage.into(),
         })
     }
@@ -212,7 +214,9 @@ impl<C: Choices> Writer for Chunks<C> {
 #[cfg(test)]
 mod tests {
     use super::super::chat::ChatChoices;
+    use super::super::tools::Wording;
     use super::*;
+    use crate::calls::answer::{CallPart, Text};
 
     const HEAD: Head = Head { id: String::new(), created: 7, model: String::new(), fingerprint: [0xab; 32] };
 
@@ -222,7 +226,8 @@ mod tests {
 
     #[test]
     fn a_scripted_answer_is_written_in_chunks_and_whole() {
-        let writer = |include_usage| Chunks { choices: ChatChoices { with_logprobs: false }, include_usage };
+        let writer =
+            |include_usage| Chunks { choices: ChatChoices::new(false, Wording::Tools), include_usage };
         let end = End {
             finish: Finish::StopString("c".into()),
             usage: answer::Usage { n_prompt: 5, n_reused: 3, n_generated: 2, n_thinking: 0 },
@@ -247,7 +252,7 @@ data: FRAME:[{"index":0,"delta":{"content":"b"},"logprobs":null,"finish_reason":
 
 data: FRAME:[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],"usage":null}
 
-data: FRAME:[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,"prompt_tokens_details":{"cached_tokens":3}}}
+data: FRAME:[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,"prompt_tokens_details":{"cached_tokens":3},"completion_tokens_details":{"reasoning_tokens":0}}}
 
 data: [DONE]
 
@@ -262,9 +267,74 @@ data: [DONE]
     }
 
     #[test]
+    fn thoughts_and_calls_are_written_in_chunks_and_whole() {
+        let call = |index: usize, arguments: &str| {
+            Part::ToolCall(CallPart {
+                index,
+                id: format!("a{index}"),
+                name: "f".into(),
+                arguments: arguments.into(),
+            })
+        };
+        let parts = [
+            Part::Thinking("hm".into()),
+            call(0, ""),
+            call(0, "{\"a\":"),
+            call(0, " 1}"),
+            call(1, ""),
+            call(1, "{}"),
+        ];
+        let usage = answer::Usage { n_prompt: 1, n_reused: 0, n_generated: 9, n_thinking: 4 };
+        let end = End { finish: Finish::ToolCalls, usage, times: answer::Times::default() };
+        let mut streamed = Chunks { choices: ChatChoices::new(false, Wording::Tools), include_usage: false };
+        let mut out = String::new();
+        parts.iter().for_each(|part| streamed.part(&HEAD, part, &mut out));
+        streamed.end(&HEAD, &end, &mut out);
+        let deltas: Vec<String> = out
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line.strip_prefix("data: ")?).ok())
+            .map(|chunk| format!("{} {}", chunk["choices"][0]["delta"], chunk["choices"][0]["finish_reason"]))
+            .collect();
+        let want = [
+            r#"{"reasoning_content":"hm"} null"#,
+            r#"{"tool_calls":[{"index":0,"id":"call_a0","type":"function","function":{"name":"f","arguments":""}}]} null"#,
+            r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":"}}]} null"#,
+            r#"{"tool_calls":[{"index":0,"function":{"arguments":" 1}"}}]} null"#,
+            r#"{"tool_calls":[{"index":1,"id":"call_a1","type":"function","function":{"name":"f","arguments":""}}]} null"#,
+            r#"{"tool_calls":[{"index":1,"function":{"arguments":"{}"}}]} null"#,
+            r#"{} "tool_calls""#,
+        ];
+        assert_eq!(deltas, want);
+
+        let mut joined = Vec::new();
+        parts.iter().cloned().for_each(|part| answer::join(&mut joined, part));
+        let whole = |wording, parts: &[Part], end: &End| -> serde_json::Value {
+            let mut writer = Chunks { choices: ChatChoices::new(false, wording), include_usage: false };
+            let end = End { finish: end.finish.clone(), ..*end };
+            serde_json::from_str(&writer.whole(&HEAD, Answer { parts: parts.to_vec(), end })).unwrap()
+        };
+        let answer = whole(Wording::Tools, &joined, &end);
+        let message = &answer["choices"][0]["message"];
+        assert_eq!(message["content"], serde_json::Value::Null);
+        assert_eq!(message["reasoning_content"], "hm");
+        assert_eq!(message["tool_calls"][0]["function"]["arguments"], "{\"a\": 1}");
+        assert_eq!(message["tool_calls"][1]["id"], "call_a1");
+        assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls");
+        assert_eq!(answer["usage"]["completion_tokens_details"]["reasoning_tokens"], 4);
+
+        let older = whole(Wording::Functions, &joined[..2], &end);
+        let message = &older["choices"][0]["message"];
+        assert_eq!(message["function_call"], serde_json::json!({"name": "f", "arguments": "{\"a\": 1}"}));
+        assert_eq!(
+            (older["choices"][0]["finish_reason"].as_str(), &message["tool_calls"]),
+            (Some("function_call"), &serde_json::Value::Null)
+        );
+    }
+
+    #[test]
     fn an_answer_that_breaks_off_does_not_look_complete() {
         let mut out = String::new();
-        let mut writer = Chunks { choices: ChatChoices { with_logprobs: false }, include_usage: true };
+        let mut writer = Chunks { choices: ChatChoices::new(false, Wording::Tools), include_usage: true };
         writer.part(&HEAD, &text("a"), &mut out);
         writer.break_off(&HEAD, &Fault::internal("r-1", "words for the log"), &mut out);
         assert!(out.ends_with("\"code\":\"internal_error\"}}\n\n") && !out.contains("[DONE]"), "{out}");

@@ -8,7 +8,7 @@ use super::chunks::{Choices, Chunks, FinishReason};
 use super::logprobs::CompletionLogprobs;
 use super::parameters::{LengthFields, NAMES, Parameters};
 use super::response_format::take_response_format;
-use crate::calls::answer::Text;
+use crate::calls::answer::{Finish, Part, Text};
 use crate::calls::call::Prompt;
 use crate::calls::fault::Fault;
 use crate::dialects::dialect::Asked;
@@ -131,17 +131,19 @@ impl Choices for CompletionChoices {
         None
     }
 
-    fn delta(&mut self, text: &Text) -> Option<CompletionChoice> {
+    fn delta(&mut self, part: &Part) -> Option<CompletionChoice> {
+        // A raw prompt's answer is nothing but text.
+        let Part::Text(text) = part else { return None };
         let something = !text.text.is_empty() || (self.with_logprobs && !text.scored.is_empty());
         something.then(|| self.choice(text, None))
     }
 
-    fn last(&mut self, finish: FinishReason) -> CompletionChoice {
-        CompletionChoice { index: 0, text: String::new(), logprobs: None, finish_reason: Some(finish) }
+    fn last(&mut self, finish: &Finish) -> CompletionChoice {
+        CompletionChoice { index: 0, text: String::new(), logprobs: None, finish_reason: Some(finish.into()) }
     }
 
-    fn whole(&mut self, text: Text, finish: FinishReason) -> CompletionChoice {
-        self.choice(&text, Some(finish))
+    fn whole(&mut self, parts: Vec<Part>, finish: &Finish) -> CompletionChoice {
+        self.choice(&Text::of(parts), Some(finish.into()))
     }
 }
 

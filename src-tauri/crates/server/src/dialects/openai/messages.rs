@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 use text::ChatMessage;
 
+use super::calls::take_calls;
 use crate::calls::fault::{Fault, shorten};
 use crate::dialects::fields::{Fields, RawList};
 
@@ -25,10 +26,8 @@ fn parse(path: &str, message: &RawValue) -> Result<ChatMessage, Fault> {
         // Templates know the role under its older name.
         "developer" => "system".to_owned(),
         "system" | "user" | "assistant" | "tool" => role,
-        "function" => {
-            let message = "the role 'function' is not supported; use 'tool'";
-            return Err(Fault::unsupported(fields.path("role"), message));
-        }
+        // The same under its older name.
+        "function" => "tool".to_owned(),
         other => {
             let roles = "system, developer, user, assistant or tool";
             let message = format!("'{}' is none of {roles}", shorten(other));
@@ -36,10 +35,10 @@ fn parse(path: &str, message: &RawValue) -> Result<ChatMessage, Fault> {
         }
     };
 
-    // What a template would have to show, and none is shown yet.
-    fields.refuse("tool_calls", &["[]"])?;
-    fields.refuse("function_call", &[])?;
-
+    let tool_calls = match role.as_str() {
+        "assistant" => take_calls(&mut fields)?,
+        _ => Vec::new(),
+    };
     // An answer without text is held as `null` by the official clients, or not at all.
     let content = match take_content(&mut fields)? {
         Some(content) => content,
@@ -48,14 +47,30 @@ fn parse(path: &str, message: &RawValue) -> Result<ChatMessage, Fault> {
     };
     let mut message = ChatMessage::new(role, content);
     message.name = fields.take("name")?;
-    if message.role == "tool"
-        && let Some(id) = fields.take::<String>("tool_call_id")?
-    {
-        message.extra.insert("tool_call_id".to_owned(), id.into());
+    match message.role.as_str() {
+        "tool" => message.tool_call_id = fields.take("tool_call_id")?,
+        "assistant" => {
+            message.tool_calls = tool_calls;
+            message.thinking = take_thoughts(&mut fields)?;
+        }
+        _ => {}
     }
-    // A message comes back as the client holds it, with fields of whichever server wrote it, `reasoning_content`,
-    // `annotations` or `audio` for example. They say nothing to the model: what is left is passed over.
+    // A message comes back as the client holds it, with fields of whichever server wrote it, `annotations` or `audio`
+    // for example. They say nothing to the model: what is left is passed over.
     Ok(message)
+}
+
+/// What a model thought, under the names that servers give it. What is no text says nothing.
+fn take_thoughts(fields: &mut Fields<'_>) -> Result<Option<String>, Fault> {
+    for name in ["reasoning_content", "reasoning"] {
+        if let Some(thoughts) = fields.take_large::<&RawValue>(name)?
+            && let Ok(thoughts) = serde_json::from_str::<String>(thoughts.get())
+            && !thoughts.is_empty()
+        {
+            return Ok(Some(thoughts));
+        }
+    }
+    Ok(None)
 }
 
 /// The text of a message; none where there is no content.
@@ -118,7 +133,7 @@ mod tests {
     fn developer_is_system_and_tool_results_keep_their_id() {
         assert_eq!(show(r#"[{"role":"developer","content":"be brief"}]"#), "system: be brief");
         let messages = take(r#"[{"role":"tool","content":"42","tool_call_id":"c1"}]"#).unwrap();
-        assert_eq!(messages[0].extra["tool_call_id"], "c1");
+        assert_eq!(messages[0].tool_call_id.as_deref(), Some("c1"));
         let named = take(r#"[{"role":"user","content":"hi","name":"Ann"}]"#).unwrap();
         assert_eq!(named[0].name.as_deref(), Some("Ann"));
     }
@@ -128,6 +143,31 @@ mod tests {
         let message = r#"[{"role":"assistant","content":"hi","refusal":null,"annotations":[],"audio":null,
             "function_call":null,"tool_calls":null}]"#;
         assert_eq!(show(message), "assistant: hi");
+    }
+
+    #[test]
+    fn calls_and_thoughts_come_back_with_the_answer_that_they_are_of() {
+        let messages = take(
+            r#"[{"role":"assistant","content":null,"reasoning_content":"hm","tool_calls":[
+                {"id":"c1","type":"function","function":{"name":"f","arguments":"{\"b\":1,  \"a\": 2}"}},
+                {"id":"c2","function":{"name":"g","arguments":{"x": [1]}}}]},
+            {"role":"tool","tool_call_id":"c1","content":"1"},
+            {"role":"assistant","function_call":{"name":"h","arguments":""},"reasoning":{"x":1}},
+            {"role":"function","name":"h","content":"2"}]"#,
+        );
+        let messages = messages.unwrap();
+        let call = |id: &str, name: &str, arguments: &str| text::ToolCall {
+            id: id.into(),
+            name: name.into(),
+            arguments: arguments.into(),
+        };
+        let calls = [call("c1", "f", r#"{"b":1,  "a": 2}"#), call("c2", "g", r#"{"x": [1]}"#)];
+        assert_eq!(messages[0].tool_calls, calls);
+        assert_eq!((messages[0].content.as_str(), messages[0].thinking.as_deref()), ("", Some("hm")));
+        assert_eq!(messages[1].tool_call_id.as_deref(), Some("c1"));
+        assert_eq!(messages[2].tool_calls, [call("", "h", "")]);
+        assert_eq!(messages[2].thinking, None);
+        assert_eq!((messages[3].role.as_str(), messages[3].name.as_deref()), ("tool", Some("h")));
     }
 
     #[test]
@@ -169,12 +209,16 @@ mod tests {
             (r#"[{"role":"user","content":7}]"#, "messages[0].content"),
             (r#"[{"role":"user","content":"\ud800"}]"#, "messages[0].content"),
             (r#"[{"role":"owner","content":"x"}]"#, "messages[0].role"),
-            (r#"[{"role":"function","content":"x","name":"f"}]"#, "messages[0].role"),
-            (r#"[{"role":"assistant","content":"","tool_calls":[{"id":"c"}]}]"#, "messages[0].tool_calls"),
             (
-                r#"[{"role":"assistant","content":"","function_call":{"name":"f"}}]"#,
-                "messages[0].function_call",
+                r#"[{"role":"assistant","content":"","tool_calls":[{"id":"c"}]}]"#,
+                "messages[0].tool_calls[0].function",
             ),
+            (r#"[{"role":"assistant","content":"","tool_calls":{}}]"#, "messages[0].tool_calls"),
+            (
+                r#"[{"role":"assistant","tool_calls":[{"id":"c","type":"custom"}]}]"#,
+                "messages[0].tool_calls[0].type",
+            ),
+            (r#"[{"role":"assistant","content":"","function_call":{}}]"#, "messages[0].function_call.name"),
             (r#"[{"role":"user","content":"x","content":"y"}]"#, "messages[0]"),
             (r#"[{"role":"tool","content":"x","tool_call_id":7}]"#, "messages[0].tool_call_id"),
             (

@@ -3,6 +3,7 @@
 //! Read `parameters.rs` for what is honoured and what is refused, `chat.rs` and `completions.rs` for the two calls,
 //! `chunks.rs` for how their answers are written; `embeddings.rs` stands by itself.
 
+pub(crate) mod calls;
 pub(crate) mod chat;
 pub(crate) mod chunks;
 pub(crate) mod completions;
@@ -16,6 +17,7 @@ pub(crate) mod requests;
 pub(crate) mod response_format;
 pub(crate) mod sampling;
 pub(crate) mod template_variables;
+pub(crate) mod tools;
 
 use super::dialect::Dialect;
 

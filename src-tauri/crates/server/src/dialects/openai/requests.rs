@@ -33,7 +33,16 @@ pub(crate) struct ChatRequest {
     /// Variables for the chat template.
     #[schema(required = false, value_type = Option<BTreeMap<String, Value>>, example = json!({"enable_thinking": false}))]
     chat_template_kwargs: Option<BTreeMap<String, Value>>,
-    /// How hard to think, for templates that know it.
+    /// The functions that the model may call.
+    #[schema(required = false, example = json!([{"type": "function", "function": {"name": "get_weather"}}]))]
+    tools: Option<Vec<ToolDefinition>>,
+    /// `none`, `auto`, `required`, or one of the functions.
+    #[schema(required = false, value_type = Option<String>, example = "auto")]
+    tool_choice: Option<Value>,
+    /// Whether an answer may have more than one call.
+    #[schema(required = false, example = true)]
+    parallel_tool_calls: Option<bool>,
+    /// Whether and how hard to think, for templates that know it.
     #[schema(required = false, example = "low")]
     reasoning_effort: Option<String>,
     /// How much to say, for templates that know it.
@@ -41,6 +50,54 @@ pub(crate) struct ChatRequest {
     verbosity: Option<String>,
     #[serde(flatten)]
     common: CommonParameters,
+}
+
+/// A function that the model may call.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct ToolDefinition {
+    /// `function`
+    #[schema(example = "function")]
+    r#type: String,
+    function: FunctionDefinition,
+}
+
+/// What a function is called, is for and takes.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct FunctionDefinition {
+    #[schema(example = "get_weather")]
+    name: String,
+    #[schema(required = false, example = "The weather in a city")]
+    description: Option<String>,
+    /// A JSON schema.
+    #[schema(required = false, value_type = Option<BTreeMap<String, Value>>, example = json!({"type": "object", "properties": {"city": {"type": "string"}}}))]
+    parameters: Option<Value>,
+    /// Whether a call's arguments always fit the schema.
+    #[schema(required = false, example = false)]
+    strict: Option<bool>,
+}
+
+/// A call that an answer had.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct PastCall {
+    #[schema(example = "call_1")]
+    id: String,
+    /// `function`
+    #[schema(example = "function")]
+    r#type: String,
+    function: PastFunction,
+}
+
+/// The function that was called.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description: nothing is ever read into it")]
+pub(crate) struct PastFunction {
+    #[schema(example = "get_weather")]
+    name: String,
+    #[schema(example = r#"{"city": "Paris"}"#)]
+    arguments: String,
 }
 
 /// A message of a conversation.
@@ -57,6 +114,12 @@ pub(crate) struct Message {
     /// What a `tool` answers to.
     #[schema(required = false, example = "call_1")]
     tool_call_id: Option<String>,
+    /// The calls of an answer.
+    #[schema(required = false, example = json!([]))]
+    tool_calls: Option<Vec<PastCall>>,
+    /// What was thought before an answer.
+    #[schema(required = false, example = "The user greets.")]
+    reasoning_content: Option<String>,
 }
 
 /// What a message says; an assistant's may say nothing.

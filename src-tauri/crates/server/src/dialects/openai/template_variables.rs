@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::calls::fault::{Fault, shorten};
+use crate::calls::thinking::{Effort, Thinking};
 use crate::dialects::fields::Fields;
 
 const NAME: &str = "chat_template_kwargs";
@@ -33,8 +34,6 @@ const RESERVED: &[&str] = &[
     "caller",
 ];
 
-/// Words that OpenAI's API takes for an effort.
-const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 const VERBOSITIES: &[&str] = &["low", "medium", "high"];
 
 /// Take the variables out of a body. A template that knows a variable heeds it; for a model whose template does not,
@@ -47,17 +46,20 @@ pub(crate) fn take_template_variables(fields: &mut Fields<'_>) -> Result<Map<Str
         Some(value) => parse(value)?,
         None => Map::new(),
     };
-    if let Some(effort) = take_word(fields, "reasoning_effort", EFFORTS)? {
-        // Templates that only know whether to think are asked not to.
-        if effort == "none" {
-            variables.entry("enable_thinking").or_insert(Value::Bool(false));
-        }
-        variables.entry("reasoning_effort").or_insert_with(|| effort.into());
-    }
     if let Some(verbosity) = take_word(fields, "verbosity", VERBOSITIES)? {
         variables.entry("verbosity").or_insert_with(|| verbosity.into());
     }
     Ok(variables)
+}
+
+/// Take what a body says of thinking.
+///
+/// # Errors
+/// It says it in a word that the API does not have.
+pub(crate) fn take_thinking(fields: &mut Fields<'_>) -> Result<Thinking, Fault> {
+    let words: Vec<&'static str> = Effort::ALL.iter().map(|effort| effort.name()).collect();
+    let effort = take_word(fields, "reasoning_effort", &words)?.and_then(Effort::named);
+    Ok(Thinking { effort, ..Thinking::default() })
 }
 
 fn parse(value: &RawValue) -> Result<Map<String, Value>, Fault> {
@@ -116,7 +118,8 @@ mod tests {
 
     fn take(body: &str) -> Result<Value, Fault> {
         let mut fields = Fields::of_body(body.as_bytes())?;
-        let variables = take_template_variables(&mut fields)?;
+        let mut variables = take_template_variables(&mut fields)?;
+        take_thinking(&mut fields)?.tell(&mut variables);
         fields.finish()?;
         Ok(Value::Object(variables))
     }
@@ -139,8 +142,14 @@ mod tests {
     #[test]
     fn effort_and_verbosity_are_told_to_templates_that_know_them() {
         for (body, want) in [
-            (r#"{"reasoning_effort":"low"}"#, json!({"reasoning_effort": "low"})),
-            (r#"{"reasoning_effort":"none"}"#, json!({"reasoning_effort": "none", "enable_thinking": false})),
+            (
+                r#"{"reasoning_effort":"low"}"#,
+                json!({"reasoning_effort": "low", "enable_thinking": true, "thinking": true}),
+            ),
+            (
+                r#"{"reasoning_effort":"none"}"#,
+                json!({"reasoning_effort": "none", "enable_thinking": false, "thinking": false}),
+            ),
             (
                 r#"{"reasoning_effort":"none","chat_template_kwargs":{"enable_thinking":true}}"#,
                 json!({"reasoning_effort": "none", "enable_thinking": true}),

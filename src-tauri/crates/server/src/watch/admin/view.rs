@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use engine::{
-    ActiveRequest, EngineHandle, Readiness, State as EngineState, Stats, StoreCounts, Trouble, readiness,
+    ActiveRequest, EngineHandle, GpuRefusal, ModelCard, Readiness, State as EngineState, Stats, StoreCounts,
+    Trouble, readiness,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,7 +13,9 @@ use utoipa::ToSchema;
 use super::requests::EndedRequest;
 use crate::calls::default_sampling::DefaultSampling;
 use crate::calls::served_model::EmbeddingInfo;
-use crate::name_lists::{afters, failure_kinds, not_ready_reasons, phases, purposes, states, troubles};
+use crate::name_lists::{
+    afters, backends, failure_kinds, gpu_refusal_kinds, not_ready_reasons, phases, purposes, states, troubles,
+};
 use crate::watch::rounding::{one_decimal, seconds, three_decimals};
 
 /// What changes while the engine works: state, load progress, model, pool, queue, the requests in flight and the last
@@ -74,9 +77,22 @@ pub(crate) struct ModelView {
     embedding: Option<EmbeddingInfo>,
     context_length: usize,
     file_bytes: u64,
+    /// What computes it.
+    #[schema(schema_with = backends)]
+    backend: &'static str,
+    /// Why the GPU that there is does not.
+    gpu_refusal: Option<GpuRefusalView>,
     /// What a request is sampled with that says nothing; in `/admin/status` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sampling: Option<DefaultSampling>,
+}
+
+/// Why a GPU does not serve the model.
+#[derive(Debug, Serialize, ToSchema)]
+struct GpuRefusalView {
+    #[schema(schema_with = gpu_refusal_kinds)]
+    kind: &'static str,
+    text: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -195,14 +211,7 @@ impl EngineView {
                 bytes_done: stats.load.bytes_done,
                 bytes_total: stats.load.bytes_total,
             },
-            model: engine.card().map(|card| ModelView {
-                id: card.name.clone(),
-                purpose: card.purpose.name(),
-                embedding: card.embedding().map(EmbeddingInfo::from),
-                context_length: card.effective_context,
-                file_bytes: card.file_bytes,
-                sampling: None,
-            }),
+            model: engine.card().map(|card| ModelView::new(&card)),
             pool: PoolView::new(stats),
             store: StoreView::new(&stats.store),
             running: stats.n_running,
@@ -215,6 +224,23 @@ impl EngineView {
                 unsaved_bytes: drain.unsaved_bytes,
                 deadline_s: seconds(drain.deadline.saturating_duration_since(now)),
             }),
+        }
+    }
+}
+
+impl ModelView {
+    fn new(card: &ModelCard) -> ModelView {
+        let refusal =
+            |GpuRefusal { kind, text }: &GpuRefusal| GpuRefusalView { kind: kind.name(), text: text.clone() };
+        ModelView {
+            id: card.name.clone(),
+            purpose: card.purpose.name(),
+            embedding: card.embedding().map(EmbeddingInfo::from),
+            context_length: card.effective_context,
+            file_bytes: card.file_bytes,
+            backend: card.served_by.backend.name(),
+            gpu_refusal: card.served_by.gpu_refusal.as_ref().map(refusal),
+            sampling: None,
         }
     }
 }

@@ -54,7 +54,7 @@ impl Types {
         match schema.get("type") {
             Some(Value::String(name)) => self.note_name(name),
             Some(Value::Array(names)) => {
-                names.iter().filter_map(Value::as_str).for_each(|name| self.note_name(name))
+                names.iter().filter_map(Value::as_str).for_each(|name| self.note_name(name));
             }
             _ => {}
         }

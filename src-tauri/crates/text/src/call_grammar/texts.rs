@@ -1,0 +1,135 @@
+//! What a schema says of a text that stands without quotes.
+
+use serde_json::Value;
+
+use super::lark::Lark;
+
+/// References that are followed.
+const MAX_REFERENCES: usize = 8;
+
+/// What a text may be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Texts {
+    /// One of these; anything, where nobody says.
+    words: Option<Vec<String>>,
+    /// Characters.
+    min: u64,
+    max: Option<u64>,
+}
+
+impl Texts {
+    /// What texts fit a schema, as the library reads it; all others are of other types.
+    ///
+    /// # Errors
+    /// The keyword that says more than can be held to without quotes.
+    pub(crate) fn new(schema: &Value) -> Result<Texts, &'static str> {
+        of(schema, schema, 0)
+    }
+
+    /// Such a text, and what closes it.
+    pub(crate) fn rule(&self, lark: &mut Lark<'_>, close: &str) -> String {
+        match &self.words {
+            Some(words) => {
+                let words: Vec<String> = words.iter().map(|word| lark.text(word)).collect();
+                format!("({}) {}", words.join(" | "), lark.text(close))
+            }
+            None => lark.text_until(close, self.min, self.max),
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        *self == Texts::default()
+    }
+}
+
+fn of(schema: &Value, root: &Value, n_references: usize) -> Result<Texts, &'static str> {
+    if n_references > MAX_REFERENCES {
+        return Err("$ref");
+    }
+    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+        let found = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
+        return of(found.ok_or("$ref")?, root, n_references + 1);
+    }
+    for keyword in ["pattern", "format", "allOf"] {
+        if schema.get(keyword).is_some() {
+            return Err(keyword);
+        }
+    }
+    for keyword in ["anyOf", "oneOf"] {
+        if let Some(schemas) = schema.get(keyword).and_then(Value::as_array) {
+            return any_of(schemas, root, n_references).ok_or(keyword);
+        }
+    }
+    let listed = schema.get("enum").and_then(Value::as_array).map(Vec::as_slice);
+    let words = listed.or(schema.get("const").map(std::slice::from_ref)).map(|values| {
+        let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        values.iter().map(word).collect()
+    });
+    let count = |name: &str| schema.get(name).and_then(Value::as_u64);
+    Ok(Texts { words, min: count("minLength").unwrap_or(0), max: count("maxLength") })
+}
+
+/// What fits one of several schemas, as far as that can be said in one.
+fn any_of(schemas: &[Value], root: &Value, n_references: usize) -> Option<Texts> {
+    let has_type = |schema: &Value, name: &str| match schema.get("type") {
+        None => true,
+        Some(Value::Array(names)) => names.iter().any(|own| own == name),
+        Some(own) => own == name,
+    };
+    let texts: Option<Vec<Texts>> = schemas
+        .iter()
+        .filter(|schema| has_type(schema, "string"))
+        .map(|schema| of(schema, root, n_references + 1).ok())
+        .collect();
+    let texts = texts?;
+    if texts.iter().any(Texts::is_free) {
+        return Some(Texts::default());
+    }
+    let null = schemas.iter().filter(|schema| has_type(schema, "null")).map(|_| "null".to_owned()).take(1);
+    match texts.as_slice() {
+        [one] if one.words.is_none() => Some(one.clone()),
+        texts => {
+            let lists: Option<Vec<Vec<String>>> = texts.iter().map(|texts| texts.words.clone()).collect();
+            let words = lists?.concat().into_iter().chain(null).collect();
+            Some(Texts { words: Some(words), ..Texts::default() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_schema_says_what_a_text_may_be_or_more_than_can_be_held_to() {
+        let free = Texts::default();
+        let words = |words: &[&str]| Texts {
+            words: Some(words.iter().map(|word| (*word).to_owned()).collect()),
+            ..Texts::default()
+        };
+        let of = |schema: Value| Texts::new(&schema);
+        assert_eq!(of(json!({"type": "string"})), Ok(free.clone()));
+        assert_eq!(of(json!({"enum": ["a", null]})), Ok(words(&["a", "null"])));
+        assert_eq!(of(json!({"const": "a"})), Ok(words(&["a"])));
+        assert_eq!(
+            of(json!({"type": "string", "minLength": 1, "maxLength": 3})),
+            Ok(Texts { words: None, min: 1, max: Some(3) })
+        );
+        let reference = json!({"$ref": "#/$defs/a", "$defs": {"a": {"enum": ["x"]}}});
+        assert_eq!(of(reference), Ok(words(&["x"])));
+        assert_eq!(of(json!({"anyOf": [{"type": "string"}, {"type": "null"}]})), Ok(free));
+        assert_eq!(
+            of(json!({"anyOf": [{"type": "string", "enum": ["a"]}, {"type": "null"}, {"type": "integer"}]})),
+            Ok(words(&["a", "null"]))
+        );
+        assert_eq!(of(json!({"type": "string", "pattern": "a+"})), Err("pattern"));
+        assert_eq!(of(json!({"type": "string", "format": "date"})), Err("format"));
+        assert_eq!(
+            of(json!({"anyOf": [{"type": "string", "pattern": "a"}, {"type": "null"}]})),
+            Err("anyOf")
+        );
+        assert_eq!(of(json!({"$ref": "#"})), Err("$ref"));
+    }
+}

@@ -1,0 +1,296 @@
+//! Builds what holds answers, from schemas and from the forms of calls.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
+use llguidance::{JsonCompileOptions, Matcher, ParserFactory, panic_utils};
+use serde_json::{Value, json};
+
+use super::{Constraint, ConstraintError, Written, end_id};
+use crate::TokenId;
+use crate::answer_form::Begins;
+use crate::answer_rules::{AnswerRules, Calls, Most};
+use crate::call_grammar;
+use crate::call_grammar::held::HeldTool;
+use crate::course::{Marker, Place, Stretch};
+use crate::output_format::OutputFormat;
+use crate::schema::{self, MAX_SCHEMA_BYTES, ReadSchema, SchemaFault, Strictness};
+use crate::vocabulary::Vocabulary;
+
+/// The widest indentation of one level.
+const INDENTATION: usize = 4;
+
+/// The vocabulary in the form that grammars are matched against; made when the first answer needs it.
+#[derive(Default)]
+pub(crate) struct ConstraintFactory {
+    /// Written once, by whoever comes first; it takes some hundred milliseconds and nobody waits for it twice.
+    shared: OnceLock<Result<Shared, ConstraintError>>,
+}
+
+struct Shared {
+    parsers: ParserFactory,
+    ends: Arc<[TokenId]>,
+    /// The tokens of single bytes.
+    bytes: Arc<[Option<TokenId>]>,
+}
+
+impl Words<'_> {
+    /// The token that a marker begins with, if one token says as much of it as tells it from text.
+    fn opening(self, marker: &str) -> Option<TokenId> {
+        let begins = self.markers.iter().filter(|(_, text)| marker.starts_with(text.as_ref()));
+        if let Some((id, _)) = begins.max_by_key(|(_, text)| text.len()) {
+            return Some(*id);
+        }
+        let pieces = &self.vocabulary.pieces;
+        (0..end_id(self.vocabulary.n_tokens())).find(|&id| pieces.get(id) == marker.as_bytes())
+    }
+}
+
+impl ConstraintFactory {
+    /// What holds an answer to a format and nothing else.
+    pub(crate) fn constraint(
+        &self,
+        format: &OutputFormat,
+        words: Words<'_>,
+    ) -> Result<Constraint, ConstraintError> {
+        let (schema, read) = prepared(format)?;
+        let shared = self.shared(words)?;
+        let matcher = shared.matcher(TopLevelGrammar::from_json_schema(schema), &read)?;
+        Ok(shared.constraint(vec![held(matcher, None)], words))
+    }
+
+    /// What holds a chat's answer to its rules; nothing, where they hold nothing.
+    pub(crate) fn answer(
+        &self,
+        rules: &AnswerRules,
+        words: Words<'_>,
+    ) -> Result<Option<Constraint>, ConstraintError> {
+        if !rules.hold_something() {
+            return Ok(None);
+        }
+        let shared = self.shared(words)?;
+        let document = rules.format.as_ref().map(prepared).transpose()?;
+        let mut tools = Vec::with_capacity(rules.tools.len());
+        let mut n_bytes = 0;
+        for (i, tool) in rules.tools.iter().enumerate() {
+            let of_tool = |fault| ConstraintError::Tool { tool: i, fault };
+            let held = HeldTool::new(tool, rules.form.calls.quotes(), |format| match prepared(format) {
+                Ok((schema, _)) => Ok(schema),
+                Err(ConstraintError::Schema(fault)) => Err(fault),
+                Err(error) => Err(SchemaFault { pointer: "#".into(), message: error.to_string() }),
+            });
+            let held = held.map_err(of_tool)?;
+            n_bytes += held.schema.to_string().len();
+            if n_bytes > MAX_SCHEMA_BYTES {
+                let message = format!("the schemas of all tools have more than {MAX_SCHEMA_BYTES} bytes");
+                return Err(of_tool(SchemaFault { pointer: "#".into(), message }));
+            }
+            tools.push(held);
+        }
+        let of_calls = ReadSchema::of_calls();
+        let read = document.as_ref().map_or(&of_calls, |(_, read)| read);
+        let lark = |grammar: String| shared.matcher(TopLevelGrammar::from_lark(grammar), read);
+        if rules.calls == Calls::Must || rules.format.is_some() {
+            let schema = document.as_ref().map(|(schema, _)| schema);
+            let matcher = lark(call_grammar::of_answer(rules, &tools, schema, words.markers))?;
+            return Ok(Some(shared.after_thoughts(matcher, rules, words)));
+        }
+        let mut openings = Vec::new();
+        for opening in call_grammar::of_openings(rules, &tools, words.markers) {
+            openings.push((opening.marker, lark(opening.grammar)?));
+        }
+        Ok(Some(shared.free_until_calls(openings, rules, words)))
+    }
+
+    fn shared(&self, words: Words<'_>) -> Result<&Shared, ConstraintError> {
+        self.shared.get_or_init(|| Shared::new(words)).as_ref().map_err(Clone::clone)
+    }
+}
+
+fn held(matcher: Matcher, then: Option<usize>) -> Stretch {
+    Stretch::Held { matcher: Box::new(matcher), then, instead: None }
+}
+
+/// A vocabulary, and its control tokens that are markers.
+#[derive(Clone, Copy)]
+pub(crate) struct Words<'a> {
+    pub(crate) vocabulary: &'a Vocabulary,
+    pub(crate) markers: &'a Arc<HashMap<TokenId, Box<str>>>,
+}
+
+impl Shared {
+    fn new(Words { vocabulary, markers }: Words<'_>) -> Result<Shared, ConstraintError> {
+        let n_vocab = vocabulary.n_tokens();
+        let bytes_of = |id: TokenId| match vocabulary.pieces.get(id) {
+            // A grammar names them by their numbers.
+            _ if markers.contains_key(&id) && !vocabulary.is_end_of_generation(id) => {
+                [&[TokTrie::SPECIAL_TOKEN_MARKER], markers[&id].as_bytes()].concat()
+            }
+            // Bytes that start like this name special tokens to the library; no JSON contains them.
+            [TokTrie::SPECIAL_TOKEN_MARKER, ..] => Vec::new(),
+            bytes => bytes.to_vec(),
+        };
+        // A number beyond the vocabulary stands for all tokens that end an answer.
+        let words: Vec<Vec<u8>> = (0..end_id(n_vocab)).map(bytes_of).chain([Vec::new()]).collect();
+        let trie = TokTrie::from(&TokRxInfo::new(end_id(n_vocab) + 1, end_id(n_vocab)), &words);
+        let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let slices = llguidance::earley::SlicedBiasComputer::json_slices();
+        let mut parsers = ParserFactory::new(&environment, InferenceCapabilities::default(), &slices)
+            .map_err(|e| ConstraintError::Stuck(e.to_string()))?;
+        parsers.quiet();
+        *parsers.limits_mut() = ParserLimits {
+            max_lexer_states: 50_000,
+            // Two thousand optional properties, each of which may come first.
+            max_items_in_row: 20_000,
+            step_max_items: 200_000,
+            verbose_errors: false,
+            ..ParserLimits::default()
+        };
+        let ends = vocabulary.end_of_generation().collect();
+        let mut bytes = vec![None; 256];
+        for id in 0..end_id(n_vocab) {
+            if let [byte] = vocabulary.pieces.get(id) {
+                bytes[usize::from(*byte)].get_or_insert(id);
+            }
+        }
+        Ok(Shared { parsers, ends, bytes: bytes.into() })
+    }
+
+    fn matcher(&self, grammar: TopLevelGrammar, read: &ReadSchema) -> Result<Matcher, ConstraintError> {
+        // The library guards its own steps against panics but not the building of a parser.
+        let parser =
+            panic_utils::catch_unwind(std::panic::AssertUnwindSafe(|| self.parsers.create_parser(grammar)));
+        let parser = parser.map_err(|e| ConstraintError::Schema(refusal(&e.to_string(), read)))?;
+        let mut matcher = Matcher::new(Ok(parser));
+        // Where nothing may come first nothing may come at all: better said now than in the middle of an answer.
+        matcher.compute_mask_or_eos().map_err(|e| ConstraintError::Schema(refusal(&e.to_string(), read)))?;
+        Ok(matcher)
+    }
+
+    /// One that begins with the first of these stretches.
+    fn constraint(&self, stretches: Vec<Stretch>, words: Words<'_>) -> Constraint {
+        let written = Written {
+            pieces: Arc::clone(&words.vocabulary.pieces),
+            markers: Arc::clone(words.markers),
+            bytes: Arc::clone(&self.bytes),
+        };
+        let n_vocab = words.vocabulary.n_tokens();
+        Constraint::new(stretches, Arc::clone(&self.ends), n_vocab, written)
+    }
+
+    /// One that is free, but holds every call from its opening marker on.
+    fn free_until_calls(
+        &self,
+        openings: Vec<(String, Matcher)>,
+        rules: &AnswerRules,
+        words: Words<'_>,
+    ) -> Constraint {
+        const FIRST: usize = 0;
+        const LATER: usize = 1;
+        const THOUGHTS: usize = 2;
+        let free = |markers| Stretch::Free { markers, may_end: true };
+        let to = |text: &str, to, place| Marker { text: text.to_owned(), to, place };
+        let mut stretches = vec![free(Vec::new()), free(Vec::new()), free(Vec::new())];
+        let mut markers = Vec::new();
+        let then = (rules.most == Most::Any).then_some(LATER);
+        for (marker, matcher) in openings {
+            markers.push(to(&marker, stretches.len(), Place::Anywhere));
+            stretches.push(held(matcher, then));
+        }
+        let mut first = markers.clone();
+        if let Some(thoughts) = &rules.form.thoughts {
+            // What thoughts say of calls is none. They begin where a reader of the answer takes them to begin.
+            stretches[THOUGHTS] = free(vec![to(&thoughts.close, FIRST, Place::Anywhere)]);
+            if rules.form.reopens_thoughts() {
+                first.push(to(&thoughts.open, THOUGHTS, Place::Anywhere));
+                markers.push(to(&thoughts.open, THOUGHTS, Place::Anywhere));
+            } else {
+                first.push(to(&thoughts.open, THOUGHTS, Place::First));
+            }
+        }
+        stretches[FIRST] = free(first);
+        stretches[LATER] = free(markers);
+        let mut constraint = self.constraint(stretches, words);
+        if rules.begins == Begins::Thoughts && rules.form.thoughts.is_some() {
+            constraint.enter(Some(THOUGHTS));
+        }
+        constraint
+    }
+
+    /// One that holds what comes after thoughts, where an answer may have some.
+    fn after_thoughts(&self, matcher: Matcher, rules: &AnswerRules, words: Words<'_>) -> Constraint {
+        const HELD: usize = 0;
+        const THOUGHTS: usize = 1;
+        let mut stretches = vec![held(matcher, None)];
+        if let (Some(thoughts), false) = (&rules.form.thoughts, rules.form.calls.is_harmony()) {
+            let close = thoughts.close.clone();
+            let markers = vec![Marker { text: close, to: HELD, place: Place::Anywhere }];
+            stretches.push(Stretch::Free { markers, may_end: false });
+            // The model may begin to think, where one token says so.
+            let opening = words.opening(&thoughts.open).filter(|_| rules.begins == Begins::Text);
+            if let Stretch::Held { instead, .. } = &mut stretches[HELD] {
+                *instead = opening.map(|token| (token, THOUGHTS));
+            }
+        }
+        let mut constraint = self.constraint(stretches, words);
+        if rules.begins == Begins::Thoughts && !rules.form.calls.is_harmony() {
+            constraint.enter(Some(THOUGHTS));
+        }
+        constraint
+    }
+}
+
+impl std::fmt::Debug for ConstraintFactory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConstraintFactory").finish_non_exhaustive()
+    }
+}
+
+/// The schema with our own options in it; a client's options for the library are not taken.
+fn prepared(format: &OutputFormat) -> Result<(Value, ReadSchema), ConstraintError> {
+    let (schema, strictness) = match format {
+        OutputFormat::JsonObject => (&json!({"type": "object"}), Strictness::Strict),
+        OutputFormat::JsonSchema { schema, strictness } => (schema, *strictness),
+    };
+    let mut read = schema::read(schema, strictness).map_err(ConstraintError::Schema)?;
+    let options = JsonCompileOptions {
+        whitespace_pattern: Some(white_space(read.nesting)),
+        coerce_one_of: strictness == Strictness::Lenient,
+        lenient: strictness == Strictness::Lenient,
+        ..JsonCompileOptions::default()
+    };
+    let mut schema = std::mem::take(&mut read.schema);
+    options.apply_to(&mut schema);
+    Ok((schema, read))
+}
+
+/// White space between two parts of a document: a space, or a line break and the indentation that the innermost
+/// list or object has. What is longer says nothing, and some models never end it.
+fn white_space(nesting: usize) -> String {
+    let nesting = nesting.max(1);
+    format!(r"\x20|\x0D?\x0A(?:\x20{{0,{}}}|\x09{{0,{nesting}}})", nesting * INDENTATION)
+}
+
+/// What we say of a schema that the library does not take. Its own words are about its insides.
+fn refusal(said: &str, read: &ReadSchema) -> SchemaFault {
+    let fault = |pointer: &Option<String>, message: &str| SchemaFault {
+        pointer: pointer.clone().unwrap_or_else(|| "#".to_owned()),
+        message: message.to_owned(),
+    };
+    if said.contains("oneOf constraints") {
+        fault(
+            &read.one_of,
+            "the alternatives of 'oneOf' are not told apart by what they require; use 'anyOf'",
+        )
+    } else if said.contains("not disjoint") {
+        fault(&read.pattern_properties, "the patterns of 'patternProperties' overlap")
+    } else if said.contains("nsatisfiable") || said.contains("NoExtension") {
+        fault(&None, "no answer fits it")
+    } else if said.contains("circular references") {
+        fault(&None, "a reference leads back to itself beside other keywords")
+    } else {
+        fault(&None, "its grammar is too large or cannot be built")
+    }
+}

@@ -1,0 +1,84 @@
+//! Functions that real models are made to call, with arguments that fit their schema.
+
+use serde_json::{Value, json};
+
+use crate::harness::answer::chat;
+use crate::harness::{GEMMA3, SMOLLM2, Samovar, Setup};
+
+fn tools() -> Value {
+    let parameters = json!({
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "maxLength": 40},
+            "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+            "days": {"type": "integer", "minimum": 1, "maximum": 9},
+        },
+        "required": ["city", "unit", "days"],
+        "additionalProperties": false,
+    });
+    let function = |name: &str, parameters: Value| {
+        json!({"type": "function", "function": {
+            "name": name, "description": "Tells it", "parameters": parameters, "strict": true,
+        }})
+    };
+    json!([
+        function("get_weather", parameters),
+        function("get_time", json!({"type": "object", "properties": {}, "additionalProperties": false})),
+    ])
+}
+
+fn body(prompt: &str, choice: &Value) -> Value {
+    let mut body = chat(prompt, 300);
+    body["tools"] = tools();
+    body["tool_choice"] = choice.clone();
+    body["parallel_tool_calls"] = json!(false);
+    body
+}
+
+/// The one call of an answer, whose arguments fit its function.
+fn call_of(server: &Samovar, body: &Value) -> Value {
+    let answer = server.post("/v1/chat/completions", body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answer = answer.json();
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["finish_reason"], "tool_calls", "{answer}");
+    assert_eq!(choice["message"]["content"], Value::Null, "{answer}");
+    let calls = choice["message"]["tool_calls"].as_array().unwrap();
+    assert_eq!(calls.len(), 1, "{answer}");
+    let function = &calls[0]["function"];
+    let arguments: Value = serde_json::from_str(function["arguments"].as_str().unwrap()).unwrap();
+    if function["name"] == "get_time" {
+        assert_eq!(arguments, json!({}));
+    } else {
+        assert_eq!(function["name"], "get_weather", "{answer}");
+        assert!(arguments["city"].as_str().unwrap().chars().count() <= 40, "{answer}");
+        assert!(["celsius", "fahrenheit"].contains(&arguments["unit"].as_str().unwrap()), "{answer}");
+        assert!((1..=9).contains(&arguments["days"].as_i64().unwrap()), "{answer}");
+        assert_eq!(arguments.as_object().unwrap().len(), 3, "{answer}");
+    }
+    calls[0].clone()
+}
+
+#[test]
+fn a_real_model_calls_what_it_must_with_arguments_that_fit_and_goes_on_with_the_result() {
+    for model in [SMOLLM2, GEMMA3] {
+        let server = Setup::new(model).ready();
+        let prompt = "How is the weather in Paris?";
+        call_of(&server, &body(prompt, &json!("required")));
+        let named = json!({"type": "function", "function": {"name": "get_weather"}});
+        let body = body(prompt, &named);
+        let call = call_of(&server, &body);
+        assert_eq!(call["function"]["name"], "get_weather");
+
+        let mut next = chat(prompt, 8);
+        next["tools"] = tools();
+        next["messages"].as_array_mut().unwrap().extend([
+            json!({"role": "assistant", "content": null, "tool_calls": [call]}),
+            json!({"role": "tool", "tool_call_id": call["id"], "content": "21 degrees and sunny"}),
+        ]);
+        let answer = server.post("/v1/chat/completions", &next);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let before = server.get("/admin/requests").json()["requests"][0]["remarks"].clone();
+        assert!(before[0].as_str().unwrap().contains("in words"), "{before}");
+    }
+}
