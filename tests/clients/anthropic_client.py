@@ -9,6 +9,18 @@ import checks
 # A model as small as the starter model needs to be told what it is, or it answers in a French of its own.
 SYSTEM = [{"type": "text", "text": "You are a helpful assistant.", "cache_control": {"type": "ephemeral"}}]
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
+# Strict and of two values, so that a model of any size calls it as it should be called.
+GUIDE = {
+    "name": "guide",
+    "description": "Tells about a city.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
 # The newest client has no name for the temperature, which the API has.
 ASK = dict(system=SYSTEM, messages=CAPITAL, max_tokens=32, extra_body={"temperature": 0})
 
@@ -54,6 +66,24 @@ def an_answer_is_gone_on_with_and_stops(client: anthropic.Anthropic, model: str)
     assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "."), answer
 
 
+def a_tool_is_used_and_its_result_is_read(client: anthropic.Anthropic, model: str) -> None:
+    choice = {"type": "tool", "name": "guide", "disable_parallel_tool_use": True}
+    ask = {**ASK, "tools": [GUIDE], "max_tokens": 64}
+    first = client.messages.create(model=model, tool_choice=choice, **ask)
+    assert first.stop_reason == "tool_use", first
+    [call] = first.content
+    assert (call.type, call.name) == ("tool_use", "guide") and call.input["city"] in ("Paris", "Rome"), call
+    with client.messages.stream(model=model, tool_choice=choice, **ask) as stream:
+        pieces = [event.partial_json for event in stream if event.type == "input_json"]
+        final = stream.get_final_message()
+    assert pieces and final.content[0].input == call.input, (pieces, final)
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "It is called the city of light."}
+    round_trip = CAPITAL + [{"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
+    then = client.messages.create(model=model, **{**ask, "messages": round_trip})
+    counted = client.messages.count_tokens(model=model, system=SYSTEM, tools=[GUIDE], messages=round_trip)
+    assert counted.input_tokens == then.usage.input_tokens + then.usage.cache_read_input_tokens, (counted, then)
+
+
 def models_are_listed(client: anthropic.Anthropic, model: str) -> None:
     listed = client.models.list().data
     assert [m.id for m in listed] == [model], listed
@@ -92,6 +122,7 @@ def main() -> int:
             tokens_are_counted,
             a_prompt_is_warmed_without_an_answer,
             an_answer_is_gone_on_with_and_stops,
+            a_tool_is_used_and_its_result_is_read,
             models_are_listed,
             errors_are_of_the_right_class,
             a_parked_server_is_overloaded,

@@ -45,6 +45,26 @@ def an_answer_has_the_form_that_is_asked_for(client: ollama.Client, model: str) 
     assert json.loads(answer.message.content)["city"] in ("Paris", "Rome"), answer
 
 
+def tell_about(city: str) -> str:
+    """Tells about a city.
+
+    Args:
+        city: its name
+    """
+    return f"{city} is called the city of light."
+
+
+def tools_are_shown_with_their_calls_and_results(client: ollama.Client, model: str) -> None:
+    plain = client.chat(model, CAPITAL, options=GREEDY)
+    shown = client.chat(model, CAPITAL, options=GREEDY, tools=[tell_about])
+    assert shown.prompt_eval_count > plain.prompt_eval_count, (plain, shown)
+    call = {"function": {"name": "tell_about", "arguments": {"city": "Paris"}}}
+    result = {"role": "tool", "tool_name": "tell_about", "content": tell_about("Paris")}
+    said = CAPITAL + [{"role": "assistant", "content": "", "tool_calls": [call]}, result]
+    then = client.chat(model, said, options=GREEDY, tools=[tell_about])
+    assert then.prompt_eval_count > shown.prompt_eval_count and then.done, then
+
+
 def models_are_listed_shown_and_running(client: ollama.Client, model: str) -> None:
     [listed] = client.list().models
     assert listed.model == f"{model}:latest" and len(listed.digest) == 64 and listed.size > 0, listed
@@ -75,6 +95,7 @@ def main() -> int:
             a_streamed_chat_says_the_same,
             a_prompt_is_answered,
             an_answer_has_the_form_that_is_asked_for,
+            tools_are_shown_with_their_calls_and_results,
             models_are_listed_shown_and_running,
             errors_are_raised,
         ],

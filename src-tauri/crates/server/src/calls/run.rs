@@ -86,9 +86,7 @@ impl Running {
         };
         let rest = self.parts.rest();
         let last = match last {
-            Happening::Ended(end) => {
-                Happening::Ended(End { finish: self.parts.finish(end.finish), ..end })
-            }
+            Happening::Ended(end) => Happening::Ended(End { finish: self.parts.finish(end.finish), ..end }),
             last => last,
         };
         if rest.is_empty() {

@@ -22,6 +22,8 @@ pub(crate) struct ServedModel {
     /// Tokens that it was trained for.
     pub(crate) trained_context: usize,
     pub(crate) has_chat_template: bool,
+    /// Whether its answers can have thoughts.
+    pub(crate) thinks: bool,
     pub(crate) file_bytes: u64,
     /// What its file says of itself.
     pub(crate) about: About,
@@ -43,6 +45,7 @@ impl ServedModel {
             context: card.effective_context,
             trained_context: card.trained_context,
             has_chat_template: generates && card.text.has_chat_template(),
+            thinks: generates && card.text.answer_form().is_some_and(|form| form.thinks()),
             file_bytes: card.file_bytes,
             about: card.about.clone(),
             fingerprint: card.fingerprint,

@@ -230,10 +230,16 @@ async fn models_are_told_in_the_words_of_who_asks() {
     };
     let list = rig.send(get("/v1/models").body(Body::empty()).unwrap()).await;
     let list_json = list.json();
+    let can = list_json["data"][0]["capabilities"].clone();
+    assert_eq!(
+        (&can["structured_outputs"]["supported"], &can["thinking"]["supported"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(can["image_input"], json!({"supported": false}));
     assert_eq!(
         list_json["data"][0],
         json!({"type": "model", "id": "scripted", "display_name": "scripted", "created_at": "1970-01-01T00:00:00Z",
-               "lifecycle": "active", "max_input_tokens": 2048, "max_tokens": 2048})
+               "lifecycle": "active", "max_input_tokens": 2048, "max_tokens": 2048, "capabilities": can})
     );
     assert_eq!((&list_json["first_id"], &list_json["has_more"]), (&"scripted".into(), &false.into()));
     assert!(!list.header("request-id").is_empty());

@@ -3,12 +3,14 @@
 //! Each file in `transcripts/` is a script, a line of dashes, and the expected transcript. After a change of behaviour,
 //! write them anew with `cargo test -p server --features bless transcripts` and read the diff.
 //!
-//! A script's first line is what the model says; then comes a line for each request and one for its body. In the
+//! A script's first line is what the model says, `null` for one that breaks off; then comes a line for each request and
+//! one for its body. The model writes thoughts and calls, where it does, between the tags of ChatML's family. In the
 //! transcript `…` stands for what differs from run to run: ids, times and signatures.
 
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use super::tools::{rig, thoughtful};
 use super::*;
 
 /// Fields whose values are times.
@@ -27,11 +29,14 @@ const ID_DIGITS: usize = 32;
 
 async fn play(script: &str) -> String {
     let mut lines = script.lines();
-    let says: String = serde_json::from_str(lines.next().unwrap()).unwrap();
+    let script = match serde_json::from_str(lines.next().unwrap()).unwrap() {
+        Some(says) => Script::Says(says),
+        None => Script::NotFinite,
+    };
     let mut out = String::new();
     while let Some(target) = lines.next() {
         // Each by itself, or one would be told what another left behind.
-        let rig = Rig::saying(&says).await;
+        let rig = rig(thoughtful, script.clone()).await;
         let body = lines.next().unwrap_or_else(|| panic!("{target} has no body"));
         let (method, path) = target.split_once(' ').unwrap();
         let answer = match method {
@@ -97,10 +102,17 @@ macro_rules! transcripts {
 
 transcripts! {
     anthropic_says_it_whole_and_in_events
+    anthropic_thinks_and_calls
     anthropic_says_what_is_wrong
+    anthropic_breaks_off
     responses_say_it_whole_and_in_events
+    responses_think_and_call
     responses_say_what_is_wrong
+    responses_break_off
     ollama_says_it_whole_and_in_lines
+    ollama_thinks_and_calls
     ollama_says_what_is_wrong
+    ollama_breaks_off
     chat_completions_say_it_whole_and_in_chunks
+    chat_completions_think_and_call
 }

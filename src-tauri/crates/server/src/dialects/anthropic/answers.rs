@@ -16,6 +16,9 @@ pub(crate) enum Display {
     Shown,
     /// A block says that it thought, and nothing of what.
     Omitted,
+    /// Nobody asked for it, and clients that do not expect such a block take the first one for the answer's text. Some
+    /// models think all the same.
+    Hidden,
 }
 
 /// Writes the answers of one call.
@@ -65,6 +68,11 @@ impl Blocks {
         }
     }
 
+    /// Whether the answer says nothing of a part.
+    fn hides(&self, part: &Part) -> bool {
+        matches!(part, Part::Thinking(_)) && self.display == Display::Hidden
+    }
+
     fn message(&self, head: &Head, content: Vec<AnswerBlock>, usage: answer::Usage) -> MessageAnswer {
         let id = format!("msg_{}", head.id);
         let prompt = PromptTokens { n_prompt: usage.n_prompt, n_reused: usage.n_reused };
@@ -91,7 +99,7 @@ impl Blocks {
             Part::Thinking(thinking) => {
                 let thinking = match self.display {
                     Display::Shown => thinking,
-                    Display::Omitted => String::new(),
+                    Display::Omitted | Display::Hidden => String::new(),
                 };
                 Some(AnswerBlock::Thinking { signature: self.key.sign(&thinking), thinking })
             }
@@ -169,6 +177,7 @@ impl Writer for Blocks {
 
     fn part(&mut self, _: &Head, part: &Part, out: &mut String) {
         match part {
+            hidden if self.hides(hidden) => {}
             Part::Text(text) if text.text.is_empty() => {}
             Part::Text(text) => {
                 let begun = || AnswerBlock::Text { text: String::new(), citations: None };
@@ -204,7 +213,11 @@ impl Writer for Blocks {
 
     fn whole(&mut self, head: &Head, answer: Answer) -> String {
         let (stop_reason, stop_sequence) = self.reason(&answer.end);
-        let content = answer.parts.into_iter().filter_map(|part| self.block(part)).collect();
+        let shown = answer.parts.into_iter().filter(|part| !self.hides(part));
+        // What stood around thinking that is hidden is one text, as it is in a stream.
+        let mut parts = Vec::new();
+        shown.for_each(|part| answer::join(&mut parts, part));
+        let content = parts.into_iter().filter_map(|part| self.block(part)).collect();
         let message = self.message(head, content, answer.end.usage);
         json(&MessageAnswer { stop_reason: Some(stop_reason), stop_sequence, ..message })
     }
@@ -351,6 +364,21 @@ mod tests {
         assert!(!shown.contains("secret") && shown.contains("signature_delta"), "{shown}");
         let answer = Answer { parts: vec![Part::Thinking("secret".into())], end: end(Finish::EndOfTurn) };
         assert!(!writer(Display::Omitted).whole(&HEAD, answer).contains("secret"));
+    }
+
+    #[test]
+    fn thinking_that_nobody_asked_for_leaves_nothing_between_what_stands_around_it() {
+        let parts = [Part::Thinking("secret".into()), text("a"), Part::Thinking("more".into()), text("b")];
+        let shown = show(&events(Display::Hidden, &parts, Finish::EndOfTurn));
+        let want = r#"0 {"type":"text","text":"","citations":null}
+0 + {"type":"text_delta","text":"a"}
+0 + {"type":"text_delta","text":"b"}
+0 ."#;
+        assert_eq!(shown, want);
+        let answer = Answer { parts: parts.to_vec(), end: end(Finish::EndOfTurn) };
+        let whole: Value = serde_json::from_str(&writer(Display::Hidden).whole(&HEAD, answer)).unwrap();
+        assert_eq!(whole["content"], json!([{"type": "text", "text": "ab", "citations": null}]));
+        assert_eq!(whole["usage"]["output_tokens_details"]["thinking_tokens"], 2);
     }
 
     #[test]

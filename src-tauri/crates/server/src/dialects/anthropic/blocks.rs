@@ -111,7 +111,8 @@ impl BlockReader {
         let thinking = need_text(fields, "thinking")?;
         let signature = fields.take_large::<String>("signature")?.unwrap_or_default();
         if self.key.verifies(&thinking, &signature) {
-            return Ok(Block::Thinking(thinking));
+            // Where it was not to be shown, nothing of it comes back.
+            return Ok(if thinking.is_empty() { Block::LeftOut } else { Block::Thinking(thinking) });
         }
         self.remarks.add("thinking was left out whose signature is not this server's");
         Ok(Block::LeftOut)

@@ -43,7 +43,9 @@ pub(crate) fn take_history(fields: &mut Fields<'_>, key: SigningKey) -> Result<H
         read_message(&mut reader, &format!("messages.{i}"), message, &mut messages)?;
     }
     let last = messages.last();
-    let continue_final = last.is_some_and(|message| message.role == "assistant");
+    // One that says nothing has no beginning to go on with.
+    let continue_final =
+        last.is_some_and(|message| message.role == "assistant" && !message.content.is_empty());
     if last.is_some_and(|message| !message.tool_calls.is_empty()) {
         let message = "the last message has tool_use blocks, and no message has their results";
         return Err(Fault::invalid(format!("messages.{}", given.len() - 1), message));
@@ -258,6 +260,8 @@ user: and hurry";
             messages(r#"[{"role":"user","content":"a"},{"role":"assistant","content":"{"}]"#).unwrap();
         assert!(history.continue_final);
         assert!(!messages(r#"[{"role":"user","content":"a"}]"#).unwrap().continue_final);
+        let nothing = r#"[{"role":"user","content":"a"},{"role":"assistant","content":""}]"#;
+        assert!(!messages(nothing).unwrap().continue_final);
         let calls =
             r#"[{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"w","input":{}}]}]"#;
         assert_eq!(messages(calls).unwrap_err().place.as_deref(), Some("messages.0"));

@@ -94,10 +94,12 @@ fn read(mut fields: Fields<'_>, key: SigningKey, answering: Answering) -> Result
     Ok(Asked { call, delivery, writer: Box::new(Blocks::new(key, display, max_tokens, diagnosis)) })
 }
 
-/// Whether to think, and whether the answer shows it. The API's default is not to.
+/// Whether to think, and whether the answer shows it. The API's default is neither.
 fn take_thinking(fields: &mut Fields<'_>) -> Result<(Thinking, Display), Fault> {
     let unwanted = Thinking { wanted: Some(false), ..Thinking::default() };
-    let Some(thinking) = fields.take::<&RawValue>("thinking")? else { return Ok((unwanted, Display::Shown)) };
+    let Some(thinking) = fields.take::<&RawValue>("thinking")? else {
+        return Ok((unwanted, Display::Hidden));
+    };
     let mut thinking = Fields::of_value("thinking", thinking)?;
     let kind = thinking.need::<String>("type")?;
     let wanted = match kind.as_str() {
@@ -115,6 +117,7 @@ fn take_thinking(fields: &mut Fields<'_>) -> Result<(Thinking, Display), Fault> 
         Some(_) => return Err(Fault::invalid(thinking.path("display"), "none of summarized or omitted")),
     };
     thinking.finish()?;
+    let display = if wanted { display } else { Display::Hidden };
     Ok((Thinking { wanted: Some(wanted), budget, ..Thinking::default() }, display))
 }
 

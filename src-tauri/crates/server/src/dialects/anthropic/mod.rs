@@ -5,6 +5,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod blocks;
+pub(crate) mod capabilities;
 pub(crate) mod diagnostics;
 pub(crate) mod fault;
 pub(crate) mod history;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::capabilities::Capabilities;
 use crate::calls::served_model::ServedModel;
 use crate::dialects::timestamps::rfc3339;
 
@@ -31,6 +32,7 @@ pub(crate) struct AnthropicModel {
     max_input_tokens: usize,
     /// The same: an answer ends where the context does.
     max_tokens: usize,
+    capabilities: Capabilities,
 }
 
 impl AnthropicModelList {
@@ -45,6 +47,7 @@ impl AnthropicModel {
     pub(crate) fn new(model: ServedModel) -> AnthropicModel {
         AnthropicModel {
             r#type: "model",
+            capabilities: Capabilities::new(&model),
             display_name: model.id.clone(),
             id: model.id,
             created_at: rfc3339(model.loaded_at, 0),

@@ -82,7 +82,7 @@ fn read_tool(path: &str, tool: &RawValue, remarks: &mut Remarks) -> Result<Optio
     fields.pass(|name| {
         matches!(name, "cache_control" | "defer_loading" | "eager_input_streaming" | "allowed_callers")
     });
-    fields.finish()?;
+    remarks.passed_over("a tool", &fields);
     let tool = Tool { name, description, parameters: Some(schema), strict };
     Ok(Some(OfferedTool { tool, place }))
 }
@@ -132,7 +132,7 @@ mod tests {
         let (tools, remarks) = take(&format!(
             r#"{{"tools":[{WEATHER},{{"type":"web_search_20260318","name":"web_search","max_uses":5}},
             {{"type":"custom","name":"x","input_schema":{{}},"strict":true,"cache_control":{{"type":"ephemeral"}},
-              "input_examples":[{{"q": 1}}],"eager_input_streaming":true}}]}}"#
+              "input_examples":[{{"q": 1}}],"eager_input_streaming":true,"mood":"good"}}]}}"#
         ))
         .unwrap();
         let [weather, x] = &tools.offered[..] else { panic!("{tools:?}") };
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(weather.tool.description.as_deref(), Some("looks out"));
         assert!(!weather.tool.strict && x.tool.strict);
         assert_eq!(x.tool.description.as_deref(), Some("\nExample input: {\"q\": 1}"));
-        assert!(remarks[0].contains("web_search_20260318"), "{remarks:?}");
+        assert!(remarks[0].contains("web_search_20260318") && remarks[1].contains("'mood'"), "{remarks:?}");
         assert_eq!((&tools.choice, tools.parallel), (&ToolChoice::Auto, Parallel::Any));
     }
 
@@ -171,10 +171,6 @@ mod tests {
             (r#"{"tools":[{"name":"a b","input_schema":{}}]}"#.to_owned(), "tools.0.name"),
             (r#"{"tools":[{"name":"a"}]}"#.to_owned(), "tools.0.input_schema"),
             (r#"{"tools":[{"name":"a","input_schema":[]}]}"#.to_owned(), "tools.0.input_schema"),
-            (
-                r#"{"tools":[{"name":"a","input_schema":{},"parameters":{}}]}"#.to_owned(),
-                "tools.0.parameters",
-            ),
             (format!(r#"{{"tools":[{WEATHER},{WEATHER}]}}"#), "tools.1.name"),
             (r#"{"tool_choice":{"type":"any"}}"#.to_owned(), "tool_choice.type"),
             (r#"{"tool_choice":{"type":"some"}}"#.to_owned(), "tool_choice.type"),

@@ -62,15 +62,16 @@ fn read_tool(path: &str, tool: &RawValue) -> Result<OfferedTool, Fault> {
     let Some(function) = fields.take_large::<&RawValue>("function")? else {
         return Err(Fault::missing(function_path));
     };
-    fields.refuse("items", &[])?;
-    fields.finish()?;
+    // What else stands there, and with the function, are notes to other servers.
     let mut function = Fields::of_value(&function_path, function)?;
     let name = function.need::<String>("name")?;
     let description = function.take_large::<String>("description")?;
-    let parameters = function.take_large::<Value>("parameters")?;
-    let strict = function.take::<bool>("strict")?.unwrap_or(false);
     let place = function.path("parameters");
-    function.finish()?;
+    let parameters = function.take_large::<Value>("parameters")?;
+    if parameters.as_ref().is_some_and(|parameters| !parameters.is_object()) {
+        return Err(Fault::invalid(place, "a schema is wanted, as an object"));
+    }
+    let strict = function.take::<bool>("strict")?.unwrap_or(false);
     Ok(OfferedTool { tool: Tool { name, description, parameters, strict }, place })
 }
 
@@ -131,6 +132,7 @@ mod tests {
             (r#","tools":[{"type":"web_search"}]"#, "tools[0].type"),
             (r#","tools":[{"type":"function"}]"#, "tools[0].function"),
             (r#","tools":[{"type":"function","function":{}}]"#, "tools[0].function.name"),
+            (r#","tools":[{"function":{"name":"f","parameters":[]}}]"#, "tools[0].function.parameters"),
             (r#","tool_choice":"auto""#, "tool_choice"),
             (r#","temperature":1"#, "temperature"),
         ] {

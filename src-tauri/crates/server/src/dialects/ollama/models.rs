@@ -161,12 +161,14 @@ impl OllamaShown {
             ("general.parameter_count".to_owned(), json!(about.n_parameters)),
         ]);
         model_info.insert(format!("{}.context_length", about.architecture), json!(model.context));
-        let capabilities = match (&model.embedding, model.has_chat_template) {
-            (Some(_), _) => vec!["embedding"],
+        let has = |name: &'static str, has: bool| has.then_some(name);
+        let capabilities = [
+            has("embedding", model.embedding.is_some()),
+            has("completion", model.embedding.is_none()),
             // Whatever its template knows: where it has no place for tools, they are told in words.
-            (None, true) => vec!["completion", "tools"],
-            (None, false) => vec!["completion"],
-        };
+            has("tools", model.has_chat_template),
+            has("thinking", model.thinks),
+        ];
         OllamaShown {
             modified_at: modified_at(model),
             license: about.license.clone().unwrap_or_default(),
@@ -175,7 +177,7 @@ impl OllamaShown {
             modelfile: "",
             details: OllamaDetails::new(model),
             model_info,
-            capabilities,
+            capabilities: capabilities.into_iter().flatten().collect(),
         }
     }
 }

@@ -93,10 +93,12 @@ impl Parameters {
     }
 }
 
-/// A chat of messages. One that ends with the assistant's is gone on with.
+/// A chat of messages. One that ends within the assistant's is gone on with.
 pub(crate) fn chat(messages: Vec<text::ChatMessage>) -> Prompt {
-    let continue_final =
-        messages.last().is_some_and(|last| last.role == "assistant" && last.tool_calls.is_empty());
+    let ends_within = |last: &text::ChatMessage| {
+        last.role == "assistant" && last.tool_calls.is_empty() && !last.content.is_empty()
+    };
+    let continue_final = messages.last().is_some_and(ends_within);
     Prompt::Chat(Chat { messages, add_generation_prompt: !continue_final, continue_final, ..Chat::default() })
 }
 

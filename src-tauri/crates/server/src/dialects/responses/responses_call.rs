@@ -48,6 +48,9 @@ pub(crate) fn parse(body: &[u8], key: SigningKey, shelf: Arc<dyn Shelf>) -> Resu
         None => Vec::new(),
     };
     take_input(&mut fields, key, &mut conversation, &mut remarks)?;
+    if conversation.is_empty() {
+        return Err(Fault::invalid("input", "there must be at least one item"));
+    }
     let instructions = fields.take_large::<String>("instructions")?;
     let echoed = Echoed::of(&mut fields)?;
     let ShownTools { tools, called } = take_tools(&mut fields, &mut remarks)?;
@@ -272,9 +275,12 @@ mod tests {
     }
 
     fn call(more: &str) -> Result<Asked, Fault> {
+        read(&format!(r#"{{"model":"m","input":"hi"{more}}}"#))
+    }
+
+    fn read(body: &str) -> Result<Asked, Fault> {
         let messages = vec![ChatMessage::new("user", "a"), ChatMessage::new("assistant", "b")];
         let kept = KeptResponse { id: "resp_1".to_owned(), body: String::new(), messages };
-        let body = format!(r#"{{"model":"m","input":"hi"{more}}}"#);
         parse(body.as_bytes(), SigningKey::new([7; 32]), Arc::new(OneResponse(Arc::new(kept))))
     }
 
@@ -292,6 +298,9 @@ mod tests {
             messages(r#","instructions":"brief","previous_response_id":"resp_1""#),
             "system: brief\nuser: a\nassistant: b\nuser: hi"
         );
+        let nothing = read(r#"{"input":[]}"#).err().unwrap();
+        assert_eq!(nothing.place.as_deref(), Some("input"));
+        assert!(read(r#"{"input":[],"previous_response_id":"resp_1"}"#).is_ok());
         let unknown = call(r#","previous_response_id":"resp_2""#).err().unwrap();
         assert_eq!(unknown.place.as_deref(), Some("previous_response_id"));
         assert_eq!(unknown.kind.name(), "previous_response_not_found");

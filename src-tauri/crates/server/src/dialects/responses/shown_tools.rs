@@ -98,11 +98,14 @@ impl ShownTools {
             ("function", _) => {
                 let name = fields.need::<String>("name")?;
                 let description = fields.take_large::<String>("description")?;
+                let place = fields.path("parameters");
                 let parameters = fields.take_large::<Value>("parameters")?;
+                if parameters.as_ref().is_some_and(|parameters| !parameters.is_object()) {
+                    return Err(Fault::invalid(place, "a schema is wanted, as an object"));
+                }
                 let strict = fields.take::<bool>("strict")?.unwrap_or(false);
                 fields.pass(|name| name == "defer_loading");
-                let place = fields.path("parameters");
-                fields.finish()?;
+                remarks.passed_over("a tool", &fields);
                 let called = Called { name, namespace: namespace.map(str::to_owned), kind: Kind::Function };
                 self.offer(path, called, Tool { description, parameters, strict, ..Tool::default() }, place)
             }
@@ -111,7 +114,7 @@ impl ShownTools {
                 let description = fields.take_large::<String>("description")?;
                 let description = with_format(&mut fields, description, remarks)?;
                 fields.pass(|name| name == "defer_loading");
-                fields.finish()?;
+                remarks.passed_over("a tool", &fields);
                 let parameters = json!({
                     "type": "object",
                     "properties": {"input": {"type": "string"}},
@@ -130,7 +133,7 @@ impl ShownTools {
                     return Err(Fault::missing(tools_path));
                 };
                 let about = fields.take_large::<String>("description")?;
-                fields.finish()?;
+                remarks.passed_over("a namespace", &fields);
                 let first = self.tools.offered.len();
                 self.read_list(&tools_path, tools, Some(&name), remarks)?;
                 // Templates know no namespaces: what is said of one is said with its first function.
@@ -308,7 +311,8 @@ mod tests {
             (r#"{"tools":7}"#, "tools"),
             (r#"{"tools":[{}]}"#, "tools[0].type"),
             (r#"{"tools":[{"type":"function"}]}"#, "tools[0].name"),
-            (r#"{"tools":[{"type":"function","name":"a","function":{}}]}"#, "tools[0].function"),
+            (r#"{"tools":[{"type":"function","function":{"name":"a"}}]}"#, "tools[0].name"),
+            (r#"{"tools":[{"type":"function","name":"a","parameters":[]}]}"#, "tools[0].parameters"),
             (r#"{"tools":[{"type":"namespace","name":"a"}]}"#, "tools[0].tools"),
             (r#"{"tools":[{"type":"custom","name":"a","format":{"type":"xml"}}]}"#, "tools[0].format.type"),
             (
