@@ -14,8 +14,8 @@ use super::coding::{Coding, Unpacked, Unpacking};
 use crate::calls::fault::Fault;
 use crate::config::HttpLimits;
 
-/// How many bodies are unpacked at a time, of all servers of a process: each takes a processor, and memory for as far as
-/// its compression looks back, which no budget counts.
+/// How many bodies are unpacked at a time, of all servers of a process: each takes a processor, and memory for what is
+/// unpacked and for as far as its compression looks back, which no budget counts.
 static UNPACKING: Semaphore = Semaphore::const_new(2);
 
 /// A whole body, and its share of the budget.
@@ -90,12 +90,13 @@ async fn unpack(
     share: &mut Share,
     limits: &HttpLimits,
 ) -> Result<Bytes, Fault> {
-    let n_packed = packed.len();
     let _seat = tokio::select! {
         biased;
         why = share.told() => return Err(why),
         seat = UNPACKING.acquire() => seat,
     };
+    // From here on it is one of few, and what it becomes must fit where it alone has room.
+    share.shrink(packed.len());
     let mut unpacking = Unpacking::new(coding, packed, limits.body_bytes);
     let mut whole = Vec::new();
     loop {
@@ -110,8 +111,6 @@ async fn unpack(
         whole.try_reserve(bytes.len()).map_err(|_| Fault::no_room_for_body())?;
         whole.extend_from_slice(&bytes);
         if is_end {
-            drop(rest);
-            share.shrink(n_packed);
             return Ok(whole.into());
         }
         unpacking = rest;
@@ -191,10 +190,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_compressed_body_is_bounded_by_what_it_unpacks_to_and_pays_for_that_alone() {
-        let limits = HttpLimits { body_bytes: 1 << 20, all_bodies_bytes: 2 << 20, ..LIMITS };
+        let limits = HttpLimits { body_bytes: 1 << 20, all_bodies_bytes: 1 << 20, ..LIMITS };
         let budget = BodyBudget::new(&limits);
-        for (n, want) in [(0, Ok(0)), (1 << 20, Ok(1 << 20)), ((1 << 20) + 1, Err(413)), (64 << 20, Err(413))] {
-            // Room for one body more than this one: what unpacked on and on would wait for more, and not be 413.
+        for (n, want) in [(0, Ok(0)), (1 << 20, Ok(1 << 20)), ((1 << 20) + 1, Err(413)), (64 << 20, Err(413))]
+        {
+            // Room for this one body: what unpacked on and on would wait for more of it, and not be 413.
             let got = read(Body::from(gzip(&vec![b' '; n])), Some(Coding::Gzip), &limits, &budget).await;
             if let Ok(whole) = &got {
                 assert_eq!(budget.n_taken(), whole.bytes.len(), "{n}");
