@@ -102,11 +102,7 @@ impl Prepared {
         Prepared::with_keys(settings, Keys::Only(key), when_locked).await
     }
 
-    async fn with_keys(
-        settings: &Settings,
-        keys: Keys,
-        when_locked: WhenLocked,
-    ) -> Result<Prepared, String> {
+    async fn with_keys(settings: &Settings, keys: Keys, when_locked: WhenLocked) -> Result<Prepared, String> {
         let path = model_file::find(settings.model.as_deref(), &settings.folders.models);
         let path = path.map_err(|failure| failure.text)?;
         let default = model_file::name_of(&path).into();
@@ -135,7 +131,8 @@ impl Prepared {
         let named = found.as_ref().ok().map(|path| model_file::name_of(path));
         let default = named.or_else(|| settings.model.clone()).unwrap_or_else(|| "default".to_owned());
         let models = Models { default: default.into(), loader: Arc::new(loader), render_workers: workers };
-        let prepared = Prepared::bind(settings, port, Keys::OfSettings(key), models, WhenLocked::Refuse).await?;
+        let prepared =
+            Prepared::bind(settings, port, Keys::OfSettings(key), models, WhenLocked::Refuse).await?;
         Ok(Prepared { model_name: found.ok().map(|path| model_file::name_of(&path)), ..prepared })
     }
 

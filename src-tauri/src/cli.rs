@@ -16,9 +16,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use server::Scope;
 
-use crate::{api_key, own_key};
 use crate::settings::flags::{ClientFlags, EngineFlags, Flags};
 use crate::settings::{Settings, SettingsError};
+use crate::{api_key, own_key};
 use client::Client;
 use exit_codes::{FAILED, USAGE};
 use printing::fail;

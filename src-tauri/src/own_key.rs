@@ -2,9 +2,8 @@
 //! makes a new one when it starts and leaves it in its data folder, so that who may read that folder is let in beside
 //! whatever keys were given to others, and what an earlier server left opens nothing.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -24,7 +23,10 @@ pub(crate) fn random() -> String {
 pub(crate) fn leave_in(data: &Path, key: &str) {
     if let Err(error) = write(data, key) {
         let path = path(data);
-        tracing::warn!("commands are not let in without a key where others need one, {}: {error}", path.display());
+        tracing::warn!(
+            "commands are not let in without a key where others need one, {}: {error}",
+            path.display()
+        );
     }
 }
 
@@ -41,16 +43,7 @@ fn path(data: &Path) -> PathBuf {
 
 fn write(data: &Path, key: &str) -> io::Result<()> {
     fs::create_dir_all(data)?;
-    let temporary = path(data).with_extension("tmp");
-    // One that is left of a broken try may be anybody's.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600).custom_flags(small_file::OPEN_FLAGS);
-    writeln!(options.open(&temporary)?, "{key}")?;
-    fs::rename(&temporary, path(data))
+    small_file::replace(&path(data), &format!("{key}\n"))
 }
 
 #[cfg(test)]

@@ -434,17 +434,24 @@ function keeping(list: unknown, on: Host = host()): { server: Server; asked: str
   server.client.send = (path, init = {}) => {
     const body = typeof init.body === 'string' ? init.body : '';
     if (init.method !== undefined) asked.push(`${init.method} ${path} ${body}`.trim());
-    const made = { name: 'new', scopes: ['generate'], requests_per_minute: null, created_at: 3, key: 'sk-123' };
+    const made = {
+      name: 'new',
+      scopes: ['generate'],
+      requests_per_minute: null,
+      created_at: 3,
+      key: 'sk-123',
+    };
     return Promise.resolve(Response.json(init.method === 'POST' ? made : list));
   };
   return { server, asked };
 }
 
-const settled = async () => {
-  for (let i = 0; i < 10; i += 1) await Promise.resolve();
-  await new Promise((resolve) => setTimeout(resolve));
-  flushSync();
-};
+/** Waits until the page says so. */
+const says = (what: string) =>
+  vi.waitFor(() => {
+    flushSync();
+    expect(text()).toContain(what);
+  });
 
 function type(label: string, value: string): void {
   const field = document.querySelector<HTMLInputElement>(`input[aria-label="${label}"]`);
@@ -456,39 +463,36 @@ function type(label: string, value: string): void {
 
 it('lists keys by what they open and never what they are', async () => {
   show(Keys, { server: keeping(KEYS).server });
-  await settled();
-  expect(text()).toContain('laptop answers, 60 requests a minute');
+  await says('laptop answers, 60 requests a minute');
   expect(text()).toContain('phone answers, control');
 });
 
 it('asks before a key is revoked', async () => {
   const { server, asked } = keeping(KEYS);
   show(Keys, { server });
-  await settled();
+  await says('laptop');
   button('Revoke: laptop')?.click();
   flushSync();
-  expect(asked).toEqual([]);
   button('Keep')?.click();
   flushSync();
   button('Revoke: laptop')?.click();
   flushSync();
+  expect(asked).toEqual([]);
   button('Revoke')?.click();
-  await settled();
-  expect(asked).toEqual(['DELETE /admin/keys/laptop']);
+  await vi.waitFor(() => expect(asked).toEqual(['DELETE /admin/keys/laptop']));
 });
 
 it('shows a new key once, to be copied', async () => {
   const { server, asked } = keeping(KEYS);
   show(Keys, { server });
-  await settled();
+  await says('laptop');
   expect(button('Add Key')?.disabled).toBe(true);
   type('Name of a new key', 'new');
   type('Requests a minute', '5');
   button('Add Key')?.click();
-  await settled();
+  await says('sk-123');
   expect(asked).toEqual(['POST /admin/keys {"name":"new","scopes":["generate"],"requests_per_minute":5}']);
   expect(text()).toContain('Copy it now, it is not shown again.');
-  expect(text()).toContain('sk-123');
   button('Done')?.click();
   flushSync();
   expect(text()).not.toContain('sk-123');
@@ -496,13 +500,12 @@ it('shows a new key once, to be copied', async () => {
 
 it('makes the first key one that a browser can come back with, and shows it from then on', async () => {
   const { server, asked } = keeping({ required: false, keys: [] }, host({ isDesktop: false }));
-  const unlock = vi.spyOn(server, 'unlock');
+  const unlock = vi.spyOn(server, 'unlock').mockImplementation(() => undefined);
   show(Keys, { server });
-  await settled();
-  expect(text()).toContain('Programs on this machine need no key.');
+  await says('Programs on this machine need no key.');
   type('Name of a new key', 'new');
   button('Add Key')?.click();
-  await settled();
+  await says('sk-123');
   expect(asked).toEqual(['POST /admin/keys {"name":"new","scopes":["generate","admin"]}']);
   expect(unlock).toHaveBeenCalledWith('sk-123');
 });

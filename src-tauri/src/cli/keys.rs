@@ -19,7 +19,11 @@ pub(crate) fn keys(command: KeysCommand) -> ExitCode {
             Ok::<_, server::KeyFileError>(file.list()?.iter().map(line).collect::<Vec<_>>().join("\n"))
         }),
         KeysCommand::Add(AddKeyArguments { name, scopes, limit, settings }) => {
-            let scopes = if scopes.is_empty() { BTreeSet::from([Scope::Generate]) } else { scopes.into_iter().collect() };
+            let scopes = if scopes.is_empty() {
+                BTreeSet::from([Scope::Generate])
+            } else {
+                scopes.into_iter().collect()
+            };
             let new = NewKey { name, scopes, requests_per_minute: limit };
             with_file(settings.0, |file| file.add(new).map(|(_, secret)| secret))
         }
@@ -50,9 +54,8 @@ fn with_file<E: Display>(flags: Flags, work: impl FnOnce(&KeyFile) -> Result<Str
 fn line(key: &NamedKey) -> String {
     let scopes: Vec<&str> = key.scopes.iter().map(Scope::name).collect();
     let limit = key.requests_per_minute.map_or_else(|| "-".to_owned(), |limit| format!("{limit}/min"));
-    let made = jiff::Timestamp::try_from(key.created_at).map_or_else(|_| "-".to_owned(), |at| {
-        at.strftime("%Y-%m-%d").to_string()
-    });
+    let made = jiff::Timestamp::try_from(key.created_at)
+        .map_or_else(|_| "-".to_owned(), |at| at.strftime("%Y-%m-%d").to_string());
     format!("{}  {}  limit={limit}  made={made}", key.name, scopes.join(","))
 }
 

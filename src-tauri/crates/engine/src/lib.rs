@@ -68,13 +68,13 @@ pub use told::readiness::{self, NotReady, NotReadyReason, Readiness, readiness};
 pub use told::record::{N_RECORDS, Outcome, RequestRecord};
 pub use told::request::{Markers, Refusal, Request, Sampling};
 pub use told::request_id::RequestId;
-pub use told::trace_id::TraceId;
 pub use told::sampling_choices::SamplingChoices;
 pub use told::state::{After, Failure, FailureKind, IllegalTransition, ModelState, ServerState, State};
 pub use told::stats::{
     ActiveRequest, DrainProgress, DrainReport, ModelStats, N_ACTIVE, Phase, PoolCounts, Stats, StoreCounts,
     Totals,
 };
+pub use told::trace_id::TraceId;
 
 #[cfg(test)]
 mod tests;

@@ -118,13 +118,17 @@ pub enum ConfigError {
     #[error("allowed origin `{0}` is neither `scheme://host[:port]`, `scheme://*`, `file://` nor `null`")]
     AllowedOrigin(String),
     /// An entry of `allowed_origins` that strangers' pages can have.
-    #[error("allowed origin `{0}` means pages of anybody, so it needs a key: `samovar keys add`, or set api_key_file")]
+    #[error(
+        "allowed origin `{0}` means pages of anybody, so it needs a key: `samovar keys add`, or set api_key_file"
+    )]
     OriginNeedsKey(String),
     /// An API key.
     #[error("an API key must have 1 to 512 visible ASCII characters and no spaces")]
     ApiKey,
     /// An address that others can reach, without a key.
-    #[error("listening on {0} would let the network in: add a key first (`samovar keys add`), or listen on 127.0.0.1")]
+    #[error(
+        "listening on {0} would let the network in: add a key first (`samovar keys add`), or listen on 127.0.0.1"
+    )]
     OpenToTheNetwork(String),
     /// A file of keys that cannot be used.
     #[error("{0}")]

@@ -277,7 +277,8 @@ impl Fault {
 
     /// A key that is for something else.
     pub(crate) fn key_not_allowed(name: &str, scope: &str) -> Fault {
-        let message = format!("the key '{}' is not for this: it would have to be one for '{scope}'", shorten(name));
+        let message =
+            format!("the key '{}' is not for this: it would have to be one for '{scope}'", shorten(name));
         Fault::new(FaultKind::KeyNotAllowed, message)
     }
 
@@ -289,7 +290,8 @@ impl Fault {
 
     /// A name that no key has.
     pub(crate) fn unknown_key(name: &str) -> Fault {
-        Fault::new(FaultKind::UnknownKey, format!("there is no key '{}'; see /admin/keys", shorten(name))).at("id")
+        Fault::new(FaultKind::UnknownKey, format!("there is no key '{}'; see /admin/keys", shorten(name)))
+            .at("id")
     }
 
     /// A server without a folder in which keys could be kept.

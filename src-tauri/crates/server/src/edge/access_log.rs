@@ -137,7 +137,8 @@ impl Drop for AccessEntry {
 pub(crate) fn of_head(head: &Parts) -> (RequestId, Arc<AccessEntry>) {
     let id = head.extensions.get::<RequestId>().cloned().unwrap_or_else(|| RequestId("unnamed".into()));
     let entry = head.extensions.get::<Arc<AccessEntry>>().cloned();
-    let entry = entry.unwrap_or_else(|| AccessEntry::new(id.clone(), None, &head.method, String::new(), true));
+    let entry =
+        entry.unwrap_or_else(|| AccessEntry::new(id.clone(), None, &head.method, String::new(), true));
     (id, entry)
 }
 

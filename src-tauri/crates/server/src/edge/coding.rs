@@ -107,7 +107,8 @@ impl Unpacking {
             Part::Between(rest) => {
                 self.n_parts += 1;
                 if self.n_parts > MAX_PARTS {
-                    let message = format!("the body is {} of more than {MAX_PARTS} parts", self.coding.name());
+                    let message =
+                        format!("the body is {} of more than {MAX_PARTS} parts", self.coding.name());
                     return Err(Fault::bad_request(message));
                 }
                 match self.coding {
@@ -321,7 +322,9 @@ mod tests {
         ] {
             assert_eq!(of(values), Ok(want), "{values:?}");
         }
-        for values in [&["br"][..], &["deflate"], &["gzip, zstd"], &["gzip", "gzip"], &["identity, gzip"], &[""]] {
+        for values in
+            [&["br"][..], &["deflate"], &["gzip, zstd"], &["gzip", "gzip"], &["identity, gzip"], &[""]]
+        {
             let fault = of(values).unwrap_err();
             assert_eq!(status(fault.kind).as_u16(), 415, "{values:?}");
             assert!(fault.message.contains("gzip") && fault.message.contains("zstd"), "{}", fault.message);

@@ -8,8 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN,
-    TRANSFER_ENCODING,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
@@ -157,21 +156,26 @@ impl Guard {
             };
         };
         let text = origin.to_str().unwrap_or("null");
+        let listed = self.origins.iter().find(|ours| ours.admits(text));
         // Keys may have been taken away since the list was written.
-        let counts = |ours: &AllowedOrigin| !ours.means_many_pages() || self.keys.is_wanted();
-        let listed = self.origins.iter().any(|ours| ours.admits(text) && counts(ours));
+        let lacks_key = listed.is_some_and(|ours| ours.means_many_pages() && !self.keys.is_wanted());
         // A page that this server sent, reached through a port forward or a proxy under an allowed name.
         let same = head.headers.get(HOST).and_then(|host| host.to_str().ok()).is_some_and(|host| {
             text.split_once("://")
                 .is_some_and(|(scheme, rest)| matches!(scheme, "http" | "https") && rest == host)
         });
-        if listed || same {
+        if listed.is_some() && !lacks_key || same {
             return Ok(Some(origin.clone()));
         }
-        let message = format!(
-            "origin '{}' is not on the list of allowed origins; the setting allow_origin (--allow-origin) adds to it",
-            shorten(text)
-        );
+        let why = match lacks_key {
+            true => {
+                "may be a page of anybody: allow_origin lets it in with a key only, and no key is asked for now"
+            }
+            false => {
+                "is not on the list of allowed origins; the setting allow_origin (--allow-origin) adds to it"
+            }
+        };
+        let message = format!("origin '{}' {why}", shorten(text));
         Err(Fault::origin_not_allowed(message))
     }
 

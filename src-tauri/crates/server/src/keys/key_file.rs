@@ -137,7 +137,9 @@ impl KeyFile {
         };
         let written: Written = serde_json::from_slice(&bytes).map_err(|error| self.unusable(error))?;
         if written.version != VERSION {
-            return Err(self.unusable(format!("its form is {}, this program knows {VERSION}", written.version)));
+            return Err(
+                self.unusable(format!("its form is {}, this program knows {VERSION}", written.version))
+            );
         }
         let keys = written.keys.into_iter().map(NamedKey::read).collect::<Option<Vec<_>>>();
         keys.ok_or_else(|| self.unusable("an entry is no key"))
@@ -271,8 +273,13 @@ impl NamedKey {
         let scopes = scopes.iter().map(|name| Scope::named(name)).collect::<Option<BTreeSet<Scope>>>()?;
         let digest = blake3::Hash::from_hex(blake3).ok()?;
         let created_at = UNIX_EPOCH.checked_add(Duration::from_secs(created_at))?;
-        (is_name(&name) && !scopes.is_empty())
-            .then_some(NamedKey { name, scopes, requests_per_minute, created_at, digest })
+        (is_name(&name) && !scopes.is_empty()).then_some(NamedKey {
+            name,
+            scopes,
+            requests_per_minute,
+            created_at,
+            digest,
+        })
     }
 }
 

@@ -52,9 +52,7 @@ mod tests {
     #[test]
     fn a_minutes_requests_may_come_at_once_and_then_one_by_one() {
         let (rates, key, start) = (Rates::default(), blake3::hash(b"a"), Instant::now());
-        let at = |ms: u64| {
-            rates.take(key, NonZeroU32::new(30).unwrap(), start + Duration::from_millis(ms))
-        };
+        let at = |ms: u64| rates.take(key, NonZeroU32::new(30).unwrap(), start + Duration::from_millis(ms));
         assert!((0..30).all(|_| at(0).is_ok()));
         assert_eq!(at(0), Err(Duration::from_secs(2)));
         assert_eq!(at(500), Err(Duration::from_millis(1_500)));

@@ -19,8 +19,10 @@ async fn responses_are_counted_by_the_templates_of_their_routes_and_never_by_wha
     for template in &templates {
         for id in ["a", "b", "%22%0A"] {
             let path = template.replace("{id}", id);
-            rig.get(&path).await;
-            rig.post(&path, "{}").await;
+            // Some of these answers have no end, and nobody reads them.
+            let get = Request::get(&path).header("host", "localhost:8642").body(Body::empty());
+            drop(rig.call(get.unwrap()).await);
+            drop(rig.call(post(&path, r#"{"nothing":1}"#)).await);
         }
     }
     for path in ["/nowhere", "/v1/nowhere/a", "/api/nowhere", "/v1/models/a/b/c", "/\"}1"] {
@@ -29,7 +31,8 @@ async fn responses_are_counted_by_the_templates_of_their_routes_and_never_by_wha
         }
     }
     let counted = counted_routes(&rig).await;
-    let templates: BTreeSet<String> = templates.into_iter().map(|path| path.replace("/models/{", "/models/{*")).collect();
+    let templates: BTreeSet<String> =
+        templates.into_iter().map(|path| path.replace("/models/{", "/models/{*")).collect();
     let allowed: BTreeSet<String> = templates.iter().cloned().chain(["unmatched".to_owned()]).collect();
     assert!(counted.is_subset(&allowed), "{:?}", counted.difference(&allowed));
     let not_counted: Vec<_> = allowed.difference(&counted).collect();

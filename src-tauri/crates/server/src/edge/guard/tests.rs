@@ -31,7 +31,8 @@ fn admits_host(guard: &Guard, host: &str) -> bool {
 #[test]
 fn loopback_names_and_configured_ones_are_hosts_of_ours_and_no_others() {
     let guard = guard(|config| {
-        config.allowed_hosts = vec!["box.lan".into(), "proxy.lan:8443".into(), "[fd00::7]".into()];
+        config.allowed_hosts =
+            ["box.lan", "host.docker.internal", "proxy.lan:8443", "[fd00::7]"].map(str::to_owned).into();
     });
     for host in [
         "localhost",
@@ -45,6 +46,8 @@ fn loopback_names_and_configured_ones_are_hosts_of_ours_and_no_others() {
         "localhost:9000",
         "box.lan",
         "box.lan:1",
+        "host.docker.internal:8642",
+        "Host.Docker.Internal",
         "proxy.lan:8443",
         "[fd00::7]:8642",
     ] {
@@ -59,6 +62,8 @@ fn loopback_names_and_configured_ones_are_hosts_of_ours_and_no_others() {
         "127.0.0.2",
         "proxy.lan",
         "proxy.lan:1",
+        "docker.internal",
+        "host.docker.internal.evil.example",
         "localhost:",
         "localhost:99999",
         "localhost:+80",
@@ -246,7 +251,9 @@ fn a_body_compressed_otherwise_than_is_understood_is_refused_by_the_name_of_its_
 #[test]
 fn a_key_works_as_bearer_and_as_x_api_key_and_health_needs_none() {
     let guard = guard(|config| config.api_key = Some(ApiKey::new("sk-1").unwrap()));
-    let check = |target: &str, headers: &[(&str, &str)]| guard.check_key(&head(target, headers), Instant::now()).is_ok();
+    let check = |target: &str, headers: &[(&str, &str)]| {
+        guard.check_key(&head(target, headers), Instant::now()).is_ok()
+    };
     assert!(check("/v1/models", &[("authorization", "Bearer sk-1")]));
     assert!(check("/v1/models", &[("authorization", "bearer  sk-1")]));
     assert!(check("/v1/models", &[("x-api-key", "sk-1")]));
