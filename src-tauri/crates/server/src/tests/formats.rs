@@ -74,3 +74,18 @@ async fn a_schema_that_cannot_be_held_is_refused_with_its_reason() {
         }
     }
 }
+
+#[tokio::test]
+async fn one_schema_holds_many_answers_each_from_its_beginning() {
+    let rig = Rig::saying(r#"{"day":"wed"}"#).await;
+    let mut body = json!({"messages": [{"role": "user", "content": "when?"}]});
+    body["response_format"] = schema();
+    let body = body.to_string();
+    let answers =
+        futures_util::future::join_all((0..6).map(|_| rig.post("/v1/chat/completions", &body))).await;
+    for answer in answers {
+        let text = answer.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert!(value == json!({"day": "mon"}) || value == json!({"day": "tue"}), "{text}");
+    }
+}

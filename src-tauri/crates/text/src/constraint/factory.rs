@@ -1,13 +1,14 @@
 //! Builds what holds answers, from schemas and from the forms of calls.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory, panic_utils};
 use serde_json::{Value, json};
 
+use super::grammar_cache::GrammarCache;
 use super::{Constraint, ConstraintError, Written, end_id};
 use crate::TokenId;
 use crate::answer_form::Begins;
@@ -34,6 +35,33 @@ struct Shared {
     ends: Arc<[TokenId]>,
     /// The tokens of single bytes.
     bytes: Arc<[Option<TokenId>]>,
+    /// Guards the grammars of this vocabulary that are kept; held for a look, and for a copy of one.
+    cache: Mutex<GrammarCache>,
+}
+
+/// What a grammar is built from.
+enum Source {
+    /// A schema with our own options in it.
+    Schema(Value),
+    /// A grammar in the library's own language.
+    Lark(String),
+}
+
+impl Source {
+    /// What no other source is called.
+    fn name(&self) -> String {
+        match self {
+            Source::Schema(schema) => format!("schema {schema}"),
+            Source::Lark(grammar) => format!("lark {grammar}"),
+        }
+    }
+
+    fn grammar(self) -> TopLevelGrammar {
+        match self {
+            Source::Schema(schema) => TopLevelGrammar::from_json_schema(schema),
+            Source::Lark(grammar) => TopLevelGrammar::from_lark(grammar),
+        }
+    }
 }
 
 impl Words<'_> {
@@ -57,7 +85,7 @@ impl ConstraintFactory {
     ) -> Result<Constraint, ConstraintError> {
         let (schema, read) = prepared(format)?;
         let shared = self.shared(words)?;
-        let matcher = shared.matcher(TopLevelGrammar::from_json_schema(schema), &read)?;
+        let matcher = shared.matcher(Source::Schema(schema), &read)?;
         Ok(shared.constraint(vec![held(matcher, None)], words))
     }
 
@@ -91,7 +119,7 @@ impl ConstraintFactory {
         }
         let of_calls = ReadSchema::of_calls();
         let read = document.as_ref().map_or(&of_calls, |(_, read)| read);
-        let lark = |grammar: String| shared.matcher(TopLevelGrammar::from_lark(grammar), read);
+        let lark = |grammar: String| shared.matcher(Source::Lark(grammar), read);
         if rules.calls == Calls::Must || rules.format.is_some() {
             let schema = document.as_ref().map(|(schema, _)| schema);
             let matcher = lark(call_grammar::of_answer(rules, &tools, schema, words.markers))?;
@@ -155,10 +183,15 @@ impl Shared {
                 bytes[usize::from(*byte)].get_or_insert(id);
             }
         }
-        Ok(Shared { parsers, ends, bytes: bytes.into() })
+        Ok(Shared { parsers, ends, bytes: bytes.into(), cache: Mutex::default() })
     }
 
-    fn matcher(&self, grammar: TopLevelGrammar, read: &ReadSchema) -> Result<Matcher, ConstraintError> {
+    fn matcher(&self, source: Source, read: &ReadSchema) -> Result<Matcher, ConstraintError> {
+        let name = source.name();
+        if let Some(kept) = self.cache().get(&name) {
+            return Ok(kept);
+        }
+        let grammar = source.grammar();
         // The library guards its own steps against panics but not the building of a parser.
         let parser =
             panic_utils::catch_unwind(std::panic::AssertUnwindSafe(|| self.parsers.create_parser(grammar)));
@@ -166,7 +199,12 @@ impl Shared {
         let mut matcher = Matcher::new(Ok(parser));
         // Where nothing may come first nothing may come at all: better said now than in the middle of an answer.
         matcher.compute_mask_or_eos().map_err(|e| ConstraintError::Schema(refusal(&e.to_string(), read)))?;
+        self.cache().put(name, &matcher);
         Ok(matcher)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, GrammarCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One that begins with the first of these stretches.
