@@ -22,6 +22,12 @@ use crate::vocabulary::Vocabulary;
 
 /// The widest indentation of one level.
 const INDENTATION: usize = 4;
+/// Steps that may go into reading all patterns and texts of a grammar.
+const MAX_PATTERN_STEPS: u64 = 1_000_000;
+/// States of what matches them; a kilobyte or two each.
+const MAX_PATTERN_STATES: usize = 50_000;
+/// Symbols of a grammar.
+const MAX_GRAMMAR_SYMBOLS: usize = 500_000;
 
 /// The vocabulary in the form that grammars are matched against; made when the first answer needs it.
 #[derive(Default)]
@@ -169,7 +175,9 @@ impl Shared {
             .map_err(|e| ConstraintError::Stuck(e.to_string()))?;
         parsers.quiet();
         *parsers.limits_mut() = ParserLimits {
-            max_lexer_states: 50_000,
+            initial_lexer_fuel: MAX_PATTERN_STEPS,
+            max_lexer_states: MAX_PATTERN_STATES,
+            max_grammar_size: MAX_GRAMMAR_SYMBOLS,
             // Two thousand optional properties, each of which may come first.
             max_items_in_row: 20_000,
             step_max_items: 200_000,
@@ -328,6 +336,16 @@ fn refusal(said: &str, read: &ReadSchema) -> SchemaFault {
         fault(&None, "no answer fits it")
     } else if said.contains("circular references") {
         fault(&None, "a reference leads back to itself beside other keywords")
+    } else if ["lexer configuration", "lexer precomputation", "too many expressions"]
+        .iter()
+        .any(|words| said.contains(words))
+    {
+        let message = format!("its patterns and texts take more than {MAX_PATTERN_STEPS} steps to read");
+        fault(&None, &message)
+    } else if said.contains("too many states") {
+        fault(&None, &format!("its patterns have more than {MAX_PATTERN_STATES} states"))
+    } else if said.contains("grammar size") || said.contains("schema too large") {
+        fault(&None, &format!("its grammar has more than {MAX_GRAMMAR_SYMBOLS} symbols"))
     } else {
         fault(&None, "its grammar is too large or cannot be built")
     }
