@@ -2,6 +2,7 @@
 //! in its family's form.
 
 pub(crate) mod factory;
+mod grammar_cache;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -257,7 +257,7 @@ impl<'a> Reader<'a> {
                 n if n > MAX_COUNT => return Ok(()),
                 n => self.property_count(all, keyword, n, at)?,
             },
-            "pattern" => match patterns::usable(text(value, at)?) {
+            "pattern" => match patterns::read(text(value, at)?, at)? {
                 patterns::Pattern::Exact(pattern) => pattern.into(),
                 patterns::Pattern::Wider(pattern) => {
                     self.drop_or_refuse(at, "look-ahead in a pattern cannot be held to")?;
@@ -351,7 +351,7 @@ impl<'a> Reader<'a> {
         for (pattern, schema) in properties {
             let at = at.at(pattern);
             let schema = self.schema(schema, &at, depth)?;
-            match patterns::usable(pattern) {
+            match patterns::read(pattern, &at)? {
                 patterns::Pattern::Exact(pattern) => {
                     usable.insert(pattern, schema);
                 }
@@ -414,7 +414,8 @@ impl<'a> Reader<'a> {
                 read.insert("additionalProperties".into(), false.into());
             }
             [one] if is_free && *one == "pattern" => {
-                let pattern = patterns::usable(text(&names["pattern"], &at.at("pattern"))?);
+                let of_names = at.at("pattern");
+                let pattern = patterns::read(text(&names["pattern"], &of_names)?, &of_names)?;
                 let patterns::Pattern::Exact(pattern) = pattern else {
                     return self.drop_or_refuse(&at, "the pattern of the names cannot be held to");
                 };

@@ -32,6 +32,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
         &[
             "calls",
             "config",
+            "keys",
             "name_lists",
             "dialects",
             "kept",

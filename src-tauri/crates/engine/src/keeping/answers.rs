@@ -150,7 +150,7 @@ impl Answers {
                 message_ends,
                 n_spliced: spliced.n_spliced,
                 spliced: spliced.spliced,
-                remarks: Vec::new(),
+                ..PromptNotes::default()
             },
         })
     }

@@ -22,6 +22,7 @@ use crate::told::record::{Outcome, RequestRecord};
 use crate::told::request::{Markers, Refusal};
 use crate::told::request_id::RequestId;
 use crate::told::stats::{ActiveRequest, Phase};
+use crate::told::trace_id::TraceId;
 
 /// Tokens of the prompt that the detokenizer looks at: a character may span the border of prompt and answer.
 const PROMPT_TAIL: usize = 8;
@@ -46,6 +47,7 @@ pub(crate) struct Sequence {
     is_chat: bool,
     restore_misses: BTreeMap<&'static str, u32>,
     remarks: Vec<String>,
+    trace: Option<TraceId>,
     received: Instant,
     first_token_at: Option<Instant>,
     last_token_at: Option<Instant>,
@@ -119,6 +121,7 @@ impl Sequence {
             is_chat,
             restore_misses: BTreeMap::new(),
             remarks: request.notes.remarks,
+            trace: request.notes.trace,
             received,
             first_token_at: None,
             last_token_at: None,
@@ -355,6 +358,7 @@ impl Sequence {
     fn record(&self, outcome: Outcome, usage: &Usage) -> RequestRecord {
         RequestRecord {
             id: self.request_id.clone(),
+            trace: self.trace,
             agent: self.agent.clone(),
             ended_at: SystemTime::now(),
             outcome,

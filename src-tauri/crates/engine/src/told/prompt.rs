@@ -5,6 +5,8 @@ use std::ops::Range;
 use scheduler::TokenId;
 use text::TextError;
 
+use super::trace_id::TraceId;
+
 /// A prompt as the engine takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedPrompt {
@@ -25,6 +27,8 @@ pub struct PromptNotes {
     pub spliced: Vec<Range<usize>>,
     /// What was done to the request on its way that its answer does not show, in words for its record.
     pub remarks: Vec<String>,
+    /// The trace that its request is part of.
+    pub trace: Option<TraceId>,
 }
 
 /// Why there is no prompt.

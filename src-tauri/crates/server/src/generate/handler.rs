@@ -115,7 +115,7 @@ pub(crate) async fn understand<T: Send + 'static>(
         }
     };
 
-    let WholeBody { bytes, share } = app.gate.read(body).await?;
+    let WholeBody { bytes, share } = app.gate.read(&head.headers, body).await?;
     let received = Instant::now();
     let seat = app.prompt_seats.take(bytes.len()).await;
     // The bytes go with the closure: what is made of them is as large as they are.
@@ -130,7 +130,8 @@ async fn begin(app: &App, understood: Understood<Asked>) -> Result<Begun, Fault>
         return Err(not_kept("only a streamed answer can be kept"));
     }
     let names = call.names;
-    let prepared = app.preparer.prepare(call, session, held, &id).await?;
+    let mut prepared = app.preparer.prepare(call, session, held, &id).await?;
+    prepared.request.notes.trace = entry.trace();
     let running = Running::start(&app.engine, prepared, names, received)?;
     Ok(Begun { running, writer, delivery, keep, id, entry })
 }

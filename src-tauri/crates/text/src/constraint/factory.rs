@@ -1,13 +1,14 @@
 //! Builds what holds answers, from schemas and from the forms of calls.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory, panic_utils};
 use serde_json::{Value, json};
 
+use super::grammar_cache::GrammarCache;
 use super::{Constraint, ConstraintError, Written, end_id};
 use crate::TokenId;
 use crate::answer_form::Begins;
@@ -21,6 +22,12 @@ use crate::vocabulary::Vocabulary;
 
 /// The widest indentation of one level.
 const INDENTATION: usize = 4;
+/// Steps that may go into reading all patterns and texts of a grammar.
+const MAX_PATTERN_STEPS: u64 = 1_000_000;
+/// States of what matches them; a kilobyte or two each.
+const MAX_PATTERN_STATES: usize = 50_000;
+/// Symbols of a grammar.
+const MAX_GRAMMAR_SYMBOLS: usize = 500_000;
 
 /// The vocabulary in the form that grammars are matched against; made when the first answer needs it.
 #[derive(Default)]
@@ -34,6 +41,33 @@ struct Shared {
     ends: Arc<[TokenId]>,
     /// The tokens of single bytes.
     bytes: Arc<[Option<TokenId>]>,
+    /// Guards the grammars of this vocabulary that are kept; held for a look, and for a copy of one.
+    cache: Mutex<GrammarCache>,
+}
+
+/// What a grammar is built from.
+enum Source {
+    /// A schema with our own options in it.
+    Schema(Value),
+    /// A grammar in the library's own language.
+    Lark(String),
+}
+
+impl Source {
+    /// What no other source is called.
+    fn name(&self) -> String {
+        match self {
+            Source::Schema(schema) => format!("schema {schema}"),
+            Source::Lark(grammar) => format!("lark {grammar}"),
+        }
+    }
+
+    fn grammar(self) -> TopLevelGrammar {
+        match self {
+            Source::Schema(schema) => TopLevelGrammar::from_json_schema(schema),
+            Source::Lark(grammar) => TopLevelGrammar::from_lark(grammar),
+        }
+    }
 }
 
 impl Words<'_> {
@@ -57,7 +91,7 @@ impl ConstraintFactory {
     ) -> Result<Constraint, ConstraintError> {
         let (schema, read) = prepared(format)?;
         let shared = self.shared(words)?;
-        let matcher = shared.matcher(TopLevelGrammar::from_json_schema(schema), &read)?;
+        let matcher = shared.matcher(Source::Schema(schema), &read)?;
         Ok(shared.constraint(vec![held(matcher, None)], words))
     }
 
@@ -91,7 +125,7 @@ impl ConstraintFactory {
         }
         let of_calls = ReadSchema::of_calls();
         let read = document.as_ref().map_or(&of_calls, |(_, read)| read);
-        let lark = |grammar: String| shared.matcher(TopLevelGrammar::from_lark(grammar), read);
+        let lark = |grammar: String| shared.matcher(Source::Lark(grammar), read);
         if rules.calls == Calls::Must || rules.format.is_some() {
             let schema = document.as_ref().map(|(schema, _)| schema);
             let matcher = lark(call_grammar::of_answer(rules, &tools, schema, words.markers))?;
@@ -141,7 +175,9 @@ impl Shared {
             .map_err(|e| ConstraintError::Stuck(e.to_string()))?;
         parsers.quiet();
         *parsers.limits_mut() = ParserLimits {
-            max_lexer_states: 50_000,
+            initial_lexer_fuel: MAX_PATTERN_STEPS,
+            max_lexer_states: MAX_PATTERN_STATES,
+            max_grammar_size: MAX_GRAMMAR_SYMBOLS,
             // Two thousand optional properties, each of which may come first.
             max_items_in_row: 20_000,
             step_max_items: 200_000,
@@ -155,10 +191,15 @@ impl Shared {
                 bytes[usize::from(*byte)].get_or_insert(id);
             }
         }
-        Ok(Shared { parsers, ends, bytes: bytes.into() })
+        Ok(Shared { parsers, ends, bytes: bytes.into(), cache: Mutex::default() })
     }
 
-    fn matcher(&self, grammar: TopLevelGrammar, read: &ReadSchema) -> Result<Matcher, ConstraintError> {
+    fn matcher(&self, source: Source, read: &ReadSchema) -> Result<Matcher, ConstraintError> {
+        let name = source.name();
+        if let Some(kept) = self.cache().get(&name) {
+            return Ok(kept);
+        }
+        let grammar = source.grammar();
         // The library guards its own steps against panics but not the building of a parser.
         let parser =
             panic_utils::catch_unwind(std::panic::AssertUnwindSafe(|| self.parsers.create_parser(grammar)));
@@ -166,7 +207,12 @@ impl Shared {
         let mut matcher = Matcher::new(Ok(parser));
         // Where nothing may come first nothing may come at all: better said now than in the middle of an answer.
         matcher.compute_mask_or_eos().map_err(|e| ConstraintError::Schema(refusal(&e.to_string(), read)))?;
+        self.cache().put(name, &matcher);
         Ok(matcher)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, GrammarCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One that begins with the first of these stretches.
@@ -290,6 +336,16 @@ fn refusal(said: &str, read: &ReadSchema) -> SchemaFault {
         fault(&None, "no answer fits it")
     } else if said.contains("circular references") {
         fault(&None, "a reference leads back to itself beside other keywords")
+    } else if ["lexer configuration", "lexer precomputation", "too many expressions"]
+        .iter()
+        .any(|words| said.contains(words))
+    {
+        let message = format!("its patterns and texts take more than {MAX_PATTERN_STEPS} steps to read");
+        fault(&None, &message)
+    } else if said.contains("too many states") {
+        fault(&None, &format!("its patterns have more than {MAX_PATTERN_STATES} states"))
+    } else if said.contains("grammar size") || said.contains("schema too large") {
+        fault(&None, &format!("its grammar has more than {MAX_GRAMMAR_SYMBOLS} symbols"))
     } else {
         fault(&None, "its grammar is too large or cannot be built")
     }

@@ -47,6 +47,7 @@ enum ErrorType {
     InvalidRequestError,
     AuthenticationError,
     PermissionError,
+    RateLimitError,
     NotFoundError,
     RequestTooLarge,
     TimeoutError,
@@ -106,11 +107,14 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         | FaultKind::UnknownModel
         | FaultKind::UnknownRequest
         | FaultKind::UnknownResponse
+        | FaultKind::UnknownKey
         | FaultKind::UnknownAgent => (StatusCode::NOT_FOUND, Type::NotFoundError),
         FaultKind::WrongMethod => invalid(StatusCode::METHOD_NOT_ALLOWED),
-        FaultKind::HostNotAllowed | FaultKind::OriginNotAllowed => {
+        FaultKind::HostNotAllowed | FaultKind::OriginNotAllowed | FaultKind::KeyNotAllowed => {
             (StatusCode::FORBIDDEN, Type::PermissionError)
         }
+        // Of one client, not of the server: the others are served.
+        FaultKind::KeyLimit => (StatusCode::TOO_MANY_REQUESTS, Type::RateLimitError),
         FaultKind::InvalidKey => (StatusCode::UNAUTHORIZED, Type::AuthenticationError),
         FaultKind::IllegalTransition => invalid(StatusCode::CONFLICT),
         FaultKind::Busy

@@ -103,13 +103,14 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         | FaultKind::UnknownModel
         | FaultKind::UnknownRequest
         | FaultKind::UnknownResponse
+        | FaultKind::UnknownKey
         | FaultKind::UnknownAgent => invalid(StatusCode::NOT_FOUND),
         FaultKind::WrongMethod => invalid(StatusCode::METHOD_NOT_ALLOWED),
-        FaultKind::HostNotAllowed | FaultKind::OriginNotAllowed => {
+        FaultKind::HostNotAllowed | FaultKind::OriginNotAllowed | FaultKind::KeyNotAllowed => {
             (StatusCode::FORBIDDEN, Type::Permission)
         }
         FaultKind::InvalidKey => (StatusCode::UNAUTHORIZED, Type::Authentication),
-        FaultKind::Busy => (StatusCode::TOO_MANY_REQUESTS, Type::RateLimit),
+        FaultKind::Busy | FaultKind::KeyLimit => (StatusCode::TOO_MANY_REQUESTS, Type::RateLimit),
         FaultKind::IllegalTransition => (StatusCode::CONFLICT, Type::Conflict),
         FaultKind::TooManyBodies
         | FaultKind::TooManyInFlight
