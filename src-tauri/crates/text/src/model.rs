@@ -6,17 +6,22 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use crate::answer_form::{AnswerForm, SpecialTexts};
+use crate::answer_parts::AnswerReading;
 use crate::answer_rules::AnswerRules;
+use crate::answer_stretches::{Role, find};
 use crate::chat_template::ChatTemplate;
 use crate::constraint::factory::{ConstraintFactory, Words};
 use crate::encoding::{EncodeError, EncodeLimits, Encoding};
-use crate::rendered_chat::{EncodedPiece, RenderedChat};
+use crate::marked_text::MarkedText;
+use crate::rendered_chat::{AnswerStretch, EncodedPiece, RenderedChat, SpecialToken};
 use crate::rendered_text::RenderedText;
 use crate::renderer::ChatRenderer;
 use crate::special::{Part, SpecialTokens};
 use crate::tokenizer::{Frame, Tokenizer};
 use crate::vocabulary::Vocabulary;
-use crate::{Chat, Constraint, ConstraintError, Detokenizer, OutputFormat, TextError, TextMetadata, TokenId};
+use crate::{
+    Chat, Constraint, ConstraintError, Detokenizer, OutputFormat, TextError, TextMetadata, TokenId, Tool,
+};
 
 /// Vocabulary and chat template of one model; built once, shared by all threads.
 #[derive(Debug)]
@@ -254,7 +259,50 @@ impl TextModel {
     /// A chat that was rendered elsewhere, by [`TextModel::chat_template`], so that it can be encoded in pieces by
     /// [`TextModel::encode_piece`].
     pub fn rendered_chat(&self, rendered: &RenderedText) -> RenderedChat {
-        RenderedChat::new(rendered, &self.all_special)
+        let mut chat = RenderedChat::new(rendered, &self.all_special);
+        if let (Some(form), Some(opening)) = (&self.answer_form, &rendered.opening) {
+            chat.stretches = self.stretches(&chat, opening, form);
+        }
+        chat
+    }
+
+    fn stretches(&self, chat: &RenderedChat, opening: &str, form: &AnswerForm) -> Vec<AnswerStretch> {
+        let opening_special: Vec<Range<usize>> =
+            self.all_special.spans(opening).map(|(range, _)| range).collect();
+        let message_ends = form.message_ends();
+        let role = |token: &SpecialToken| {
+            let text = &chat.text()[token.range.clone()];
+            let is_end = match message_ends.is_empty() {
+                true => self.is_end_of_generation(token.id),
+                false => message_ends.iter().any(|end| end == text),
+            };
+            match token.id {
+                _ if is_end => Role::Ends,
+                id if self.control_texts.contains_key(&id) && !self.markers.contains_key(&id) => Role::Around,
+                _ => Role::Within,
+            }
+        };
+        find(chat, (opening, &opening_special), form, role)
+    }
+
+    /// A rendered chat with the mark before each marker of answers, as [`TextModel::shown_bytes`] has them; none where
+    /// a client's text has the mark.
+    pub fn marked(&self, chat: &RenderedChat) -> Option<MarkedText> {
+        let markers = chat.special.iter().filter(|token| self.markers.contains_key(&token.id));
+        MarkedText::new(chat.text(), markers.map(|token| token.range.start).collect())
+    }
+
+    /// How an answer to this chat is read that may call `tools`; none where the model has no chat template.
+    pub fn answer_reading(
+        &self,
+        chat: &RenderedChat,
+        tools: Arc<[Tool]>,
+        in_words: bool,
+    ) -> Option<AnswerReading> {
+        let form = self.answer_form.as_ref()?;
+        let begins = form.begins(chat.text());
+        let form = if in_words { Arc::new(form.as_ref().clone().in_words()) } else { Arc::clone(form) };
+        Some(AnswerReading { form, tools, begins })
     }
 
     /// Renders the chat in this process and encodes it.
@@ -360,6 +408,12 @@ impl TextModel {
     /// The bytes that a token stands for in text; none for control tokens and ids out of range.
     pub fn token_bytes(&self, id: TokenId) -> &[u8] {
         self.vocabulary.pieces.get(id)
+    }
+
+    /// The bytes that a token stands for in what a reader of answers is shown: markers that are control tokens have
+    /// theirs, with the mark before them.
+    pub fn shown_bytes(&self, id: TokenId) -> &[u8] {
+        self.markers.get(&id).map_or_else(|| self.token_bytes(id), |text| text.as_bytes())
     }
 
     /// How a token is written that stands for structure and has no bytes in an answer's text; none for all others.
