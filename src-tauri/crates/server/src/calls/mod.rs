@@ -22,3 +22,4 @@ pub(crate) mod run;
 pub(crate) mod served_model;
 pub(crate) mod thinking;
 pub(crate) mod tools;
+mod volatile_lines;

@@ -10,6 +10,7 @@ use super::fault::Fault;
 use super::reading::Reading;
 use super::render_workers::RenderWorkers;
 use super::tools::Parallel;
+use super::volatile_lines::VolatileLines;
 
 /// A prompt that a model can take, and what is known of it.
 pub(crate) struct Encoded {
@@ -24,6 +25,7 @@ pub(crate) struct Encoded {
 pub(crate) struct Encoders {
     pub(crate) engine: EngineHandle,
     pub(crate) render_workers: Arc<RenderWorkers>,
+    pub(crate) volatile_lines: Arc<VolatileLines>,
 }
 
 impl Encoders {
@@ -44,7 +46,8 @@ impl Encoders {
         let failed = |error| of_prompt(error, names, card);
         check_length(&prompt, card).map_err(failed)?;
         let encoded = match prompt {
-            Prompt::Chat(chat) => {
+            Prompt::Chat(mut chat) => {
+                self.volatile_lines.settle(&mut chat, &card.fingerprint, &mut remarks);
                 let messages = ChatFacts::outline(&chat.messages);
                 let rendered = self.render_workers.render(&card.text, &chat, is_abandoned);
                 let tools = chat.tools;
