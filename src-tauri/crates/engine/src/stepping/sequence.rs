@@ -210,7 +210,8 @@ impl Sequence {
         self.n_restored = admitted.n_restored;
         tally.admitted(now.saturating_duration_since(self.received), self.n_reused);
         self.difference = self.difference(prompt);
-        self.send(Event::Admitted { n_prompt: prompt.len(), n_reused: self.n_reused });
+        let (n_reused, n_restored) = (self.n_reused, self.n_restored);
+        self.send(Event::Admitted { n_prompt: prompt.len(), n_reused, n_restored });
     }
 
     /// Where its prompt stops being what was there, unless all of it was.

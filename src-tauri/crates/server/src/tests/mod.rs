@@ -14,6 +14,7 @@ mod keeping;
 mod models;
 mod old_data;
 mod parameters;
+mod replay;
 mod sampling;
 mod streams;
 mod tools;
