@@ -14,7 +14,7 @@ use crate::kv_store::{self, WhenLocked};
 #[cfg(feature = "desktop")]
 use crate::late_loader::LateLoader;
 use crate::settings::Settings;
-use crate::{allocator, api_key, memory, model_file, render_chats};
+use crate::{allocator, api_key, memory, model_file, render_chats, signing_key};
 
 /// Tokens of a step beyond one request's chunk: room for the decodes that go with it, and for short prompts.
 const STEP_TOKENS_BESIDE_A_CHUNK: usize = 256;
@@ -139,6 +139,7 @@ impl Prepared {
             model_patterns: settings.model_aliases.clone(),
             render_workers: models.render_workers,
             sampling: settings.sampling.clone(),
+            signing_key: signing_key::in_folder(&settings.folders.data),
             allocated_bytes: allocator::allocated_bytes,
             ..ServerConfig::default()
         };

@@ -23,6 +23,7 @@ use scheduler::{KvDtype, KvLayout, ModelCacheSpec, ModelRunner};
 use server::RenderWorkers;
 use text::TextModel;
 
+use crate::about::about;
 use crate::device::{self, Choice, Loads, Served};
 use crate::gpu_trust::{GpuTrust, Subject, Verdict};
 use crate::memory::RESERVE_BYTES;
@@ -390,6 +391,7 @@ impl GgufLoader {
                 outline.plan.rope_factors(effective_context),
             ),
             file_bytes: gguf.file_bytes(),
+            about: about(&gguf),
             sampling: recommended_sampling(gguf.metadata()),
             served_by: by,
             loaded_at: SystemTime::now(),
@@ -458,6 +460,7 @@ impl GgufLoader {
             effective_context: spec.max_tokens,
             fingerprint: self.fingerprint_of_encoder(&digest),
             file_bytes: gguf.file_bytes(),
+            about: about(gguf),
             sampling: SamplingChoices::default(),
             served_by: ServedBy { backend: Backend::Cpu, gpu_refusal },
             loaded_at: SystemTime::now(),

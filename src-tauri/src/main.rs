@@ -7,6 +7,7 @@
 #[macro_use]
 mod window_commands;
 
+mod about;
 mod allocator;
 mod api_key;
 mod app;
@@ -38,6 +39,7 @@ mod recommended_sampling;
 mod render_chats;
 mod settings;
 mod signals;
+mod signing_key;
 mod small_file;
 mod text_metadata;
 #[cfg(any(test, feature = "desktop"))]

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Opening must not wait for the other end of a pipe.
-const OPEN_FLAGS: i32 = libc::O_NONBLOCK;
+pub(crate) const OPEN_FLAGS: i32 = libc::O_NONBLOCK;
 
 /// All of the plain file at `path`, which has `max_bytes` at most.
 ///

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ["openai_client.py"]
+SCRIPTS = ["openai_client.py", "responses_client.py", "anthropic_client.py", "ollama_client.py"]
 SCRIPTS_OF_ENCODER = ["openai_embeddings.py"]
 # Never what a script measures; only so that a hang ends.
 HANG_GUARD_S = 300

@@ -35,6 +35,8 @@ const FAULTS: Record<FaultCode | 'unreachable', string | null> = {
   unknown_url: null,
   method_not_allowed: null,
   model_not_found: null,
+  response_not_found: null,
+  previous_response_not_found: null,
   model_not_suitable: null,
   agent_not_found: null,
   chat_template_failed: null,

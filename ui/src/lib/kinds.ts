@@ -120,6 +120,8 @@ export type FaultCode =
   | 'model_not_found'
   | 'model_not_suitable'
   | 'request_not_found'
+  | 'response_not_found'
+  | 'previous_response_not_found'
   | 'agent_not_found'
   | 'chat_template_failed'
   | 'no_chat_template'

@@ -16,6 +16,6 @@ pub use scripted_loader::{ScriptedLoader, ScriptedModel};
 pub use scripted_runner::{Script, ScriptedRunner};
 pub use steering::{Outcome, Steering};
 pub use tiny_text::{
-    END_OF_TURN, N_VOCAB, START, chatml_text, enclosing_text, text_with_template, thinking_text, tiny_text,
-    trimming_text,
+    END_OF_TURN, N_VOCAB, START, chatml_text, enclosing_text, strict_text, text_with_template, thinking_text,
+    tiny_text, trimming_text,
 };

@@ -11,7 +11,9 @@ use crate::calls::prepare::Preparer;
 use crate::calls::prompt_seats::PromptSeats;
 use crate::config::{ConfigError, ServerConfig};
 use crate::edge::gate::Gate;
+use crate::kept::diary::RequestDiary;
 use crate::kept::kept_answers::KeptAnswers;
+use crate::kept::kept_responses::KeptResponses;
 use crate::kept::moments::History;
 
 /// What all handlers share.
@@ -25,6 +27,10 @@ pub(crate) struct App {
     pub(crate) preparer: Preparer,
     /// Answers that go on without their clients.
     pub(crate) kept_answers: KeptAnswers,
+    /// Responses that others may go on with.
+    pub(crate) kept_responses: Arc<KeptResponses>,
+    /// What the last requests were made from that asked for a diagnosis.
+    pub(crate) diary: Arc<RequestDiary>,
     /// The last minutes.
     pub(crate) history: History,
     pub(crate) started: Instant,
@@ -53,6 +59,8 @@ impl App {
             prompt_seats: PromptSeats::new(n_cores),
             preparer,
             kept_answers: KeptAnswers::default(),
+            kept_responses: Arc::default(),
+            diary: Arc::default(),
             history: History::default(),
             config,
             address,

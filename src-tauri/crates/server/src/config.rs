@@ -7,6 +7,7 @@ use std::time::Duration;
 use engine::SamplingChoices;
 
 use crate::calls::render_workers::RenderWorkers;
+use crate::calls::signing_key::SigningKey;
 
 /// Address, guard and bounds of a server. `Default` is a loopback server on port 8642 without a key.
 #[derive(Debug, Clone)]
@@ -34,6 +35,9 @@ pub struct ServerConfig {
     pub render_workers: Arc<RenderWorkers>,
     /// How tokens are chosen where a request does not say; where this does not say either, the model's file does.
     pub sampling: SamplingChoices,
+    /// What thinking is signed with that is given out, so that it is known when it comes back. A server that is to know
+    /// it after a restart is given the same key again.
+    pub signing_key: SigningKey,
     /// Asked at every look at the metrics: bytes that the process has allocated, where the system says that.
     pub allocated_bytes: fn() -> Option<u64>,
 }
@@ -91,6 +95,7 @@ impl Default for ServerConfig {
             model_patterns: Vec::new(),
             render_workers: Arc::new(RenderWorkers::in_this_process()),
             sampling: SamplingChoices::default(),
+            signing_key: SigningKey::random(),
             allocated_bytes: || None,
         }
     }

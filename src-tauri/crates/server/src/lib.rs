@@ -1,4 +1,4 @@
-//! Speaks HTTP: OpenAI's API, health, metrics and admin, in front of an [`engine::EngineHandle`].
+//! Speaks HTTP: the APIs of OpenAI, Anthropic and Ollama, health, metrics and admin, in front of an [`engine::EngineHandle`].
 //!
 //! It parses untrusted bytes into valid requests, tokenises them, hands them to the engine and writes the
 //! engine's events in the dialect of the API. It executes no model, knows no blocks, no candle and no Tauri,
@@ -39,6 +39,7 @@ mod tests;
 
 pub use calls::fault::FaultKind;
 pub use calls::render_workers::RenderWorkers;
+pub use calls::signing_key::SigningKey;
 pub use config::{ApiKey, ConfigError, HttpLimits, ServerConfig};
 pub use listen::listening::{BindError, ListeningServer, Server};
 pub use page_files::PAGE_FILES;

@@ -27,19 +27,49 @@ use crate::{agents, embed, generate, models, page, page_files};
 struct Described;
 
 /// What the edge and the reading of a body may say to any request.
-const BY_ALL: [(&str, &str); 7] = [
+const BY_ALL: [(&str, &str); 6] = [
     ("400", "The request makes no sense, and the error says what of it"),
     ("401", "No valid API key"),
     ("403", "A host or an origin that is not allowed"),
     ("414", "The target is too long"),
     ("415", "The body is not plain JSON"),
     ("431", "The header fields are too many or too long"),
-    ("503", "Not now"),
 ];
 
 /// What may be said besides to one whose body is read.
 const WITH_BODY: [(&str, &str); 2] =
     [("408", "The body did not come in time"), ("413", "The body is too large")];
+
+/// Routes of one dialect: their descriptions, the schema of their errors, and the statuses that say "not now".
+struct Spoken {
+    rooms: Vec<utoipa::openapi::OpenApi>,
+    error: &'static str,
+    not_now: &'static [&'static str],
+}
+
+fn spoken() -> [Spoken; 4] {
+    let openai = vec![
+        generate::openai::Described::openapi(),
+        generate::responses::Described::openapi(),
+        embed::openai::Described::openapi(),
+        agents::Described::openapi(),
+        health::Described::openapi(),
+        metrics::Described::openapi(),
+        admin::Described::openapi(),
+    ];
+    let anthropic = vec![generate::anthropic::Described::openapi()];
+    let ollama = vec![
+        generate::ollama::Described::openapi(),
+        embed::ollama::Described::openapi(),
+        models::ollama::Described::openapi(),
+    ];
+    [
+        Spoken { rooms: openai, error: "ErrorBody", not_now: &["503"] },
+        Spoken { rooms: anthropic, error: "AnthropicError", not_now: &["529"] },
+        Spoken { rooms: ollama, error: "OllamaError", not_now: &["503"] },
+        Spoken { rooms: vec![models::Described::openapi()], error: "AnyError", not_now: &["503", "529"] },
+    ]
+}
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new().route("/openapi.json", get(description))
@@ -54,29 +84,16 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
 /// The description of all routes.
 pub(crate) fn describe() -> utoipa::openapi::OpenApi {
     let mut all = Described::openapi();
-    let rooms = [
-        generate::routes::Described::openapi(),
-        embed::routes::Described::openapi(),
-        models::Described::openapi(),
-        agents::Described::openapi(),
-        health::Described::openapi(),
-        metrics::Described::openapi(),
-        admin::Described::openapi(),
-    ];
-    rooms.into_iter().for_each(|room| all.merge(room));
     all.paths.paths.extend(page::described());
-
     for (path, item) in &mut all.paths.paths {
-        let is_open = page_files::has(path) || path.starts_with("/health");
-        for (operation, more) in operations(item) {
-            for (status, words) in BY_ALL.iter().chain(more) {
-                refuse(operation, status, words);
+        complete(path, item, "ErrorBody", &["503"]);
+    }
+    for Spoken { rooms, error, not_now } in spoken() {
+        for mut room in rooms {
+            for (path, item) in &mut room.paths.paths {
+                complete(path, item, error, not_now);
             }
-            if !is_open {
-                let keys =
-                    ["bearer", "x-api-key"].map(|name| SecurityRequirement::new(name, [] as [&str; 0]));
-                operation.security = Some(keys.into());
-            }
+            all.merge(room);
         }
     }
     let components = all.components.get_or_insert_with(Default::default);
@@ -89,6 +106,23 @@ pub(crate) fn describe() -> utoipa::openapi::OpenApi {
     all
 }
 
+/// Add to a path what the edge may say on it, and who may ask.
+fn complete(path: &str, item: &mut PathItem, error: &str, not_now: &[&str]) {
+    let is_open = page_files::has(path) || path.starts_with("/health");
+    for (operation, more) in operations(item) {
+        for (status, words) in BY_ALL.iter().chain(more) {
+            refuse(operation, status, words, error);
+        }
+        for status in not_now {
+            refuse(operation, status, "Not now", error);
+        }
+        if !is_open {
+            let keys = ["bearer", "x-api-key"].map(|name| SecurityRequirement::new(name, [] as [&str; 0]));
+            operation.security = Some(keys.into());
+        }
+    }
+}
+
 /// The operations of a path, each with what is said to it besides its own responses.
 fn operations(
     item: &mut PathItem,
@@ -99,9 +133,9 @@ fn operations(
 }
 
 /// Add a refusal, where the operation has no response of this status.
-fn refuse(operation: &mut Operation, status: &str, words: &str) {
+fn refuse(operation: &mut Operation, status: &str, words: &str, error: &str) {
     operation.responses.responses.entry(status.to_owned()).or_insert_with(|| {
-        let body = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+        let body = ContentBuilder::new().schema(Some(Ref::from_schema_name(error))).build();
         ResponseBuilder::new().description(words).content("application/json", body).build().into()
     });
 }

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::middleware::map_request;
 
 use crate::app::App;
+use crate::dialects::anthropic::ANTHROPIC;
+use crate::dialects::dialect::Dialect;
+use crate::dialects::ollama::OLLAMA;
 use crate::dialects::openai::OPENAI;
 use crate::edge::edge::{behind_the_edge, no_route};
 use crate::watch::{admin, health, metrics};
@@ -22,9 +26,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 /// nowhere.
 pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     let openai = Router::new()
-        .merge(generate::routes::openai())
-        .merge(embed::routes::openai())
-        .merge(models::routes())
+        .merge(generate::openai::routes())
+        .merge(generate::responses::routes())
+        .merge(embed::openai::routes())
         .merge(agents::routes())
         .merge(health::routes())
         .merge(metrics::routes())
@@ -35,11 +39,23 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
             let gate = Arc::clone(&app.gate);
             move |request: Request| no_route(Arc::clone(&gate), request)
         });
-    behind_the_edge(openai, &app.gate, &OPENAI)
+    let anthropic = generate::anthropic::routes();
+    let ollama = generate::ollama::routes().merge(embed::ollama::routes()).merge(models::ollama::routes());
+    Router::new()
+        .merge(behind_the_edge(openai, &app.gate, speaks))
+        .merge(behind_the_edge(models::routes(), &app.gate, models::speaks))
+        .merge(behind_the_edge(anthropic, &app.gate, |_| &ANTHROPIC))
+        .merge(behind_the_edge(ollama, &app.gate, |_| &OLLAMA))
 }
 
-/// Paths of OpenAI's API that clients with another idea of the base address ask for without `/v1`.
-const WITHOUT_V1: [&str; 5] = ["/models", "/chat/completions", "/completions", "/embeddings", "/agents"];
+/// OpenAI's dialect, but where a path that leads nowhere is one of Ollama's.
+fn speaks(head: &Parts) -> &'static Dialect {
+    if head.uri.path().starts_with("/api/") { &OLLAMA } else { &OPENAI }
+}
+
+/// Paths of APIs that clients with another idea of the base address ask for without `/v1`.
+const WITHOUT_V1: [&str; 7] =
+    ["/models", "/chat/completions", "/completions", "/responses", "/embeddings", "/agents", "/messages"];
 
 async fn canonical(mut request: Request) -> Request {
     let uri = request.uri();
@@ -91,6 +107,7 @@ mod tests {
             ("/embeddings/", Some("/v1/embeddings")),
             ("/agents/a/pin", Some("/v1/agents/a/pin")),
             ("/health/", Some("/health")),
+            ("/messages/count_tokens/", Some("/v1/messages/count_tokens")),
             ("/modelsx", None),
             ("/chat", None),
             ("/admin/requests/", Some("/admin/requests")),

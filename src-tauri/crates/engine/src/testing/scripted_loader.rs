@@ -16,7 +16,7 @@ use super::steering::Steering;
 use super::tiny_text::{N_VOCAB, tiny_text};
 use crate::models::worker::WorkerRunner;
 use crate::told::backend::ServedBy;
-use crate::told::card::{ModelCard, Purpose};
+use crate::told::card::{About, ModelCard, Purpose};
 use crate::told::load_progress::LoadProgress;
 use crate::told::loader::{LoadDesk, Loaded, ModelLoader, Needs, PoolWish, Runner};
 use crate::told::model_name::ModelName;
@@ -154,6 +154,12 @@ impl ModelLoader for ScriptedLoader {
             effective_context,
             fingerprint: model.fingerprint,
             file_bytes: 100,
+            about: About {
+                architecture: "scripted".to_owned(),
+                n_parameters: 135_000_000,
+                quantization: "F16".to_owned(),
+                ..About::default()
+            },
             sampling,
             served_by,
             loaded_at: SystemTime::UNIX_EPOCH,

@@ -45,6 +45,16 @@ pub fn thinking_text() -> TextModel {
     )
 }
 
+/// That with a template that takes a system message at the front only.
+pub fn strict_text() -> TextModel {
+    text_with_template(
+        "{% for m in messages %}{% if m.role == 'system' and not loop.first %}\
+         {{ raise_exception('a system message stands at the front') }}{% endif %}\
+         <|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
+    )
+}
+
 /// The same vocabulary as an encoder has it: a text is put between [`START`] and [`END_OF_TURN`], and there are no chats.
 pub fn enclosing_text() -> TextModel {
     let meta = TextMetadata {

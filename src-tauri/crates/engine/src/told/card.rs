@@ -15,6 +15,23 @@ use super::sampling_choices::SamplingChoices;
 /// how many tokens it has, and so how many it must do without.
 pub(crate) const COUNTED: usize = 64 << 10;
 
+/// What a model's file says of itself, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// The architecture's name in the file.
+    pub architecture: String,
+    /// What the model is called without its size and form.
+    pub basename: Option<String>,
+    /// Its licence.
+    pub license: Option<String>,
+    /// How many weights it has.
+    pub n_parameters: u64,
+    /// How most of them are stored, `Q4_K` for example.
+    pub quantization: String,
+    /// When the file was written last, where that is known.
+    pub modified_at: Option<SystemTime>,
+}
+
 /// A loaded model, described.
 pub struct ModelCard {
     /// The id in `/v1/models`.
@@ -35,6 +52,8 @@ pub struct ModelCard {
     pub fingerprint: [u8; 32],
     /// Bytes of the weights' file.
     pub file_bytes: u64,
+    /// What its file says of itself, for people.
+    pub about: About,
     /// How its makers recommend to sample it.
     pub sampling: SamplingChoices,
     /// What computes it.

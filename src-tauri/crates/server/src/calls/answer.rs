@@ -1,6 +1,6 @@
 //! An answer in its parts, whichever API they are written for.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{FinishReason, ModelCard};
 use text::{TextModel, TokenId};
@@ -29,6 +29,14 @@ impl Head {
             fingerprint: card.fingerprint,
         }
     }
+}
+
+/// The tokens of a prompt that the engine has taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PromptTokens {
+    pub(crate) n_prompt: usize,
+    /// Of those, the ones that need not be computed anew.
+    pub(crate) n_reused: usize,
 }
 
 /// A part of an answer, of one kind. Parts follow each other, and neighbours of a kind are one.
@@ -112,6 +120,25 @@ impl Token {
 pub(crate) struct End {
     pub(crate) finish: Finish,
     pub(crate) usage: Usage,
+    pub(crate) times: Times,
+}
+
+/// What a call took of time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// From receipt until the engine took it.
+    pub(crate) queued: Duration,
+    /// From then to the first token of the answer, or to its end where it has none.
+    pub(crate) reading: Duration,
+    /// From the first token to the last.
+    pub(crate) writing: Duration,
+}
+
+impl From<&engine::Usage> for Times {
+    fn from(usage: &engine::Usage) -> Times {
+        let first = usage.time_to_first_token.unwrap_or(usage.queued);
+        Times { queued: usage.queued, reading: first.saturating_sub(usage.queued), writing: usage.decoding }
+    }
 }
 
 /// Why an answer ended.

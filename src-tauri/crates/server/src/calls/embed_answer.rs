@@ -22,7 +22,6 @@ pub(crate) struct EmbedAnswer {
     /// Tokens of all texts.
     pub(crate) n_tokens: usize,
     /// From the call's receipt to the last vector.
-    #[expect(dead_code, reason = "for an API that says it")]
     pub(crate) took: Duration,
     vectors: Vectors,
     shape: Shape,

@@ -53,7 +53,6 @@ pub(crate) enum VectorLength {
     /// 1, so that their products are cosines.
     One,
     /// As the model gives them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for an API whose vectors are so"))]
     Own,
 }
 

@@ -98,6 +98,10 @@ kinds! {
     WrongPurpose => "model_not_suitable",
     /// A request that is not among those that are remembered.
     UnknownRequest => "request_not_found",
+    /// A response that is not among those that are kept.
+    UnknownResponse => "response_not_found",
+    /// The same, where a call would go on with it.
+    UnknownPreviousResponse => "previous_response_not_found",
     /// An agent that nobody has named yet, or that was forgotten.
     UnknownAgent => "agent_not_found",
     /// The model's chat template does not work.
@@ -270,6 +274,21 @@ impl Fault {
     pub(crate) fn unknown_request(id: &str) -> Fault {
         let message = format!("nothing is known of the request '{}'", shorten(id));
         Fault::new(FaultKind::UnknownRequest, message)
+    }
+
+    /// A response that is not among those that are kept.
+    pub(crate) fn unknown_response(id: &str) -> Fault {
+        let message = format!("there is no response '{}'; the last ones are kept, in memory", shorten(id));
+        Fault::new(FaultKind::UnknownResponse, message).at("id")
+    }
+
+    /// The same, where a call would go on with it.
+    pub(crate) fn unknown_previous_response(id: &str) -> Fault {
+        let message = format!(
+            "there is no response '{}' to go on with; the last ones are kept, in memory: send the conversation whole",
+            shorten(id)
+        );
+        Fault::new(FaultKind::UnknownPreviousResponse, message).at("previous_response_id")
     }
 
     /// An agent that nobody has named yet, or that was forgotten.

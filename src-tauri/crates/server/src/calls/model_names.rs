@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use engine::{EngineHandle, ModelCard, ModelName};
 
+/// The tag that a name without one has for clients of Ollama's API.
+pub(crate) const LATEST: &str = ":latest";
+
 /// The models that are here, by all their names.
 #[derive(Clone)]
 pub(crate) struct ModelNames {
@@ -18,11 +21,15 @@ impl ModelNames {
     }
 
     /// The model that is called `name`, if it is here. What a model is called itself goes before what the settings call
-    /// the default one.
+    /// the default one. Clients of Ollama's API give every name a tag.
     pub(crate) fn find(&self, name: &str) -> Option<(ModelName, Arc<ModelCard>)> {
-        let models = self.engine.models();
-        let called = |card: &ModelCard| card.name == name || card.aliases.iter().any(|alias| alias == name);
-        let found = models.into_iter().find(|(_, card)| called(card));
+        self.called(name).or_else(|| self.called(name.strip_suffix(LATEST)?))
+    }
+
+    fn called(&self, name: &str) -> Option<(ModelName, Arc<ModelCard>)> {
+        let is_called =
+            |card: &ModelCard| card.name == name || card.aliases.iter().any(|alias| alias == name);
+        let found = self.engine.models().into_iter().find(|(_, card)| is_called(card));
         found.or_else(|| self.default().filter(|_| self.patterns.iter().any(|pattern| fits(pattern, name))))
     }
 

@@ -72,7 +72,7 @@ impl Preparer {
     ///
     /// # Errors
     /// It is not here.
-    pub(super) fn model(&self, name: Option<&str>) -> Result<(ModelName, Arc<ModelCard>), Fault> {
+    pub(crate) fn model(&self, name: Option<&str>) -> Result<(ModelName, Arc<ModelCard>), Fault> {
         match name.filter(|name| !name.is_empty()) {
             Some(name) => self.find(name).ok_or_else(|| {
                 let engine = &self.encoders.engine;
@@ -126,7 +126,7 @@ impl Preparer {
             encoders.encode(prompt, names, &model, is_abandoned)
         });
         let Encoded { prompt, mut notes, mut reading } = encoded.await?;
-        notes.remarks.extend(call.remarks);
+        notes.remarks.splice(0..0, call.remarks);
         if let Some(reading) = &mut reading {
             reading.tools = call.tools.callable().map(|offered| offered.tool.clone()).collect();
             reading.parallel = call.tools.parallel;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use engine::{ChatFacts, CheckedPrompt, EncodedPrompt, EngineHandle, ModelCard, PromptError, PromptNotes};
-use text::{AnswerReading, TextError};
+use text::{AnswerReading, Chat, RenderedText, TextError};
 
 use super::call::{Names, Prompt};
 use super::fault::Fault;
+use super::folding::{folded, is_dropped};
 use super::reading::Reading;
 use super::render_workers::RenderWorkers;
 use super::tools::Parallel;
@@ -49,7 +50,7 @@ impl Encoders {
             Prompt::Chat(mut chat) => {
                 self.volatile_lines.settle(&mut chat, &card.fingerprint, &mut remarks);
                 let messages = ChatFacts::outline(&chat.messages);
-                let rendered = self.render_workers.render(&card.text, &chat, is_abandoned);
+                let rendered = self.render(&chat, card, is_abandoned, &mut remarks);
                 let tools = chat.tools;
                 drop(chat.messages);
                 let rendered = rendered.map_err(|error| of_text(error, names, card))?;
@@ -72,6 +73,33 @@ impl Encoders {
         let prompt = CheckedPrompt::new(tokens, card.text.n_vocab());
         let prompt = prompt.map_err(|fault| Fault::invalid(names.prompt, fault.to_string()))?;
         Ok(Encoded { prompt, notes, reading })
+    }
+
+    /// Render a chat as it is, or in the form that strict templates take where this one refuses it or leaves out what a
+    /// system message in the middle says.
+    fn render(
+        &self,
+        chat: &Chat,
+        card: &ModelCard,
+        is_abandoned: &(dyn Fn() -> bool + Sync),
+        remarks: &mut Vec<String>,
+    ) -> Result<RenderedText, TextError> {
+        let rendered = self.render_workers.render(&card.text, chat, is_abandoned);
+        let is_too_strict = match &rendered {
+            Ok(rendered) => is_dropped(chat, || rendered.plain()),
+            Err(TextError::Refused(_)) => true,
+            Err(_) => false,
+        };
+        let Some(folded) = folded(chat).filter(|_| is_too_strict) else { return rendered };
+        let again = self.render_workers.render(&card.text, &folded, is_abandoned);
+        if again.is_ok() {
+            remarks.push(
+                "the template takes one system message and alternating turns: the chat was put so".into(),
+            );
+            return again;
+        }
+        // What it says of the chat as it was sent.
+        rendered
     }
 }
 

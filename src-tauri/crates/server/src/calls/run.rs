@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use engine::{EngineHandle, Event, EventStream, Refusal};
 
-use super::answer::{Answer, End, Head, Part, Usage, join};
+use super::answer::{Answer, End, Head, Part, PromptTokens, Usage, join};
 use super::call::Names;
 use super::fault::Fault;
 use super::prepare::Prepared;
@@ -44,6 +44,8 @@ impl Display for CacheUse {
 /// Something that happens to an answer. The last thing is that it ends or breaks off.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Happening {
+    /// The engine has taken it.
+    Admitted(PromptTokens),
     /// The prompt is being read: so many of its tokens in all are done.
     Prefilled {
         done: usize,
@@ -90,14 +92,15 @@ impl Running {
             Event::Admitted { n_prompt, n_reused, n_restored } => {
                 self.cache_use =
                     Some(CacheUse { n_reused, n_prefilled: n_prompt.saturating_sub(n_reused), n_restored });
-                return Some(Happening::Prefilled { done: n_reused, total: n_prompt });
+                return Some(Happening::Admitted(PromptTokens { n_prompt, n_reused }));
             }
             Event::Prefilled { done, total } => return Some(Happening::Prefilled { done, total }),
             Event::Text { text, tokens, logprobs } => {
                 return Some(Happening::Parts(self.parts.take(text, &tokens, logprobs)));
             }
             Event::Finished { reason, usage } => {
-                Happening::Ended(End { finish: (&reason).into(), usage: self.usage(&usage) })
+                let (finish, times) = ((&reason).into(), (&usage).into());
+                Happening::Ended(End { finish, usage: self.usage(&usage), times })
             }
             Event::Failed { error, usage } => {
                 Happening::Failed { fault: self.of_refusal(error), usage: self.usage(&usage) }
@@ -105,9 +108,7 @@ impl Running {
         };
         let rest = self.parts.rest();
         let last = match last {
-            Happening::Ended(end) => {
-                Happening::Ended(End { finish: self.parts.finish(end.finish), usage: end.usage })
-            }
+            Happening::Ended(end) => Happening::Ended(End { finish: self.parts.finish(end.finish), ..end }),
             last => last,
         };
         if rest.is_empty() {
@@ -126,7 +127,7 @@ impl Running {
         let mut parts = Vec::new();
         while let Some(happening) = self.next().await {
             match happening {
-                Happening::Prefilled { .. } => {}
+                Happening::Admitted(_) | Happening::Prefilled { .. } => {}
                 Happening::Parts(more) => more.into_iter().for_each(|part| join(&mut parts, part)),
                 Happening::Ended(end) => {
                     let usage = end.usage;

@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use engine::{EmbedSpec, ModelCard, Purpose, SamplingChoices};
+use engine::{About, EmbedSpec, ModelCard, Purpose, SamplingChoices};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -22,7 +22,13 @@ pub(crate) struct ServedModel {
     /// Tokens that it was trained for.
     pub(crate) trained_context: usize,
     pub(crate) has_chat_template: bool,
+    /// Whether its answers can have thoughts.
+    pub(crate) thinks: bool,
     pub(crate) file_bytes: u64,
+    /// What its file says of itself.
+    pub(crate) about: About,
+    /// What stands for its weights, and how they are computed with.
+    pub(crate) fingerprint: [u8; 32],
     /// What a request is sampled with that says nothing, where anything is sampled.
     pub(crate) sampling: Option<DefaultSampling>,
 }
@@ -39,7 +45,10 @@ impl ServedModel {
             context: card.effective_context,
             trained_context: card.trained_context,
             has_chat_template: generates && card.text.has_chat_template(),
+            thinks: generates && card.text.answer_form().is_some_and(|form| form.thinks()),
             file_bytes: card.file_bytes,
+            about: card.about.clone(),
+            fingerprint: card.fingerprint,
             sampling: generates.then(|| DefaultSampling::new(settings, card)),
         }
     }

@@ -4,7 +4,7 @@
 
 use axum::http::StatusCode;
 
-use crate::calls::answer::{Answer, End, Head, Part};
+use crate::calls::answer::{Answer, End, Head, Part, PromptTokens};
 use crate::calls::call::Call;
 use crate::calls::embed_answer::EmbedAnswer;
 use crate::calls::embed_call::EmbedCall;
@@ -13,8 +13,10 @@ use crate::calls::fault::Fault;
 /// What an API says when there is no answer. Every route carries one, so that whatever refuses a request on its way
 /// there speaks as its client expects.
 pub(crate) struct Dialect {
-    /// Status and body of a fault.
-    pub(crate) fault: fn(&Fault) -> WrittenFault,
+    /// Status and body of a fault, which happened to the request of this id.
+    pub(crate) fault: fn(&Fault, &str) -> WrittenFault,
+    /// The header that its clients look for a request's id in, besides the one that every response has.
+    pub(crate) id_header: Option<&'static str>,
 }
 
 /// A fault as a response: its status, and its body of JSON.
@@ -25,7 +27,9 @@ pub(crate) struct WrittenFault {
 }
 
 /// Takes the body of a call apart, one function for each call of an API.
-pub(crate) type Parse = fn(&[u8]) -> Result<Asked, Fault>;
+pub(crate) trait Parse: FnOnce(&[u8]) -> Result<Asked, Fault> + Send + 'static {}
+
+impl<F: FnOnce(&[u8]) -> Result<Asked, Fault> + Send + 'static> Parse for F {}
 
 /// A body that was understood.
 pub(crate) struct Asked {
@@ -49,8 +53,8 @@ pub(crate) trait Writer: Send {
     /// What the frames are, as a content type.
     fn media_type(&self) -> &'static str;
 
-    /// What comes before anything else.
-    fn open(&mut self, head: &Head, out: &mut String);
+    /// What comes before anything else, of a prompt that is known now.
+    fn open(&mut self, head: &Head, prompt: PromptTokens, out: &mut String);
 
     /// A part; nothing where it has nothing to show yet.
     fn part(&mut self, head: &Head, part: &Part, out: &mut String);

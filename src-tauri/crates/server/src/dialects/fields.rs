@@ -140,6 +140,12 @@ impl<'a> Fields<'a> {
         serde_json::from_str(value.get()).map_err(|error| Fault::invalid(self.path(&name), reason(&error)))
     }
 
+    /// A field as it was sent, which stays to be taken.
+    pub(crate) fn look(&self, name: &str) -> Option<&'a RawValue> {
+        let found = self.left.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| *value).filter(|value| value.get() != "null")
+    }
+
     /// Take a field that must be there.
     ///
     /// # Errors
@@ -193,6 +199,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Take a whole number that must be `least` or more; what no memory holds is as good as the most that it does.
+    ///
+    /// # Errors
+    /// It is no whole number, or less.
+    pub(crate) fn take_count(&mut self, name: &str, least: usize) -> Result<Option<usize>, Fault> {
+        let Some(number) = self.take_whole(name)? else { return Ok(None) };
+        if number < least as i128 {
+            return Err(Fault::invalid(self.path(name), format!("{number} is below {least}")));
+        }
+        Ok(Some(usize::try_from(number).unwrap_or(usize::MAX)))
+    }
+
     /// Pass over hints that cannot change an answer: whatever they say.
     pub(crate) fn pass(&mut self, is_hint: impl Fn(&str) -> bool) {
         self.left.retain(|(name, _)| !is_hint(name));
@@ -209,6 +227,11 @@ impl<'a> Fields<'a> {
             Some(value) if harmless.iter().any(|other| means_the_same(value.get(), other)) => Ok(()),
             Some(_) => Err(Fault::unsupported(self.path(name), format!("'{name}' is not supported"))),
         }
+    }
+
+    /// The names of the fields that nobody has taken and that are not `null`.
+    pub(crate) fn left(&self) -> impl Iterator<Item = &str> {
+        self.left.iter().filter(|(_, value)| value.get() != "null").map(|(name, _)| name.as_str())
     }
 
     /// That everything was taken but what is `null`, which is as good as absent.

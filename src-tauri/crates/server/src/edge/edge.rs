@@ -28,16 +28,20 @@ use crate::dialects::dialect::Dialect;
 #[derive(Clone)]
 struct Edge {
     gate: Arc<Gate>,
-    dialect: &'static Dialect,
+    speaks: Speaks,
 }
 
-/// These routes behind the edge. Whatever refuses a request to one of them does so in `dialect`.
+/// Which dialect a request to a group of routes is answered in, by its head.
+pub(crate) type Speaks = fn(&Parts) -> &'static Dialect;
+
+/// These routes behind the edge. Whatever refuses a request to one of them does so in the dialect that this group
+/// `speaks`.
 pub(crate) fn behind_the_edge<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     gate: &Arc<Gate>,
-    dialect: &'static Dialect,
+    speaks: Speaks,
 ) -> Router<S> {
-    let edge = Edge { gate: Arc::clone(gate), dialect };
+    let edge = Edge { gate: Arc::clone(gate), speaks };
     let gate = Arc::clone(gate);
     routes
         .method_not_allowed_fallback(move |request: Request| wrong_method(Arc::clone(&gate), request))
@@ -45,8 +49,9 @@ pub(crate) fn behind_the_edge<S: Clone + Send + Sync + 'static>(
 }
 
 /// Name the request, let the guard decide, hand it on, and dress the response: id, CORS, log line, counters.
-async fn pass(State(Edge { gate, dialect }): State<Edge>, request: Request, next: Next) -> Response {
+async fn pass(State(Edge { gate, speaks }): State<Edge>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
+    let dialect = speaks(&head);
     let id = request_id(head.headers.get(&X_REQUEST_ID));
     let route = head.extensions.get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let entry = AccessEntry::new(id.clone(), &head.method, route, is_health(head.uri.path()));
@@ -69,14 +74,17 @@ async fn pass(State(Edge { gate, dialect }): State<Edge>, request: Request, next
             fault.into_response()
         }
     };
-    let (mut response, fault) = refusal(response, dialect);
+    let (mut response, fault) = refusal(response, dialect, &id);
 
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, header_value(&id));
+    if let Some(name) = dialect.id_header {
+        headers.insert(name, header_value(&id));
+    }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        let exposed = HeaderValue::from_static("x-request-id, retry-after");
+        let exposed = HeaderValue::from_static("x-request-id, request-id, retry-after");
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     headers.append(VARY, HeaderValue::from_static("origin"));

@@ -28,6 +28,9 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
+/// Where the paths of Ollama's API begin, whose bodies are JSON whatever they say that they are.
+const ANY_CONTENT_TYPE: &str = "/api/";
+
 /// Fields that decide who may do what: one that comes twice could mean either.
 const AT_MOST_ONCE: [HeaderName; 6] =
     [ORIGIN, AUTHORIZATION, CONTENT_TYPE, X_API_KEY, SEC_FETCH_SITE, SEC_FETCH_MODE];
@@ -174,14 +177,9 @@ impl Guard {
         if is_open(head.uri.path()) {
             return Ok(());
         }
-        let bearer = head.headers.get(AUTHORIZATION).and_then(|value| {
-            let (scheme, token) = value.as_bytes().split_at_checked(7)?;
-            scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
-        });
-        let x_api_key = head.headers.get(X_API_KEY).map(HeaderValue::as_bytes);
         // Both are always compared, so that the time does not tell which was right.
-        let by_bearer = bearer.is_some_and(|token| key.matches(token));
-        let by_header = x_api_key.is_some_and(|token| key.matches(token));
+        let by_bearer = bearer(&head.headers).is_some_and(|token| key.matches(token));
+        let by_header = x_api_key(&head.headers).is_some_and(|token| key.matches(token));
         if by_bearer | by_header { Ok(()) } else { Err(Fault::unauthorized()) }
     }
 
@@ -212,9 +210,27 @@ impl Guard {
         match head.headers.get(CONTENT_TYPE) {
             Some(value) if is_json(value) => Ok(()),
             None if !has_body(&head.headers) => Ok(()),
+            // Clients of this API say anything or nothing. A browser says who sends its requests.
+            _ if head.uri.path().starts_with(ANY_CONTENT_TYPE) && !comes_from_a_browser(&head.headers) => {
+                Ok(())
+            }
             _ => Err(Fault::not_json()),
         }
     }
+}
+
+/// The key that a request shows, whether or not one is wanted.
+pub(crate) fn key_of(headers: &HeaderMap) -> Option<&[u8]> {
+    bearer(headers).or_else(|| x_api_key(headers))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+fn x_api_key(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(X_API_KEY).map(HeaderValue::as_bytes)
 }
 
 /// Whether a browser says that a page of another site loads this as an image, a script or the like, or sends a form.
@@ -239,6 +255,11 @@ fn is_open(path: &str) -> bool {
 /// Paths that need no key and leave no log line.
 pub(crate) fn is_health(path: &str) -> bool {
     path == "/health" || path.starts_with("/health/")
+}
+
+/// Whether a browser sends this, of whatever page.
+fn comes_from_a_browser(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| *name == ORIGIN || name.as_str().starts_with("sec-fetch-"))
 }
 
 /// Whether the head announces content.

@@ -6,6 +6,8 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use engine::RequestId;
+
 use crate::calls::fault::Fault;
 use crate::dialects::dialect::{Dialect, WrittenFault};
 
@@ -19,9 +21,13 @@ impl IntoResponse for Fault {
 }
 
 /// The response of a handler in `dialect`, and the fault that it is, if it is one.
-pub(crate) fn refusal(mut response: Response, dialect: &Dialect) -> (Response, Option<Fault>) {
+pub(crate) fn refusal(
+    mut response: Response,
+    dialect: &Dialect,
+    id: &RequestId,
+) -> (Response, Option<Fault>) {
     let Some(fault) = response.extensions_mut().remove::<Fault>() else { return (response, None) };
-    let WrittenFault { status, body } = (dialect.fault)(&fault);
+    let WrittenFault { status, body } = (dialect.fault)(&fault, &id.0);
     let mut response = (status, [(CONTENT_TYPE, "application/json")], body).into_response();
     let headers = response.headers_mut();
     if let Some(after) = fault.retry_after {

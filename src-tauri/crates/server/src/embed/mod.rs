@@ -4,4 +4,5 @@
 
 pub(crate) mod body;
 pub(crate) mod handler;
-pub(crate) mod routes;
+pub(crate) mod ollama;
+pub(crate) mod openai;

@@ -14,10 +14,12 @@ use super::stream::Streaming;
 use crate::app::App;
 use crate::calls::fault::Fault;
 use crate::calls::prepare::off_the_runtime;
+use crate::calls::prompt_seats::PromptSeat;
 use crate::calls::run::{CacheUse, Happening, Running};
 use crate::dialects::dialect::{Asked, Delivery, Parse, Writer};
 use crate::edge::access_log::{AccessEntry, of_head};
 use crate::edge::body::WholeBody;
+use crate::edge::body_budget::Share;
 use crate::edge::frames::streamed;
 
 /// What of an answer's prompt was there, and what was not.
@@ -38,8 +40,17 @@ struct Begun {
 ///
 /// # Errors
 /// The call cannot be taken or understood, or ends before its answer has begun.
-pub(crate) async fn generate(app: &App, request: Request, parse: Parse) -> Result<Response, Fault> {
-    let begun = begin(app, request, parse).await?;
+pub(crate) async fn generate(app: &App, request: Request, parse: impl Parse) -> Result<Response, Fault> {
+    let understood = understand(app, request, parse).await?;
+    answer(app, understood).await
+}
+
+/// Answer a call that was read.
+///
+/// # Errors
+/// It cannot be taken, or ends before its answer has begun.
+pub(crate) async fn answer(app: &App, understood: Understood<Asked>) -> Result<Response, Fault> {
+    let begun = begin(app, understood).await?;
     match (begun.delivery, begun.keep) {
         (Delivery::Whole, _) => begun.whole().await,
         (Delivery::Streamed, false) => begun.streamed().await,
@@ -47,7 +58,53 @@ pub(crate) async fn generate(app: &App, request: Request, parse: Parse) -> Resul
     }
 }
 
-async fn begin(app: &App, request: Request, parse: Parse) -> Result<Begun, Fault> {
+/// How many tokens the prompt of a call has whose body `parse` takes apart. Nothing is computed for it.
+///
+/// # Errors
+/// The call cannot be taken or understood.
+pub(crate) async fn count(app: &App, request: Request, parse: impl Parse) -> Result<usize, Fault> {
+    let Understood { asked, session, held, id, .. } = understand(app, request, parse).await?;
+    let prepared = app.preparer.prepare(asked.call, session, held, &id).await?;
+    Ok(prepared.request.prompt.tokens().len())
+}
+
+/// A request that was read.
+pub(crate) struct Understood<T> {
+    pub(crate) asked: T,
+    session: Option<String>,
+    keep: bool,
+    id: RequestId,
+    entry: Arc<AccessEntry>,
+    received: Instant,
+    /// Its place among the prompts that are worked on, and its share of the memory for bodies.
+    held: (Option<PromptSeat>, Share),
+}
+
+impl<T> Understood<T> {
+    /// What it asks for, and the rest of it.
+    pub(crate) fn take(self) -> (T, Understood<()>) {
+        let Understood { asked, session, keep, id, entry, received, held } = self;
+        (asked, Understood { asked: (), session, keep, id, entry, received, held })
+    }
+}
+
+impl Understood<()> {
+    /// The same, asking for this.
+    pub(crate) fn with<T>(self, asked: T) -> Understood<T> {
+        let Understood { asked: (), session, keep, id, entry, received, held } = self;
+        Understood { asked, session, keep, id, entry, received, held }
+    }
+}
+
+/// Let a request in, and read what it asks for.
+///
+/// # Errors
+/// Nothing is taken now, or the head or the body cannot be understood.
+pub(crate) async fn understand<T: Send + 'static>(
+    app: &App,
+    request: Request,
+    parse: impl FnOnce(&[u8]) -> Result<T, Fault> + Send + 'static,
+) -> Result<Understood<T>, Fault> {
     let (head, body) = request.into_parts();
     let (id, entry) = of_head(&head);
 
@@ -66,12 +123,17 @@ async fn begin(app: &App, request: Request, parse: Parse) -> Result<Begun, Fault
     let seat = app.prompt_seats.take(bytes.len()).await;
     // The bytes go with the closure: what is made of them is as large as they are.
     let asked = off_the_runtime(&id, move || parse(&bytes)).await?;
+    Ok(Understood { asked, session, keep, id, entry, received, held: (seat, share) })
+}
+
+async fn begin(app: &App, understood: Understood<Asked>) -> Result<Begun, Fault> {
+    let Understood { asked, session, keep, id, entry, received, held } = understood;
     let Asked { call, delivery, writer } = asked;
     if keep && delivery == Delivery::Whole {
         return Err(not_kept("only a streamed answer can be kept"));
     }
     let names = call.names;
-    let prepared = app.preparer.prepare(call, session, (seat, share), &id).await?;
+    let prepared = app.preparer.prepare(call, session, held, &id).await?;
     let running = Running::start(&app.engine, prepared, names, received)?;
     Ok(Begun { running, writer, delivery, keep, id, entry })
 }

@@ -2,7 +2,10 @@
 //!
 //! Read `handler.rs` first. What is asked and answered in which words is the [dialects](crate::dialects)' business.
 
+pub(crate) mod anthropic;
 pub(crate) mod handler;
 pub(crate) mod headers;
-pub(crate) mod routes;
+pub(crate) mod ollama;
+pub(crate) mod openai;
+pub(crate) mod responses;
 pub(crate) mod stream;

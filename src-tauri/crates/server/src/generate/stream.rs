@@ -9,7 +9,7 @@ use engine::RequestId;
 use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
-use crate::calls::answer::Head;
+use crate::calls::answer::{Head, PromptTokens};
 use crate::calls::run::{Happening, Running};
 use crate::dialects::dialect::Writer;
 use crate::edge::access_log::AccessEntry;
@@ -94,9 +94,17 @@ impl Transcript {
     fn take(&mut self, happening: Happening, out: &mut String) {
         if !self.has_opened {
             self.has_opened = true;
-            self.writer.open(&self.head, out);
+            let prompt = match happening {
+                Happening::Admitted(prompt) => prompt,
+                // Nothing was taken: what follows says why.
+                _ => PromptTokens::default(),
+            };
+            self.writer.open(&self.head, prompt, out);
         }
         match happening {
+            Happening::Admitted(PromptTokens { n_prompt, n_reused }) => {
+                self.prefill = Some((n_reused, n_prompt));
+            }
             Happening::Prefilled { done, total } => self.prefill = Some((done, total)),
             Happening::Parts(parts) => {
                 self.prefill = None;

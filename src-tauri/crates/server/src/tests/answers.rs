@@ -185,6 +185,7 @@ impl ModelLoader for BaseModel {
             trained_context,
             fingerprint: card.fingerprint,
             file_bytes: card.file_bytes,
+            about: card.about.clone(),
             sampling: card.sampling.clone(),
             served_by: card.served_by.clone(),
             loaded_at: card.loaded_at,

@@ -8,7 +8,14 @@ use axum::http::header::ACCESS_CONTROL_REQUEST_METHOD;
 
 use super::*;
 use crate::calls::fault::Fault;
+use crate::calls::signing_key::SigningKey;
+use crate::dialects::anthropic::messages_call;
+use crate::dialects::ollama::models::parse_show;
+use crate::dialects::ollama::{chat_call, embed_call, generate_call};
 use crate::dialects::openai::{chat, completions, embeddings};
+use crate::dialects::responses::responses_call;
+use crate::kept::diary::RequestDiary;
+use crate::kept::kept_responses::{OwnShelf, Owner};
 use crate::openapi::describe;
 use crate::router::{canonical_path, routes};
 
@@ -52,7 +59,7 @@ pub(super) fn check_described(method: &Method, path: &str, status: StatusCode) {
         None => {
             // Nothing is served here: only the edge answers.
             let refusals: &[u16] = if leads_somewhere {
-                &[204, 400, 401, 403, 405, 413, 414, 415, 431, 503]
+                &[204, 400, 401, 403, 405, 413, 414, 415, 431, 503, 529]
             } else {
                 &[204, 400, 401, 403, 404, 413, 414, 415, 431, 503]
             };
@@ -146,7 +153,8 @@ fn example_of(schema: &Value) -> Value {
         let name = name.rsplit('/').next().unwrap();
         return example_of(&DESCRIPTION["components"]["schemas"][name]);
     }
-    if schema["type"] == "array" {
+    let may_be = |name: &str| schema["type"].as_array().is_some_and(|types| types.contains(&name.into()));
+    if schema["type"] == "array" || may_be("array") {
         return Value::Array(vec![example_of(&schema["items"])]);
     }
     // What may be absent is an alternative to null.
@@ -165,19 +173,65 @@ fn example_of(schema: &Value) -> Value {
     Value::Object(object)
 }
 
+/// Takes a body apart and forgets it.
+type Taken = Box<dyn Fn(&[u8]) -> Result<(), Fault>>;
+
+/// The parsers of all calls by the names of their bodies, and how many fields each describes at least.
+fn parsers() -> [(&'static str, Taken, usize); 11] {
+    let key = SigningKey::random();
+    [
+        ("ChatRequest", Box::new(|body| chat::parse(body).map(drop)), 25),
+        ("CompletionRequest", Box::new(|body| completions::parse(body).map(drop)), 18),
+        ("EmbeddingRequest", Box::new(|body| embeddings::parse(body).map(drop)), 7),
+        (
+            "MessagesRequest",
+            Box::new(move |body| {
+                messages_call::parse(body, key, Arc::new(RequestDiary::default())).map(drop)
+            }),
+            14,
+        ),
+        ("CountTokensRequest", Box::new(move |body| messages_call::parse_count(body, key).map(drop)), 7),
+        (
+            "ResponsesRequest",
+            Box::new(move |body| {
+                let shelf = OwnShelf { owner: Owner::of(None), kept: Arc::default() };
+                responses_call::parse(body, key, Arc::new(shelf)).map(drop)
+            }),
+            17,
+        ),
+        ("OllamaChatRequest", Box::new(|body| chat_call::parse(body).map(drop)), 10),
+        ("OllamaGenerateRequest", Box::new(|body| generate_call::parse(body).map(drop)), 11),
+        ("OllamaEmbedRequest", Box::new(|body| embed_call::parse(body).map(drop)), 5),
+        ("OllamaEmbeddingsRequest", Box::new(|body| embed_call::parse_older(body).map(drop)), 2),
+        ("OllamaShowRequest", Box::new(|body| parse_show(body).map(drop)), 1),
+    ]
+}
+
 #[test]
 fn every_parameter_that_is_described_is_taken() {
-    type Take = fn(&[u8]) -> Result<(), Fault>;
-    for (name, take, n_at_least) in [
-        ("ChatRequest", (|body| chat::parse(body).map(drop)) as Take, 25),
-        ("CompletionRequest", |body| completions::parse(body).map(drop), 18),
-        ("EmbeddingRequest", |body| embeddings::parse(body).map(drop), 7),
-    ] {
+    for (name, parse, n_at_least) in parsers() {
         let example = example_of(&DESCRIPTION["components"]["schemas"][name]);
-        assert!(example.as_object().unwrap().len() >= n_at_least, "{example:?}");
+        assert!(example.as_object().unwrap().len() >= n_at_least, "{name}: {example:?}");
         let body = serde_json::to_vec(&example).unwrap();
-        if let Err(fault) = take(&body) {
+        if let Err(fault) = parse(&body) {
             panic!("{name}: {fault:?} of {}", String::from_utf8_lossy(&body));
+        }
+    }
+}
+
+#[test]
+fn a_body_that_is_cut_or_changed_anywhere_is_taken_or_refused() {
+    for (name, parse, _) in parsers() {
+        let example = example_of(&DESCRIPTION["components"]["schemas"][name]);
+        let body = serde_json::to_vec(&example).unwrap();
+        for at in 0..body.len() {
+            assert!(parse(&body[..at]).is_err(), "{name} cut at {at}");
+            for byte in [b'"', b'{', b'}', b'[', b'9', b'-', b'\\', b',', 0xff] {
+                let mut changed = body.clone();
+                changed[at] = byte;
+                // Whichever: it comes back.
+                let _ = parse(&changed);
+            }
         }
     }
 }

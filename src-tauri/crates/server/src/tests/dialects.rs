@@ -5,7 +5,7 @@ use axum::routing::post;
 use serde_json::json;
 
 use super::*;
-use crate::calls::answer::{Answer as WholeAnswer, End, Head, Part};
+use crate::calls::answer::{Answer as WholeAnswer, End, Head, Part, PromptTokens};
 use crate::calls::call::{Call, Names, Prompt, RequestedSampling};
 use crate::calls::fault::Fault;
 use crate::calls::thinking::Thinking;
@@ -17,7 +17,8 @@ use crate::generate::handler::generate;
 
 /// Errors as a word, all of one status.
 static WORDS: Dialect = Dialect {
-    fault: |fault| WrittenFault {
+    id_header: Some("x-word-id"),
+    fault: |fault, _| WrittenFault {
         status: StatusCode::IM_A_TEAPOT,
         body: json!(format!("{} at {}", fault.kind.name(), fault.place.as_deref().unwrap_or("-")))
             .to_string(),
@@ -67,8 +68,8 @@ impl Writer for Lines {
         "application/x-ndjson"
     }
 
-    fn open(&mut self, head: &Head, out: &mut String) {
-        line(out, &json!({"model": head.model}));
+    fn open(&mut self, head: &Head, prompt: PromptTokens, out: &mut String) {
+        line(out, &json!({"model": head.model, "of": prompt.n_prompt}));
     }
 
     fn part(&mut self, _: &Head, part: &Part, out: &mut String) {
@@ -111,7 +112,7 @@ async fn say(Shared(app): Shared<Arc<App>>, request: axum::extract::Request) -> 
 async fn speaking(change: impl FnOnce(&mut ServerConfig)) -> (Rig, Router) {
     let rig = Rig::with("yes indeed", |config, _| change(config));
     rig.ready().await;
-    let routes = behind_the_edge(Router::new().route("/say", post(say)), &rig.app.gate, &WORDS);
+    let routes = behind_the_edge(Router::new().route("/say", post(say)), &rig.app.gate, |_| &WORDS);
     let router = routes.with_state(Arc::clone(&rig.app));
     (rig, router)
 }
@@ -130,7 +131,7 @@ async fn an_api_of_lines_or_objects_is_a_parser_and_a_writer() {
     let (status, media_type, text) = ask(&router, post_to("/say", r#"{"say":"hi","lines":true}"#)).await;
     assert_eq!((status, media_type.as_str()), (OK, "application/x-ndjson"));
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines[0], json!({"model": "scripted"}));
+    assert_eq!(lines[0], json!({"model": "scripted", "of": 2}));
     let said: String = lines.iter().filter_map(|line| line["said"].as_str()).collect();
     assert_eq!(said, "yes");
     assert_eq!(lines.last(), Some(&json!({"done": "Length", "n": 3})));

@@ -356,3 +356,39 @@ async fn a_body_is_bounded_as_every_other() {
     assert_eq!(refused.error().0, 413);
     assert_eq!(rig.get(PATH).await.error().0, 405);
 }
+
+#[tokio::test]
+async fn ollamas_clients_get_vectors_of_length_one_and_older_ones_as_the_model_gives_them() {
+    let rig = alone().await;
+    let answer =
+        rig.post("/api/embed", r#"{"model":"encoder:latest","input":["good day","a"],"options":{}}"#).await;
+    assert_eq!(answer.status, OK, "{}", answer.text);
+    let body = answer.json();
+    let embeddings: Vec<Vec<f32>> = serde_json::from_value(body["embeddings"].clone()).unwrap();
+    let texts = [enclosed("good day"), enclosed("a")];
+    assert_eq!(embeddings, texts.clone().map(|tokens| unit(&tokens, WIDTH)));
+    assert_eq!(body["prompt_eval_count"], texts[0].len() + texts[1].len());
+    assert!(body["total_duration"].is_u64() && body["model"] == "encoder", "{body}");
+
+    let older = rig.post("/api/embeddings", r#"{"model":"encoder","prompt":"a"}"#).await.json();
+    let vector: Vec<f32> = serde_json::from_value(older["embedding"].clone()).unwrap();
+    assert_eq!(vector, ScriptedEmbedder::vector(&texts[1], WIDTH));
+
+    // Too long is cut, unless the request says not to.
+    let long = json!({"input": "a".repeat(60)});
+    assert_eq!(rig.post("/api/embed", &long.to_string()).await.json()["prompt_eval_count"], 40);
+    let whole = json!({"input": "a".repeat(60), "truncate": false});
+    assert_eq!(rig.post("/api/embed", &whole.to_string()).await.status, 400);
+
+    let shown = rig.post("/api/show", r#"{"model":"encoder"}"#).await.json();
+    assert_eq!(shown["capabilities"], json!(["embedding"]));
+    let chat =
+        rig.post("/api/chat", r#"{"model":"encoder","messages":[{"role":"user","content":"hi"}]}"#).await;
+    assert_eq!((chat.status, chat.json()["error"].is_string()), (400, true));
+    let message = r#"{"model":"encoder","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+    let refused = rig.post("/v1/messages", message).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["details"]["error_code"]),
+        (400, &json!("model_not_suitable"))
+    );
+}

@@ -234,3 +234,46 @@ async fn a_name_that_fits_a_pattern_means_the_loaded_model() {
         assert_eq!(rig.get(&format!("/v1/models/{name}")).await.status, status, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_page_of_another_site_triggers_nothing_through_any_api() {
+    let rig = Rig::saying("a").await;
+    let message = r#""messages":[{"role":"user","content":"hi"}]"#;
+    let chat: &str = Box::leak(format!(r#"{{"max_tokens":4,{message}}}"#).into_boxed_str());
+    let ollama: &str = Box::leak(format!("{{{message}}}").into_boxed_str());
+    for (path, body) in [
+        ("/v1/chat/completions", ollama),
+        ("/v1/completions", r#"{"prompt":"hi"}"#),
+        ("/v1/responses", r#"{"input":"hi"}"#),
+        ("/v1/messages", chat),
+        ("/v1/messages/count_tokens", ollama),
+        ("/api/chat", ollama),
+        ("/api/generate", r#"{"prompt":"hi"}"#),
+        ("/api/show", r#"{"model":"scripted"}"#),
+    ] {
+        // What pages can send: with and without CORS, as a form, from a sandbox, under a name that leads here.
+        let plain = ("content-type", "text/plain");
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let evil = ("origin", "https://evil.example");
+        for headers in [
+            &[HOST, JSON, evil][..],
+            &[HOST, plain, evil],
+            &[HOST, form, ("origin", "null")],
+            &[HOST, plain, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")],
+            &[HOST, JSON, ("sec-fetch-site", "same-site")],
+            &[("host", "evil.example:8642"), plain],
+        ] {
+            let answer = rig.send(bare("POST", path, headers, body)).await;
+            assert_eq!(answer.status, 403, "{path} {headers:?}");
+            assert_eq!(answer.header("access-control-allow-origin"), "", "{path} {headers:?}");
+        }
+        let preflight = [HOST, evil, ("access-control-request-method", "POST")];
+        assert_eq!(rig.send(bare("OPTIONS", path, &preflight, "")).await.status, 403, "{path}");
+        assert_eq!(rig.send(bare("POST", path, &[HOST, JSON], body)).await.status, OK, "{path}");
+    }
+    for path in ["/api/tags", "/api/ps", "/v1/responses/resp_1", "/v1/models"] {
+        let loaded = [HOST, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")];
+        assert_eq!(rig.send(bare("GET", path, &loaded, "")).await.status, 403, "{path}");
+    }
+    assert_eq!(rig.engine.records().len(), 6, "those that asked themselves");
+}

@@ -3,6 +3,7 @@
 mod admin;
 mod agents;
 mod answers;
+mod anthropic;
 mod connections;
 mod conversations;
 mod descriptions;
@@ -13,11 +14,14 @@ mod guarding;
 mod keeping;
 mod models;
 mod old_data;
+mod ollama;
 mod parameters;
 mod replay;
+mod responses;
 mod sampling;
 mod streams;
 mod tools;
+mod transcripts;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

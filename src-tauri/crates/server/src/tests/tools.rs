@@ -1,5 +1,10 @@
 //! Tools and thoughts in chats: a scripted model plays its side in the form of each family.
 
+mod anthropic;
+mod ollama;
+mod responses;
+mod rounds;
+
 use engine::testing::{ScriptedLoader, text_with_template};
 use serde_json::json;
 use text::TextModel;
@@ -44,8 +49,26 @@ fn harmony() -> TextModel {
     )
 }
 
+/// One that shows in what it was thought before, and knows whether to think.
+pub(super) fn thoughtful() -> TextModel {
+    text_with_template(
+        "{% if tools %}{{ tools | tojson }}\n{% endif %}{% for m in messages %}<|start|>{{ m.role }}\n\
+         {% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}\
+         {% for c in m.tool_calls %}{{ '\\n' }}<tool_call>\n{\"name\": \"{{ c.function.name }}\", \"arguments\": \
+         {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}<|end|>\n{% endfor %}\
+         {% if enable_thinking is defined and not enable_thinking %}/no\n{% endif %}\
+         {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
+    )
+}
+
+/// What that one writes: thoughts, text and two calls, the first with [`ARGUMENTS`].
+const ALL_KINDS: &str = "<think>\nHm, hm.\n</think>\n\nI'll look.\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": \
+                         {\"city\": \"Köln\",  \"days\":3}}\n</tool_call>\n<tool_call>\n{\"name\": \"now\", \"arguments\": \
+                         {}}\n</tool_call>";
+const ARGUMENTS: &str = "{\"city\": \"Köln\",  \"days\":3}";
+
 /// A rig around a model that writes `script`.
-async fn rig(text: Form, script: Script) -> Rig {
+pub(super) async fn rig(text: Form, script: Script) -> Rig {
     let steering = Steering::free();
     let model = ScriptedModel { script, text, ..ScriptedModel::default() };
     let rig = Rig::around(steering.clone(), Arc::new(ScriptedLoader::new(model, steering)), |_, _| {});

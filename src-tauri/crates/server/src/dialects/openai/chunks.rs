@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::fault::ErrorBody;
-use crate::calls::answer::{self, Answer, End, Finish, Head, Part};
+use crate::calls::answer::{self, Answer, End, Finish, Head, Part, PromptTokens};
 use crate::calls::fault::Fault;
 use crate::dialects::dialect::Writer;
 use crate::dialects::sse::{self, EVENT_STREAM, json};
@@ -167,7 +167,7 @@ impl<C: Choices> Writer for Chunks<C> {
         EVENT_STREAM
     }
 
-    fn open(&mut self, head: &Head, out: &mut String) {
+    fn open(&mut self, head: &Head, _: PromptTokens, out: &mut String) {
         let opening = self.choices.opening();
         self.with_choice(head, opening, out);
     }
@@ -231,10 +231,11 @@ mod tests {
         let end = End {
             finish: Finish::StopString("c".into()),
             usage: answer::Usage { n_prompt: 5, n_reused: 3, n_generated: 2, n_thinking: 0 },
+            times: answer::Times::default(),
         };
         let mut out = String::new();
         let mut streamed = writer(true);
-        streamed.open(&HEAD, &mut out);
+        streamed.open(&HEAD, PromptTokens::default(), &mut out);
         streamed.prefill(&HEAD, 3, 5, &mut out);
         for part in [text("a"), text(""), text("b")] {
             streamed.part(&HEAD, &part, &mut out);
@@ -284,7 +285,7 @@ data: [DONE]
             call(1, "{}"),
         ];
         let usage = answer::Usage { n_prompt: 1, n_reused: 0, n_generated: 9, n_thinking: 4 };
-        let end = End { finish: Finish::ToolCalls, usage };
+        let end = End { finish: Finish::ToolCalls, usage, times: answer::Times::default() };
         let mut streamed = Chunks { choices: ChatChoices::new(false, Wording::Tools), include_usage: false };
         let mut out = String::new();
         parts.iter().for_each(|part| streamed.part(&HEAD, part, &mut out));
@@ -309,7 +310,7 @@ data: [DONE]
         parts.iter().cloned().for_each(|part| answer::join(&mut joined, part));
         let whole = |wording, parts: &[Part], end: &End| -> serde_json::Value {
             let mut writer = Chunks { choices: ChatChoices::new(false, wording), include_usage: false };
-            let end = End { finish: end.finish.clone(), usage: end.usage };
+            let end = End { finish: end.finish.clone(), ..*end };
             serde_json::from_str(&writer.whole(&HEAD, Answer { parts: parts.to_vec(), end })).unwrap()
         };
         let answer = whole(Wording::Tools, &joined, &end);

@@ -91,6 +91,7 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         | FaultKind::WrongPurpose
         | FaultKind::NoChatTemplate
         | FaultKind::TooLong
+        | FaultKind::UnknownPreviousResponse
         // No 500, which clients retry: it is neither theirs nor does it heal.
         | FaultKind::ChatTemplateFailed => invalid(StatusCode::BAD_REQUEST),
         FaultKind::BodyTimeout => invalid(StatusCode::REQUEST_TIMEOUT),
@@ -101,6 +102,7 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         FaultKind::UnknownUrl
         | FaultKind::UnknownModel
         | FaultKind::UnknownRequest
+        | FaultKind::UnknownResponse
         | FaultKind::UnknownAgent => invalid(StatusCode::NOT_FOUND),
         FaultKind::WrongMethod => invalid(StatusCode::METHOD_NOT_ALLOWED),
         FaultKind::HostNotAllowed | FaultKind::OriginNotAllowed => {

@@ -17,15 +17,15 @@ pub(crate) struct ChatLogprobs {
 }
 
 /// A token of a chat's answer.
-#[derive(Debug, Serialize, ToSchema)]
-struct ChatLogprob {
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ChatLogprob {
     #[serde(flatten)]
     token: TokenLogprob,
     top_logprobs: Vec<TokenLogprob>,
 }
 
 /// A token, and how likely it was.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 struct TokenLogprob {
     token: String,
     logprob: f64,
@@ -35,15 +35,17 @@ struct TokenLogprob {
 
 impl ChatLogprobs {
     pub(crate) fn new(scored: &[ScoredToken]) -> ChatLogprobs {
-        let content = scored.iter().map(|sampled| ChatLogprob {
+        ChatLogprobs { content: scored.iter().map(ChatLogprob::new).collect(), refusal: None }
+    }
+}
+
+impl ChatLogprob {
+    pub(crate) fn new(sampled: &ScoredToken) -> ChatLogprob {
+        let rivals = sampled.top.iter();
+        ChatLogprob {
             token: TokenLogprob::new(&sampled.token, sampled.logprob),
-            top_logprobs: sampled
-                .top
-                .iter()
-                .map(|(token, logprob)| TokenLogprob::new(token, *logprob))
-                .collect(),
-        });
-        ChatLogprobs { content: content.collect(), refusal: None }
+            top_logprobs: rivals.map(|(token, logprob)| TokenLogprob::new(token, *logprob)).collect(),
+        }
     }
 }
 

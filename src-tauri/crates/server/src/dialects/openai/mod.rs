@@ -22,4 +22,4 @@ pub(crate) mod tools;
 use super::dialect::Dialect;
 
 /// What it says when there is no answer; the calls that are ours alone say it too.
-pub(crate) static OPENAI: Dialect = Dialect { fault: fault::write };
+pub(crate) static OPENAI: Dialect = Dialect { fault: |fault, _| fault::write(fault), id_header: None };

@@ -1,7 +1,5 @@
 //! The parameters that both generation calls share: each is honoured or refused by name, none is ignored.
 
-use serde::Deserialize;
-use serde::de::Error;
 use serde_json::value::RawValue;
 
 use text::OutputFormat;
@@ -14,11 +12,7 @@ use crate::calls::thinking::Thinking;
 use crate::calls::tools::Tools;
 use crate::dialects::dialect::Delivery;
 use crate::dialects::fields::Fields;
-
-/// Stop strings of a request.
-const MAX_STOPS: usize = 16;
-/// Bytes of one stop string.
-const MAX_STOP_BYTES: usize = 1024;
+use crate::dialects::stops::take_stops;
 
 /// The shared parameters, checked as far as they can be without a model.
 #[derive(Debug, PartialEq)]
@@ -56,7 +50,7 @@ impl Parameters {
             model: fields.take("model")?,
             sampling: take_sampling(fields)?,
             max_tokens: take_max_tokens(fields, length)?,
-            stop: take_stop(fields)?,
+            stop: take_stops(fields, "stop")?,
             ignore_end_of_turn: fields.take("ignore_eos")?.unwrap_or(false),
             delivery,
             include_usage,
@@ -123,41 +117,6 @@ fn take_max_tokens(fields: &mut Fields<'_>, length: LengthFields) -> Result<Opti
         }
     }
     Ok(chosen.map_or(length.default, |(_, most)| most))
-}
-
-/// One string, or a list of a few.
-fn take_stop(fields: &mut Fields<'_>) -> Result<Vec<String>, Fault> {
-    let Some(OneOrMany(stop)) = fields.take("stop")? else { return Ok(Vec::new()) };
-    if stop.len() > MAX_STOPS {
-        return Err(Fault::invalid("stop", format!("{} strings where {MAX_STOPS} are the most", stop.len())));
-    }
-    match stop.iter().find(|text| text.is_empty() || text.len() > MAX_STOP_BYTES) {
-        Some(text) if text.is_empty() => Err(Fault::invalid("stop", "a stop string is empty")),
-        Some(_) => {
-            Err(Fault::invalid("stop", format!("a stop string is longer than {MAX_STOP_BYTES} bytes")))
-        }
-        None => Ok(stop),
-    }
-}
-
-/// A string or a list of strings.
-#[derive(Debug)]
-struct OneOrMany(Vec<String>);
-
-impl<'de> Deserialize<'de> for OneOrMany {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            One(String),
-            Many(Vec<String>),
-        }
-        match Form::deserialize(deserializer) {
-            Ok(Form::One(text)) => Ok(OneOrMany(vec![text])),
-            Ok(Form::Many(texts)) => Ok(OneOrMany(texts)),
-            Err(_) => Err(D::Error::custom("expected a string or a list of strings")),
-        }
-    }
 }
 
 /// How the answer is handed over, and whether the usage is told in a chunk.

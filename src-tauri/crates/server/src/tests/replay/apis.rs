@@ -16,6 +16,9 @@ pub(super) enum Style {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Api {
     OpenAi,
+    Anthropic,
+    Responses,
+    Ollama,
 }
 
 impl Style {
@@ -84,19 +87,20 @@ fn other_numbers(value: &Value) -> Value {
             Value::Object(object.iter().map(|(key, value)| (key.clone(), other_numbers(value))).collect())
         }
         Value::Array(values) => values.iter().map(other_numbers).collect(),
-        Value::Number(number) => {
-            number.as_f64().and_then(Number::from_f64).map_or(Value::Null, Value::Number)
-        }
+        Value::Number(number) => number.as_f64().and_then(Number::from_f64).map_or(Value::Null, Value::Number),
         other => other.clone(),
     }
 }
 
 impl Api {
-    pub(super) const ALL: [Api; 1] = [Api::OpenAi];
+    pub(super) const ALL: [Api; 4] = [Api::OpenAi, Api::Anthropic, Api::Responses, Api::Ollama];
 
     pub(super) fn path(self) -> &'static str {
         match self {
             Api::OpenAi => "/v1/chat/completions",
+            Api::Anthropic => "/v1/messages",
+            Api::Responses => "/v1/responses",
+            Api::Ollama => "/api/chat",
         }
     }
 
@@ -111,7 +115,13 @@ impl Api {
         });
         let function = json!({"name": "look", "description": "the path", "parameters": schema});
         match self {
-            Api::OpenAi => json!([{"type": "function", "function": function}]),
+            Api::OpenAi | Api::Ollama => json!([{"type": "function", "function": function}]),
+            Api::Anthropic => json!([{"name": "look", "description": "the path", "input_schema": schema}]),
+            Api::Responses => {
+                let mut tool = function;
+                tool["type"] = "function".into();
+                json!([tool])
+            }
         }
     }
 
@@ -124,6 +134,28 @@ impl Api {
             Api::OpenAi => {
                 json!({"messages": with_system("system"), "tools": self.tools(), "max_tokens": 2000})
             }
+            Api::Anthropic => json!({
+                "model": "scripted",
+                "system": [{"type": "text", "text": system}],
+                "messages": history,
+                "tools": self.tools(),
+                "max_tokens": 2000,
+                "thinking": {"type": "enabled", "budget_tokens": 1024},
+            }),
+            Api::Responses => json!({
+                "model": "scripted",
+                "input": with_system("developer"),
+                "tools": self.tools(),
+                "max_output_tokens": 2000,
+                "store": false,
+            }),
+            Api::Ollama => json!({
+                "model": "scripted",
+                "messages": with_system("system"),
+                "tools": self.tools(),
+                "stream": false,
+                "options": {"num_predict": 2000},
+            }),
         }
     }
 
@@ -144,6 +176,40 @@ impl Api {
                 history.push(message);
                 call
             }
+            Api::Anthropic => {
+                let mut content = answer["content"].clone();
+                let mut call = None;
+                for block in content.as_array_mut().unwrap() {
+                    if block["type"] == "tool_use" {
+                        block["input"] = style.value(&block["input"]);
+                        call = Some(block.clone());
+                    }
+                }
+                history.push(json!({"role": "assistant", "content": content}));
+                call
+            }
+            Api::Responses => {
+                let mut call = None;
+                for item in answer["output"].as_array().unwrap() {
+                    let mut item = item.clone();
+                    if item["type"] == "function_call" {
+                        item["arguments"] = style.arguments(&item["arguments"]);
+                        call = Some(item.clone());
+                    }
+                    history.push(item);
+                }
+                call
+            }
+            Api::Ollama => {
+                let mut message = answer["message"].clone();
+                let call = message["tool_calls"].get(0).cloned();
+                if call.is_some() {
+                    let arguments = &mut message["tool_calls"][0]["function"]["arguments"];
+                    *arguments = style.value(arguments);
+                }
+                history.push(message);
+                call
+            }
         }
     }
 
@@ -151,6 +217,14 @@ impl Api {
     pub(super) fn result(self, call: &Value, text: &str) -> Value {
         match self {
             Api::OpenAi => json!({"role": "tool", "tool_call_id": call["id"], "content": text}),
+            Api::Anthropic => json!({
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": call["id"], "content": text}],
+            }),
+            Api::Responses => {
+                json!({"type": "function_call_output", "call_id": call["call_id"], "output": text})
+            }
+            Api::Ollama => json!({"role": "tool", "tool_name": "look", "content": text}),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which paths generate, and how their bodies are read.
+//! The calls of OpenAI's API that generate.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::dialects::openai::requests::{ChatRequest, CompletionRequest};
 pub(crate) struct Described;
 
 /// The calls of OpenAI's API.
-pub(crate) fn openai() -> Router<Arc<App>> {
+pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(text_completions))

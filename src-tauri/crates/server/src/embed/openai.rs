@@ -1,4 +1,4 @@
-//! Which paths give vectors, and how their bodies are read.
+//! The calls of OpenAI's API that give vectors.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::dialects::openai::requests::EmbeddingRequest;
 pub(crate) struct Described;
 
 /// The calls of OpenAI's API.
-pub(crate) fn openai() -> Router<Arc<App>> {
+pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new().route("/v1/embeddings", post(embeddings_of_texts))
 }
 
