@@ -46,6 +46,7 @@ export function record(change: Partial<RequestRecord> = {}): RequestRecord {
     restored_tokens: 0,
     spliced_tokens: 0,
     first_difference: 1200,
+    difference: null,
     generated_tokens: 83,
     preempted: 0,
     queued_s: 0,

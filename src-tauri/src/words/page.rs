@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{
-    After, Backend, FailureKind, GpuRefusalKind, NotReadyReason, Outcome, Phase, Purpose, State, Tier,
-    Trouble,
+    After, Backend, DifferenceReason, FailureKind, GpuRefusalKind, NotReadyReason, Outcome, Phase, Purpose,
+    State, Tier, Trouble,
 };
 use server::{FaultKind, Scope};
 
@@ -49,6 +49,7 @@ fn page() -> String {
         ("Why a GPU does not serve a model.", "GpuRefusalKind", GpuRefusalKind::NAMES.to_vec()),
         ("What a request in flight is doing.", "RequestPhase", Phase::NAMES.to_vec()),
         ("Why a request ended.", "Outcome", Outcome::NAMES.to_vec()),
+        ("Why not all of a prompt was in memory.", "DifferenceReason", DifferenceReason::NAMES.to_vec()),
         ("Where an agent's context is.", "Tier", Tier::NAMES.to_vec()),
         ("Why the disk takes nothing.", "Trouble", Trouble::ALL.map(Trouble::name).to_vec()),
         ("Codes of the API's errors.", "FaultCode", FaultKind::ALL.iter().map(|kind| kind.name()).collect()),

@@ -77,6 +77,13 @@ export type Outcome =
   | 'interrupted'
   | 'fault';
 
+/** Why not all of a prompt was in memory. */
+export type DifferenceReason =
+  | 'new'
+  | 'goes_on'
+  | 'changed'
+  | 'not_kept';
+
 /** Where an agent's context is. */
 export type Tier =
   | 'resident'

@@ -3,6 +3,7 @@
 import type {
   After,
   Backend,
+  DifferenceReason,
   FailureKind,
   GpuRefusalKind,
   NotReadyReason,
@@ -98,11 +99,24 @@ export interface RequestRecord {
   restored_tokens: number;
   spliced_tokens: number;
   first_difference: number | null;
+  /** What stands there, and why it was not in memory. */
+  difference: Difference | null;
   generated_tokens: number;
   preempted: number;
   queued_s: number;
   time_to_first_token_s: number | null;
   decoding_s: number;
+}
+
+/** The first token of a prompt that was not reused. */
+export interface Difference {
+  why: DifferenceReason;
+  place?: 'system' | 'tools' | 'message';
+  message?: number;
+  role?: string;
+  /** A few words around what has changed. */
+  before?: string;
+  after?: string;
 }
 
 /** One moment of `GET /admin/history`. */

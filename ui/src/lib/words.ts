@@ -17,7 +17,7 @@ import {
   type Trouble,
 } from './kinds';
 import type { Link } from './server.svelte';
-import type { Model, RequestRecord, View } from './wire';
+import type { Difference, Model, RequestRecord, View } from './wire';
 
 export interface Headline {
   mark: Mark;
@@ -210,10 +210,8 @@ export function reasons(record: RequestRecord): [string, string][] {
   rows.push(['New', `${tokens(fresh)}${readIn(record)}`]);
   if (record.first_difference !== null) {
     const at = record.first_difference;
-    rows.push([
-      'Why',
-      at === 0 ? 'nothing of this was in memory yet' : `the text is new after ${tokens(at)}`,
-    ]);
+    const first = at === 0 ? 'nothing of this was in memory yet' : `the text is new after ${tokens(at)}`;
+    rows.push(['Why', record.difference === null ? first : why(record.difference, at, first)]);
   }
   if (record.queued_s >= 0.05) rows.push(['Waited', `${seconds(record.queued_s)} for its turn`]);
   if (record.time_to_first_token_s !== null) {
@@ -223,6 +221,19 @@ export function reasons(record: RequestRecord): [string, string][] {
   rows.push(['Answer', `${tokens(record.generated_tokens)} in ${seconds(record.decoding_s)}`]);
   rows.push(['Ended', OUTCOMES[record.outcome]]);
   return rows;
+}
+
+/** Why a prompt was not in memory from a place on, where that is more than `otherwise` says. */
+function why(difference: Difference, at: number, otherwise: string): string {
+  if (difference.why === 'not_kept') return `the same stood here before, and is not kept after ${count(at, 'token')}`;
+  if (difference.why !== 'changed') return otherwise;
+  return `${place(difference)} is another than before, after ${count(at, 'token')}`;
+}
+
+function place({ place, message, role }: Difference): string {
+  if (place === 'system') return 'what the system says';
+  if (place === 'tools') return 'the list of tools';
+  return message === undefined ? 'the text' : `message ${message + 1}, ${role ?? 'anybody'}’s,`;
 }
 
 function readIn(record: RequestRecord): string {

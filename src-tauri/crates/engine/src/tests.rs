@@ -13,6 +13,7 @@ mod lifecycle;
 mod models;
 mod numbers;
 mod queueing;
+mod replaying;
 mod restoring;
 mod rig;
 mod saving;

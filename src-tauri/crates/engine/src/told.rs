@@ -3,6 +3,7 @@
 pub(crate) mod agent_info;
 pub(crate) mod backend;
 pub(crate) mod card;
+pub(crate) mod difference;
 pub(crate) mod embedding;
 pub(crate) mod event;
 pub(crate) mod histograms;
@@ -11,6 +12,7 @@ pub(crate) mod loader;
 pub(crate) mod model_name;
 mod names;
 pub(crate) mod prompt;
+pub(crate) mod prompt_map;
 pub mod readiness;
 pub(crate) mod record;
 pub(crate) mod request;

@@ -12,22 +12,18 @@
 //! ```
 //!
 //! The one who renders templates knows where answers start (in a plain text [`crate::AnswerStarts`] finds it) and
-//! calls [`splice_prompt`] before it submits; the one who generates calls [`AnswerIndex::record`] when a sequence
+//! calls [`crate::splice_prompt`] before it submits; the one who generates calls [`AnswerIndex::record`] when a sequence
 //! ends.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 
 use crate::ids::TokenId;
+use crate::prefix_trail::{AnswerKey, PrefixTrail};
 
 /// Answers remembered after one and the same prompt: what asking again a few times gives.
 const MAX_ANSWERS_PER_KEY: usize = 8;
 /// What an answer costs beside its ids and bytes, roughly.
 const OVERHEAD_BYTES: usize = 160;
-
-/// The address of the exact token sequence before an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct AnswerKey([u8; 32]);
 
 /// One generated token and the bytes that it added to the answer's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,20 +41,6 @@ pub struct Splice {
     pub tokens: Vec<TokenId>,
     /// How many bytes of the text they stand for, at least one.
     pub n_bytes: usize,
-}
-
-/// A prompt put together from text and remembered answers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SplicedPrompt {
-    /// The prompt's tokens.
-    pub tokens: Vec<TokenId>,
-    /// How many of them are generated ids that were spliced in.
-    pub n_spliced: usize,
-    /// Where these are among the tokens, in order.
-    pub spliced: Vec<Range<usize>>,
-    /// For each answer start that was usable, how many tokens of the prompt precede it. Generation prompts end
-    /// there, so a window is well kept there.
-    pub answer_positions: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -115,7 +97,7 @@ impl AnswerIndex {
 
     /// The address of an answer that follows `tokens`.
     pub fn key(&self, tokens: &[TokenId]) -> AnswerKey {
-        AnswerKey(hash_tokens(blake3::Hasher::new_keyed(&self.salt), tokens).finalize().into())
+        PrefixTrail::of(self.salt, tokens).key()
     }
 
     /// Bytes that are taken up now; never above the bound.
@@ -179,6 +161,12 @@ impl AnswerIndex {
         Some(Splice { tokens, n_bytes })
     }
 
+    /// The answers, as they were generated, that are remembered after exactly the tokens of `before`.
+    pub fn after(&self, before: &AnswerKey) -> Vec<Vec<TokenId>> {
+        let answers = self.answers.get(before).into_iter().flatten();
+        answers.map(|answer| answer.tokens.clone()).collect()
+    }
+
     /// Check the bookkeeping.
     ///
     /// # Errors
@@ -228,68 +216,4 @@ impl AnswerIndex {
             self.remove(key, place);
         }
     }
-}
-
-/// Tokenise a rendered prompt, with remembered ids where the text of an earlier answer is unchanged.
-///
-/// `salt` is the model's fingerprint, and `find` is [`AnswerIndex::splice`] of its index; only that call needs the
-/// index, so that nobody waits for it while a prompt is tokenised.
-///
-/// `answer_starts` are the byte offsets in `text` at which the assistant's answers start, ascending: exactly where
-/// the generation prompt ended when they were generated. An offset out of order, out of range, off a character
-/// boundary or within an earlier answer is passed over. `encode(piece, n_before)` tokenises the bytes `piece` of the
-/// text, which follow `n_before` tokens; the first piece, which follows none, is the only one that may get a BOS
-/// token, and is empty if an answer starts the text.
-///
-/// The text is split at every start that is used: that is how it was tokenised when the answer was generated, so the
-/// earlier prompt stays a prefix of this one whatever the tokeniser would merge across the border.
-///
-/// # Errors
-/// The first of `encode`, which ends the work.
-pub fn splice_prompt<E>(
-    salt: [u8; 32],
-    text: &str,
-    answer_starts: &[usize],
-    encode: &mut dyn FnMut(Range<usize>, usize) -> Result<Vec<TokenId>, E>,
-    find: &mut dyn FnMut(&AnswerKey, &[u8]) -> Option<Splice>,
-) -> Result<SplicedPrompt, E> {
-    let mut prompt = SplicedPrompt::default();
-    let mut before = blake3::Hasher::new_keyed(&salt);
-    let (mut done, mut is_start) = (0, true);
-    for &start in answer_starts {
-        if start < done || !text.is_char_boundary(start) {
-            continue;
-        }
-        if start > done || is_start {
-            let piece = encode(done..start, prompt.tokens.len())?;
-            is_start = false;
-            before = hash_tokens(before, &piece);
-            prompt.tokens.extend(piece);
-            done = start;
-        }
-        prompt.answer_positions.push(prompt.tokens.len());
-        // An answer that a later request went on with was generated in several parts.
-        while done < text.len() {
-            let key = AnswerKey(before.finalize().into());
-            let Some(splice) = find(&key, &text.as_bytes()[done..]) else { break };
-            before = hash_tokens(before, &splice.tokens);
-            prompt.n_spliced += splice.tokens.len();
-            let start = prompt.tokens.len();
-            prompt.tokens.extend(splice.tokens);
-            prompt.spliced.push(start..prompt.tokens.len());
-            done += splice.n_bytes;
-        }
-    }
-    if done < text.len() || is_start {
-        let piece = encode(done..text.len(), prompt.tokens.len())?;
-        prompt.tokens.extend(piece);
-    }
-    Ok(prompt)
-}
-
-fn hash_tokens(mut hasher: blake3::Hasher, tokens: &[TokenId]) -> blake3::Hasher {
-    for token in tokens {
-        hasher.update(&token.to_le_bytes());
-    }
-    hasher
 }

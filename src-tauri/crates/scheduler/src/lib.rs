@@ -25,16 +25,18 @@ pub mod plan;
 mod planning;
 pub mod prefix_cache;
 pub mod prefix_index;
+pub mod prefix_trail;
 pub mod prompt;
 pub mod runner;
 pub mod scheduler;
 mod sequence;
+pub mod splicing;
 pub mod step;
 pub mod text_queue;
 
 pub use address::{BlockKey, ChainHash, GroupId};
 pub use addresses::Addresses;
-pub use answer_index::{AnswerIndex, AnswerKey, AnswerToken, Splice, SplicedPrompt, splice_prompt};
+pub use answer_index::{AnswerIndex, AnswerToken, Splice};
 pub use answer_starts::AnswerStarts;
 pub use block_pool::PoolCounts;
 pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
@@ -48,9 +50,11 @@ pub use plan::{
     PromptLogits, Restore, RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState, Shortage, StoreMode,
     SubmitError, Submitted,
 };
+pub use prefix_trail::{AnswerKey, PrefixTrail};
 pub use prompt::{CheckedPrompt, PromptFault, check_vocabulary};
 pub use runner::{Begun, Bell, BlockPart, LentBlock, ModelRunner, RunError};
 pub use scheduler::Scheduler;
+pub use splicing::{SpliceStart, SplicedPrompt, splice_prompt};
 pub use step::{BlockCopy, BlockTable, Hidden, Logits, Row, RowInput, Step, StepOutput, Wanted};
 pub use text_queue::{QueuedText, TextQueue};
 

@@ -1,8 +1,8 @@
 //! The words that a field may have, as the API's description lists them: those of the lists beside the enums.
 
 use engine::{
-    After, Backend, FailureKind, GpuRefusalKind, NotReadyReason, Outcome, Phase, Purpose, State, Tier,
-    Trouble,
+    After, Backend, DifferenceReason, FailureKind, GpuRefusalKind, NotReadyReason, Outcome, Phase, Purpose,
+    State, Tier, Trouble,
 };
 use serde_json::Value;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
@@ -40,6 +40,10 @@ pub(crate) fn phases() -> Object {
 
 pub(crate) fn outcomes() -> Object {
     one_of(Outcome::NAMES)
+}
+
+pub(crate) fn difference_reasons() -> Object {
+    one_of(DifferenceReason::NAMES)
 }
 
 pub(crate) fn purposes() -> Object {

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use crate::TokenId;
 use crate::vocabulary::Vocabulary;
-use call_form::{Calls, Thoughts};
+use call_form::{Body, Calls, Thoughts};
 use table::{FALLBACK, FAMILIES, SILENT, THOUGHTS};
 
 /// Stands before a marker that is a control token: a noncharacter, which no model writes.
@@ -82,6 +82,28 @@ impl AnswerForm {
             Some(thoughts) if end.ends_with(&plain(&thoughts.close)) => Begins::AfterThoughts,
             _ => Begins::Text,
         }
+    }
+
+    /// Where in what a template writes before an answer the markers of the answer itself begin.
+    pub(crate) fn begin_of_markers(&self, opening: &str) -> usize {
+        let plain = |marker: &str| marker.replace(MARK, "");
+        let thoughts = self.thoughts.iter().map(|thoughts| plain(&thoughts.open));
+        let markers = thoughts.chain(self.silent.iter().map(|marker| plain(marker)));
+        let found = markers.filter_map(|marker| opening.find(marker.trim_end())).min();
+        found.unwrap_or(opening.len())
+    }
+
+    /// Bytes of the closing marker of thoughts, if `text` begins with it.
+    pub(crate) fn closes_thoughts(&self, text: &str) -> usize {
+        let close = self.thoughts.as_ref().map(|thoughts| thoughts.close.replace(MARK, ""));
+        close.filter(|close| text.starts_with(close.as_str())).map_or(0, |close| close.len())
+    }
+
+    /// The tokens, as they are written, that end a message of an answer in channels.
+    pub(crate) fn message_ends(&self) -> Vec<String> {
+        let Body::Harmony(channels) = &self.calls.body else { return Vec::new() };
+        let ends = [&channels.end, &channels.call, &channels.done, &channels.start];
+        ends.map(|marker| marker.replace(MARK, "")).to_vec()
     }
 
     /// Whether thoughts may begin in the middle of an answer: there their marker is an example of one, unless only a

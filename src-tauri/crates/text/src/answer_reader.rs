@@ -46,11 +46,24 @@ pub enum Spoken {
     Arguments(String),
 }
 
+/// Where a part begins or ends, in bytes of what the model wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Border {
+    /// Thoughts or a call, with their opening marker.
+    Begin(usize),
+    /// A message of any kind, with its header.
+    Message(usize),
+    /// The last part, with its closing marker.
+    End(usize),
+    /// The text that is said next stands here.
+    Text { start: usize, end: usize },
+}
+
 /// Reads one answer.
 #[derive(Debug)]
 pub struct AnswerReader {
     form: Arc<AnswerForm>,
-    tools: Vec<Tool>,
+    tools: Arc<[Tool]>,
     at: At,
     /// What is not read yet.
     rest: String,
@@ -65,11 +78,15 @@ pub struct AnswerReader {
     /// What the message under way is, where there are messages.
     message: Message,
     spoken: Vec<Spoken>,
+    /// Pieces that were said and taken.
+    n_taken: usize,
+    /// Borders, each with how many pieces were said before it; none unless they are asked for.
+    borders: Option<Vec<(usize, Border)>>,
 }
 
 impl AnswerReader {
     /// Reads an answer of this form that may call these tools and begins like this.
-    pub fn new(form: Arc<AnswerForm>, tools: Vec<Tool>, begins: Begins) -> AnswerReader {
+    pub fn new(form: Arc<AnswerForm>, tools: impl Into<Arc<[Tool]>>, begins: Begins) -> AnswerReader {
         let at = match begins {
             _ if form.calls.is_harmony() => At::Harmony(HarmonyReader::new(begins == Begins::Header)),
             Begins::Thoughts => At::Thoughts { is_fresh: true },
@@ -78,7 +95,7 @@ impl AnswerReader {
         };
         AnswerReader {
             form,
-            tools,
+            tools: tools.into(),
             at,
             rest: String::new(),
             n_read: 0,
@@ -87,7 +104,31 @@ impl AnswerReader {
             is_begun: false,
             message: Message::Text,
             spoken: Vec::new(),
+            n_taken: 0,
+            borders: None,
         }
+    }
+
+    /// From now on, remember where parts begin and end.
+    pub(crate) fn note_borders(&mut self) {
+        self.borders = Some(Vec::new());
+    }
+
+    /// Where parts begin and end, each with how many pieces were said before that.
+    pub(crate) fn borders(&self) -> &[(usize, Border)] {
+        self.borders.as_deref().unwrap_or_default()
+    }
+
+    fn border(&mut self, border: Border) {
+        let n_said = self.n_taken + self.spoken.len();
+        if let Some(borders) = &mut self.borders {
+            borders.push((n_said, border));
+        }
+    }
+
+    fn take_spoken(&mut self) -> Vec<Spoken> {
+        self.n_taken += self.spoken.len();
+        std::mem::take(&mut self.spoken)
     }
 
     /// Whether what comes next is thoughts, as far as that is known.
@@ -103,7 +144,7 @@ impl AnswerReader {
     pub fn push(&mut self, text: &str) -> Vec<Spoken> {
         self.rest.push_str(text);
         self.read(false);
-        std::mem::take(&mut self.spoken)
+        self.take_spoken()
     }
 
     /// What was held back: nothing more comes.
@@ -120,7 +161,7 @@ impl AnswerReader {
             _ => self.say_text(&(held.clone() + &rest), self.n_read - held.len()),
         }
         self.at = At::Between;
-        std::mem::take(&mut self.spoken)
+        self.take_spoken()
     }
 
     fn read(&mut self, is_last: bool) {
@@ -158,6 +199,7 @@ impl AnswerReader {
 
     fn say_text(&mut self, text: &str, at: usize) {
         if !text.is_empty() {
+            self.border(Border::Text { start: at, end: at + text.len() });
             // A client need not see what no client can write.
             self.spoken.push(Spoken::Text { text: text.replace(MARK, ""), at });
         }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::{Chat, ChatMessage};
 use crate::defusing::unused_noncharacter;
+use crate::special::SpecialTokens;
 use crate::template::{Rendering, Template};
 
 /// Where landmarks were found in a text that has none any more: bytes of the text with its marks, ascending.
@@ -25,9 +26,15 @@ pub(crate) struct Landmarks {
 }
 
 impl Landmarks {
-    /// Finds where `chat`, which `template` renders as `rendering`, has its contents.
-    pub(crate) fn find(template: &Template, chat: &Chat, rendering: &Rendering) -> Landmarks {
-        let find = |with_ends| Landmarks::find_kinds(template, chat, rendering, with_ends);
+    /// Finds where `chat`, which `template` renders as `rendering`, has its contents; before an answer it writes
+    /// `opening`, if that is known.
+    pub(crate) fn find(
+        template: &Template,
+        chat: &Chat,
+        rendering: &Rendering,
+        opening: Option<&str>,
+    ) -> Landmarks {
+        let find = |with_ends| Landmarks::find_kinds(template, chat, (rendering, opening), with_ends);
         // A template may look at how messages end, those of tools for example, and not at how answers start.
         find(WithEnds::Yes).or_else(|| find(WithEnds::No)).unwrap_or_default()
     }
@@ -35,7 +42,7 @@ impl Landmarks {
     fn find_kinds(
         template: &Template,
         chat: &Chat,
-        rendering: &Rendering,
+        (rendering, opening): (&Rendering, Option<&str>),
         with_ends: WithEnds,
     ) -> Option<Landmarks> {
         let start = unused_noncharacter(chat, template.source(), None).ok()?;
@@ -59,25 +66,23 @@ impl Landmarks {
         if without != rendering.text {
             return None;
         }
-        landmarks.move_to_generation_prompts(template, chat, rendering);
+        if let Some(opening) = opening {
+            landmarks.move_to_generation_prompts(opening, &rendering.text);
+        }
         Some(landmarks)
     }
 
     /// An answer starts where the generation prompt ends: before the white space that it begins with, where the
     /// template does not trim, and before what the template puts between the two.
-    fn move_to_generation_prompts(&mut self, template: &Template, chat: &Chat, rendering: &Rendering) {
-        if self.starts.is_empty() {
-            return;
-        }
-        let Some(opening) = generation_prompt(template, chat, rendering) else { return };
+    fn move_to_generation_prompts(&mut self, opening: &str, text: &str) {
         for start in &mut self.starts {
-            let before = &rendering.text[..*start];
+            let before = &text[..*start];
             let floor = before.trim_end().len();
             let mut places = (floor..=*start).rev().filter(|&at| before.is_char_boundary(at));
             let found = if opening.is_empty() {
                 Some(floor)
             } else {
-                places.find(|&at| before[..at].ends_with(opening.as_str()))
+                places.find(|&at| before[..at].ends_with(opening))
             };
             *start = found.unwrap_or(*start);
         }
@@ -91,7 +96,7 @@ enum WithEnds {
     No,
 }
 
-const ASSISTANT: &str = "assistant";
+pub(crate) const ASSISTANT: &str = "assistant";
 
 fn with_landmarks(message: &ChatMessage, start: char, end: char, with_ends: WithEnds) -> ChatMessage {
     let mut message = message.clone();
@@ -117,7 +122,12 @@ fn with_landmarks(message: &ChatMessage, start: char, end: char, with_ends: With
 }
 
 /// What the template writes before an answer, or the end of it; empty if it writes nothing.
-fn generation_prompt(template: &Template, chat: &Chat, rendering: &Rendering) -> Option<String> {
+pub(crate) fn generation_prompt(
+    template: &Template,
+    special: &SpecialTokens,
+    chat: &Chat,
+    rendering: &Rendering,
+) -> Option<String> {
     let render = |add_generation_prompt| {
         let chat = Chat { add_generation_prompt, continue_final: false, ..chat.clone() };
         template.render(&chat, rendering.mark, rendering.now).ok().map(|rendering| rendering.text)
@@ -130,5 +140,5 @@ fn generation_prompt(template: &Template, chat: &Chat, rendering: &Rendering) ->
     // Some templates close the text where there is no generation prompt.
     let common = with.chars().zip(without.chars()).take_while(|(a, b)| a == b);
     let n_common: usize = common.map(|(c, _)| c.len_utf8()).sum();
-    Some(with[n_common..].to_owned())
+    Some(with[special.start_of(&with, n_common)..].to_owned())
 }

@@ -35,6 +35,7 @@ mod defusing;
 mod json;
 mod landmarks;
 mod lowering;
+mod marked_text;
 mod python;
 mod render_worker;
 mod rendered_chat;
@@ -45,9 +46,12 @@ mod template;
 mod tool;
 
 mod answer_form;
+mod answer_parts;
 mod answer_reader;
 mod answer_rules;
+mod answer_stretches;
 mod call_grammar;
+mod canonical_json;
 mod constraint;
 mod course;
 mod detokenizer;
@@ -59,21 +63,24 @@ mod stop;
 mod error;
 
 pub use answer_form::{AnswerForm, Begins};
+pub use answer_parts::{AnswerPart, AnswerParts, AnswerReading, PartDigest, PartValue};
 pub use answer_reader::{AnswerReader, Spoken};
 pub use answer_rules::{AnswerRules, Calls, Most};
+pub use canonical_json::has_key_twice;
 pub use chat::{Chat, ChatMessage};
 pub use chat_template::ChatTemplate;
 pub use constraint::{CONSTRAINT_STACK_BYTES, Constraint, ConstraintError, TokenMask};
 pub use detokenizer::Detokenizer;
 pub use encoding::{EncodeError, EncodeLimits};
 pub use error::TextError;
+pub use marked_text::MarkedText;
 pub use metadata::TextMetadata;
 pub use model::TextModel;
 pub use output_format::OutputFormat;
 pub use render_worker::{
     RENDER_STACK_BYTES, RenderRequest, WorkerIs, read_frame, serve_renderings, write_frame,
 };
-pub use rendered_chat::{EncodedPiece, RenderedChat};
+pub use rendered_chat::{AnswerStretch, EncodedPiece, RenderedChat};
 pub use rendered_text::RenderedText;
 pub use renderer::ChatRenderer;
 pub use schema::{SchemaFault, Strictness};

@@ -1,7 +1,8 @@
 //! The text side of one model: what engine and server hold.
 
+mod chats;
+
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -10,13 +11,12 @@ use crate::answer_rules::AnswerRules;
 use crate::chat_template::ChatTemplate;
 use crate::constraint::factory::{ConstraintFactory, Words};
 use crate::encoding::{EncodeError, EncodeLimits, Encoding};
-use crate::rendered_chat::{EncodedPiece, RenderedChat};
-use crate::rendered_text::RenderedText;
+use crate::rendered_chat::RenderedChat;
 use crate::renderer::ChatRenderer;
 use crate::special::{Part, SpecialTokens};
 use crate::tokenizer::{Frame, Tokenizer};
 use crate::vocabulary::Vocabulary;
-use crate::{Chat, Constraint, ConstraintError, Detokenizer, OutputFormat, TextError, TextMetadata, TokenId};
+use crate::{Constraint, ConstraintError, Detokenizer, OutputFormat, TextError, TextMetadata, TokenId};
 
 /// Vocabulary and chat template of one model; built once, shared by all threads.
 #[derive(Debug)]
@@ -241,88 +241,6 @@ impl TextModel {
         encoding.ids
     }
 
-    /// Whether the model can chat.
-    pub fn has_chat_template(&self) -> bool {
-        self.template.is_some()
-    }
-
-    /// What rendering this model's chats needs, for a process that may fail at it.
-    pub fn chat_template(&self) -> Option<&Arc<ChatTemplate>> {
-        self.template.as_ref()
-    }
-
-    /// A chat that was rendered elsewhere, by [`TextModel::chat_template`], so that it can be encoded in pieces by
-    /// [`TextModel::encode_piece`].
-    pub fn rendered_chat(&self, rendered: &RenderedText) -> RenderedChat {
-        RenderedChat::new(rendered, &self.all_special)
-    }
-
-    /// Renders the chat in this process and encodes it.
-    ///
-    /// Special tokens written in the client's values stay plain text. A chat without such text gives exactly
-    /// the tokens of the rendered string.
-    ///
-    /// # Errors
-    /// As [`TextModel::render`].
-    pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, TextError> {
-        let rendered = self.rendered_chat(&self.render(chat)?);
-        let piece = self.encode_piece(&rendered, 0..rendered.text().len(), EncodeLimits::NONE);
-        Ok(self.with_bos(piece.expect("without limits it comes to the end").tokens))
-    }
-
-    /// Renders the chat in this process and finds where its answers start and its messages end, so that it can be
-    /// encoded in pieces by [`TextModel::encode_piece`].
-    ///
-    /// # Errors
-    /// As [`TextModel::render`].
-    pub fn render_with_landmarks(&self, chat: &Chat) -> Result<RenderedChat, TextError> {
-        Ok(self.rendered_chat(&self.render(chat)?))
-    }
-
-    /// Encodes the bytes `piece` of a rendered chat, without BOS but for one that the template writes. A special
-    /// token that the piece cuts is plain text, and so is all of the client's. Beside the text and its tokens it
-    /// takes a few megabytes, however long the text is.
-    ///
-    /// # Errors
-    /// More tokens would come than are of use, or nobody waits for them any more.
-    ///
-    /// # Panics
-    /// When the piece is out of bounds or ends within a character.
-    pub fn encode_piece(
-        &self,
-        chat: &RenderedChat,
-        piece: Range<usize>,
-        limits: EncodeLimits<'_>,
-    ) -> Result<EncodedPiece, EncodeError> {
-        let mut encoding = Encoding::new(limits);
-        let first = chat.special.partition_point(|token| token.range.start < piece.start);
-        encoding.after_special = piece.start == 0
-            || first.checked_sub(1).is_some_and(|i| chat.special[i].range.end == piece.start);
-        let first_end = chat.message_ends().partition_point(|end| *end < piece.start);
-        let mut ends = chat.message_ends()[first_end..].iter().copied().peekable();
-        let mut message_ends = Vec::new();
-        let mut done = piece.start;
-        let whole = chat.special[first..].iter().take_while(|token| token.range.end <= piece.end);
-        for token in whole.map(Some).chain([None]) {
-            let next = token.map_or(piece.end, |token| token.range.start);
-            let n_before = encoding.ids.len();
-            if done < next {
-                self.encode_parts(&chat.text()[done..next], &self.user_defined, &mut encoding)?;
-            }
-            let mut spelt = (n_before, 0);
-            while let Some(end) = ends.next_if(|end| *end <= next) {
-                spelt = self.spell(&encoding.ids, spelt, end - done);
-                message_ends.push(spelt.0);
-            }
-            if let Some(token) = token {
-                encoding.push_special(token.id);
-                encoding.go_on(token.range.len())?;
-                done = token.range.end;
-            }
-        }
-        Ok(EncodedPiece { tokens: encoding.ids, message_ends })
-    }
-
     /// A prompt's first tokens with BOS before them, where the model wants one and they have none.
     pub fn with_bos(&self, mut ids: Vec<TokenId>) -> Vec<TokenId> {
         if let Some(bos) = self.frame.bos
@@ -333,25 +251,6 @@ impl TextModel {
         ids
     }
 
-    /// The chat as the template writes it, for inspection.
-    ///
-    /// # Errors
-    /// As [`TextModel::render`].
-    pub fn render_chat(&self, chat: &Chat) -> Result<String, TextError> {
-        Ok(self.render(chat)?.plain())
-    }
-
-    /// Renders the chat in this process: for templates that are trusted with its stack and memory, as those of tests
-    /// and benchmarks are. A server renders in another, see `render_worker.rs`.
-    ///
-    /// # Errors
-    /// When there is no template, when it does not compile, refuses the messages, fails, or goes over its limits.
-    pub fn render(&self, chat: &Chat) -> Result<RenderedText, TextError> {
-        let template = self.template.as_ref().ok_or(TextError::NoChatTemplate)?;
-        let renderer = self.renderer.get_or_init(|| ChatRenderer::new(template));
-        renderer.as_ref().map_err(Clone::clone)?.render(chat, self.now())
-    }
-
     /// Whether this token ends an answer.
     pub fn is_end_of_generation(&self, id: TokenId) -> bool {
         self.vocabulary.is_end_of_generation(id)
@@ -360,6 +259,12 @@ impl TextModel {
     /// The bytes that a token stands for in text; none for control tokens and ids out of range.
     pub fn token_bytes(&self, id: TokenId) -> &[u8] {
         self.vocabulary.pieces.get(id)
+    }
+
+    /// The bytes that a token stands for in what a reader of answers is shown: markers that are control tokens have
+    /// theirs, with the mark before them.
+    pub fn shown_bytes(&self, id: TokenId) -> &[u8] {
+        self.markers.get(&id).map_or_else(|| self.token_bytes(id), |text| text.as_bytes())
     }
 
     /// How a token is written that stands for structure and has no bytes in an answer's text; none for all others.
@@ -376,11 +281,6 @@ impl TextModel {
     /// markers in answers.
     pub fn detokenizer_with_markers(&self, prompt_tail: &[TokenId]) -> Detokenizer {
         self.detokenizer(prompt_tail).showing(Arc::clone(&self.markers))
-    }
-
-    /// What this model's answers are made of; none where it has no chat template.
-    pub fn answer_form(&self) -> Option<&Arc<AnswerForm>> {
-        self.answer_form.as_ref()
     }
 
     /// What holds one answer to a format. The first call takes some hundred milliseconds, for it sorts the
@@ -403,19 +303,6 @@ impl TextModel {
 
     fn words(&self) -> Words<'_> {
         Words { vocabulary: &self.vocabulary, markers: &self.markers }
-    }
-
-    /// Goes on from (tokens, bytes that those after the first few spell) to as many tokens as spell `n_bytes`.
-    fn spell(&self, ids: &[TokenId], from: (usize, usize), n_bytes: usize) -> (usize, usize) {
-        let (mut n_tokens, mut n_spelt) = from;
-        while let Some(&id) = ids.get(n_tokens) {
-            let n = self.token_bytes(id).len();
-            if n_spelt + n > n_bytes {
-                break;
-            }
-            (n_tokens, n_spelt) = (n_tokens + 1, n_spelt + n);
-        }
-        (n_tokens, n_spelt)
     }
 
     fn encode_parts(

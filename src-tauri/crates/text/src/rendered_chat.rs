@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::TokenId;
+use crate::answer_form::Begins;
 use crate::rendered_text::RenderedText;
 use crate::special::SpecialTokens;
 
@@ -14,12 +15,22 @@ pub struct RenderedChat {
     pub(crate) special: Vec<SpecialToken>,
     answer_starts: Vec<usize>,
     message_ends: Vec<usize>,
+    pub(crate) stretches: Vec<AnswerStretch>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct SpecialToken {
     pub(crate) id: TokenId,
     pub(crate) range: Range<usize>,
+}
+
+/// An earlier answer in a rendered chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerStretch {
+    /// From where its generation prompt ended to where the model's turn did.
+    pub range: Range<usize>,
+    /// In what it begins there.
+    pub begins: Begins,
 }
 
 /// A piece of a rendered chat as tokens.
@@ -54,13 +65,20 @@ impl RenderedChat {
             answer_starts: places(&landmarks.starts),
             message_ends: places(&landmarks.ends),
             text: mark.map_or_else(|| text.clone(), |mark| text.replace(mark, "")),
+            stretches: Vec::new(),
         }
     }
 
     /// A text that no template wrote.
     pub(crate) fn raw(text: &str, answer_starts: Vec<usize>, specials: &SpecialTokens) -> RenderedChat {
         let special = specials.spans(text).map(|(range, id)| SpecialToken { id, range }).collect();
-        RenderedChat { text: text.to_owned(), special, answer_starts, message_ends: Vec::new() }
+        RenderedChat {
+            text: text.to_owned(),
+            special,
+            answer_starts,
+            message_ends: Vec::new(),
+            stretches: Vec::new(),
+        }
     }
 
     /// The text as the template writes it.
@@ -72,6 +90,11 @@ impl RenderedChat {
     /// are.
     pub fn answer_starts(&self) -> &[usize] {
         &self.answer_starts
+    }
+
+    /// Earlier answers, ascending, as far as what stands around them tells where they are.
+    pub fn stretches(&self) -> &[AnswerStretch] {
+        &self.stretches
     }
 
     /// Where the contents of messages end, ascending.

@@ -13,6 +13,8 @@ pub struct RenderedText {
     pub(crate) mark: Option<char>,
     /// Where answers start and messages end, in the text without marks… of landmarks only.
     pub(crate) landmarks: Landmarks,
+    /// What the template writes before an answer, where the chat has answers.
+    pub(crate) opening: Option<String>,
     /// Whether the chat's tools are described in words, because the template shows none.
     pub(crate) has_tools_in_words: bool,
 }

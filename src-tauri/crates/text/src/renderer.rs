@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::chat_template::ChatTemplate;
 use crate::defusing::StructuralTexts;
-use crate::landmarks::Landmarks;
+use crate::landmarks::{ASSISTANT, Landmarks, generation_prompt};
 use crate::lowering::{Customs, has_more_than_text, in_fields_of_templates, in_words};
 use crate::rendered_text::RenderedText;
 use crate::special::SpecialTokens;
@@ -72,19 +72,25 @@ impl ChatRenderer {
     }
 
     fn render_text(&self, chat: &Chat, now: SystemTime) -> Result<RenderedText, TextError> {
-        let (Rendering { text, mark, .. }, landmarks) = self.render_marked(chat, now)?;
-        Ok(RenderedText { text, mark, landmarks, has_tools_in_words: false })
+        let (chat, rendering) = self.render_marked(chat, now)?;
+        let has_answers = chat.messages.iter().any(|message| message.role == ASSISTANT);
+        let opening = has_answers
+            .then(|| generation_prompt(&self.template, &self.special, &chat, &rendering))
+            .flatten();
+        let landmarks = Landmarks::find(&self.template, &chat, &rendering, opening.as_deref());
+        let Rendering { text, mark, .. } = rendering;
+        Ok(RenderedText { text, mark, landmarks, opening, has_tools_in_words: false })
     }
 
-    /// Renders with the client's special tokens marked wherever that makes a difference.
-    fn render_marked(&self, chat: &Chat, now: SystemTime) -> Result<(Rendering, Landmarks), TextError> {
+    /// Renders with the client's special tokens marked wherever that makes a difference; and the chat as it was rendered.
+    fn render_marked<'a>(
+        &self,
+        chat: &'a Chat,
+        now: SystemTime,
+    ) -> Result<(Cow<'a, Chat>, Rendering), TextError> {
         let plain = self.template.render(chat, None, now)?;
-        let with_landmarks = |chat: &Chat, rendering: Rendering| {
-            let landmarks = Landmarks::find(&self.template, chat, &rendering);
-            Ok((rendering, landmarks))
-        };
         let Some((marked_chat, mark)) = self.structural_texts.mark(chat, self.template.source())? else {
-            return with_landmarks(chat, plain);
+            return Ok((Cow::Borrowed(chat), plain));
         };
         let marked = self.template.render(&marked_chat, Some(mark), now)?;
         // A mark can change what a template's own comparisons see. Where the client's text left no structure
@@ -94,8 +100,8 @@ impl ChatRenderer {
             found.filter(|number| *number < self.n_structural).collect()
         };
         if structure(&plain.text) == structure(&marked.text) {
-            return with_landmarks(chat, plain);
+            return Ok((Cow::Borrowed(chat), plain));
         }
-        with_landmarks(&marked_chat, marked)
+        Ok((Cow::Owned(marked_chat), marked))
     }
 }

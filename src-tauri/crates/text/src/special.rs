@@ -51,6 +51,14 @@ impl SpecialTokens {
         found.map(|m| (m.range(), self.ids[m.pattern()]))
     }
 
+    /// Where the token begins within which `at` is; `at` itself where it is within none.
+    pub(crate) fn start_of(&self, text: &str, at: usize) -> usize {
+        // None is longer.
+        let from = text.floor_char_boundary(at.saturating_sub(MAX_BYTES));
+        let mut spans = self.spans(&text[from..]).map(|(range, _)| from + range.start..from + range.end);
+        spans.find(|range| range.start < at && at < range.end).map_or(at, |range| range.start)
+    }
+
     /// Cuts the text at these tokens; where two overlap the first wins, of two that start together the longer.
     pub(crate) fn parts<'a>(&self, text: &'a str) -> impl Iterator<Item = Part<'a>> {
         let found = self.finder.iter().flat_map(move |finder| finder.find_iter(text));

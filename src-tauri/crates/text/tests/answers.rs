@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use support::bytes::model;
-use text::{AnswerReader, Begins, Spoken, TextModel, Tool};
+use text::{AnswerParts, AnswerReader, AnswerReading, Begins, PartValue, Spoken, TextModel, Tool};
 
 /// The tools that every stream may call.
 fn tools() -> Vec<Tool> {
@@ -119,6 +119,38 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
+/// The parts of a stream must be what is said of it, and stand where that is written.
+fn check_parts(model: &TextModel, begins: Begins, stream: &str, said: &str) {
+    let form = Arc::clone(model.answer_form().unwrap());
+    let is_in_messages = form.name() == "harmony";
+    let AnswerParts { parts, .. } = AnswerReading { form, tools: tools().into(), begins }.parts(stream);
+    let spoken = parts.iter().flat_map(|part| match &part.value {
+        PartValue::Text(text) => vec![Spoken::Text { text: text.clone(), at: 0 }],
+        PartValue::Thoughts(text) => vec![Spoken::Thoughts(text.clone())],
+        PartValue::Call { name, arguments } if arguments.is_empty() => vec![Spoken::Call(name.clone())],
+        PartValue::Call { name, arguments } => {
+            vec![Spoken::Call(name.clone()), Spoken::Arguments(arguments.clone())]
+        }
+    });
+    assert_eq!(transcript(spoken), said, "{stream:?}");
+    let mut done = 0;
+    for part in &parts {
+        let span = part.span.clone();
+        assert!(done <= span.start && span.start < span.end, "{parts:?} of {stream:?}");
+        let written = stream[span.clone()].replace('\u{fdd1}', "");
+        match &part.value {
+            PartValue::Text(text) if !is_in_messages => assert_eq!(&written, text, "{stream:?}"),
+            PartValue::Text(text) | PartValue::Thoughts(text) => {
+                assert!(written.contains(text), "{written:?} {text:?}")
+            }
+            PartValue::Call { name, .. } => assert!(written.contains(name.as_str()), "{written:?}"),
+        }
+        let between: String = stream[done..span.start].replace('\u{fdd1}', "").split_whitespace().collect();
+        assert_eq!(between, part.glue);
+        done = span.end;
+    }
+}
+
 /// Lines of a file: `form NAME`, `template …`, `control …`, `user …`, then streams: `# TITLE`, `begins …` where it
 /// is not in text, `> …` as JSON strings that are joined, and what is said.
 fn check(path: &Path) {
@@ -154,6 +186,8 @@ fn check(path: &Path) {
             inputs.iter().map(|line| serde_json::from_str::<String>(&line[2..]).unwrap()).collect();
         let said = said_however_cut(&as_file, begins, &as_shown(&as_file, &text));
         assert_eq!(said_however_cut(&as_text, begins, &text), said, "{title} without special tokens");
+        check_parts(&as_file, begins, &as_shown(&as_file, &text), &said);
+        check_parts(&as_text, begins, &text, &said);
         let _ = writeln!(written, "\n{title}");
         match begins {
             Begins::Text => {}

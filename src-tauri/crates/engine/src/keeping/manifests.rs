@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use scheduler::footprint::Footprint;
-use scheduler::{Addresses, AnswerToken, BlockKey, ChainHash, GroupId, TokenId};
+use scheduler::{Addresses, BlockKey, ChainHash, GroupId, TokenId};
 use store::{AgentManifest, BlockStore, Pin, TokenSpan};
 
 use super::answers::Answers;
@@ -142,9 +142,7 @@ pub(crate) fn recall(store: &dyn BlockStore, card: &ModelCard, answers: &Answers
             let (start, end) = (span.start as usize, span.start as usize + span.n_tokens as usize);
             // What a damaged manifest says is checked by nobody else.
             let Some(ids) = manifest.tokens.get(start..end) else { continue };
-            let token = |&id: &TokenId| AnswerToken { id, bytes: card.text.token_bytes(id).to_vec() };
-            let answer: Vec<AnswerToken> = ids.iter().map(token).collect();
-            answers.record(&manifest.tokens[..start], &answer);
+            answers.record(&manifest.tokens[..start], ids, None);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::told::card::ModelCard;
 use crate::told::embedding::EmbedRequest;
 use crate::told::histograms::Histograms;
 use crate::told::model_name::ModelName;
-use crate::told::prompt::{EncodedPrompt, PromptError};
+use crate::told::prompt::{ChatFacts, EncodedPrompt, PromptError};
 use crate::told::record::RequestRecord;
 use crate::told::request::{Refusal, Request};
 use crate::told::state::{After, IllegalTransition, ModelState, ServerState, State};
@@ -104,7 +104,8 @@ impl EngineHandle {
         self.answers_of(card).encode_chat(card, chat, is_abandoned)
     }
 
-    /// As [`EngineHandle::encode_chat`], for a chat that has been rendered already.
+    /// As [`EngineHandle::encode_chat`], for a chat that has been rendered already and of which these
+    /// `facts` are known.
     ///
     /// # Errors
     /// It is too long, or nobody waits for it.
@@ -112,9 +113,10 @@ impl EngineHandle {
         &self,
         card: &ModelCard,
         rendered: &RenderedChat,
+        facts: ChatFacts,
         is_abandoned: &dyn Fn() -> bool,
     ) -> Result<EncodedPrompt, PromptError> {
-        self.answers_of(card).encode_rendered(card, rendered, is_abandoned)
+        self.answers_of(card).encode_rendered(card, rendered, facts, is_abandoned)
     }
 
     /// Tokenise a raw prompt for the model of `card`, with earlier answers' ids and within the limits of

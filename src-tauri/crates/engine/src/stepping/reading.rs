@@ -160,6 +160,7 @@ impl Reading {
             n_spliced: 0,
             restore_misses: BTreeMap::new(),
             first_difference: None,
+            difference: None,
             remarks: Vec::new(),
             n_generated: 0,
             n_preempted: 0,

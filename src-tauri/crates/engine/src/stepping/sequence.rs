@@ -6,18 +6,21 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use scheduler::{Admitted, AnswerToken, NewSequence, Progress, PromptLogits, Row, SeqId, TokenId};
-use text::{Constraint, Detokenizer, StopMatcher, TextModel};
+use scheduler::{Admitted, NewSequence, Progress, PromptLogits, Row, SeqId, TokenId};
+use text::{AnswerReading, Constraint, Detokenizer, StopMatcher, TextModel};
 use tokio::sync::mpsc;
 
 use super::held_logprobs::HeldLogprobs;
 use crate::inbox::command::Submission;
 use crate::keeping::answers::Answers;
+use crate::keeping::former_prompts::Former;
 use crate::permit::Permit;
 use crate::sampling::{CannotSample, Sampler, Scratch, fresh_seed, logprob};
 use crate::tally::{LastWords, Tally, Words};
+use crate::told::difference::{Difference, DifferenceReason};
 use crate::told::event::{Event, FinishReason, TokenLogprob, Usage};
 use crate::told::model_name::ModelName;
+use crate::told::prompt_map::PromptMap;
 use crate::told::record::{Outcome, RequestRecord};
 use crate::told::request::{Markers, Refusal};
 use crate::told::request_id::RequestId;
@@ -26,6 +29,10 @@ use crate::told::trace_id::TraceId;
 
 /// Tokens of the prompt that the detokenizer looks at: a character may span the border of prompt and answer.
 const PROMPT_TAIL: usize = 8;
+
+/// Tokens of a prompt that are shown before the first one that was not there already, and from there on.
+const TOKENS_BEFORE: usize = 12;
+const TOKENS_AFTER: usize = 32;
 
 /// For a queue timeout beyond what the clock can hold.
 const A_DAY: Duration = Duration::from_secs(86_400);
@@ -48,6 +55,10 @@ pub(crate) struct Sequence {
     restore_misses: BTreeMap<&'static str, u32>,
     remarks: Vec<String>,
     trace: Option<TraceId>,
+    map: Option<Arc<PromptMap>>,
+    /// The sequence before it that its prompt has most in common with.
+    pub(crate) former: Former,
+    difference: Option<Difference>,
     received: Instant,
     first_token_at: Option<Instant>,
     last_token_at: Option<Instant>,
@@ -59,7 +70,9 @@ pub(crate) struct Sequence {
     /// Tokens sampled; one that ends the turn is no part of the answer.
     n_generated: usize,
     /// What was generated and shown, a part that a stop string cuts included.
-    answer: Vec<AnswerToken>,
+    answer: Vec<TokenId>,
+    /// How that is read.
+    reading: Option<Arc<AnswerReading>>,
     sampler: Sampler,
     constraint: Option<Constraint>,
     detokenizer: Detokenizer,
@@ -122,6 +135,9 @@ impl Sequence {
             restore_misses: BTreeMap::new(),
             remarks: request.notes.remarks,
             trace: request.notes.trace,
+            map: request.notes.map,
+            former: Former::default(),
+            difference: None,
             received,
             first_token_at: None,
             last_token_at: None,
@@ -132,6 +148,7 @@ impl Sequence {
             n_preempted: 0,
             n_generated: 0,
             answer: Vec::new(),
+            reading: request.notes.reading,
             sampler: Sampler::new(request.sampling, fresh_seed(id.0)),
             constraint: request.constraint,
             detokenizer,
@@ -181,7 +198,13 @@ impl Sequence {
     }
 
     /// The scheduler admitted it, for the first time or again.
-    pub(crate) fn admitted(&mut self, admitted: &Admitted, n_prompt: usize, now: Instant, tally: &mut Tally) {
+    pub(crate) fn admitted(
+        &mut self,
+        admitted: &Admitted,
+        prompt: &[TokenId],
+        now: Instant,
+        tally: &mut Tally,
+    ) {
         if self.admitted_at.is_some() {
             return;
         }
@@ -189,7 +212,34 @@ impl Sequence {
         self.n_reused = admitted.n_reused;
         self.n_restored = admitted.n_restored;
         tally.admitted(now.saturating_duration_since(self.received), self.n_reused);
-        self.send(Event::Admitted { n_prompt, n_reused: self.n_reused });
+        self.difference = self.difference(prompt);
+        let (n_reused, n_restored) = (self.n_reused, self.n_restored);
+        self.send(Event::Admitted { n_prompt: prompt.len(), n_reused, n_restored });
+    }
+
+    /// Where its prompt stops being what was there, unless all of it was.
+    fn difference(&self, prompt: &[TokenId]) -> Option<Difference> {
+        let (at, text) = (self.n_reused, self.answers.text());
+        if at + 1 >= prompt.len() {
+            return None;
+        }
+        let why = match self.former {
+            Former { n_common: 0, .. } => DifferenceReason::New,
+            Former { n_common, .. } if at < n_common => DifferenceReason::NotKept,
+            Former { n_common, n_tokens } if n_common == n_tokens => DifferenceReason::GoesOn,
+            Former { .. } => DifferenceReason::Changed,
+        };
+        // Where nothing was said in its place before, there is nothing to compare it with.
+        let excerpt = |range: Range<usize>| match why {
+            DifferenceReason::Changed => String::from_utf8_lossy(&text.raw_text(&prompt[range])).into_owned(),
+            DifferenceReason::New | DifferenceReason::GoesOn | DifferenceReason::NotKept => String::new(),
+        };
+        Some(Difference {
+            why,
+            place: self.map.as_ref().and_then(|map| map.place(at, prompt, text)),
+            before: excerpt(at.saturating_sub(TOKENS_BEFORE)..at),
+            after: excerpt(at..prompt.len().min(at + TOKENS_AFTER)),
+        })
     }
 
     /// A block that it could have used was not to be had.
@@ -265,7 +315,7 @@ impl Sequence {
         if may_end && text.is_end_of_generation(token) {
             return Taken::Last(None, self.last_words(FinishReason::EndOfTurn));
         }
-        self.answer.push(AnswerToken { id: token, bytes: text.token_bytes(token).to_vec() });
+        self.answer.push(token);
         let completed = self.detokenizer.push(token);
         self.held_logprobs.push(logprob, completed.len());
         let said = self.stop_matcher.push(&completed);
@@ -335,7 +385,7 @@ impl Sequence {
     fn write_down(&self, outcome: Outcome, progress: Progress<'_>, usage: &Usage, tally: &mut Tally) {
         tally.write_down(self.record(outcome, usage));
         if !self.answer.is_empty() {
-            self.answers.record(progress.prompt(), &self.answer);
+            self.answers.record(progress.prompt(), &self.answer, self.reading.as_deref());
         }
     }
 
@@ -372,6 +422,7 @@ impl Sequence {
             remarks: self.remarks.clone(),
             first_difference: (self.has_begun() && self.n_reused + 1 < usage.n_prompt)
                 .then_some(self.n_reused),
+            difference: self.difference.clone(),
             n_generated: usage.n_generated,
             n_preempted: self.n_preempted,
             queued: usage.queued,

@@ -18,6 +18,7 @@ use super::under_way::UnderWay;
 use crate::config::EngineConfig;
 use crate::inbox::command::{Command, Submission};
 use crate::keeping::answers::Answers;
+use crate::keeping::former_prompts::FormerPrompts;
 use crate::keeping::manifests::recall;
 use crate::keeping::residency::Residency;
 use crate::keeping::resident_pins::ResidentPins;
@@ -37,6 +38,8 @@ pub(crate) struct Serving {
     pub(crate) saving: Saving,
     pub(crate) restoring: Restoring,
     pub(super) answers: Arc<Answers>,
+    /// What was computed lately.
+    former: FormerPrompts,
     residency: Arc<Residency>,
     /// What stays in the pool for pinned agents.
     pub(super) pins: ResidentPins,
@@ -87,6 +90,7 @@ impl Serving {
             model,
             card,
             answers,
+            former: FormerPrompts::default(),
             residency,
             pins: ResidentPins::default(),
             has_new_pins: false,
@@ -114,9 +118,10 @@ impl Serving {
             return submission.refuse(refusal);
         }
         let id = tally.next_seq();
-        let (sequence, mut new) =
+        let (mut sequence, mut new) =
             Sequence::new(id, submission, Arc::clone(&self.answers), self.config.queue_timeout);
         new.former = self.former_block(&sequence, new.prompt.tokens());
+        sequence.former = self.former.find(new.prompt.tokens());
         let n_prompt = new.prompt.tokens().len();
         let refusal = match self.scheduler.submit(new) {
             Ok(_) => {
@@ -297,6 +302,7 @@ impl Serving {
             self.has_new_requests = true;
             let progress = self.scheduler.progress(id).unwrap_or_default();
             self.note_end(id, &sequence, progress);
+            self.former.push(progress.tokens.get(..progress.n_kept).unwrap_or_default());
             let agent = sequence.agent.clone();
             end(sequence, progress);
             self.retire(id);

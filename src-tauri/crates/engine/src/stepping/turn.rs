@@ -139,9 +139,9 @@ impl Serving {
             self.sequences.entry(id).and_modify(Sequence::preempted);
         }
         for admitted in &admitted {
-            let n_prompt = self.scheduler.progress(admitted.seq).unwrap_or_default().n_prompt;
+            let progress = self.scheduler.progress(admitted.seq).unwrap_or_default();
             if let Some(sequence) = self.sequences.get_mut(&admitted.seq) {
-                sequence.admitted(admitted, n_prompt, now, tally);
+                sequence.admitted(admitted, progress.prompt(), now, tally);
                 self.note_miss(admitted.seq, admitted.n_reused, tally);
             }
             self.admitted.push(admitted.seq);

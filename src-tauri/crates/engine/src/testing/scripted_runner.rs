@@ -24,6 +24,14 @@ pub enum Script {
     Says(String),
     /// These tokens, as above: for those that no text has.
     Writes(Vec<TokenId>),
+    /// A part in a conversation: after the `n`th time that `opening` is read, the `n`th of `answers`, and then the end of
+    /// the turn.
+    Plays {
+        /// What stands before each answer.
+        opening: Vec<TokenId>,
+        /// At least one; after the last one the first follows again.
+        answers: Vec<Vec<TokenId>>,
+    },
     /// Nothing that is a number.
     NotFinite,
 }
@@ -44,8 +52,17 @@ impl Script {
             Script::Hash => 97 + (hash(tokens) % 26) as TokenId,
             Script::Says(text) => go_on_with(&text.bytes().map(TokenId::from).collect::<Vec<_>>(), tokens),
             Script::Writes(answer) => go_on_with(answer, tokens),
+            Script::Plays { opening, answers } => play(opening, answers, tokens),
         }
     }
+}
+
+/// What comes next of the answer that the last opening in `tokens` begins.
+fn play(opening: &[TokenId], answers: &[Vec<TokenId>], tokens: &[TokenId]) -> TokenId {
+    let openings = tokens.windows(opening.len().max(1)).enumerate().filter(|(_, window)| *window == opening);
+    let (n_openings, last) = openings.fold((0_usize, 0), |(n, _), (at, _)| (n + 1, at + opening.len()));
+    let answer = answers.get(n_openings.max(1).saturating_sub(1) % answers.len().max(1));
+    answer.and_then(|answer| answer.get(tokens.len() - last)).copied().unwrap_or(END_OF_TURN)
 }
 
 /// What comes next of an answer of which the last of `tokens` are the beginning.

@@ -219,7 +219,9 @@ async fn a_long_prompt_reports_its_progress_and_does_not_hold_up_the_others() {
     let mut done = Vec::new();
     while let Some(event) = long.recv().await {
         match event {
-            Event::Admitted { n_prompt, n_reused } => assert_eq!((n_prompt, n_reused), (200, 0)),
+            Event::Admitted { n_prompt, n_reused, n_restored } => {
+                assert_eq!((n_prompt, n_reused, n_restored), (200, 0, 0));
+            }
             Event::Prefilled { done: so_far, total: 200 } => done.push(so_far),
             Event::Text { .. } | Event::Finished { .. } => {}
             other => panic!("{other:?}"),

@@ -1,8 +1,8 @@
 //! A client that goes away frees its place, in every phase.
 
 use super::rig::*;
-use crate::testing::{ScriptedModel, Steering};
-use crate::{EngineConfig, Event};
+use crate::testing::{Script, ScriptedModel, Steering};
+use crate::{EngineConfig, Event, Request};
 
 /// Nothing is held, nothing runs or waits, every place is free, and the engine still answers.
 async fn is_clean(rig: Rig, n_cancelled: u64) {
@@ -50,6 +50,39 @@ async fn cancelled_while_its_prompt_is_computed_it_ends_though_it_never_said_any
     let again = rig.answer(greedy(prompt(1, 500), 1)).await;
     assert!(again.usage.n_reused >= 16, "what was computed stays as cache");
     is_clean(rig, 1).await;
+}
+
+#[tokio::test]
+async fn a_retry_of_a_prompt_that_is_being_read_joins_it_and_nothing_is_read_twice() {
+    for (agent, gives_up) in [(None, true), (Some("a"), true), (None, false)] {
+        let steering = Steering::holding_steps();
+        let config = EngineConfig { prefill_chunk: 16, ..EngineConfig::default() };
+        let rig = Rig::with(ScriptedModel::default(), steering.clone(), config).await;
+        let ask = || Request { agent: agent.map(str::to_owned), ..greedy(prompt(1, 500), 5) };
+        let first = rig.ask(ask());
+        for _ in 0..4 {
+            steering.let_run();
+        }
+        steering.held_step();
+        // The client has given up, and asks again before anybody has noticed; or somebody else asks the same.
+        let second = rig.ask(ask());
+        let first = (!gives_up).then_some(first);
+        steering.free_steps();
+        let want = Script::Hash.answer(&prompt(1, 500), 5);
+        assert_eq!(outcome(second).await.tokens, want);
+        if let Some(first) = first {
+            assert_eq!(outcome(first).await.tokens, want);
+        }
+        let steps = steering.steps();
+        let read =
+            steps.iter().flat_map(|step| &step.rows).map(|row| row.end().min(500) - row.start.min(500));
+        let n_read: usize = read.sum();
+        // The last token is read for its logits by both, and what a block had of the first one's end.
+        assert!(n_read <= 500 + 16, "{n_read} of 500, {agent:?}");
+        let record = rig.handle.last_record().unwrap();
+        assert!(gives_up || record.n_reused >= 496, "{record:?}");
+        rig.close().await;
+    }
 }
 
 #[tokio::test]

@@ -9,12 +9,15 @@ use super::request::Refusal;
 /// One message of a request's stream. Exactly one terminal event ends it: `Finished` or `Failed`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The sequence was admitted; `n_reused` of its `n_prompt` tokens need no compute.
+    /// The sequence was admitted; `n_reused` of its `n_prompt` tokens need no compute, `n_restored` of those because they
+    /// came back from the store.
     Admitted {
         /// Tokens of the prompt.
         n_prompt: usize,
         /// Leading tokens whose KV is there already.
         n_reused: usize,
+        /// Of those, tokens whose KV came back from the store for this request.
+        n_restored: usize,
     },
     /// Prefill progress, at most one a step.
     Prefilled {

@@ -1,9 +1,12 @@
 //! A prompt as the engine takes it, and why there is none.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use scheduler::TokenId;
-use text::TextError;
+use text::{AnswerReading, ChatMessage, TextError, has_key_twice};
+
+use super::prompt_map::{MessageOutline, PromptMap};
 
 use super::trace_id::TraceId;
 
@@ -29,6 +32,31 @@ pub struct PromptNotes {
     pub remarks: Vec<String>,
     /// The trace that its request is part of.
     pub trace: Option<TraceId>,
+    /// How its answer is read, and earlier ones are read back; none where the prompt is no chat.
+    pub reading: Option<Arc<AnswerReading>>,
+    /// Where in it the chat's messages are, where that is known.
+    pub map: Option<Arc<PromptMap>>,
+}
+
+/// What is known of a chat beside what was rendered of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChatFacts {
+    /// How answers to it are read; none where they are text and nothing is known of them.
+    pub reading: Option<AnswerReading>,
+    /// Its messages.
+    pub messages: Vec<MessageOutline>,
+}
+
+impl ChatFacts {
+    /// Those of a chat's messages.
+    pub fn outline(messages: &[ChatMessage]) -> Vec<MessageOutline> {
+        let outline = |message: &ChatMessage| MessageOutline {
+            role: message.role.clone(),
+            n_bytes: message.content.trim().len(),
+            has_key_twice: message.tool_calls.iter().any(|call| has_key_twice(&call.arguments)),
+        };
+        messages.iter().map(outline).collect()
+    }
 }
 
 /// Why there is no prompt.

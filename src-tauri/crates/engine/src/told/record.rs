@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
+use super::difference::Difference;
 use super::event::FinishReason;
 use super::request::Refusal;
 use super::request_id::RequestId;
@@ -11,7 +12,8 @@ use super::trace_id::TraceId;
 /// How many records are kept.
 pub const N_RECORDS: usize = 200;
 
-/// One request that has ended. No text of prompt or answer is in it.
+/// One request that has ended. No text of prompt or answer is in it, but for a few words around what has changed
+/// in its prompt: those are for whoever administers this server, and for no log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestRecord {
     /// The request's id.
@@ -41,6 +43,8 @@ pub struct RequestRecord {
     pub restore_misses: BTreeMap<&'static str, u32>,
     /// Where the prompt first differs from what the pool had: the position of the first token not reused.
     pub first_difference: Option<usize>,
+    /// What stands there, and why that is so.
+    pub difference: Option<Difference>,
     /// What was done to the request that its answer does not show, in words: a tool that was dropped, for example.
     pub remarks: Vec<String>,
     /// Tokens sampled.

@@ -7,8 +7,8 @@ use fastrand::Rng;
 
 use super::sim::{checked, layout};
 use crate::{
-    AnswerIndex, AnswerToken, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SplicedPrompt,
-    TokenId, splice_prompt,
+    AnswerIndex, AnswerToken, NewSequence, PrefixTrail, PromptLogits, Scheduler, SchedulerConfig, SeqId,
+    Splice, SpliceStart, SplicedPrompt, TokenId, splice_prompt,
 };
 
 /// Every string of one to three of these characters is a token: text has many spellings.
@@ -80,7 +80,12 @@ fn index() -> AnswerIndex {
 
 fn splice(index: &mut AnswerIndex, text: &str, starts: &[usize]) -> SplicedPrompt {
     let encode = &mut |piece: Range<usize>, n_before| Ok(encode(&text[piece], n_before == 0));
-    spliced(splice_prompt(SALT, text, starts, encode, &mut |key, text| index.splice(key, text)))
+    let find = &mut |before: &PrefixTrail, at| index.splice(&before.key(), &text.as_bytes()[at..]);
+    spliced(splice_prompt(SALT, text, &answer_starts(starts), encode, find))
+}
+
+fn answer_starts(starts: &[usize]) -> Vec<SpliceStart> {
+    starts.iter().map(|&at| SpliceStart::Answer(at)).collect()
 }
 
 /// What came of an encoder that never fails.
@@ -176,8 +181,44 @@ fn a_splice_never_ends_within_a_character() {
     // "è" shares its first byte with "é".
     assert_eq!(index.splice(&key, "xè!".as_bytes()).unwrap().tokens, [6]);
     let encode = &mut |piece: Range<usize>, _| Ok(vec![piece.len() as u32]);
-    let prompt = splice_prompt(SALT, "xèxé", &[1, 2], encode, &mut |key, text| index.splice(key, text));
+    let find = &mut |before: &PrefixTrail, at| index.splice(&before.key(), &"xèxé".as_bytes()[at..]);
+    let prompt = splice_prompt(SALT, "xèxé", &answer_starts(&[1, 2]), encode, find);
     assert_eq!(spliced(prompt).tokens, [1, 5], "2 is within è");
+}
+
+#[test]
+fn what_starts_within_an_answer_is_put_in_place_and_what_lies_in_that_is_passed_over() {
+    let mut asked = Vec::new();
+    let starts = [
+        SpliceStart::Answer(2),
+        SpliceStart::Within(4),
+        SpliceStart::Within(6),
+        SpliceStart::Answer(7),
+        SpliceStart::Within(8),
+    ];
+    let prompt = splice_prompt(
+        SALT,
+        "abcabcabc",
+        &starts,
+        &mut |piece, _| Ok(vec![1; piece.len()]),
+        &mut |before, at| {
+            asked.push((before.key(), at));
+            (at == 4).then(|| Splice { tokens: vec![7, 8], n_bytes: 3 })
+        },
+    );
+    let prompt = spliced(prompt);
+    assert_eq!(prompt.tokens, [1, 1, 1, 1, 7, 8, 1, 1]);
+    assert_eq!((prompt.spliced, prompt.answer_positions), (vec![4..6], vec![2, 6]));
+    let key = |tokens: &[TokenId]| PrefixTrail::of(SALT, tokens).key();
+    let want = [
+        (key(&[1, 1]), 2),
+        (key(&[1, 1, 1, 1]), 4),
+        // Once after what was put in place, and once more because an answer starts there.
+        (key(&[1, 1, 1, 1, 7, 8]), 7),
+        (key(&[1, 1, 1, 1, 7, 8]), 7),
+        (key(&[1, 1, 1, 1, 7, 8, 1]), 8),
+    ];
+    assert_eq!(asked, want);
 }
 
 #[test]
@@ -186,7 +227,7 @@ fn an_encoder_that_gives_up_ends_the_work_and_its_reason_is_told() {
     let result = splice_prompt(
         SALT,
         "abcabcabc",
-        &[2, 4, 6],
+        &answer_starts(&[2, 4, 6]),
         &mut |piece, n_before| {
             n_asked += 1;
             if n_before >= 4 { Err("enough") } else { Ok(vec![0; piece.len()]) }

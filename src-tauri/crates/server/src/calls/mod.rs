@@ -24,3 +24,4 @@ pub(crate) mod served_model;
 pub(crate) mod signing_key;
 pub(crate) mod thinking;
 pub(crate) mod tools;
+mod volatile_lines;

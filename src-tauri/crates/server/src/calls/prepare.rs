@@ -45,7 +45,7 @@ impl Preparer {
         sampling: SamplingChoices,
         n_cores: usize,
     ) -> Preparer {
-        let encoders = Encoders { engine, render_workers };
+        let encoders = Encoders { engine, render_workers, volatile_lines: Arc::default() };
         Preparer { encoders, grammars: GrammarBuilder::new(n_cores), names, sampling }
     }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use engine::{CheckedPrompt, EncodedPrompt, EngineHandle, ModelCard, PromptError, PromptNotes};
-use text::{Chat, RenderedText, TextError, Tool};
+use engine::{ChatFacts, CheckedPrompt, EncodedPrompt, EngineHandle, ModelCard, PromptError, PromptNotes};
+use text::{AnswerReading, Chat, RenderedText, TextError};
 
 use super::call::{Names, Prompt};
 use super::fault::Fault;
@@ -11,6 +11,7 @@ use super::folding::{folded, is_dropped};
 use super::reading::Reading;
 use super::render_workers::RenderWorkers;
 use super::tools::Parallel;
+use super::volatile_lines::VolatileLines;
 
 /// A prompt that a model can take, and what is known of it.
 pub(crate) struct Encoded {
@@ -25,6 +26,7 @@ pub(crate) struct Encoded {
 pub(crate) struct Encoders {
     pub(crate) engine: EngineHandle,
     pub(crate) render_workers: Arc<RenderWorkers>,
+    pub(crate) volatile_lines: Arc<VolatileLines>,
 }
 
 impl Encoders {
@@ -45,7 +47,9 @@ impl Encoders {
         let failed = |error| of_prompt(error, names, card);
         check_length(&prompt, card).map_err(failed)?;
         let encoded = match prompt {
-            Prompt::Chat(chat) => {
+            Prompt::Chat(mut chat) => {
+                self.volatile_lines.settle(&mut chat, &card.fingerprint, &mut remarks);
+                let messages = ChatFacts::outline(&chat.messages);
                 let rendered = self.render(&chat, card, is_abandoned, &mut remarks);
                 let tools = chat.tools;
                 drop(chat.messages);
@@ -56,8 +60,10 @@ impl Encoders {
                         .push("the model's template shows no tools: they were described in words".to_owned());
                 }
                 let rendered = card.text.rendered_chat(&rendered);
-                reading = reading_of(card, rendered.text(), tools, has_tools_in_words);
-                self.engine.encode_rendered(card, &rendered, is_abandoned)
+                let read_as = card.text.answer_reading(&rendered, tools.into(), has_tools_in_words);
+                reading = read_as.as_ref().and_then(reading_of);
+                let facts = ChatFacts { reading: read_as, messages };
+                self.engine.encode_rendered(card, &rendered, facts, is_abandoned)
             }
             Prompt::Text(text) => self.engine.encode_raw(card, &text, is_abandoned),
             Prompt::Tokens(tokens) => Ok(EncodedPrompt { tokens, notes: PromptNotes::default() }),
@@ -97,15 +103,15 @@ impl Encoders {
     }
 }
 
-/// How the answer to a chat that was rendered as `text` is to be read.
-fn reading_of(card: &ModelCard, text: &str, tools: Vec<Tool>, has_tools_in_words: bool) -> Option<Reading> {
-    let form = card.text.answer_form()?;
-    if tools.is_empty() && !form.thinks() {
-        return None;
-    }
-    let begins = form.begins(text);
-    let form = if has_tools_in_words { Arc::new(form.as_ref().clone().in_words()) } else { Arc::clone(form) };
-    Some(Reading { form, begins, tools, parallel: Parallel::Any })
+/// How an answer is to be read that may be more than text.
+fn reading_of(read_as: &AnswerReading) -> Option<Reading> {
+    let AnswerReading { form, tools, begins } = read_as;
+    (!tools.is_empty() || form.thinks()).then(|| Reading {
+        form: Arc::clone(form),
+        begins: *begins,
+        tools: tools.to_vec(),
+        parallel: Parallel::Any,
+    })
 }
 
 /// That it may fit the effective context, judged by its length alone: what cannot fit is neither rendered nor

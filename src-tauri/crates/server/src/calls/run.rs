@@ -1,5 +1,6 @@
 //! A call under way: the engine's events as what happens to an answer.
 
+use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,6 +21,24 @@ pub(crate) struct Running {
     /// The last thing, after what was held back until it happened.
     last: Option<Happening>,
     names: Names,
+    /// What its prompt took, once it was admitted.
+    pub(crate) cache_use: Option<CacheUse>,
+}
+
+/// What of a prompt was there, and what was not, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CacheUse {
+    n_reused: usize,
+    n_prefilled: usize,
+    /// Of those reused, the ones that came back from disk.
+    n_restored: usize,
+}
+
+impl Display for CacheUse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let CacheUse { n_reused, n_prefilled, n_restored } = self;
+        write!(f, "reused={n_reused}; prefilled={n_prefilled}; restored={n_restored}")
+    }
 }
 
 /// Something that happens to an answer. The last thing is that it ends or breaks off.
@@ -60,6 +79,7 @@ impl Running {
             parts: Parts::new(Arc::clone(&card.text), reading),
             last: None,
             names,
+            cache_use: None,
         })
     }
 
@@ -69,7 +89,9 @@ impl Running {
             return Some(last);
         }
         let last = match self.events.recv().await? {
-            Event::Admitted { n_prompt, n_reused } => {
+            Event::Admitted { n_prompt, n_reused, n_restored } => {
+                self.cache_use =
+                    Some(CacheUse { n_reused, n_prefilled: n_prompt.saturating_sub(n_reused), n_restored });
                 return Some(Happening::Admitted(PromptTokens { n_prompt, n_reused }));
             }
             Event::Prefilled { done, total } => return Some(Happening::Prefilled { done, total }),

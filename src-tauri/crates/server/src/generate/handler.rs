@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::Request;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use engine::{Refusal, RequestId};
 use futures_util::stream;
@@ -15,12 +15,15 @@ use crate::app::App;
 use crate::calls::fault::Fault;
 use crate::calls::prepare::off_the_runtime;
 use crate::calls::prompt_seats::PromptSeat;
-use crate::calls::run::{Happening, Running};
+use crate::calls::run::{CacheUse, Happening, Running};
 use crate::dialects::dialect::{Asked, Delivery, Parse, Writer};
 use crate::edge::access_log::{AccessEntry, of_head};
 use crate::edge::body::WholeBody;
 use crate::edge::body_budget::Share;
 use crate::edge::frames::streamed;
+
+/// What of an answer's prompt was there, and what was not.
+const X_SAMOVAR_CACHE: HeaderName = HeaderName::from_static("x-samovar-cache");
 
 /// A call that the engine has taken.
 struct Begun {
@@ -140,9 +143,11 @@ impl Begun {
     /// The answer in one piece.
     async fn whole(mut self) -> Result<Response, Fault> {
         let (answer, usage) = self.running.whole().await;
+        let cache_use = self.running.cache_use;
         self.entry.set_usage(usage);
         let body = self.writer.whole(&self.running.head, answer?);
-        Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+        let response = ([(CONTENT_TYPE, "application/json")], body).into_response();
+        Ok(with_cache_use(response, cache_use))
     }
 
     /// The answer as a stream that goes on without its client. What goes wrong before the first token is in the
@@ -168,8 +173,18 @@ impl Begun {
             Some(first) => first,
             None => return Err(self.running.broken_off()),
         };
-        let media_type = self.writer.media_type();
+        let (media_type, cache_use) = (self.writer.media_type(), self.running.cache_use);
         let streaming = Streaming::new(self.running, Some(first), self.writer, self.id, self.entry);
-        Ok(streamed(media_type, stream::unfold(streaming, Streaming::next)))
+        let response = streamed(media_type, stream::unfold(streaming, Streaming::next));
+        Ok(with_cache_use(response, cache_use))
     }
+}
+
+/// The response, with what its prompt took in its head.
+fn with_cache_use(mut response: Response, cache_use: Option<CacheUse>) -> Response {
+    let value = cache_use.and_then(|cache_use| HeaderValue::try_from(cache_use.to_string()).ok());
+    if let Some(value) = value {
+        response.headers_mut().insert(X_SAMOVAR_CACHE, value);
+    }
+    response
 }

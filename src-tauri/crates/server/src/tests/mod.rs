@@ -19,6 +19,7 @@ mod models;
 mod old_data;
 mod ollama;
 mod parameters;
+mod replay;
 mod responses;
 mod sampling;
 mod streams;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use super::AnswerReader;
-use super::Spoken;
 use super::found::{Found, Match, begins, find, is_space, leading_space};
 use super::harmony::{Message, Piece};
 use super::json_calls::JsonCalls;
@@ -12,6 +10,7 @@ use super::named_call::{AroundName, NamedCall};
 use super::said::{Read, Said};
 use super::state::{At, CallReader, Step};
 use super::tagged_call::TaggedCall;
+use super::{AnswerReader, Border, Spoken};
 use crate::answer_form::call_form::{Bare, Body};
 
 /// White space that waits for what follows it: if that is a call, it says nothing. Where more stands before a marker,
@@ -51,6 +50,7 @@ impl AnswerReader {
             match begins(rest, &thoughts.open) {
                 Match::Yes => {
                     let n = space + thoughts.open.len();
+                    self.border(Border::Begin(self.n_read + space));
                     self.at = At::Thoughts { is_fresh: true };
                     return Step::Took(n);
                 }
@@ -62,6 +62,7 @@ impl AnswerReader {
         let n = if matches!(self.at, At::AfterThoughts) { space.min(MAX_HELD_SPACE) } else { 0 };
         if self.may_be_bare(rest) && space <= MAX_HELD_SPACE {
             self.held.clear();
+            self.border(Border::Begin(self.n_read + space));
             self.begin_call(&text[n..], space - n, 0);
             return Step::Took(space);
         }
@@ -82,6 +83,7 @@ impl AnswerReader {
             Found::At { at, .. } => {
                 let n = at + thoughts.close.len();
                 self.say_thoughts(&text[..without_space(text, at)]);
+                self.border(Border::End(self.n_read + n));
                 self.at = At::AfterThoughts;
                 Step::Took(n)
             }
@@ -113,6 +115,9 @@ impl AnswerReader {
                 let says_nothing = marker < 3;
                 let end = if says_nothing { without_space(text, at) } else { at };
                 self.say_text(&text[..end], self.n_read);
+                if marker == 0 || marker == 2 {
+                    self.border(Border::Begin(self.n_read + at));
+                }
                 match marker {
                     0 => self.at = At::Thoughts { is_fresh: true },
                     1 => {
@@ -164,7 +169,10 @@ impl AnswerReader {
         let form = Arc::clone(&self.form);
         match begins(&text[space..], &form.calls.call_open) {
             Match::Yes | Match::Maybe if space > MAX_HELD_SPACE => Step::Refuse(0),
-            Match::Yes => self.begin_call(text, space + form.calls.call_open.len(), 0),
+            Match::Yes => {
+                self.border(Border::Begin(self.n_read + space));
+                self.begin_call(text, space + form.calls.call_open.len(), 0)
+            }
             Match::Maybe => Step::Wait,
             Match::No => Step::Refuse(0),
         }
@@ -203,7 +211,10 @@ impl AnswerReader {
                     self.spoken.push(Spoken::Call(name));
                 }
                 Said::Arguments(arguments) => self.say_arguments(&arguments),
-                Said::End => self.is_begun = false,
+                Said::End => {
+                    self.is_begun = false;
+                    self.border(Border::End(self.n_read + n));
+                }
             }
         }
         if has_said || self.is_begun {
@@ -221,6 +232,7 @@ impl AnswerReader {
             // What comes then is no part of the call, and the call is one all the same.
             Read::Refuse(n) if self.is_begun => {
                 self.is_begun = false;
+                self.border(Border::End(self.n_read + n));
                 self.at = At::CallEnd;
                 Step::Took(n)
             }
@@ -240,6 +252,9 @@ impl AnswerReader {
             Match::Maybe if !is_last => return Step::Wait,
             Match::Maybe | Match::No => 0,
         };
+        if n > 0 {
+            self.border(Border::End(self.n_read + n));
+        }
         self.at = At::Between;
         Step::Took(n)
     }
@@ -263,6 +278,7 @@ impl AnswerReader {
             [_, _, Match::Yes] => {
                 self.held.clear();
                 let n = calls.call_open.len();
+                self.border(Border::Begin(self.n_read + space));
                 self.begin_call(rest, n, n);
                 return Step::Took(space + n);
             }
@@ -274,6 +290,7 @@ impl AnswerReader {
         }
         if self.may_be_bare(rest) {
             self.held.clear();
+            self.border(Border::Begin(self.n_read + space));
             self.begin_call(rest, 0, 0);
             return Step::Took(space);
         }
@@ -290,6 +307,7 @@ impl AnswerReader {
         match piece {
             Some(Piece::Begins(message)) => {
                 self.message = message;
+                self.border(Border::Message(self.n_read));
                 if let Message::Call(tool) = message {
                     self.spoken.push(Spoken::Call(self.tools[tool].name.clone()));
                 }
@@ -299,7 +317,8 @@ impl AnswerReader {
                 Message::Thoughts => self.say_thoughts(more),
                 Message::Call(_) => self.say_arguments(more),
             },
-            Some(Piece::Ends) | None => {}
+            Some(Piece::Ends) => self.border(Border::End(self.n_read)),
+            None => {}
         }
         Step::Took(n)
     }

@@ -5,6 +5,12 @@ use text::{TextMetadata, TextModel};
 /// A model whose vocabulary is the 256 bytes and `special` tokens, each with its kind in the GGUF's list; byte 0 ends
 /// its answers.
 pub(crate) fn model(template: &str, special: &[(&str, i32)]) -> TextModel {
+    model_ending(template, special, None)
+}
+
+/// The same, whose answers this one of the special tokens ends.
+#[allow(dead_code, reason = "not every test that uses the bytes needs it")]
+pub(crate) fn model_ending(template: &str, special: &[(&str, i32)], end: Option<usize>) -> TextModel {
     let mut tokens: Vec<String> = (0..=255u8).map(byte_char).map(String::from).collect();
     // A vocabulary of its kind has a merge.
     tokens.push("th".to_owned());
@@ -15,7 +21,7 @@ pub(crate) fn model(template: &str, special: &[(&str, i32)]) -> TextModel {
     }
     TextModel::new(TextMetadata {
         tokenizer_model: "gpt2".to_owned(),
-        eos: Some(0),
+        eos: Some(end.map_or(0, |end| 257 + end as u32)),
         tokens,
         token_types,
         merges: vec!["t h".to_owned()],

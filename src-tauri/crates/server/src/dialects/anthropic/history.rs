@@ -9,10 +9,6 @@ use crate::calls::signing_key::SigningKey;
 use crate::dialects::fields::{Fields, RawList};
 use crate::dialects::remarks::Remarks;
 
-/// What a line begins with that one client puts before its system prompt. It is a note to the service, which drops it,
-/// and it changes with every request: nothing behind it would ever be reused.
-const BILLING: &str = "x-anthropic-billing-header:";
-
 /// A conversation, and what was noticed of it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct History {
@@ -30,7 +26,7 @@ pub(crate) fn take_history(fields: &mut Fields<'_>, key: SigningKey) -> Result<H
     let mut reader = BlockReader::new(key);
     let mut messages = Vec::new();
     if let Some(system) = fields.take_large::<&RawValue>("system")? {
-        let text = without_billing(&reader.text("system", system)?);
+        let text = reader.text("system", system)?;
         if !text.is_empty() {
             messages.push(ChatMessage::new("system", text));
         }
@@ -70,8 +66,7 @@ fn read_message(
         "assistant" => assistant(reader.blocks(&content_path, content)?, &content_path, messages),
         // In the middle it stays where it is: at the front it would be another prefix.
         "system" => {
-            let text = without_billing(&reader.text(&content_path, content)?);
-            say(messages, "system", text);
+            say(messages, "system", reader.text(&content_path, content)?);
             Ok(())
         }
         other => {
@@ -142,18 +137,6 @@ fn say(messages: &mut Vec<ChatMessage>, role: &str, text: String) {
         }
         _ => messages.push(ChatMessage::new(role, text)),
     }
-}
-
-/// The text without lines that are nothing but the billing note.
-fn without_billing(text: &str) -> String {
-    let is_note = |line: &str| {
-        let line = line.trim_start();
-        line.get(..BILLING.len()).is_some_and(|start| start.eq_ignore_ascii_case(BILLING))
-    };
-    if !text.lines().any(is_note) {
-        return text.to_owned();
-    }
-    text.split('\n').filter(|line| !is_note(line)).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -284,33 +267,6 @@ user: and hurry";
         let remarks = changed.remarks.into_vec();
         assert_eq!(remarks.len(), 2, "{remarks:?}");
         assert!(remarks[0].contains("signature") && remarks[1].contains("redacted_thinking"), "{remarks:?}");
-    }
-
-    #[test]
-    fn a_billing_line_is_dropped_where_it_stands_alone_and_nowhere_else() {
-        for (system, want) in [
-            ("x-anthropic-billing-header: cc_version=2.1; cch=fa690;\nBe brief.", "Be brief."),
-            (
-                "X-Anthropic-Billing-Header: a\nBe brief.\n  x-anthropic-billing-header: b\nOr not.",
-                "Be brief.\nOr not.",
-            ),
-            ("x-anthropic-billing-header: a", ""),
-            ("Never say x-anthropic-billing-header: a", "Never say x-anthropic-billing-header: a"),
-            ("x-anthropic-billing", "x-anthropic-billing"),
-            ("Be brief.\n\n", "Be brief.\n\n"),
-        ] {
-            let once = without_billing(system);
-            assert_eq!(once, want, "{system}");
-            assert_eq!(without_billing(&once), want, "{system}");
-        }
-        let history = |cch: &str| {
-            take(&format!(
-                r#"{{"system":[{{"type":"text","text":"x-anthropic-billing-header: cch={cch};"}},{{"type":"text","text":"s"}}],
-                "messages":[{{"role":"user","content":"hi"}}]}}"#
-            ))
-            .unwrap()
-        };
-        assert_eq!(history("1"), history("2"));
     }
 
     #[test]

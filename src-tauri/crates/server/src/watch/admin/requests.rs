@@ -6,14 +6,14 @@ use std::time::UNIX_EPOCH;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use engine::RequestRecord;
+use engine::{Difference, PromptPlace, RequestRecord};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::calls::fault::Fault;
 use crate::dialects::openai::fault::ErrorBody;
-use crate::name_lists::outcomes;
+use crate::name_lists::{difference_reasons, outcomes};
 
 /// The last requests that have ended, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -21,7 +21,8 @@ pub(crate) struct EndedRequests {
     requests: Vec<EndedRequest>,
 }
 
-/// What became of a request. No text of prompt or answer is in it.
+/// What became of a request. No text of prompt or answer is in it, but for a few words around what
+/// has changed since the request before it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EndedRequest {
     id: String,
@@ -49,6 +50,8 @@ pub(crate) struct EndedRequest {
     restore_misses: BTreeMap<&'static str, u32>,
     /// Position of the first token that was not reused.
     first_difference: Option<usize>,
+    /// What stands there, and why.
+    difference: Option<EndedDifference>,
     /// What was done to the request that its answer does not show.
     remarks: Vec<String>,
     generated_tokens: usize,
@@ -57,6 +60,52 @@ pub(crate) struct EndedRequest {
     queued_s: f64,
     time_to_first_token_s: Option<f64>,
     decoding_s: f64,
+}
+
+/// The first token of a prompt that was not reused.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EndedDifference {
+    /// `new`: nothing that begins like it was seen lately. `goes_on`: all before it is as it was, and this is what
+    /// follows. `changed`: something else was there before. `not_kept`: it was the same, and its memory is gone.
+    #[schema(schema_with = difference_reasons)]
+    why: &'static str,
+    /// `system`, `tools` or `message`; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<&'static str>,
+    /// Which message, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<usize>,
+    /// Whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<String>,
+    /// Where something has changed, a few words before it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    before: String,
+    /// And a few words from there on.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    after: String,
+}
+
+impl From<&Difference> for EndedDifference {
+    fn from(difference: &Difference) -> EndedDifference {
+        let Difference { why, place, before, after } = difference;
+        let (message, role) = match place {
+            Some(PromptPlace::Message { idx, role }) => (Some(*idx), Some(role.clone())),
+            Some(PromptPlace::System | PromptPlace::Tools) | None => (None, None),
+        };
+        EndedDifference {
+            why: why.name(),
+            place: place.as_ref().map(|place| match place {
+                PromptPlace::System => "system",
+                PromptPlace::Tools => "tools",
+                PromptPlace::Message { .. } => "message",
+            }),
+            message,
+            role,
+            before: before.clone(),
+            after: after.clone(),
+        }
+    }
 }
 
 impl From<&RequestRecord> for EndedRequest {
@@ -75,6 +124,7 @@ impl From<&RequestRecord> for EndedRequest {
             spliced_tokens: record.n_spliced,
             restore_misses: record.restore_misses.clone(),
             first_difference: record.first_difference,
+            difference: record.difference.as_ref().map(EndedDifference::from),
             remarks: record.remarks.clone(),
             generated_tokens: record.n_generated,
             preempted: record.n_preempted,

@@ -1,0 +1,174 @@
+//! From a token of a chat's prompt to what of the chat stands there.
+
+use std::ops::Range;
+
+use scheduler::TokenId;
+use text::{RenderedChat, TextModel};
+
+use super::difference::PromptPlace;
+
+/// Bytes of what a template writes around messages; where more stands between two of them it is something else.
+const MAX_STRUCTURE_BYTES: usize = 200;
+
+/// A message of a chat, as far as a map of its prompt needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageOutline {
+    /// Whose it is.
+    pub role: String,
+    /// Bytes of its text without white space around it.
+    pub n_bytes: usize,
+    /// Whether one of its calls has a key twice in its arguments.
+    pub has_key_twice: bool,
+}
+
+impl MessageOutline {
+    /// Whether the model said it.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.role == "assistant"
+    }
+}
+
+/// A piece of the text, and which tokens it became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MappedPiece {
+    pub(crate) tokens: Range<usize>,
+    pub(crate) text: Range<usize>,
+}
+
+/// Where in a prompt its chat's messages are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PromptMap {
+    messages: Vec<MessageOutline>,
+    /// Where in the text the messages that have some text end, ascending.
+    ends: Vec<usize>,
+    /// Where the answers are, calls and all; empty where it is not known which is whose.
+    answers: Vec<Range<usize>>,
+    has_tools: bool,
+    /// Ascending; what was generated lies between them.
+    pieces: Vec<MappedPiece>,
+}
+
+impl PromptMap {
+    /// Of a chat of these messages. None where the rendering does not tell where they are.
+    pub(crate) fn new(
+        rendered: &RenderedChat,
+        messages: Vec<MessageOutline>,
+        has_tools: bool,
+        pieces: Vec<MappedPiece>,
+    ) -> Option<PromptMap> {
+        let ends = rendered.message_ends().to_vec();
+        let n_with_text = messages.iter().filter(|message| message.n_bytes > 0).count();
+        let n_answers = messages.iter().filter(|message| message.is_answer()).count();
+        let answers: Vec<Range<usize>> =
+            rendered.stretches().iter().map(|stretch| stretch.range.clone()).collect();
+        (!ends.is_empty() && ends.len() == n_with_text).then_some(PromptMap {
+            messages,
+            ends,
+            answers: if answers.len() == n_answers { answers } else { Vec::new() },
+            has_tools,
+            pieces,
+        })
+    }
+
+    /// What stands at token `at` of the prompt; none after its last message.
+    pub(crate) fn place(&self, at: usize, prompt: &[TokenId], text: &TextModel) -> Option<PromptPlace> {
+        let n = self.pieces.partition_point(|piece| piece.tokens.start <= at);
+        let piece = self.pieces[..n].last()?;
+        let spelt = prompt.get(piece.tokens.start..at.min(piece.tokens.end))?;
+        let n_bytes = |id: &TokenId| text.control_text(*id).map_or(text.token_bytes(*id).len(), str::len);
+        let offset = piece.text.start + spelt.iter().map(n_bytes).sum::<usize>();
+        self.place_at(if at >= piece.tokens.end { piece.text.end } else { offset.min(piece.text.end) })
+    }
+
+    fn place_at(&self, offset: usize) -> Option<PromptPlace> {
+        if let Some(n) = self.answers.iter().position(|answer| answer.contains(&offset)) {
+            let mut answers = (0..self.messages.len()).filter(|idx| self.messages[*idx].is_answer());
+            return self.message(answers.nth(n)?);
+        }
+        let with_text: Vec<usize> =
+            (0..self.messages.len()).filter(|&idx| self.messages[idx].n_bytes > 0).collect();
+        let next = self.ends.partition_point(|&end| end <= offset);
+        let before = next.checked_sub(1).map(|before| with_text[before]);
+        let after_before = before.map_or(0, |before| before + 1);
+        let Some(&idx) = with_text.get(next) else { return self.message(after_before) };
+        let start = self.ends[next].saturating_sub(self.messages[idx].n_bytes);
+        if offset >= start || after_before < idx {
+            return self.message(if offset >= start { idx } else { after_before });
+        }
+        let is_front = self.messages[..idx].iter().all(|message| message.role == "system");
+        if self.has_tools && is_front && start - offset > MAX_STRUCTURE_BYTES {
+            return Some(PromptPlace::Tools);
+        }
+        self.message(idx)
+    }
+
+    fn message(&self, idx: usize) -> Option<PromptPlace> {
+        let MessageOutline { role, .. } = self.messages.get(idx)?;
+        if idx == 0 && role == "system" {
+            return Some(PromptPlace::System);
+        }
+        Some(PromptPlace::Message { idx, role: role.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(messages: &[(&str, usize)], ends: &[usize], has_tools: bool) -> PromptMap {
+        let messages = messages.iter().map(|(role, n_bytes)| MessageOutline {
+            role: (*role).to_owned(),
+            n_bytes: *n_bytes,
+            has_key_twice: false,
+        });
+        PromptMap { messages: messages.collect(), ends: ends.to_vec(), has_tools, ..PromptMap::default() }
+    }
+
+    fn show(place: Option<PromptPlace>) -> String {
+        match place {
+            Some(PromptPlace::Message { idx, role }) => format!("{role} {idx}"),
+            Some(place) => format!("{place:?}"),
+            None => "-".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_place_is_in_a_message_or_in_what_stands_before_it() {
+        // system at 20..120, tools, user at 1000..1010, a call without text, its result at 1100..1150.
+        let messages = [("system", 100), ("user", 10), ("assistant", 0), ("tool", 50)];
+        let map = map(&messages, &[120, 1010, 1150], true);
+        for (offset, want) in [
+            (0, "System"),
+            (119, "System"),
+            (120, "Tools"),
+            (700, "Tools"),
+            (990, "user 1"),
+            (1009, "user 1"),
+            (1010, "assistant 2"),
+            (1090, "assistant 2"),
+            (1100, "tool 3"),
+            (1149, "tool 3"),
+            (1150, "-"),
+        ] {
+            assert_eq!(show(map.place_at(offset)), want, "{offset}");
+        }
+    }
+
+    #[test]
+    fn what_an_answer_has_beside_its_text_is_part_of_it() {
+        let messages = [("user", 10), ("assistant", 10), ("tool", 50)];
+        let map = PromptMap { answers: vec![30..200], ..map(&messages, &[20, 50, 300], true) };
+        for (offset, want) in
+            [(29, "assistant 1"), (30, "assistant 1"), (199, "assistant 1"), (200, "tool 2")]
+        {
+            assert_eq!(show(map.place_at(offset)), want, "{offset}");
+        }
+    }
+
+    #[test]
+    fn without_tools_nothing_is_taken_for_them() {
+        let map = map(&[("user", 10), ("assistant", 5)], &[1010, 1100], false);
+        assert_eq!(show(map.place_at(0)), "user 0");
+        assert_eq!(show(map.place_at(1050)), "assistant 1");
+    }
+}
