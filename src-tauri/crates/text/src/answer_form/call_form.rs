@@ -84,20 +84,24 @@ pub(crate) struct Channels<S> {
     pub(crate) done: S,
 }
 
-/// Whether a form has texts as JSON has them.
+/// How a form has a call's arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Quotes {
-    Json,
-    /// They stand as they are, up to a marker.
-    None,
+pub(crate) enum Arguments {
+    /// As one JSON document.
+    Document,
+    /// One by one, as JSON.
+    Each,
+    /// One by one; texts stand as they are, up to a marker.
+    EachUnquoted,
 }
 
 impl<S> Calls<S> {
-    /// How it has texts.
-    pub(crate) fn quotes(&self) -> Quotes {
+    /// How it has arguments.
+    pub(crate) fn arguments(&self) -> Arguments {
         match self.body {
-            Body::Tagged(_) | Body::Braced { .. } => Quotes::None,
-            Body::Json { .. } | Body::Named { .. } | Body::Python | Body::Harmony(_) => Quotes::Json,
+            Body::Tagged(_) | Body::Braced { .. } => Arguments::EachUnquoted,
+            Body::Python => Arguments::Each,
+            Body::Json { .. } | Body::Named { .. } | Body::Harmony(_) => Arguments::Document,
         }
     }
 

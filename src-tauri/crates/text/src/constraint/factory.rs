@@ -13,7 +13,7 @@ use crate::TokenId;
 use crate::answer_form::Begins;
 use crate::answer_rules::{AnswerRules, Calls, Most};
 use crate::call_grammar;
-use crate::call_grammar::held::HeldTool;
+use crate::call_grammar::held::{HeldTool, Wanted};
 use crate::course::{Marker, Place, Stretch};
 use crate::output_format::OutputFormat;
 use crate::schema::{self, MAX_SCHEMA_BYTES, ReadSchema, SchemaFault, Strictness};
@@ -76,13 +76,8 @@ impl ConstraintFactory {
         let mut n_bytes = 0;
         for (i, tool) in rules.tools.iter().enumerate() {
             let of_tool = |fault| ConstraintError::Tool { tool: i, fault };
-            let held = HeldTool::new(tool, rules.form.calls.quotes(), |format| match prepared(format) {
-                Ok((schema, _)) => Ok(schema),
-                Err(ConstraintError::Schema(fault)) => Err(fault),
-                Err(error) => Err(SchemaFault { pointer: "#".into(), message: error.to_string() }),
-            });
-            let held = held.map_err(of_tool)?;
-            n_bytes += held.schema.to_string().len();
+            let held = HeldTool::new(tool, rules.form.calls.arguments(), as_read).map_err(of_tool)?;
+            n_bytes += held.n_bytes;
             if n_bytes > MAX_SCHEMA_BYTES {
                 let message = format!("the schemas of all tools have more than {MAX_SCHEMA_BYTES} bytes");
                 return Err(of_tool(SchemaFault { pointer: "#".into(), message }));
@@ -255,6 +250,26 @@ fn prepared(format: &OutputFormat) -> Result<(Value, ReadSchema), ConstraintErro
         OutputFormat::JsonSchema { schema, strictness } => (schema, *strictness),
     };
     let mut read = schema::read(schema, strictness).map_err(ConstraintError::Schema)?;
+    Ok((with_options(&mut read, strictness), read))
+}
+
+/// A schema of a tool with our own options in it.
+fn as_read(wanted: Wanted<'_>) -> Result<Value, SchemaFault> {
+    let (mut read, strictness) = match wanted {
+        Wanted::AnyObject => {
+            (schema::read(&json!({"type": "object"}), Strictness::Lenient)?, Strictness::Lenient)
+        }
+        Wanted::AnyValue => (schema::read(&json!({}), Strictness::Lenient)?, Strictness::Lenient),
+        Wanted::Whole(schema, strictness) => (schema::read(schema, strictness)?, strictness),
+        Wanted::Property(object, name, strictness) => {
+            (schema::read_property(object, name, strictness)?, strictness)
+        }
+    };
+    Ok(with_options(&mut read, strictness))
+}
+
+/// The schema, taken out of what was read.
+fn with_options(read: &mut ReadSchema, strictness: Strictness) -> Value {
     let options = JsonCompileOptions {
         whitespace_pattern: Some(white_space(read.nesting)),
         coerce_one_of: strictness == Strictness::Lenient,
@@ -263,7 +278,7 @@ fn prepared(format: &OutputFormat) -> Result<(Value, ReadSchema), ConstraintErro
     };
     let mut schema = std::mem::take(&mut read.schema);
     options.apply_to(&mut schema);
-    Ok((schema, read))
+    schema
 }
 
 /// White space between two parts of a document: a space, or a line break and the indentation that the innermost
