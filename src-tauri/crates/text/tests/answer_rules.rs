@@ -78,6 +78,10 @@ const FORMS: &[(&str, &[(&str, i32)])] = &[
             ("</think>", 4),
         ],
     ),
+    ("<function name= <param name= <think></think>", &[("<think>", 4), ("</think>", 4)]),
+    ("<|tools_prefix|> <|tools_suffix|>", &[("<|tools_prefix|>", 3), ("<|tools_suffix|>", 3)]),
+    ("<TOOLCALL> <think></think>", &[]),
+    ("start_tag => `<function`", &[]),
     ("<minimax:tool_call> <invoke name=", &[("<minimax:tool_call>", 4), ("</minimax:tool_call>", 4)]),
 ];
 

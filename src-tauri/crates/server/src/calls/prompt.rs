@@ -56,7 +56,13 @@ impl Encoders {
                         .push("the model's template shows no tools: they were described in words".to_owned());
                 }
                 let rendered = card.text.rendered_chat(&rendered);
+                let has_tools = !tools.is_empty();
                 reading = reading_of(card, rendered.text(), tools, has_tools_in_words);
+                if has_tools && reading.as_ref().is_some_and(|reading| !reading.form.is_known()) {
+                    remarks.push(
+                        "how the model writes calls is not known: they are read in the common form".into(),
+                    );
+                }
                 self.engine.encode_rendered(card, &rendered, is_abandoned)
             }
             Prompt::Text(text) => self.engine.encode_raw(card, &text, is_abandoned),

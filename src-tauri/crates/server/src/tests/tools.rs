@@ -347,6 +347,23 @@ async fn a_marker_that_is_a_control_token_is_read_and_not_shown() {
     assert_eq!(message["content"], "It rains, <|start|> says.", "what ordinary tokens spell is text");
 }
 
+/// One whose template shows tools, and does not say how the model calls them.
+fn untold() -> TextModel {
+    text_with_template(
+        "{{ tools | tojson }}{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
+    )
+}
+
+#[tokio::test]
+async fn calls_of_a_model_that_does_not_say_how_it_writes_them_are_read_in_the_common_form() {
+    let rig = says(untold, "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>").await;
+    let (answer, finish) = message(&rig, json!({})).await;
+    assert_eq!((calls_of(&answer), finish.as_str()), (vec![call("now", "{}")], "tool_calls"));
+    let record = rig.get("/admin/requests").await.json()["requests"][0].clone();
+    assert!(record["remarks"][0].as_str().unwrap().contains("not known"), "{record}");
+}
+
 #[tokio::test]
 async fn a_template_without_tools_gets_them_in_words_and_the_record_says_so() {
     let rig = says(

@@ -34,7 +34,7 @@ pub(crate) enum Bare {
 /// How a call is written within its markers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Body<S> {
-    /// A JSON object, or a list of them: `{"name": NAME, "arguments": {…}}`.
+    /// A JSON object, or a list of them: `{"name": NAME, "arguments": {…}}`; where the words are empty, `{NAME: {…}}`.
     Json { name: &'static str, arguments: &'static str },
     /// `before NAME name_end {…}`; or as [`Body::Json`], if what follows the marker is an object or a list.
     Named {
@@ -68,7 +68,9 @@ pub(crate) struct Tags<S> {
     pub(crate) end: S,
     /// What stands between a tag and a value's own text, on either side.
     pub(crate) padding: &'static str,
-    /// What a grammar writes between two tags.
+    /// What may stand around a value whose text has what means something between tags: then it ends with the second.
+    pub(crate) quotes: Option<(&'static str, &'static str)>,
+    /// What is written between two tags.
     pub(crate) between: &'static str,
 }
 
@@ -132,6 +134,7 @@ impl Calls<&'static str> {
                 value_end: marked(tags.value_end),
                 end: marked(tags.end),
                 padding: tags.padding,
+                quotes: tags.quotes,
                 between: tags.between,
             }),
             Body::Python => Body::Python,

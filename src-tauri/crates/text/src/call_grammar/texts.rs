@@ -41,6 +41,31 @@ impl Texts {
         }
     }
 
+    /// Such a text and its closing tag, where one that has what means something between tags stands in quotes.
+    pub(crate) fn quoted_rule(&self, lark: &mut Lark<'_>, quotes: (&str, &str), close: &str) -> String {
+        let (open, end) = (lark.text(quotes.0), format!("{}{close}", quotes.1));
+        let close = lark.text(close);
+        match &self.words {
+            Some(words) => {
+                let words = words.iter().map(|word| match word.contains(['<', '&', '\n']) {
+                    true => format!("{open} {} {}", lark.text(word), lark.text(&end)),
+                    false => format!("{} {close}", lark.text(word)),
+                });
+                format!("({})", words.collect::<Vec<_>>().join(" | "))
+            }
+            None => {
+                let max = self.max.map_or(String::new(), |max| max.to_string());
+                let plain = match max.as_str() {
+                    "0" => "\"\"".to_owned(),
+                    _ => lark.rule(&format!(r"/[^<&\n]{{{},{max}}}/", self.min.max(1))),
+                };
+                let plain = if self.min == 0 { format!("({plain})?") } else { plain };
+                let quoted = lark.text_until(&end, self.min, self.max);
+                format!("({open} {quoted} | {plain} {close})")
+            }
+        }
+    }
+
     fn is_free(&self) -> bool {
         *self == Texts::default()
     }
