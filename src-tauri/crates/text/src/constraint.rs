@@ -265,6 +265,22 @@ impl TokenMask {
     }
 }
 
+/// Holds another answer to the same, from where this one has come to: neither knows what becomes of the other.
+impl Clone for Constraint {
+    fn clone(&self) -> Constraint {
+        Constraint {
+            stretches: self.stretches.clone(),
+            at: self.at,
+            matcher: self.matcher.as_ref().map(Matcher::deep_clone),
+            is_fresh: self.is_fresh,
+            watch: self.watch.clone(),
+            ends: Arc::clone(&self.ends),
+            n_vocab: self.n_vocab,
+            written: self.written.clone(),
+        }
+    }
+}
+
 impl std::fmt::Debug for Constraint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Constraint").field("n_vocab", &self.n_vocab).finish_non_exhaustive()

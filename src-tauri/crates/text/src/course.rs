@@ -29,6 +29,20 @@ pub(crate) enum Stretch {
     },
 }
 
+/// A stretch of another answer: what its grammar is matched with is its own.
+impl Clone for Stretch {
+    fn clone(&self) -> Stretch {
+        match self {
+            Stretch::Free { markers, may_end } => {
+                Stretch::Free { markers: markers.clone(), may_end: *may_end }
+            }
+            Stretch::Held { matcher, then, instead } => {
+                Stretch::Held { matcher: Box::new(matcher.deep_clone()), then: *then, instead: *instead }
+            }
+        }
+    }
+}
+
 /// What ends a stretch that is free.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Marker {

@@ -66,6 +66,7 @@ impl Encoders {
                 self.engine.encode_rendered(card, &rendered, is_abandoned)
             }
             Prompt::Text(text) => self.engine.encode_raw(card, &text, is_abandoned),
+            Prompt::Each(_) => return Err(Fault::invalid(names.prompt, "one prompt is wanted here")),
             Prompt::Tokens(tokens) => Ok(EncodedPrompt { tokens, notes: PromptNotes::default() }),
         };
         let EncodedPrompt { tokens, mut notes } = encoded.map_err(failed)?;
@@ -123,6 +124,7 @@ fn check_length(prompt: &Prompt, card: &ModelCard) -> Result<(), PromptError> {
         Prompt::Chat(chat) => card.check_length(chat.messages.iter().map(|message| message.content.as_str())),
         Prompt::Text(text) => card.check_length([text.as_str()]),
         Prompt::Tokens(tokens) => card.check_tokens(tokens),
+        Prompt::Each(prompts) => prompts.iter().try_for_each(|prompt| check_length(prompt, card)),
     }
 }
 
