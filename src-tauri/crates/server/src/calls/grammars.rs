@@ -53,7 +53,7 @@ impl Wanted {
             begins: reading.begins,
             tools: reading.tools.clone(),
             calls: if must { Calls::Must } else { Calls::May },
-            most: if tools.parallel == Parallel::One { Most::One } else { Most::Any },
+            most: if tools.parallel() == Parallel::One { Most::One } else { Most::Any },
             format,
         }))
     }

@@ -136,7 +136,7 @@ impl Preparer {
         notes.remarks.splice(0..0, call.remarks);
         if let Some(reading) = &mut reading {
             reading.tools = call.tools.callable().map(|offered| offered.tool.clone()).collect();
-            reading.parallel = call.tools.parallel;
+            reading.parallel = call.tools.parallel();
         }
         let constraint = match Wanted::new(call.format, &call.tools, reading.as_ref()) {
             Some(wanted) => self.grammars.build(&card, wanted, (names, &call.tools), id).await?,

@@ -273,6 +273,20 @@ async fn a_call_is_made_where_one_is_required_though_the_model_would_say_somethi
 }
 
 #[tokio::test]
+async fn a_function_that_is_named_is_called_once_though_the_model_would_call_it_twice() {
+    let said = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
+    let rig = says(hermes, &format!("{said}\n{said}")).await;
+    let named = json!({"type": "function", "function": {"name": "now"}});
+    for more in [json!({"tool_choice": named}), json!({"tool_choice": named, "parallel_tool_calls": true})] {
+        let (answer, finish) = message(&rig, more).await;
+        assert_eq!((calls_of(&answer), finish.as_str()), (vec![call("now", "{}")], "tool_calls"));
+    }
+    // What is required is one at least.
+    let (answer, _) = message(&rig, json!({"tool_choice": "required"})).await;
+    assert_eq!(calls_of(&answer), [call("now", "{}"), call("now", "{}")]);
+}
+
+#[tokio::test]
 async fn strict_arguments_fit_their_schema_from_the_opening_marker_on_and_text_before_it_is_free() {
     let mut tools = tools();
     tools[0]["function"]["strict"] = true.into();
