@@ -128,7 +128,9 @@ fn cut(text: &str, most: usize) -> impl Iterator<Item = &str> {
 /// An answer that must be a call, of tokens that `choices` choose; none where it is not complete in time.
 fn held(model: &TextModel, begins: Begins, most: Most, choices: &[u8]) -> Option<String> {
     let form = Arc::clone(model.answer_form().expect("a template"));
-    let rules = AnswerRules { form, begins, tools: tools(), calls: Calls::Must, most, format: None };
+    let most_thoughts = choices.first().filter(|byte| **byte < 64).map(|byte| usize::from(*byte));
+    let rules =
+        AnswerRules { form, begins, tools: tools(), calls: Calls::Must, most, format: None, most_thoughts };
     let mut constraint = model.answer_constraint(&rules).expect("a grammar").expect("a call is wanted");
     let mut detokenizer = model.detokenizer_with_markers(&[]);
     let mut text = String::new();

@@ -95,6 +95,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             calls: Calls::Must,
             most: Most::One,
             format: None,
+            most_thoughts: None,
         };
         if let Ok(constraint) = built(move || model.answer_constraint(&rules)) {
             walk(constraint.expect("a call is wanted"), bytes);

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use crate::TokenId;
 use crate::vocabulary::Vocabulary;
-use call_form::{Calls, Thoughts};
+use call_form::{Body, Calls, Thoughts};
 use table::{BY_TOKEN, FALLBACK, FAMILIES, Family, SILENT, THOUGHTS};
 
 /// Stands before a marker that is a control token: a noncharacter, which no model writes.
@@ -92,6 +92,20 @@ impl AnswerForm {
             Some(thoughts) if end.ends_with(&plain(&thoughts.close)) => Begins::AfterThoughts,
             _ => Begins::Text,
         }
+    }
+
+    /// The markers around its thoughts.
+    pub(crate) fn around_thoughts(&self) -> Option<(String, String)> {
+        if let Body::Harmony(channels) = &self.calls.body {
+            let open = format!("{}analysis{}", channels.channel, channels.message);
+            return Some((open, channels.end.clone()));
+        }
+        self.thoughts.as_ref().map(|thoughts| (thoughts.open.clone(), thoughts.close.clone()))
+    }
+
+    /// The same, as a prompt has them.
+    pub(crate) fn around_thoughts_in_prompts(&self) -> Option<(String, String)> {
+        self.around_thoughts().map(|(open, close)| (open.replace(MARK, ""), close.replace(MARK, "")))
     }
 
     /// Whether thoughts may begin in the middle of an answer: there their marker is an example of one, unless only a

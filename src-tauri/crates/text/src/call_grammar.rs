@@ -20,7 +20,7 @@ use self::tagged::tagged_arguments;
 use crate::TokenId;
 use crate::answer_form::call_form::{Bare, Body, Calls as CallForm, Channels};
 use crate::answer_form::wrap::wrap;
-use crate::answer_form::{AnswerForm, Begins};
+use crate::answer_form::{AnswerForm, Begins, MARK};
 use crate::answer_rules::{AnswerRules, Calls, Most};
 
 /// Whether the marker of one call within a block is there already.
@@ -155,7 +155,11 @@ pub(crate) fn of_answer(
     let start = match &rules.form.calls.body {
         Body::Harmony(channels) if rules.begins == Begins::Header => {
             let open = lark.text(&format!("{}analysis{}", channels.channel, channels.message));
-            let thoughts = lark.text_until(&channels.end, 0, None);
+            let thoughts = match rules.most_thoughts.filter(|_| channels.end.starts_with(MARK)) {
+                // The control token that ends them counts too.
+                Some(most) => lark.tokens_until(&channels.end, most.saturating_sub(1)),
+                None => lark.text_until(&channels.end, 0, None),
+            };
             let next = lark.text(&format!("{}assistant", channels.start));
             format!("({open} {thoughts} {next})? {answer}")
         }

@@ -138,7 +138,7 @@ impl Preparer {
             reading.tools = call.tools.callable().map(|offered| offered.tool.clone()).collect();
             reading.parallel = call.tools.parallel();
         }
-        let constraint = match Wanted::new(call.format, &call.tools, reading.as_ref()) {
+        let constraint = match Wanted::new(call.format, &call.tools, call.thinking.budget, reading.as_ref()) {
             Some(wanted) => self.grammars.build(&card, wanted, (names, &call.tools), id).await?,
             None => None,
         };

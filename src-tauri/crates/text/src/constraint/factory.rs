@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::{Constraint, ConstraintError, Written, end_id};
 use crate::TokenId;
-use crate::answer_form::Begins;
+use crate::answer_form::{Begins, MARK};
 use crate::answer_rules::{AnswerRules, Calls, Most};
 use crate::call_grammar;
 use crate::call_grammar::held::{HeldTool, Wanted};
-use crate::course::{Marker, Place, Stretch};
+use crate::course::{Bound, Marker, Place, Stretch};
 use crate::output_format::OutputFormat;
 use crate::schema::{self, MAX_SCHEMA_BYTES, ReadSchema, SchemaFault, Strictness};
 use crate::vocabulary::Vocabulary;
@@ -61,16 +61,21 @@ impl ConstraintFactory {
         Ok(shared.constraint(vec![held(matcher, None)], words))
     }
 
-    /// What holds a chat's answer to its rules; nothing, where they hold nothing.
+    /// What holds a chat's answer to its rules; nothing, where they hold nothing. Thoughts begin with
+    /// `opening`, and those that become too long are ended with `closing`.
     pub(crate) fn answer(
         &self,
         rules: &AnswerRules,
+        (opening, closing): (&[TokenId], &[TokenId]),
         words: Words<'_>,
     ) -> Result<Option<Constraint>, ConstraintError> {
         if !rules.hold_something() {
             return Ok(None);
         }
         let shared = self.shared(words)?;
+        if !rules.hold_words() {
+            return Ok(Some(shared.free_until_calls(Vec::new(), rules, closing, words)));
+        }
         let document = rules.format.as_ref().map(prepared).transpose()?;
         let mut tools = Vec::with_capacity(rules.tools.len());
         let mut n_bytes = 0;
@@ -90,13 +95,13 @@ impl ConstraintFactory {
         if rules.calls == Calls::Must || rules.format.is_some() {
             let schema = document.as_ref().map(|(schema, _)| schema);
             let matcher = lark(call_grammar::of_answer(rules, &tools, schema, words.markers))?;
-            return Ok(Some(shared.after_thoughts(matcher, rules, words)));
+            return Ok(Some(shared.after_thoughts(matcher, rules, (opening, closing), words)));
         }
         let mut openings = Vec::new();
         for opening in call_grammar::of_openings(rules, &tools, words.markers) {
             openings.push((opening.marker, lark(opening.grammar)?));
         }
-        Ok(Some(shared.free_until_calls(openings, rules, words)))
+        Ok(Some(shared.free_until_calls(openings, rules, closing, words)))
     }
 
     fn shared(&self, words: Words<'_>) -> Result<&Shared, ConstraintError> {
@@ -106,6 +111,23 @@ impl ConstraintFactory {
 
 fn held(matcher: Matcher, then: Option<usize>) -> Stretch {
     Stretch::Held { matcher: Box::new(matcher), then, instead: None }
+}
+
+/// Adds to the stretches what ends thoughts that become too long and leads to `then`. Gives what bounds them, where
+/// something does.
+fn bound(
+    stretches: &mut Vec<Stretch>,
+    rules: &AnswerRules,
+    closing: &[TokenId],
+    then: usize,
+) -> Option<Bound> {
+    let n_tokens = rules.most_thoughts?.saturating_sub(closing.len());
+    let first = stretches.len();
+    for (i, &token) in closing.iter().enumerate() {
+        let is_last = i + 1 == closing.len();
+        stretches.push(Stretch::Said { token, then: if is_last { then } else { first + i + 1 } });
+    }
+    (!closing.is_empty()).then_some(Bound { n_tokens, then: first })
 }
 
 /// A vocabulary, and its control tokens that are markers.
@@ -180,12 +202,13 @@ impl Shared {
         &self,
         openings: Vec<(String, Matcher)>,
         rules: &AnswerRules,
+        closing: &[TokenId],
         words: Words<'_>,
     ) -> Constraint {
         const FIRST: usize = 0;
         const LATER: usize = 1;
         const THOUGHTS: usize = 2;
-        let free = |markers| Stretch::Free { markers, may_end: true };
+        let free = |markers| Stretch::Free { markers, may_end: true, bound: None };
         let to = |text: &str, to, place| Marker { text: text.to_owned(), to, place };
         let mut stretches = vec![free(Vec::new()), free(Vec::new()), free(Vec::new())];
         let mut markers = Vec::new();
@@ -195,14 +218,16 @@ impl Shared {
             stretches.push(held(matcher, then));
         }
         let mut first = markers.clone();
-        if let Some(thoughts) = &rules.form.thoughts {
+        if let Some((open, close)) = rules.form.around_thoughts() {
             // What thoughts say of calls is none. They begin where a reader of the answer takes them to begin.
-            stretches[THOUGHTS] = free(vec![to(&thoughts.close, FIRST, Place::Anywhere)]);
-            if rules.form.reopens_thoughts() {
-                first.push(to(&thoughts.open, THOUGHTS, Place::Anywhere));
-                markers.push(to(&thoughts.open, THOUGHTS, Place::Anywhere));
-            } else {
-                first.push(to(&thoughts.open, THOUGHTS, Place::First));
+            let bound = bound(&mut stretches, rules, closing, FIRST);
+            let close = vec![to(&close, FIRST, Place::Anywhere)];
+            stretches[THOUGHTS] = Stretch::Free { markers: close, may_end: true, bound };
+            if open.starts_with(MARK) {
+                first.push(to(&open, THOUGHTS, Place::Anywhere));
+                markers.push(to(&open, THOUGHTS, Place::Anywhere));
+            } else if rules.begins == Begins::Text {
+                first.push(to(&open, THOUGHTS, Place::First));
             }
         }
         stretches[FIRST] = free(first);
@@ -215,18 +240,30 @@ impl Shared {
     }
 
     /// One that holds what comes after thoughts, where an answer may have some.
-    fn after_thoughts(&self, matcher: Matcher, rules: &AnswerRules, words: Words<'_>) -> Constraint {
+    fn after_thoughts(
+        &self,
+        matcher: Matcher,
+        rules: &AnswerRules,
+        (opening, closing): (&[TokenId], &[TokenId]),
+        words: Words<'_>,
+    ) -> Constraint {
         const HELD: usize = 0;
         const THOUGHTS: usize = 1;
         let mut stretches = vec![held(matcher, None)];
         if let (Some(thoughts), false) = (&rules.form.thoughts, rules.form.calls.is_harmony()) {
             let close = thoughts.close.clone();
             let markers = vec![Marker { text: close, to: HELD, place: Place::Anywhere }];
-            stretches.push(Stretch::Free { markers, may_end: false });
+            stretches.push(Stretch::Free { markers, may_end: false, bound: None });
+            let within = bound(&mut stretches, rules, closing, HELD);
+            if let Stretch::Free { bound, .. } = &mut stretches[THOUGHTS] {
+                // One token leads there, and what else the opening marker has is not thoughts yet.
+                let least = if rules.begins == Begins::Text { opening.len() } else { 0 };
+                *bound = within.map(|bound| Bound { n_tokens: bound.n_tokens.max(least), ..bound });
+            }
             // The model may begin to think, where one token says so.
-            let opening = words.opening(&thoughts.open).filter(|_| rules.begins == Begins::Text);
+            let first = words.opening(&thoughts.open).filter(|_| rules.begins == Begins::Text);
             if let Stretch::Held { instead, .. } = &mut stretches[HELD] {
-                *instead = opening.map(|token| (token, THOUGHTS));
+                *instead = first.map(|token| (token, THOUGHTS));
             }
         }
         let mut constraint = self.constraint(stretches, words);
