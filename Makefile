@@ -207,7 +207,7 @@ $(ANSWERS)/ready: tests/answers/requirements.txt | setup
 
 .PHONY: fuzz
 fuzz: MINUTES = 10
-fuzz: setup ## Fuzz the readers of segments, manifests, model files, vocabularies, schemas and chat templates, MINUTES (10) each
+fuzz: setup ## Fuzz the readers of segments, manifests, model files, vocabularies, schemas, chat templates, answers and requests, MINUTES (10) each
 	src-tauri/dev/fuzz.sh $(MINUTES)
 
 .PHONY: bench

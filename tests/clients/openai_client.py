@@ -102,10 +102,10 @@ def errors_are_of_the_right_class(client: openai.OpenAI, model: str) -> None:
     except openai.NotFoundError as error:
         assert error.code == "model_not_found", error
     try:
-        client.chat.completions.create(model=model, messages=CAPITAL, n=2)
-        raise AssertionError("n=2 was taken and is not supported")
-    except openai.BadRequestError:
-        pass
+        client.chat.completions.create(model=model, messages=CAPITAL, n=17)
+        raise AssertionError("n=17 was taken")
+    except openai.BadRequestError as error:
+        assert error.param == "n" and "'n'" in error.message, error
 
 
 def a_parked_server_is_an_internal_server_error(client: openai.OpenAI, model: str) -> None:

@@ -36,6 +36,8 @@ mod page_files;
 mod router;
 mod watch;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

@@ -48,6 +48,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
             "openapi",
             "router",
             "listen",
+            "fuzzing",
         ],
     ),
     ("src-tauri/crates/model/src/", &["error", "options", "plan", "file", "families", "run", "cpu", "gpu"]),

@@ -39,11 +39,12 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
-    /// What an answer that is read like this is to be held to, by the call's format and its tools; nothing, where it
-    /// is free.
+    /// What an answer that is read like this is to be held to, by the call's format, its tools and how many tokens of
+    /// thinking it allows; nothing, where it is free.
     pub(crate) fn new(
         format: Option<OutputFormat>,
         tools: &Tools,
+        most_thoughts: Option<usize>,
         reading: Option<&Reading>,
     ) -> Option<Wanted> {
         let Some(reading) = reading else { return format.map(Wanted::Format) };
@@ -53,8 +54,9 @@ impl Wanted {
             begins: reading.begins,
             tools: reading.tools.clone(),
             calls: if must { Calls::Must } else { Calls::May },
-            most: if tools.parallel == Parallel::One { Most::One } else { Most::Any },
+            most: if tools.parallel() == Parallel::One { Most::One } else { Most::Any },
             format,
+            most_thoughts,
         }))
     }
 

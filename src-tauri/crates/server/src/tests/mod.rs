@@ -4,6 +4,7 @@ mod admin;
 mod agents;
 mod answers;
 mod anthropic;
+mod choices;
 mod compressed;
 mod connections;
 mod conversations;

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::grammar_cache::GrammarCache;
 use super::{Constraint, ConstraintError, Written, end_id};
 use crate::TokenId;
-use crate::answer_form::Begins;
+use crate::answer_form::{Begins, MARK};
 use crate::answer_rules::{AnswerRules, Calls, Most};
 use crate::call_grammar;
-use crate::call_grammar::held::HeldTool;
-use crate::course::{Marker, Place, Stretch};
+use crate::call_grammar::held::{HeldTool, Wanted};
+use crate::course::{Bound, Marker, Place, Stretch};
 use crate::output_format::OutputFormat;
 use crate::schema::{self, MAX_SCHEMA_BYTES, ReadSchema, SchemaFault, Strictness};
 use crate::vocabulary::Vocabulary;
@@ -95,28 +95,28 @@ impl ConstraintFactory {
         Ok(shared.constraint(vec![held(matcher, None)], words))
     }
 
-    /// What holds a chat's answer to its rules; nothing, where they hold nothing.
+    /// What holds a chat's answer to its rules; nothing, where they hold nothing. Thoughts begin with
+    /// `opening`, and those that become too long are ended with `closing`.
     pub(crate) fn answer(
         &self,
         rules: &AnswerRules,
+        (opening, closing): (&[TokenId], &[TokenId]),
         words: Words<'_>,
     ) -> Result<Option<Constraint>, ConstraintError> {
         if !rules.hold_something() {
             return Ok(None);
         }
         let shared = self.shared(words)?;
+        if !rules.hold_words() {
+            return Ok(Some(shared.free_until_calls(Vec::new(), rules, closing, words)));
+        }
         let document = rules.format.as_ref().map(prepared).transpose()?;
         let mut tools = Vec::with_capacity(rules.tools.len());
         let mut n_bytes = 0;
         for (i, tool) in rules.tools.iter().enumerate() {
             let of_tool = |fault| ConstraintError::Tool { tool: i, fault };
-            let held = HeldTool::new(tool, rules.form.calls.quotes(), |format| match prepared(format) {
-                Ok((schema, _)) => Ok(schema),
-                Err(ConstraintError::Schema(fault)) => Err(fault),
-                Err(error) => Err(SchemaFault { pointer: "#".into(), message: error.to_string() }),
-            });
-            let held = held.map_err(of_tool)?;
-            n_bytes += held.schema.to_string().len();
+            let held = HeldTool::new(tool, rules.form.calls.arguments(), as_read).map_err(of_tool)?;
+            n_bytes += held.n_bytes;
             if n_bytes > MAX_SCHEMA_BYTES {
                 let message = format!("the schemas of all tools have more than {MAX_SCHEMA_BYTES} bytes");
                 return Err(of_tool(SchemaFault { pointer: "#".into(), message }));
@@ -129,13 +129,13 @@ impl ConstraintFactory {
         if rules.calls == Calls::Must || rules.format.is_some() {
             let schema = document.as_ref().map(|(schema, _)| schema);
             let matcher = lark(call_grammar::of_answer(rules, &tools, schema, words.markers))?;
-            return Ok(Some(shared.after_thoughts(matcher, rules, words)));
+            return Ok(Some(shared.after_thoughts(matcher, rules, (opening, closing), words)));
         }
         let mut openings = Vec::new();
         for opening in call_grammar::of_openings(rules, &tools, words.markers) {
             openings.push((opening.marker, lark(opening.grammar)?));
         }
-        Ok(Some(shared.free_until_calls(openings, rules, words)))
+        Ok(Some(shared.free_until_calls(openings, rules, closing, words)))
     }
 
     fn shared(&self, words: Words<'_>) -> Result<&Shared, ConstraintError> {
@@ -145,6 +145,23 @@ impl ConstraintFactory {
 
 fn held(matcher: Matcher, then: Option<usize>) -> Stretch {
     Stretch::Held { matcher: Box::new(matcher), then, instead: None }
+}
+
+/// Adds to the stretches what ends thoughts that become too long and leads to `then`. Gives what bounds them, where
+/// something does.
+fn bound(
+    stretches: &mut Vec<Stretch>,
+    rules: &AnswerRules,
+    closing: &[TokenId],
+    then: usize,
+) -> Option<Bound> {
+    let n_tokens = rules.most_thoughts?.saturating_sub(closing.len());
+    let first = stretches.len();
+    for (i, &token) in closing.iter().enumerate() {
+        let is_last = i + 1 == closing.len();
+        stretches.push(Stretch::Said { token, then: if is_last { then } else { first + i + 1 } });
+    }
+    (!closing.is_empty()).then_some(Bound { n_tokens, then: first })
 }
 
 /// A vocabulary, and its control tokens that are markers.
@@ -231,12 +248,13 @@ impl Shared {
         &self,
         openings: Vec<(String, Matcher)>,
         rules: &AnswerRules,
+        closing: &[TokenId],
         words: Words<'_>,
     ) -> Constraint {
         const FIRST: usize = 0;
         const LATER: usize = 1;
         const THOUGHTS: usize = 2;
-        let free = |markers| Stretch::Free { markers, may_end: true };
+        let free = |markers| Stretch::Free { markers, may_end: true, bound: None };
         let to = |text: &str, to, place| Marker { text: text.to_owned(), to, place };
         let mut stretches = vec![free(Vec::new()), free(Vec::new()), free(Vec::new())];
         let mut markers = Vec::new();
@@ -246,14 +264,16 @@ impl Shared {
             stretches.push(held(matcher, then));
         }
         let mut first = markers.clone();
-        if let Some(thoughts) = &rules.form.thoughts {
+        if let Some((open, close)) = rules.form.around_thoughts() {
             // What thoughts say of calls is none. They begin where a reader of the answer takes them to begin.
-            stretches[THOUGHTS] = free(vec![to(&thoughts.close, FIRST, Place::Anywhere)]);
-            if rules.form.reopens_thoughts() {
-                first.push(to(&thoughts.open, THOUGHTS, Place::Anywhere));
-                markers.push(to(&thoughts.open, THOUGHTS, Place::Anywhere));
-            } else {
-                first.push(to(&thoughts.open, THOUGHTS, Place::First));
+            let bound = bound(&mut stretches, rules, closing, FIRST);
+            let close = vec![to(&close, FIRST, Place::Anywhere)];
+            stretches[THOUGHTS] = Stretch::Free { markers: close, may_end: true, bound };
+            if open.starts_with(MARK) {
+                first.push(to(&open, THOUGHTS, Place::Anywhere));
+                markers.push(to(&open, THOUGHTS, Place::Anywhere));
+            } else if rules.begins == Begins::Text {
+                first.push(to(&open, THOUGHTS, Place::First));
             }
         }
         stretches[FIRST] = free(first);
@@ -266,18 +286,30 @@ impl Shared {
     }
 
     /// One that holds what comes after thoughts, where an answer may have some.
-    fn after_thoughts(&self, matcher: Matcher, rules: &AnswerRules, words: Words<'_>) -> Constraint {
+    fn after_thoughts(
+        &self,
+        matcher: Matcher,
+        rules: &AnswerRules,
+        (opening, closing): (&[TokenId], &[TokenId]),
+        words: Words<'_>,
+    ) -> Constraint {
         const HELD: usize = 0;
         const THOUGHTS: usize = 1;
         let mut stretches = vec![held(matcher, None)];
         if let (Some(thoughts), false) = (&rules.form.thoughts, rules.form.calls.is_harmony()) {
             let close = thoughts.close.clone();
             let markers = vec![Marker { text: close, to: HELD, place: Place::Anywhere }];
-            stretches.push(Stretch::Free { markers, may_end: false });
+            stretches.push(Stretch::Free { markers, may_end: false, bound: None });
+            let within = bound(&mut stretches, rules, closing, HELD);
+            if let Stretch::Free { bound, .. } = &mut stretches[THOUGHTS] {
+                // One token leads there, and what else the opening marker has is not thoughts yet.
+                let least = if rules.begins == Begins::Text { opening.len() } else { 0 };
+                *bound = within.map(|bound| Bound { n_tokens: bound.n_tokens.max(least), ..bound });
+            }
             // The model may begin to think, where one token says so.
-            let opening = words.opening(&thoughts.open).filter(|_| rules.begins == Begins::Text);
+            let first = words.opening(&thoughts.open).filter(|_| rules.begins == Begins::Text);
             if let Stretch::Held { instead, .. } = &mut stretches[HELD] {
-                *instead = opening.map(|token| (token, THOUGHTS));
+                *instead = first.map(|token| (token, THOUGHTS));
             }
         }
         let mut constraint = self.constraint(stretches, words);
@@ -301,6 +333,26 @@ fn prepared(format: &OutputFormat) -> Result<(Value, ReadSchema), ConstraintErro
         OutputFormat::JsonSchema { schema, strictness } => (schema, *strictness),
     };
     let mut read = schema::read(schema, strictness).map_err(ConstraintError::Schema)?;
+    Ok((with_options(&mut read, strictness), read))
+}
+
+/// A schema of a tool with our own options in it.
+fn as_read(wanted: Wanted<'_>) -> Result<Value, SchemaFault> {
+    let (mut read, strictness) = match wanted {
+        Wanted::AnyObject => {
+            (schema::read(&json!({"type": "object"}), Strictness::Lenient)?, Strictness::Lenient)
+        }
+        Wanted::AnyValue => (schema::read(&json!({}), Strictness::Lenient)?, Strictness::Lenient),
+        Wanted::Whole(schema, strictness) => (schema::read(schema, strictness)?, strictness),
+        Wanted::Property(object, name, strictness) => {
+            (schema::read_property(object, name, strictness)?, strictness)
+        }
+    };
+    Ok(with_options(&mut read, strictness))
+}
+
+/// The schema, taken out of what was read.
+fn with_options(read: &mut ReadSchema, strictness: Strictness) -> Value {
     let options = JsonCompileOptions {
         whitespace_pattern: Some(white_space(read.nesting)),
         coerce_one_of: strictness == Strictness::Lenient,
@@ -309,7 +361,7 @@ fn prepared(format: &OutputFormat) -> Result<(Value, ReadSchema), ConstraintErro
     };
     let mut schema = std::mem::take(&mut read.schema);
     options.apply_to(&mut schema);
-    Ok((schema, read))
+    schema
 }
 
 /// White space between two parts of a document: a space, or a line break and the indentation that the innermost
