@@ -124,7 +124,10 @@ impl Constraint {
             None => SimpleVob::alloc(self.n_vocab + 1),
         };
         let may_end = self.matcher.is_none() || allowed.is_allowed(end_id(self.n_vocab));
-        allowed.resize(self.n_vocab + 1);
+        // The library has room for one number more, and cannot do with less than that.
+        if allowed.len() <= self.n_vocab {
+            allowed.resize(self.n_vocab + 1);
+        }
         allowed.disallow_token(end_id(self.n_vocab));
         if may_end {
             self.ends.iter().for_each(|&end| allowed.allow_token(end));

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Model, load};
+use support::{Model, bytes, load};
 use text::{Constraint, ConstraintError, OutputFormat, Strictness, TextModel, TokenId};
 
 fn lenient(schema: Value) -> OutputFormat {
@@ -67,6 +67,17 @@ fn what_the_schema_allows_is_taken_and_nothing_else() {
     check(r#"{"city": 3, "days": ["mon"]}"#, false);
     check(r#"{"city": "Paris", "days": ["mon"], "more": 1}"#, false);
     check("Sure! {}", false);
+}
+
+#[test]
+fn a_vocabulary_may_have_any_number_of_tokens() {
+    let names: Vec<String> = (0..64).map(|i| format!("<|{i}|>")).collect();
+    let special: Vec<(&str, i32)> = names.iter().map(|name| (name.as_str(), 3)).collect();
+    for n_special in 0..=special.len() {
+        let model = bytes::model("", &special[..n_special]);
+        assert!(accepts(&model, &weather(), r#"{"city": "Rome", "days": ["tue"]}"#), "{n_special}");
+        assert!(!accepts(&model, &weather(), r#"{"city": "Rome"}"#), "{n_special}");
+    }
 }
 
 #[test]
