@@ -387,6 +387,36 @@ it('a banner leaves the end of the chat in sight', async () => {
   expect(await page.locator('main').evaluate((main) => main.scrollTop)).toBe(0);
 });
 
+it('who scrolls while the room for the chat changes goes where they want to', async () => {
+  const { page } = window;
+  const main = page.locator('main');
+  const scrollTop = () => main.evaluate((main) => Math.round(main.scrollTop));
+  /** In one frame, as on a busy machine: the chat is scrolled, and its room grows or shrinks. */
+  const scrollAndWrite = (top: number, text: string) =>
+    main.evaluate(
+      async (main, { top, text }) => {
+        const message = document.querySelector('textarea');
+        if (!message) throw new Error('there is nothing to write in');
+        main.scrollTo({ top });
+        message.value = text;
+        message.dispatchEvent(new Event('input', { bubbles: true }));
+        await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+      },
+      { top, text },
+    );
+  await window.send(`${'A line of what was said.\n'.repeat(60)}${STORY}`);
+  await window.answer(0).locator('.text').waitFor();
+  await stop();
+  for (const [text, top] of [
+    ['line\n'.repeat(8), 0],
+    ['', 40],
+    ['line\n'.repeat(8), 80],
+  ] as const) {
+    await scrollAndWrite(top, text);
+    expect(await scrollTop()).toBe(top);
+  }
+});
+
 it('what was answered before a retry stays below', async () => {
   const { page } = window;
   await window.send('Say hello.');

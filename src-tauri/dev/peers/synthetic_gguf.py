@@ -53,6 +53,21 @@ class File:
     def norm(self, name: str, width: int) -> None:
         self.writer.add_tensor(name, np.ones(width, dtype=np.float32))
 
+    def attention(self, layer: str, kind: str, value_kind: str, hidden: int, heads: int, kv_heads: int, head_dim: int) -> None:
+        self.add(layer + "attn_q.weight", kind, heads * head_dim, hidden)
+        self.add(layer + "attn_k.weight", kind, kv_heads * head_dim, hidden)
+        self.add(layer + "attn_v.weight", value_kind, kv_heads * head_dim, hidden)
+        self.add(layer + "attn_output.weight", kind, hidden, heads * head_dim)
+
+    def feed_forward(self, layer: str, kind: str, down_kind: str, hidden: int, ffn: int, of: str = "", experts: tuple[int, ...] = ()) -> None:
+        self.add(f"{layer}ffn_gate{of}.weight", kind, *experts, ffn, hidden)
+        self.add(f"{layer}ffn_up{of}.weight", kind, *experts, ffn, hidden)
+        self.add(f"{layer}ffn_down{of}.weight", down_kind, *experts, hidden, ffn)
+
+    def norms(self, layer: str, width: int, *names: str) -> None:
+        for name in names:
+            self.norm(f"{layer}{name}.weight", width)
+
     def shape(self, layers: int, context: int, hidden: int, ffn: int, heads: int, kv_heads: int, vocab: int) -> None:
         self.writer.add_block_count(layers)
         self.writer.add_context_length(context)
@@ -88,15 +103,9 @@ def llama_1b(path: str, layers: int | None) -> None:
     f.norm("output_norm.weight", hidden)
     for layer in range(layers):
         p, six = f"blk.{layer}.", "Q6_K" if more(layer, layers) else "Q4_K"
-        f.add(p + "attn_q.weight", "Q4_K", heads * head_dim, hidden)
-        f.add(p + "attn_k.weight", "Q4_K", kv_heads * head_dim, hidden)
-        f.add(p + "attn_v.weight", six, kv_heads * head_dim, hidden)
-        f.add(p + "attn_output.weight", "Q4_K", hidden, heads * head_dim)
-        f.add(p + "ffn_gate.weight", "Q4_K", ffn, hidden)
-        f.add(p + "ffn_up.weight", "Q4_K", ffn, hidden)
-        f.add(p + "ffn_down.weight", six, hidden, ffn)
-        f.norm(p + "attn_norm.weight", hidden)
-        f.norm(p + "ffn_norm.weight", hidden)
+        f.attention(p, "Q4_K", six, hidden, heads, kv_heads, head_dim)
+        f.feed_forward(p, "Q4_K", six, hidden, ffn)
+        f.norms(p, hidden, "attn_norm", "ffn_norm")
     f.done()
 
 
@@ -119,18 +128,11 @@ def qwen3_30b_a3b(path: str, layers: int | None) -> None:
     f.norm("output_norm.weight", hidden)
     for layer in range(layers):
         p, six = f"blk.{layer}.", "Q6_K" if more(layer, layers) else "Q4_K"
-        f.add(p + "attn_q.weight", "Q4_K", heads * head_dim, hidden)
-        f.add(p + "attn_k.weight", "Q4_K", kv_heads * head_dim, hidden)
-        f.add(p + "attn_v.weight", six, kv_heads * head_dim, hidden)
-        f.add(p + "attn_output.weight", "Q4_K", hidden, heads * head_dim)
-        f.norm(p + "attn_q_norm.weight", head_dim)
-        f.norm(p + "attn_k_norm.weight", head_dim)
+        f.attention(p, "Q4_K", six, hidden, heads, kv_heads, head_dim)
+        f.norms(p, head_dim, "attn_q_norm", "attn_k_norm")
         f.floats(p + "ffn_gate_inp.weight", experts, hidden)
-        f.add(p + "ffn_gate_exps.weight", "Q4_K", experts, ffn, hidden)
-        f.add(p + "ffn_up_exps.weight", "Q4_K", experts, ffn, hidden)
-        f.add(p + "ffn_down_exps.weight", six, experts, hidden, ffn)
-        f.norm(p + "attn_norm.weight", hidden)
-        f.norm(p + "ffn_norm.weight", hidden)
+        f.feed_forward(p, "Q4_K", six, hidden, ffn, "_exps", (experts,))
+        f.norms(p, hidden, "attn_norm", "ffn_norm")
     f.done()
 
 
@@ -167,8 +169,7 @@ def gpt_oss_20b(path: str, layers: int | None) -> None:
         for name, rows, cols in (("gate", ffn, hidden), ("up", ffn, hidden), ("down", hidden, ffn)):
             f.add(p + f"ffn_{name}_exps.weight", "MXFP4", experts, rows, cols)
             f.floats(p + f"ffn_{name}_exps.bias", experts, rows)
-        f.norm(p + "attn_norm.weight", hidden)
-        f.norm(p + "post_attention_norm.weight", hidden)
+        f.norms(p, hidden, "attn_norm", "post_attention_norm")
     f.done()
 
 
@@ -186,17 +187,10 @@ def qwen3_0_6b(path: str, layers: int | None) -> None:
     f.norm("output_norm.weight", hidden)
     for layer in range(layers):
         p = f"blk.{layer}."
-        f.add(p + "attn_q.weight", "Q8_0", heads * head_dim, hidden)
-        f.add(p + "attn_k.weight", "Q8_0", kv_heads * head_dim, hidden)
-        f.add(p + "attn_v.weight", "Q8_0", kv_heads * head_dim, hidden)
-        f.add(p + "attn_output.weight", "Q8_0", hidden, heads * head_dim)
-        f.norm(p + "attn_q_norm.weight", head_dim)
-        f.norm(p + "attn_k_norm.weight", head_dim)
-        f.add(p + "ffn_gate.weight", "Q8_0", ffn, hidden)
-        f.add(p + "ffn_up.weight", "Q8_0", ffn, hidden)
-        f.add(p + "ffn_down.weight", "Q8_0", hidden, ffn)
-        f.norm(p + "attn_norm.weight", hidden)
-        f.norm(p + "ffn_norm.weight", hidden)
+        f.attention(p, "Q8_0", "Q8_0", hidden, heads, kv_heads, head_dim)
+        f.norms(p, head_dim, "attn_q_norm", "attn_k_norm")
+        f.feed_forward(p, "Q8_0", "Q8_0", hidden, ffn)
+        f.norms(p, hidden, "attn_norm", "ffn_norm")
     f.done()
 
 
@@ -239,13 +233,10 @@ def gemma4_e4b(path: str, layers: int | None) -> None:
             f.add(p + "attn_k.weight", "Q4_0", kv_heads * head_dim, hidden)
             f.add(p + "attn_v.weight", "Q4_0", kv_heads * head_dim, hidden)
             f.norm(p + "attn_k_norm.weight", head_dim)
-        f.add(p + "ffn_gate.weight", "Q4_0", ffn, hidden)
-        f.add(p + "ffn_up.weight", "Q4_0", ffn, hidden)
-        f.add(p + "ffn_down.weight", "Q4_0", hidden, ffn)
+        f.feed_forward(p, "Q4_0", "Q4_0", hidden, ffn)
         f.add(p + "inp_gate.weight", "Q4_0", per_layer, hidden)
         f.add(p + "proj.weight", "Q4_0", hidden, per_layer)
-        for norm in "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm", "post_norm":
-            f.norm(f"{p}{norm}.weight", hidden)
+        f.norms(p, hidden, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm", "post_norm")
         f.norm(p + "layer_output_scale.weight", 1)
     f.done()
 
@@ -289,18 +280,13 @@ def glm_4_7_flash(path: str, layers: int | None) -> None:
         f.add(p + "attn_v_b.weight", "Q8_0", heads, value, latent)
         f.add(p + "attn_output.weight", "Q4_K", hidden, heads * value)
         if layer == 0:
-            f.add(p + "ffn_gate.weight", "Q4_K", ffn, hidden)
-            f.add(p + "ffn_up.weight", "Q4_K", ffn, hidden)
-            f.add(p + "ffn_down.weight", six, hidden, ffn)
+            f.feed_forward(p, "Q4_K", six, hidden, ffn)
         else:
             f.floats(p + "ffn_gate_inp.weight", experts, hidden)
             f.floats(p + "exp_probs_b.bias", experts)
-            for kind, stack in ("exps", (experts,)), ("shexp", ()):
-                f.add(f"{p}ffn_gate_{kind}.weight", "Q4_K", *stack, expert_ffn, hidden)
-                f.add(f"{p}ffn_up_{kind}.weight", "Q4_K", *stack, expert_ffn, hidden)
-                f.add(f"{p}ffn_down_{kind}.weight", six, *stack, hidden, expert_ffn)
-        f.norm(p + "attn_norm.weight", hidden)
-        f.norm(p + "ffn_norm.weight", hidden)
+            f.feed_forward(p, "Q4_K", six, hidden, expert_ffn, "_exps", (experts,))
+            f.feed_forward(p, "Q4_K", six, hidden, expert_ffn, "_shexp")
+        f.norms(p, hidden, "attn_norm", "ffn_norm")
     f.done()
 
 

@@ -106,25 +106,7 @@ impl Disk for RealDisk {
     /// The directory itself is locked, which no removal of a file in it undoes. The file in it is locked too: for
     /// versions that know no other lock, and for file systems that lock files only.
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn Lock>> {
-        let held = File::open(dir)?;
-        let is_locked = is_locked_now(&held)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).custom_flags(OPEN_FLAGS);
-        let opened = options.open(dir.join(LOCK_FILE));
-        let file = match opened.and_then(|file| Ok(is_locked_now(&file)?.then_some(file))) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-            Err(_) if is_locked => None,
-            Err(error) => return Err(error),
-        };
-        if !is_locked && file.is_none() {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        if let Some(mut file) = file.as_ref() {
-            // For the message that a second process shows; a full disk must not keep the store shut.
-            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        }
-        Ok(Box::new(RealLock { dir: held, _file: file }))
+        Ok(Box::new(RealLock::hold(dir)?))
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
@@ -162,10 +144,43 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Both are unlocked when they are closed.
+/// A directory that is held, and the file in it that says so, where the file system can lock each.
 struct RealLock {
     dir: File,
-    _file: Option<File>,
+    file: Option<File>,
+}
+
+impl RealLock {
+    fn hold(dir: &Path) -> io::Result<RealLock> {
+        let held = File::open(dir)?;
+        let is_locked = is_locked_now(&held)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).custom_flags(OPEN_FLAGS);
+        let opened = options.open(dir.join(LOCK_FILE));
+        let file = match opened.and_then(|file| Ok(is_locked_now(&file)?.then_some(file))) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+            Err(_) if is_locked => None,
+            Err(error) => return Err(error),
+        };
+        if !is_locked && file.is_none() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if let Some(mut file) = file.as_ref() {
+            // For the message that a second process shows; a full disk must not keep the store shut.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        }
+        Ok(RealLock { dir: held, file })
+    }
+}
+
+impl Drop for RealLock {
+    /// Closing does not do: a process that is being started has these descriptors too until its own program runs.
+    fn drop(&mut self) {
+        for held in [Some(&self.dir), self.file.as_ref()].into_iter().flatten() {
+            let _ = held.unlock();
+        }
+    }
 }
 
 impl Lock for RealLock {
@@ -255,5 +270,24 @@ impl DiskFile for RealFile {
     /// On Apple's systems std asks the drive to empty its cache too, which plain `fsync` does not.
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_let_go_can_be_held_again_while_somebody_has_a_copy_of_its_descriptors() {
+        let folder = std::env::temp_dir().join(format!("samovar-copies-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let lock = RealLock::hold(&folder).unwrap();
+        let copies = (lock.dir.try_clone().unwrap(), lock.file.as_ref().unwrap().try_clone().unwrap());
+        let error = RealLock::hold(&folder).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        assert!(RealLock::hold(&folder).is_ok());
+        drop(copies);
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -73,10 +73,25 @@ fn packed_on_device(
     Runner::new(plan, weights, layout, backend)
 }
 
-/// Weights as floats, so that nothing is rounded that a GPU does not round.
-struct FloatPack<'a>(DevicePack<'a>);
+/// Weights unpacked on the device, by `unpack`.
+struct Unpacked<'a> {
+    pack: DevicePack<'a>,
+    unpack: fn(Matrix) -> candle_core::Result<Matrix>,
+}
 
-impl Pack for FloatPack<'_> {
+impl<'a> Unpacked<'a> {
+    /// As floats, so that nothing is rounded that a GPU does not round.
+    fn in_floats(pack: DevicePack<'a>) -> Self {
+        Self { pack, unpack: |matrix| matrix.in_floats() }
+    }
+
+    /// As floats that half precision has, which is what Metal's kernels for many rows multiply.
+    fn in_halves(pack: DevicePack<'a>) -> Self {
+        Self { pack, unpack: |matrix| matrix.in_halves() }
+    }
+}
+
+impl Pack for Unpacked<'_> {
     type Matrix = Matrix;
     type Vector = Tensor;
 
@@ -86,12 +101,12 @@ impl Pack for FloatPack<'_> {
         stored: &StoredMatrix<'_>,
         done: &mut dyn FnMut(usize) -> Result<(), Cause>,
     ) -> Result<Matrix, Cause> {
-        let matrix = self.0.matrix(gguf, stored, done)?;
-        matrix.in_floats().map_err(|error| Cause::Setup(one_line(&error)))
+        let matrix = self.pack.matrix(gguf, stored, done)?;
+        (self.unpack)(matrix).map_err(|error| Cause::Setup(one_line(&error)))
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Tensor, String> {
-        self.0.vector(values)
+        self.pack.vector(values)
     }
 }
 

@@ -15,7 +15,7 @@ const WITHIN: f32 = 2e-3;
 fn worst(tiny: &tiny::Tiny, pieces: &[usize]) -> f32 {
     let gguf = Gguf::open(&tiny.model).unwrap();
     let (device, options) = (Device::Cpu, GpuOptions { block_tokens: 16, ..options(40) });
-    let pack = FloatPack(DevicePack { device: &device });
+    let pack = Unpacked::in_floats(DevicePack { device: &device });
     let mut runner = packed_on_device(&gguf, &options, &pack);
     runner.in_chunks_of(24);
     let layout = runner.layout().clone();

@@ -75,7 +75,7 @@ impl Case {
         let (options, device) = (self.options(), Device::Cpu);
         let pack = DevicePack { device: &device };
         let mut runner = match weights {
-            Weights::InFloats => packed_on_device(gguf, &options, &FloatPack(pack)),
+            Weights::InFloats => packed_on_device(gguf, &options, &Unpacked::in_floats(pack)),
             Weights::AsInTheFile => packed_on_device(gguf, &options, &pack),
         };
         runner.backend().with_shaders(shaders);

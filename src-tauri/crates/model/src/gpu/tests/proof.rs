@@ -24,28 +24,6 @@ use crate::plan::model_plan::ModelPlan;
 use crate::plan::rope_plan::RopePairs;
 use crate::testing::gguf_writer::GgufWriter;
 
-/// Weights as floats that half precision has, which is what Metal's kernels for many rows multiply.
-struct HalfPack<'a>(DevicePack<'a>);
-
-impl Pack for HalfPack<'_> {
-    type Matrix = Matrix;
-    type Vector = Tensor;
-
-    fn matrix(
-        &self,
-        gguf: &Gguf,
-        stored: &StoredMatrix<'_>,
-        done: &mut dyn FnMut(usize) -> Result<(), Cause>,
-    ) -> Result<Matrix, Cause> {
-        let matrix = self.0.matrix(gguf, stored, done)?;
-        matrix.in_halves().map_err(|error| Cause::Setup(one_line(&error)))
-    }
-
-    fn vector(&self, values: Vec<f32>) -> Result<Tensor, String> {
-        self.0.vector(values)
-    }
-}
-
 fn go_on(_: LoadProgress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
@@ -78,7 +56,7 @@ fn every_family_that_a_device_serves_passes_its_proof() {
         n_models += 1;
         for kv_dtype in [KvDtype::F16, KvDtype::Q8] {
             let (options, device) = (GpuOptions { kv_dtype, ..options(400) }, Device::Cpu);
-            let halves = HalfPack(DevicePack { device: &device });
+            let halves = Unpacked::in_halves(DevicePack { device: &device });
             let mut runner = packed_on_device(&gguf, &options, &halves);
             let proof = proved(&mut runner, &gguf);
             println!("{}, {kv_dtype:?}: {proof:?}", gguf.path().display());
@@ -267,7 +245,8 @@ fn without_time_one_layer_of_each_kind_is_compared_and_with_some_as_many_as_it_t
     let gguf = Gguf::open(&tiny::folder().join("gemma3.gguf")).expect("a sound model");
     let n_compared = |limit: u64| {
         let options = GpuOptions { block_tokens: 16, ..options(64) };
-        let mut runner = packed_on_device(&gguf, &options, &FloatPack(DevicePack { device: &Device::Cpu }));
+        let mut runner =
+            packed_on_device(&gguf, &options, &Unpacked::in_floats(DevicePack { device: &Device::Cpu }));
         let now = AtomicU64::new(0);
         // Each look at the clock takes a second.
         let elapsed = || Duration::from_secs(now.fetch_add(1, Ordering::Relaxed));
