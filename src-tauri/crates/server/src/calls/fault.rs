@@ -460,7 +460,8 @@ impl From<Refusal> for Fault {
                 Fault::new(FaultKind::PoolExhausted, message).retry(Some(Duration::from_secs(5)))
             }
             Refusal::Busy { n_waiting } => {
-                let message = format!("too many requests: {n_waiting} are waiting already; try again later");
+                let message =
+                    format!("too many requests at a time, {n_waiting} of them waiting; try again later");
                 Fault::new(FaultKind::Busy, message).retry(Some(Duration::from_secs(2)))
             }
             Refusal::Unavailable { reason, retry_after } => Fault::unavailable(reason, retry_after),
