@@ -10,6 +10,7 @@ mod connections;
 mod conversations;
 mod counting;
 mod descriptions;
+mod deltas;
 mod dialects;
 mod embeddings;
 mod formats;

@@ -80,7 +80,7 @@ async fn says(text: Form, said: &str) -> Rig {
     rig(text, Script::Says(said.to_owned())).await
 }
 
-fn tools() -> Value {
+pub(super) fn tools() -> Value {
     let tool = |name: &str, parameters: Value| json!({"type": "function", "function": {"name": name, "description": "d", "parameters": parameters}});
     let weather = json!({
         "type": "object",
