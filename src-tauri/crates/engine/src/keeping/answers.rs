@@ -202,7 +202,7 @@ impl Answers {
         message_ends.extend(spliced.answer_positions);
         message_ends.sort_unstable();
         message_ends.dedup();
-        let has_tools = reading.as_ref().is_some_and(|reading| !reading.tools.is_empty());
+        let tools = reading.as_ref().map(|reading| &*reading.tools).unwrap_or_default();
         Ok(EncodedPrompt {
             tokens: spliced.tokens,
             notes: PromptNotes {
@@ -210,7 +210,7 @@ impl Answers {
                 n_spliced: spliced.n_spliced,
                 spliced: spliced.spliced,
                 remarks: Vec::new(),
-                map: PromptMap::new(rendered, messages, has_tools, pieces).map(Arc::new),
+                map: PromptMap::new(rendered, messages, tools, pieces).map(Arc::new),
                 reading: reading.map(Arc::new),
             },
         })

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use engine::{EngineHandle, Event, EventStream, Refusal};
 
-use super::answer::{Answer, End, Head, Part, PromptTokens, Usage, join};
+use super::answer::{Answer, End, Head, Missed, Part, PromptTokens, Usage, join};
 use super::call::Names;
 use super::fault::Fault;
 use super::prepare::Prepared;
@@ -89,10 +89,11 @@ impl Running {
             return Some(last);
         }
         let last = match self.events.recv().await? {
-            Event::Admitted { n_prompt, n_reused, n_restored } => {
+            Event::Admitted { n_prompt, n_reused, n_restored, difference } => {
                 self.cache_use =
                     Some(CacheUse { n_reused, n_prefilled: n_prompt.saturating_sub(n_reused), n_restored });
-                return Some(Happening::Admitted(PromptTokens { n_prompt, n_reused }));
+                let missed = difference.as_ref().and_then(Missed::of);
+                return Some(Happening::Admitted(PromptTokens { n_prompt, n_reused, missed }));
             }
             Event::Prefilled { done, total } => return Some(Happening::Prefilled { done, total }),
             Event::Text { text, tokens, logprobs } => {
@@ -125,13 +126,15 @@ impl Running {
     /// The answer in one piece, or why there is none; and what it took, either way.
     pub(crate) async fn whole(&mut self) -> (Result<Answer, Fault>, Usage) {
         let mut parts = Vec::new();
+        let mut prompt = PromptTokens::default();
         while let Some(happening) = self.next().await {
             match happening {
-                Happening::Admitted(_) | Happening::Prefilled { .. } => {}
+                Happening::Admitted(tokens) => prompt = tokens,
+                Happening::Prefilled { .. } => {}
                 Happening::Parts(more) => more.into_iter().for_each(|part| join(&mut parts, part)),
                 Happening::Ended(end) => {
                     let usage = end.usage;
-                    return (Ok(Answer { parts, end }), usage);
+                    return (Ok(Answer { prompt, parts, end }), usage);
                 }
                 Happening::Failed { fault, usage } => return (Err(fault), usage),
             }

@@ -102,7 +102,7 @@ impl Transcript {
             self.writer.open(&self.head, prompt, out);
         }
         match happening {
-            Happening::Admitted(PromptTokens { n_prompt, n_reused }) => {
+            Happening::Admitted(PromptTokens { n_prompt, n_reused, .. }) => {
                 self.prefill = Some((n_reused, n_prompt));
             }
             Happening::Prefilled { done, total } => self.prefill = Some((done, total)),
