@@ -10,6 +10,7 @@ STARTER := $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 GEMMA := $(MODELS)/gemma-3-270m-q4_k_m.gguf
 ENCODER := $(MODELS)/all-MiniLM-L6-v2.f32.gguf
 CLIENTS := $(CACHE)/clients-$(shell cksum < tests/clients/requirements.txt 2>/dev/null | cut -d' ' -f1)
+API_TOOLS := $(CACHE)/api-tools-$(shell cksum < tests/api/requirements.txt | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
 ANSWERS := $(CACHE)/answers-$(shell cksum < tests/answers/requirements.txt | cut -d' ' -f1)
 REFERENCE := $(CACHE)/reference-0.3.36
@@ -83,6 +84,11 @@ test-parts: setup-test models reference $(CLIENTS)/ready
 	@$(TIMED) 'page: units' npm --prefix ui run --silent test
 	@$(TIMED) 'page: browser' npm --prefix ui run --silent test:browser
 
+.PHONY: api-test
+api-test: setup-test $(API_TOOLS)/ready ## Send thousands of calls, sound and unsound, to every route (about 5 minutes)
+	cargo build --workspace --locked --example scripted_server
+	$(API_TOOLS)/bin/python tests/api/run.py --server target/debug/examples/scripted_server
+
 DESKTOP_RUN := python3 tests/desktop/run.py --bin target/debug/samovar --model $(STARTER)
 
 .PHONY: desktop-test screenshots
@@ -135,6 +141,13 @@ $(CLIENTS)/ready: tests/clients/requirements.txt | setup
 	rm -rf $(CLIENTS)
 	python3 -m venv $(CLIENTS)
 	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	touch $@
+
+# What `make api-test` sends with.
+$(API_TOOLS)/ready: tests/api/requirements.txt | setup
+	rm -rf $(API_TOOLS)
+	python3 -m venv $(API_TOOLS)
+	$(API_TOOLS)/bin/pip install --quiet --disable-pip-version-check -r tests/api/requirements.txt
 	touch $@
 
 .PHONY: kernels-aarch64

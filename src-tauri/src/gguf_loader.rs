@@ -391,7 +391,7 @@ impl GgufLoader {
                 outline.plan.rope_factors(effective_context),
             ),
             file_bytes: gguf.file_bytes(),
-            about: about(&gguf),
+            about: about(gguf),
             sampling: recommended_sampling(gguf.metadata()),
             served_by: by,
             loaded_at: SystemTime::now(),

@@ -207,7 +207,7 @@ fn errors_have_the_shape_that_the_official_client_knows() {
     let mut hot = chat("Hello", 4);
     hot["temperature"] = json!(9);
     let mut tools = chat("Hello", 4);
-    tools["tools"] = json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
+    tools["tools"] = json!([{"type": "web_search"}]);
     let too_long = chat(&"word ".repeat(20_000), 4);
     for (body, status, code) in [
         (unknown, 404, json!("model_not_found")),
@@ -226,7 +226,8 @@ fn errors_have_the_shape_that_the_official_client_knows() {
         }
     }
     assert_eq!(server.get("/v1/nothing").status, 404);
-    assert_eq!(server.get("/v1/responses").status, 404);
+    assert_eq!(server.get("/v1/responses/resp_0").status, 404);
+    assert_eq!(server.get("/v1/responses").status, 405);
 }
 
 #[test]

@@ -273,6 +273,41 @@ describe('many chats', () => {
     expect(server.paths('POST')).toEqual(['/v1/chat/completions']);
   });
 
+  it('what an answer took is kept, and what was to be sent next is sent, for who leaves at its very end', async () => {
+    const asked: ((response: Response) => void)[] = [];
+    const { send } = server.client;
+    server.client.send = (path, init) => {
+      if (!path.startsWith('/admin/requests/')) return send(path, init);
+      return new Promise((resolve) => asked.push(resolve));
+    };
+    const answers = open(delta('Hello.'));
+    server.answers['/v1/chat/completions'] = answers.response;
+    const chats = server.chats(new TestLocks());
+    await expect.poll(() => chats.writer).toBe('here');
+    chats.send('Hello?');
+    const { id } = chats.current;
+    await expect.poll(() => answerOf(chats).text).toBe('Hello.');
+    chats.send('And then?');
+    answers.say('data: [DONE]\n\n');
+    await expect.poll(() => asked).toHaveLength(1);
+    chats.open(null);
+    server.client.send = send;
+    asked[0]?.(Response.json(record()));
+    server.answers['/v1/chat/completions'] = whole;
+    server.answers['/admin/answers/'] = whole;
+    await expect
+      .poll(async () => {
+        await chats.tend();
+        return server.paths('POST').length;
+      })
+      .toBe(2);
+    chats.open(id);
+    await settled(chats);
+    const [, first, next] = chats.current.messages;
+    expect(first).toMatchObject({ text: 'Hello.', phase: 'done', record: record() });
+    expect(next).toMatchObject({ role: 'user', text: 'And then?' });
+  });
+
   it('without a connection to spare, the answer that is looked at is looked up again and again', async () => {
     const locks = new TestLocks();
     for (let n = 0; n < 3; n += 1) await locks.take(`samovar.stream.${n}`);

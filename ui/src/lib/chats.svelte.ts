@@ -304,13 +304,12 @@ export class Chats {
   #leave(): void {
     this.save();
     const { id } = this.current;
-    const answer = this.pending;
-    if (answer !== null) this.#left.add(id);
-    const followed = answer && this.#following.get(answer.id);
+    if (this.pending !== null) this.#left.add(id);
+    const attended = this.#attended(id);
     this.#entering.abort();
-    // A question on its way arrives first; the lock goes with it.
-    if (followed) followed.leave();
-    else if (this.writer === 'here') this.#release(id);
+    // A question on its way arrives first, and what an answer took is told after its end; the lock goes with them.
+    for (const followed of attended) followed.leave();
+    if (attended.length === 0 && this.writer === 'here') this.#release(id);
   }
 
   /** The lock of a chat that is not shown. */
@@ -327,10 +326,16 @@ export class Chats {
     this.#held.delete(id);
   }
 
-  /** Nothing of a chat is under way here any more but what is shown of it. */
+  /** What of a chat is under way here. */
+  #attended(id: string): Followed[] {
+    return [...this.#following.values()].filter(({ chat }) => chat === id);
+  }
+
+  /** Something of a chat is not under way here any more: if nothing is, but what is shown of it, its lock is free. */
   #settle(id: string): void {
     const held = this.#held.get(id);
-    if (held === undefined || (id === this.current.id && this.writer === 'here')) return;
+    if (held === undefined || this.#attended(id).length > 0) return;
+    if (id === this.current.id && this.writer === 'here') return;
     if (id !== this.current.id) return this.#release(id);
     this.#adopt(this.#store.load(id) ?? this.current);
     this.#write(held);
@@ -351,7 +356,7 @@ export class Chats {
   /** Send an answer's question if that is to be done, and take in what comes as long as somebody looks at it. */
   async #attend(chat: Chat, answer: Answer): Promise<void> {
     const isNew = answer.phase === 'queued';
-    const followed = new Followed(() => this.#isSeen && chat === this.current);
+    const followed = new Followed(chat.id, () => this.#isSeen && chat === this.current);
     this.#following.set(answer.id, followed);
     if (isNew) answer.phase = 'waiting';
     this.#keep(chat);
@@ -361,20 +366,21 @@ export class Chats {
     } catch (error) {
       if (!followed.hasLeft) this.#broken(chat, answer, error, isNew);
     }
-    this.#following.delete(answer.id);
     const hasEnded = !isUnderWay(answer);
     if (hasEnded) {
+      chat.at = Date.now();
+      sendNext(chat, answer);
+      this.#keep(chat);
       if (answer.phase === 'stopped' && followed.leftEarly) {
         await this.#end(answer);
         // Of a chat that is deleted its context is now there to be forgotten.
         if (!this.#held.has(chat.id)) this.#store.doom(sessionOf(chat.id));
         await this.#forget();
       } else await this.#explain(answer);
-      chat.at = Date.now();
-      sendNext(chat, answer);
     }
     if (pendingOf(chat) !== null && chat !== this.current) this.#left.add(chat.id);
     this.#keep(chat);
+    this.#following.delete(answer.id);
     if (chat !== this.current) this.#settle(chat.id);
     // Somebody has left and come back, or there is more to ask.
     else if (hasEnded || followed.hasLeft) this.catchUp();

@@ -23,7 +23,10 @@ export class Followed {
   leftEarly = false;
   readonly #abort = new AbortController();
 
-  constructor(private readonly isWatched: () => boolean) {}
+  constructor(
+    readonly chat: string,
+    private readonly isWatched: () => boolean,
+  ) {}
 
   get signal(): AbortSignal {
     return this.#abort.signal;

@@ -81,6 +81,12 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
     Json(describe())
 }
 
+/// The descriptions of each room, as they are before they become one.
+#[cfg(test)]
+pub(crate) fn rooms() -> impl Iterator<Item = utoipa::openapi::OpenApi> {
+    spoken().into_iter().flat_map(|Spoken { rooms, .. }| rooms)
+}
+
 /// The description of all routes.
 pub(crate) fn describe() -> utoipa::openapi::OpenApi {
     let mut all = Described::openapi();

@@ -31,7 +31,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     path = "/v1/messages",
     tag = "Anthropic",
     params(
-        ("X-Session-ID" = Option<String>, Header, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
+        ("X-Session-ID" = Option<String>, Header, pattern = "^[A-Za-z0-9._-]{1,256}$", description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
         ("X-Claude-Code-Session-Id" = Option<String>, Header, description = "The same, where that one is not there"),
         ("X-Samovar-Keep" = Option<bool>, Header, description = "Keep a streamed answer for `/admin/answers/{id}`")
     ),

@@ -32,7 +32,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     path = "/api/chat",
     tag = "Ollama",
     params(
-        ("X-Session-ID" = Option<String>, Header, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
+        ("X-Session-ID" = Option<String>, Header, pattern = "^[A-Za-z0-9._-]{1,256}$", description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
         ("X-Samovar-Keep" = Option<bool>, Header, description = "Keep a streamed answer for `/admin/answers/{id}`")
     ),
     request_body = OllamaChatRequest,
@@ -56,7 +56,7 @@ async fn chat(State(app): State<Arc<App>>, request: Request) -> Result<Response,
     path = "/api/generate",
     tag = "Ollama",
     params(
-        ("X-Session-ID" = Option<String>, Header, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
+        ("X-Session-ID" = Option<String>, Header, pattern = "^[A-Za-z0-9._-]{1,256}$", description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
         ("X-Samovar-Keep" = Option<bool>, Header, description = "Keep a streamed answer for `/admin/answers/{id}`")
     ),
     request_body = OllamaGenerateRequest,

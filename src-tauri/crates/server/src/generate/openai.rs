@@ -35,7 +35,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     path = "/v1/chat/completions",
     tag = "OpenAI",
     params(
-        ("X-Session-ID" = Option<String>, Header, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
+        ("X-Session-ID" = Option<String>, Header, pattern = "^[A-Za-z0-9._-]{1,256}$", description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
         ("X-Samovar-Keep" = Option<bool>, Header, description = "Keep a streamed answer for `/admin/answers/{id}`")
     ),
     request_body = ChatRequest,
@@ -59,7 +59,7 @@ async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Resu
     path = "/v1/completions",
     tag = "OpenAI",
     params(
-        ("X-Session-ID" = Option<String>, Header, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
+        ("X-Session-ID" = Option<String>, Header, pattern = "^[A-Za-z0-9._-]{1,256}$", description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
         ("X-Samovar-Keep" = Option<bool>, Header, description = "Keep a streamed answer for `/admin/answers/{id}`")
     ),
     request_body = CompletionRequest,

@@ -47,7 +47,7 @@ fn owner(headers: &HeaderMap) -> Owner {
     path = "/v1/responses",
     tag = "OpenAI",
     params(
-        ("X-Session-ID" = Option<String>, Header, description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
+        ("X-Session-ID" = Option<String>, Header, pattern = "^[A-Za-z0-9._-]{1,256}$", description = "The agent's name, `^[A-Za-z0-9._-]{1,256}$`"),
         ("X-Samovar-Keep" = Option<bool>, Header, description = "Keep a streamed answer for `/admin/answers/{id}`")
     ),
     request_body = ResponsesRequest,

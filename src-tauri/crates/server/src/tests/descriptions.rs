@@ -16,7 +16,7 @@ use crate::dialects::openai::{chat, completions, embeddings};
 use crate::dialects::responses::responses_call;
 use crate::kept::diary::RequestDiary;
 use crate::kept::kept_responses::{OwnShelf, Owner};
-use crate::openapi::describe;
+use crate::openapi::{describe, rooms};
 use crate::router::{canonical_path, routes};
 
 /// The description as clients get it.
@@ -232,6 +232,18 @@ fn a_body_that_is_cut_or_changed_anywhere_is_taken_or_refused() {
                 // Whichever: it comes back.
                 let _ = parse(&changed);
             }
+        }
+    }
+}
+
+#[test]
+fn no_two_shapes_have_the_same_name() {
+    let mut shapes: BTreeMap<String, Value> = BTreeMap::new();
+    for room in rooms() {
+        for (name, shape) in room.components.unwrap_or_default().schemas {
+            let shape = serde_json::to_value(shape).unwrap();
+            let before = shapes.entry(name.clone()).or_insert_with(|| shape.clone());
+            assert_eq!(*before, shape, "'{name}' is two shapes");
         }
     }
 }

@@ -55,6 +55,7 @@ pub(crate) struct Conversation {
     #[schema(required = false)]
     system: Option<BlocksOrText>,
     /// Oldest first. Where the last one is the assistant's, the answer goes on with it.
+    #[schema(min_items = 1, example = json!([{"role": "user", "content": "Good morning"}]))]
     messages: Vec<InputMessage>,
     #[schema(required = false)]
     tools: Option<Vec<CustomTool>>,
@@ -74,7 +75,7 @@ pub(crate) struct Conversation {
 #[expect(dead_code, reason = "a description: nothing is ever read into it")]
 pub(crate) struct InputMessage {
     /// `user`, `assistant` or `system`.
-    #[schema(example = "user")]
+    #[schema(pattern = "^(user|assistant|system)$", example = "user")]
     role: String,
     content: BlocksOrText,
 }

@@ -51,6 +51,7 @@ pub(crate) struct OllamaAnswer {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     logprobs: Vec<ChatLogprob>,
     #[serde(flatten)]
+    #[schema(value_type = Took)]
     took: Option<Took>,
 }
 
@@ -98,12 +99,18 @@ struct OllamaFunction {
 /// What an answer took: tokens, and nanoseconds.
 #[derive(Debug, Default, Serialize, ToSchema)]
 struct Took {
+    #[schema(required = false)]
     total_duration: u64,
     /// How long it waited for its turn.
+    #[schema(required = false)]
     load_duration: u64,
+    #[schema(required = false)]
     prompt_eval_count: usize,
+    #[schema(required = false)]
     prompt_eval_duration: u64,
+    #[schema(required = false)]
     eval_count: usize,
+    #[schema(required = false)]
     eval_duration: u64,
 }
 

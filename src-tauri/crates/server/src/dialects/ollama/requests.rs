@@ -68,7 +68,7 @@ pub(crate) struct OllamaParameters {
 #[expect(dead_code, reason = "a description: nothing is ever read into it")]
 pub(crate) struct OllamaInputMessage {
     /// `system`, `user`, `assistant` or `tool`.
-    #[schema(example = "user")]
+    #[schema(pattern = "^(system|user|assistant|tool)$", example = "user")]
     role: String,
     #[schema(required = false, example = "Good morning")]
     content: Option<String>,

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 #[expect(dead_code, reason = "a description: nothing is ever read into it")]
 pub(crate) struct ChatRequest {
     /// Oldest first.
+    #[schema(min_items = 1, example = json!([{"role": "user", "content": "Good morning"}]))]
     messages: Vec<Message>,
     /// How many rivals each token's log-probability comes with.
     #[schema(required = false, maximum = 20, example = 2)]
@@ -105,7 +106,7 @@ pub(crate) struct PastFunction {
 #[expect(dead_code, reason = "a description: nothing is ever read into it")]
 pub(crate) struct Message {
     /// `system`, `developer`, `user`, `assistant` or `tool`.
-    #[schema(example = "user")]
+    #[schema(pattern = "^(system|developer|user|assistant|tool)$", example = "user")]
     role: String,
     #[schema(required = false)]
     content: Option<Content>,
@@ -263,10 +264,10 @@ pub(crate) struct CommonParameters {
     #[schema(required = false, value_type = Option<BTreeMap<String, Value>>, example = json!({"type": "json_object"}))]
     response_format: Option<Value>,
     /// The agent's name, if `X-Session-ID` does not say it.
-    #[schema(required = false, example = "research")]
+    #[schema(required = false, pattern = "^[A-Za-z0-9._-]{1,256}$", example = "research")]
     session_id: Option<String>,
     /// The same, in OpenAI's word.
-    #[schema(required = false, example = "research")]
+    #[schema(required = false, pattern = "^[A-Za-z0-9._-]{1,256}$", example = "research")]
     prompt_cache_key: Option<String>,
     /// Its `user_id` names the agent where nothing else does.
     #[schema(required = false, value_type = Option<BTreeMap<String, Value>>, example = json!({"user_id": "u"}))]

@@ -45,7 +45,7 @@ pub(crate) struct AskedFor {
     pub(crate) temperature: Option<f32>,
     #[schema(value_type = Object)]
     pub(crate) text: Box<RawValue>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub(crate) tool_choice: Box<RawValue>,
     #[schema(value_type = Vec<Object>)]
     pub(crate) tools: Box<RawValue>,
@@ -58,6 +58,7 @@ pub(crate) struct AskedFor {
 /// How far a response or an item of it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ResponseStatus)]
 pub(crate) enum Status {
     InProgress,
     Completed,

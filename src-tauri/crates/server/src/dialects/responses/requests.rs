@@ -58,7 +58,7 @@ pub(crate) struct ResponsesRequest {
     #[schema(required = false, example = json!(["reasoning.encrypted_content"]))]
     include: Option<Vec<String>>,
     /// The agent's name, if `X-Session-ID` does not say it.
-    #[schema(required = false, example = "research")]
+    #[schema(required = false, pattern = "^[A-Za-z0-9._-]{1,256}$", example = "research")]
     prompt_cache_key: Option<String>,
     /// Given back as it is; its `user_id` names the agent where nothing else does.
     #[schema(required = false, value_type = Option<BTreeMap<String, Value>>, example = json!({"user_id": "u"}))]
