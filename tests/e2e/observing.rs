@@ -164,6 +164,27 @@ fn every_request_leaves_a_record_of_what_became_of_it() {
 }
 
 #[test]
+fn what_has_changed_in_a_prompt_is_in_its_record_and_in_no_log() {
+    let mut server = Setup::new(SMOLLM2).with("--log", "trace").ready();
+    for place in ["Vladivostok", "Ouagadougou"] {
+        let body = chat(&format!("What is the way from Paris to {place}, in one word?"), 4);
+        assert_eq!(server.post("/v1/chat/completions", &body).status, 200);
+    }
+    let difference = newest(&server)["difference"].clone();
+    assert_eq!((&difference["why"], &difference["place"]), (&json!("changed"), &json!("message")));
+    assert_eq!((&difference["message"], &difference["role"]), (&json!(1), &json!("user")));
+    assert!(difference["before"].as_str().is_some_and(|text| text.ends_with("Paris to")), "{difference}");
+    assert!(difference["after"].as_str().is_some_and(|text| text.contains("Ouagadougou")), "{difference}");
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit(), 0);
+    let logs = std::fs::read_dir(server.data().join("logs")).unwrap();
+    let logs = logs.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    let all: String = logs.chain([server.stderr()]).collect();
+    assert!(all.contains("/v1/chat/completions"), "it logs requests: {all}");
+    assert!(!all.contains("Ouagadougou") && !all.contains("Vladivostok"));
+}
+
+#[test]
 fn the_last_two_hundred_requests_are_kept() {
     let server = Samovar::ready();
     let mut connection = server.connect();

@@ -17,6 +17,7 @@ import {
   runsOn,
   tokensPerSecond,
 } from '../src/lib/words';
+import type { Difference } from '../src/lib/wire';
 import { model, record, view } from './fixtures';
 
 const plain = (text: string) => text.replaceAll('\u202f', ' ');
@@ -187,5 +188,22 @@ describe('an answer’s quiet line', () => {
       'Answer: 83 tokens in 2.0 s',
       'Ended: by itself',
     ]);
+  });
+
+  it.each([
+    [{ why: 'new' }, 'the text is new after 1 200 tokens'],
+    [{ why: 'goes_on', place: 'message', message: 2, role: 'tool' }, 'the text is new after 1 200 tokens'],
+    [{ why: 'changed', place: 'system' }, 'what the system says is another than before, after 1 200 tokens'],
+    [{ why: 'changed', place: 'tools' }, 'the list of tools is another than before, after 1 200 tokens'],
+    [
+      { why: 'changed', place: 'message', message: 2, role: 'tool' },
+      'message 3, tool’s, is another than before, after 1 200 tokens',
+    ],
+    [{ why: 'changed' }, 'the text is another than before, after 1 200 tokens'],
+    [{ why: 'not_kept' }, 'the same stood here before, and is not kept after 1 200 tokens'],
+  ] as [Partial<Difference>, string][])('says why not more was reused: %j', (change, want) => {
+    const difference: Difference = { why: 'new', missed_tokens: 0, ...change };
+    const why = reasons(record({ difference })).find(([name]) => name === 'Why');
+    expect(plain(why?.[1] ?? '')).toBe(want);
   });
 });

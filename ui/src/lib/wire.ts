@@ -99,8 +99,8 @@ export interface RequestRecord {
   restored_tokens: number;
   spliced_tokens: number;
   first_difference: number | null;
-  /** What stands there, and why it was not in memory. */
-  difference: Difference | null;
+  /** What stands there, and why it was not in memory; chats that were kept by an older version have none. */
+  difference?: Difference | null;
   generated_tokens: number;
   preempted: number;
   queued_s: number;
@@ -114,6 +114,8 @@ export interface Difference {
   place?: 'system' | 'tools' | 'message';
   message?: number;
   role?: string;
+  /** Tokens that would have been reused too. */
+  missed_tokens: number;
   /** A few words around what has changed. */
   before?: string;
   after?: string;

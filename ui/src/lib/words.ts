@@ -211,7 +211,7 @@ export function reasons(record: RequestRecord): [string, string][] {
   if (record.first_difference !== null) {
     const at = record.first_difference;
     const first = at === 0 ? 'nothing of this was in memory yet' : `the text is new after ${tokens(at)}`;
-    rows.push(['Why', record.difference === null ? first : why(record.difference, at, first)]);
+    rows.push(['Why', record.difference ? why(record.difference, at, first) : first]);
   }
   if (record.queued_s >= 0.05) rows.push(['Waited', `${seconds(record.queued_s)} for its turn`]);
   if (record.time_to_first_token_s !== null) {

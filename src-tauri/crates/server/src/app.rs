@@ -29,7 +29,7 @@ pub(crate) struct App {
     pub(crate) kept_answers: KeptAnswers,
     /// Responses that others may go on with.
     pub(crate) kept_responses: Arc<KeptResponses>,
-    /// What the last requests were made from that asked for a diagnosis.
+    /// Which models answered the last requests that asked for a diagnosis.
     pub(crate) diary: Arc<RequestDiary>,
     /// The last minutes.
     pub(crate) history: History,

@@ -49,16 +49,21 @@ pub(crate) fn find(
     stretches
 }
 
-/// Whether an answer stands there, by where messages end and answers start: one's text does, or none's does and it is
-/// not before all of them, where the template has words of its own.
+/// Whether an answer stands there, by where messages end and answers start: one's text does, and no other message before
+/// it, or none's does and it is not before all of them, where the template has words of its own.
 fn is_answer(chat: &RenderedChat, range: &Range<usize>) -> bool {
-    let has_within = |places: &[usize], from: usize, to: usize| {
+    let first_within = |places: &[usize], from: usize, to: usize| {
         let first = places.partition_point(|&at| at < from);
-        places.get(first).is_some_and(|&at| at < to)
+        places.get(first).copied().filter(|&at| at < to)
     };
     let Some(first_end) = chat.message_ends().first() else { return false };
-    has_within(chat.answer_starts(), range.start, range.end)
-        || *first_end <= range.start && !has_within(chat.message_ends(), range.start + 1, range.end + 1)
+    match first_within(chat.answer_starts(), range.start, range.end) {
+        Some(start) => first_within(chat.message_ends(), range.start + 1, start + 1).is_none(),
+        None => {
+            let end = first_within(chat.message_ends(), range.start + 1, range.end + 1);
+            *first_end <= range.start && end.is_none()
+        }
+    }
 }
 
 /// Those that stand after what the template writes before an answer, if that has tokens of its own.

@@ -202,14 +202,14 @@ impl Answers {
         message_ends.extend(spliced.answer_positions);
         message_ends.sort_unstable();
         message_ends.dedup();
-        let has_tools = reading.as_ref().is_some_and(|reading| !reading.tools.is_empty());
+        let tools = reading.as_ref().map(|reading| &*reading.tools).unwrap_or_default();
         Ok(EncodedPrompt {
             tokens: spliced.tokens,
             notes: PromptNotes {
                 message_ends,
                 n_spliced: spliced.n_spliced,
                 spliced: spliced.spliced,
-                map: PromptMap::new(rendered, messages, has_tools, pieces).map(Arc::new),
+                map: PromptMap::new(rendered, messages, tools, pieces).map(Arc::new),
                 reading: reading.map(Arc::new),
                 ..PromptNotes::default()
             },

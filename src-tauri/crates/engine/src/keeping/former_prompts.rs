@@ -4,10 +4,15 @@ use std::collections::VecDeque;
 
 use scheduler::TokenId;
 
+use crate::told::difference::DifferenceReason;
+
 /// Sequences that are remembered; those that ended longest ago go first.
 const MAX_SEQUENCES: usize = 64;
 /// Tokens of all of them.
 const MAX_TOKENS: usize = 2 << 20;
+/// Tokens by which a change may bring a prompt back further than to itself: a model with windows goes back to the last
+/// one that is kept, and a prefix of which nothing is in memory to the last whole block.
+const MAX_TOKENS_BACK: usize = 1024 + 256;
 
 /// The last sequences of one model.
 #[derive(Debug, Default)]
@@ -23,6 +28,36 @@ pub(crate) struct Former {
     pub(crate) n_common: usize,
     /// Tokens of the former one.
     pub(crate) n_tokens: usize,
+}
+
+/// The first token of a prompt that nothing of it was there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FirstNew {
+    /// Why it was not.
+    pub(crate) why: DifferenceReason,
+    /// Which one, or, where the prompt differs from the former one a little after it, the first that does.
+    pub(crate) at: usize,
+    /// Tokens that would have been there too, had the prompt gone on as the former one.
+    pub(crate) n_missed: usize,
+}
+
+impl Former {
+    /// Of a prompt of `n_prompt` tokens, the first `n_reused` of which were there.
+    pub(crate) fn first_new(self, n_prompt: usize, n_reused: usize) -> FirstNew {
+        let Former { n_common, n_tokens } = self;
+        let first_new = |why, at, n_missed| FirstNew { why, at, n_missed };
+        let is_another = n_common < n_tokens && n_common < n_prompt;
+        if is_another && n_common > 0 && (n_reused..=n_reused + MAX_TOKENS_BACK).contains(&n_common) {
+            let n_missed = n_tokens.min(n_prompt).saturating_sub(n_reused);
+            return first_new(DifferenceReason::Changed, n_common, n_missed);
+        }
+        if n_reused < n_common {
+            return first_new(DifferenceReason::NotKept, n_reused, n_common - n_reused);
+        }
+        // What was there goes further than what is remembered of it.
+        let why = if n_reused > 0 { DifferenceReason::GoesOn } else { DifferenceReason::New };
+        first_new(why, n_reused, 0)
+    }
 }
 
 impl FormerPrompts {
@@ -65,6 +100,32 @@ mod tests {
         assert_eq!(former.find(&[1, 9, 9]), Former { n_common: 2, n_tokens: 2 });
         assert_eq!(former.find(&[7]).n_common, 0);
         assert_eq!(FormerPrompts::default().find(&[7]), Former::default());
+    }
+
+    #[test]
+    fn why_a_token_is_new_is_told_by_what_was_there_and_what_was_said() {
+        use DifferenceReason::{Changed, GoesOn, New, NotKept};
+        for (former, n_prompt, n_reused, want) in [
+            // (in common, of so many), of the prompt, of those there
+            ((0, 0), 500, 0, (New, 0, 0)),
+            ((0, 90), 500, 0, (New, 0, 0)),
+            ((400, 400), 500, 400, (GoesOn, 400, 0)),
+            ((400, 400), 500, 320, (NotKept, 320, 80)),
+            ((400, 400), 500, 0, (NotKept, 0, 400)),
+            ((500, 600), 500, 300, (NotKept, 300, 200)),
+            ((400, 450), 500, 400, (Changed, 400, 50)),
+            ((400, 900), 500, 400, (Changed, 400, 100)),
+            // A window brings it back, and memory that is gone further.
+            ((1400, 1500), 1800, 1024, (Changed, 1400, 476)),
+            ((4000, 4100), 5000, 1024, (NotKept, 1024, 2976)),
+            // More was there than anybody remembers to have said.
+            ((0, 0), 500, 480, (GoesOn, 480, 0)),
+            ((10, 90), 500, 480, (GoesOn, 480, 0)),
+        ] {
+            let former = Former { n_common: former.0, n_tokens: former.1 };
+            let FirstNew { why, at, n_missed } = former.first_new(n_prompt, n_reused);
+            assert_eq!((why, at, n_missed), want, "{former:?} {n_prompt} {n_reused}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use scheduler::{Addresses, BlockKey, ChainHash, GroupId, TokenId};
 use store::{AgentManifest, BlockStore, Pin, TokenSpan};
 
 use super::answers::Answers;
+use super::former_prompts::FormerPrompts;
 use crate::told::card::ModelCard;
 
 /// Agents whose generated answers are remembered again when their model is loaded: the last used ones.
@@ -132,8 +133,9 @@ pub(crate) fn own_hashes(store: &dyn BlockStore, fingerprint: &[u8; 32], name: &
     all_hashes(&own).filter(|hash| !of_others.contains(hash)).collect()
 }
 
-/// Remember the answers that are in the manifests of a model that has just been loaded.
-pub(crate) fn recall(store: &dyn BlockStore, card: &ModelCard, answers: &Answers) {
+/// Remember the conversations that are in the manifests of a model that has just been loaded, and the answers in them.
+pub(crate) fn recall(store: &dyn BlockStore, card: &ModelCard, answers: &Answers) -> FormerPrompts {
+    let mut former = FormerPrompts::default();
     let of_model = store.agents().into_iter().filter(|agent| agent.fingerprint == card.fingerprint);
     let last_used: Vec<Arc<AgentManifest>> = of_model.take(MAX_RECALLED_AGENTS).collect();
     // The last one to be remembered is the last one to go.
@@ -144,5 +146,7 @@ pub(crate) fn recall(store: &dyn BlockStore, card: &ModelCard, answers: &Answers
             let Some(ids) = manifest.tokens.get(start..end) else { continue };
             answers.record(&manifest.tokens[..start], ids, None);
         }
+        former.push(&manifest.tokens);
     }
+    former
 }

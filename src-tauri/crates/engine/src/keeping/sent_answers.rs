@@ -59,7 +59,7 @@ impl SentAnswer {
         has_run_from: impl Fn(&SentPart) -> bool,
     ) -> impl Iterator<Item = SpliceStart> {
         let parts = self.spans.iter().zip(&self.parts.parts);
-        let within = parts.filter(move |(span, part)| span.start > self.range.start && has_run_from(*part));
+        let within = parts.filter(move |(span, part)| span.start > self.range.start && has_run_from(part));
         let within = within.map(|(span, _)| SpliceStart::Within(span.start));
         std::iter::once(SpliceStart::Answer(self.range.start)).chain(within)
     }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::held_logprobs::HeldLogprobs;
 use crate::inbox::command::Submission;
 use crate::keeping::answers::Answers;
-use crate::keeping::former_prompts::Former;
+use crate::keeping::former_prompts::{FirstNew, Former};
 use crate::permit::Permit;
 use crate::sampling::{CannotSample, Sampler, Scratch, fresh_seed, logprob};
 use crate::tally::{LastWords, Tally, Words};
@@ -214,21 +214,17 @@ impl Sequence {
         tally.admitted(now.saturating_duration_since(self.received), self.n_reused);
         self.difference = self.difference(prompt);
         let (n_reused, n_restored) = (self.n_reused, self.n_restored);
-        self.send(Event::Admitted { n_prompt: prompt.len(), n_reused, n_restored });
+        let difference = self.difference.clone();
+        self.send(Event::Admitted { n_prompt: prompt.len(), n_reused, n_restored, difference });
     }
 
     /// Where its prompt stops being what was there, unless all of it was.
     fn difference(&self, prompt: &[TokenId]) -> Option<Difference> {
-        let (at, text) = (self.n_reused, self.answers.text());
-        if at + 1 >= prompt.len() {
+        let (n_reused, text) = (self.n_reused, self.answers.text());
+        if n_reused + 1 >= prompt.len() {
             return None;
         }
-        let why = match self.former {
-            Former { n_common: 0, .. } => DifferenceReason::New,
-            Former { n_common, .. } if at < n_common => DifferenceReason::NotKept,
-            Former { n_common, n_tokens } if n_common == n_tokens => DifferenceReason::GoesOn,
-            Former { .. } => DifferenceReason::Changed,
-        };
+        let FirstNew { why, at, n_missed } = self.former.first_new(prompt.len(), n_reused);
         // Where nothing was said in its place before, there is nothing to compare it with.
         let excerpt = |range: Range<usize>| match why {
             DifferenceReason::Changed => String::from_utf8_lossy(&text.raw_text(&prompt[range])).into_owned(),
@@ -237,6 +233,7 @@ impl Sequence {
         Some(Difference {
             why,
             place: self.map.as_ref().and_then(|map| map.place(at, prompt, text)),
+            n_missed,
             before: excerpt(at.saturating_sub(TOKENS_BEFORE)..at),
             after: excerpt(at..prompt.len().min(at + TOKENS_AFTER)),
         })

@@ -83,14 +83,14 @@ impl Serving {
         let (store, layout) = (&config.store, runner.layout());
         let restoring =
             Restoring::new(Arc::clone(store), model.clone(), card.fingerprint, layout, inbox.clone());
-        recall(config.store.as_ref(), &card, &answers);
+        let former = recall(config.store.as_ref(), &card, &answers);
         Serving {
             restoring,
             saving: Saving::new(Arc::clone(store), card.fingerprint, layout),
             model,
             card,
             answers,
-            former: FormerPrompts::default(),
+            former,
             residency,
             pins: ResidentPins::default(),
             has_new_pins: false,

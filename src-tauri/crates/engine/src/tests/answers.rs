@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::testing::{Script, ScriptedModel, Steering, tiny_text};
-use crate::{EngineConfig, Event, FinishReason, Request, Sampling};
+use crate::{DifferenceReason, EngineConfig, Event, FinishReason, Request, Sampling};
 
 const TINY_STEPS: EngineConfigPatch = EngineConfigPatch { prefill_chunk: 16, step_token_budget: 40 };
 
@@ -219,8 +219,9 @@ async fn a_long_prompt_reports_its_progress_and_does_not_hold_up_the_others() {
     let mut done = Vec::new();
     while let Some(event) = long.recv().await {
         match event {
-            Event::Admitted { n_prompt, n_reused, n_restored } => {
+            Event::Admitted { n_prompt, n_reused, n_restored, difference } => {
                 assert_eq!((n_prompt, n_reused, n_restored), (200, 0, 0));
+                assert_eq!(difference.map(|difference| difference.why), Some(DifferenceReason::New));
             }
             Event::Prefilled { done: so_far, total: 200 } => done.push(so_far),
             Event::Text { .. } | Event::Finished { .. } => {}

@@ -271,3 +271,30 @@ async fn a_call_comes_back_as_it_was_written_after_a_restart_too() {
     assert!(answered.usage.n_reused >= earlier.len() - 16, "{:?}", answered.usage);
     again.rig.close().await;
 }
+
+#[tokio::test]
+async fn where_a_prompt_differs_from_what_was_said_before_a_restart_is_known() {
+    let store = Arc::new(MemoryStore::default());
+    let config =
+        || EngineConfig { store: Arc::clone(&store) as Arc<dyn BlockStore>, ..EngineConfig::default() };
+    let mut talk = Conversation::new(model(with_tools, &["so".to_owned()]), config()).await;
+    talk.chat.messages.push(ChatMessage::new("user", "What is there? ".repeat(20) + "Say it in a word."));
+    let (first, _, record) = talk.ask(Some("scout")).await;
+    assert_eq!(record.difference.map(|difference| difference.why), Some(DifferenceReason::New));
+    talk.rig.close().await;
+
+    let mut again = Conversation::new(model(with_tools, &["so".to_owned()]), config()).await;
+    again.chat = talk.chat;
+    again.chat.messages[0].content = "What is there? ".repeat(20) + "Say it in a song.";
+    let (_, answered, record) = again.ask(Some("scout")).await;
+    assert!(answered.usage.n_reused > first.len() / 2, "{:?}", answered.usage);
+    let difference = record.difference.unwrap();
+    assert_eq!(difference.why, DifferenceReason::Changed, "{difference:?}");
+    assert_eq!(difference.place, Some(PromptPlace::Message { idx: 0, role: "user".into() }));
+    assert!(
+        difference.before.ends_with("it in a ") && difference.after.starts_with("song"),
+        "{difference:?}"
+    );
+    assert!(difference.n_missed > 0 && difference.n_missed < first.len() / 2, "{difference:?}");
+    again.rig.close().await;
+}

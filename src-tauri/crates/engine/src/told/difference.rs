@@ -45,6 +45,8 @@ pub struct Difference {
     pub why: DifferenceReason,
     /// In what of the chat; none where that is not known.
     pub place: Option<PromptPlace>,
+    /// Tokens that would have been there too, had the prompt gone on as what was there before.
+    pub n_missed: usize,
     /// Where something else was said before, what stands before that place: a few words.
     pub before: String,
     /// And what stands there now.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use scheduler::TokenId;
 
+use super::difference::Difference;
 use super::request::Refusal;
 
 /// One message of a request's stream. Exactly one terminal event ends it: `Finished` or `Failed`.
@@ -18,6 +19,8 @@ pub enum Event {
         n_reused: usize,
         /// Of those, tokens whose KV came back from the store for this request.
         n_restored: usize,
+        /// Where the prompt stops being what was there, unless all of it was.
+        difference: Option<Difference>,
     },
     /// Prefill progress, at most one a step.
     Prefilled {

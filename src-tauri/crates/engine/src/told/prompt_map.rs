@@ -3,12 +3,14 @@
 use std::ops::Range;
 
 use scheduler::TokenId;
-use text::{RenderedChat, TextModel};
+use text::{RenderedChat, TextModel, Tool};
 
 use super::difference::PromptPlace;
 
 /// Bytes of what a template writes around messages; where more stands between two of them it is something else.
 const MAX_STRUCTURE_BYTES: usize = 200;
+/// Bytes of words that a function's place is told by: shorter ones stand everywhere.
+const MIN_WORD_BYTES: usize = 4;
 
 /// A message of a chat, as far as a map of its prompt needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct PromptMap {
     /// Where the answers are, calls and all; empty where it is not known which is whose.
     answers: Vec<Range<usize>>,
     has_tools: bool,
+    /// Where the functions are shown, as far as their own words tell that.
+    tools: Range<usize>,
     /// Ascending; what was generated lies between them.
     pieces: Vec<MappedPiece>,
 }
@@ -53,7 +57,7 @@ impl PromptMap {
     pub(crate) fn new(
         rendered: &RenderedChat,
         messages: Vec<MessageOutline>,
-        has_tools: bool,
+        tools: &[Tool],
         pieces: Vec<MappedPiece>,
     ) -> Option<PromptMap> {
         let ends = rendered.message_ends().to_vec();
@@ -61,11 +65,16 @@ impl PromptMap {
         let n_answers = messages.iter().filter(|message| message.is_answer()).count();
         let answers: Vec<Range<usize>> =
             rendered.stretches().iter().map(|stretch| stretch.range.clone()).collect();
-        (!ends.is_empty() && ends.len() == n_with_text).then_some(PromptMap {
+        let is_known = !ends.is_empty() && ends.len() == n_with_text;
+        let shown = tools.last().filter(|_| is_known);
+        is_known.then(|| PromptMap {
+            tools: shown
+                .and_then(|last| of_tools(rendered.text(), (&messages, &ends), last))
+                .unwrap_or_default(),
             messages,
             ends,
             answers: if answers.len() == n_answers { answers } else { Vec::new() },
-            has_tools,
+            has_tools: !tools.is_empty(),
             pieces,
         })
     }
@@ -84,6 +93,9 @@ impl PromptMap {
         if let Some(n) = self.answers.iter().position(|answer| answer.contains(&offset)) {
             let mut answers = (0..self.messages.len()).filter(|idx| self.messages[*idx].is_answer());
             return self.message(answers.nth(n)?);
+        }
+        if self.tools.contains(&offset) {
+            return Some(PromptPlace::Tools);
         }
         let with_text: Vec<usize> =
             (0..self.messages.len()).filter(|&idx| self.messages[idx].n_bytes > 0).collect();
@@ -109,6 +121,35 @@ impl PromptMap {
         }
         Some(PromptPlace::Message { idx, role: role.clone() })
     }
+}
+
+/// Where a template shows functions, of which this is the last one: from the end of what stands before them to the end
+/// of the last of its words that stands before the first message that is not the system's.
+fn of_tools(
+    text: &str,
+    (messages, ends): (&[MessageOutline], &[usize]),
+    last: &Tool,
+) -> Option<Range<usize>> {
+    let words = last.words();
+    let mut before = 0;
+    for (message, &end) in messages.iter().filter(|message| message.n_bytes > 0).zip(ends) {
+        let gap = text.get(before..end.saturating_sub(message.n_bytes)).unwrap_or_default();
+        if let Some(at) = gap.rfind(&last.name) {
+            let words = words.iter().filter(|word| word.len() >= MIN_WORD_BYTES);
+            let ends = words.filter_map(|word| Some(gap.rfind(word)? + word.len()));
+            let end = ends.fold(at + last.name.len(), usize::max);
+            // What closes them, in most templates.
+            let is_closing =
+                |c: char| c.is_whitespace() || c.is_ascii_digit() || c != '<' && c.is_ascii_punctuation();
+            let rest = &gap[end..];
+            return Some(before..before + end + (rest.len() - rest.trim_start_matches(is_closing).len()));
+        }
+        if message.role != "system" {
+            break;
+        }
+        before = end;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -157,12 +198,43 @@ mod tests {
     #[test]
     fn what_an_answer_has_beside_its_text_is_part_of_it() {
         let messages = [("user", 10), ("assistant", 10), ("tool", 50)];
-        let map = PromptMap { answers: vec![30..200], ..map(&messages, &[20, 50, 300], true) };
+        let map = PromptMap {
+            answers: std::iter::once(30..200).collect(),
+            ..map(&messages, &[20, 50, 300], true)
+        };
         for (offset, want) in
             [(29, "assistant 1"), (30, "assistant 1"), (199, "assistant 1"), (200, "tool 2")]
         {
             assert_eq!(show(map.place_at(offset)), want, "{offset}");
         }
+    }
+
+    #[test]
+    fn functions_are_where_their_own_words_are() {
+        let tool = |name: &str| Tool {
+            name: name.to_owned(),
+            parameters: Some(
+                serde_json::json!({"type": "object", "properties": {"path": {"type": "string"}}}),
+            ),
+            ..Tool::default()
+        };
+        let (front, system) = ("<s>[{\"look\":{\"path\":1}}]</s>", "Never look at a path.");
+        let text = format!("{front}<s>{system}</s><s>hi</s>");
+        let outline = |role: &str, text: &str| MessageOutline {
+            role: role.to_owned(),
+            n_bytes: text.len(),
+            has_key_twice: false,
+        };
+        let messages = [outline("system", system), outline("user", "hi")];
+        let end = |text: &str, of: &str| text.find(of).unwrap() + of.len();
+        let find = |text: &str, name: &str| {
+            let ends = [end(text, system), end(text, "<s>hi")];
+            of_tools(text, (&messages, &ends), &tool(name)).map(|range| text[range].to_owned())
+        };
+        assert_eq!(find(&text, "look").as_deref(), Some("<s>[{\"look\":{\"path\":1}}]"));
+        let behind = format!("<s>{system}\nUse look(path: string)\n</s><s>hi</s>");
+        assert_eq!(find(&behind, "look").as_deref(), Some("\nUse look(path: string)\n"));
+        assert_eq!(find(&text, "find"), None);
     }
 
     #[test]

@@ -208,7 +208,7 @@ fn what_starts_within_an_answer_is_put_in_place_and_what_lies_in_that_is_passed_
     );
     let prompt = spliced(prompt);
     assert_eq!(prompt.tokens, [1, 1, 1, 1, 7, 8, 1, 1]);
-    assert_eq!((prompt.spliced, prompt.answer_positions), (vec![4..6], vec![2, 6]));
+    assert_eq!((prompt.spliced.len(), &prompt.spliced[0], prompt.answer_positions), (1, &(4..6), vec![2, 6]));
     let key = |tokens: &[TokenId]| PrefixTrail::of(SALT, tokens).key();
     let want = [
         (key(&[1, 1]), 2),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use engine::{FinishReason, ModelCard};
+use engine::{Difference, DifferenceReason, FinishReason, ModelCard, PromptPlace};
 use text::{TextModel, TokenId};
 use uuid::Uuid;
 
@@ -37,6 +37,42 @@ pub(crate) struct PromptTokens {
     pub(crate) n_prompt: usize,
     /// Of those, the ones that need not be computed anew.
     pub(crate) n_reused: usize,
+    /// Why that is not more, where it could have been.
+    pub(crate) missed: Option<Missed>,
+}
+
+/// Why what was there of an earlier prompt could not be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Missed {
+    pub(crate) why: MissReason,
+    /// Tokens that would have been reused else.
+    pub(crate) n_tokens: usize,
+}
+
+/// What the earlier prompt has another of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MissReason {
+    System,
+    Tools,
+    Messages,
+    /// Something that is not known, or nothing: what was there is gone.
+    Unknown,
+}
+
+impl Missed {
+    /// What a difference from an earlier prompt comes to; none where nothing was missed.
+    pub(crate) fn of(difference: &Difference) -> Option<Missed> {
+        let why = match (difference.why, &difference.place) {
+            (DifferenceReason::GoesOn, _) => return None,
+            (DifferenceReason::Changed, Some(PromptPlace::System)) => MissReason::System,
+            (DifferenceReason::Changed, Some(PromptPlace::Tools)) => MissReason::Tools,
+            (DifferenceReason::Changed, Some(PromptPlace::Message { .. })) => MissReason::Messages,
+            (DifferenceReason::Changed | DifferenceReason::New | DifferenceReason::NotKept, _) => {
+                MissReason::Unknown
+            }
+        };
+        Some(Missed { why, n_tokens: difference.n_missed })
+    }
 }
 
 /// A part of an answer, of one kind. Parts follow each other, and neighbours of a kind are one.
@@ -189,6 +225,7 @@ impl From<&engine::Usage> for Usage {
 /// A whole answer.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Answer {
+    pub(crate) prompt: PromptTokens,
     pub(crate) parts: Vec<Part>,
     pub(crate) end: End,
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use engine::{Event, EventStream, Refusal};
 
-use super::answer::{End, Part, PromptTokens, Usage};
+use super::answer::{End, Missed, Part, PromptTokens, Usage};
 use super::call::Names;
 use super::fault::Fault;
 use super::reading::Parts;
@@ -28,7 +28,7 @@ pub(crate) struct CacheUse {
 
 impl Display for CacheUse {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let CacheUse { prompt: PromptTokens { n_prompt, n_reused }, n_restored } = self;
+        let CacheUse { prompt: PromptTokens { n_prompt, n_reused, .. }, n_restored } = self;
         let n_prefilled = n_prompt.saturating_sub(*n_reused);
         write!(f, "reused={n_reused}; prefilled={n_prefilled}; restored={n_restored}")
     }
@@ -67,8 +67,9 @@ impl Running {
             return Some(last);
         }
         let last = match self.events.recv().await? {
-            Event::Admitted { n_prompt, n_reused, n_restored } => {
-                let prompt = PromptTokens { n_prompt, n_reused };
+            Event::Admitted { n_prompt, n_reused, n_restored, difference } => {
+                let missed = difference.as_ref().and_then(Missed::of);
+                let prompt = PromptTokens { n_prompt, n_reused, missed };
                 return Some(Happening::Admitted(CacheUse { prompt, n_restored }));
             }
             Event::Prefilled { done, total } => return Some(Happening::Prefilled { done, total }),

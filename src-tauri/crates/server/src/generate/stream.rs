@@ -103,7 +103,7 @@ impl Transcript {
             self.writer.open(&self.head, prompt, out);
         }
         match happening {
-            Happening::Admitted(CacheUse { prompt: PromptTokens { n_prompt, n_reused }, .. }) => {
+            Happening::Admitted(CacheUse { prompt: PromptTokens { n_prompt, n_reused, .. }, .. }) => {
                 self.prefill = Some((n_reused, n_prompt));
             }
             Happening::Prefilled { done, total } => self.prefill = Some((done, total)),

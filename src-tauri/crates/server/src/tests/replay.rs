@@ -134,6 +134,7 @@ async fn converse(rig: &Rig, (api, style): (Api, Style), system: impl Fn(usize) 
         );
         turns.push(turn);
         let answer = answer.json();
+        assert!(api.has_thinking(&answer), "{answer}");
         match api.take(&answer, style, &mut history) {
             Some(call) => {
                 assert!(n % 2 == 0, "{answer}");
@@ -145,19 +146,34 @@ async fn converse(rig: &Rig, (api, style): (Api, Style), system: impl Fn(usize) 
     turns
 }
 
-/// What a turn could reuse: the prompt before it, and what was generated and computed after that.
+/// That each turn reuses at least 98 % of what it could: the prompt before it, and what was generated and computed after
+/// that. Prints the least share.
 fn check_reuse(turns: &[Turn], what: &str) {
+    let mut least = 100.0_f64;
     for pair in turns.windows(2) {
         // The token that ends the turn is the template's then, and was never computed.
         let could = pair[0].prompt + pair[0].generated - 1;
+        least = least.min(pair[1].reused as f64 * 100.0 / could as f64);
         assert!(pair[1].reused * 100 >= could * 98, "{what}: {} of {could} in {pair:?}", pair[1].reused);
     }
+    let last = turns.last().unwrap();
+    println!(
+        "{what}: {} turns reuse at least {least:.1} % of what they could, the last one {} of {} tokens",
+        turns.len(),
+        last.reused,
+        last.prompt
+    );
 }
 
 #[tokio::test]
 async fn forty_messages_in_other_words_of_the_same_meaning_reuse_all_that_was_computed() {
-    for (text, writes) in [(hermes as fn() -> TextModel, in_hermes as Writes), (qwen3_coder, in_tags)] {
-        for (api, style) in Api::ALL.into_iter().flat_map(|api| Style::ALL.map(|style| (api, style))) {
+    let (hermes, in_hermes) = (hermes as fn() -> TextModel, in_hermes as Writes);
+    // Of calls in tags only values within values are JSON.
+    let styles =
+        [(hermes, in_hermes, &Style::ALL[..]), (qwen3_coder, in_tags, &[Style::Sorted, Style::OtherNumbers])];
+    for (text, writes, styles) in styles {
+        for (api, &style) in Api::ALL.into_iter().flat_map(|api| styles.iter().map(move |style| (api, style)))
+        {
             let rig = rig(text, "", writes).await;
             let turns = converse(&rig, (api, style), |_| "Be brief with that.".to_owned()).await;
             check_reuse(&turns, &format!("{api:?} {style:?}"));
@@ -187,7 +203,7 @@ async fn so_they_do_with_a_line_that_changes_each_turn() {
     ];
     for (line, api) in lines.into_iter().flat_map(|line| Api::ALL.map(|api| (line, api))) {
         let rig = rig(hermes, "", in_hermes).await;
-        check_reuse(&converse(&rig, (api, Style::Sorted), line).await, &format!("{api:?} {}", line(1)));
+        check_reuse(&converse(&rig, (api, Style::Sorted), line).await, &format!("{api:?} {:?}", line(1)));
     }
 }
 
@@ -261,6 +277,51 @@ async fn what_differs_in_value_stays_as_it_was_sent_and_the_record_says_where() 
     assert!(record["difference"]["after"].as_str().unwrap().starts_with("1st one?"), "{record}");
     let (_, record) = ask(json!([{"role": "system", "content": "Be kind."}, user])).await;
     assert_eq!(record["difference"]["place"], "system", "{record}");
+}
+
+#[tokio::test]
+async fn anthropics_clients_are_told_what_of_a_prompt_was_another_and_not_how_it_was_written() {
+    let rig = rig(hermes, "", in_hermes).await;
+    let api = Api::Anthropic;
+    let note = |cch: &str| format!("x-anthropic-billing-header: cch={cch};\nBe brief with that.");
+    let ask = async |body: Value, previous: &Value| {
+        let mut body = body;
+        body["diagnostics"] = json!({"previous_message_id": previous});
+        let answer = rig.post(api.path(), &body.to_string()).await;
+        assert_eq!(answer.status, OK, "{answer:?}");
+        answer.json()
+    };
+    let mut history = vec![api.question("What about the 0th one?")];
+    let first = ask(api.body(&note("1"), &history), &Value::Null).await;
+    assert_eq!(first["diagnostics"], Value::Null);
+    let call = api.take(&first, Style::Sorted, &mut history).unwrap();
+    history.push(api.result(&call, "the other thing"));
+    let second = ask(api.body(&note("2"), &history), &first["id"]).await;
+    assert_eq!(second["diagnostics"], Value::Null, "another note, and keys in another order");
+    assert!(second["usage"]["cache_read_input_tokens"].as_u64().unwrap() > 200, "{second}");
+
+    let reason = |answer: &Value| answer["diagnostics"]["cache_miss_reason"].clone();
+    let n_in = |answer: &Value| {
+        let usage = &answer["usage"];
+        ["input_tokens", "cache_read_input_tokens"].map(|field| usage[field].as_u64().unwrap())
+    };
+    let mut edited = history.clone();
+    edited[2]["content"][0]["content"] = "the opposite".into();
+    let mut tools = api.body(&note("3"), &history);
+    tools["tools"][0]["description"] = "a path".into();
+    for (body, want) in [
+        (api.body(&note("4"), &edited), "messages_changed"),
+        (api.body("Be kind.", &history), "system_changed"),
+        (tools, "tools_changed"),
+    ] {
+        let answer = ask(body, &second["id"]).await;
+        assert_eq!(reason(&answer)["type"], want, "{answer}");
+        let missed = reason(&answer)["cache_missed_input_tokens"].as_u64().unwrap();
+        let [n_new, n_reused] = n_in(&answer);
+        assert!(n_reused > 0 && 0 < missed && missed <= n_new, "{answer}");
+    }
+    let unknown = ask(api.body("Be kind.", &history), &json!("msg_0")).await;
+    assert_eq!(reason(&unknown)["type"], "previous_message_not_found");
 }
 
 #[tokio::test]

@@ -73,11 +73,16 @@ impl Blocks {
         matches!(part, Part::Thinking(_)) && self.display == Display::Hidden
     }
 
-    fn message(&self, head: &Head, content: Vec<AnswerBlock>, usage: answer::Usage) -> MessageAnswer {
+    fn message(
+        &self,
+        head: &Head,
+        prompt: PromptTokens,
+        (content, usage): (Vec<AnswerBlock>, answer::Usage),
+    ) -> MessageAnswer {
         let id = format!("msg_{}", head.id);
-        let prompt = PromptTokens { n_prompt: usage.n_prompt, n_reused: usage.n_reused };
+        let diagnosis = self.diagnosis.as_ref();
         MessageAnswer {
-            diagnostics: self.diagnosis.as_ref().and_then(|diagnosis| diagnosis.tell(&id, prompt)),
+            diagnostics: diagnosis.and_then(|diagnosis| diagnosis.tell(&id, &head.fingerprint, prompt)),
             id,
             r#type: "message",
             role: "assistant",
@@ -170,9 +175,9 @@ impl Writer for Blocks {
     }
 
     fn open(&mut self, head: &Head, prompt: PromptTokens, out: &mut String) {
-        let PromptTokens { n_prompt, n_reused } = prompt;
+        let PromptTokens { n_prompt, n_reused, .. } = prompt;
         let usage = answer::Usage { n_prompt, n_reused, ..answer::Usage::default() };
-        event(out, &MessageEvent::MessageStart { message: self.message(head, Vec::new(), usage) });
+        event(out, &MessageEvent::MessageStart { message: self.message(head, prompt, (Vec::new(), usage)) });
     }
 
     fn part(&mut self, _: &Head, part: &Part, out: &mut String) {
@@ -218,7 +223,7 @@ impl Writer for Blocks {
         let mut parts = Vec::new();
         shown.for_each(|part| answer::join(&mut parts, part));
         let content = parts.into_iter().filter_map(|part| self.block(part)).collect();
-        let message = self.message(head, content, answer.end.usage);
+        let message = self.message(head, answer.prompt, (content, answer.end.usage));
         json(&MessageAnswer { stop_reason: Some(stop_reason), stop_sequence, ..message })
     }
 }
@@ -262,7 +267,7 @@ mod tests {
     fn events(display: Display, parts: &[Part], finish: Finish) -> Vec<(String, Value)> {
         let mut out = String::new();
         let mut writer = writer(display);
-        writer.open(&HEAD, PromptTokens { n_prompt: 9, n_reused: 4 }, &mut out);
+        writer.open(&HEAD, PromptTokens { n_prompt: 9, n_reused: 4, missed: None }, &mut out);
         parts.iter().for_each(|part| writer.part(&HEAD, part, &mut out));
         writer.end(&HEAD, &end(finish), &mut out);
         let frames = out.trim_end().split("\n\n").map(|frame| {
@@ -339,7 +344,7 @@ mod tests {
             call(0, "w", "{\"b\": 1, \"a\": 2}"),
             call(1, "x", ""),
         ];
-        let answer = Answer { parts, end: end(Finish::ToolCalls) };
+        let answer = Answer { prompt: PromptTokens::default(), parts, end: end(Finish::ToolCalls) };
         let whole = writer(Display::Shown).whole(&HEAD, answer);
         assert!(whole.contains(r#""input":{"b": 1, "a": 2}"#), "as the model wrote it: {whole}");
         let whole: Value = serde_json::from_str(&whole).unwrap();
@@ -362,7 +367,11 @@ mod tests {
             events(Display::Omitted, &[Part::Thinking("secret".into()), text("4")], Finish::EndOfTurn);
         let shown = show(&events);
         assert!(!shown.contains("secret") && shown.contains("signature_delta"), "{shown}");
-        let answer = Answer { parts: vec![Part::Thinking("secret".into())], end: end(Finish::EndOfTurn) };
+        let answer = Answer {
+            prompt: PromptTokens::default(),
+            parts: vec![Part::Thinking("secret".into())],
+            end: end(Finish::EndOfTurn),
+        };
         assert!(!writer(Display::Omitted).whole(&HEAD, answer).contains("secret"));
     }
 
@@ -375,7 +384,8 @@ mod tests {
 0 + {"type":"text_delta","text":"b"}
 0 ."#;
         assert_eq!(shown, want);
-        let answer = Answer { parts: parts.to_vec(), end: end(Finish::EndOfTurn) };
+        let answer =
+            Answer { prompt: PromptTokens::default(), parts: parts.to_vec(), end: end(Finish::EndOfTurn) };
         let whole: Value = serde_json::from_str(&writer(Display::Hidden).whole(&HEAD, answer)).unwrap();
         assert_eq!(whole["content"], json!([{"type": "text", "text": "ab", "citations": null}]));
         assert_eq!(whole["usage"]["output_tokens_details"]["thinking_tokens"], 2);

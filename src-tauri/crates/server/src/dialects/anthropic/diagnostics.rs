@@ -2,62 +2,37 @@
 
 use std::sync::Arc;
 
-use blake3::Hash;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use text::ChatMessage;
 use utoipa::ToSchema;
 
-use crate::calls::answer::PromptTokens;
+use crate::calls::answer::{MissReason, Missed, PromptTokens};
 use crate::calls::fault::Fault;
-use crate::calls::tools::Tools;
 use crate::dialects::fields::Fields;
 
-/// What of a request its prompt was made from, as digests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Prints {
-    model: Hash,
-    tools: Hash,
-    system: Hash,
-    n_messages: usize,
-    /// Of all messages after the system's.
-    messages: Hash,
-}
-
-/// Where the prints of requests are noted, and found again by the ids of the messages that answered them.
+/// Where it is noted which model answered, by the ids of the messages.
 pub(crate) trait Diary: Send + Sync {
-    fn find(&self, message_id: &str) -> Option<Prints>;
+    /// The fingerprint of the model that wrote a message.
+    fn model_of(&self, message_id: &str) -> Option<[u8; 32]>;
 
-    /// Note them for as long as there is room.
-    fn note(&self, message_id: String, prints: Prints);
+    /// Note one for as long as there is room.
+    fn note(&self, message_id: String, model: [u8; 32]);
 }
 
-/// What a request that asks for a diagnosis is to be told, and what is noted of it.
+/// What a request asks for that asks for a diagnosis.
 pub(crate) struct Diagnosis {
-    pub(crate) finding: Option<Finding>,
-    pub(crate) prints: Prints,
-    pub(crate) diary: Arc<dyn Diary>,
+    previous_message_id: Option<String>,
+    diary: Arc<dyn Diary>,
 }
 
-/// The first thing in which two requests differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Finding {
-    Model,
-    Tools,
-    System,
-    Messages,
-    /// Nothing is known of the earlier one.
-    NotFound,
-}
-
-/// What a message says of it; absent where nothing was asked or nothing differs.
-#[derive(Debug, Serialize, ToSchema)]
+/// What a message says of it; absent where nothing was asked or nothing missed.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Diagnostics {
     cache_miss_reason: CacheMissReason,
 }
 
 /// Why what was there could not be used.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum CacheMissReason {
     ModelChanged { cache_missed_input_tokens: usize },
@@ -65,121 +40,89 @@ enum CacheMissReason {
     SystemChanged { cache_missed_input_tokens: usize },
     MessagesChanged { cache_missed_input_tokens: usize },
     PreviousMessageNotFound,
-}
-
-impl Prints {
-    /// Those of a request with these messages.
-    pub(crate) fn new(model: Option<&str>, tools: &Tools, messages: &[ChatMessage]) -> Prints {
-        let of_tools = tools.offered.iter().map(|offered| format!("{:?}\n", offered.tool));
-        let (system, rest) = match messages.split_first() {
-            Some((first, rest)) if first.role == "system" => (first.content.as_str(), rest),
-            _ => ("", messages),
-        };
-        Prints {
-            model: blake3::hash(model.unwrap_or_default().as_bytes()),
-            tools: blake3::hash(of_tools.collect::<String>().as_bytes()),
-            system: blake3::hash(system.as_bytes()),
-            n_messages: rest.len(),
-            messages: of_messages(rest),
-        }
-    }
-
-    /// In what a later request of these `messages` differs first, in the order in which a prompt is put together; nothing
-    /// where it goes on.
-    fn compare(&self, later: &Prints, messages: &[ChatMessage]) -> Option<Finding> {
-        if self.model != later.model {
-            return Some(Finding::Model);
-        }
-        if self.tools != later.tools {
-            return Some(Finding::Tools);
-        }
-        if self.system != later.system {
-            return Some(Finding::System);
-        }
-        let n_before = messages.len() - later.n_messages;
-        let same = messages[n_before..].get(..self.n_messages);
-        (same.map(of_messages) != Some(self.messages)).then_some(Finding::Messages)
-    }
-}
-
-fn of_messages(messages: &[ChatMessage]) -> Hash {
-    let mut hasher = blake3::Hasher::new();
-    for message in messages {
-        hasher.update(format!("{message:?}\n").as_bytes());
-    }
-    hasher.finalize()
+    Unavailable,
 }
 
 impl Diagnosis {
-    /// That of a request for this model, with these tools and messages, where its body asks for one.
+    /// That of a request whose body asks for one.
     ///
     /// # Errors
     /// The field has not the API's form.
-    pub(crate) fn take(
-        fields: &mut Fields<'_>,
-        diary: Arc<dyn Diary>,
-        (model, tools, messages): (Option<&str>, &Tools, &[ChatMessage]),
-    ) -> Result<Option<Diagnosis>, Fault> {
+    pub(crate) fn take(fields: &mut Fields<'_>, diary: Arc<dyn Diary>) -> Result<Option<Diagnosis>, Fault> {
         let Some(asked) = fields.take::<&RawValue>("diagnostics")? else { return Ok(None) };
         let mut asked = Fields::of_value("diagnostics", asked)?;
-        let previous = asked.take::<String>("previous_message_id")?;
+        let previous_message_id = asked.take::<String>("previous_message_id")?;
         asked.finish()?;
-        let prints = Prints::new(model, tools, messages);
-        let finding = previous.and_then(|id| match diary.find(&id) {
-            Some(before) => before.compare(&prints, messages),
-            None => Some(Finding::NotFound),
-        });
-        Ok(Some(Diagnosis { finding, prints, diary }))
+        Ok(Some(Diagnosis { previous_message_id, diary }))
     }
 
-    /// What the message `id` says of it, whose prompt is known now; its request's prints are noted with that.
-    pub(crate) fn tell(&self, id: &str, prompt: PromptTokens) -> Option<Diagnostics> {
-        self.diary.note(id.to_owned(), self.prints);
-        let cache_missed_input_tokens = prompt.n_prompt.saturating_sub(prompt.n_reused);
-        let cache_miss_reason = match self.finding? {
-            Finding::Model => CacheMissReason::ModelChanged { cache_missed_input_tokens },
-            Finding::Tools => CacheMissReason::ToolsChanged { cache_missed_input_tokens },
-            Finding::System => CacheMissReason::SystemChanged { cache_missed_input_tokens },
-            Finding::Messages => CacheMissReason::MessagesChanged { cache_missed_input_tokens },
-            Finding::NotFound => CacheMissReason::PreviousMessageNotFound,
+    /// What the message `id` says of it, which the model with this fingerprint writes after `prompt`; that is noted.
+    pub(crate) fn tell(&self, id: &str, model: &[u8; 32], prompt: PromptTokens) -> Option<Diagnostics> {
+        let before = self.previous_message_id.as_ref().map(|id| self.diary.model_of(id));
+        self.diary.note(id.to_owned(), *model);
+        let cache_miss_reason = match before? {
+            None => CacheMissReason::PreviousMessageNotFound,
+            Some(before) if before != *model => CacheMissReason::ModelChanged {
+                cache_missed_input_tokens: prompt.n_prompt.saturating_sub(prompt.n_reused),
+            },
+            Some(_) => prompt.missed?.into(),
         };
         Some(Diagnostics { cache_miss_reason })
     }
 }
 
+impl From<Missed> for CacheMissReason {
+    fn from(missed: Missed) -> CacheMissReason {
+        let Missed { why, n_tokens: cache_missed_input_tokens } = missed;
+        match why {
+            MissReason::Tools => CacheMissReason::ToolsChanged { cache_missed_input_tokens },
+            MissReason::System => CacheMissReason::SystemChanged { cache_missed_input_tokens },
+            MissReason::Messages => CacheMissReason::MessagesChanged { cache_missed_input_tokens },
+            MissReason::Unknown => CacheMissReason::Unavailable,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use text::Tool;
+    use std::collections::HashMap;
+    use std::sync::Mutex;
 
     use super::*;
-    use crate::calls::tools::OfferedTool;
 
-    fn made(model: &str, tools: &[&str], messages: &[(&str, &str)]) -> (Prints, Vec<ChatMessage>) {
-        let offered = |name: &&str| OfferedTool {
-            tool: Tool { name: (*name).to_owned(), ..Tool::default() },
-            place: String::new(),
-        };
-        let tools = Tools { offered: tools.iter().map(offered).collect(), ..Tools::default() };
-        let messages: Vec<ChatMessage> =
-            messages.iter().map(|(role, content)| ChatMessage::new(*role, *content)).collect();
-        (Prints::new(Some(model), &tools, &messages), messages)
+    #[derive(Default)]
+    struct Noted(Mutex<HashMap<String, [u8; 32]>>);
+
+    impl Diary for Noted {
+        fn model_of(&self, message_id: &str) -> Option<[u8; 32]> {
+            self.0.lock().unwrap().get(message_id).copied()
+        }
+
+        fn note(&self, message_id: String, model: [u8; 32]) {
+            self.0.lock().unwrap().insert(message_id, model);
+        }
     }
 
     #[test]
-    fn the_first_thing_that_differs_is_found_and_going_on_is_no_difference() {
-        let chat = [("system", "s"), ("user", "a")];
-        let (before, _) = made("m", &["t"], &chat);
-        for ((later, messages), want) in [
-            (made("m", &["t"], &chat), None),
-            (made("m", &["t"], &[("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c")]), None),
-            (made("n", &[], &[]), Some(Finding::Model)),
-            (made("m", &["t", "u"], &[("user", "x")]), Some(Finding::Tools)),
-            (made("m", &["t"], &[("system", "z"), ("user", "a")]), Some(Finding::System)),
-            (made("m", &["t"], &[("user", "a")]), Some(Finding::System)),
-            (made("m", &["t"], &[("system", "s"), ("user", "A")]), Some(Finding::Messages)),
-            (made("m", &["t"], &[("system", "s")]), Some(Finding::Messages)),
-        ] {
-            assert_eq!(before.compare(&later, &messages), want, "{messages:?}");
-        }
+    fn what_is_told_is_what_was_missed_after_a_message_of_the_same_model() {
+        let diary: Arc<dyn Diary> = Arc::new(Noted::default());
+        let tell = |previous: Option<&str>, id: &str, model: u8, missed: Option<MissReason>| {
+            let previous_message_id = previous.map(str::to_owned);
+            let missed = missed.map(|why| Missed { why, n_tokens: 7 });
+            let prompt = PromptTokens { n_prompt: 90, n_reused: 40, missed };
+            let diagnosis = Diagnosis { previous_message_id, diary: Arc::clone(&diary) };
+            let told = diagnosis.tell(id, &[model; 32], prompt);
+            told.map_or_else(String::new, |told| serde_json::to_string(&told.cache_miss_reason).unwrap())
+        };
+        let with_tokens =
+            |kind: &str, n: usize| format!(r#"{{"type":"{kind}","cache_missed_input_tokens":{n}}}"#);
+        assert_eq!(tell(None, "a", 1, Some(MissReason::Tools)), "");
+        assert_eq!(tell(Some("a"), "b", 1, None), "");
+        assert_eq!(tell(Some("a"), "c", 1, Some(MissReason::Tools)), with_tokens("tools_changed", 7));
+        assert_eq!(tell(Some("c"), "d", 1, Some(MissReason::System)), with_tokens("system_changed", 7));
+        assert_eq!(tell(Some("d"), "e", 1, Some(MissReason::Messages)), with_tokens("messages_changed", 7));
+        assert_eq!(tell(Some("d"), "f", 1, Some(MissReason::Unknown)), r#"{"type":"unavailable"}"#);
+        assert_eq!(tell(Some("d"), "g", 2, None), with_tokens("model_changed", 50));
+        assert_eq!(tell(Some("z"), "h", 2, None), r#"{"type":"previous_message_not_found"}"#);
     }
 }

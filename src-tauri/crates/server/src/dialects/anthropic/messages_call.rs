@@ -31,8 +31,8 @@ const NAMES: Names = Names {
     logit_bias: "logit_bias",
 };
 
-/// A body as a call. `key` is that which the server signs thinking with, and `diary` where it notes what requests were
-/// made from.
+/// A body as a call. `key` is that which the server signs thinking with, and `diary` where it notes which models
+/// answered.
 pub(crate) fn parse(body: &[u8], key: SigningKey, diary: Arc<dyn Diary>) -> Result<Asked, Fault> {
     let mut fields = Fields::of_body(body)?;
     let Some(max_tokens) = fields.take_count("max_tokens", 0)? else {
@@ -66,7 +66,7 @@ fn read(mut fields: Fields<'_>, key: SigningKey, answering: Answering) -> Result
     let format = take_output(&mut fields, &mut thinking)?;
     let model = fields.take::<String>("model")?;
     let diagnosis = match diary {
-        Some(diary) => Diagnosis::take(&mut fields, diary, (model.as_deref(), &tools, &messages))?,
+        Some(diary) => Diagnosis::take(&mut fields, diary)?,
         None => None,
     };
     let sampling = take_sampling(&mut fields)?;
@@ -214,18 +214,17 @@ fn take_context_management(fields: &mut Fields<'_>) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::diagnostics::Prints;
     use super::*;
 
     /// Notes nothing.
     struct NoDiary;
 
     impl Diary for NoDiary {
-        fn find(&self, _: &str) -> Option<Prints> {
+        fn model_of(&self, _: &str) -> Option<[u8; 32]> {
             None
         }
 
-        fn note(&self, _: String, _: Prints) {}
+        fn note(&self, _: String, _: [u8; 32]) {}
     }
 
     fn call(more: &str) -> Result<Asked, Fault> {

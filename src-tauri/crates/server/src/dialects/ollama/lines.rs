@@ -368,7 +368,8 @@ mod tests {
     #[test]
     fn a_whole_answer_says_what_the_lines_add_up_to() {
         let parts = vec![Part::Thinking("hm".into()), text("ab"), call(0, "{\"b\": 1}")];
-        let whole = Lines::new(Form::Chat, None, false).whole(&HEAD, Answer { parts, end: end() });
+        let whole = Lines::new(Form::Chat, None, false)
+            .whole(&HEAD, Answer { prompt: PromptTokens::default(), parts, end: end() });
         let whole: Value = serde_json::from_str(&whole).unwrap();
         assert_eq!(
             (&whole["message"]["content"], &whole["message"]["thinking"]),

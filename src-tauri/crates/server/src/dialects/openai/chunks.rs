@@ -284,8 +284,10 @@ data: [DONE]
         assert_eq!(out.replace(frame, "FRAME"), want);
 
         let parts = vec![text("a"), text("b")];
-        let whole: serde_json::Value =
-            serde_json::from_str(&writer(false).whole(&HEAD, Answer { parts, end })).unwrap();
+        let whole: serde_json::Value = serde_json::from_str(
+            &writer(false).whole(&HEAD, Answer { prompt: PromptTokens::default(), parts, end }),
+        )
+        .unwrap();
         assert_eq!(whole["choices"][0]["message"]["content"], "ab");
         assert_eq!(whole["object"], "chat.completion");
     }
@@ -335,7 +337,10 @@ data: [DONE]
         let whole = |wording, parts: &[Part], end: &End| -> serde_json::Value {
             let mut writer = Chunks::new(vec![ChatAnswer::new(0, false, wording)], false);
             let end = End { finish: end.finish.clone(), ..*end };
-            serde_json::from_str(&writer.whole(&HEAD, Answer { parts: parts.to_vec(), end })).unwrap()
+            serde_json::from_str(
+                &writer.whole(&HEAD, Answer { prompt: PromptTokens::default(), parts: parts.to_vec(), end }),
+            )
+            .unwrap()
         };
         let answer = whole(Wording::Tools, &joined, &end);
         let message = &answer["choices"][0]["message"];

@@ -382,7 +382,7 @@ impl Writer for Events {
     }
 
     fn whole(&mut self, head: &Head, answer: Answer) -> String {
-        let Answer { mut parts, end } = answer;
+        let Answer { mut parts, end, .. } = answer;
         parts.retain(|part| !is_empty(part));
         if parts.is_empty() {
             parts.push(Part::Text(Text::default()));
@@ -536,7 +536,8 @@ mod tests {
     fn a_whole_response_has_the_items_that_a_stream_builds() {
         let mut whole = Vec::new();
         parts().into_iter().for_each(|part| crate::calls::answer::join(&mut whole, part));
-        let whole = writer().whole(&head(), Answer { parts: whole, end: end() });
+        let whole =
+            writer().whole(&head(), Answer { prompt: PromptTokens::default(), parts: whole, end: end() });
         let whole: Value = serde_json::from_str(&whole).unwrap();
         assert_eq!(whole, streamed().last().unwrap()["response"]);
         assert_eq!(whole["usage"]["output_tokens_details"]["reasoning_tokens"], 2);

@@ -87,7 +87,9 @@ fn other_numbers(value: &Value) -> Value {
             Value::Object(object.iter().map(|(key, value)| (key.clone(), other_numbers(value))).collect())
         }
         Value::Array(values) => values.iter().map(other_numbers).collect(),
-        Value::Number(number) => number.as_f64().and_then(Number::from_f64).map_or(Value::Null, Value::Number),
+        Value::Number(number) => {
+            number.as_f64().and_then(Number::from_f64).map_or(Value::Null, Value::Number)
+        }
         other => other.clone(),
     }
 }
@@ -161,6 +163,18 @@ impl Api {
 
     pub(super) fn question(self, text: &str) -> Value {
         json!({"role": "user", "content": text})
+    }
+
+    /// Whether an answer has thoughts, which a client sends back with it.
+    pub(super) fn has_thinking(self, answer: &Value) -> bool {
+        let has =
+            |values: &Value, kind: &str| values.as_array().unwrap().iter().any(|value| value["type"] == kind);
+        match self {
+            Api::OpenAi => answer["choices"][0]["message"]["reasoning_content"].is_string(),
+            Api::Anthropic => has(&answer["content"], "thinking"),
+            Api::Responses => has(&answer["output"], "reasoning"),
+            Api::Ollama => answer["message"]["thinking"].is_string(),
+        }
     }
 
     /// Puts an answer into the history; gives the call that it makes, if it makes one.

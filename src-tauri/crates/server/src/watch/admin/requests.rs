@@ -78,6 +78,8 @@ pub(crate) struct EndedDifference {
     /// Whose it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<String>,
+    /// Tokens that would have been reused too, had the prompt gone on as what was there before.
+    missed_tokens: usize,
     /// Where something has changed, a few words before it.
     #[serde(skip_serializing_if = "String::is_empty")]
     before: String,
@@ -88,7 +90,7 @@ pub(crate) struct EndedDifference {
 
 impl From<&Difference> for EndedDifference {
     fn from(difference: &Difference) -> EndedDifference {
-        let Difference { why, place, before, after } = difference;
+        let Difference { why, place, n_missed, before, after } = difference;
         let (message, role) = match place {
             Some(PromptPlace::Message { idx, role }) => (Some(*idx), Some(role.clone())),
             Some(PromptPlace::System | PromptPlace::Tools) | None => (None, None),
@@ -102,6 +104,7 @@ impl From<&Difference> for EndedDifference {
             }),
             message,
             role,
+            missed_tokens: *n_missed,
             before: before.clone(),
             after: after.clone(),
         }
