@@ -31,9 +31,9 @@ class AgentProgram:
         (self.work / "note.txt").write_text(note)
         return note
 
-    def start(self, prompt: str) -> subprocess.Popen:
+    def start(self, prompt: str, *options: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [*self.command, prompt],
+            [*self.command, *options, prompt],
             cwd=self.work,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -42,15 +42,20 @@ class AgentProgram:
             text=True,
         )
 
-    def run(self, prompt: str) -> str:
-        """What it prints."""
-        process = self.start(prompt)
+    def end(self, prompt: str, *options: str) -> tuple[int, str, str]:
+        """Its exit code, and what it prints and complains of."""
+        process = self.start(prompt, *options)
         try:
             out, err = process.communicate(timeout=checks.HANG_S)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        assert process.returncode == 0, (process.returncode, out, err)
+        return process.returncode, out, err
+
+    def run(self, prompt: str) -> str:
+        """What it prints when all went well."""
+        code, out, err = self.end(prompt)
+        assert code == 0, (code, out, err)
         return out
 
     def end_while_it_is_answered(self, prompt: str) -> None:

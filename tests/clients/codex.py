@@ -3,6 +3,7 @@
 The model's side is played by scripted_model.py: the starter model is too small to choose a tool by itself.
 """
 
+import functools
 import json
 import tempfile
 from pathlib import Path
@@ -24,7 +25,7 @@ name = "samovar"
 base_url = "{base_url}/v1"
 wire_api = "responses"
 request_max_retries = 4
-stream_max_retries = 1
+stream_max_retries = 4
 """
 
 
@@ -42,6 +43,11 @@ def items(out: str, kind: str) -> list[dict]:
     return [item for item in done if item["type"] == kind]
 
 
+def failure(out: str) -> str:
+    events = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    return "".join(event["error"]["message"] for event in events if event["type"] == "turn.failed")
+
+
 def a_tool_is_run_and_its_output_read(codex: AgentProgram, _: str) -> None:
     note = codex.write_note()
     out = codex.run(QUESTION)
@@ -50,12 +56,18 @@ def a_tool_is_run_and_its_output_read(codex: AgentProgram, _: str) -> None:
     assert [item["text"] for item in items(out, "agent_message")] == [NOTED], out
 
 
+def errors_are_told_in_the_servers_words(codex: AgentProgram, _: str) -> None:
+    code, out, err = codex.end(QUESTION, "--model", "no-such-model")
+    assert code != 0 and "no-such-model" in failure(out), (code, out, err)
+
+
 def what_is_refused_for_a_while_is_tried_again(codex: AgentProgram, _: str) -> None:
-    codex.write_note()
     # It takes some seconds to begin.
-    with checks.draining_until_refused(codex.base_url, timeout_s=8):
-        out = codex.run(QUESTION)
-    assert [item["text"] for item in items(out, "agent_message")] == [NOTED], out
+    for refusing in (functools.partial(checks.draining_until_refused, timeout_s=8), checks.full_until_refused):
+        codex.write_note()
+        with refusing(codex.base_url):
+            out = codex.run(QUESTION)
+        assert [item["text"] for item in items(out, "agent_message")] == [NOTED], out
 
 
 def one_that_is_ended_leaves_the_server_idle(codex: AgentProgram, _: str) -> None:
@@ -69,6 +81,7 @@ if __name__ == "__main__":
             lambda base_url: codex_of(base_url, Path(home)),
             [
                 a_tool_is_run_and_its_output_read,
+                errors_are_told_in_the_servers_words,
                 what_is_refused_for_a_while_is_tried_again,
                 one_that_is_ended_leaves_the_server_idle,
             ],

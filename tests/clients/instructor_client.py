@@ -1,7 +1,11 @@
 """What a user of instructor relies on: an answer is an object of a type, in each of its modes that this server can hold."""
 
+import asyncio
+from typing import Annotated
+
 import instructor
 import openai
+import pydantic
 from instructor.core import InstructorRetryException
 
 import checks
@@ -51,6 +55,22 @@ def what_is_refused_for_a_while_is_tried_again(client: Client, model: str) -> No
             assert isinstance(asking.create(model=model, messages=CAPITAL, response_model=City), City)
 
 
+def an_object_that_is_left_is_cancelled(client: Client, model: str) -> None:
+    class Story(pydantic.BaseModel):
+        words: Annotated[list[str], pydantic.Field(min_length=2000)]
+
+    # The other client of instructor gives the parts of an object when it has all of them.
+    async def leave() -> None:
+        asked = dict(model=model, messages=CAPITAL, response_model=Story, max_tokens=4000)
+        async with openai.AsyncOpenAI(base_url=f"{client.base_url}/v1", api_key="not-needed") as at_openai:
+            asking = instructor.from_openai(at_openai, mode=instructor.Mode.JSON_SCHEMA).chat.completions
+            async for _ in asking.create_partial(**asked):
+                break
+
+    with checks.cancelled(client.base_url):
+        asyncio.run(leave())
+
+
 if __name__ == "__main__":
     checks.main(
         Client,
@@ -59,5 +79,6 @@ if __name__ == "__main__":
             an_object_grows_while_it_is_streamed,
             errors_are_of_the_right_class,
             what_is_refused_for_a_while_is_tried_again,
+            an_object_that_is_left_is_cancelled,
         ],
     )

@@ -9,6 +9,8 @@ import checks
 from checks import CAPITAL
 from city import City
 
+# It would print where its documentation is at each model whose name it does not know.
+litellm.suppress_debug_info = True
 WEATHER_TOOL = {
     "type": "function",
     "function": {"name": checks.TOOL, "description": "Tells the weather", "parameters": checks.WEATHER},
@@ -93,14 +95,22 @@ def what_is_refused_for_a_while_is_tried_again(client: Client, model: str) -> No
         with refusing(client.base_url):
             answer = litellm.completion(**client.with_model(model)["chat"], **GREEDY, max_retries=2)
         assert "Paris" in answer.choices[0].message.content, answer
+    # The client of these APIs is litellm's own, and tries again when it is told how.
+    patient = dict(num_retries=6, retry_strategy="exponential_backoff_retry")
+    for api in ("messages", "ollama"):
+        for refusing in (checks.draining_until_refused, checks.full_until_refused):
+            with refusing(client.base_url):
+                answer = litellm.completion(**client.with_model(model)[api], **GREEDY, **patient)
+            assert "Paris" in answer.choices[0].message.content, (api, answer)
 
 
 def a_stream_that_is_left_is_cancelled(client: Client, model: str) -> None:
-    with checks.cancelled(client.base_url):
-        long = [{"role": "user", "content": checks.LONG}]
-        stream = litellm.completion(**client.with_model(model)["chat"], messages=long, max_tokens=4000, stream=True)
-        assert next(iter(stream)).choices, "nothing came"
-        stream.completion_stream.close()
+    long = [{"role": "user", "content": checks.LONG}]
+    for api, named in client.with_model(model).items():
+        with checks.cancelled(client.base_url):
+            stream = litellm.completion(**named, messages=long, max_tokens=4000, stream=True)
+            assert next(iter(stream)).choices, f"nothing came of {api}"
+            stream.completion_stream.close()
 
 
 if __name__ == "__main__":

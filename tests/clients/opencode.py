@@ -3,12 +3,15 @@
 The model's side is played by scripted_model.py: the starter model is too small to choose a tool by itself.
 """
 
+import functools
 import json
 import tempfile
 from pathlib import Path
 
 import checks
 from agent_program import NOTED, QUESTION, AgentProgram
+
+UNKNOWN = "no-such-model"
 
 
 def opencode_of(base_url: str, home: Path) -> AgentProgram:
@@ -17,7 +20,7 @@ def opencode_of(base_url: str, home: Path) -> AgentProgram:
         "npm": "@ai-sdk/openai-compatible",
         "name": "Samovar",
         "options": {"baseURL": f"{base_url}/v1", "apiKey": "not-needed"},
-        "models": {model: {"name": model, "limit": {"context": 32768, "output": 512}}},
+        "models": {name: {"name": name, "limit": {"context": 65536, "output": 32768}} for name in (model, UNKNOWN)},
     }
     config = {
         "autoupdate": False,
@@ -43,12 +46,20 @@ def a_tool_is_run_and_its_output_read(opencode: AgentProgram, _: str) -> None:
     assert "".join(part["text"] for part in parts(out, "text")) == NOTED, out
 
 
+def errors_are_told_in_the_servers_words(opencode: AgentProgram, _: str) -> None:
+    code, out, err = opencode.end(QUESTION, "--model", f"samovar/{UNKNOWN}")
+    events = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    [error] = [event["error"] for event in events if event["type"] == "error"]
+    assert UNKNOWN in error["data"]["message"], (code, out, err)
+
+
 def what_is_refused_for_a_while_is_tried_again(opencode: AgentProgram, _: str) -> None:
-    opencode.write_note()
     # It takes some seconds to begin.
-    with checks.draining_until_refused(opencode.base_url, timeout_s=8):
-        out = opencode.run(QUESTION)
-    assert "".join(part["text"] for part in parts(out, "text")) == NOTED, out
+    for refusing in (functools.partial(checks.draining_until_refused, timeout_s=8), checks.full_until_refused):
+        opencode.write_note()
+        with refusing(opencode.base_url):
+            out = opencode.run(QUESTION)
+        assert "".join(part["text"] for part in parts(out, "text")) == NOTED, out
 
 
 def one_that_is_ended_leaves_the_server_idle(opencode: AgentProgram, _: str) -> None:
@@ -62,6 +73,7 @@ if __name__ == "__main__":
             lambda base_url: opencode_of(base_url, Path(home)),
             [
                 a_tool_is_run_and_its_output_read,
+                errors_are_told_in_the_servers_words,
                 what_is_refused_for_a_while_is_tried_again,
                 one_that_is_ended_leaves_the_server_idle,
             ],

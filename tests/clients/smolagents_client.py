@@ -3,6 +3,8 @@
 The agent's model is the scripted one, which must call and chooses what: the starter model would not find the end.
 """
 
+import gc
+
 import openai
 import smolagents
 
@@ -51,11 +53,20 @@ def errors_are_of_the_right_class(client, model: str) -> None:
         client("no-such-model").generate(CAPITAL)
 
 
+def what_is_refused_for_a_while_is_tried_again(client, model: str) -> None:
+    for refusing in (checks.draining_until_refused, checks.full_until_refused):
+        with refusing(checks.address(1)):
+            assert "Paris" in client(model, temperature=0, max_tokens=32).generate(CAPITAL).content, refusing
+
+
 def a_stream_that_is_left_is_cancelled(client, model: str) -> None:
     with checks.cancelled(checks.address(1)):
         parts = client(model, max_tokens=4000).generate_stream([{"role": "user", "content": checks.LONG}])
         next(part for part in parts if part.content)
         parts.close()
+        # It leaves the connection to Python, which closes what nobody has any longer.
+        del parts
+        gc.collect()
 
 
 if __name__ == "__main__":
@@ -65,6 +76,7 @@ if __name__ == "__main__":
             a_chat_names_paris_streamed_and_whole,
             an_agent_calls_its_tools_until_it_has_the_answer,
             errors_are_of_the_right_class,
+            what_is_refused_for_a_while_is_tried_again,
             a_stream_that_is_left_is_cancelled,
         ],
     )

@@ -9,9 +9,11 @@ import { z } from "zod";
 import * as checks from "./checks.mjs";
 import { assert, SCRIPTED, STARTER } from "./checks.mjs";
 
+// It would warn at each answer that it does not know how long those of this model may be.
+globalThis.AI_SDK_LOG_WARNINGS = false;
+
 /** A server's model in each API. */
-async function modelsOf(address) {
-  const id = await checks.modelOf(address);
+function modelsOf(address, id) {
   const at = { baseURL: `${address}/v1`, apiKey: "not-needed" };
   return {
     chat: createOpenAI(at).chat(id),
@@ -20,8 +22,8 @@ async function modelsOf(address) {
     messages: createAnthropic(at)(id),
   };
 }
-const starter = await modelsOf(STARTER);
-const scripted = await modelsOf(SCRIPTED);
+const starter = modelsOf(STARTER, await checks.modelOf(STARTER));
+const scripted = modelsOf(SCRIPTED, await checks.modelOf(SCRIPTED));
 
 const capital = { instructions: checks.SYSTEM, prompt: checks.QUESTION, maxOutputTokens: 32, temperature: 0 };
 const City = z.object({
@@ -96,7 +98,13 @@ async function an_answer_is_read_into_a_type() {
 }
 
 async function errors_are_of_the_right_class() {
-  await withEach(starter, async (model) => {
+  await withEach(modelsOf(STARTER, "no-such-model"), async (model) => {
+    const error = await checks.raises(APICallError.isInstance, () => generateText({ model, ...capital, maxRetries: 0 }));
+    assert(error.statusCode === 404 && !error.isRetryable && error.message.includes("no-such-model"), error);
+  });
+  // Its provider of Anthropic's API sends no temperature that is too high.
+  const { chat, responses, compatible } = starter;
+  await withEach({ chat, responses, compatible }, async (model) => {
     const tooHot = () => generateText({ model, ...capital, temperature: 9, maxRetries: 0 });
     const error = await checks.raises(APICallError.isInstance, tooHot);
     assert(error.statusCode === 400 && !error.isRetryable && error.responseBody.includes("temperature"), error);
@@ -115,10 +123,12 @@ async function errors_are_of_the_right_class() {
 
 async function what_is_refused_for_a_while_is_tried_again() {
   for (const refusing of [checks.drainingUntilRefused, checks.fullUntilRefused]) {
-    await refusing(STARTER, async () => {
-      const { text } = await generateText({ model: starter.chat, ...capital });
-      assert(text.includes("Paris"), text);
-    });
+    await withEach({ chat: starter.chat, messages: starter.messages }, (model) =>
+      refusing(STARTER, async () => {
+        const { text } = await generateText({ model, ...capital });
+        assert(text.includes("Paris"), text);
+      }),
+    );
   }
 }
 

@@ -66,12 +66,8 @@ async function openLongAnswer(address) {
   const response = await fetch(address + "/v1/chat/completions", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({
-      messages: [{ role: "user", content: LONG }],
-      max_tokens: 4000,
-      stream: true,
-      ignore_eos: true,
-    }),
+    // Until the context is full.
+    body: JSON.stringify({ messages: [{ role: "user", content: LONG }], stream: true, ignore_eos: true }),
     signal: controller.signal,
   });
   if (!response.ok) {

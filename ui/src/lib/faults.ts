@@ -18,6 +18,7 @@ const FAULTS: Record<FaultCode | 'unreachable', string | null> = {
   invalid_value: null,
   missing_required_parameter: null,
   unsupported_parameter: null,
+  thread_unsupported_request: null,
   unknown_parameter: null,
   invalid_json: null,
   bad_request: null,

@@ -101,6 +101,7 @@ export type FaultCode =
   | 'invalid_value'
   | 'missing_required_parameter'
   | 'unsupported_parameter'
+  | 'thread_unsupported_request'
   | 'unknown_parameter'
   | 'invalid_json'
   | 'bad_request'

@@ -60,6 +60,8 @@ kinds! {
     MissingParameter => "missing_required_parameter",
     /// Something that the API has and this server does not, yet or on purpose.
     UnsupportedParameter => "unsupported_parameter",
+    /// A conversation that the server is to keep, where it cannot: clients then send it whole, by themselves.
+    NoThreads => "thread_unsupported_request",
     /// A field that the API does not have.
     UnknownParameter => "unknown_parameter",
     /// A body that is not what its content type says.
@@ -177,6 +179,11 @@ impl Fault {
     /// Something that the API has and this server does not, yet or on purpose.
     pub(crate) fn unsupported(place: impl Into<String>, message: impl Into<String>) -> Fault {
         Fault::new(FaultKind::UnsupportedParameter, message).at(place)
+    }
+
+    /// A conversation that the server is to keep, where it cannot.
+    pub(crate) fn no_threads(place: impl Into<String>) -> Fault {
+        Fault::new(FaultKind::NoThreads, "threads are not kept: send the conversation whole").at(place)
     }
 
     /// A field that the API does not have.

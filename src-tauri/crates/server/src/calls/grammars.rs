@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::call::Names;
+use super::closed_objects::close_objects;
 use super::fault::Fault;
 use super::reading::Reading;
 use super::tools::{Parallel, ToolChoice, Tools};
@@ -60,8 +61,15 @@ impl Wanted {
         }))
     }
 
-    fn build(&self, card: &ModelCard) -> Result<Option<Constraint>, ConstraintError> {
-        match self {
+    fn build(mut self, card: &ModelCard) -> Result<Option<Constraint>, ConstraintError> {
+        let format = match &mut self {
+            Wanted::Format(format) => Some(format),
+            Wanted::Rules(rules) => rules.format.as_mut(),
+        };
+        if let Some(OutputFormat::JsonSchema { schema, .. }) = format {
+            close_objects(schema);
+        }
+        match &self {
             Wanted::Format(format) => card.text.constraint(format).map(Some),
             Wanted::Rules(rules) => card.text.answer_constraint(rules),
         }

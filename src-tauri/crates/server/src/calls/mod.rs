@@ -7,6 +7,7 @@ pub(crate) mod agent_name;
 pub(crate) mod answer;
 pub(crate) mod answering;
 pub(crate) mod call;
+mod closed_objects;
 pub(crate) mod default_sampling;
 pub(crate) mod embed_answer;
 pub(crate) mod embed_call;

@@ -40,6 +40,42 @@ async fn an_answer_is_of_the_schema_though_the_model_would_say_something_else() 
 }
 
 #[tokio::test]
+async fn an_answer_has_no_fields_but_those_that_its_schema_names_through_every_api() {
+    let rig = Rig::saying(r#"{"day":"mon","noon":true}"#).await;
+    // As pydantic writes it of a class: nothing is said of other fields.
+    let schema = json!({"properties": {"day": {"type": "string"}}, "required": ["day"], "title": "Day", "type": "object"});
+    let messages = json!([{"role": "user", "content": "when?"}]);
+    for (path, mut body, place) in [
+        (
+            "/v1/chat/completions",
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "day", "schema": schema}}}),
+            "/choices/0/message/content",
+        ),
+        (
+            "/v1/responses",
+            json!({"input": "when?", "text": {"format": {"type": "json_schema", "name": "day", "schema": schema}}}),
+            "/output/0/content/0/text",
+        ),
+        (
+            "/v1/messages",
+            json!({"max_tokens": 400, "output_config": {"format": {"type": "json_schema", "schema": schema}}}),
+            "/content/0/text",
+        ),
+        ("/api/chat", json!({"model": "scripted", "stream": false, "format": schema}), "/message/content"),
+    ] {
+        if body["input"].is_null() {
+            body["messages"] = messages.clone();
+        }
+        let answer = rig.post(path, &body.to_string()).await;
+        assert_eq!(answer.status, OK, "{answer:?}");
+        let answer = answer.json();
+        let text =
+            answer.pointer(place).and_then(Value::as_str).unwrap_or_else(|| panic!("{path}: {answer}"));
+        assert_eq!(serde_json::from_str::<Value>(text).unwrap(), json!({"day": "mon"}), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_json_object_ends_with_its_brace_streamed_too() {
     let rig = Rig::saying(r#"{"a":1} and so on"#).await;
     let more = r#","response_format":{"type":"json_object"}"#;

@@ -99,6 +99,7 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         FaultKind::InvalidValue
         | FaultKind::MissingParameter
         | FaultKind::UnsupportedParameter
+        | FaultKind::NoThreads
         | FaultKind::UnknownParameter
         | FaultKind::InvalidJson
         | FaultKind::BadRequest
