@@ -198,10 +198,8 @@ mod tests {
     #[test]
     fn what_an_answer_has_beside_its_text_is_part_of_it() {
         let messages = [("user", 10), ("assistant", 10), ("tool", 50)];
-        let map = PromptMap {
-            answers: std::iter::once(30..200).collect(),
-            ..map(&messages, &[20, 50, 300], true)
-        };
+        let map =
+            PromptMap { answers: std::iter::once(30..200).collect(), ..map(&messages, &[20, 50, 300], true) };
         for (offset, want) in
             [(29, "assistant 1"), (30, "assistant 1"), (199, "assistant 1"), (200, "tool 2")]
         {
