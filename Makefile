@@ -9,7 +9,13 @@ MODELS := $(CACHE)/models
 STARTER := $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 GEMMA := $(MODELS)/gemma-3-270m-q4_k_m.gguf
 ENCODER := $(MODELS)/all-MiniLM-L6-v2.f32.gguf
-CLIENTS := $(CACHE)/clients-$(shell cksum < tests/clients/requirements.txt 2>/dev/null | cut -d' ' -f1)
+# An environment for each list of clients in tests/clients; a new list makes a new one.
+LISTED = $(CACHE)/$(1)-$(shell cksum < tests/clients/$(2) | cut -d' ' -f1)
+CLIENTS := $(call LISTED,clients,requirements/python.txt)
+CLIENTS_FRAMEWORKS := $(call LISTED,clients-frameworks,requirements/frameworks.txt)
+CLIENTS_INSTRUCTOR := $(call LISTED,clients-instructor,requirements/instructor.txt)
+CLIENTS_NPM := $(call LISTED,clients-npm,npm/package-lock.json)
+CLIENTS_OPENCODE := $(call LISTED,clients-opencode,opencode/package-lock.json)
 API_TOOLS := $(CACHE)/api-tools-$(shell cksum < tests/api/requirements.txt | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
 ANSWERS := $(CACHE)/answers-$(shell cksum < tests/answers/requirements.txt | cut -d' ' -f1)
@@ -70,15 +76,18 @@ run-server: setup-server models-starter ui ## The server alone
 # What each part of `make test` took is printed at its end, also when a part has failed.
 TIMED = src-tauri/dev/timed.sh target/test-minutes.txt
 
+# Starts the binary and runs the clients' scripts: the official Python clients, those for Node, and codex.
+CLIENTS_RUN = python3 tests/clients/run.py --starter $(STARTER) --encoder $(ENCODER) --python $(CLIENTS) --npm $(CLIENTS_NPM)
+
 .PHONY: test test-parts
 test: ## Run every test
 	@rm -f target/test-minutes.txt
 	@code=0; $(MAKE) --no-print-directory test-parts || code=$$?; $(TIMED); exit $$code
-test-parts: setup-test models reference $(CLIENTS)/ready
+test-parts: setup-test models reference $(CLIENTS)/ready $(CLIENTS_NPM)/ready
 	@$(TIMED) check $(MAKE) --no-print-directory check
 	@$(TIMED) 'cargo test' cargo test --workspace --locked
 	@$(TIMED) 'without features' cargo test --workspace --no-default-features --locked --test e2e -- a_build_without_the_desktop
-	@$(TIMED) 'official clients' $(CLIENTS)/bin/python tests/clients/run.py --bin target/debug/samovar --model $(STARTER) --encoder $(ENCODER)
+	@$(TIMED) 'official clients' $(CLIENTS_RUN) --bin target/debug/samovar
 	@$(TIMED) kill python3 tests/kill/kill.py --bin target/debug/samovar --model $(STARTER) --kills 10
 	@$(TIMED) soak python3 tests/soak/soak.py --bin target/debug/samovar --model $(STARTER) --minutes 1.5
 	@$(TIMED) 'page: units' npm --prefix ui run --silent test
@@ -136,11 +145,29 @@ models-starter: setup-server
 reference: setup-server ## Fetch and verify the vocabularies and chat templates that the reference carries
 	@src-tauri/dev/fetch-reference.sh $(REFERENCE)
 
-# The official clients that the server is tested with; a new list makes a new environment.
-$(CLIENTS)/ready: tests/clients/requirements.txt | setup
-	rm -rf $(CLIENTS)
-	python3 -m venv $(CLIENTS)
-	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+.PHONY: clients
+clients: setup-server models $(CLIENTS)/ready $(CLIENTS_NPM)/ready $(CLIENTS_FRAMEWORKS)/ready $(CLIENTS_INSTRUCTOR)/ready $(CLIENTS_OPENCODE)/ready ## Test with all clients: official ones, frameworks' and agents, offline
+	cargo build --release --locked
+	$(CLIENTS_RUN) --bin target/release/samovar --frameworks $(CLIENTS_FRAMEWORKS) --instructor $(CLIENTS_INSTRUCTOR) --opencode $(CLIENTS_OPENCODE)
+
+$(CLIENTS)/ready: tests/clients/requirements/python.txt
+$(CLIENTS_FRAMEWORKS)/ready: tests/clients/requirements/frameworks.txt
+$(CLIENTS_INSTRUCTOR)/ready: tests/clients/requirements/instructor.txt
+$(CLIENTS)/ready $(CLIENTS_FRAMEWORKS)/ready $(CLIENTS_INSTRUCTOR)/ready: | setup-server
+	rm -rf $(@D)
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+$(CLIENTS_NPM)/ready: tests/clients/npm/package-lock.json
+$(CLIENTS_OPENCODE)/ready: tests/clients/opencode/package-lock.json
+# `npm ci` wants every platform's package of opencode in the list, which the registry may not have.
+$(CLIENTS_OPENCODE)/ready: NPM_INSTALL := install
+$(CLIENTS_NPM)/ready: NPM_INSTALL := ci
+$(CLIENTS_NPM)/ready $(CLIENTS_OPENCODE)/ready: | setup-server
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cp $(<D)/package.json $(<D)/package-lock.json $(@D)
+	npm $(NPM_INSTALL) --prefix $(@D) --no-audit --no-fund --loglevel=error
 	touch $@
 
 # What `make api-test` sends with.
@@ -207,7 +234,7 @@ $(ANSWERS)/ready: tests/answers/requirements.txt | setup
 
 .PHONY: fuzz
 fuzz: MINUTES = 10
-fuzz: setup ## Fuzz the readers of segments, manifests, model files, vocabularies, schemas and chat templates, MINUTES (10) each
+fuzz: setup ## Fuzz the readers of segments, manifests, model files, vocabularies, schemas, chat templates, answers and requests, MINUTES (10) each
 	src-tauri/dev/fuzz.sh $(MINUTES)
 
 .PHONY: bench

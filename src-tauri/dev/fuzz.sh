@@ -9,7 +9,7 @@ shift
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(segment manifest gguf vocabulary schema template)
+[ ${#targets[@]} -gt 0 ] || targets=(segment manifest gguf vocabulary schema template answers requests)
 host=$(rustc -vV | sed -n 's/^host: //p')
 out=$root/target/fuzz
 mkdir -p "$out/corpus" "$out/found"

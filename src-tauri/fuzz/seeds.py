@@ -102,6 +102,8 @@ TEMPLATES = [
     "{% macro f(x) %}{{ f([x]) }}{% endmacro %}{{ f(1) }}",
     "{{ '%s and %d' % ('a', 3) }}{{ '{:>9}'.format(1) }}{{ 'a-b'.rsplit('-', 1) }}{{ x | default('y', boolean=true) }}",
     "{% if 0 %}{% elif not not - 1 ~ 2 ** 3 %}{{ raise_exception('no') }}{% else %}{{ bos_token }}{% endif %}",
+    "{% if tools %}{{ tools | tojson(indent=2) }}{% endif %}{% for m in messages %}{{ m.reasoning_content }}{% for c in "
+    "m.tool_calls %}{{ c.function.name }}{{ c.function.arguments | items | list }}{% endfor %}{{ m.content }}{% endfor %}",
     "{{ messages | map(attribute='role') | join(',') | upper | replace('U', 'u') }}{{ strftime_now('%Y') }}",
 ]
 
@@ -112,6 +114,156 @@ VOCABULARIES = {
     "llama": ["kllama", "fBp0", "t2<unk>", "t3<s>", "t3</s>", *(f"t1{c}" for c in "ab▁"), "t1▁a", "t4<x>", "xa <x>ab"],
     "bert": ["kbert", "fl1", "t3[PAD]", "t3[UNK]", "t3[CLS]", "t1▁a", "t1b", "t1▁!", "xAB a!é cb"],
 }
+
+
+ANSWERS = Path(__file__).parent.parent / "crates/text/tests/answers"
+# The forms of the target, in its order.
+FORMS = (
+    "hermes qwen3_coder glm llama3 mistral mistral_list gemma4 lfm2 harmony granite3 deepseek_v31 minimax seed "
+    "minicpm5 apertus nemotron2 apriel functionary".split()
+)
+BEGINS = ["text", "thoughts", "after thoughts", "header"]
+MARK = "\ufdd1"
+
+
+def answers() -> dict[str, bytes]:
+    """The golden streams, as text and with a mark before each control token."""
+    seeds = {}
+    for form, name in enumerate(FORMS):
+        head, *streams = (ANSWERS / f"{name}.txt").read_text().split("\n\n")
+        control = [line.removeprefix("control ") for line in head.splitlines() if line.startswith("control ")]
+        for number, stream in enumerate(streams):
+            lines = stream.splitlines()
+            begins = next((line.removeprefix("begins ") for line in lines if line.startswith("begins ")), "text")
+            text = "".join(json.loads(line[2:]) for line in lines if line.startswith("> "))
+            marked = text
+            for token in control:
+                marked = marked.replace(token, MARK + token)
+            how = bytes([form, BEGINS.index(begins), 6])
+            seeds[f"{name}-{number}"] = how + text.encode()
+            seeds[f"{name}-{number}-marked"] = how + marked.encode()
+        seeds[f"{name}-held"] = bytes([128 + form, 0, 6]) + bytes(range(7, 250, 9))
+    return seeds
+
+
+TOOL = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"a": {}}}, "strict": True}
+CHAT = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": [{"type": "text", "text": "x"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "t",
+            "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "r"},
+    ],
+    "tools": [{"type": "function", "function": TOOL}],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "parallel_tool_calls": False,
+    "reasoning_effort": "low",
+    "chat_template_kwargs": {"enable_thinking": True},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
+    "logprobs": True,
+    "top_logprobs": 2,
+    "logit_bias": {"5": -1.5},
+    "stop": ["a"],
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "max_tokens": 4,
+    "n": 2,
+    "seed": 7,
+    "temperature": 0.5,
+    "metadata": {"user_id": "u"},
+}
+COMPLETION = {"prompt": ["a", [1, 2]], "max_tokens": 1, "logprobs": 2, "echo": False, "stop": "x", "n": 2, "suffix": None}
+EMBEDDING = {"input": ["a", [1, 2]], "encoding_format": "base64", "dimensions": 3}
+
+
+RESPONSE = {
+    "model": "m",
+    "instructions": "s",
+    "input": [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]},
+        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "t"}]},
+        {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "r"},
+    ],
+    "tools": [
+        {"type": "function", **TOOL},
+        {"type": "namespace", "name": "n", "tools": [{"type": "function", **TOOL}]},
+        {"type": "custom", "name": "c"},
+        {"type": "web_search"},
+    ],
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "include": ["reasoning.encrypted_content"],
+    "store": False,
+    "stream": True,
+}
+MESSAGE = {
+    "model": "m",
+    "max_tokens": 4,
+    "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
+    "messages": [
+        {"role": "user", "content": "x"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "t", "signature": "sv1."},
+                {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "r"}]},
+                {"type": "text", "text": "y"},
+            ],
+        },
+        {"role": "system", "content": "z"},
+    ],
+    "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}, "strict": True}],
+    "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True},
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "output_config": {"effort": "low"},
+    "stop_sequences": ["a"],
+    "metadata": {"user_id": "u"},
+    "stream": True,
+}
+OLLAMA_CHAT = {
+    "model": "m",
+    "messages": [
+        {"role": "user", "content": "x", "images": []},
+        {"role": "assistant", "content": "", "thinking": "t", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
+        {"role": "tool", "content": "r", "tool_name": "f"},
+    ],
+    "tools": [{"type": "function", "function": TOOL}],
+    "format": {"type": "object"},
+    "options": {"seed": 1, "num_predict": -1, "stop": ["a"], "num_ctx": 4096},
+    "think": "low",
+    "keep_alive": "5m",
+}
+OLLAMA_GENERATE = {"model": "m", "prompt": "x", "system": "s", "raw": False, "options": {}, "stream": False}
+OLLAMA_EMBED = {"model": "m", "input": ["a"], "truncate": True, "dimensions": 3}
+
+
+def requests() -> dict[str, bytes]:
+    bodies = {
+        "chat": CHAT,
+        "completion": COMPLETION,
+        "embedding": EMBEDDING,
+        "response": RESPONSE,
+        "message": MESSAGE,
+        "count": {name: MESSAGE[name] for name in ("model", "system", "messages", "tools")},
+        "ollama-chat": OLLAMA_CHAT,
+        "ollama-generate": OLLAMA_GENERATE,
+        "ollama-embed": OLLAMA_EMBED,
+        "ollama-embeddings": {"model": "m", "prompt": "x"},
+    }
+    return {name: bytes([api]) + json.dumps(body).encode() for api, (name, body) in enumerate(bodies.items())}
 
 
 def schemas() -> dict[str, bytes]:
@@ -141,6 +293,8 @@ def main() -> None:
         },
         "schema": schemas(),
         "vocabulary": {name: "\n".join(lines).encode() for name, lines in VOCABULARIES.items()},
+        "answers": answers(),
+        "requests": requests(),
         "template": {str(i): template.encode() for i, template in enumerate(TEMPLATES)},
     }
     for target, files in seeds.items():

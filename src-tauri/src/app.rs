@@ -14,7 +14,7 @@ use crate::kv_store::{self, WhenLocked};
 #[cfg(feature = "desktop")]
 use crate::late_loader::LateLoader;
 use crate::settings::Settings;
-use crate::{allocator, api_key, memory, model_file, render_chats, signing_key};
+use crate::{allocator, api_key, memory, model_file, own_key, render_chats, signing_key};
 
 /// Tokens of a step beyond one request's chunk: room for the decodes that go with it, and for short prompts.
 const STEP_TOKENS_BESIDE_A_CHUNK: usize = 256;
@@ -25,12 +25,23 @@ pub(crate) struct Prepared {
     loader: Arc<dyn ModelLoader>,
     engine: EngineConfig,
     drain_timeout: Duration,
+    /// What the window shows to the server.
+    #[cfg_attr(not(feature = "desktop"), expect(dead_code, reason = "a window shows it"))]
+    pub(crate) own_key: String,
     /// The model that will be loaded, where it has been found.
     #[cfg_attr(
         not(feature = "desktop"),
         expect(dead_code, reason = "a tray shows it while the model loads")
     )]
     pub(crate) model_name: Option<String>,
+}
+
+/// What opens a server.
+enum Keys {
+    /// The one key of the settings, those that have names, and the owner's own.
+    OfSettings(Option<String>),
+    /// This one.
+    Only(String),
 }
 
 /// Where models come from, and what renders their chats.
@@ -76,18 +87,22 @@ impl Prepared {
     /// One line for the user.
     pub(crate) async fn new(settings: &Settings) -> Result<Prepared, String> {
         let key = settings.api_key_file.as_deref().map(api_key::read).transpose()?;
-        Prepared::with_key(settings, key, WhenLocked::Refuse).await
+        Prepared::with_keys(settings, Keys::OfSettings(key), WhenLocked::Refuse).await
     }
 
-    /// As [`Prepared::new`], with a key that no file has.
+    /// As [`Prepared::new`], with a key that no file has, and no other.
     ///
     /// # Errors
     /// One line for the user.
-    pub(crate) async fn with_key(
+    pub(crate) async fn with_key_alone(
         settings: &Settings,
-        key: Option<String>,
+        key: String,
         when_locked: WhenLocked,
     ) -> Result<Prepared, String> {
+        Prepared::with_keys(settings, Keys::Only(key), when_locked).await
+    }
+
+    async fn with_keys(settings: &Settings, keys: Keys, when_locked: WhenLocked) -> Result<Prepared, String> {
         let path = model_file::find(settings.model.as_deref(), &settings.folders.models);
         let path = path.map_err(|failure| failure.text)?;
         let default = model_file::name_of(&path).into();
@@ -96,7 +111,7 @@ impl Prepared {
         loader.look().map_err(|failure| failure.text)?;
         let port = settings.address.port();
         let models = Models { default, loader: Arc::new(loader), render_workers: workers };
-        let prepared = Prepared::bind(settings, port, key, models, when_locked).await;
+        let prepared = Prepared::bind(settings, port, keys, models, when_locked).await;
         prepared.map_err(|error| error.to_string())
     }
 
@@ -116,24 +131,32 @@ impl Prepared {
         let named = found.as_ref().ok().map(|path| model_file::name_of(path));
         let default = named.or_else(|| settings.model.clone()).unwrap_or_else(|| "default".to_owned());
         let models = Models { default: default.into(), loader: Arc::new(loader), render_workers: workers };
-        let prepared = Prepared::bind(settings, port, key, models, WhenLocked::Refuse).await?;
+        let prepared =
+            Prepared::bind(settings, port, Keys::OfSettings(key), models, WhenLocked::Refuse).await?;
         Ok(Prepared { model_name: found.ok().map(|path| model_file::name_of(&path)), ..prepared })
     }
 
     async fn bind(
         settings: &Settings,
         port: u16,
-        key: Option<String>,
+        keys: Keys,
         models: Models,
         when_locked: WhenLocked,
     ) -> Result<Prepared, CannotStart> {
-        let key = key.as_deref().map(ApiKey::new).transpose();
+        let api_key = |key: &str| ApiKey::new(key).map_err(|error| CannotStart::Other(error.to_string()));
+        let (single, named) = match keys {
+            Keys::Only(key) => (Some(key), None),
+            Keys::OfSettings(key) => (key, Some(settings.folders.keys.clone())),
+        };
+        let (own_key, keeps_keys) = (own_key::random(), named.is_some());
         let config = ServerConfig {
             host: settings.host.clone(),
             port,
             allowed_hosts: settings.allow_host.clone(),
             allowed_origins: settings.allow_origin.clone(),
-            api_key: key.map_err(|error| CannotStart::Other(error.to_string()))?,
+            api_key: single.as_deref().map(api_key).transpose()?,
+            key_file: named,
+            own_key: Some(api_key(&own_key)?),
             drain_timeout: settings.drain_timeout,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model_patterns: settings.model_aliases.clone(),
@@ -145,6 +168,10 @@ impl Prepared {
         };
         let listening = Server::bind(config).await?;
         let store = kv_store::open(settings, when_locked).map_err(CannotStart::Other)?;
+        // Whoever comes this far is the only server on this folder: another one's key is still good until then.
+        if keeps_keys {
+            own_key::leave_in(&settings.folders.data, &own_key);
+        }
         let engine = EngineConfig {
             default_model: models.default,
             memory_limit: memory::memory_limit(),
@@ -159,7 +186,14 @@ impl Prepared {
             ..EngineConfig::default()
         };
         let loader = models.loader;
-        Ok(Prepared { listening, loader, engine, drain_timeout: settings.drain_timeout, model_name: None })
+        Ok(Prepared {
+            listening,
+            loader,
+            engine,
+            drain_timeout: settings.drain_timeout,
+            own_key,
+            model_name: None,
+        })
     }
 
     /// Where it listens.

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod drain;
 pub(crate) mod exit_codes;
+pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod printing;
 pub(crate) mod run;
@@ -13,10 +14,11 @@ pub(crate) mod status;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use server::Scope;
 
-use crate::api_key;
 use crate::settings::flags::{ClientFlags, EngineFlags, Flags};
 use crate::settings::{Settings, SettingsError};
+use crate::{api_key, own_key};
 use client::Client;
 use exit_codes::{FAILED, USAGE};
 use printing::fail;
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Stop(DrainArguments),
     /// List, look at, pin, evict or remove the conversations whose KV is kept
     Agents(AgentsArguments),
+    /// Give clients keys of their own, or take them away; a server takes that in at once
+    Keys(KeysArguments),
     /// Look at model files
     Models(ModelsArguments),
     /// List each setting, its value and where it came from
@@ -128,6 +132,54 @@ pub(crate) struct RemoveArguments {
     pub(crate) model: Option<String>,
     #[command(flatten)]
     pub(crate) settings: ClientFlags,
+}
+
+/// `samovar keys`.
+#[derive(Debug, Args)]
+pub(crate) struct KeysArguments {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key and print it, this one time; as soon as there is one, clients must show one
+    Add(AddKeyArguments),
+    /// One line for each key, in the order in which they were made
+    List(ClientFlags),
+    /// Take keys away
+    #[command(visible_alias = "revoke")]
+    Rm(RemoveKeysArguments),
+}
+
+/// `samovar keys add`.
+#[derive(Debug, Args)]
+pub(crate) struct AddKeyArguments {
+    /// What the key is called: letters, digits, dots, underscores or hyphens
+    pub(crate) name: String,
+    /// What it opens: generate, admin; may be repeated [default: generate]
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = scope)]
+    pub(crate) scopes: Vec<Scope>,
+    /// How many requests it may make a minute; any number if not given
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<std::num::NonZeroU32>,
+    #[command(flatten)]
+    pub(crate) settings: ClientFlags,
+}
+
+/// `samovar keys rm`.
+#[derive(Debug, Args)]
+pub(crate) struct RemoveKeysArguments {
+    /// The keys' names
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) settings: ClientFlags,
+}
+
+fn scope(name: &str) -> Result<Scope, String> {
+    Scope::named(name).ok_or_else(|| format!("{} is wanted", Scope::NAMES.join(" or ")))
 }
 
 /// `samovar models`.
@@ -218,7 +270,10 @@ pub(crate) fn settings(flags: Flags) -> Result<Settings, ExitCode> {
 /// The key's file cannot be used; one line.
 pub(crate) fn client_for(settings: &Settings) -> Result<Client, String> {
     let key = settings.api_key_file.as_deref().map(api_key::read).transpose()?;
-    Ok(Client::new(settings.address, key))
+    // What the server on this data folder left for its owner is nobody else's business.
+    let is_here = settings.address.ip().is_loopback() || settings.address.ip().is_unspecified();
+    let own = || own_key::of(&settings.folders.data).filter(|_| is_here);
+    Ok(Client::new(settings.address, key.or_else(own)))
 }
 
 /// Run a command that needs nothing but a client.

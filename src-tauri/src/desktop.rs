@@ -75,8 +75,8 @@ pub(crate) fn run(runtime: &Runtime, settings: Settings) -> ExitCode {
         Err(line) => return fail_soon(&line),
     };
     logs.tell_trouble();
-    let token = match settings.api_key_file.as_deref().map(api_key::read).transpose() {
-        Ok(token) => token,
+    let key = match settings.api_key_file.as_deref().map(api_key::read).transpose() {
+        Ok(key) => key,
         Err(line) => return fail_soon(&line),
     };
     logs.open_terminal();
@@ -86,7 +86,7 @@ pub(crate) fn run(runtime: &Runtime, settings: Settings) -> ExitCode {
     }
     tauri::async_runtime::set(runtime.handle().clone());
     // The listener is bound before anything of the window system starts.
-    let (host, prepared) = runtime.block_on(Host::new(Arc::new(settings), token));
+    let (host, prepared) = runtime.block_on(Host::new(Arc::new(settings), key));
     let app = match build(&host) {
         Ok(app) => app,
         Err(error) => return fail_soon(&format!("the desktop app could not start: {error}")),

@@ -35,6 +35,7 @@ mod model_digest;
 mod model_file;
 mod open_files;
 mod opened_model;
+mod own_key;
 mod recommended_sampling;
 mod render_chats;
 mod settings;
@@ -103,6 +104,7 @@ async fn run(command: Command) -> ExitCode {
         }
         Command::Stop(arguments) => cli::drain::stop(arguments).await,
         Command::Agents(arguments) => cli::agents::agents(arguments.command).await,
+        Command::Keys(arguments) => cli::keys::keys(arguments.command),
         Command::Models(arguments) => cli::models::models(arguments.command),
         Command::Bench(arguments) => bench::bench(arguments).await,
         Command::BenchStore(arguments) => bench::bench_store(arguments).await,

@@ -16,6 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use server::KeyFile;
+
 use crate::small_file;
 use flags::Flags;
 use folders::{Folders, NOWHERE};
@@ -196,7 +198,9 @@ impl Settings {
             None => Folders::of_this_user().unwrap_or_else(|| Folders::under(Path::new(NOWHERE))),
         };
         let file = read_file(&folders.settings_file)?;
-        Settings::resolve(Layers { flags, environment, file, folders })
+        // One that cannot be read is told of by the server, which has to know what is in it.
+        let has_keys = KeyFile::new(folders.keys.clone()).list().map_or(true, |keys| !keys.is_empty());
+        Settings::resolve(Layers { flags, environment, file, folders, has_keys })
     }
 
     /// Decide every setting; pure.
@@ -241,7 +245,7 @@ impl Settings {
         let rows = r.rows;
         let is_localhost =
             rows.iter().any(|row| row.key == "host" && row.value.eq_ignore_ascii_case(values::LOCALHOST));
-        if !host.is_loopback() && api_key_file.is_none() {
+        if !host.is_loopback() && api_key_file.is_none() && !layers.has_keys {
             return Err(SettingsError::BadValue {
                 key: "host",
                 from: rows
@@ -249,7 +253,8 @@ impl Settings {
                     .find(|row| row.key == "host")
                     .map_or(Source::Default, |row| row.source.clone()),
                 value: host.to_string(),
-                cause: "an address that others can reach needs a key: set api_key_file too".to_owned(),
+                cause: "an address that others can reach needs a key: `samovar keys add` one first, or set api_key_file"
+                    .to_owned(),
             });
         }
         let folders = layers.folders;
@@ -307,6 +312,8 @@ struct Layers {
     environment: BTreeMap<String, String>,
     file: Option<SettingsFile>,
     folders: Folders,
+    /// Whether clients were given keys that have names.
+    has_keys: bool,
 }
 
 impl Layers {

@@ -1,18 +1,30 @@
-"""What a user of the official Ollama client relies on, against a started server: `ollama_client.py BASE_URL`."""
-
-import json
-import sys
+"""What a user of the official Ollama client relies on."""
 
 import ollama
 
 import checks
+from checks import CAPITAL
+from city import City
 
-# A model as small as the starter model needs to be told what it is, or it answers in a French of its own.
-CAPITAL = [
-    {"role": "system", "content": "You are a helpful assistant."},
-    {"role": "user", "content": "What is the capital of France?"},
-]
 GREEDY = {"temperature": 0, "num_predict": 32, "num_ctx": 4096}
+
+
+def client_of(base_url: str) -> ollama.Client:
+    return ollama.Client(host=base_url)
+
+
+def root(client: ollama.Client) -> str:
+    return str(client._client.base_url).rstrip("/")
+
+
+def get_weather(city: str) -> str:
+    """Tells the weather.
+
+    Args:
+      city: The city
+    """
+    assert city == "Paris", city
+    return checks.TOOL_SAYS
 
 
 def a_chat_names_paris(client: ollama.Client, model: str) -> None:
@@ -39,29 +51,35 @@ def a_prompt_is_answered(client: ollama.Client, model: str) -> None:
     assert "Paris" in raw.response, raw
 
 
-def an_answer_has_the_form_that_is_asked_for(client: ollama.Client, model: str) -> None:
-    schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
-    answer = client.chat(model, CAPITAL, options=GREEDY, format=schema)
-    assert json.loads(answer.message.content)["city"] in ("Paris", "Rome"), answer
+def an_answer_is_read_into_a_type(client: ollama.Client, model: str) -> None:
+    options = {**GREEDY, "num_predict": 200}
+    answer = client.chat(model, CAPITAL, options=options, format=City.model_json_schema())
+    assert City.model_validate_json(answer.message.content), answer
 
 
-def tell_about(city: str) -> str:
-    """Tells about a city.
-
-    Args:
-        city: its name
-    """
-    return f"{city} is called the city of light."
+def a_model_that_chooses_calls_and_goes_on_streamed_and_whole(_: ollama.Client, __: str) -> None:
+    # Ollama's API has no choice of a tool that could be forced on a model.
+    client, model = checks.scripted(client_of)
+    history = [{"role": "user", "content": checks.WEATHER_QUESTION}]
+    whole = client.chat(model, history, tools=[get_weather])
+    parts = list(client.chat(model, history, tools=[get_weather], stream=True))
+    [streamed] = [call for part in parts for call in part.message.tool_calls or []]
+    [call] = whole.message.tool_calls
+    assert call.function == streamed.function, (call, streamed)
+    result = get_weather(**call.function.arguments)
+    history += [whole.message, {"role": "tool", "tool_name": call.function.name, "content": result}]
+    then = client.chat(model, history, tools=[get_weather])
+    assert then.message.content == checks.SCRIPTED_TOLD, then
 
 
 def tools_are_shown_with_their_calls_and_results(client: ollama.Client, model: str) -> None:
     plain = client.chat(model, CAPITAL, options=GREEDY)
-    shown = client.chat(model, CAPITAL, options=GREEDY, tools=[tell_about])
+    shown = client.chat(model, CAPITAL, options=GREEDY, tools=[get_weather])
     assert shown.prompt_eval_count > plain.prompt_eval_count, (plain, shown)
-    call = {"function": {"name": "tell_about", "arguments": {"city": "Paris"}}}
-    result = {"role": "tool", "tool_name": "tell_about", "content": tell_about("Paris")}
+    call = {"function": {"name": get_weather.__name__, "arguments": {"city": "Paris"}}}
+    result = {"role": "tool", "tool_name": get_weather.__name__, "content": get_weather("Paris")}
     said = CAPITAL + [{"role": "assistant", "content": "", "tool_calls": [call]}, result]
-    then = client.chat(model, said, options=GREEDY, tools=[tell_about])
+    then = client.chat(model, said, options=GREEDY, tools=[get_weather])
     assert then.prompt_eval_count > shown.prompt_eval_count and then.done, then
 
 
@@ -82,25 +100,33 @@ def errors_are_raised(client: ollama.Client, model: str) -> None:
     with checks.raises(ollama.ResponseError) as caught:
         client.chat(model, CAPITAL, options={"temperature": 9})
     assert caught.error.status_code == 400 and "temperature" in caught.error.error, caught.error
+    with checks.full_until_refused(root(client)), checks.raises(ollama.ResponseError) as caught:
+        client.chat(model, CAPITAL)
+    assert caught.error.status_code == 429, caught.error
+    with checks.parked(root(client)), checks.raises(ollama.ResponseError) as caught:
+        client.chat(model, CAPITAL)
+    assert caught.error.status_code == 503, caught.error
 
 
-def main() -> int:
-    base_url = sys.argv[1].rstrip("/")
-    model = checks.wait_until_started(base_url)
-    return checks.run(
-        ollama.Client(host=base_url),
-        model,
+def a_stream_that_is_left_is_cancelled(client: ollama.Client, model: str) -> None:
+    with checks.cancelled(root(client)):
+        parts = client.chat(model, [{"role": "user", "content": checks.LONG}], options={"num_predict": 4000}, stream=True)
+        assert next(parts), "nothing came"
+        parts.close()
+
+
+if __name__ == "__main__":
+    checks.main(
+        client_of,
         [
             a_chat_names_paris,
             a_streamed_chat_says_the_same,
             a_prompt_is_answered,
-            an_answer_has_the_form_that_is_asked_for,
+            an_answer_is_read_into_a_type,
+            a_model_that_chooses_calls_and_goes_on_streamed_and_whole,
             tools_are_shown_with_their_calls_and_results,
             models_are_listed_shown_and_running,
             errors_are_raised,
+            a_stream_that_is_left_is_cancelled,
         ],
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,30 +1,30 @@
-"""What a user of the official OpenAI client relies on, against a started server: `openai_client.py BASE_URL`."""
+"""What a user of the official OpenAI client relies on."""
 
-import sys
-import time
-
+import json
 import openai
 
-# A model as small as the starter model needs to be told what it is, or it answers in a French of its own.
-SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
-CAPITAL = [SYSTEM, {"role": "user", "content": "What is the capital of France?"}]
+import checks
+from checks import CAPITAL
+from city import City
+
+WEATHER_TOOL = {
+    "type": "function",
+    "function": {"name": checks.TOOL, "description": "Tells the weather", "parameters": checks.WEATHER, "strict": True},
+}
+ASK = [{"role": "user", "content": checks.WEATHER_QUESTION}]
 
 
-def wait_until_started(client: openai.OpenAI) -> None:
-    """The official client retries 503 by itself only a few times; loading may take longer than that."""
-    deadline = time.monotonic() + 180
-    while True:
-        try:
-            client.models.list()
-            client.chat.completions.create(model="", messages=CAPITAL, max_tokens=1)
-            return
-        except (openai.NotFoundError, openai.BadRequestError):
-            # One that embeds refuses to chat once it is there.
-            return
-        except (openai.InternalServerError, openai.APIConnectionError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+def client_of(base_url: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{base_url}/v1", api_key="not-needed")
+
+
+def root(client: openai.OpenAI) -> str:
+    return str(client.base_url).removesuffix("/v1/")
+
+
+def models_are_listed(client: openai.OpenAI, model: str) -> None:
+    assert client.models.list().data[0].id == model
+    assert client.models.retrieve(model).id == model
 
 
 def a_chat_names_paris(client: openai.OpenAI, model: str) -> None:
@@ -65,7 +65,7 @@ def the_stream_helper_works(client: openai.OpenAI, model: str) -> None:
 
 def text_parts_are_taken(client: openai.OpenAI, model: str) -> None:
     parts = [{"type": "text", "text": "What is the capital "}, {"type": "text", "text": "of France?"}]
-    messages = [SYSTEM, {"role": "user", "content": parts}]
+    messages = [CAPITAL[0], {"role": "user", "content": parts}]
     answer = client.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=32)
     assert "Paris" in answer.choices[0].message.content, answer
 
@@ -90,67 +90,100 @@ def logprobs_are_given(client: openai.OpenAI, model: str) -> None:
         assert token.logprob <= 0
 
 
+def a_tool_that_must_be_called_is_called_and_its_result_taken(client: openai.OpenAI, model: str) -> None:
+    named = {"type": "function", "function": {"name": checks.TOOL}}
+    first = client.chat.completions.create(
+        model=model, messages=ASK, tools=[WEATHER_TOOL], tool_choice=named, parallel_tool_calls=False
+    )
+    assert first.choices[0].finish_reason == "tool_calls", first
+    [call] = first.choices[0].message.tool_calls
+    assert call.function.name == checks.TOOL, call
+    assert json.loads(call.function.arguments)["city"] in ("Paris", "Rome"), call
+    result = {"role": "tool", "tool_call_id": call.id, "content": checks.TOOL_SAYS}
+    history = [*ASK, first.choices[0].message, result]
+    then = client.chat.completions.create(
+        model=model, messages=history, tools=[WEATHER_TOOL], tool_choice="none", max_tokens=16
+    )
+    assert then.choices[0].message.content and not then.choices[0].message.tool_calls, then
+
+
+def a_model_that_chooses_calls_and_goes_on_streamed_and_whole(_: openai.OpenAI, __: str) -> None:
+    client, model = checks.scripted(client_of)
+    whole = client.chat.completions.create(model=model, messages=ASK, tools=[WEATHER_TOOL])
+    [call] = whole.choices[0].message.tool_calls
+    with client.chat.completions.stream(model=model, messages=ASK, tools=[WEATHER_TOOL]) as stream:
+        pieces = [e.arguments_delta for e in stream if e.type == "tool_calls.function.arguments.delta"]
+        streamed = stream.get_final_completion().choices[0]
+    assert streamed.finish_reason == whole.choices[0].finish_reason == "tool_calls", streamed
+    assert "".join(pieces) == call.function.arguments, pieces
+    assert streamed.message.tool_calls[0].function.parsed_arguments == {"city": "Paris"}, streamed
+    result = {"role": "tool", "tool_call_id": call.id, "content": checks.TOOL_SAYS}
+    history = [*ASK, whole.choices[0].message, result]
+    then = client.chat.completions.create(model=model, messages=history, tools=[WEATHER_TOOL])
+    assert then.choices[0].message.content == checks.SCRIPTED_TOLD, then
+
+
+def an_answer_is_read_into_a_type(client: openai.OpenAI, model: str) -> None:
+    answer = client.chat.completions.parse(model=model, messages=CAPITAL, response_format=City, max_tokens=200)
+    assert isinstance(answer.choices[0].message.parsed, City), answer
+
+
 def errors_are_of_the_right_class(client: openai.OpenAI, model: str) -> None:
-    try:
+    with checks.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model=model, messages=CAPITAL, temperature=9)
-        raise AssertionError("temperature 9 was taken")
-    except openai.BadRequestError as error:
-        assert error.param == "temperature", error
-    try:
+    assert caught.error.param == "temperature", caught.error
+    with checks.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="no-such-model", messages=CAPITAL)
-        raise AssertionError("an unknown model was taken")
-    except openai.NotFoundError as error:
-        assert error.code == "model_not_found", error
-    try:
-        client.chat.completions.create(model=model, messages=CAPITAL, n=2)
-        raise AssertionError("n=2 was taken and is not supported")
-    except openai.BadRequestError:
-        pass
+    assert caught.error.code == "model_not_found", caught.error
+    with checks.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=model, messages=CAPITAL, n=17)
+    assert caught.error.param == "n" and "'n'" in caught.error.message, caught.error
+    with checks.full_until_refused(root(client)), checks.raises(openai.RateLimitError) as caught:
+        client.with_options(max_retries=0).chat.completions.create(model=model, messages=CAPITAL)
+    assert caught.error.response.headers["retry-after"], caught.error.response.headers
 
 
 def a_parked_server_is_an_internal_server_error(client: openai.OpenAI, model: str) -> None:
     # The official client has no class of its own for 503; with no retries it raises at once.
-    once = client.with_options(max_retries=0)
-    root = str(client.base_url).removesuffix("/v1/")
-    client.post(f"{root}/admin/drain", body={}, cast_to=object)
-    try:
-        once.chat.completions.create(model=model, messages=CAPITAL)
-        raise AssertionError("a parked server answered")
-    except openai.InternalServerError as error:
-        assert error.status_code == 503, error
-        assert error.response.headers["retry-after"], error.response.headers
-        assert error.request_id, "no x-request-id"
-    finally:
-        client.post(f"{root}/admin/resume", body={}, cast_to=object)
+    with checks.parked(root(client)), checks.raises(openai.InternalServerError) as caught:
+        client.with_options(max_retries=0).chat.completions.create(model=model, messages=CAPITAL)
+    assert caught.error.status_code == 503, caught.error
+    assert caught.error.response.headers["retry-after"], caught.error.response.headers
+    assert caught.error.request_id, "no x-request-id"
 
 
-def main() -> int:
-    base_url = sys.argv[1].rstrip("/")
-    client = openai.OpenAI(base_url=f"{base_url}/v1", api_key="not-needed")
-    wait_until_started(client)
-    model = client.models.list().data[0].id
-    assert client.models.retrieve(model).id == model
-    checks = [
-        a_chat_names_paris,
-        a_streamed_chat_says_the_same,
-        the_stream_helper_works,
-        text_parts_are_taken,
-        completions_work,
-        logprobs_are_given,
-        errors_are_of_the_right_class,
-        a_parked_server_is_an_internal_server_error,
-    ]
-    failed = 0
-    for check in checks:
-        try:
-            check(client, model)
-            print(f"ok      {check.__name__}")
-        except Exception as error:  # every check runs, and each says its own
-            failed += 1
-            print(f"FAILED  {check.__name__}: {error!r}")
-    print(f"{len(checks) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+def what_is_refused_for_a_while_is_tried_again(client: openai.OpenAI, model: str) -> None:
+    for refusing in (checks.draining_until_refused, checks.full_until_refused):
+        with refusing(root(client)):
+            answer = client.chat.completions.create(model=model, messages=CAPITAL, temperature=0, max_tokens=32)
+        assert "Paris" in answer.choices[0].message.content, answer
+
+
+def a_stream_that_is_closed_is_cancelled(client: openai.OpenAI, model: str) -> None:
+    with checks.cancelled(root(client)):
+        messages = [{"role": "user", "content": checks.LONG}]
+        stream = client.chat.completions.create(model=model, messages=messages, stream=True, max_tokens=4000)
+        assert next(iter(stream)).choices, "nothing came"
+        stream.close()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    checks.main(
+        client_of,
+        [
+            models_are_listed,
+            a_chat_names_paris,
+            a_streamed_chat_says_the_same,
+            the_stream_helper_works,
+            text_parts_are_taken,
+            completions_work,
+            logprobs_are_given,
+            a_tool_that_must_be_called_is_called_and_its_result_taken,
+            a_model_that_chooses_calls_and_goes_on_streamed_and_whole,
+            an_answer_is_read_into_a_type,
+            errors_are_of_the_right_class,
+            a_parked_server_is_an_internal_server_error,
+            what_is_refused_for_a_while_is_tried_again,
+            a_stream_that_is_closed_is_cancelled,
+        ],
+    )

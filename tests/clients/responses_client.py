@@ -1,32 +1,22 @@
-"""What a user of the official OpenAI client's Responses API relies on: `responses_client.py BASE_URL`."""
+"""What a user of the official OpenAI client's Responses API relies on."""
 
 import json
-import sys
 
 import openai
 
 import checks
+from city import City
+from openai_client import client_of, root
 
-# A model as small as the starter model needs to be told what it is, or it answers in a French of its own.
-ASK = dict(
-    instructions="You are a helpful assistant.",
-    input="What is the capital of France?",
-    temperature=0,
-    max_output_tokens=32,
-)
-# Strict and of two values, so that a model of any size calls it as it should be called.
-GUIDE = {
+ASK = dict(instructions=checks.SYSTEM, input=checks.QUESTION, temperature=0, max_output_tokens=32)
+WEATHER_TOOL = {
     "type": "function",
-    "name": "guide",
-    "description": "Tells about a city.",
-    "parameters": {
-        "type": "object",
-        "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
-        "required": ["city"],
-        "additionalProperties": False,
-    },
+    "name": checks.TOOL,
+    "description": "Tells the weather",
+    "parameters": checks.WEATHER,
     "strict": True,
 }
+QUESTION = [{"role": "user", "content": checks.WEATHER_QUESTION}]
 
 
 def a_response_names_paris(client: openai.OpenAI, model: str) -> None:
@@ -60,29 +50,46 @@ def a_response_is_gone_on_with_and_forgotten(client: openai.OpenAI, model: str) 
     assert caught.error.code == "previous_response_not_found", caught.error
 
 
-def a_function_is_called_and_its_output_is_read(client: openai.OpenAI, model: str) -> None:
-    ask = {**ASK, "tools": [GUIDE], "max_output_tokens": 64}
-    must = {"tool_choice": "required", "parallel_tool_calls": False}
-    first = client.responses.create(model=model, **ask, **must)
-    [call] = first.output
-    assert (call.type, call.name) == ("function_call", "guide"), first
-    assert json.loads(call.arguments)["city"] in ("Paris", "Rome"), call
-    with client.responses.stream(model=model, **ask, **must) as stream:
-        wanted = "response.function_call_arguments.delta"
-        arguments = "".join(event.delta for event in stream if event.type == wanted)
-        final = stream.get_final_response()
-    assert arguments == final.output[0].arguments == call.arguments, (arguments, final)
-    output = {"type": "function_call_output", "call_id": call.call_id, "output": "It is called the city of light."}
-    kept = client.responses.create(model=model, **{**ask, "input": [output]}, previous_response_id=first.id)
-    whole = [{"role": "user", "content": ASK["input"]}, call.model_dump(exclude_none=True), output]
-    again = client.responses.create(model=model, **{**ask, "input": whole})
-    assert kept.usage.input_tokens == again.usage.input_tokens > first.usage.input_tokens, (kept, again)
-    assert kept.output_text == again.output_text, (kept, again)
-
-
 def an_answer_that_is_cut_says_so(client: openai.OpenAI, model: str) -> None:
     cut = client.responses.create(model=model, **{**ASK, "max_output_tokens": 2})
     assert cut.status == "incomplete" and cut.incomplete_details.reason == "max_output_tokens", cut
+
+
+def a_tool_that_must_be_called_is_called_and_its_result_taken(client: openai.OpenAI, model: str) -> None:
+    named = {"type": "function", "name": checks.TOOL}
+    first = client.responses.create(
+        model=model, input=QUESTION, tools=[WEATHER_TOOL], tool_choice=named, parallel_tool_calls=False
+    )
+    [call] = first.output
+    assert (call.type, call.name) == ("function_call", checks.TOOL), call
+    assert json.loads(call.arguments)["city"] in ("Paris", "Rome"), call
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": checks.TOOL_SAYS}
+    then = client.responses.create(
+        model=model,
+        input=[*QUESTION, call.model_dump(), result],
+        tools=[WEATHER_TOOL],
+        tool_choice="none",
+        max_output_tokens=16,
+    )
+    assert then.output_text, then
+
+
+def a_model_that_chooses_calls_and_goes_on_streamed_and_whole(_: openai.OpenAI, __: str) -> None:
+    client, model = checks.scripted(client_of)
+    with client.responses.stream(model=model, input=QUESTION, tools=[WEATHER_TOOL]) as stream:
+        pieces = [e.delta for e in stream if e.type == "response.function_call_arguments.delta"]
+        streamed = stream.get_final_response()
+    whole = client.responses.create(model=model, input=QUESTION, tools=[WEATHER_TOOL])
+    [call] = whole.output
+    assert "".join(pieces) == streamed.output[0].arguments == call.arguments, (pieces, call)
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": checks.TOOL_SAYS}
+    then = client.responses.create(model=model, input=[result], previous_response_id=whole.id, tools=[WEATHER_TOOL])
+    assert then.output_text == checks.SCRIPTED_TOLD, then
+
+
+def an_answer_is_read_into_a_type(client: openai.OpenAI, model: str) -> None:
+    response = client.responses.parse(model=model, input=checks.QUESTION, text_format=City, max_output_tokens=200)
+    assert isinstance(response.output_parsed, City), response
 
 
 def a_prompt_that_is_too_long_is_told_by_its_code(client: openai.OpenAI, model: str) -> None:
@@ -91,23 +98,27 @@ def a_prompt_that_is_too_long_is_told_by_its_code(client: openai.OpenAI, model: 
     assert caught.error.code == "context_length_exceeded", caught.error
 
 
-def main() -> int:
-    base_url = sys.argv[1].rstrip("/")
-    model = checks.wait_until_started(base_url)
-    client = openai.OpenAI(base_url=f"{base_url}/v1", api_key="not-needed")
-    return checks.run(
-        client,
-        model,
+def a_stream_that_is_closed_is_cancelled(client: openai.OpenAI, model: str) -> None:
+    with checks.cancelled(root(client)):
+        stream = client.responses.create(model=model, input=checks.LONG, stream=True, max_output_tokens=4000)
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                break
+        stream.close()
+
+
+if __name__ == "__main__":
+    checks.main(
+        client_of,
         [
             a_response_names_paris,
             a_streamed_response_says_the_same,
             a_response_is_gone_on_with_and_forgotten,
-            a_function_is_called_and_its_output_is_read,
             an_answer_that_is_cut_says_so,
+            a_tool_that_must_be_called_is_called_and_its_result_taken,
+            a_model_that_chooses_calls_and_goes_on_streamed_and_whole,
+            an_answer_is_read_into_a_type,
             a_prompt_that_is_too_long_is_told_by_its_code,
+            a_stream_that_is_closed_is_cancelled,
         ],
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -206,13 +206,14 @@ fn errors_have_the_shape_that_the_official_client_knows() {
     unknown["model"] = json!("no-such-model");
     let mut hot = chat("Hello", 4);
     hot["temperature"] = json!(9);
-    let mut tools = chat("Hello", 4);
-    tools["tools"] = json!([{"type": "web_search"}]);
+    let mut image = chat("Hello", 4);
+    image["messages"][0]["content"] =
+        json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]);
     let too_long = chat(&"word ".repeat(20_000), 4);
     for (body, status, code) in [
         (unknown, 404, json!("model_not_found")),
         (hot, 400, json!("invalid_value")),
-        (tools, 400, json!("unsupported_parameter")),
+        (image, 400, json!("unsupported_parameter")),
         (too_long, 400, json!("context_length_exceeded")),
         (json!({"messages": []}), 400, Value::Null),
         (json!({}), 400, json!("missing_required_parameter")),

@@ -15,6 +15,7 @@ mod faults;
 mod generation;
 mod health;
 mod hostile;
+mod keys;
 mod load;
 mod long_prompts;
 mod model_files;

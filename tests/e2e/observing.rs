@@ -6,6 +6,27 @@ use crate::harness::answer::{chat, endless_chat};
 use crate::harness::{SMOLLM2, Samovar, Setup, eventually};
 
 #[test]
+fn the_log_line_of_a_request_names_its_trace_and_no_other_line_does() {
+    let server = Samovar::ready();
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let traced = [("traceparent", &*format!("00-{trace}-b7ad6b7169203331-01")), ("x-request-id", "traced-1")];
+    assert_eq!(server.get_with("/v1/models", &traced).status, 200);
+    assert_eq!(
+        server.get_with("/v1/models", &[("traceparent", "00-xyz"), ("x-request-id", "other-1")]).status,
+        200
+    );
+    let lines = eventually("both lines in the log", || {
+        let logs = std::fs::read_dir(server.data().join("logs")).ok()?;
+        let text: String =
+            logs.flatten().filter_map(|log| std::fs::read_to_string(log.path()).ok()).collect();
+        (text.contains("traced-1") && text.contains("other-1")).then_some(text)
+    });
+    let with_trace: Vec<&str> = lines.lines().filter(|line| line.contains(trace)).collect();
+    assert!(with_trace.len() == 1 && with_trace[0].contains("traced-1"), "{with_trace:?}");
+    assert!(!lines.contains("xyz"));
+}
+
+#[test]
 fn metrics_show_what_requests_did_and_scraping_alone_keeps_them_fresh() {
     let server = Samovar::ready();
     let total = server.metric("samovar_pool_blocks{state=\"free\"}");

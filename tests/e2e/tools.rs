@@ -98,3 +98,23 @@ fn a_real_model_calls_what_it_must_with_arguments_that_fit_and_goes_on_with_the_
         assert_eq!(is_in_words, template.is_none(), "{remarks}");
     }
 }
+
+#[test]
+fn several_answers_of_a_real_model_share_their_prompt_and_are_those_of_their_seeds() {
+    let server = Setup::new(SMOLLM2).ready();
+    let ask = |more: Value| {
+        let mut body = chat("Tell a story of a tea kettle.", 12);
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body["temperature"] = json!(1.0);
+        let answer = server.post("/v1/chat/completions", &body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()
+    };
+    let texts = |answer: &Value| -> Vec<String> {
+        let choices = answer["choices"].as_array().unwrap().iter();
+        choices.map(|choice| choice["message"]["content"].as_str().unwrap().to_owned()).collect()
+    };
+    let three = ask(json!({"n": 3, "seed": 40}));
+    let alone: Vec<String> = (40..43).flat_map(|seed| texts(&ask(json!({"seed": seed})))).collect();
+    assert_eq!(texts(&three), alone);
+}

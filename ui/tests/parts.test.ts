@@ -13,6 +13,7 @@ import AnswerView from '../src/parts/AnswerView.svelte';
 import Banner from '../src/parts/Banner.svelte';
 import Composer from '../src/parts/Composer.svelte';
 import Header from '../src/parts/Header.svelte';
+import Keys from '../src/parts/Keys.svelte';
 import QuitQuestion from '../src/parts/QuitQuestion.svelte';
 import Strip from '../src/parts/Strip.svelte';
 import StatusView from '../src/views/StatusView.svelte';
@@ -416,4 +417,95 @@ it('the menu goes by arrow keys and closes on Escape', () => {
   type('Escape');
   expect(document.querySelector('[role=menu]')).toBeNull();
   expect(document.activeElement).toBe(button('Menu'));
+});
+
+const KEYS = {
+  required: true,
+  keys: [
+    { name: 'laptop', scopes: ['generate'], requests_per_minute: 60, created_at: 1 },
+    { name: 'phone', scopes: ['generate', 'admin'], requests_per_minute: null, created_at: 2 },
+  ],
+};
+
+/** A server that keeps these keys; what it is asked besides reading them. */
+function keeping(list: unknown, on: Host = host()): { server: Server; asked: string[] } {
+  const asked: string[] = [];
+  const server = seeing({}, on);
+  server.client.send = (path, init = {}) => {
+    const body = typeof init.body === 'string' ? init.body : '';
+    if (init.method !== undefined) asked.push(`${init.method} ${path} ${body}`.trim());
+    const made = {
+      name: 'new',
+      scopes: ['generate'],
+      requests_per_minute: null,
+      created_at: 3,
+      key: 'sk-123',
+    };
+    return Promise.resolve(Response.json(init.method === 'POST' ? made : list));
+  };
+  return { server, asked };
+}
+
+/** Waits until the page says so. */
+const says = (what: string) =>
+  vi.waitFor(() => {
+    flushSync();
+    expect(text()).toContain(what);
+  });
+
+function type(label: string, value: string): void {
+  const field = document.querySelector<HTMLInputElement>(`input[aria-label="${label}"]`);
+  if (!field) throw new Error(label);
+  field.value = value;
+  field.dispatchEvent(new Event('input', { bubbles: true }));
+  flushSync();
+}
+
+it('lists keys by what they open and never what they are', async () => {
+  show(Keys, { server: keeping(KEYS).server });
+  await says('laptop answers, 60 requests a minute');
+  expect(text()).toContain('phone answers, control');
+});
+
+it('asks before a key is revoked', async () => {
+  const { server, asked } = keeping(KEYS);
+  show(Keys, { server });
+  await says('laptop');
+  button('Revoke: laptop')?.click();
+  flushSync();
+  button('Keep')?.click();
+  flushSync();
+  button('Revoke: laptop')?.click();
+  flushSync();
+  expect(asked).toEqual([]);
+  button('Revoke')?.click();
+  await vi.waitFor(() => expect(asked).toEqual(['DELETE /admin/keys/laptop']));
+});
+
+it('shows a new key once, to be copied', async () => {
+  const { server, asked } = keeping(KEYS);
+  show(Keys, { server });
+  await says('laptop');
+  expect(button('Add Key')?.disabled).toBe(true);
+  type('Name of a new key', 'new');
+  type('Requests a minute', '5');
+  button('Add Key')?.click();
+  await says('sk-123');
+  expect(asked).toEqual(['POST /admin/keys {"name":"new","scopes":["generate"],"requests_per_minute":5}']);
+  expect(text()).toContain('Copy it now, it is not shown again.');
+  button('Done')?.click();
+  flushSync();
+  expect(text()).not.toContain('sk-123');
+});
+
+it('makes the first key one that a browser can come back with, and shows it from then on', async () => {
+  const { server, asked } = keeping({ required: false, keys: [] }, host({ isDesktop: false }));
+  const unlock = vi.spyOn(server, 'unlock').mockImplementation(() => undefined);
+  show(Keys, { server });
+  await says('Programs on this machine need no key.');
+  type('Name of a new key', 'new');
+  button('Add Key')?.click();
+  await says('sk-123');
+  expect(asked).toEqual(['POST /admin/keys {"name":"new","scopes":["generate","admin"]}']);
+  expect(unlock).toHaveBeenCalledWith('sk-123');
 });

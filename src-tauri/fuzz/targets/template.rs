@@ -1,5 +1,5 @@
-//! A chat template of arbitrary bytes: it compiles within its stack or is refused, and a worker renders with it, fails
-//! or is ended, in time. `SAMOVAR_BIN` is the program whose workers render.
+//! A chat template of arbitrary bytes: it compiles within its stack or is refused, and a worker renders a message and a
+//! chat with tools with it, fails or is ended, in time. `SAMOVAR_BIN` is the program whose workers render.
 
 #![no_main]
 
@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use server::RenderWorkers;
-use text::{ChatRenderer, RENDER_STACK_BYTES, TextMetadata, TextModel};
+use text::{
+    Chat, ChatMessage, ChatRenderer, RENDER_STACK_BYTES, TextError, TextMetadata, TextModel, Tool, ToolCall,
+};
 
 /// A worker's own deadline, and some more for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -17,6 +19,24 @@ static WORKERS: LazyLock<RenderWorkers> = LazyLock::new(|| {
     let program = std::env::var_os("SAMOVAR_BIN").expect("SAMOVAR_BIN is the program that renders");
     RenderWorkers::new(program.into(), "render-chats")
 });
+
+/// A chat with everything that templates have fields for.
+fn chat() -> Chat {
+    let call = ToolCall { id: "abcdefghi".into(), name: "f".into(), arguments: r#"{"a": [1, "x"]}"#.into() };
+    let answer = ChatMessage {
+        tool_calls: vec![call],
+        thinking: Some("t".into()),
+        ..ChatMessage::new("assistant", "y")
+    };
+    let result = ChatMessage { tool_call_id: Some("abcdefghi".into()), ..ChatMessage::new("tool", "z") };
+    let tool = Tool { name: "f".into(), description: Some("d".into()), ..Tool::default() };
+    Chat {
+        messages: vec![ChatMessage::new("user", "x"), answer, result],
+        add_generation_prompt: true,
+        tools: vec![tool],
+        ..Chat::default()
+    }
+}
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(source) = std::str::from_utf8(bytes) else { return };
@@ -40,5 +60,17 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     assert!(compiles || fault.is_some(), "a template that does not compile does not work");
     if let Some(fault) = fault {
         assert!(!fault.contains("cannot be used"), "{fault}");
+    }
+    let since = Instant::now();
+    let rendered = server::fuzzing::render(&WORKERS, &model, &chat());
+    assert!(since.elapsed() < DEADLINE, "{:?}", since.elapsed());
+    match rendered {
+        Err(TextError::Template(fault)) => assert!(!fault.contains("cannot be used"), "{fault}"),
+        Err(_) => {}
+        // Where the template takes both, the text can be encoded.
+        Ok(rendered) if compiles => {
+            let _ = rendered.plain();
+        }
+        Ok(_) => panic!("a template that does not compile renders"),
     }
 });

@@ -154,7 +154,7 @@ async fn host(mut settings: Settings, question: Question) -> ExitCode {
     settings.address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     settings.host = settings.address.ip().to_string();
     let key = uuid::Uuid::new_v4().simple().to_string();
-    let prepared = match Prepared::with_key(&settings, Some(key.clone()), WhenLocked::GoWithout).await {
+    let prepared = match Prepared::with_key_alone(&settings, key.clone(), WhenLocked::GoWithout).await {
         Ok(prepared) => prepared,
         Err(line) => return fail(&line),
     };

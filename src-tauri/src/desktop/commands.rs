@@ -110,7 +110,7 @@ pub(crate) fn handler() -> impl Fn(Invoke) -> bool + Send + Sync + 'static {
 #[tauri::command]
 async fn api_base(host: Shared<'_>) -> Result<Value, String> {
     let serving = host.serving().ok_or("nothing is served")?;
-    Ok(json!({"url": url_of(&serving.address), "token": host.token()}))
+    Ok(json!({"url": url_of(&serving.address), "token": serving.own_key}))
 }
 
 /// Finish what runs, then end.

@@ -21,8 +21,8 @@ use crate::settings::Settings;
 /// The one thing that commands, tray and window share.
 pub(crate) struct Host {
     settings: Arc<Settings>,
-    /// What the window shows to the server.
-    token: Option<String>,
+    /// The one key of the settings.
+    key: Option<String>,
     stage: watch::Sender<Stage>,
 }
 
@@ -53,6 +53,8 @@ pub(crate) struct Serving {
     pub(crate) address: SocketAddr,
     /// The model that was asked for, until the engine knows better.
     pub(crate) model: Option<String>,
+    /// What the window shows to the server.
+    pub(crate) own_key: String,
     drain_timeout: Duration,
 }
 
@@ -67,10 +69,10 @@ pub(crate) enum Port {
 
 impl Host {
     /// Listen, if that can be; start nothing yet.
-    pub(crate) async fn new(settings: Arc<Settings>, token: Option<String>) -> (Arc<Host>, Option<Prepared>) {
+    pub(crate) async fn new(settings: Arc<Settings>, key: Option<String>) -> (Arc<Host>, Option<Prepared>) {
         // Replaced below; nobody has seen it.
         let (stage, _) = watch::channel(Stage::Ended);
-        let host = Host { settings, token, stage };
+        let host = Host { settings, key, stage };
         let prepared = host.prepare(Port::AsSet).await;
         (Arc::new(host), prepared)
     }
@@ -83,11 +85,6 @@ impl Host {
     /// The settings it was started with.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// What the window must show to the server.
-    pub(crate) fn token(&self) -> Option<&str> {
-        self.token.as_deref()
     }
 
     /// Where the process is in its life, as it changes.
@@ -122,10 +119,10 @@ impl Host {
             tracing::warn!(line, "nobody is told on stdout where the server listens");
         }
         let address = reachable(prepared.address());
-        let model = prepared.model_name.clone();
+        let (model, own_key) = (prepared.model_name.clone(), prepared.own_key.clone());
         let running = prepared.start();
         let (engine, drain_timeout) = (running.handle(), running.drain_timeout);
-        self.stage.send_replace(Stage::Serving(Serving { engine, address, model, drain_timeout }));
+        self.stage.send_replace(Stage::Serving(Serving { engine, address, model, own_key, drain_timeout }));
         let (host, app) = (Arc::clone(self), app.clone());
         tauri::async_runtime::spawn(async move {
             let ending = running.ended().await;
@@ -209,7 +206,7 @@ impl Host {
             Port::AsSet => self.settings.address.port(),
             Port::Free => 0,
         };
-        match Prepared::for_desktop(&self.settings, port, self.token.clone()).await {
+        match Prepared::for_desktop(&self.settings, port, self.key.clone()).await {
             Ok(prepared) => Some(prepared),
             Err(cause) => {
                 tracing::warn!(%cause, "nothing is served");

@@ -16,6 +16,8 @@ pub(crate) struct Folders {
     pub(crate) settings_file: PathBuf,
     /// GGUF files that can be named without a path.
     pub(crate) models: PathBuf,
+    /// The keys that have names, by their digests.
+    pub(crate) keys: PathBuf,
     /// Log files.
     pub(crate) logs: PathBuf,
 }
@@ -27,6 +29,7 @@ impl Folders {
             data: data.to_owned(),
             settings_file: data.join("settings.toml"),
             models: data.join("models"),
+            keys: data.join("keys.json"),
             logs: data.join("logs"),
         }
     }
@@ -41,6 +44,7 @@ impl Folders {
             data: data.to_owned(),
             settings_file: dirs.config_dir().join("settings.toml"),
             models: data.join("models"),
+            keys: data.join("keys.json"),
             logs: dirs.state_dir().unwrap_or(data).join("logs"),
         })
     }

@@ -14,7 +14,7 @@ fn check(flags: &[(&'static str, &str)], environment: &[(&str, &str)], file: &st
         Ok(file) => Some(file),
         Err(error) => return error.to_string(),
     };
-    match Settings::resolve(Layers { flags: given, environment, file, folders }) {
+    match Settings::resolve(Layers { flags: given, environment, file, folders, has_keys: false }) {
         Ok(settings) => {
             let row = settings.rows.iter().find(|row| row.key == key).unwrap();
             format!("{} ({})", row.value, row.source)
@@ -99,7 +99,7 @@ fn only_a_bad_flag_is_a_usage_error() {
 
 #[test]
 fn an_address_that_others_can_reach_needs_a_key() {
-    let refused = "--host: `0.0.0.0`: an address that others can reach needs a key: set api_key_file too";
+    let refused = "--host: `0.0.0.0`: an address that others can reach needs a key: `samovar keys add` one first, or set api_key_file";
     assert_eq!(check(&[("host", "0.0.0.0")], &[], "", "host"), refused);
     assert_eq!(check(&[("host", "0.0.0.0"), ("api_key_file", "/k")], &[], "", "host"), "0.0.0.0 (flag)");
     assert_eq!(check(&[("host", "localhost")], &[], "", "host"), "localhost (flag)");
@@ -157,7 +157,13 @@ fn times_are_seconds_unless_they_say_otherwise() {
 #[test]
 fn every_key_has_a_default_that_its_own_parser_takes() {
     let folders = Folders::under(Path::new("/data"));
-    let layers = Layers { flags: Flags::default(), environment: BTreeMap::new(), file: None, folders };
+    let layers = Layers {
+        flags: Flags::default(),
+        environment: BTreeMap::new(),
+        file: None,
+        folders,
+        has_keys: false,
+    };
     let rows = Settings::resolve(layers).unwrap().rows;
     let listed: Vec<_> = rows.iter().map(|row| row.key).collect();
     let known: Vec<_> = KEYS.iter().map(|key| key.name).collect();
@@ -169,7 +175,8 @@ fn sampling_is_left_to_the_model_unless_somebody_sets_it() {
     let sampling = |file: &str| {
         let folders = Folders::under(Path::new("/data"));
         let file = parse_file(&folders.settings_file, file).ok();
-        let layers = Layers { flags: Flags::default(), environment: BTreeMap::new(), file, folders };
+        let layers =
+            Layers { flags: Flags::default(), environment: BTreeMap::new(), file, folders, has_keys: false };
         Settings::resolve(layers).unwrap().sampling
     };
     assert_eq!(sampling(""), engine::SamplingChoices::default());
@@ -196,6 +203,7 @@ fn sampling_is_left_to_the_model_unless_somebody_sets_it() {
 fn a_relative_key_file_of_the_settings_file_lies_beside_it() {
     let folders = Folders::under(Path::new("/data"));
     let file = parse_file(&folders.settings_file, "api_key_file = 'key'").ok();
-    let layers = Layers { flags: Flags::default(), environment: BTreeMap::new(), file, folders };
+    let layers =
+        Layers { flags: Flags::default(), environment: BTreeMap::new(), file, folders, has_keys: false };
     assert_eq!(Settings::resolve(layers).unwrap().api_key_file, Some(PathBuf::from("/data/key")));
 }

@@ -12,7 +12,7 @@ use engine::{
     After, Backend, DifferenceReason, FailureKind, GpuRefusalKind, NotReadyReason, Outcome, Phase, Purpose,
     State, Tier, Trouble,
 };
-use server::FaultKind;
+use server::{FaultKind, Scope};
 
 use super::{
     Condition, FINISHING_MANY, FINISHING_NOTHING, FINISHING_ONE, LEFT, Mark, Offer, SAVING, of_backend,
@@ -53,6 +53,7 @@ fn page() -> String {
         ("Where an agent's context is.", "Tier", Tier::NAMES.to_vec()),
         ("Why the disk takes nothing.", "Trouble", Trouble::ALL.map(Trouble::name).to_vec()),
         ("Codes of the API's errors.", "FaultCode", FaultKind::ALL.iter().map(|kind| kind.name()).collect()),
+        ("What a key is for.", "Scope", Scope::NAMES.to_vec()),
         ("What users see the server do.", "Condition", Condition::NAMES.to_vec()),
         ("Shapes that tell conditions apart.", "Mark", Mark::NAMES.to_vec()),
         ("Ways out of a condition.", "Offer", Offer::NAMES.to_vec()),
@@ -91,6 +92,8 @@ fn page() -> String {
     table(&mut out, "GPU_REFUSALS", "GpuRefusalKind, string", &GpuRefusalKind::ALL, |kind| {
         (kind.name(), quoted(of_gpu_refusal(*kind)))
     });
+    let scopes: Vec<String> = Scope::NAMES.iter().map(|scope| quoted(scope)).collect();
+    say(&mut out, format_args!("\nexport const SCOPES: readonly Scope[] = [{}];\n", scopes.join(", ")));
     let commands: Vec<String> = COMMANDS.iter().map(|command| quoted(command)).collect();
     say(&mut out, format_args!("\nexport const COMMANDS: readonly Command[] = [{}];\n", commands.join(", ")));
     say(&mut out, "\n/** What a drain is doing; `{}` is the number. */\nexport const DRAIN = {\n");

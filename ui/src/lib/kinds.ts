@@ -101,6 +101,7 @@ export type FaultCode =
   | 'invalid_value'
   | 'missing_required_parameter'
   | 'unsupported_parameter'
+  | 'thread_unsupported_request'
   | 'unknown_parameter'
   | 'invalid_json'
   | 'bad_request'
@@ -115,6 +116,9 @@ export type FaultCode =
   | 'host_not_allowed'
   | 'origin_not_allowed'
   | 'invalid_api_key'
+  | 'key_not_allowed'
+  | 'key_rate_limit_exceeded'
+  | 'key_not_found'
   | 'unknown_url'
   | 'method_not_allowed'
   | 'model_not_found'
@@ -136,6 +140,11 @@ export type FaultCode =
   | 'interrupted'
   | 'internal_error'
   | 'illegal_transition';
+
+/** What a key is for. */
+export type Scope =
+  | 'generate'
+  | 'admin';
 
 /** What users see the server do. */
 export type Condition =
@@ -233,6 +242,8 @@ export const GPU_REFUSALS: Readonly<Record<GpuRefusalKind, string>> = {
   broke: 'On the CPU: the GPU failed when it was tried',
   wrong: 'On the CPU: the GPU computed wrong numbers when it was tried',
 };
+
+export const SCOPES: readonly Scope[] = ['generate', 'admin'];
 
 export const COMMANDS: readonly Command[] = ['api_base', 'quit', 'quit_now', 'cancel_quit', 'retry_load', 'open_logs', 'zoom'];
 

@@ -176,7 +176,9 @@ export class Server {
   }
 
   #lose(error: unknown): void {
-    const isLocked = error instanceof ServerError && error.status === 401;
+    // A key for something else opens this page no more than a wrong one.
+    const isLocked =
+      error instanceof ServerError && (error.status === 401 || error.code === 'key_not_allowed');
     this.#keyIsWrong = isLocked && sessionStorage.getItem(KEY) !== null;
     this.link = isLocked ? 'locked' : 'lost';
     // Without the key there is nothing to wait for.

@@ -10,6 +10,7 @@ import type {
   Outcome,
   Purpose,
   RequestPhase,
+  Scope,
   State,
   Tier,
   Trouble,
@@ -146,4 +147,23 @@ export interface AgentOfModel {
   tokens: number;
   tier: string;
   pinned: boolean;
+}
+
+/** `GET /admin/keys` */
+export interface KeyList {
+  /** Whether one must be shown now. */
+  required: boolean;
+  keys: NamedKey[];
+}
+
+export interface NamedKey {
+  name: string;
+  scopes: Scope[];
+  requests_per_minute: number | null;
+  created_at: number;
+}
+
+/** The answer to `POST /admin/keys`: what clients must show is in no other. */
+export interface MadeKey extends NamedKey {
+  key: string;
 }

@@ -12,6 +12,7 @@ import {
   type NotReadyReason,
   type Outcome,
   type RequestPhase,
+  type Scope,
   type Tier,
   type Trouble,
 } from './kinds';
@@ -125,6 +126,9 @@ export function diskTrouble(trouble: Trouble): string {
 
 /** Where an agent's context is. */
 export const TIERS: Record<Tier, string> = { resident: 'in memory', stored: 'on disk' };
+
+/** What a key opens. */
+export const OPENS: Record<Scope, string> = { generate: 'answers', admin: 'control' };
 
 /** What a request is doing. */
 export const DOING: Record<RequestPhase, string> = {

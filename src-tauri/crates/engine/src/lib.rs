@@ -76,6 +76,7 @@ pub use told::stats::{
     ActiveRequest, DrainProgress, DrainReport, ModelStats, N_ACTIVE, Phase, PoolCounts, Stats, StoreCounts,
     Totals,
 };
+pub use told::trace_id::TraceId;
 
 #[cfg(test)]
 mod tests;

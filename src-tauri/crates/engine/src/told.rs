@@ -20,3 +20,4 @@ pub(crate) mod request_id;
 pub(crate) mod sampling_choices;
 pub(crate) mod state;
 pub(crate) mod stats;
+pub(crate) mod trace_id;

@@ -1,6 +1,7 @@
 //! What the server is told once, at its start, and which of it cannot be.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,12 @@ pub struct ServerConfig {
     pub allowed_hosts: Vec<String>,
     /// Origins allowed besides the app's own, `scheme://host[:port]`; with a key also `null`, `file://` and `scheme://*`.
     pub allowed_origins: Vec<String>,
-    /// What clients must show; absent = nobody is asked.
+    /// The one key that opens everything; absent = nobody is asked for it.
     pub api_key: Option<ApiKey>,
+    /// The file of named keys, which need not be there: as soon as there are keys in it, one is wanted.
+    pub key_file: Option<PathBuf>,
+    /// What the owner's own programs show, such as the app's window: it opens everything where a key is wanted.
+    pub own_key: Option<ApiKey>,
     /// Bounds on what a client may send.
     pub limits: HttpLimits,
     /// How long a drain lasts that `/admin/drain` or `/admin/stop` begins without saying.
@@ -89,6 +94,8 @@ impl Default for ServerConfig {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             api_key: None,
+            key_file: None,
+            own_key: None,
             limits: HttpLimits::default(),
             drain_timeout: Duration::from_secs(30),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -111,14 +118,21 @@ pub enum ConfigError {
     #[error("allowed origin `{0}` is neither `scheme://host[:port]`, `scheme://*`, `file://` nor `null`")]
     AllowedOrigin(String),
     /// An entry of `allowed_origins` that strangers' pages can have.
-    #[error("allowed origin `{0}` means pages of anybody, so it needs an API key: set api_key_file too")]
+    #[error(
+        "allowed origin `{0}` means pages of anybody, so it needs a key: `samovar keys add`, or set api_key_file"
+    )]
     OriginNeedsKey(String),
     /// An API key.
     #[error("an API key must have 1 to 512 visible ASCII characters and no spaces")]
     ApiKey,
     /// An address that others can reach, without a key.
-    #[error("listening on {0} would let the network in: set an API key, or listen on 127.0.0.1")]
+    #[error(
+        "listening on {0} would let the network in: add a key first (`samovar keys add`), or listen on 127.0.0.1"
+    )]
     OpenToTheNetwork(String),
+    /// A file of keys that cannot be used.
+    #[error("{0}")]
+    KeyFile(String),
     /// A bound that nothing could pass.
     #[error("the limit `{0}` must be above 0")]
     ZeroLimit(&'static str),
@@ -138,10 +152,10 @@ impl ApiKey {
         if fits { Ok(ApiKey(blake3::hash(key.as_bytes()))) } else { Err(ConfigError::ApiKey) }
     }
 
-    /// Whether `candidate` is this key. The digests are compared, in constant time.
-    pub(crate) fn matches(&self, candidate: &[u8]) -> bool {
+    /// Whether this key has that digest. They are compared in constant time.
+    pub(crate) fn has_digest(&self, digest: &blake3::Hash) -> bool {
         // `blake3::Hash` documents its equality as constant-time.
-        self.0 == blake3::hash(candidate)
+        self.0 == *digest
     }
 }
 
@@ -175,9 +189,10 @@ mod tests {
     #[test]
     fn a_key_matches_itself_only_and_is_never_shown() {
         let key = ApiKey::new("sk-local-1").unwrap();
-        assert!(key.matches(b"sk-local-1"));
+        let matches = |candidate: &str| key.has_digest(&blake3::hash(candidate.as_bytes()));
+        assert!(matches("sk-local-1"));
         for other in ["sk-local-", "sk-local-11", "", "SK-LOCAL-1"] {
-            assert!(!key.matches(other.as_bytes()), "{other}");
+            assert!(!matches(other), "{other}");
         }
         assert!(!format!("{key:?}").contains("sk-local"));
     }

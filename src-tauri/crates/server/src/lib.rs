@@ -9,6 +9,7 @@
 //! - `calls`: what every API asks and gets, with no word of any wire;
 //! - `dialects`: how each API is read and written; they know calls, and no engine;
 //! - `edge`: what every request passes on its way in and every response on its way out;
+//! - `keys`: who may ask, by the key that is shown;
 //! - `kept`: what outlives a request;
 //! - `generate`, `embed`, `models`, `agents`, `watch`, `page`: the routes;
 //! - `router.rs` puts them together, and `listen` serves them to connections.
@@ -25,6 +26,7 @@ mod edge;
 mod embed;
 mod generate;
 mod kept;
+mod keys;
 mod listen;
 mod models;
 mod name_lists;
@@ -34,6 +36,8 @@ mod page_files;
 mod router;
 mod watch;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 
@@ -41,5 +45,7 @@ pub use calls::fault::FaultKind;
 pub use calls::render_workers::RenderWorkers;
 pub use calls::signing_key::SigningKey;
 pub use config::{ApiKey, ConfigError, HttpLimits, ServerConfig};
+pub use keys::key_file::{KeyFile, KeyFileError, NamedKey, NewKey};
+pub use keys::scope::Scope;
 pub use listen::listening::{BindError, ListeningServer, Server};
 pub use page_files::PAGE_FILES;

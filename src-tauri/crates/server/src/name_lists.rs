@@ -8,6 +8,7 @@ use serde_json::Value;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 use crate::calls::fault::FaultKind;
+use crate::keys::scope::Scope;
 
 pub(crate) fn states() -> Object {
     one_of(State::NAMES)
@@ -55,6 +56,10 @@ pub(crate) fn tiers() -> Object {
 
 pub(crate) fn fault_codes() -> Object {
     one_of(FaultKind::ALL.iter().map(|kind| kind.name()))
+}
+
+pub(crate) fn scopes() -> Object {
+    one_of(Scope::NAMES)
 }
 
 /// Why the disk takes nothing, or null.

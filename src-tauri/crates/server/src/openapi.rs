@@ -27,12 +27,13 @@ use crate::{agents, embed, generate, models, page, page_files};
 struct Described;
 
 /// What the edge and the reading of a body may say to any request.
-const BY_ALL: [(&str, &str); 6] = [
+const BY_ALL: [(&str, &str); 7] = [
     ("400", "The request makes no sense, and the error says what of it"),
     ("401", "No valid API key"),
-    ("403", "A host or an origin that is not allowed"),
+    ("403", "A host or an origin that is not allowed, or a key that is for something else"),
     ("414", "The target is too long"),
-    ("415", "The body is not plain JSON"),
+    ("415", "The body is no JSON, or compressed otherwise than with gzip or zstd"),
+    ("429", "Too many requests, of all or with this key"),
     ("431", "The header fields are too many or too long"),
 ];
 

@@ -6,6 +6,8 @@
 
 pub(crate) mod call_form;
 mod table;
+pub(crate) mod wrap;
+pub(crate) mod written;
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -14,7 +16,7 @@ use std::collections::HashMap;
 use crate::TokenId;
 use crate::vocabulary::Vocabulary;
 use call_form::{Body, Calls, Thoughts};
-use table::{FALLBACK, FAMILIES, SILENT, THOUGHTS};
+use table::{BY_TOKEN, FALLBACK, FAMILIES, Family, SILENT, THOUGHTS};
 
 /// Stands before a marker that is a control token: a noncharacter, which no model writes.
 pub(crate) const MARK: char = '\u{fdd1}';
@@ -24,6 +26,8 @@ pub(crate) const MARK: char = '\u{fdd1}';
 pub struct AnswerForm {
     pub(crate) thoughts: Option<Thoughts<String>>,
     pub(crate) calls: Calls<String>,
+    /// Whether the model's template or its vocabulary says that it writes calls so.
+    pub(crate) is_known: bool,
     /// Markers that say nothing to a client.
     pub(crate) silent: Vec<String>,
 }
@@ -44,8 +48,7 @@ pub enum Begins {
 impl AnswerForm {
     /// The form that a model's template speaks of. `has_token` knows the texts of its vocabulary's special tokens.
     pub(crate) fn new(template: &str, special: &SpecialTexts<'_>) -> AnswerForm {
-        let family = FAMILIES.iter().find(|family| family.signs.iter().all(|sign| template.contains(sign)));
-        let calls = family.map_or(FALLBACK, |family| family.calls);
+        let calls = calls_of(template, |token| special.has(token));
         let thoughts = THOUGHTS.iter().find(|thoughts| {
             let is_there = |marker: &str| template.contains(marker) || special.has(marker);
             is_there(thoughts.sign) && is_there(thoughts.close)
@@ -53,7 +56,8 @@ impl AnswerForm {
         let marked = |text: &str| special.marked(text);
         AnswerForm {
             thoughts: thoughts.map(|thoughts| thoughts.map(marked)),
-            calls: calls.map(marked),
+            is_known: calls.is_some(),
+            calls: calls.unwrap_or(FALLBACK).map(marked),
             silent: SILENT.iter().filter(|text| template.contains(**text)).map(|text| marked(text)).collect(),
         }
     }
@@ -61,8 +65,14 @@ impl AnswerForm {
     /// The form that calls are asked for in where a template shows no tools.
     #[must_use]
     pub fn in_words(mut self) -> AnswerForm {
-        self.calls = FALLBACK.map(str::to_owned);
+        self.calls = calls_in_words();
+        self.is_known = true;
         self
+    }
+
+    /// Whether the model is known to write calls so. Where it is not, the most common form is taken.
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 
     /// The name of the calls' form.
@@ -106,6 +116,20 @@ impl AnswerForm {
         ends.map(|marker| marker.replace(MARK, "")).to_vec()
     }
 
+    /// The markers around its thoughts.
+    pub(crate) fn around_thoughts(&self) -> Option<(String, String)> {
+        if let Body::Harmony(channels) = &self.calls.body {
+            let open = format!("{}analysis{}", channels.channel, channels.message);
+            return Some((open, channels.end.clone()));
+        }
+        self.thoughts.as_ref().map(|thoughts| (thoughts.open.clone(), thoughts.close.clone()))
+    }
+
+    /// The same, as a prompt has them.
+    pub(crate) fn around_thoughts_in_prompts(&self) -> Option<(String, String)> {
+        self.around_thoughts().map(|(open, close)| (open.replace(MARK, ""), close.replace(MARK, "")))
+    }
+
     /// Whether thoughts may begin in the middle of an answer: there their marker is an example of one, unless only a
     /// model can write it.
     pub(crate) fn reopens_thoughts(&self) -> bool {
@@ -116,6 +140,30 @@ impl AnswerForm {
     pub fn thinks(&self) -> bool {
         self.thoughts.is_some() || self.calls.is_harmony()
     }
+}
+
+/// How a model writes calls whose template is this one and whose vocabulary has these special tokens; none where they
+/// do not say.
+fn calls_of(template: &str, has_token: impl Fn(&str) -> bool) -> Option<Calls<&'static str>> {
+    let has_signs = |family: &&Family| family.signs.iter().all(|sign| template.contains(sign));
+    if let Some(family) = FAMILIES.iter().find(has_signs) {
+        return Some(family.calls);
+    }
+    let told = BY_TOKEN.iter().find(|told| template.contains(told.sign) && has_token(told.token));
+    if let Some(told) = told {
+        return FAMILIES.iter().map(|family| family.calls).find(|calls| calls.name == told.form);
+    }
+    template.contains(FALLBACK.call_open).then_some(FALLBACK)
+}
+
+/// The same, as text alone.
+pub(crate) fn plain_calls_of(template: &str, has_token: impl Fn(&str) -> bool) -> Calls<String> {
+    calls_of(template, has_token).unwrap_or(FALLBACK).map(str::to_owned)
+}
+
+/// How calls are asked for where a template shows no tools.
+pub(crate) fn calls_in_words() -> Calls<String> {
+    FALLBACK.map(str::to_owned)
 }
 
 /// The texts of a vocabulary's special tokens.

@@ -19,46 +19,9 @@ use self::literals::literal_arguments;
 use self::tagged::tagged_arguments;
 use crate::TokenId;
 use crate::answer_form::call_form::{Bare, Body, Calls as CallForm, Channels};
-use crate::answer_form::{AnswerForm, Begins};
+use crate::answer_form::wrap::wrap;
+use crate::answer_form::{AnswerForm, Begins, MARK};
 use crate::answer_rules::{AnswerRules, Calls, Most};
-
-/// Around calls: an opening marker, what is between two calls in one pair of markers if there may be two, a closing
-/// marker, and what is between two pairs.
-struct Wrap {
-    open: String,
-    between: Option<&'static str>,
-    close: String,
-    after: &'static str,
-}
-
-/// How the calls of a form are wrapped.
-fn wrap(form: &CallForm<String>) -> Wrap {
-    let of = |open: String, between, close: String, after| Wrap { open, between, close, after };
-    let (block_open, block_close) = (form.block_open.as_str(), form.block_close.as_str());
-    let (call_open, call_close) = (form.call_open.as_str(), form.call_close.as_str());
-    match &form.body {
-        Body::Json { .. } if form.bare == Bare::Yes => of(String::new(), None, String::new(), ""),
-        Body::Json { .. } if form.name == "hermes" => {
-            of(format!("{call_open}\n"), None, format!("\n{call_close}"), "\n")
-        }
-        Body::Json { .. } => of(format!("{call_open}["), Some(", "), format!("]{call_close}"), ""),
-        Body::Named { .. } if block_open.is_empty() => {
-            of(call_open.to_owned(), None, call_close.to_owned(), "")
-        }
-        Body::Named { .. } => of(block_open.to_owned(), Some(""), block_close.to_owned(), ""),
-        Body::Tagged(tags) if block_open.is_empty() => {
-            let between = tags.between;
-            of(format!("{call_open}{between}"), None, call_close.to_owned(), "\n")
-        }
-        Body::Tagged(tags) => {
-            let between = tags.between;
-            of(format!("{block_open}{between}"), None, format!("{between}{block_close}"), "\n")
-        }
-        Body::Python => of(format!("{call_open}["), Some(", "), format!("]{call_close}"), ""),
-        Body::Braced { .. } => of(call_open.to_owned(), None, call_close.to_owned(), ""),
-        Body::Harmony(_) => of(String::new(), None, String::new(), ""),
-    }
-}
 
 /// Whether the marker of one call within a block is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +39,10 @@ fn call(lark: &mut Lark<'_>, form: &CallForm<String>, held: &HeldTool<'_>, begun
         Body::Json { name: name_key, arguments } => {
             let key = |key: &str| Value::from(key).to_string();
             let id = if *name_key == "tool_name" { "\"tool_call_id\": \"0\", " } else { "" };
-            let open = format!("{{{id}{}: {}, {}: ", key(name_key), key(name), key(arguments));
+            let open = match *name_key {
+                "" => format!("{{{}: ", key(name)),
+                name_key => format!("{{{id}{}: {}, {}: ", key(name_key), key(name), key(arguments)),
+            };
             format!("{} {} {}", lark.text(&open), lark.json(&held.schema), lark.text("}"))
         }
         Body::Named { before, cut, name_end, .. } => {
@@ -189,7 +155,11 @@ pub(crate) fn of_answer(
     let start = match &rules.form.calls.body {
         Body::Harmony(channels) if rules.begins == Begins::Header => {
             let open = lark.text(&format!("{}analysis{}", channels.channel, channels.message));
-            let thoughts = lark.text_until(&channels.end, 0, None);
+            let thoughts = match rules.most_thoughts.filter(|_| channels.end.starts_with(MARK)) {
+                // The control token that ends them counts too.
+                Some(most) => lark.tokens_until(&channels.end, most.saturating_sub(1)),
+                None => lark.text_until(&channels.end, 0, None),
+            };
             let next = lark.text(&format!("{}assistant", channels.start));
             format!("({open} {thoughts} {next})? {answer}")
         }

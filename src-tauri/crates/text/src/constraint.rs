@@ -2,6 +2,7 @@
 //! in its family's form.
 
 pub(crate) mod factory;
+mod grammar_cache;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Constraint {
     /// Whether the stretch has no token yet.
     is_fresh: bool,
     watch: MarkerWatch,
+    /// Tokens in stretches that are bounded.
+    n_bounded: usize,
     ends: Arc<[TokenId]>,
     n_vocab: usize,
     written: Written,
@@ -89,6 +92,7 @@ impl Constraint {
             matcher: None,
             is_fresh: true,
             watch: MarkerWatch::default(),
+            n_bounded: 0,
             ends,
             n_vocab,
             written,
@@ -106,6 +110,14 @@ impl Constraint {
         self.at.and_then(|at| self.stretches.get(at))
     }
 
+    /// That stretch, or what comes in its place where all that it may have is used up.
+    fn within_bound(&self, at: usize) -> usize {
+        match self.stretches.get(at) {
+            Some(Stretch::Free { bound: Some(bound), .. }) if self.n_bounded >= bound.n_tokens => bound.then,
+            _ => at,
+        }
+    }
+
     /// The tokens that may come next. Once the answer is complete, only tokens that end it may.
     ///
     /// # Errors
@@ -117,6 +129,11 @@ impl Constraint {
             if !may_end {
                 self.ends.iter().for_each(|&end| allowed.disallow_token(end));
             }
+            return Ok(TokenMask { allowed });
+        }
+        if let Some(Stretch::Said { token, .. }) = self.stretch() {
+            let mut allowed = SimpleVob::alloc(self.n_vocab + 1);
+            allowed.allow_token(*token);
             return Ok(TokenMask { allowed });
         }
         let mut allowed = match &mut self.matcher {
@@ -132,8 +149,9 @@ impl Constraint {
         if may_end {
             self.ends.iter().for_each(|&end| allowed.allow_token(end));
         }
-        if let Some(Stretch::Held { instead: Some((token, _)), .. }) = self.stretch()
+        if let Some(Stretch::Held { instead: Some((token, to)), .. }) = self.stretch()
             && self.is_fresh
+            && self.within_bound(*to) == *to
         {
             allowed.allow_token(*token);
         }
@@ -157,17 +175,30 @@ impl Constraint {
                     Err(stuck("it may not end here"))
                 }
             }
-            Some(Stretch::Free { .. }) => {
+            Some(Stretch::Free { bound, .. }) => {
+                let was_bounded = bound.is_some();
                 let bytes = self.written.text(id).to_vec();
                 self.pass(&bytes);
+                self.count(was_bounded);
                 Ok(())
             }
-            Some(Stretch::Held { instead: Some((token, to)), .. }) if is_fresh && *token == id => {
+            Some(Stretch::Said { token, then }) => {
+                if *token != id {
+                    return Err(stuck("it goes on with another token"));
+                }
+                let then = *then;
+                self.enter(Some(then));
+                Ok(())
+            }
+            Some(Stretch::Held { instead: Some((token, to)), .. })
+                if is_fresh && *token == id && self.within_bound(*to) == *to =>
+            {
                 let to = *to;
                 self.enter(Some(to));
                 // What the token says besides is a part of what it leads to.
                 let bytes = self.written.text(id).to_vec();
                 self.pass(&bytes);
+                self.count(false);
                 Ok(())
             }
             Some(Stretch::Held { then, .. }) => {
@@ -199,13 +230,22 @@ impl Constraint {
 
     /// Go on with this stretch; with nothing but the end, where there is none.
     pub(super) fn enter(&mut self, at: Option<usize>) {
-        self.at = at;
+        self.at = at.map(|at| self.within_bound(at));
         self.is_fresh = true;
         self.watch = MarkerWatch::default();
         self.matcher = match self.stretch() {
             Some(Stretch::Held { matcher, .. }) => Some(matcher.deep_clone()),
             _ => None,
         };
+    }
+
+    /// Count a token that led to a stretch that is bounded, was in one or ended it, and go on where that was the last.
+    fn count(&mut self, was_bounded: bool) {
+        let is_bounded = matches!(self.stretch(), Some(Stretch::Free { bound: Some(_), .. }));
+        self.n_bounded += usize::from(was_bounded || is_bounded);
+        if let Some(at) = self.at.filter(|at| self.within_bound(*at) != *at) {
+            self.enter(Some(at));
+        }
     }
 
     /// Go on over bytes of free text, and into what their markers lead to.
@@ -262,6 +302,23 @@ impl TokenMask {
     /// Number of tokens that may come next.
     pub fn n_allowed(&self) -> usize {
         self.allowed.num_set()
+    }
+}
+
+/// Holds another answer to the same, from where this one has come to: neither knows what becomes of the other.
+impl Clone for Constraint {
+    fn clone(&self) -> Constraint {
+        Constraint {
+            stretches: self.stretches.clone(),
+            at: self.at,
+            matcher: self.matcher.as_ref().map(Matcher::deep_clone),
+            is_fresh: self.is_fresh,
+            watch: self.watch.clone(),
+            n_bounded: self.n_bounded,
+            ends: Arc::clone(&self.ends),
+            n_vocab: self.n_vocab,
+            written: self.written.clone(),
+        }
     }
 }
 

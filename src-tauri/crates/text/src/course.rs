@@ -3,6 +3,7 @@
 //! ```text
 //! thoughts ──</think>──▶ held: a document                        a schema after thoughts
 //! free ──<tool_call>──▶ held: the rest of a call ──its end──▶ free      calls that are held from where they begin
+//! thoughts ──so many tokens──▶ said: </think> ──▶ free or held          thoughts that may not be longer
 //! ```
 
 use llguidance::Matcher;
@@ -17,6 +18,14 @@ pub(crate) enum Stretch {
         markers: Vec<Marker>,
         /// Whether the answer may end in it.
         may_end: bool,
+        /// How long it may be, where that is bounded.
+        bound: Option<Bound>,
+    },
+    /// This token, and nothing else.
+    Said {
+        token: TokenId,
+        /// What follows it.
+        then: usize,
     },
     /// What the grammar allows.
     Held {
@@ -27,6 +36,29 @@ pub(crate) enum Stretch {
         /// A token that may come in place of its first one, and the stretch that it leads to.
         instead: Option<(TokenId, usize)>,
     },
+}
+
+/// A stretch of another answer: what its grammar is matched with is its own.
+impl Clone for Stretch {
+    fn clone(&self) -> Stretch {
+        match self {
+            Stretch::Free { markers, may_end, bound } => {
+                Stretch::Free { markers: markers.clone(), may_end: *may_end, bound: *bound }
+            }
+            Stretch::Said { token, then } => Stretch::Said { token: *token, then: *then },
+            Stretch::Held { matcher, then, instead } => {
+                Stretch::Held { matcher: Box::new(matcher.deep_clone()), then: *then, instead: *instead }
+            }
+        }
+    }
+}
+
+/// How long the stretches of an answer that have it may be, all of them together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bound {
+    pub(crate) n_tokens: usize,
+    /// The stretch that comes then.
+    pub(crate) then: usize,
 }
 
 /// What ends a stretch that is free.

@@ -9,6 +9,9 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::answer_form::call_form::Calls;
+use crate::answer_form::calls_in_words;
+use crate::answer_form::written::written;
 use crate::{Chat, ChatMessage, Tool, ToolCall};
 
 /// How a template takes a call's arguments.
@@ -203,34 +206,35 @@ fn short_id(id: &str) -> String {
         .collect()
 }
 
-/// The chat for a template that shows no tools, or no calls: these in words, in messages of text. `has_system` says
-/// whether the template takes messages of the system.
-pub(crate) fn in_words(chat: &Chat, customs: Customs, has_system: bool) -> Chat {
+/// The chat for a template that shows no tools, or no calls: these in words, in messages of text. Calls are written as
+/// the model does it by `own`; or, where tools are described in words, as these ask for. `has_system` says whether the
+/// template takes messages of the system.
+pub(crate) fn in_words(chat: &Chat, customs: Customs, own: &Calls<String>, has_system: bool) -> Chat {
     let has_tools_in_words = !customs.shows_tools;
-    let has_calls_in_words = customs.arguments.is_none();
+    let has_calls_in_words = customs.arguments.is_none() || has_tools_in_words;
+    let form = if has_tools_in_words { &calls_in_words() } else { own };
+    let mut names: HashMap<&str, &str> = HashMap::new();
     let mut messages: Vec<ChatMessage> = Vec::with_capacity(chat.messages.len() + 1);
     for message in &chat.messages {
-        let mut plain = ChatMessage {
-            role: message.role.clone(),
-            content: message.content.clone(),
-            name: message.name.clone(),
-            thinking: message.thinking.clone(),
-            extra: message.extra.clone(),
-            ..ChatMessage::default()
-        };
         if !has_calls_in_words {
             messages.push(message.clone());
             continue;
         }
-        for call in &message.tool_calls {
+        names.extend(message.tool_calls.iter().map(|call| (call.id.as_str(), call.name.as_str())));
+        let mut plain = ChatMessage { tool_calls: Vec::new(), ..message.clone() };
+        if let Some(id) = &message.tool_call_id {
+            plain.name = plain.name.or_else(|| names.get(id.as_str()).map(|name| (*name).to_owned()));
+        }
+        if !message.tool_calls.is_empty() {
             if !plain.content.is_empty() {
                 plain.content.push('\n');
             }
-            plain.content.push_str(&call_in_words(call));
+            plain.content.push_str(&written(form, &message.tool_calls));
         }
         if message.role == TOOL && has_tools_in_words {
             plain.role = "user".into();
             plain.name = None;
+            plain.tool_call_id = None;
             plain.content = format!("<tool_response>\n{}\n</tool_response>", message.content);
             // Results of one answer are one turn: templates that show no tools want users and assistants by turns.
             if let Some(before) = messages.last_mut()
@@ -260,12 +264,6 @@ pub(crate) fn in_words(chat: &Chat, customs: Customs, has_system: bool) -> Chat 
         }
     }
     Chat { messages, tools, extra: chat.extra.clone(), ..*chat }
-}
-
-fn call_in_words(call: &ToolCall) -> String {
-    let name = Value::from(call.name.as_str());
-    let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
-    format!("<tool_call>\n{{\"name\": {name}, \"arguments\": {arguments}}}\n</tool_call>")
 }
 
 fn tools_in_words(tools: &[Tool]) -> String {

@@ -298,7 +298,15 @@ impl TextModel {
     /// # Errors
     /// When a schema is wrong, too large or uses something that is not supported.
     pub fn answer_constraint(&self, rules: &AnswerRules) -> Result<Option<Constraint>, ConstraintError> {
-        self.constraints.answer(rules, self.words())
+        let encode = |marker: &str| {
+            let mut encoding = Encoding::new(EncodeLimits::NONE);
+            self.encode_parts(marker, &self.all_special, &mut encoding)
+                .expect("without limits it comes to the end");
+            encoding.ids
+        };
+        let around = rules.most_thoughts.and_then(|_| rules.form.around_thoughts_in_prompts());
+        let around = around.map(|(open, close)| (encode(&open), encode(&close))).unwrap_or_default();
+        self.constraints.answer(rules, (&around.0, &around.1), self.words())
     }
 
     fn words(&self) -> Words<'_> {

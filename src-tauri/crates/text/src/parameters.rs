@@ -4,8 +4,10 @@ use serde_json::{Map, Value};
 
 use crate::Tool;
 
-/// References that are followed to a type.
-const MAX_REFERENCES: usize = 8;
+/// Schemas that are looked at for one type: those within each other, and those that references lead to.
+const MAX_SCHEMAS: usize = 256;
+/// How deep they lie within each other.
+const MAX_DEPTH: usize = 8;
 
 /// What a value is, by its schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub(crate) fn kind(tool: Option<&Tool>, name: &str) -> Kind {
     let Some(tool) = tool else { return Kind::Any };
     let Some(schema) = properties(tool).and_then(|properties| properties.get(name)) else { return Kind::Any };
     let mut types = Types::default();
-    types.note(schema, tool.parameters.as_ref().unwrap_or(&Value::Null), 0);
+    types.note(schema, tool.parameters.as_ref().unwrap_or(&Value::Null), MAX_DEPTH);
     match types {
         Types { text: true, null: true, .. } => Kind::TextOrNull,
         Types { text: true, .. } => Kind::Text,
@@ -44,24 +46,32 @@ struct Types {
     text: bool,
     null: bool,
     other: bool,
+    n_schemas: usize,
 }
 
 impl Types {
-    fn note(&mut self, schema: &Value, root: &Value, n_references: usize) {
-        if n_references > MAX_REFERENCES {
+    /// Notes what a schema says, and those within it, so many levels down. References may lead round in circles, and
+    /// there may be many in each: what is looked at is bounded in all.
+    fn note(&mut self, schema: &Value, root: &Value, depth: usize) {
+        self.n_schemas += 1;
+        if depth == 0 || self.n_schemas > MAX_SCHEMAS {
             return;
         }
         match schema.get("type") {
             Some(Value::String(name)) => self.note_name(name),
             Some(Value::Array(names)) => {
-                names.iter().filter_map(Value::as_str).for_each(|name| self.note_name(name));
+                names
+                    .iter()
+                    .take(MAX_SCHEMAS)
+                    .filter_map(Value::as_str)
+                    .for_each(|name| self.note_name(name));
             }
             _ => {}
         }
         if schema.get("nullable") == Some(&Value::Bool(true)) {
             self.null = true;
         }
-        let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten().take(64);
+        let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten().take(MAX_SCHEMAS);
         for value in listed.chain(schema.get("const")) {
             match value {
                 Value::String(_) => self.text = true,
@@ -71,13 +81,12 @@ impl Types {
         }
         for combined in ["anyOf", "oneOf", "allOf"] {
             let schemas = schema.get(combined).and_then(Value::as_array).into_iter().flatten();
-            // As many as a client may write, within the bounds on a tool; each reference counts as one more level.
-            schemas.take(64).for_each(|schema| self.note(schema, root, n_references + 1));
+            schemas.take(MAX_SCHEMAS).for_each(|schema| self.note(schema, root, depth - 1));
         }
         if let Some(reference) = schema.get("$ref").and_then(Value::as_str)
             && let Some(schema) = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
         {
-            self.note(schema, root, n_references + 1);
+            self.note(schema, root, depth - 1);
         }
     }
 
@@ -144,6 +153,20 @@ mod tests {
         ] {
             assert_eq!(kind(Some(&tool), name), want, "{name}");
         }
+    }
+
+    #[test]
+    fn schemas_that_lead_round_in_circles_are_looked_at_a_bounded_number_of_times() {
+        // Each of sixty-four leads to sixty-four: without a bound there would be as many as stars.
+        let all = vec![json!({"$ref": "#/$defs/all"}); 64];
+        let tool = Tool {
+            parameters: Some(json!({
+                "properties": {"a": {"$ref": "#/$defs/all"}},
+                "$defs": {"all": {"anyOf": all.clone(), "oneOf": all.clone(), "allOf": all}},
+            })),
+            ..Tool::default()
+        };
+        assert_eq!(kind(Some(&tool), "a"), Kind::Any);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use crate::answer_form::call_form::Calls;
+use crate::answer_form::plain_calls_of;
 use crate::chat_template::ChatTemplate;
 use crate::defusing::StructuralTexts;
 use crate::landmarks::{ASSISTANT, Landmarks, generation_prompt};
@@ -21,6 +23,8 @@ pub struct ChatRenderer {
     /// Structural texts first; a number below `n_structural` is one of them.
     special: SpecialTokens,
     n_structural: u32,
+    /// How its model writes calls.
+    calls: Calls<String>,
     /// What the template does with tools; found out when the first chat has some.
     customs: OnceLock<Customs>,
 }
@@ -39,6 +43,7 @@ impl ChatRenderer {
             structural_texts: StructuralTexts::new(template.structural.clone())?,
             special: SpecialTokens::new(&texts, (0..n_texts).collect())?,
             n_structural,
+            calls: plain_calls_of(&template.source, |token| texts.iter().any(|text| text == token)),
             customs: OnceLock::new(),
         })
     }
@@ -59,7 +64,7 @@ impl ChatRenderer {
         let rendered = |has_system| {
             let chat = match customs.is_enough_for(chat) {
                 true => Cow::Borrowed(chat),
-                false => Cow::Owned(in_words(chat, customs, has_system)),
+                false => Cow::Owned(in_words(chat, customs, &self.calls, has_system)),
             };
             self.render_text(&in_fields_of_templates(&chat, customs), now)
         };

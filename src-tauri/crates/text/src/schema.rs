@@ -6,6 +6,7 @@
 //! wants a strict schema: then it is refused where it stands. Texts that describe are dropped.
 
 mod alternatives;
+mod depth;
 mod fault;
 mod numbers;
 mod patterns;
@@ -15,6 +16,7 @@ mod values;
 
 use serde_json::{Map, Value, json};
 
+use depth::Depth;
 pub use fault::SchemaFault;
 use numbers::Divisor;
 use place::Place;
@@ -67,17 +69,45 @@ impl ReadSchema {
 /// # Errors
 /// It is not a JSON schema, goes beyond a bound, or cannot be held to and is strict; with the place.
 pub(crate) fn read(schema: &Value, strictness: Strictness) -> Result<ReadSchema, SchemaFault> {
+    read_part(schema, schema, &Place::ROOT, strictness)
+}
+
+/// Reads the schema of one of an object's properties; references lead to anywhere in the object's. That one is known to
+/// lie within the bounds.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_property(
+    object: &Value,
+    name: &str,
+    strictness: Strictness,
+) -> Result<ReadSchema, SchemaFault> {
+    let properties = Place::ROOT.at("properties");
+    let any = Value::Object(Map::new());
+    let schema = match object.get("properties").and_then(|properties| properties.get(name)) {
+        None | Some(Value::Bool(true)) => &any,
+        Some(schema) => schema,
+    };
+    read_part(schema, object, &properties.at(name), strictness)
+}
+
+fn read_part(
+    schema: &Value,
+    root: &Value,
+    at: &Place<'_>,
+    strictness: Strictness,
+) -> Result<ReadSchema, SchemaFault> {
     if !schema.is_object() {
-        return Err(Place::ROOT.fault("it is not an object"));
+        return Err(at.fault("it is not an object"));
     }
     let text = schema.to_string();
     if text.len() > MAX_SCHEMA_BYTES {
         let message = format!("the schema has {} bytes, at most {MAX_SCHEMA_BYTES} are taken", text.len());
-        return Err(Place::ROOT.fault(message));
+        return Err(at.fault(message));
     }
     let combiners = [r#""allOf""#, r#""anyOf""#, r#""oneOf""#, r#""$ref""#];
     let mut reader = Reader {
-        references: References::new(schema),
+        references: References::new(root),
         strictness,
         n_parts: 0,
         nesting: 0,
@@ -87,7 +117,7 @@ pub(crate) fn read(schema: &Value, strictness: Strictness) -> Result<ReadSchema,
         one_of: None,
         pattern_properties: None,
     };
-    let mut read = reader.schema(schema, &Place::ROOT, Depth::default())?;
+    let mut read = reader.schema(schema, at, Depth::default())?;
     let definitions = reader.references.into_definitions();
     if let (Value::Object(object), false) = (&mut read, definitions.is_empty()) {
         object.insert("$defs".into(), definitions.into());
@@ -98,27 +128,6 @@ pub(crate) fn read(schema: &Value, strictness: Strictness) -> Result<ReadSchema,
         one_of: reader.one_of,
         pattern_properties: reader.pattern_properties,
     })
-}
-
-/// How deep a schema lies.
-#[derive(Debug, Clone, Copy, Default)]
-struct Depth {
-    /// In schemas.
-    schemas: usize,
-    /// In lists and objects of the answer.
-    nesting: usize,
-}
-
-impl Depth {
-    /// Of a schema for the same value.
-    fn beside(self) -> Depth {
-        Depth { schemas: self.schemas + 1, ..self }
-    }
-
-    /// Of a schema for a value within.
-    fn within(self) -> Depth {
-        Depth { schemas: self.schemas + 1, nesting: self.nesting + 1 }
-    }
 }
 
 struct Reader<'a> {
@@ -257,7 +266,7 @@ impl<'a> Reader<'a> {
                 n if n > MAX_COUNT => return Ok(()),
                 n => self.property_count(all, keyword, n, at)?,
             },
-            "pattern" => match patterns::usable(text(value, at)?) {
+            "pattern" => match patterns::read(text(value, at)?, at)? {
                 patterns::Pattern::Exact(pattern) => pattern.into(),
                 patterns::Pattern::Wider(pattern) => {
                     self.drop_or_refuse(at, "look-ahead in a pattern cannot be held to")?;
@@ -351,7 +360,7 @@ impl<'a> Reader<'a> {
         for (pattern, schema) in properties {
             let at = at.at(pattern);
             let schema = self.schema(schema, &at, depth)?;
-            match patterns::usable(pattern) {
+            match patterns::read(pattern, &at)? {
                 patterns::Pattern::Exact(pattern) => {
                     usable.insert(pattern, schema);
                 }
@@ -414,7 +423,8 @@ impl<'a> Reader<'a> {
                 read.insert("additionalProperties".into(), false.into());
             }
             [one] if is_free && *one == "pattern" => {
-                let pattern = patterns::usable(text(&names["pattern"], &at.at("pattern"))?);
+                let of_names = at.at("pattern");
+                let pattern = patterns::read(text(&names["pattern"], &of_names)?, &of_names)?;
                 let patterns::Pattern::Exact(pattern) = pattern else {
                     return self.drop_or_refuse(&at, "the pattern of the names cannot be held to");
                 };

@@ -78,6 +78,10 @@ const FORMS: &[(&str, &[(&str, i32)])] = &[
             ("</think>", 4),
         ],
     ),
+    ("<function name= <param name= <think></think>", &[("<think>", 4), ("</think>", 4)]),
+    ("<|tools_prefix|> <|tools_suffix|>", &[("<|tools_prefix|>", 3), ("<|tools_suffix|>", 3)]),
+    ("<TOOLCALL> <think></think>", &[]),
+    ("start_tag => `<function`", &[]),
     ("<minimax:tool_call> <invoke name=", &[("<minimax:tool_call>", 4), ("</minimax:tool_call>", 4)]),
 ];
 
@@ -97,7 +101,8 @@ fn tools(strict: bool) -> Vec<Tool> {
 }
 
 fn rules(model: &TextModel, begins: Begins, calls: Calls, most: Most, tools: Vec<Tool>) -> AnswerRules {
-    AnswerRules { form: Arc::clone(model.answer_form().unwrap()), begins, tools, calls, most, format: None }
+    let form = Arc::clone(model.answer_form().unwrap());
+    AnswerRules { form, begins, tools, calls, most, format: None, most_thoughts: None }
 }
 
 /// What a model writes that wants to write `wanted` and is held to the rules: where it may not, it takes what comes
@@ -247,6 +252,93 @@ fn a_schema_holds_what_follows_thoughts() {
             serde_json::from_str(text.trim()).unwrap_or_else(|e| panic!("{e}: {text} {wanted}"));
         assert!(value["a"].is_i64(), "{text}");
     }
+}
+
+/// How many of the tokens a reader of the answer takes for thoughts, and for what ends them.
+fn n_thoughts(model: &TextModel, rules: &AnswerRules, ids: &[TokenId]) -> usize {
+    let mut reader = AnswerReader::new(Arc::clone(&rules.form), rules.tools.clone(), rules.begins);
+    let mut detokenizer = model.detokenizer_with_markers(&[]);
+    let is_thought = |id: &&TokenId| {
+        let was_thinking = reader.is_thinking();
+        reader.push(&detokenizer.push(**id));
+        was_thinking || reader.is_thinking()
+    };
+    ids.iter().filter(is_thought).count()
+}
+
+#[test]
+fn thoughts_end_within_their_bound_and_the_answer_follows() {
+    let long = "Hm, so it is. ".repeat(9);
+    let thoughtful = |form: usize, open: &str| (form, open.to_owned() + &long);
+    let harmony = "<|channel|>analysis<|message|>";
+    for ((form, wanted), begins) in [
+        (thoughtful(0, "<think>"), Begins::Text),
+        (thoughtful(0, ""), Begins::Thoughts),
+        (thoughtful(4, "[THINK]"), Begins::Text),
+        (thoughtful(6, "<|channel>thought\n"), Begins::Text),
+        (thoughtful(13, "<think>"), Begins::Text),
+        (thoughtful(13, ""), Begins::Thoughts),
+        (thoughtful(8, harmony), Begins::Header),
+    ] {
+        let model = model(FORMS[form].0, FORMS[form].1);
+        let free = rules(&model, begins, Calls::May, Most::Any, tools(false));
+        for most in [1, 9, 30] {
+            let rules = AnswerRules { most_thoughts: Some(most), ..free.clone() };
+            let ids = written(&model, &rules, &wanted);
+            let (thoughts, text, _) = said(&model, &rules, &ids);
+            // Without special tokens each byte is one.
+            let n_closing = if form == 13 { "</think>".len() } else { 1 };
+            let n = n_thoughts(&model, &rules, &ids);
+            // No less than what ends them, and what begins them where the model does.
+            assert!(n <= most.max(n_closing + 1), "{n} {thoughts:?} {wanted}");
+            assert!(most < 9 || form == 13 || !thoughts.is_empty(), "{wanted}");
+            if form != 8 {
+                assert!(long.ends_with(text.trim_start()) && text.len() > 60, "{text:?} {wanted}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_held_after_thoughts_follows_those_that_were_ended_too() {
+    let long = "Hm, so it is. ".repeat(9);
+    let cases = [
+        (0, Begins::Text, "<think>"),
+        (1, Begins::Thoughts, ""),
+        (6, Begins::Text, "<|channel>thought\n"),
+        (8, Begins::Header, "<|channel|>analysis<|message|>"),
+    ];
+    for ((form, begins, open), most) in cases.into_iter().flat_map(|case| [(case, 20), (case, 1)]) {
+        let model = model(FORMS[form].0, FORMS[form].1);
+        let rules = AnswerRules {
+            most_thoughts: Some(most),
+            ..rules(&model, begins, Calls::Must, Most::One, tools(true))
+        };
+        let ids = written(&model, &rules, &format!("{open}{long}"));
+        let (thoughts, text, calls) = said(&model, &rules, &ids);
+        assert!(long.starts_with(&thoughts) && thoughts.len() < most, "{thoughts:?} {open}");
+        assert!(most == 1 || thoughts.len() > 9, "{thoughts:?} {open}");
+        assert_eq!((text.as_str(), calls.len()), ("", 1), "{open}");
+        check_arguments(&calls[0].0, &calls[0].1);
+    }
+}
+
+#[test]
+fn thoughts_within_their_bound_are_left_alone_and_there_are_no_more_beyond_it() {
+    let model = model(FORMS[4].0, FORMS[4].1);
+    let free = rules(&model, Begins::Text, Calls::May, Most::Any, Vec::new());
+    let bound = |most| AnswerRules { most_thoughts: Some(most), ..free.clone() };
+    let wanted = "[THINK]Hm.[/THINK]It rains, [THINK]so it is.[/THINK]I think.";
+    let of = |most| {
+        let ids = written(&model, &bound(most), wanted);
+        said(&model, &bound(most), &ids)
+    };
+    let (thoughts, text, _) = of(100);
+    assert_eq!((thoughts.as_str(), text.as_str()), ("Hm.so it is.", "It rains, I think."));
+    // Three letters and two markers, and of the next ones the opening marker and what ends them.
+    let (thoughts, text, _) = of(8);
+    assert_eq!((thoughts.as_str(), text.as_str()), ("Hm.s", "It rains, o it is.[/THINK]I think."));
+    assert!(model.answer_constraint(&free).unwrap().is_none(), "without a bound there is nothing to hold");
 }
 
 #[test]

@@ -210,6 +210,18 @@ fn what_a_model_says_is_read_from_what_it_writes_however_that_is_cut() {
 }
 
 #[test]
+fn a_family_is_told_by_its_tokens_where_its_template_says_too_little() {
+    let template = "List of tools: [{{ tools | tojson }}]";
+    let form = |special: &[(&str, i32)]| {
+        let model = model(template, special);
+        let form = model.answer_form().unwrap();
+        (form.name(), form.is_known())
+    };
+    assert_eq!(form(&[("<|tool_call_start|>", 3), ("<|tool_call_end|>", 3)]), ("lfm2", true));
+    assert_eq!(form(&[]), ("hermes", false));
+}
+
+#[test]
 fn no_text_is_lost_and_none_is_made_up_whatever_comes() {
     // Pieces of all forms in any order: without a call, the text is what was written but for white space.
     let parts = [

@@ -113,6 +113,43 @@ fn schemas_as_wide_as_they_may_be_are_built_on_half_of_the_stack() {
     assert!(built.is_finished(), "two thousand optional properties pass");
 }
 
+#[test]
+fn patterns_made_to_take_long_are_refused_or_matched_within_bounds() {
+    let model = Arc::new(load(Model::SmolLm2));
+    let optional = |n: usize| format!("^{}{}$", "a?".repeat(n), "a".repeat(n));
+    for pattern in [
+        r"^(?:a|b)*a(?:a|b){24}$".to_owned(),
+        r"^(?:.*a.{18})*$".to_owned(),
+        r"^(?:a*)*b$".to_owned(),
+        r"^(?:(?:a{1,1000}){1,1000}){1,1000}$".to_owned(),
+        r"^(?:\p{L}{1,500}\p{N}{1,500}){1,500}$".to_owned(),
+        r"^[^a]*a{60000}$".to_owned(),
+        r"^a{4294967295}$".to_owned(),
+        r"(?:a|aa|aaa|aaaa)*(?:b|bb)*(?:.|..)*c{1000}".to_owned(),
+        optional(2_000),
+        "(?:a{1,1000}b{1,1000}){1,1000}".repeat(500),
+        (0..3_000).map(|i| format!("w{i}")).collect::<Vec<_>>().join("|"),
+    ] {
+        for strictness in [Strictness::Lenient, Strictness::Strict] {
+            let schema = json!({"type": "array", "items": {"type": "string", "pattern": pattern}});
+            let format = OutputFormat::JsonSchema { schema, strictness };
+            let built = on_half_of(CONSTRAINT_STACK_BYTES, || model.constraint(&format));
+            // Whether it is taken, refused, or given up in the middle of an answer: it comes to an end.
+            let Ok(mut constraint) = built else { continue };
+            on_half_of(4 << 20, move || {
+                for step in 0..60 {
+                    let Ok(mask) = constraint.mask() else { return };
+                    let allowed: Vec<u32> = mask.allowed().collect();
+                    let Some(id) = allowed.get(step * 31 % allowed.len().max(1)) else { return };
+                    if constraint.commit(*id).is_err() || constraint.is_finished() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+}
+
 fn render(source: String) -> Result<String, TextError> {
     let template = ChatTemplate { source, ..ChatTemplate::default() };
     let chat = Chat { messages: vec![ChatMessage::new("user", "x")], ..Chat::default() };

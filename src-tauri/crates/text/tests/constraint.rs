@@ -238,3 +238,24 @@ fn a_constraint_may_go_to_the_engines_thread() {
     fn is_sync<T: Sync>() {}
     is_sync::<TextModel>();
 }
+
+#[test]
+fn a_schema_that_was_used_before_holds_the_next_answer_from_its_beginning() {
+    let model = load(Model::SmolLm2);
+    let mut first = constraint(&model, &weather());
+    let (taken, all) = n_taken(&model, &mut first, r#"{"city": "Par"#);
+    assert_eq!(taken, all);
+    let mut broken = constraint(&model, &weather());
+    broken.commit(model.encode_plain("x")[0]).unwrap_err();
+    for _ in 0..3 {
+        assert!(accepts(&model, &weather(), r#"{"city": "Rome", "days": ["mon"]}"#));
+    }
+    // The one that had begun goes on.
+    let (taken, all) = n_taken(&model, &mut first, r#"is", "days": ["tue"]}"#);
+    assert_eq!(taken, all);
+    // And another strictness, or another schema of the same words, is another one.
+    let strict_one = strict(json!({"type": "object", "properties": {"a": {"pattern": "^(?=b)"}}}));
+    let lenient_one = lenient(json!({"type": "object", "properties": {"a": {"pattern": "^(?=b)"}}}));
+    assert!(model.constraint(&lenient_one).is_ok() && model.constraint(&strict_one).is_err());
+    assert!(model.constraint(&lenient_one).is_ok());
+}

@@ -144,7 +144,8 @@ fn outcome(templated: &Templated, calls: &[(&str, &str, Value)]) -> String {
 fn line(source: &str) -> String {
     let templated = Templated::new(source);
     let form = templated.model.answer_form().unwrap();
-    let (thinks, name) = (if form.thinks() { ", thinks" } else { "" }, form.name());
+    let thinks = if form.thinks() { ", thinks" } else { "" };
+    let name = if form.is_known() { form.name() } else { "unknown" };
     let shown = match templated.text(&chat(&[], true)) {
         Ok((text, in_words)) => {
             for tool in tools() {

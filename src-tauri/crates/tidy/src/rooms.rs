@@ -32,6 +32,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
         &[
             "calls",
             "config",
+            "keys",
             "name_lists",
             "dialects",
             "kept",
@@ -47,6 +48,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
             "openapi",
             "router",
             "listen",
+            "fuzzing",
         ],
     ),
     ("src-tauri/crates/model/src/", &["error", "options", "plan", "file", "families", "run", "cpu", "gpu"]),

@@ -209,9 +209,9 @@ impl Answers {
                 message_ends,
                 n_spliced: spliced.n_spliced,
                 spliced: spliced.spliced,
-                remarks: Vec::new(),
                 map: PromptMap::new(rendered, messages, tools, pieces).map(Arc::new),
                 reading: reading.map(Arc::new),
+                ..PromptNotes::default()
             },
         })
     }

@@ -15,6 +15,7 @@ use crate::told::record::{Outcome, RequestRecord};
 use crate::told::request::Refusal;
 use crate::told::request_id::RequestId;
 use crate::told::stats::{ActiveRequest, Phase};
+use crate::told::trace_id::TraceId;
 
 /// For a queue timeout beyond what the clock can hold.
 const A_DAY: Duration = Duration::from_secs(86_400);
@@ -22,6 +23,7 @@ const A_DAY: Duration = Duration::from_secs(86_400);
 /// A request for vectors in flight. It always ends through one of the methods that consume it, as a sequence does.
 pub(crate) struct Reading {
     pub(crate) request_id: RequestId,
+    trace: Option<TraceId>,
     /// When it has waited long enough for its first turn.
     pub(crate) queue_deadline: Instant,
     model: ModelName,
@@ -45,6 +47,7 @@ impl Reading {
         Reading {
             n_tokens: request.n_tokens(),
             request_id: request.id,
+            trace: request.trace,
             queue_deadline: received.checked_add(queue_timeout).unwrap_or(received + A_DAY),
             model: request.model,
             vectors: Vectors { width, values: vec![0.0; request.texts.len() * width] },
@@ -145,6 +148,7 @@ impl Reading {
     fn record(&self, outcome: Outcome, usage: &EmbedUsage) -> RequestRecord {
         RequestRecord {
             id: self.request_id.clone(),
+            trace: self.trace,
             agent: None,
             ended_at: SystemTime::now(),
             outcome,

@@ -25,6 +25,7 @@ use crate::told::record::{Outcome, RequestRecord};
 use crate::told::request::{Markers, Refusal};
 use crate::told::request_id::RequestId;
 use crate::told::stats::{ActiveRequest, Phase};
+use crate::told::trace_id::TraceId;
 
 /// Tokens of the prompt that the detokenizer looks at: a character may span the border of prompt and answer.
 const PROMPT_TAIL: usize = 8;
@@ -53,6 +54,7 @@ pub(crate) struct Sequence {
     is_chat: bool,
     restore_misses: BTreeMap<&'static str, u32>,
     remarks: Vec<String>,
+    trace: Option<TraceId>,
     map: Option<Arc<PromptMap>>,
     /// The sequence before it that its prompt has most in common with.
     pub(crate) former: Former,
@@ -132,6 +134,7 @@ impl Sequence {
             is_chat,
             restore_misses: BTreeMap::new(),
             remarks: request.notes.remarks,
+            trace: request.notes.trace,
             map: request.notes.map,
             former: Former::default(),
             difference: None,
@@ -402,6 +405,7 @@ impl Sequence {
     fn record(&self, outcome: Outcome, usage: &Usage) -> RequestRecord {
         RequestRecord {
             id: self.request_id.clone(),
+            trace: self.trace,
             agent: self.agent.clone(),
             ended_at: SystemTime::now(),
             outcome,

@@ -63,6 +63,7 @@ fn request(salt: u32, lens: &[usize]) -> EmbedRequest {
         |(idx, len): (u32, &usize)| CheckedPrompt::new(text(salt, idx, *len), tiny_text().n_vocab()).unwrap();
     EmbedRequest {
         id: RequestId(format!("e-{salt}").into()),
+        trace: None,
         model: ENCODER.into(),
         texts: (0..).zip(lens).map(checked).collect(),
     }

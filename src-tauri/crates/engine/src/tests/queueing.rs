@@ -120,8 +120,11 @@ async fn a_request_that_waits_too_long_for_a_row_is_told_that_the_engine_is_busy
 #[tokio::test]
 async fn sequences_that_outgrow_the_pool_are_preempted_and_come_back_with_the_same_answer() {
     let model = ScriptedModel { n_blocks: 12, ..ScriptedModel::default() };
-    let rig = Rig::new(model).await;
+    // No answer goes on before all are asked for: they meet in the pool, however slowly they come.
+    let steering = Steering::holding_steps();
+    let rig = Rig::with(model, steering.clone(), EngineConfig::default()).await;
     let streams: Vec<_> = (0..4).map(|i| rig.ask(greedy(prompt(i, 20), 120))).collect();
+    steering.free_steps();
     for (i, stream) in streams.into_iter().enumerate() {
         let answer = outcome(stream).await;
         assert_eq!(answer.tokens, Script::Hash.answer(&prompt(i as u32, 20), 120), "{i}");

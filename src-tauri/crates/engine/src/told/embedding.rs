@@ -6,6 +6,7 @@ use scheduler::{CheckedPrompt, Vectors};
 
 use super::model_name::ModelName;
 use super::request_id::RequestId;
+use super::trace_id::TraceId;
 use crate::permit::Room;
 
 /// Texts for which a vector each is wanted.
@@ -13,6 +14,8 @@ use crate::permit::Room;
 pub struct EmbedRequest {
     /// Echoed in logs and records.
     pub id: RequestId,
+    /// The trace that it is part of.
+    pub trace: Option<TraceId>,
     /// Who is to read them.
     pub model: ModelName,
     /// The texts, each with the tokens that open and close it; one at least.

@@ -8,6 +8,8 @@ use text::{AnswerReading, ChatMessage, TextError, has_key_twice};
 
 use super::prompt_map::{MessageOutline, PromptMap};
 
+use super::trace_id::TraceId;
+
 /// A prompt as the engine takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedPrompt {
@@ -28,6 +30,8 @@ pub struct PromptNotes {
     pub spliced: Vec<Range<usize>>,
     /// What was done to the request on its way that its answer does not show, in words for its record.
     pub remarks: Vec<String>,
+    /// The trace that its request is part of.
+    pub trace: Option<TraceId>,
     /// How its answer is read, and earlier ones are read back; none where the prompt is no chat.
     pub reading: Option<Arc<AnswerReading>>,
     /// Where in it the chat's messages are, where that is known.

@@ -7,6 +7,7 @@ use super::difference::Difference;
 use super::event::FinishReason;
 use super::request::Refusal;
 use super::request_id::RequestId;
+use super::trace_id::TraceId;
 
 /// How many records are kept.
 pub const N_RECORDS: usize = 200;
@@ -17,6 +18,8 @@ pub const N_RECORDS: usize = 200;
 pub struct RequestRecord {
     /// The request's id.
     pub id: RequestId,
+    /// The trace that it was part of, where the client said.
+    pub trace: Option<TraceId>,
     /// The agent, where the client named one.
     pub agent: Option<String>,
     /// When it ended.

@@ -291,7 +291,8 @@ async fn begin(app: &App, id: Id, which: Which, request: Request) -> Result<(Str
         app.gate.discard(request.into_body()).await;
         return Err(bad_id());
     }
-    app.gate.must_be_empty(request.into_body()).await?;
+    let (head, body) = request.into_parts();
+    app.gate.must_be_empty(&head.headers, body).await?;
     let of = match &wanted.model {
         None => OfModels::All,
         Some(model) => of_model(app, name, model).await?,

@@ -42,6 +42,8 @@ pub(crate) enum Prompt {
     Text(String),
     /// Tokens, taken as they are.
     Tokens(Vec<TokenId>),
+    /// Texts and tokens, each of which is to be answered by itself.
+    Each(Vec<Prompt>),
 }
 
 /// What a call says of sampling; where it is silent, others choose.
@@ -50,6 +52,9 @@ pub(crate) struct RequestedSampling {
     pub(crate) choices: SamplingChoices,
     pub(crate) logit_bias: Vec<(TokenId, f32)>,
     pub(crate) seed: Option<u64>,
+    /// Answers to each prompt beside the first. They are drawn from the seeds that follow the call's, so that the first
+    /// answer is that of a call for one, and each of the others that of a call with its own seed.
+    pub(crate) n_more: usize,
 }
 
 /// What an API calls those parts of a call that only a model can judge: a complaint about one of them names it.

@@ -49,7 +49,7 @@ impl Preparer {
                 .map(|(place, input)| reader.tokens(input, &place, is_abandoned))
                 .collect::<Result<Vec<_>, _>>()
         });
-        let request = EmbedRequest { id: id.clone(), model: model_name, texts: texts.await? };
+        let request = EmbedRequest { id: id.clone(), trace: None, model: model_name, texts: texts.await? };
         Ok(PreparedEmbed { card, request, shape: Shape { dimensions, length } })
     }
 

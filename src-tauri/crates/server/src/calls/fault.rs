@@ -60,6 +60,8 @@ kinds! {
     MissingParameter => "missing_required_parameter",
     /// Something that the API has and this server does not, yet or on purpose.
     UnsupportedParameter => "unsupported_parameter",
+    /// A conversation that the server is to keep, where it cannot: clients then send it whole, by themselves.
+    NoThreads => "thread_unsupported_request",
     /// A field that the API does not have.
     UnknownParameter => "unknown_parameter",
     /// A body that is not what its content type says.
@@ -80,7 +82,7 @@ kinds! {
     HeadersTooLarge => "headers_too_large",
     /// A body of another content type than JSON.
     NotJson => "unsupported_media_type",
-    /// A body that is compressed, or coded otherwise for its way.
+    /// A body that is compressed, or coded for its way, otherwise than is understood.
     Encoded => "unsupported_content_encoding",
     /// A Host that is not on the list.
     HostNotAllowed => "host_not_allowed",
@@ -88,6 +90,12 @@ kinds! {
     OriginNotAllowed => "origin_not_allowed",
     /// No key or a wrong one.
     InvalidKey => "invalid_api_key",
+    /// A key that is for something else.
+    KeyNotAllowed => "key_not_allowed",
+    /// A key that was used more often than it may be.
+    KeyLimit => "key_rate_limit_exceeded",
+    /// A name that no key has.
+    UnknownKey => "key_not_found",
     /// No such path.
     UnknownUrl => "unknown_url",
     /// The path exists, for other methods.
@@ -173,6 +181,11 @@ impl Fault {
         Fault::new(FaultKind::UnsupportedParameter, message).at(place)
     }
 
+    /// A conversation that the server is to keep, where it cannot.
+    pub(crate) fn no_threads(place: impl Into<String>) -> Fault {
+        Fault::new(FaultKind::NoThreads, "threads are not kept: send the conversation whole").at(place)
+    }
+
     /// A field that the API does not have.
     pub(crate) fn unknown(place: impl Into<String>) -> Fault {
         let place = place.into();
@@ -231,9 +244,25 @@ impl Fault {
         Fault::new(FaultKind::NotJson, "a body must come with content-type: application/json")
     }
 
-    /// A body that is compressed, or coded otherwise for its way.
-    pub(crate) fn encoded(field: &str, plain: &str) -> Fault {
-        let message = format!("a body is taken as it is: send it without {field}, or with {field}: {plain}");
+    /// More than one request may bring, once its compression is undone.
+    pub(crate) fn unpacked_too_large(limit: usize) -> Fault {
+        let message = format!("the body is larger than {limit} bytes when its compression is undone");
+        Fault::new(FaultKind::BodyTooLarge, message)
+    }
+
+    /// A body that is compressed in a way that nobody here undoes.
+    pub(crate) fn unknown_coding(name: &str) -> Fault {
+        let message = format!(
+            "content-encoding '{}' is not understood: send the body as it is, or as gzip or as zstd",
+            shorten(name)
+        );
+        Fault::new(FaultKind::Encoded, message)
+    }
+
+    /// A message that is coded for its way otherwise than in chunks.
+    pub(crate) fn unknown_transfer_coding() -> Fault {
+        let message = "transfer-encoding may be chunked and nothing else; a compressed body is announced by \
+                       content-encoding: gzip or zstd";
         Fault::new(FaultKind::Encoded, message)
     }
 
@@ -251,6 +280,30 @@ impl Fault {
     pub(crate) fn unauthorized() -> Fault {
         let message = "no valid API key: send it as `authorization: Bearer …` or as `x-api-key`";
         Fault::new(FaultKind::InvalidKey, message)
+    }
+
+    /// A key that is for something else.
+    pub(crate) fn key_not_allowed(name: &str, scope: &str) -> Fault {
+        let message =
+            format!("the key '{}' is not for this: it would have to be one for '{scope}'", shorten(name));
+        Fault::new(FaultKind::KeyNotAllowed, message)
+    }
+
+    /// A key that was used more often than it may be.
+    pub(crate) fn key_limit(name: &str, a_minute: u32, wait: Duration) -> Fault {
+        let message = format!("the key '{}' may make {a_minute} requests a minute, and has", shorten(name));
+        Fault::new(FaultKind::KeyLimit, message).retry(Some(wait))
+    }
+
+    /// A name that no key has.
+    pub(crate) fn unknown_key(name: &str) -> Fault {
+        Fault::new(FaultKind::UnknownKey, format!("there is no key '{}'; see /admin/keys", shorten(name)))
+            .at("id")
+    }
+
+    /// A server without a folder in which keys could be kept.
+    pub(crate) fn keeps_no_keys() -> Fault {
+        Fault::new(FaultKind::IllegalTransition, "this server has no folder to keep keys in")
     }
 
     /// No such path.
@@ -414,7 +467,8 @@ impl From<Refusal> for Fault {
                 Fault::new(FaultKind::PoolExhausted, message).retry(Some(Duration::from_secs(5)))
             }
             Refusal::Busy { n_waiting } => {
-                let message = format!("too many requests: {n_waiting} are waiting already; try again later");
+                let message =
+                    format!("too many requests at a time, {n_waiting} of them waiting; try again later");
                 Fault::new(FaultKind::Busy, message).retry(Some(Duration::from_secs(2)))
             }
             Refusal::Unavailable { reason, retry_after } => Fault::unavailable(reason, retry_after),

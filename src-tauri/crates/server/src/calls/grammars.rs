@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::call::Names;
+use super::closed_objects::close_objects;
 use super::fault::Fault;
 use super::reading::Reading;
 use super::tools::{Parallel, ToolChoice, Tools};
@@ -39,11 +40,12 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
-    /// What an answer that is read like this is to be held to, by the call's format and its tools; nothing, where it
-    /// is free.
+    /// What an answer that is read like this is to be held to, by the call's format, its tools and how many tokens of
+    /// thinking it allows; nothing, where it is free.
     pub(crate) fn new(
         format: Option<OutputFormat>,
         tools: &Tools,
+        most_thoughts: Option<usize>,
         reading: Option<&Reading>,
     ) -> Option<Wanted> {
         let Some(reading) = reading else { return format.map(Wanted::Format) };
@@ -53,13 +55,21 @@ impl Wanted {
             begins: reading.begins,
             tools: reading.tools.clone(),
             calls: if must { Calls::Must } else { Calls::May },
-            most: if tools.parallel == Parallel::One { Most::One } else { Most::Any },
+            most: if tools.parallel() == Parallel::One { Most::One } else { Most::Any },
             format,
+            most_thoughts,
         }))
     }
 
-    fn build(&self, card: &ModelCard) -> Result<Option<Constraint>, ConstraintError> {
-        match self {
+    fn build(mut self, card: &ModelCard) -> Result<Option<Constraint>, ConstraintError> {
+        let format = match &mut self {
+            Wanted::Format(format) => Some(format),
+            Wanted::Rules(rules) => rules.format.as_mut(),
+        };
+        if let Some(OutputFormat::JsonSchema { schema, .. }) = format {
+            close_objects(schema);
+        }
+        match &self {
             Wanted::Format(format) => card.text.constraint(format).map(Some),
             Wanted::Rules(rules) => card.text.answer_constraint(rules),
         }

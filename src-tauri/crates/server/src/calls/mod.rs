@@ -1,11 +1,13 @@
 //! What every API asks for and gets, without a word of any API's wire.
 //!
-//! A [`call::Call`] is [prepared](prepare), [run], and becomes an [answer] or a [fault]; so does an
+//! A [`call::Call`] is [prepared](prepare), [run], [answered](answering), and becomes an [answer] or a [fault]; so does an
 //! [`embed_call::EmbedCall`], which is for vectors.
 
 pub(crate) mod agent_name;
 pub(crate) mod answer;
+pub(crate) mod answering;
 pub(crate) mod call;
+mod closed_objects;
 pub(crate) mod default_sampling;
 pub(crate) mod embed_answer;
 pub(crate) mod embed_call;

@@ -10,7 +10,7 @@ use engine::{
 };
 use tokio::task::spawn_blocking;
 
-use super::call::{Call, Prompt, RequestedSampling};
+use super::call::{Call, Names, Prompt, RequestedSampling};
 use super::fault::Fault;
 use super::grammars::{GrammarBuilder, Wanted};
 use super::model_names::ModelNames;
@@ -32,8 +32,19 @@ pub(crate) struct Prepared {
     /// The model that it is for.
     pub(crate) card: Arc<ModelCard>,
     pub(crate) request: engine::Request,
+    /// What the engine takes for its other answers, those to one prompt together.
+    pub(crate) more: Vec<engine::Request>,
+    /// Answers to each prompt.
+    pub(crate) n_each: usize,
     /// How its answer is to be read; none where all of it is text.
     pub(crate) reading: Option<Reading>,
+}
+
+impl Prepared {
+    /// What the engine takes for each of its answers.
+    pub(crate) fn requests_mut(&mut self) -> impl Iterator<Item = &mut engine::Request> {
+        [&mut self.request].into_iter().chain(&mut self.more)
+    }
 }
 
 impl Preparer {
@@ -120,21 +131,25 @@ impl Preparer {
                 chat.tools.extend(call.tools.offered.iter().map(|offered| offered.tool.clone()));
             }
         }
-        let (encoders, model, prompt) = (self.encoders.clone(), Arc::clone(&card), call.prompt);
+        let (encoders, model) = (self.encoders.clone(), Arc::clone(&card));
+        let (first, others) = first_and_others(call.prompt, names)?;
         let encoded = while_awaited(id, move |is_abandoned| {
             let _held = held;
-            encoders.encode(prompt, names, &model, is_abandoned)
+            let encode = |prompt| encoders.encode(prompt, names, &model, is_abandoned);
+            let first = encode(first)?;
+            Ok((first, others.into_iter().map(encode).collect::<Result<Vec<Encoded>, Fault>>()?))
         });
-        let Encoded { prompt, mut notes, mut reading } = encoded.await?;
+        let (Encoded { prompt, mut notes, mut reading }, others) = encoded.await?;
         notes.remarks.splice(0..0, call.remarks);
         if let Some(reading) = &mut reading {
             reading.tools = call.tools.callable().map(|offered| offered.tool.clone()).collect();
-            reading.parallel = call.tools.parallel;
+            reading.parallel = call.tools.parallel();
         }
-        let constraint = match Wanted::new(call.format, &call.tools, reading.as_ref()) {
+        let constraint = match Wanted::new(call.format, &call.tools, call.thinking.budget, reading.as_ref()) {
             Some(wanted) => self.grammars.build(&card, wanted, (names, &call.tools), id).await?,
             None => None,
         };
+        let n_each = 1 + call.sampling.n_more;
         let request = engine::Request {
             id: id.clone(),
             model: model_name,
@@ -149,7 +164,12 @@ impl Preparer {
             top_logprobs: call.top_logprobs,
             agent: session.or(call.agent),
         };
-        Ok(Prepared { card, request, reading })
+        let (request, more) = match n_each == 1 && others.is_empty() {
+            true => (request, Vec::new()),
+            // What holds an answer to a format is as large as the format allows.
+            false => off_the_runtime(id, move || Ok(with_others(request, &others, n_each))).await?,
+        };
+        Ok(Prepared { card, request, more, n_each, reading })
     }
 
     /// What the call names, then what the settings do, then what the model's file recommends, then ours.
@@ -157,6 +177,50 @@ impl Preparer {
         let others = [&self.sampling, &card.sampling, &SamplingChoices::BUILT_IN];
         let chosen = others.into_iter().fold(requested.choices, SamplingChoices::or);
         chosen.into_sampling(requested.logit_bias, requested.seed)
+    }
+}
+
+/// The first of a call's prompts, and the others.
+fn first_and_others(prompt: Prompt, names: Names) -> Result<(Prompt, Vec<Prompt>), Fault> {
+    let Prompt::Each(prompts) = prompt else { return Ok((prompt, Vec::new())) };
+    let mut prompts = prompts.into_iter();
+    let first = prompts.next().ok_or_else(|| Fault::invalid(names.prompt, "there is none"))?;
+    Ok((first, prompts.collect()))
+}
+
+/// A call's first request, and its others: to the same prompt, and to each of `others`.
+fn with_others(
+    first: engine::Request,
+    others: &[Encoded],
+    n_each: usize,
+) -> (engine::Request, Vec<engine::Request>) {
+    let mut more: Vec<engine::Request> = (1..n_each).map(|turn| another(&first, turn, None, turn)).collect();
+    for encoded in others {
+        for turn in 0..n_each {
+            more.push(another(&first, more.len() + 1, Some(encoded), turn));
+        }
+    }
+    (first, more)
+}
+
+/// Another request of the same call, its `idx`-th: to the same prompt or to this one, whose answers it is one of. An
+/// agent's conversation goes on with the first.
+fn another(first: &engine::Request, idx: usize, prompt: Option<&Encoded>, turn: usize) -> engine::Request {
+    let mut sampling = first.sampling.clone();
+    sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(turn as u64));
+    engine::Request {
+        id: RequestId(format!("{}.{idx}", first.id).into()),
+        model: first.model.clone(),
+        prompt: prompt.map_or_else(|| first.prompt.clone(), |encoded| encoded.prompt.clone()),
+        notes: prompt.map_or_else(|| first.notes.clone(), |encoded| encoded.notes.clone()),
+        max_tokens: first.max_tokens,
+        sampling,
+        constraint: first.constraint.clone(),
+        stop: first.stop.clone(),
+        markers: first.markers,
+        ignore_end_of_turn: first.ignore_end_of_turn,
+        top_logprobs: first.top_logprobs,
+        agent: None,
     }
 }
 

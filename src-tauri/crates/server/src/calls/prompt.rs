@@ -60,12 +60,19 @@ impl Encoders {
                         .push("the model's template shows no tools: they were described in words".to_owned());
                 }
                 let rendered = card.text.rendered_chat(&rendered);
+                let has_tools = !tools.is_empty();
                 let read_as = card.text.answer_reading(&rendered, tools.into(), has_tools_in_words);
                 reading = read_as.as_ref().and_then(reading_of);
+                if has_tools && reading.as_ref().is_some_and(|reading| !reading.form.is_known()) {
+                    remarks.push(
+                        "how the model writes calls is not known: they are read in the common form".into(),
+                    );
+                }
                 let facts = ChatFacts { reading: read_as, messages };
                 self.engine.encode_rendered(card, &rendered, facts, is_abandoned)
             }
             Prompt::Text(text) => self.engine.encode_raw(card, &text, is_abandoned),
+            Prompt::Each(_) => return Err(Fault::invalid(names.prompt, "one prompt is wanted here")),
             Prompt::Tokens(tokens) => Ok(EncodedPrompt { tokens, notes: PromptNotes::default() }),
         };
         let EncodedPrompt { tokens, mut notes } = encoded.map_err(failed)?;
@@ -123,6 +130,7 @@ fn check_length(prompt: &Prompt, card: &ModelCard) -> Result<(), PromptError> {
         Prompt::Chat(chat) => card.check_length(chat.messages.iter().map(|message| message.content.as_str())),
         Prompt::Text(text) => card.check_length([text.as_str()]),
         Prompt::Tokens(tokens) => card.check_tokens(tokens),
+        Prompt::Each(prompts) => prompts.iter().try_for_each(|prompt| check_length(prompt, card)),
     }
 }
 

@@ -9,7 +9,7 @@ pub(crate) struct Thinking {
     pub(crate) wanted: Option<bool>,
     /// How hard.
     pub(crate) effort: Option<Effort>,
-    /// How many tokens that may take, for templates that know such a bound.
+    /// How many tokens that may take: the answer is held to it, and templates that know such a bound are told.
     pub(crate) budget: Option<usize>,
 }
 

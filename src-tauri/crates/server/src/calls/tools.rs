@@ -17,6 +17,7 @@ pub(crate) struct Tools {
     /// The functions, in the client's order; no two have one name.
     pub(crate) offered: Vec<OfferedTool>,
     pub(crate) choice: ToolChoice,
+    /// What the client says of several calls; [`Tools::parallel`] is what counts.
     pub(crate) parallel: Parallel,
 }
 
@@ -93,6 +94,11 @@ impl Tools {
         }
     }
 
+    /// How many calls an answer may have: who names a function wants one call of it.
+    pub(crate) fn parallel(&self) -> Parallel {
+        if matches!(self.choice, ToolChoice::Named(_)) { Parallel::One } else { self.parallel }
+    }
+
     /// Those that an answer may call.
     pub(crate) fn callable(&self) -> impl Iterator<Item = &OfferedTool> {
         self.offered.iter().filter(|offered| match &self.choice {
@@ -120,6 +126,19 @@ mod tests {
         });
         let tools = Tools { offered: offered.collect(), choice, parallel: Parallel::Any };
         tools.check("tools", "tool_choice").err().and_then(|fault| fault.place)
+    }
+
+    #[test]
+    fn who_names_a_function_wants_one_call_of_it() {
+        for (choice, parallel) in [
+            (ToolChoice::Auto, Parallel::Any),
+            (ToolChoice::Required, Parallel::Any),
+            (ToolChoice::Named("a".into()), Parallel::One),
+        ] {
+            let tools = Tools { choice, ..Tools::default() };
+            assert_eq!(tools.parallel(), parallel, "{tools:?}");
+            assert_eq!(Tools { parallel: Parallel::One, ..tools }.parallel(), Parallel::One);
+        }
     }
 
     #[test]

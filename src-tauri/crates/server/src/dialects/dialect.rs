@@ -4,7 +4,7 @@
 
 use axum::http::StatusCode;
 
-use crate::calls::answer::{Answer, End, Head, Part, PromptTokens};
+use crate::calls::answer::{Answer, End, Head, Part, PromptTokens, Usage};
 use crate::calls::call::Call;
 use crate::calls::embed_answer::EmbedAnswer;
 use crate::calls::embed_call::EmbedCall;
@@ -59,7 +59,13 @@ pub(crate) trait Writer: Send {
     /// A part; nothing where it has nothing to show yet.
     fn part(&mut self, head: &Head, part: &Part, out: &mut String);
 
-    /// The answer is complete.
+    /// What comes next is of this one of several answers, from 0; until it is called, of the first.
+    fn turn_to(&mut self, _choice: usize) {}
+
+    /// The answer that it is at is complete, and others are not.
+    fn end_one(&mut self, _head: &Head, _end: &End, _out: &mut String) {}
+
+    /// The answer is complete, and with it all of them.
     fn end(&mut self, head: &Head, end: &End, out: &mut String);
 
     /// There is no more of it, and why; it must not look complete.
@@ -73,6 +79,11 @@ pub(crate) trait Writer: Send {
 
     /// All of it, as one body of JSON.
     fn whole(&mut self, head: &Head, answer: Answer) -> String;
+
+    /// All of several, which took so much. An API that has no way to ask for more than one has one.
+    fn whole_of(&mut self, head: &Head, mut answers: Vec<Answer>, _usage: Usage) -> String {
+        self.whole(head, answers.swap_remove(0))
+    }
 }
 
 /// Takes the body of a call for vectors apart, one function for each such call of an API.

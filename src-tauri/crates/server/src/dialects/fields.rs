@@ -17,6 +17,8 @@ const MAX_ELEMENTS: usize = 16_384;
 /// Bytes of a field's JSON, but for those that carry a prompt: what is built from a value may be larger than its
 /// text many times over.
 const MAX_SMALL_BYTES: usize = 64 << 10;
+/// How deep lists and objects of a value may lie within each other: the library's own bound.
+const MAX_NESTING: usize = 127;
 /// Bytes of a value, with its white space, that may be the same as a short one.
 const MAX_SAME_BYTES: usize = 4 << 10;
 
@@ -309,6 +311,9 @@ fn is_same(one: &Value, other: &Value) -> bool {
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    if text == "recursion limit exceeded" {
+        return format!("lists and objects are nested more than {MAX_NESTING} deep");
+    }
     text.chars().take(200).collect()
 }
 

@@ -9,15 +9,18 @@ use std::time::Instant;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
-use engine::RequestId;
+use engine::{RequestId, TraceId};
 use hyper::body::{Frame, SizeHint};
 
 use crate::calls::answer::Usage;
+use crate::keys::key_check::Caller;
 
 /// What the line will say. The line is written when the last holder lets go: the response's body, in the end.
 #[derive(Debug)]
 pub(crate) struct AccessEntry {
     id: RequestId,
+    /// The trace that it is part of, where the client said.
+    trace: Option<TraceId>,
     method: &'static str,
     route: String,
     silent: bool,
@@ -32,13 +35,22 @@ pub(crate) struct AccessEntry {
 struct Notes {
     usage: Option<Usage>,
     error: Option<&'static str>,
+    /// The name of the key that was shown, where it has one.
+    key: Option<String>,
 }
 
 impl AccessEntry {
     /// The entry of a request that has just come in; a silent one writes no line.
-    pub(crate) fn new(id: RequestId, method: &Method, route: String, silent: bool) -> Arc<AccessEntry> {
+    pub(crate) fn new(
+        id: RequestId,
+        trace: Option<TraceId>,
+        method: &Method,
+        route: String,
+        silent: bool,
+    ) -> Arc<AccessEntry> {
         Arc::new(AccessEntry {
             id,
+            trace,
             method: method_label(method),
             route,
             silent,
@@ -54,9 +66,19 @@ impl AccessEntry {
         self.method
     }
 
+    /// The trace that the request is part of.
+    pub(crate) fn trace(&self) -> Option<TraceId> {
+        self.trace
+    }
+
     /// The route's template, not the path.
     pub(crate) fn route(&self) -> &str {
         &self.route
+    }
+
+    /// Who asks.
+    pub(crate) fn set_caller(&self, caller: &Caller) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).key = caller.key_name().map(str::to_owned);
     }
 
     /// What the request took.
@@ -100,6 +122,8 @@ impl Drop for AccessEntry {
             status = self.status.load(Ordering::Relaxed),
             ms = self.since.elapsed().as_millis() as u64,
             request_id = %self.id,
+            key = notes.key,
+            trace_id = self.trace.map(tracing::field::display),
             error = notes.error.or((!ended).then_some("client_gone")),
             n_prompt = usage.n_prompt,
             n_reused = usage.n_reused,
@@ -113,7 +137,8 @@ impl Drop for AccessEntry {
 pub(crate) fn of_head(head: &Parts) -> (RequestId, Arc<AccessEntry>) {
     let id = head.extensions.get::<RequestId>().cloned().unwrap_or_else(|| RequestId("unnamed".into()));
     let entry = head.extensions.get::<Arc<AccessEntry>>().cloned();
-    let entry = entry.unwrap_or_else(|| AccessEntry::new(id.clone(), &head.method, String::new(), true));
+    let entry =
+        entry.unwrap_or_else(|| AccessEntry::new(id.clone(), None, &head.method, String::new(), true));
     (id, entry)
 }
 

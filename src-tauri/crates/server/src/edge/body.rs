@@ -5,12 +5,18 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes, HttpBody};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Limited};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::body_budget::{BodyBudget, Share};
+use super::coding::{Coding, Unpacked, Unpacking};
 use crate::calls::fault::Fault;
 use crate::config::HttpLimits;
-use crate::dialects::fields::Fields;
-use crate::edge::body_budget::{BodyBudget, Share};
+
+/// How many bodies are unpacked at a time, of all servers of a process: each takes a processor, and memory for what is
+/// unpacked and for as far as its compression looks back, which no budget counts.
+static UNPACKING: Semaphore = Semaphore::const_new(2);
 
 /// A whole body, and its share of the budget.
 #[derive(Debug)]
@@ -20,14 +26,15 @@ pub(crate) struct WholeBody {
     pub(crate) share: Share,
 }
 
-/// Read a body to its end. It is counted here and not by [`Limited`], which keeps the body that it has found too long
+/// Read a body to its end, and undo its compression, if it has one. It is counted here and not by [`Limited`], which keeps the body that it has found too long
 /// to itself: the rest must be read on, and others' bodies wait for the same room.
 ///
 /// # Errors
-/// 413 beyond the limit, 408 when it takes too long, or stops while others want its room, 503 when there is no room,
-/// 400 when it breaks off.
+/// 413 beyond the limit, compressed or not, 408 when it takes too long, or stops while others want its room, 503 when
+/// there is no room, 400 when it breaks off or is not compressed as it says.
 pub(crate) async fn read(
     body: Body,
+    coding: Option<Coding>,
     limits: &HttpLimits,
     budget: &Arc<BodyBudget>,
 ) -> Result<WholeBody, Fault> {
@@ -62,23 +69,52 @@ pub(crate) async fn read(
             whole.try_reserve(chunk.len()).map_err(|_| Fault::no_room_for_body())?;
             whole.extend_from_slice(&chunk);
         }
+        let mut bytes = Bytes::from(whole);
+        if let Some(coding) = coding.filter(|_| !bytes.is_empty()) {
+            bytes = unpack(coding, bytes, &mut share, limits).await?;
+        }
         share.close()?;
-        Ok(WholeBody { bytes: whole.into(), share })
+        Ok(WholeBody { bytes, share })
     };
     timeout(limits.body_timeout, reading).await.unwrap_or_else(|_| Err(Fault::body_timeout()))
 }
 
-/// That a body has nothing in it that would be ignored.
+/// Undo the compression of a whole body. That is work for a processor, so few do it at a time, each on a thread that
+/// nobody else waits for, and a step at a time: what has come is counted before there is more of it.
 ///
 /// # Errors
-/// As [`read`], or 400 that names what is in it.
-pub(crate) async fn must_be_empty(
-    body: Body,
+/// 413 beyond the limit, 400 where it is damaged, or that it has to give way.
+async fn unpack(
+    coding: Coding,
+    packed: Bytes,
+    share: &mut Share,
     limits: &HttpLimits,
-    budget: &Arc<BodyBudget>,
-) -> Result<(), Fault> {
-    let body = read(body, limits, budget).await?;
-    if body.bytes.is_empty() { Ok(()) } else { Fields::of_body(&body.bytes)?.finish() }
+) -> Result<Bytes, Fault> {
+    let _seat = tokio::select! {
+        biased;
+        why = share.told() => return Err(why),
+        seat = UNPACKING.acquire() => seat,
+    };
+    // From here on it is one of few, and what it becomes must fit where it alone has room.
+    share.shrink(packed.len());
+    let mut unpacking = Unpacking::new(coding, packed, limits.body_bytes);
+    let mut whole = Vec::new();
+    loop {
+        let stepped = spawn_blocking(move || unpacking.step()).await;
+        // The libraries panic over what they did not think of.
+        let broken = |_| Fault::bad_request("the body cannot be unpacked as its content-encoding says");
+        let (rest, Unpacked { bytes, is_end }) = stepped.map_err(broken)??;
+        if whole.len() + bytes.len() > limits.body_bytes {
+            return Err(Fault::unpacked_too_large(limits.body_bytes));
+        }
+        share.grow(bytes.len()).await?;
+        whole.try_reserve(bytes.len()).map_err(|_| Fault::no_room_for_body())?;
+        whole.extend_from_slice(&bytes);
+        if is_end {
+            return Ok(whole.into());
+        }
+        unpacking = rest;
+    }
 }
 
 /// Read a body that nobody wants and forget it, within bounds: a client that is still sending does not read,
@@ -99,8 +135,11 @@ pub(crate) async fn discard(body: Body, limits: &HttpLimits) {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::io::Write;
     use std::time::Duration;
 
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
     use futures_util::stream;
 
     use super::*;
@@ -137,17 +176,43 @@ mod tests {
             (chunks(&["01234", "56789", "x"]), Err(413)),
             (Body::empty(), Ok("")),
         ] {
-            let got = read(body, &LIMITS, &budget).await;
+            let got = read(body, None, &LIMITS, &budget).await;
             let got = got.map(|whole| whole.bytes).map_err(|error| status_of(&error));
             assert_eq!(got, want.map(Bytes::from));
         }
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_is_bounded_by_what_it_unpacks_to_and_pays_for_that_alone() {
+        let limits = HttpLimits { body_bytes: 1 << 20, all_bodies_bytes: 1 << 20, ..LIMITS };
+        let budget = BodyBudget::new(&limits);
+        for (n, want) in [(0, Ok(0)), (1 << 20, Ok(1 << 20)), ((1 << 20) + 1, Err(413)), (64 << 20, Err(413))]
+        {
+            // Room for this one body: what unpacked on and on would wait for more of it, and not be 413.
+            let got = read(Body::from(gzip(&vec![b' '; n])), Some(Coding::Gzip), &limits, &budget).await;
+            if let Ok(whole) = &got {
+                assert_eq!(budget.n_taken(), whole.bytes.len(), "{n}");
+            }
+            assert_eq!(got.map(|whole| whole.bytes.len()).map_err(|fault| status_of(&fault)), want, "{n}");
+            assert!(budget.is_empty(), "{n}");
+        }
+        let plain = read(Body::from("{}"), Some(Coding::Gzip), &limits, &budget).await;
+        assert_eq!(status_of(&plain.unwrap_err()), 400);
+        let nothing = read(Body::empty(), Some(Coding::Zstd), &limits, &budget).await;
+        assert_eq!(nothing.unwrap().bytes, "");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_is_408() {
         let budget = BodyBudget::new(&LIMITS);
         let never = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
-        assert_eq!(read(never, &LIMITS, &budget).await.unwrap_err().kind, FaultKind::BodyTimeout);
+        assert_eq!(read(never, None, &LIMITS, &budget).await.unwrap_err().kind, FaultKind::BodyTimeout);
     }
 
     /// As many bytes as are sent, one chunk each, for as long as the sender lives.
@@ -165,7 +230,7 @@ mod tests {
 
     fn begin(body: Body, budget: &Arc<BodyBudget>) -> Reading {
         let budget = Arc::clone(budget);
-        tokio::spawn(async move { read(body, &BIG, &budget).await })
+        tokio::spawn(async move { read(body, None, &BIG, &budget).await })
     }
 
     async fn status(reading: Reading) -> u16 {
@@ -231,7 +296,7 @@ mod tests {
             }
         });
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let whole = read(Body::from(vec![b'z'; 4 << 20]), &BIG, &budget).await.unwrap();
+        let whole = read(Body::from(vec![b'z'; 4 << 20]), None, &BIG, &budget).await.unwrap();
         assert_eq!(status(begin(Body::from(vec![b'z'; 100_000]), &budget)).await, 200);
         assert_eq!(status(reading).await, 408);
         dripping.await.unwrap();
@@ -276,7 +341,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_waits_for_room_that_whole_ones_have() {
         let budget = BodyBudget::new(&BIG);
-        let whole = || read(Body::from(vec![b'x'; 4 << 20]), &BIG, &budget);
+        let whole = || read(Body::from(vec![b'x'; 4 << 20]), None, &BIG, &budget);
         let (first, second) = (whole().await.unwrap(), whole().await.unwrap());
         let waiting = begin(Body::from("third"), &budget);
         tokio::time::sleep(Duration::from_secs(10)).await;

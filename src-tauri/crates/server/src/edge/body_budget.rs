@@ -85,6 +85,12 @@ impl BodyBudget {
         bodies.n_taken == 0 && bodies.incoming.is_empty()
     }
 
+    /// Bytes that are booked.
+    #[cfg(test)]
+    pub(crate) fn n_taken(&self) -> usize {
+        self.lock().n_taken
+    }
+
     fn lock(&self) -> MutexGuard<'_, Bodies> {
         self.bodies.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,6 +183,19 @@ impl Share {
                 }
             }
         }
+    }
+
+    /// Give back what `n` bytes were paid for that are no longer there.
+    pub(crate) fn shrink(&mut self, n: usize) {
+        let mut bodies = self.budget.lock();
+        // One that was sent away has paid back already.
+        if let Some(incoming) = bodies.incoming.get_mut(&self.id) {
+            incoming.n_bytes -= n;
+            bodies.n_taken -= n;
+        }
+        self.n_bytes -= n;
+        drop(bodies);
+        self.budget.freed.notify_waiters();
     }
 
     /// Wait until the body has to give way, and why.

@@ -1,6 +1,7 @@
 //! What every request passes on its way in and every response on its way out.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,9 +21,11 @@ use super::gate::Gate;
 use super::guard::{Guard, is_health};
 use super::refusal::refusal;
 use super::request_id::{X_REQUEST_ID, header_value, request_id};
+use super::trace_context::trace_id;
 use super::turn::Turn;
 use crate::calls::fault::Fault;
 use crate::dialects::dialect::Dialect;
+use crate::keys::key_check::Caller;
 
 /// The edge of a group of routes: what all requests meet, and the dialect in which these routes refuse.
 #[derive(Clone)]
@@ -54,20 +57,25 @@ async fn pass(State(Edge { gate, speaks }): State<Edge>, request: Request, next:
     let dialect = speaks(&head);
     let id = request_id(head.headers.get(&X_REQUEST_ID));
     let route = head.extensions.get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let entry = AccessEntry::new(id.clone(), &head.method, route, is_health(head.uri.path()));
+    let trace = trace_id(&head.headers);
+    let entry = AccessEntry::new(id.clone(), trace, &head.method, route, is_health(head.uri.path()));
     head.extensions.insert(id.clone());
     head.extensions.insert(Arc::clone(&entry));
 
     let (origin, verdict) = judge(&gate.guard, &head);
     // Health is answered also when all seats are taken, and what is refused needs none.
     let turn = head.extensions.get::<Arc<Turn>>().filter(|_| !is_health(head.uri.path()));
-    let is_full = matches!(verdict, Ok(Verdict::HandOn)) && turn.is_some_and(|turn| !turn.sit_down());
+    let is_full = matches!(verdict, Ok(Verdict::HandOn(_))) && turn.is_some_and(|turn| !turn.sit_down());
     let response = match verdict {
-        Ok(Verdict::HandOn) if is_full => {
+        Ok(Verdict::HandOn(_)) if is_full => {
             gate.discard(body).await;
             Fault::no_seat().into_response()
         }
-        Ok(Verdict::HandOn) => next.run(Request::from_parts(head, body)).await,
+        Ok(Verdict::HandOn(caller)) => {
+            entry.set_caller(&caller);
+            head.extensions.insert(caller);
+            next.run(Request::from_parts(head, body)).await
+        }
         Ok(Verdict::Preflight) => preflight(&head.headers),
         Err(fault) => {
             gate.discard(body).await;
@@ -111,7 +119,7 @@ async fn wrong_method(gate: Arc<Gate>, request: Request) -> Fault {
 }
 
 enum Verdict {
-    HandOn,
+    HandOn(Caller),
     Preflight,
 }
 
@@ -135,10 +143,10 @@ fn judge(guard: &Guard, head: &Parts) -> (Option<HeaderValue>, Result<Verdict, F
         return (origin, Ok(Verdict::Preflight));
     }
     let rest = guard
-        .check_key(head)
-        .and_then(|()| guard.check_content_type(head))
-        .and_then(|()| guard.check_encoding(head));
-    (origin, rest.map(|()| Verdict::HandOn))
+        .check_key(head, Instant::now())
+        .and_then(|caller| guard.check_content_type(head).map(|()| caller))
+        .and_then(|caller| guard.check_encoding(head).map(|()| caller));
+    (origin, rest.map(Verdict::HandOn))
 }
 
 /// The answer to "may I": an allowed origin may use every method of ours and the headers that it asks for.

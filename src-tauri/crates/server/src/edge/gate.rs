@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::http::HeaderMap;
 
 use super::body::{self, WholeBody};
 use super::body_budget::BodyBudget;
+use super::coding::Coding;
 use super::guard::Guard;
 use super::http_counts::HttpCounts;
 use crate::calls::fault::Fault;
 use crate::config::{ConfigError, HttpLimits, ServerConfig};
+use crate::dialects::fields::Fields;
 
 /// One server's.
 #[derive(Debug)]
@@ -35,20 +38,21 @@ impl Gate {
         })
     }
 
-    /// Read a body to its end.
+    /// Read a body to its end, and undo the compression that its `headers` announce.
     ///
     /// # Errors
     /// As [`body::read`].
-    pub(crate) async fn read(&self, body: Body) -> Result<WholeBody, Fault> {
-        body::read(body, &self.limits, &self.body_budget).await
+    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<WholeBody, Fault> {
+        body::read(body, Coding::of(headers)?, &self.limits, &self.body_budget).await
     }
 
     /// That a body has nothing in it that would be ignored.
     ///
     /// # Errors
-    /// As [`body::must_be_empty`].
-    pub(crate) async fn must_be_empty(&self, body: Body) -> Result<(), Fault> {
-        body::must_be_empty(body, &self.limits, &self.body_budget).await
+    /// As [`body::read`], or 400 that names what is in it.
+    pub(crate) async fn must_be_empty(&self, headers: &HeaderMap, body: Body) -> Result<(), Fault> {
+        let body = self.read(headers, body).await?;
+        if body.bytes.is_empty() { Ok(()) } else { Fields::of_body(&body.bytes)?.finish() }
     }
 
     /// Read a body that nobody wants, within bounds, so that its client hears why.

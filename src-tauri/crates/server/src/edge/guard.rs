@@ -1,21 +1,24 @@
-//! Who may talk to the server: bounds on heads, the Host and Origin lists, the API key.
+//! Who may talk to the server: bounds on heads, the Host and Origin lists, the keys.
 //!
 //! Everything is decided from the head alone, before a byte of the body is read. The lists are what keeps web
 //! pages out: a page under another name that resolves to this machine (DNS rebinding) shows itself by its Host,
 //! a page of another site by its Origin.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN,
-    TRANSFER_ENCODING,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
 
 use super::allowed::{AllowedOrigin, HostName};
+use super::coding::Coding;
 use crate::calls::fault::{Fault, shorten};
-use crate::config::{ApiKey, ConfigError, HttpLimits, ServerConfig};
+use crate::config::{ConfigError, HttpLimits, ServerConfig};
+use crate::keys::key_check::{Caller, KeyCheck};
+use crate::keys::scope::Scope;
 use crate::page_files;
 
 /// Names that mean this machine and that no web page can have.
@@ -35,12 +38,12 @@ const ANY_CONTENT_TYPE: &str = "/api/";
 const AT_MOST_ONCE: [HeaderName; 6] =
     [ORIGIN, AUTHORIZATION, CONTENT_TYPE, X_API_KEY, SEC_FETCH_SITE, SEC_FETCH_MODE];
 
-/// The lists, the key and the bounds.
+/// The lists, the keys and the bounds.
 #[derive(Debug)]
 pub(crate) struct Guard {
     hosts: Vec<HostName>,
     origins: Vec<AllowedOrigin>,
-    key: Option<ApiKey>,
+    keys: KeyCheck,
     limits: HttpLimits,
 }
 
@@ -64,18 +67,19 @@ impl Guard {
             hosts.push(HostName::parse(entry).ok_or_else(|| ConfigError::AllowedHost(entry.clone()))?);
         }
 
+        let keys = KeyCheck::new(config, !is_loopback(address.ip()));
         let own = APP_ORIGINS.iter().map(|origin| (*origin).to_owned());
         let own = own.chain(LOOPBACK_NAMES.iter().map(|name| format!("http://{name}:{}", address.port())));
         let mut origins: Vec<AllowedOrigin> = own.map(AllowedOrigin::One).collect();
         for entry in &config.allowed_origins {
             let origin =
                 AllowedOrigin::parse(entry).ok_or_else(|| ConfigError::AllowedOrigin(entry.clone()))?;
-            if origin.means_many_pages() && config.api_key.is_none() {
+            if origin.means_many_pages() && !keys.has_keys() {
                 return Err(ConfigError::OriginNeedsKey(entry.clone()));
             }
             origins.push(origin);
         }
-        Ok(Guard { hosts, origins, key: config.api_key.clone(), limits: config.limits })
+        Ok(Guard { hosts, origins, keys, limits: config.limits })
     }
 
     /// That the head stays within the bounds.
@@ -152,49 +156,56 @@ impl Guard {
             };
         };
         let text = origin.to_str().unwrap_or("null");
-        let listed = self.origins.iter().any(|ours| ours.admits(text));
+        let listed = self.origins.iter().find(|ours| ours.admits(text));
+        // Keys may have been taken away since the list was written.
+        let lacks_key = listed.is_some_and(|ours| ours.means_many_pages() && !self.keys.is_wanted());
         // A page that this server sent, reached through a port forward or a proxy under an allowed name.
         let same = head.headers.get(HOST).and_then(|host| host.to_str().ok()).is_some_and(|host| {
             text.split_once("://")
                 .is_some_and(|(scheme, rest)| matches!(scheme, "http" | "https") && rest == host)
         });
-        if listed || same {
+        if listed.is_some() && !lacks_key || same {
             return Ok(Some(origin.clone()));
         }
-        let message = format!(
-            "origin '{}' is not on the list of allowed origins; the setting allow_origin (--allow-origin) adds to it",
-            shorten(text)
-        );
+        let why = match lacks_key {
+            true => {
+                "may be a page of anybody: allow_origin lets it in with a key only, and no key is asked for now"
+            }
+            false => {
+                "is not on the list of allowed origins; the setting allow_origin (--allow-origin) adds to it"
+            }
+        };
+        let message = format!("origin '{}' {why}", shorten(text));
         Err(Fault::origin_not_allowed(message))
     }
 
-    /// That the client knows the key, if there is one, and the path needs it.
+    /// Who asks, by the key that is shown, where one is wanted for the path.
     ///
     /// # Errors
-    /// 401.
-    pub(crate) fn check_key(&self, head: &Parts) -> Result<(), Fault> {
-        let Some(key) = &self.key else { return Ok(()) };
-        if is_open(head.uri.path()) {
-            return Ok(());
+    /// 401, 403 with a key for something else, 429 with one that was used too often.
+    pub(crate) fn check_key(&self, head: &Parts, now: Instant) -> Result<Caller, Fault> {
+        let path = head.uri.path();
+        if is_open(path) {
+            return Ok(Caller::Anybody);
         }
-        // Both are always compared, so that the time does not tell which was right.
-        let by_bearer = bearer(&head.headers).is_some_and(|token| key.matches(token));
-        let by_header = x_api_key(&head.headers).is_some_and(|token| key.matches(token));
-        if by_bearer | by_header { Ok(()) } else { Err(Fault::unauthorized()) }
+        self.keys.check([bearer(&head.headers), x_api_key(&head.headers)], Scope::of_path(path), now)
     }
 
-    /// That a body comes as it is, not compressed.
+    /// The keys that open this server.
+    pub(crate) fn keys(&self) -> &KeyCheck {
+        &self.keys
+    }
+
+    /// That a body is compressed in a way that is understood, if it is.
     ///
     /// # Errors
     /// 415.
     pub(crate) fn check_encoding(&self, head: &Parts) -> Result<(), Fault> {
-        for (name, plain) in [(CONTENT_ENCODING, "identity"), (TRANSFER_ENCODING, "chunked")] {
-            let values = head.headers.get_all(&name);
-            if values.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(plain.as_bytes())) {
-                return Err(Fault::encoded(name.as_str(), plain));
-            }
+        let mut transfer = head.headers.get_all(TRANSFER_ENCODING).iter();
+        if transfer.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+            return Err(Fault::unknown_transfer_coding());
         }
-        Ok(())
+        Coding::of(&head.headers).map(drop)
     }
 
     /// That a body says it is JSON. Together with the Origin list this keeps "simple" cross-site requests out:
@@ -245,6 +256,11 @@ fn comes_from_another_site(head: &Parts) -> bool {
     let follows_a_link =
         matches!(head.method, Method::GET | Method::HEAD) && is(SEC_FETCH_MODE, &["navigate"]) == Some(true);
     is_another && !follows_a_link
+}
+
+/// Whether only programs of this machine reach an address.
+pub(crate) fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
 }
 
 /// Paths that need no key.

@@ -6,6 +6,7 @@ pub(crate) mod access_log;
 pub(crate) mod allowed;
 pub(crate) mod body;
 pub(crate) mod body_budget;
+pub(crate) mod coding;
 #[expect(clippy::module_inception, reason = "the room is named for what it is about")]
 pub(crate) mod edge;
 pub(crate) mod frames;
@@ -16,4 +17,5 @@ pub(crate) mod no_request;
 pub(crate) mod refusal;
 pub(crate) mod request_id;
 pub(crate) mod seats;
+pub(crate) mod trace_context;
 pub(crate) mod turn;

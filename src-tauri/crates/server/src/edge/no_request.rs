@@ -26,7 +26,7 @@ pub(crate) fn refuse_no_request(gate: &Gate, status: StatusCode, bare: &[u8]) ->
     };
     let id = request_id(None);
     let method = Method::from_bytes(b"UNKNOWN").unwrap_or_default();
-    let entry = AccessEntry::new(id.clone(), &method, "unmatched".to_owned(), false);
+    let entry = AccessEntry::new(id.clone(), None, &method, "unmatched".to_owned(), false);
     let body = (OPENAI.fault)(&fault, &id.0).body;
     gate.http_counts.count(entry.method(), entry.route(), status);
     entry.answered(status, Some(fault.kind.name()));

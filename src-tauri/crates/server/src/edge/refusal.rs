@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use engine::RequestId;
 
-use crate::calls::fault::Fault;
+use super::coding::UNDERSTOOD;
+use crate::calls::fault::{Fault, FaultKind};
 use crate::dialects::dialect::{Dialect, WrittenFault};
 
 impl IntoResponse for Fault {
@@ -32,6 +33,9 @@ pub(crate) fn refusal(
     let headers = response.headers_mut();
     if let Some(after) = fault.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+    }
+    if fault.kind == FaultKind::Encoded {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(UNDERSTOOD));
     }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

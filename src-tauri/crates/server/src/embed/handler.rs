@@ -28,13 +28,15 @@ pub(crate) async fn embed(app: &App, request: Request, parse: ParseEmbed) -> Res
         app.gate.discard(body).await;
         return Err(fault);
     }
-    let WholeBody { bytes, share } = app.gate.read(body).await?;
+    let WholeBody { bytes, share } = app.gate.read(&head.headers, body).await?;
     let received = Instant::now();
     let seat = app.prompt_seats.take(bytes.len()).await;
     // The bytes go with the closure: what is made of them is as large as they are.
     let AskedEmbed { call, writer } = off_the_runtime(&id, move || parse(&bytes)).await?;
     let names = call.names;
-    let PreparedEmbed { card, request, shape } = app.preparer.prepare_embed(call, (seat, share), &id).await?;
+    let PreparedEmbed { card, mut request, shape } =
+        app.preparer.prepare_embed(call, (seat, share), &id).await?;
+    request.trace = entry.trace();
     let of_refusal = |refusal: Refusal| match &refusal {
         Refusal::TooLong { .. } | Refusal::Invalid { .. } => Fault::from(refusal).at(names.input),
         _ => refusal.into(),

@@ -12,10 +12,11 @@ use futures_util::stream;
 use super::headers::{is_to_be_kept, not_kept, session};
 use super::stream::Streaming;
 use crate::app::App;
+use crate::calls::answering::Answering;
 use crate::calls::fault::Fault;
 use crate::calls::prepare::off_the_runtime;
 use crate::calls::prompt_seats::PromptSeat;
-use crate::calls::run::{CacheUse, Happening, Running};
+use crate::calls::run::{CacheUse, Happening};
 use crate::dialects::dialect::{Asked, Delivery, Parse, Writer};
 use crate::edge::access_log::{AccessEntry, of_head};
 use crate::edge::body::WholeBody;
@@ -27,7 +28,7 @@ const X_SAMOVAR_CACHE: HeaderName = HeaderName::from_static("x-samovar-cache");
 
 /// A call that the engine has taken.
 struct Begun {
-    running: Running,
+    answering: Answering,
     writer: Box<dyn Writer>,
     delivery: Delivery,
     /// Whether the answer goes on without its client.
@@ -118,7 +119,7 @@ pub(crate) async fn understand<T: Send + 'static>(
         }
     };
 
-    let WholeBody { bytes, share } = app.gate.read(body).await?;
+    let WholeBody { bytes, share } = app.gate.read(&head.headers, body).await?;
     let received = Instant::now();
     let seat = app.prompt_seats.take(bytes.len()).await;
     // The bytes go with the closure: what is made of them is as large as they are.
@@ -133,18 +134,21 @@ async fn begin(app: &App, understood: Understood<Asked>) -> Result<Begun, Fault>
         return Err(not_kept("only a streamed answer can be kept"));
     }
     let names = call.names;
-    let prepared = app.preparer.prepare(call, session, held, &id).await?;
-    let running = Running::start(&app.engine, prepared, names, received)?;
-    Ok(Begun { running, writer, delivery, keep, id, entry })
+    let mut prepared = app.preparer.prepare(call, session, held, &id).await?;
+    for request in prepared.requests_mut() {
+        request.notes.trace = entry.trace();
+    }
+    let answering = Answering::start(&app.engine, prepared, names, received)?;
+    Ok(Begun { answering, writer, delivery, keep, id, entry })
 }
 
 impl Begun {
     /// The answer in one piece.
     async fn whole(mut self) -> Result<Response, Fault> {
-        let (answer, usage) = self.running.whole().await;
-        let cache_use = self.running.cache_use;
+        let (answers, usage) = self.answering.whole().await;
+        let cache_use = self.answering.cache_use;
         self.entry.set_usage(usage);
-        let body = self.writer.whole(&self.running.head, answer?);
+        let body = self.writer.whole_of(&self.answering.head, answers?, usage);
         let response = ([(CONTENT_TYPE, "application/json")], body).into_response();
         Ok(with_cache_use(response, cache_use))
     }
@@ -156,7 +160,7 @@ impl Begun {
             return Err(Refusal::Busy { n_waiting: app.engine.stats().n_waiting }.into());
         };
         let response = streamed(self.writer.media_type(), kept.follow());
-        let streaming = Streaming::new(self.running, None, self.writer, self.id, self.entry);
+        let streaming = Streaming::new(self.answering, None, self.writer, self.id, self.entry);
         tokio::spawn(kept.write(stream::unfold(streaming, Streaming::next)));
         Ok(response)
     }
@@ -164,16 +168,16 @@ impl Begun {
     /// The answer as a stream, once the engine has admitted it: until then a refusal is a status of its own,
     /// which clients know how to wait and retry on.
     async fn streamed(mut self) -> Result<Response, Fault> {
-        let first = match self.running.next().await {
-            Some(Happening::Failed { fault, usage }) => {
+        let first = match self.answering.next().await {
+            Some((_, Happening::Failed { fault, usage })) => {
                 self.entry.set_usage(usage);
                 return Err(fault);
             }
             Some(first) => first,
-            None => return Err(self.running.broken_off()),
+            None => return Err(self.answering.broken_off()),
         };
-        let (media_type, cache_use) = (self.writer.media_type(), self.running.cache_use);
-        let streaming = Streaming::new(self.running, Some(first), self.writer, self.id, self.entry);
+        let (media_type, cache_use) = (self.writer.media_type(), self.answering.cache_use);
+        let streaming = Streaming::new(self.answering, Some(first), self.writer, self.id, self.entry);
         let response = streamed(media_type, stream::unfold(streaming, Streaming::next));
         Ok(with_cache_use(response, cache_use))
     }

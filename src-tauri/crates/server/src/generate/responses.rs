@@ -107,7 +107,7 @@ async fn delete(
 ) -> Result<Json<DeletedResponse>, Fault> {
     let id = named(id)?;
     let (head, body) = request.into_parts();
-    app.gate.must_be_empty(body).await?;
+    app.gate.must_be_empty(&head.headers, body).await?;
     match app.kept_responses.forget(owner(&head.headers), &id) {
         true => Ok(Json(DeletedResponse::new(id))),
         false => Err(Fault::unknown_response(&id)),

@@ -10,7 +10,8 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::calls::answer::{Head, PromptTokens};
-use crate::calls::run::{Happening, Running};
+use crate::calls::answering::Answering;
+use crate::calls::run::{CacheUse, Happening};
 use crate::dialects::dialect::Writer;
 use crate::edge::access_log::AccessEntry;
 
@@ -23,8 +24,8 @@ const ENOUGH: usize = 64 << 10;
 
 /// A streamed answer under way.
 pub(crate) struct Streaming {
-    running: Running,
-    first: Option<Happening>,
+    answering: Answering,
+    first: Option<(usize, Happening)>,
     transcript: Transcript,
     written_at: Instant,
 }
@@ -32,16 +33,16 @@ pub(crate) struct Streaming {
 impl Streaming {
     /// Stream `first`, if it has happened already, and what follows.
     pub(crate) fn new(
-        running: Running,
-        first: Option<Happening>,
+        answering: Answering,
+        first: Option<(usize, Happening)>,
         writer: Box<dyn Writer>,
         id: RequestId,
         entry: Arc<AccessEntry>,
     ) -> Streaming {
-        let head = running.head.clone();
+        let head = answering.head.clone();
         let transcript =
             Transcript { head, writer, id, entry, has_opened: false, prefill: None, has_ended: false };
-        Streaming { running, first, transcript, written_at: Instant::now() }
+        Streaming { answering, first, transcript, written_at: Instant::now() }
     }
 
     /// The next bytes: for `stream::unfold`.
@@ -53,7 +54,7 @@ impl Streaming {
             }
             let happening = match self.first.take() {
                 Some(first) => Ok(Some(first)),
-                None => timeout_at(self.written_at + SILENCE, self.running.next()).await,
+                None => timeout_at(self.written_at + SILENCE, self.answering.next()).await,
             };
             match happening {
                 Ok(Some(happening)) => self.transcript.take(happening, &mut out),
@@ -63,7 +64,7 @@ impl Streaming {
             }
             // What is there already goes into the same write: a slow client gets fewer of them.
             while out.len() < ENOUGH && !self.transcript.has_ended {
-                match self.running.next().now_or_never() {
+                match self.answering.next().now_or_never() {
                     Some(Some(happening)) => self.transcript.take(happening, &mut out),
                     _ => break,
                 }
@@ -91,29 +92,35 @@ struct Transcript {
 
 impl Transcript {
     /// Append the frames of one happening.
-    fn take(&mut self, happening: Happening, out: &mut String) {
+    fn take(&mut self, (choice, happening): (usize, Happening), out: &mut String) {
         if !self.has_opened {
             self.has_opened = true;
             let prompt = match happening {
-                Happening::Admitted(prompt) => prompt,
+                Happening::Admitted(cache_use) => cache_use.prompt,
                 // Nothing was taken: what follows says why.
                 _ => PromptTokens::default(),
             };
             self.writer.open(&self.head, prompt, out);
         }
         match happening {
-            Happening::Admitted(PromptTokens { n_prompt, n_reused, .. }) => {
+            Happening::Admitted(CacheUse { prompt: PromptTokens { n_prompt, n_reused, .. }, .. }) => {
                 self.prefill = Some((n_reused, n_prompt));
             }
             Happening::Prefilled { done, total } => self.prefill = Some((done, total)),
             Happening::Parts(parts) => {
                 self.prefill = None;
+                self.writer.turn_to(choice);
                 for part in &parts {
                     self.writer.part(&self.head, part, out);
                 }
             }
+            Happening::OneEnded(end) => {
+                self.writer.turn_to(choice);
+                self.writer.end_one(&self.head, &end, out);
+            }
             Happening::Ended(end) => {
                 self.has_ended = true;
+                self.writer.turn_to(choice);
                 self.writer.end(&self.head, &end, out);
                 self.entry.set_usage(end.usage);
             }

@@ -21,8 +21,9 @@ use tokio::time::{sleep, timeout};
 use crate::app::App;
 use crate::config::{ConfigError, ServerConfig};
 use crate::edge::gate::Gate;
-use crate::edge::guard::Guard;
+use crate::edge::guard::{Guard, is_loopback};
 use crate::edge::seats::Seats;
+use crate::keys::key_file::KeyFile;
 use crate::listen::connection::{serve_connection, until};
 use crate::listen::port_holder::port_holder;
 use crate::router::router;
@@ -89,7 +90,11 @@ impl Server {
         let since = Instant::now();
         config.limits.check()?;
         let addresses = resolve(&config).await?;
+        // Asked here, so that a file that cannot be used ends the start: later on nobody would be let in.
+        let named = config.key_file.clone().map_or(Ok(Vec::new()), |path| KeyFile::new(path).list());
+        let named = named.map_err(|error| ConfigError::KeyFile(error.to_string()))?;
         if config.api_key.is_none()
+            && named.is_empty()
             && let Some(open) = addresses.iter().find(|address| !is_loopback(address.ip()))
         {
             return Err(ConfigError::OpenToTheNetwork(open.ip().to_string()).into());
@@ -190,11 +195,6 @@ async fn listen_on_first(addresses: &[SocketAddr]) -> Result<TcpListener, BindEr
         first_error.get_or_insert(BindError::Io { address, source });
     }
     Err(first_error.expect("there is at least one address, and each either listened or failed"))
-}
-
-/// Loopback also when written as IPv6.
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
 }
 
 /// Turns true once the engine has stopped, or its thread is gone.

@@ -62,7 +62,8 @@ async fn running(State(app): State<Arc<App>>) -> Json<OllamaRunning> {
 )]
 async fn show(State(app): State<Arc<App>>, request: Request) -> Result<Json<OllamaShown>, Fault> {
     let id = request.extensions().get::<RequestId>().cloned().unwrap_or_else(|| RequestId("unnamed".into()));
-    let WholeBody { bytes, share } = app.gate.read(request.into_body()).await?;
+    let (head, body) = request.into_parts();
+    let WholeBody { bytes, share } = app.gate.read(&head.headers, body).await?;
     let read = move || {
         let _held = share;
         parse_show(&bytes)

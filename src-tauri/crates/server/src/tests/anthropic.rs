@@ -187,6 +187,16 @@ async fn a_server_that_takes_nothing_is_overloaded() {
     assert_eq!(answer.header("retry-after"), "30");
 }
 
+#[tokio::test]
+async fn a_thread_is_refused_by_the_name_at_which_clients_send_the_conversation_whole() {
+    let rig = Rig::saying(" ok").await;
+    for thread in [r#"{"type":"create"}"#, r#"{"type":"continue","previous_message_id":"msg_1"}"#] {
+        let answer = rig.post("/v1/messages", &messages(&format!(r#","thread":{thread}"#))).await;
+        assert_eq!((answer.status, &answer.json()["error"]["type"]), (400, &"invalid_request_error".into()));
+        assert_eq!(answer.json()["error"]["details"]["error_code"], "thread_unsupported_request");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_in_mid_stream_is_an_error_event_and_no_stop() {
     let rig = Rig::saying("a long story").await;

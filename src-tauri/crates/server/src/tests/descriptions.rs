@@ -69,7 +69,7 @@ pub(super) fn check_described(method: &Method, path: &str, status: StatusCode) {
 }
 
 /// The paths of all routes, as the router itself shows them.
-fn served_paths(rig: &Rig) -> BTreeSet<String> {
+pub(super) fn served_paths(rig: &Rig) -> BTreeSet<String> {
     let shown = format!("{:?}", routes(&rig.app));
     let paths: BTreeSet<String> = shown
         .split("RouteId(")

@@ -40,6 +40,42 @@ async fn an_answer_is_of_the_schema_though_the_model_would_say_something_else() 
 }
 
 #[tokio::test]
+async fn an_answer_has_no_fields_but_those_that_its_schema_names_through_every_api() {
+    let rig = Rig::saying(r#"{"day":"mon","noon":true}"#).await;
+    // As pydantic writes it of a class: nothing is said of other fields.
+    let schema = json!({"properties": {"day": {"type": "string"}}, "required": ["day"], "title": "Day", "type": "object"});
+    let messages = json!([{"role": "user", "content": "when?"}]);
+    for (path, mut body, place) in [
+        (
+            "/v1/chat/completions",
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "day", "schema": schema}}}),
+            "/choices/0/message/content",
+        ),
+        (
+            "/v1/responses",
+            json!({"input": "when?", "text": {"format": {"type": "json_schema", "name": "day", "schema": schema}}}),
+            "/output/0/content/0/text",
+        ),
+        (
+            "/v1/messages",
+            json!({"max_tokens": 400, "output_config": {"format": {"type": "json_schema", "schema": schema}}}),
+            "/content/0/text",
+        ),
+        ("/api/chat", json!({"model": "scripted", "stream": false, "format": schema}), "/message/content"),
+    ] {
+        if body["input"].is_null() {
+            body["messages"] = messages.clone();
+        }
+        let answer = rig.post(path, &body.to_string()).await;
+        assert_eq!(answer.status, OK, "{answer:?}");
+        let answer = answer.json();
+        let text =
+            answer.pointer(place).and_then(Value::as_str).unwrap_or_else(|| panic!("{path}: {answer}"));
+        assert_eq!(serde_json::from_str::<Value>(text).unwrap(), json!({"day": "mon"}), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_json_object_ends_with_its_brace_streamed_too() {
     let rig = Rig::saying(r#"{"a":1} and so on"#).await;
     let more = r#","response_format":{"type":"json_object"}"#;
@@ -72,5 +108,63 @@ async fn a_schema_that_cannot_be_held_is_refused_with_its_reason() {
             let param = format!("response_format.json_schema.schema{pointer}");
             assert_eq!(error, (400, "invalid_value".into(), param), "{body}");
         }
+    }
+}
+
+/// A schema that goes beyond a bound, and the words for that.
+fn beyond_bounds() -> Vec<(Value, &'static str)> {
+    let mut deep = json!({"type": "null"});
+    (0..200).for_each(|_| deep = json!({"items": deep.take()}));
+    let row: serde_json::Map<String, Value> =
+        (0..3_000).map(|i| (format!("d{i}"), json!({"$ref": format!("#/$defs/d{}", i + 1)}))).collect();
+    let wide: serde_json::Map<String, Value> = (0..3_000).map(|i| (format!("p{i}"), json!(true))).collect();
+    let listed: Vec<Value> = (0..30_000).map(Value::from).collect();
+    let pattern = |pattern: String| json!({"type": "object", "properties": {"a": {"pattern": pattern}}});
+    vec![
+        (deep, "nested more than 127 deep"),
+        (json!({"$ref": "#/$defs/d0", "$defs": row}), "nested more than 2000 deep"),
+        (json!({"properties": wide}), "more properties than 2000"),
+        (json!({"enum": listed}), "more than 20000 parts"),
+        (json!({"description": "x".repeat(300_000)}), "longer than 262144 bytes"),
+        (pattern("a".repeat(20_000)), "at most 16384"),
+        (pattern(format!("{}a{}", "(".repeat(200), ")*".repeat(200))), "nested more than 100 deep"),
+        (json!({"$ref": "#"}), "no answer fits"),
+        (json!({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}}), "schema"),
+    ]
+}
+
+#[tokio::test]
+async fn a_schema_beyond_a_bound_is_400_and_says_which_and_the_server_goes_on() {
+    let rig = Rig::saying(r#"{"a":1}"#).await;
+    for (schema, words) in beyond_bounds() {
+        for strict in [false, true] {
+            let format = json!({
+                "type": "json_schema",
+                "json_schema": {"name": "x", "strict": strict, "schema": schema},
+            });
+            let body = json!({"messages": [{"role": "user", "content": "x"}], "response_format": format});
+            let answer = rig.post("/v1/chat/completions", &body.to_string()).await;
+            let (status, _, param) = answer.error();
+            assert_eq!(status, 400, "{words}: {}", answer.text);
+            assert!(param.starts_with("response_format"), "{words}: {param}");
+            assert!(answer.text.contains(words), "{words}: {}", answer.text);
+        }
+    }
+    let object = r#","response_format":{"type":"json_object"}"#;
+    assert_eq!(rig.post("/v1/chat/completions", &chat(object)).await.status, OK);
+}
+
+#[tokio::test]
+async fn one_schema_holds_many_answers_each_from_its_beginning() {
+    let rig = Rig::saying(r#"{"day":"wed"}"#).await;
+    let mut body = json!({"messages": [{"role": "user", "content": "when?"}]});
+    body["response_format"] = schema();
+    let body = body.to_string();
+    let answers =
+        futures_util::future::join_all((0..6).map(|_| rig.post("/v1/chat/completions", &body))).await;
+    for answer in answers {
+        let text = answer.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert!(value == json!({"day": "mon"}) || value == json!({"day": "tue"}), "{text}");
     }
 }

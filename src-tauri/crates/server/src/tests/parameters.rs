@@ -25,7 +25,7 @@ async fn a_bad_parameter_is_a_400_that_names_it_streamed_or_not() {
     for stream in ["", r#","stream":true"#] {
         for (more, code, param) in [
             (r#","temperature":9"#, "invalid_value", "temperature"),
-            (r#","n":2"#, "unsupported_parameter", "n"),
+            (r#","n":17"#, "invalid_value", "n"),
             (r#","tools":[{}]"#, "missing_required_parameter", "tools[0].type"),
             (
                 r#","response_format":{"type":"json_schema","json_schema":{"schema":{"type":"objekt"}}}"#,

@@ -80,7 +80,7 @@ async fn says(text: Form, said: &str) -> Rig {
     rig(text, Script::Says(said.to_owned())).await
 }
 
-fn tools() -> Value {
+pub(super) fn tools() -> Value {
     let tool = |name: &str, parameters: Value| json!({"type": "function", "function": {"name": name, "description": "d", "parameters": parameters}});
     let weather = json!({
         "type": "object",
@@ -273,6 +273,20 @@ async fn a_call_is_made_where_one_is_required_though_the_model_would_say_somethi
 }
 
 #[tokio::test]
+async fn a_function_that_is_named_is_called_once_though_the_model_would_call_it_twice() {
+    let said = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
+    let rig = says(hermes, &format!("{said}\n{said}")).await;
+    let named = json!({"type": "function", "function": {"name": "now"}});
+    for more in [json!({"tool_choice": named}), json!({"tool_choice": named, "parallel_tool_calls": true})] {
+        let (answer, finish) = message(&rig, more).await;
+        assert_eq!((calls_of(&answer), finish.as_str()), (vec![call("now", "{}")], "tool_calls"));
+    }
+    // What is required is one at least.
+    let (answer, _) = message(&rig, json!({"tool_choice": "required"})).await;
+    assert_eq!(calls_of(&answer), [call("now", "{}"), call("now", "{}")]);
+}
+
+#[tokio::test]
 async fn strict_arguments_fit_their_schema_from_the_opening_marker_on_and_text_before_it_is_free() {
     let mut tools = tools();
     tools[0]["function"]["strict"] = true.into();
@@ -345,6 +359,23 @@ async fn a_marker_that_is_a_control_token_is_read_and_not_shown() {
     let (message, _) = message(&rig, json!({"tools": []})).await;
     assert_eq!(message["reasoning_content"], "Hm.");
     assert_eq!(message["content"], "It rains, <|start|> says.", "what ordinary tokens spell is text");
+}
+
+/// One whose template shows tools, and does not say how the model calls them.
+fn untold() -> TextModel {
+    text_with_template(
+        "{{ tools | tojson }}{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
+    )
+}
+
+#[tokio::test]
+async fn calls_of_a_model_that_does_not_say_how_it_writes_them_are_read_in_the_common_form() {
+    let rig = says(untold, "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>").await;
+    let (answer, finish) = message(&rig, json!({})).await;
+    assert_eq!((calls_of(&answer), finish.as_str()), (vec![call("now", "{}")], "tool_calls"));
+    let record = rig.get("/admin/requests").await.json()["requests"][0].clone();
+    assert!(record["remarks"][0].as_str().unwrap().contains("not known"), "{record}");
 }
 
 #[tokio::test]

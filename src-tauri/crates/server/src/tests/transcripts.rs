@@ -115,4 +115,7 @@ transcripts! {
     ollama_breaks_off
     chat_completions_say_it_whole_and_in_chunks
     chat_completions_think_and_call
+    chat_completions_say_what_is_wrong
+    chat_completions_break_off
+    completions_say_it_whole_and_in_chunks
 }

@@ -34,7 +34,7 @@ pub(crate) enum Bare {
 /// How a call is written within its markers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Body<S> {
-    /// A JSON object, or a list of them: `{"name": NAME, "arguments": {…}}`.
+    /// A JSON object, or a list of them: `{"name": NAME, "arguments": {…}}`; where the words are empty, `{NAME: {…}}`.
     Json { name: &'static str, arguments: &'static str },
     /// `before NAME name_end {…}`; or as [`Body::Json`], if what follows the marker is an object or a list.
     Named {
@@ -68,7 +68,9 @@ pub(crate) struct Tags<S> {
     pub(crate) end: S,
     /// What stands between a tag and a value's own text, on either side.
     pub(crate) padding: &'static str,
-    /// What a grammar writes between two tags.
+    /// What may stand around a value whose text has what means something between tags: then it ends with the second.
+    pub(crate) quotes: Option<(&'static str, &'static str)>,
+    /// What is written between two tags.
     pub(crate) between: &'static str,
 }
 
@@ -84,20 +86,24 @@ pub(crate) struct Channels<S> {
     pub(crate) done: S,
 }
 
-/// Whether a form has texts as JSON has them.
+/// How a form has a call's arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Quotes {
-    Json,
-    /// They stand as they are, up to a marker.
-    None,
+pub(crate) enum Arguments {
+    /// As one JSON document.
+    Document,
+    /// One by one, as JSON.
+    Each,
+    /// One by one; texts stand as they are, up to a marker.
+    EachUnquoted,
 }
 
 impl<S> Calls<S> {
-    /// How it has texts.
-    pub(crate) fn quotes(&self) -> Quotes {
+    /// How it has arguments.
+    pub(crate) fn arguments(&self) -> Arguments {
         match self.body {
-            Body::Tagged(_) | Body::Braced { .. } => Quotes::None,
-            Body::Json { .. } | Body::Named { .. } | Body::Python | Body::Harmony(_) => Quotes::Json,
+            Body::Tagged(_) | Body::Braced { .. } => Arguments::EachUnquoted,
+            Body::Python => Arguments::Each,
+            Body::Json { .. } | Body::Named { .. } | Body::Harmony(_) => Arguments::Document,
         }
     }
 
@@ -128,6 +134,7 @@ impl Calls<&'static str> {
                 value_end: marked(tags.value_end),
                 end: marked(tags.end),
                 padding: tags.padding,
+                quotes: tags.quotes,
                 between: tags.between,
             }),
             Body::Python => Body::Python,

@@ -32,6 +32,7 @@ const XML: Tags<&str> = Tags {
     value_end: "</parameter>",
     end: "</function>",
     padding: "\n",
+    quotes: None,
     between: "\n",
 };
 
@@ -44,6 +45,7 @@ const INVOKE: Tags<&str> = Tags {
     value_end: "</parameter>",
     end: "</invoke>",
     padding: "",
+    quotes: None,
     between: "\n",
 };
 
@@ -56,6 +58,20 @@ const KEYS: Tags<&str> = Tags {
     value_end: "</arg_value>",
     end: "",
     padding: "",
+    quotes: None,
+    between: "",
+};
+
+const PARAM: Tags<&str> = Tags {
+    name_open: "",
+    name_end: "\">",
+    key_open: "<param name=\"",
+    key_end: "\">",
+    value_open: "",
+    value_end: "</param>",
+    end: "</function>",
+    padding: "",
+    quotes: Some(("<![CDATA[", "]]>")),
     between: "",
 };
 
@@ -126,6 +142,26 @@ pub(crate) const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        signs: &["<function name=", "<param name="],
+        calls: Calls {
+            name: "minicpm5",
+            call_open: "<function name=\"",
+            call_close: "",
+            body: Body::Tagged(PARAM),
+            ..PLAIN
+        },
+    },
+    Family {
+        signs: &["start_tag => `<function`"],
+        calls: Calls {
+            name: "functionary",
+            call_open: "<function=",
+            call_close: "</function>",
+            body: Body::Named { before: "", cut: None, cut_at: "", name_end: ">" },
+            ..PLAIN
+        },
+    },
+    Family {
         signs: &["<tool_call>", "<arg_key>", "<arg_value>"],
         calls: Calls { name: "glm", body: Body::Tagged(KEYS), ..PLAIN },
     },
@@ -185,6 +221,24 @@ pub(crate) const FAMILIES: &[Family] = &[
         calls: Calls { name: "mistral-list", call_open: "[TOOL_CALLS]", call_close: "", ..PLAIN },
     },
     Family {
+        signs: &["<TOOLCALL>"],
+        calls: Calls { name: "nemotron2", call_open: "<TOOLCALL>", call_close: "</TOOLCALL>", ..PLAIN },
+    },
+    Family {
+        signs: &["<tool_calls>["],
+        calls: Calls { name: "apriel", call_open: "<tool_calls>", call_close: "</tool_calls>", ..PLAIN },
+    },
+    Family {
+        signs: &["<|tools_prefix|>", "<|tools_suffix|>"],
+        calls: Calls {
+            name: "apertus",
+            call_open: "<|tools_prefix|>",
+            call_close: "<|tools_suffix|>",
+            body: Body::Json { name: "", arguments: "" },
+            ..PLAIN
+        },
+    },
+    Family {
         signs: &["<|START_ACTION|>", "tool_name"],
         calls: Calls {
             name: "command-r",
@@ -241,6 +295,20 @@ pub(crate) const FAMILIES: &[Family] = &[
         },
     },
 ];
+
+/// A family whose templates say too little, and whose vocabularies tell the rest.
+pub(crate) struct ByToken {
+    /// What its templates contain.
+    pub(crate) sign: &'static str,
+    /// A special token of its vocabularies.
+    pub(crate) token: &'static str,
+    /// The name of its form.
+    pub(crate) form: &'static str,
+}
+
+/// Such families.
+pub(crate) const BY_TOKEN: &[ByToken] =
+    &[ByToken { sign: "List of tools: [", token: "<|tool_call_start|>", form: "lfm2" }];
 
 /// Markers around thoughts, those with the more telling signs first.
 pub(crate) const THOUGHTS: &[Thoughts<&str>] = &[

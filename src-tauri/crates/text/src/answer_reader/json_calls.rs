@@ -122,7 +122,7 @@ impl JsonCalls {
                 '}' => self.end_of_call(said),
                 _ => Step::Refuse,
             },
-            At::Key => self.word(c, |this, word| this.key(&word)),
+            At::Key => self.word(c, |this, word| this.key(word, tools, said)),
             At::Colon(value) => {
                 if c == ':' {
                     self.go(At::Value(value))
@@ -163,8 +163,14 @@ impl JsonCalls {
         if self.word.len() > MAX_NAME_BYTES { Step::Refuse } else { Step::On }
     }
 
-    fn key(&mut self, key: &str) -> Step {
-        let value = match key {
+    fn key(&mut self, key: String, tools: &[Tool], said: &mut Vec<Said>) -> Step {
+        if self.name_key.is_empty() && !self.has_name {
+            return match self.begin_call(key, tools, said) {
+                Step::On => self.go(At::Colon(Value::Arguments)),
+                step => step,
+            };
+        }
+        let value = match key.as_str() {
             key if key == self.name_key => Value::Name,
             // Models trained on one word say the other.
             key if key == self.arguments_key => Value::Arguments,
@@ -207,15 +213,17 @@ impl JsonCalls {
     }
 
     fn name(&mut self, c: char, tools: &[Tool], said: &mut Vec<Said>) -> Step {
-        self.word(c, |this, name| {
-            if !is_offered(tools, &name) {
-                return Step::Refuse;
-            }
-            this.has_name = true;
-            said.push(Said::Name(name));
-            say(said, &std::mem::take(&mut this.early));
-            this.go(At::Member)
-        })
+        self.word(c, |this, name| this.begin_call(name, tools, said))
+    }
+
+    fn begin_call(&mut self, name: String, tools: &[Tool], said: &mut Vec<Said>) -> Step {
+        if !is_offered(tools, &name) {
+            return Step::Refuse;
+        }
+        self.has_name = true;
+        said.push(Said::Name(name));
+        say(said, &std::mem::take(&mut self.early));
+        self.go(At::Member)
     }
 
     fn arguments(&mut self, c: char, said: &mut Vec<Said>) -> Step {

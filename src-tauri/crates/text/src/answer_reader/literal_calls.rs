@@ -7,6 +7,8 @@ use super::said::{MAX_NAME_BYTES, Read, Said, is_offered, say, say_escaped};
 use crate::Tool;
 use crate::parameters::properties;
 
+/// White space between a quote and what shows that it ends its text.
+const MAX_SPACE_BYTES: usize = 64;
 /// Lists and objects within each other.
 const MAX_DEPTH: usize = 128;
 
@@ -201,13 +203,13 @@ impl LiteralCalls {
             Quote::Yes(quote) => {
                 // A key is read whole.
                 let inside = &rest[quote.len()..];
-                return match find(head(inside, MAX_NAME_BYTES), &[&quote]) {
-                    Found::At { at, .. } => {
-                        self.say_key(&inside[..at], said);
-                        self.go(2 * quote.len() + at, At::Colon)
+                return match quoted(head(inside, MAX_NAME_BYTES), &quote, style) {
+                    Some((key, len)) => {
+                        self.say_key(&key, said);
+                        self.go(quote.len() + len, At::Colon)
                     }
-                    _ if inside.len() > MAX_NAME_BYTES => Step::Refuse,
-                    _ => Step::Wait,
+                    None if inside.len() > MAX_NAME_BYTES => Step::Refuse,
+                    None => Step::Wait,
                 };
             }
             Quote::No => {}
@@ -318,8 +320,17 @@ impl LiteralCalls {
         match find(rest, &[quote, backslash]) {
             Found::At { at, marker: 0 } => {
                 say_escaped(said, &rest[..at]);
-                say(said, "\"");
-                self.go(at + quote.len(), At::AfterValue)
+                match ends_text(&rest[at + quote.len()..], style, is_last) {
+                    Match::Yes => {
+                        say(said, "\"");
+                        self.go(at + quote.len(), At::AfterValue)
+                    }
+                    Match::Maybe => Step::Part(at),
+                    Match::No => {
+                        say_escaped(said, quote);
+                        Step::On(at + quote.len())
+                    }
+                }
             }
             Found::At { at, .. } => {
                 say_escaped(said, &rest[..at]);
@@ -364,6 +375,22 @@ enum Quote {
     Maybe,
 }
 
+/// Whether what follows a quote shows that it ends its text. Models write quotes within a text as they are, and so do
+/// some templates: such a one has more of the text behind it.
+fn ends_text(after: &str, style: Style<'_>, is_last: bool) -> Match {
+    if let Style::Braced(_) = style {
+        return Match::Yes;
+    }
+    let space = leading_space(after);
+    match after[space..].chars().next() {
+        _ if space > MAX_SPACE_BYTES => Match::Yes,
+        Some(',' | ')' | ']' | '}' | ':') => Match::Yes,
+        Some(_) => Match::No,
+        None if is_last => Match::Yes,
+        None => Match::Maybe,
+    }
+}
+
 /// Whether a string begins here, and with what it ends.
 fn quote_at(text: &str, style: Style<'_>, is_last: bool) -> Quote {
     let marks: &[&str] = match style {
@@ -380,6 +407,23 @@ fn quote_at(text: &str, style: Style<'_>, is_last: bool) -> Quote {
         }
     }
     shorter.map_or(Quote::No, |mark| Quote::Yes(mark.to_owned()))
+}
+
+/// The text up to this quote, and its bytes with that; none while it is incomplete.
+fn quoted(text: &str, quote: &str, style: Style<'_>) -> Option<(String, usize)> {
+    let backslash = if quote.len() == 1 { "\\" } else { "" };
+    let (mut so_far, mut done) = (String::new(), 0);
+    loop {
+        let rest = &text[done..];
+        let Found::At { at, marker } = find(rest, &[quote, backslash]) else { return None };
+        so_far.push_str(&rest[..at]);
+        if marker == 0 {
+            return Some((so_far, done + at + quote.len()));
+        }
+        let (escaped, len) = escape(&rest[at..], style, false)?;
+        so_far.push_str(&escaped);
+        done += at + len;
+    }
 }
 
 /// The text that the escape at the start of `text` stands for, and its bytes; none while it is incomplete.
@@ -403,19 +447,20 @@ fn escape(text: &str, style: Style<'_>, is_last: bool) -> Option<(String, usize)
         _ => return Some((format!("\\{c}"), 1 + c.len_utf8())),
     };
     let hex: String = text[2..].chars().take(digits).collect();
-    if hex.len() < digits && !is_last && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if hex.len() < digits && !is_last && is_hex(&hex) {
         return None;
     }
-    let unit = u32::from_str_radix(&hex, 16).ok().filter(|_| hex.len() == digits);
+    let unit = u32::from_str_radix(&hex, 16).ok().filter(|_| hex.len() == digits && is_hex(&hex));
     match unit {
         // A surrogate is half of a character, and JSON's other half follows.
         Some(high @ 0xd800..=0xdbff) => {
             let rest = &text[2 + digits..];
-            if rest.len() < 6 && "\\u".starts_with(&rest[..rest.len().min(2)]) && !is_last {
+            let may_follow = rest.len() < 6 && begins(rest.get(..2).unwrap_or(rest), "\\u") != Match::No;
+            if may_follow && !is_last {
                 return None;
             }
             let low = rest.strip_prefix("\\u").and_then(|rest| rest.get(..4));
-            let low = low.and_then(|hex| u32::from_str_radix(hex, 16).ok());
+            let low = low.filter(|hex| is_hex(hex)).and_then(|hex| u32::from_str_radix(hex, 16).ok());
             let low = low.filter(|low| (0xdc00..=0xdfff).contains(low));
             let both = low.and_then(|low| char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)));
             match both {
@@ -429,6 +474,10 @@ fn escape(text: &str, style: Style<'_>, is_last: bool) -> Option<(String, usize)
         }
         None => Some((format!("\\{c}"), 1 + c.len_utf8())),
     }
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A word as JSON.

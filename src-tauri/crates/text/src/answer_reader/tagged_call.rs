@@ -28,7 +28,13 @@ enum At {
     Key,
     KeyName,
     BeforeValue(String),
-    Value { kind: Kind, is_fresh: bool, text: String },
+    /// `quote` is what closes it before its tag, where it is quoted.
+    Value {
+        kind: Kind,
+        is_fresh: bool,
+        quote: &'static str,
+        text: String,
+    },
 }
 
 impl TaggedCall {
@@ -109,10 +115,22 @@ impl TaggedCall {
                     if kind == Kind::Text {
                         say(said, "\"");
                     }
-                    self.at = At::Value { kind, is_fresh: true, text: String::new() };
+                    self.at = At::Value { kind, is_fresh: true, quote: "", text: String::new() };
                 }
-                At::Value { kind, is_fresh, text: so_far } => {
+                At::Value { kind, is_fresh, quote, text: so_far } => {
                     if *is_fresh {
+                        if let Some((open, close)) = tags.quotes {
+                            match begins(rest, open) {
+                                Match::Maybe if !is_last => return Read::Wait(done),
+                                Match::Yes => {
+                                    done += open.len();
+                                    *quote = close;
+                                }
+                                Match::Maybe | Match::No => {}
+                            }
+                            *is_fresh = false;
+                            continue;
+                        }
                         match begins(rest, tags.padding) {
                             Match::Maybe if !is_last => return Read::Wait(done),
                             Match::Yes => done += tags.padding.len(),
@@ -121,7 +139,7 @@ impl TaggedCall {
                         *is_fresh = false;
                         continue;
                     }
-                    let (n, state) = inside(rest, tags, end, is_last);
+                    let (n, state) = inside(rest, (tags, *quote), end, is_last);
                     if *kind == Kind::Text {
                         say_escaped(said, &rest[..n]);
                     } else {
@@ -177,32 +195,36 @@ enum Inside {
     Ends(usize),
 }
 
-/// How many bytes of `text` are surely a value's, and whether it ends then.
-fn inside(text: &str, tags: &Tags<String>, end: &str, is_last: bool) -> (usize, Inside) {
+/// How many bytes of `text` are surely a value's, and whether it ends then. `quote` stands before the tag that ends it.
+fn inside(text: &str, (tags, quote): (&Tags<String>, &str), end: &str, is_last: bool) -> (usize, Inside) {
+    let close = format!("{quote}{}", tags.value_end);
+    let padding = if quote.is_empty() { tags.padding } else { "" };
     let mut from = 0;
     loop {
-        let Found::At { at, .. } = find(&text[from..], &[&tags.value_end]) else {
-            let sure = match find(&text[from..], &[&tags.value_end]) {
-                Found::MaybeAt(at) if !is_last => from + at,
-                _ => text.len(),
-            };
-            // What may be the padding before the tag.
-            let n = if is_last { sure } else { without_padding(text, sure, tags.padding) };
-            return (n, Inside::GoesOn);
+        let at = match find(&text[from..], &[&close]) {
+            Found::At { at, .. } => from + at,
+            found => {
+                let sure = match found {
+                    Found::MaybeAt(at) if !is_last => from + at,
+                    _ => text.len(),
+                };
+                // What may be the padding before the tag.
+                let n = if is_last { sure } else { without_padding(text, sure, padding) };
+                return (n, Inside::GoesOn);
+            }
         };
-        let at = from + at;
-        let after = &text[at + tags.value_end.len()..];
+        let after = &text[at + close.len()..];
         let space = leading_space(after);
         let next = &after[space..];
         let follows = [tags.key_open.as_str(), end].map(|marker| begins(next, marker));
         if follows.contains(&Match::Yes) || space > MAX_SPACE_BYTES || (is_last && next.is_empty()) {
-            let n = without_padding(text, at, tags.padding);
-            return (n, Inside::Ends(at - n + tags.value_end.len()));
+            let n = without_padding(text, at, padding);
+            return (n, Inside::Ends(at - n + close.len()));
         }
         if follows.contains(&Match::Maybe) && !is_last {
-            return (without_padding(text, at, tags.padding), Inside::GoesOn);
+            return (without_padding(text, at, padding), Inside::GoesOn);
         }
-        from = at + tags.value_end.len();
+        from = at + close.len();
     }
 }
 

@@ -67,6 +67,13 @@ impl Lark<'_> {
         name
     }
 
+    /// Text of so many tokens at most, up to the first of this control token and with it.
+    pub(crate) fn tokens_until(&mut self, marker: &str, n_tokens: usize) -> String {
+        let name = self.name();
+        let _ = writeln!(self.rules, "{name}[max_tokens={n_tokens}]: /(?s:.+)/");
+        format!("({name})? {}", self.text(marker))
+    }
+
     /// A value of this schema.
     pub(crate) fn json(&mut self, schema: &Value) -> String {
         self.rule(&format!("%json {schema}"))

@@ -12,7 +12,10 @@ pub(crate) fn tagged_arguments(lark: &mut Lark<'_>, tags: &Tags<String>, held: &
             format!("{}{}{}{}{}", tags.key_open, argument.name, tags.key_end, tags.value_open, tags.padding);
         let close = format!("{}{}", tags.padding, tags.value_end);
         let value = match kind(Some(held.tool), &argument.name) {
-            Kind::Text | Kind::TextOrNull => argument.texts.rule(lark, &close),
+            Kind::Text | Kind::TextOrNull => match tags.quotes {
+                Some(quotes) => argument.texts.quoted_rule(lark, quotes, &close),
+                None => argument.texts.rule(lark, &close),
+            },
             Kind::Json | Kind::Any => {
                 let json = lark.json(&argument.schema);
                 format!("{json} {}", lark.text(&close))

@@ -4,8 +4,12 @@ use serde_json::Value;
 
 use super::lark::Lark;
 
-/// References that are followed.
-const MAX_REFERENCES: usize = 8;
+/// How deep schemas lie within each other, those that references lead to among them.
+const MAX_DEPTH: usize = 8;
+/// Bytes of words and schemas that are looked at.
+const MAX_BYTES: usize = 256 << 10;
+/// What a word or a schema counts beside its own bytes.
+const BYTES_EACH: usize = 32;
 
 /// What a text may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,7 +27,7 @@ impl Texts {
     /// # Errors
     /// The keyword that says more than can be held to without quotes.
     pub(crate) fn new(schema: &Value) -> Result<Texts, &'static str> {
-        of(schema, schema, 0)
+        Reader { root: schema, n_bytes: 0 }.of(schema, MAX_DEPTH)
     }
 
     /// Such a text, and what closes it.
@@ -37,61 +41,107 @@ impl Texts {
         }
     }
 
+    /// Such a text and its closing tag, where one that has what means something between tags stands in quotes.
+    pub(crate) fn quoted_rule(&self, lark: &mut Lark<'_>, quotes: (&str, &str), close: &str) -> String {
+        let (open, end) = (lark.text(quotes.0), format!("{}{close}", quotes.1));
+        let close = lark.text(close);
+        match &self.words {
+            Some(words) => {
+                let words = words.iter().map(|word| match word.contains(['<', '&', '\n']) {
+                    true => format!("{open} {} {}", lark.text(word), lark.text(&end)),
+                    false => format!("{} {close}", lark.text(word)),
+                });
+                format!("({})", words.collect::<Vec<_>>().join(" | "))
+            }
+            None => {
+                let max = self.max.map_or(String::new(), |max| max.to_string());
+                let plain = match max.as_str() {
+                    "0" => "\"\"".to_owned(),
+                    _ => lark.rule(&format!(r"/[^<&\n]{{{},{max}}}/", self.min.max(1))),
+                };
+                let plain = if self.min == 0 { format!("({plain})?") } else { plain };
+                let quoted = lark.text_until(&end, self.min, self.max);
+                format!("({open} {quoted} | {plain} {close})")
+            }
+        }
+    }
+
     fn is_free(&self) -> bool {
         *self == Texts::default()
     }
 }
 
-fn of(schema: &Value, root: &Value, n_references: usize) -> Result<Texts, &'static str> {
-    if n_references > MAX_REFERENCES {
-        return Err("$ref");
-    }
-    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
-        let found = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
-        return of(found.ok_or("$ref")?, root, n_references + 1);
-    }
-    for keyword in ["pattern", "format", "allOf"] {
-        if schema.get(keyword).is_some() {
-            return Err(keyword);
-        }
-    }
-    for keyword in ["anyOf", "oneOf"] {
-        if let Some(schemas) = schema.get(keyword).and_then(Value::as_array) {
-            return any_of(schemas, root, n_references).ok_or(keyword);
-        }
-    }
-    let listed = schema.get("enum").and_then(Value::as_array).map(Vec::as_slice);
-    let words = listed.or(schema.get("const").map(std::slice::from_ref)).map(|values| {
-        let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        values.iter().map(word).collect()
-    });
-    let count = |name: &str| schema.get(name).and_then(Value::as_u64);
-    Ok(Texts { words, min: count("minLength").unwrap_or(0), max: count("maxLength") })
+/// Reads schemas. References may lead round in circles, and many at once: what is looked at is bounded in all.
+struct Reader<'a> {
+    root: &'a Value,
+    n_bytes: usize,
 }
 
-/// What fits one of several schemas, as far as that can be said in one.
-fn any_of(schemas: &[Value], root: &Value, n_references: usize) -> Option<Texts> {
-    let has_type = |schema: &Value, name: &str| match schema.get("type") {
-        None => true,
-        Some(Value::Array(names)) => names.iter().any(|own| own == name),
-        Some(own) => own == name,
-    };
-    let texts: Option<Vec<Texts>> = schemas
-        .iter()
-        .filter(|schema| has_type(schema, "string"))
-        .map(|schema| of(schema, root, n_references + 1).ok())
-        .collect();
-    let texts = texts?;
-    if texts.iter().any(Texts::is_free) {
-        return Some(Texts::default());
+impl Reader<'_> {
+    fn count(&mut self, n_bytes: usize, keyword: &'static str) -> Result<(), &'static str> {
+        self.n_bytes += BYTES_EACH + n_bytes;
+        if self.n_bytes > MAX_BYTES { Err(keyword) } else { Ok(()) }
     }
-    let null = schemas.iter().filter(|schema| has_type(schema, "null")).map(|_| "null".to_owned()).take(1);
-    match texts.as_slice() {
-        [one] if one.words.is_none() => Some(one.clone()),
-        texts => {
-            let lists: Option<Vec<Vec<String>>> = texts.iter().map(|texts| texts.words.clone()).collect();
-            let words = lists?.concat().into_iter().chain(null).collect();
-            Some(Texts { words: Some(words), ..Texts::default() })
+
+    fn of(&mut self, schema: &Value, depth: usize) -> Result<Texts, &'static str> {
+        self.count(0, "$ref")?;
+        let within = depth.checked_sub(1).ok_or("$ref")?;
+        if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+            let found = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+            return self.of(found.ok_or("$ref")?, within);
+        }
+        for keyword in ["pattern", "format", "allOf"] {
+            if schema.get(keyword).is_some() {
+                return Err(keyword);
+            }
+        }
+        for keyword in ["anyOf", "oneOf"] {
+            if let Some(schemas) = schema.get(keyword).and_then(Value::as_array) {
+                return self.any_of(schemas, within).ok_or(keyword);
+            }
+        }
+        let listed = schema.get("enum").and_then(Value::as_array).map(Vec::as_slice);
+        let words = match listed.or(schema.get("const").map(std::slice::from_ref)) {
+            None => None,
+            Some(values) => {
+                let mut words = Vec::with_capacity(values.len());
+                for value in values {
+                    let word = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    self.count(word.len(), "enum")?;
+                    words.push(word);
+                }
+                Some(words)
+            }
+        };
+        let count = |name: &str| schema.get(name).and_then(Value::as_u64);
+        Ok(Texts { words, min: count("minLength").unwrap_or(0), max: count("maxLength") })
+    }
+
+    /// What fits one of several schemas, as far as that can be said in one.
+    fn any_of(&mut self, schemas: &[Value], depth: usize) -> Option<Texts> {
+        let has_type = |schema: &Value, name: &str| match schema.get("type") {
+            None => true,
+            Some(Value::Array(names)) => names.iter().any(|own| own == name),
+            Some(own) => own == name,
+        };
+        let texts: Option<Vec<Texts>> = schemas
+            .iter()
+            .filter(|schema| has_type(schema, "string"))
+            .map(|schema| self.of(schema, depth).ok())
+            .collect();
+        let texts = texts?;
+        if texts.iter().any(Texts::is_free) {
+            return Some(Texts::default());
+        }
+        let null =
+            schemas.iter().filter(|schema| has_type(schema, "null")).map(|_| "null".to_owned()).take(1);
+        match texts.as_slice() {
+            [one] if one.words.is_none() => Some(one.clone()),
+            texts => {
+                let lists: Option<Vec<Vec<String>>> = texts.iter().map(|texts| texts.words.clone()).collect();
+                let words = lists?.concat().into_iter().chain(null).collect();
+                Some(Texts { words: Some(words), ..Texts::default() })
+            }
         }
     }
 }
@@ -131,5 +181,7 @@ mod tests {
             Err("anyOf")
         );
         assert_eq!(of(json!({"$ref": "#"})), Err("$ref"));
+        let all = vec![json!({"$ref": "#"}); 2_000];
+        assert_eq!(of(json!({"anyOf": all})), Err("anyOf"), "each leads to all of them");
     }
 }

@@ -3,8 +3,13 @@
 use llguidance::derivre::{RegexAst, RegexBuilder};
 use llguidance::regex_to_lark;
 
-/// Bytes of a pattern that is looked at.
+use super::fault::SchemaFault;
+use super::place::Place;
+
+/// Bytes of a pattern.
 const MAX_PATTERN_BYTES: usize = 16 << 10;
+/// How deep groups of a pattern may lie within each other.
+const MAX_PATTERN_DEPTH: usize = 100;
 
 /// What can be made of a client's pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,11 +38,40 @@ const REWRITTEN: &[(&str, &str)] = &[
     ),
 ];
 
-/// What can be held to of `pattern`.
-pub(super) fn usable(pattern: &str) -> Pattern {
-    if pattern.len() > MAX_PATTERN_BYTES {
-        return Pattern::None;
+/// What can be held to of the pattern that stands `at` its place.
+///
+/// # Errors
+/// It goes beyond a bound.
+pub(super) fn read(pattern: &str, at: &Place<'_>) -> Result<Pattern, SchemaFault> {
+    let n_bytes = pattern.len();
+    if n_bytes > MAX_PATTERN_BYTES {
+        let message = format!("the pattern has {n_bytes} bytes, at most {MAX_PATTERN_BYTES} are taken");
+        return Err(at.fault(message));
     }
+    if depth(pattern) > MAX_PATTERN_DEPTH {
+        let message = format!("the pattern has groups that are nested more than {MAX_PATTERN_DEPTH} deep");
+        return Err(at.fault(message));
+    }
+    Ok(usable(pattern))
+}
+
+/// How deep groups lie within each other, or seem to.
+fn depth(pattern: &str) -> usize {
+    let (mut depth, mut deepest, mut is_escaped) = (0_usize, 0, false);
+    for byte in pattern.bytes() {
+        match byte {
+            _ if is_escaped => {}
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        is_escaped = byte == b'\\' && !is_escaped;
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
+fn usable(pattern: &str) -> Pattern {
     if let Some((_, rewritten)) = REWRITTEN.iter().find(|(theirs, _)| *theirs == pattern) {
         return Pattern::Exact((*rewritten).to_owned());
     }

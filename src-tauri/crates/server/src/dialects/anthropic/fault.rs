@@ -47,6 +47,7 @@ enum ErrorType {
     InvalidRequestError,
     AuthenticationError,
     PermissionError,
+    RateLimitError,
     NotFoundError,
     RequestTooLarge,
     TimeoutError,
@@ -89,6 +90,7 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         FaultKind::InvalidValue
         | FaultKind::MissingParameter
         | FaultKind::UnsupportedParameter
+        | FaultKind::NoThreads
         | FaultKind::UnknownParameter
         | FaultKind::InvalidJson
         | FaultKind::BadRequest
@@ -106,11 +108,14 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         | FaultKind::UnknownModel
         | FaultKind::UnknownRequest
         | FaultKind::UnknownResponse
+        | FaultKind::UnknownKey
         | FaultKind::UnknownAgent => (StatusCode::NOT_FOUND, Type::NotFoundError),
         FaultKind::WrongMethod => invalid(StatusCode::METHOD_NOT_ALLOWED),
-        FaultKind::HostNotAllowed | FaultKind::OriginNotAllowed => {
+        FaultKind::HostNotAllowed | FaultKind::OriginNotAllowed | FaultKind::KeyNotAllowed => {
             (StatusCode::FORBIDDEN, Type::PermissionError)
         }
+        // Of one client, not of the server: the others are served.
+        FaultKind::KeyLimit => (StatusCode::TOO_MANY_REQUESTS, Type::RateLimitError),
         FaultKind::InvalidKey => (StatusCode::UNAUTHORIZED, Type::AuthenticationError),
         FaultKind::IllegalTransition => invalid(StatusCode::CONFLICT),
         FaultKind::Busy
@@ -153,6 +158,7 @@ mod tests {
         };
         let table = [
             line(Fault::invalid("messages", "m")),
+            line(Fault::no_threads("thread")),
             line(Refusal::TooLong { n_tokens: 9000, limit: 8192 }.into()),
             line(Fault::unauthorized()),
             line(Fault::origin_not_allowed("m")),
@@ -169,6 +175,7 @@ mod tests {
         ];
         let want = "\
 400 invalid_request_error invalid_value
+400 invalid_request_error thread_unsupported_request
 400 invalid_request_error context_length_exceeded
 401 authentication_error invalid_api_key
 403 permission_error origin_not_allowed

@@ -188,7 +188,9 @@ fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), Fault> {
     take_context_management(fields)?;
     fields.refuse("mcp_servers", &["[]"])?;
     fields.refuse("container", &[])?;
-    fields.refuse("thread", &[])?;
+    if fields.take_large::<&RawValue>("thread")?.is_some() {
+        return Err(Fault::no_threads("thread"));
+    }
     fields.refuse("compaction", &[])?;
     // What it costs, where and how fast it is done, what stays cached, and who else would answer where the model refuses.
     let hints = ["service_tier", "inference_geo", "speed", "cache_control", "billing_policy", "fallbacks"];
@@ -277,7 +279,7 @@ mod tests {
         for more in [
             r#","context_management":{"edits":[{"type":"clear_thinking_20251015","keep":"all"}]}"#,
             r#","service_tier":"auto","inference_geo":"us","speed":"fast","cache_control":{"type":"ephemeral"}"#,
-            r#","mcp_servers":[],"container":null,"diagnostics":{"previous_message_id":"msg_1"}"#,
+            r#","mcp_servers":[],"container":null,"thread":null,"diagnostics":{"previous_message_id":"msg_1"}"#,
             r#","output_config":{"task_budget":{"type":"tokens","total":9}},"temperature":1,"tools":[]"#,
         ] {
             assert!(call(more).is_ok(), "{more} {:?}", call(more).err());
@@ -293,6 +295,7 @@ mod tests {
             (r#","stop_sequences":[""]"#, "stop_sequences"),
             (r#","mcp_servers":[{"url":"x"}]"#, "mcp_servers"),
             (r#","container":"c""#, "container"),
+            (r#","thread":{"type":"create"}"#, "thread"),
             (r#","thinking":{"type":"hard"}"#, "thinking.type"),
             (r#","thinking":{"type":"enabled","budget_tokens":0}"#, "thinking.budget_tokens"),
             (r#","thinking":{"type":"enabled","display":"loud"}"#, "thinking.display"),

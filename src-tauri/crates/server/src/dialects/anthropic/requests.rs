@@ -62,7 +62,7 @@ pub(crate) struct Conversation {
     /// Its `type` is `auto`, `any`, `tool` or `none`.
     #[schema(required = false, value_type = Option<BTreeMap<String, Value>>, example = json!({"type": "auto"}))]
     tool_choice: Option<Value>,
-    /// Its `type` is `enabled`, `adaptive`, `between_tools` or `disabled`.
+    /// Its `type` is `enabled`, `adaptive`, `between_tools` or `disabled`; it ends within `budget_tokens`.
     #[schema(required = false, value_type = Option<BTreeMap<String, Value>>, example = json!({"type": "disabled"}))]
     thinking: Option<Value>,
     /// How hard to try, and the schema that the answer must fit.

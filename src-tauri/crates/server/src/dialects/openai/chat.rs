@@ -5,7 +5,7 @@ use text::{Chat, ChatMessage};
 use utoipa::ToSchema;
 
 use super::calls::{Call, CallDelta, Function, FunctionDelta};
-use super::chunks::{Choices, Chunks, FinishReason};
+use super::chunks::{Choice, Chunks, FinishReason};
 use super::logprobs::ChatLogprobs;
 use super::messages::take_messages;
 use super::parameters::{LengthFields, Parameters};
@@ -55,8 +55,9 @@ pub(crate) fn parse(body: &[u8]) -> Result<Asked, Fault> {
         tools: Vec::new(),
         extra,
     };
-    let choices = ChatChoices::new(top_logprobs.is_some(), wording);
-    let writer = Chunks { choices, include_usage: parameters.include_usage };
+    let choice = |index| ChatAnswer::new(index, top_logprobs.is_some(), wording);
+    let choices = (0..=parameters.sampling.n_more).map(choice).collect();
+    let writer = Chunks::new(choices, parameters.include_usage);
     let delivery = parameters.delivery;
     let call = parameters.into_call(Prompt::Chat(chat), format, top_logprobs, NAMES);
     let call = call::Call { tools, thinking, ..call };
@@ -90,9 +91,10 @@ fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), Fault> {
     fields.refuse("web_search_options", &[])
 }
 
-/// How a chat writes choices.
+/// How a chat writes a choice.
 #[derive(Debug)]
-pub(crate) struct ChatChoices {
+pub(crate) struct ChatAnswer {
+    index: usize,
     with_logprobs: bool,
     wording: Wording,
     /// The calls that have a chunk.
@@ -158,10 +160,10 @@ struct Delta {
 
 const ASSISTANT: &str = "assistant";
 
-impl ChatChoices {
-    /// Writes for a client that offers functions in this wording.
-    pub(crate) fn new(with_logprobs: bool, wording: Wording) -> ChatChoices {
-        ChatChoices { with_logprobs, wording, n_calls: 0 }
+impl ChatAnswer {
+    /// Writes the choice of this index for a client that offers functions in this wording.
+    pub(crate) fn new(index: usize, with_logprobs: bool, wording: Wording) -> ChatAnswer {
+        ChatAnswer { index, with_logprobs, wording, n_calls: 0 }
     }
 
     fn logprobs(&self, text: &Text) -> Option<ChatLogprobs> {
@@ -176,7 +178,7 @@ impl ChatChoices {
     }
 }
 
-impl Choices for ChatChoices {
+impl Choice for ChatAnswer {
     const ID_PREFIX: &'static str = "chatcmpl";
     const WHOLE: &'static str = "chat.completion";
     const CHUNK: &'static str = "chat.completion.chunk";
@@ -185,7 +187,7 @@ impl Choices for ChatChoices {
 
     fn opening(&mut self) -> Option<ChatChunkChoice> {
         let delta = Delta { role: Some(ASSISTANT), content: Some(String::new()), ..Delta::default() };
-        Some(ChatChunkChoice { index: 0, delta, logprobs: None, finish_reason: None })
+        Some(ChatChunkChoice { index: self.index, delta, logprobs: None, finish_reason: None })
     }
 
     fn delta(&mut self, part: &Part) -> Option<ChatChunkChoice> {
@@ -214,12 +216,12 @@ impl Choices for ChatChoices {
                 }
             }
         };
-        Some(ChatChunkChoice { index: 0, delta, logprobs, finish_reason: None })
+        Some(ChatChunkChoice { index: self.index, delta, logprobs, finish_reason: None })
     }
 
     fn last(&mut self, finish: &Finish) -> ChatChunkChoice {
         let finish_reason = Some(self.finish(finish));
-        ChatChunkChoice { index: 0, delta: Delta::default(), logprobs: None, finish_reason }
+        ChatChunkChoice { index: self.index, delta: Delta::default(), logprobs: None, finish_reason }
     }
 
     fn whole(&mut self, parts: Vec<Part>, finish: &Finish) -> ChatChoice {
@@ -246,7 +248,7 @@ impl Choices for ChatChoices {
             refusal: None,
             annotations: [],
         };
-        ChatChoice { index: 0, message, logprobs, finish_reason: self.finish(finish) }
+        ChatChoice { index: self.index, message, logprobs, finish_reason: self.finish(finish) }
     }
 }
 

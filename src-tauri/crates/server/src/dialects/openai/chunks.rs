@@ -13,8 +13,8 @@ use crate::calls::fault::Fault;
 use crate::dialects::dialect::Writer;
 use crate::dialects::sse::{self, EVENT_STREAM, json};
 
-/// How one call writes choices.
-pub(crate) trait Choices: Send {
+/// How a call writes one of its choices.
+pub(crate) trait Choice: Send {
     /// What an answer's id begins with.
     const ID_PREFIX: &'static str;
     /// `object` of a whole answer.
@@ -26,7 +26,7 @@ pub(crate) trait Choices: Send {
     /// A choice of a chunk.
     type Chunk: Serialize;
 
-    /// The choice of the first chunk, where there is one before any text.
+    /// The choice of its first chunk, where there is one before what the model writes.
     fn opening(&mut self) -> Option<Self::Chunk>;
 
     /// The choice of a chunk that brings a part; none when there is nothing to bring.
@@ -41,7 +41,10 @@ pub(crate) trait Choices: Send {
 
 /// Writes the answers of one call.
 pub(crate) struct Chunks<C> {
-    pub(crate) choices: C,
+    /// In their order.
+    pub(crate) choices: Vec<C>,
+    /// The one whose parts come now.
+    turn: usize,
     /// Whether a last chunk tells the usage, and the others that they do not.
     pub(crate) include_usage: bool,
 }
@@ -54,7 +57,7 @@ pub(crate) struct Completion<C> {
     created: u64,
     model: String,
     system_fingerprint: String,
-    choices: [C; 1],
+    choices: Vec<C>,
     usage: Usage,
 }
 
@@ -131,7 +134,12 @@ impl From<answer::Usage> for Usage {
     }
 }
 
-impl<C: Choices> Chunks<C> {
+impl<C: Choice> Chunks<C> {
+    /// Writes choices, one at least.
+    pub(crate) fn new(choices: Vec<C>, include_usage: bool) -> Chunks<C> {
+        Chunks { choices, turn: 0, include_usage }
+    }
+
     fn chunk(&self, head: &Head, choice: Option<C::Chunk>, usage: Option<Option<Usage>>, out: &mut String) {
         let chunk = Chunk {
             id: id::<C>(head),
@@ -153,7 +161,7 @@ impl<C: Choices> Chunks<C> {
     }
 }
 
-fn id<C: Choices>(head: &Head) -> String {
+fn id<C: Choice>(head: &Head) -> String {
     format!("{}-{}", C::ID_PREFIX, head.id)
 }
 
@@ -162,24 +170,34 @@ fn system_fingerprint(head: &Head) -> String {
     format!("fp_{digits}")
 }
 
-impl<C: Choices> Writer for Chunks<C> {
+impl<C: Choice> Writer for Chunks<C> {
     fn media_type(&self) -> &'static str {
         EVENT_STREAM
     }
 
     fn open(&mut self, head: &Head, _: PromptTokens, out: &mut String) {
-        let opening = self.choices.opening();
-        self.with_choice(head, opening, out);
+        for turn in 0..self.choices.len() {
+            let opening = self.choices[turn].opening();
+            self.with_choice(head, opening, out);
+        }
     }
 
     fn part(&mut self, head: &Head, part: &Part, out: &mut String) {
-        let delta = self.choices.delta(part);
+        let delta = self.choices[self.turn].delta(part);
         self.with_choice(head, delta, out);
     }
 
-    fn end(&mut self, head: &Head, end: &End, out: &mut String) {
-        let last = self.choices.last(&end.finish);
+    fn turn_to(&mut self, choice: usize) {
+        self.turn = choice;
+    }
+
+    fn end_one(&mut self, head: &Head, end: &End, out: &mut String) {
+        let last = self.choices[self.turn].last(&end.finish);
         self.with_choice(head, Some(last), out);
+    }
+
+    fn end(&mut self, head: &Head, end: &End, out: &mut String) {
+        self.end_one(head, end, out);
         if self.include_usage {
             self.chunk(head, None, Some(Some(end.usage.into())), out);
         }
@@ -199,21 +217,27 @@ impl<C: Choices> Writer for Chunks<C> {
     }
 
     fn whole(&mut self, head: &Head, answer: Answer) -> String {
+        let usage = answer.end.usage;
+        self.whole_of(head, vec![answer], usage)
+    }
+
+    fn whole_of(&mut self, head: &Head, answers: Vec<Answer>, usage: answer::Usage) -> String {
+        let choices = self.choices.iter_mut().zip(answers);
         json(&Completion {
             id: id::<C>(head),
             object: C::WHOLE,
             created: head.created,
             model: head.model.clone(),
             system_fingerprint: system_fingerprint(head),
-            choices: [self.choices.whole(answer.parts, &answer.end.finish)],
-            usage: answer.end.usage.into(),
+            choices: choices.map(|(choice, answer)| choice.whole(answer.parts, &answer.end.finish)).collect(),
+            usage: usage.into(),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::chat::ChatChoices;
+    use super::super::chat::ChatAnswer;
     use super::super::tools::Wording;
     use super::*;
     use crate::calls::answer::{CallPart, Text};
@@ -227,7 +251,7 @@ mod tests {
     #[test]
     fn a_scripted_answer_is_written_in_chunks_and_whole() {
         let writer =
-            |include_usage| Chunks { choices: ChatChoices::new(false, Wording::Tools), include_usage };
+            |include_usage| Chunks::new(vec![ChatAnswer::new(0, false, Wording::Tools)], include_usage);
         let end = End {
             finish: Finish::StopString("c".into()),
             usage: answer::Usage { n_prompt: 5, n_reused: 3, n_generated: 2, n_thinking: 0 },
@@ -288,7 +312,7 @@ data: [DONE]
         ];
         let usage = answer::Usage { n_prompt: 1, n_reused: 0, n_generated: 9, n_thinking: 4 };
         let end = End { finish: Finish::ToolCalls, usage, times: answer::Times::default() };
-        let mut streamed = Chunks { choices: ChatChoices::new(false, Wording::Tools), include_usage: false };
+        let mut streamed = Chunks::new(vec![ChatAnswer::new(0, false, Wording::Tools)], false);
         let mut out = String::new();
         parts.iter().for_each(|part| streamed.part(&HEAD, part, &mut out));
         streamed.end(&HEAD, &end, &mut out);
@@ -311,7 +335,7 @@ data: [DONE]
         let mut joined = Vec::new();
         parts.iter().cloned().for_each(|part| answer::join(&mut joined, part));
         let whole = |wording, parts: &[Part], end: &End| -> serde_json::Value {
-            let mut writer = Chunks { choices: ChatChoices::new(false, wording), include_usage: false };
+            let mut writer = Chunks::new(vec![ChatAnswer::new(0, false, wording)], false);
             let end = End { finish: end.finish.clone(), ..*end };
             serde_json::from_str(
                 &writer.whole(&HEAD, Answer { prompt: PromptTokens::default(), parts: parts.to_vec(), end }),
@@ -339,7 +363,7 @@ data: [DONE]
     #[test]
     fn an_answer_that_breaks_off_does_not_look_complete() {
         let mut out = String::new();
-        let mut writer = Chunks { choices: ChatChoices::new(false, Wording::Tools), include_usage: true };
+        let mut writer = Chunks::new(vec![ChatAnswer::new(0, false, Wording::Tools)], true);
         writer.part(&HEAD, &text("a"), &mut out);
         writer.break_off(&HEAD, &Fault::internal("r-1", "words for the log"), &mut out);
         assert!(out.ends_with("\"code\":\"internal_error\"}}\n\n") && !out.contains("[DONE]"), "{out}");

@@ -1,18 +1,20 @@
 //! `POST /v1/completions`.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::chunks::{Choices, Chunks, FinishReason};
+use super::chunks::{Choice, Chunks, FinishReason};
 use super::logprobs::CompletionLogprobs;
-use super::parameters::{LengthFields, NAMES, Parameters};
+use super::parameters::{LengthFields, MAX_CHOICES, NAMES, Parameters};
 use super::response_format::take_response_format;
 use crate::calls::answer::{Finish, Part, Text};
 use crate::calls::call::Prompt;
 use crate::calls::fault::Fault;
 use crate::dialects::dialect::Asked;
-use crate::dialects::fields::Fields;
+use crate::dialects::fields::{Fields, RawList};
 use crate::dialects::token_ids::token_ids;
 
 /// Most rivals that log-probabilities are reported with.
@@ -23,24 +25,59 @@ const LENGTH: LengthFields = LengthFields { names: &["max_tokens"], default: Som
 /// A body as a call.
 pub(crate) fn parse(body: &[u8]) -> Result<Asked, Fault> {
     let mut fields = Fields::of_body(body)?;
-    let prompt = take_prompt(&mut fields)?;
+    let mut prompts = take_prompts(&mut fields)?;
     let parameters = Parameters::take(&mut fields, LENGTH)?;
     let top_logprobs = fields.take_whole_within("logprobs", 0..=MAX_LOGPROBS)?;
     let format = take_response_format(&mut fields)?;
-    fields.refuse("echo", &["false"])?;
+    let echo = fields.take::<bool>("echo")?.unwrap_or(false);
     fields.refuse("best_of", &["1"])?;
     fields.refuse("suffix", &["\"\""])?;
     fields.finish()?;
-    let choices = CompletionChoices { with_logprobs: top_logprobs.is_some(), n_chars: 0 };
-    let writer = Chunks { choices, include_usage: parameters.include_usage };
+    let n_each = 1 + parameters.sampling.n_more;
+    let echoed = echoed(&prompts, echo, top_logprobs.is_some())?;
+    let n = prompts.len() * n_each;
+    if n > MAX_CHOICES {
+        let message = format!(
+            "{} prompts with {n_each} answers each are {n}, at most {MAX_CHOICES} are given",
+            prompts.len()
+        );
+        return Err(Fault::invalid("prompt", message));
+    }
+    let choice = |index: usize| CompletionAnswer {
+        index,
+        with_logprobs: top_logprobs.is_some(),
+        echoed: echoed.get(index / n_each).cloned().unwrap_or_default(),
+        n_chars: 0,
+    };
+    let writer = Chunks::new((0..n).map(choice).collect(), parameters.include_usage);
     let delivery = parameters.delivery;
+    let prompt = match prompts.len() {
+        1 => prompts.swap_remove(0),
+        _ => Prompt::Each(prompts),
+    };
     let call = parameters.into_call(prompt, format, top_logprobs, NAMES);
     Ok(Asked { call, delivery, writer: Box::new(writer) })
 }
 
-/// A string, a list of token ids, or a list of one of these.
-fn take_prompt(fields: &mut Fields<'_>) -> Result<Prompt, Fault> {
-    const FORMS: &str = "expected a string or a list of token ids";
+/// What each answer begins with where it is to begin with its prompt.
+fn echoed(prompts: &[Prompt], echo: bool, with_logprobs: bool) -> Result<Vec<Arc<str>>, Fault> {
+    if !echo {
+        return Ok(Vec::new());
+    }
+    if with_logprobs {
+        let message = "not supported together with 'logprobs': those of a prompt are not computed";
+        return Err(Fault::unsupported("echo", message));
+    }
+    let text = |prompt: &Prompt| match prompt {
+        Prompt::Text(text) => Ok(text.as_str().into()),
+        _ => Err(Fault::unsupported("echo", "only supported where the prompt is a text")),
+    };
+    prompts.iter().map(text).collect()
+}
+
+/// A string, a list of token ids, or a list of these.
+fn take_prompts(fields: &mut Fields<'_>) -> Result<Vec<Prompt>, Fault> {
+    const FORMS: &str = "expected a string, a list of token ids, or a list of these";
     let Some(prompt) = fields.take_large::<&RawValue>("prompt")? else {
         return Err(Fault::missing("prompt"));
     };
@@ -52,52 +89,27 @@ fn take_prompt(fields: &mut Fields<'_>) -> Result<Prompt, Fault> {
         }
     };
     if let Some(prompt) = form(prompt.get()) {
-        return Ok(prompt);
+        return Ok(vec![prompt]);
     }
-    match serde_json::from_str::<Few<'_>>(prompt.get()) {
-        Ok(Few { first: Some(one), more: false }) => {
-            form(one.get()).ok_or_else(|| Fault::invalid("prompt", FORMS))
-        }
-        Ok(Few { first: Some(one), more: true }) if one.get().starts_with(['"', '[']) => {
-            Err(Fault::unsupported("prompt", "more than one prompt in a call is not supported"))
-        }
-        _ => Err(Fault::invalid("prompt", FORMS)),
+    let wrong = || Fault::invalid("prompt", FORMS);
+    let RawList(prompts) = serde_json::from_str::<RawList<'_>>(prompt.get()).map_err(|_| wrong())?;
+    if prompts.is_empty() {
+        return Err(wrong());
     }
+    if prompts.len() > MAX_CHOICES {
+        let message = format!("{} prompts, at most {MAX_CHOICES} are taken", prompts.len());
+        return Err(Fault::invalid("prompt", message));
+    }
+    prompts.iter().map(|prompt| form(prompt.get()).ok_or_else(wrong)).collect()
 }
 
-/// A list of which only the first element matters.
-struct Few<'a> {
-    first: Option<&'a RawValue>,
-    more: bool,
-}
-
-impl<'de: 'a, 'a> serde::Deserialize<'de> for Few<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> serde::de::Visitor<'de> for List {
-            type Value = Few<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Few<'de>, A::Error> {
-                let first = seq.next_element()?;
-                let mut more = false;
-                while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {
-                    more = true;
-                }
-                Ok(Few { first, more })
-            }
-        }
-        deserializer.deserialize_seq(List)
-    }
-}
-
-/// How a completion writes choices.
+/// How a completion writes a choice.
 #[derive(Debug)]
-pub(crate) struct CompletionChoices {
+struct CompletionAnswer {
+    index: usize,
     with_logprobs: bool,
+    /// The prompt, where the answer is to begin with it.
+    echoed: Arc<str>,
     /// Characters of the text so far, for `text_offset`.
     n_chars: usize,
 }
@@ -112,15 +124,15 @@ pub(crate) struct CompletionChoice {
     finish_reason: Option<FinishReason>,
 }
 
-impl CompletionChoices {
+impl CompletionAnswer {
     fn choice(&mut self, text: &Text, finish: Option<FinishReason>) -> CompletionChoice {
         let logprobs = self.with_logprobs.then(|| CompletionLogprobs::new(&text.scored, self.n_chars));
         self.n_chars += text.text.chars().count();
-        CompletionChoice { index: 0, text: text.text.clone(), logprobs, finish_reason: finish }
+        CompletionChoice { index: self.index, text: text.text.clone(), logprobs, finish_reason: finish }
     }
 }
 
-impl Choices for CompletionChoices {
+impl Choice for CompletionAnswer {
     const ID_PREFIX: &'static str = "cmpl";
     const WHOLE: &'static str = "text_completion";
     const CHUNK: &'static str = "text_completion";
@@ -128,7 +140,8 @@ impl Choices for CompletionChoices {
     type Chunk = CompletionChoice;
 
     fn opening(&mut self) -> Option<CompletionChoice> {
-        None
+        let text = std::mem::take(&mut self.echoed).to_string();
+        (!text.is_empty()).then(|| self.choice(&Text { text, scored: Vec::new() }, None))
     }
 
     fn delta(&mut self, part: &Part) -> Option<CompletionChoice> {
@@ -139,11 +152,14 @@ impl Choices for CompletionChoices {
     }
 
     fn last(&mut self, finish: &Finish) -> CompletionChoice {
-        CompletionChoice { index: 0, text: String::new(), logprobs: None, finish_reason: Some(finish.into()) }
+        let finish_reason = Some(finish.into());
+        CompletionChoice { index: self.index, text: String::new(), logprobs: None, finish_reason }
     }
 
     fn whole(&mut self, parts: Vec<Part>, finish: &Finish) -> CompletionChoice {
-        self.choice(&Text::of(parts), Some(finish.into()))
+        let mut text = Text { text: std::mem::take(&mut self.echoed).to_string(), scored: Vec::new() };
+        text.join(Text::of(parts));
+        self.choice(&text, Some(finish.into()))
     }
 }
 
@@ -157,16 +173,22 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_is_a_string_or_token_ids_or_a_list_of_one() {
-        let show = |prompt: &str| match call(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap().call.prompt {
-            Prompt::Text(text) => text,
-            Prompt::Tokens(tokens) => format!("{tokens:?}"),
-            Prompt::Chat(_) => panic!("no chat"),
-        };
+    fn a_prompt_is_a_string_or_token_ids_or_a_list_of_these() {
+        fn shown(prompt: &Prompt) -> String {
+            match prompt {
+                Prompt::Text(text) => text.clone(),
+                Prompt::Tokens(tokens) => format!("{tokens:?}"),
+                Prompt::Each(prompts) => prompts.iter().map(shown).collect::<Vec<_>>().join(" | "),
+                Prompt::Chat(_) => panic!("no chat"),
+            }
+        }
+        let show = |prompt: &str| shown(&call(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap().call.prompt);
         assert_eq!(show(r#""hi""#), "hi");
         assert_eq!(show(r#"["hi"]"#), "hi");
         assert_eq!(show("[1,2]"), "[1, 2]");
         assert_eq!(show("[[1,2]]"), "[1, 2]");
+        assert_eq!(show(r#"["a","b"]"#), "a | b");
+        assert_eq!(show(r#"[[1],"b"]"#), "[1] | b");
     }
 
     #[test]
@@ -174,17 +196,19 @@ mod tests {
         for (body, param) in [
             ("{}", "prompt"),
             (r#"{"prompt":7}"#, "prompt"),
-            (r#"{"prompt":["a","b"]}"#, "prompt"),
-            (r#"{"prompt":[[1],[2]]}"#, "prompt"),
+            (r#"{"prompt":[]}"#, ""),
+            (r#"{"prompt":["a",["b"]]}"#, "prompt"),
+            (r#"{"prompt":["a","b","c"],"n":6}"#, "prompt"),
             (r#"{"prompt":[1,"a"]}"#, "prompt"),
             (r#"{"prompt":[-1]}"#, "prompt"),
             (r#"{"prompt":[[]]}"#, ""),
-            (r#"{"prompt":"a","echo":true}"#, "echo"),
+            (r#"{"prompt":"a","echo":true,"logprobs":1}"#, "echo"),
+            (r#"{"prompt":[1],"echo":true}"#, "echo"),
             (r#"{"prompt":"a","best_of":2}"#, "best_of"),
             (r#"{"prompt":"a","suffix":"z"}"#, "suffix"),
             (r#"{"prompt":"a","logprobs":6}"#, "logprobs"),
             (r#"{"prompt":"a","logprobs":true}"#, "logprobs"),
-            (r#"{"prompt":"a","n":2}"#, "n"),
+            (r#"{"prompt":"a","n":17}"#, "n"),
             (r#"{"prompt":"a","messages":[]}"#, "messages"),
         ] {
             match call(body) {

@@ -56,7 +56,7 @@ impl ErrorBody {
     pub(crate) fn new(fault: &Fault) -> ErrorBody {
         ErrorBody {
             error: ErrorFields {
-                message: fault.message.clone(),
+                message: message(fault),
                 r#type: verdict(fault.kind).1,
                 param: fault.place.clone(),
                 code: fault.kind.name(),
@@ -65,6 +65,20 @@ impl ErrorBody {
             },
         }
     }
+}
+
+/// What is wrong, and with what: most clients show their users the message alone.
+fn message(fault: &Fault) -> String {
+    let Some(place) = &fault.place else { return fault.message.clone() };
+    let said = match fault.kind {
+        FaultKind::InvalidValue => "Invalid",
+        FaultKind::UnsupportedParameter => "Unsupported",
+        _ => return fault.message.clone(),
+    };
+    if fault.message.contains(&format!("'{place}'")) {
+        return fault.message.clone();
+    }
+    format!("{said} '{place}': {}", fault.message)
 }
 
 /// A fault as a response.
@@ -85,6 +99,7 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         FaultKind::InvalidValue
         | FaultKind::MissingParameter
         | FaultKind::UnsupportedParameter
+        | FaultKind::NoThreads
         | FaultKind::UnknownParameter
         | FaultKind::InvalidJson
         | FaultKind::BadRequest
@@ -103,13 +118,14 @@ fn verdict(kind: FaultKind) -> (StatusCode, ErrorType) {
         | FaultKind::UnknownModel
         | FaultKind::UnknownRequest
         | FaultKind::UnknownResponse
+        | FaultKind::UnknownKey
         | FaultKind::UnknownAgent => invalid(StatusCode::NOT_FOUND),
         FaultKind::WrongMethod => invalid(StatusCode::METHOD_NOT_ALLOWED),
-        FaultKind::HostNotAllowed | FaultKind::OriginNotAllowed => {
+        FaultKind::HostNotAllowed | FaultKind::OriginNotAllowed | FaultKind::KeyNotAllowed => {
             (StatusCode::FORBIDDEN, Type::Permission)
         }
         FaultKind::InvalidKey => (StatusCode::UNAUTHORIZED, Type::Authentication),
-        FaultKind::Busy => (StatusCode::TOO_MANY_REQUESTS, Type::RateLimit),
+        FaultKind::Busy | FaultKind::KeyLimit => (StatusCode::TOO_MANY_REQUESTS, Type::RateLimit),
         FaultKind::IllegalTransition => (StatusCode::CONFLICT, Type::Conflict),
         FaultKind::TooManyBodies
         | FaultKind::TooManyInFlight
@@ -191,11 +207,30 @@ mod tests {
     }
 
     #[test]
+    fn a_message_says_what_it_is_about_once() {
+        let message = |fault: &Fault| ErrorBody::new(fault).error.message;
+        assert_eq!(
+            message(&Fault::invalid("n", "17 is not within 1 to 16")),
+            "Invalid 'n': 17 is not within 1 to 16"
+        );
+        let image = Fault::unsupported("input[0].type", "an image is not supported");
+        assert_eq!(message(&image), "Unsupported 'input[0].type': an image is not supported");
+        for fault in [
+            Fault::unsupported("audio", "'audio' is not supported"),
+            Fault::missing("messages"),
+            Fault::unknown_model("m"),
+            Fault::too_long(9, 8).at("messages"),
+        ] {
+            assert_eq!(message(&fault), fault.message);
+        }
+    }
+
+    #[test]
     fn a_body_has_the_four_fields_that_official_clients_read() {
         let body = write(&Fault::invalid("temperature", "must be 0 to 2")).body;
         assert_eq!(
             body,
-            r#"{"error":{"message":"must be 0 to 2","type":"invalid_request_error","param":"temperature","code":"invalid_value"}}"#
+            r#"{"error":{"message":"Invalid 'temperature': must be 0 to 2","type":"invalid_request_error","param":"temperature","code":"invalid_value"}}"#
         );
     }
 

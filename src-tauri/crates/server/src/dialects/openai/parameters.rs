@@ -29,6 +29,9 @@ pub(crate) struct Parameters {
     pub(crate) agent: Option<String>,
 }
 
+/// Answers that a call may have. Each takes a place among the requests in flight.
+pub(crate) const MAX_CHOICES: usize = 16;
+
 /// What both calls name alike.
 pub(crate) const NAMES: Names = Names {
     prompt: "prompt",
@@ -48,7 +51,7 @@ impl Parameters {
         let (delivery, include_usage) = take_delivery(fields)?;
         let parameters = Parameters {
             model: fields.take("model")?,
-            sampling: take_sampling(fields)?,
+            sampling: RequestedSampling { n_more: take_n(fields)? - 1, ..take_sampling(fields)? },
             max_tokens: take_max_tokens(fields, length)?,
             stop: take_stops(fields, "stop")?,
             ignore_end_of_turn: fields.take("ignore_eos")?.unwrap_or(false),
@@ -84,6 +87,11 @@ impl Parameters {
             names,
         }
     }
+}
+
+/// How many answers to give to each prompt.
+fn take_n(fields: &mut Fields<'_>) -> Result<usize, Fault> {
+    Ok(fields.take_whole_within("n", 1..=MAX_CHOICES)?.unwrap_or(1))
 }
 
 /// How an API names the bound on an answer's length, and what it is when nobody says.
@@ -150,7 +158,6 @@ fn take_agent(fields: &mut Fields<'_>) -> Result<Option<String>, Fault> {
 /// What both APIs have and this server does not do; values that ask for what happens anyway pass, and so do hints
 /// that cannot change an answer.
 fn refuse_common(fields: &mut Fields<'_>) -> Result<(), Fault> {
-    fields.refuse("n", &["1"])?;
     // Who the end user is, what is stored and billed and how, and how long a prompt stays cached are matters of a
     // company's service; here they say nothing.
     fields.take::<bool>("store")?;
@@ -275,7 +282,8 @@ mod tests {
                 r#"{"stream":true,"stream_options":{"include_obfuscation":true}}"#,
                 "stream_options.include_obfuscation",
             ),
-            (r#"{"n":2}"#, "n"),
+            (r#"{"n":17}"#, "n"),
+            (r#"{"n":0}"#, "n"),
             (r#"{"metadata":{"user_id":7}}"#, "metadata.user_id"),
             (r#"{"metadata":7}"#, "metadata"),
             (r#"{"n":1.5}"#, "n"),

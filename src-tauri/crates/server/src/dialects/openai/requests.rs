@@ -145,7 +145,7 @@ pub(crate) struct TextPart {
     text: String,
 }
 
-/// What to go on with: a text, token ids, or a list of one of these.
+/// What to go on with: a text, token ids, or a list of these, each of which is answered.
 #[derive(ToSchema)]
 #[schema(example = "Once upon a time")]
 #[serde(untagged)]
@@ -175,6 +175,9 @@ pub(crate) struct CompletionRequest {
     /// How many rivals each token's log-probability comes with.
     #[schema(required = false, maximum = 5, example = 1)]
     logprobs: Option<usize>,
+    /// Whether an answer begins with its prompt; not together with `logprobs`.
+    #[schema(required = false, example = false)]
+    echo: Option<bool>,
     #[serde(flatten)]
     common: CommonParameters,
 }
@@ -272,8 +275,8 @@ pub(crate) struct CommonParameters {
     /// Its `user_id` names the agent where nothing else does.
     #[schema(required = false, value_type = Option<BTreeMap<String, Value>>, example = json!({"user_id": "u"}))]
     metadata: Option<Value>,
-    /// 1, which is what happens anyway.
-    #[schema(required = false, example = 1)]
+    /// Answers to each prompt, drawn from `seed` and the seeds that follow it.
+    #[schema(required = false, minimum = 1, maximum = 16, example = 1)]
     n: Option<i64>,
 }
 

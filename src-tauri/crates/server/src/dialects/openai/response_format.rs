@@ -43,7 +43,7 @@ fn take_schema(format: &mut Fields<'_>) -> Result<OutputFormat, Fault> {
     };
     let mut json_schema = Fields::of_value(&path, json_schema)?;
     if let Some(name) = json_schema.take::<String>("name")? {
-        let is_sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let is_sound = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
         if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || !name.chars().all(is_sound) {
             let message = format!("must be 1 to {MAX_NAME_CHARS} letters, digits, '_' or '-'");
             return Err(Fault::invalid(json_schema.path("name"), message));

@@ -253,6 +253,38 @@ async fn thinking_that_is_not_to_be_shown_is_a_block_without_words() {
     }
 }
 
+/// One that thinks before it says anything.
+fn pondering() -> TextModel {
+    text_with_template(
+        "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|start|>assistant\n<think>\n{% endif %}{# </think> #}",
+    )
+}
+
+#[tokio::test]
+async fn thinking_ends_within_its_budget_and_the_answer_follows() {
+    // It never comes to an end by itself.
+    let rig = rig(pondering, Script::Hash).await;
+    let n_tokens = 60;
+    let n_closing = pondering().encode_plain("</think>").len();
+    let asked = |thinking: Value| json!({"thinking": thinking, "max_tokens": n_tokens, "temperature": 0});
+    for (budget, tools) in [(9, json!([])), (30, json!([])), (30, body(json!({}))["tools"].clone())] {
+        let mut asked = asked(json!({"type": "enabled", "budget_tokens": budget}));
+        asked["tools"] = tools;
+        let whole = ask(&rig, asked.clone()).await;
+        let content = &whole["content"];
+        let len = |text: &Value| text.as_str().unwrap().len();
+        assert_eq!(len(&content[0]["thinking"]), budget - n_closing, "{whole}");
+        assert_eq!(len(&content[1]["text"]), n_tokens - budget, "{whole}");
+        assert_eq!(whole["usage"]["output_tokens_details"]["thinking_tokens"], budget, "{whole}");
+        asked["stream"] = true.into();
+        let (streamed, _) = built(&rig.post("/v1/messages", &body(asked).to_string()).await.text);
+        assert_eq!(streamed["content"], *content);
+    }
+    let unbounded = ask(&rig, asked(json!({"type": "adaptive"}))).await;
+    assert_eq!(unbounded["content"].as_array().unwrap().len(), 1, "{unbounded}");
+}
+
 #[tokio::test]
 async fn thinking_that_nobody_asked_for_is_not_shown_though_the_model_thinks() {
     let rig = says(thoughtful, ALL_KINDS).await;

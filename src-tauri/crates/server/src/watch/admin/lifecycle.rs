@@ -134,7 +134,8 @@ pub(crate) async fn stop(State(app): State<Arc<App>>, request: Request) -> Resul
     )
 )]
 pub(crate) async fn resume(State(app): State<Arc<App>>, request: Request) -> Result<Response, Fault> {
-    app.gate.must_be_empty(request.into_body()).await?;
+    let (head, body) = request.into_parts();
+    app.gate.must_be_empty(&head.headers, body).await?;
     app.engine.resume().await?;
     Ok(Json(LifecycleStatus { status: app.engine.state().name() }).into_response())
 }
@@ -151,7 +152,8 @@ pub(crate) async fn resume(State(app): State<Arc<App>>, request: Request) -> Res
     )
 )]
 pub(crate) async fn load(State(app): State<Arc<App>>, request: Request) -> Result<Response, Fault> {
-    app.gate.must_be_empty(request.into_body()).await?;
+    let (head, body) = request.into_parts();
+    app.gate.must_be_empty(&head.headers, body).await?;
     app.engine.load().await?;
     Ok((StatusCode::ACCEPTED, Json(LifecycleStatus { status: app.engine.state().name() })).into_response())
 }
@@ -208,7 +210,8 @@ fn wait_of(query: Option<&str>) -> Result<Option<bool>, Fault> {
 /// `{"timeout_s": …}` or nothing.
 async fn take_timeout(app: &App, request: Request) -> Result<Duration, Fault> {
     const LONGEST: f64 = 86_400.0;
-    let body = app.gate.read(request.into_body()).await?;
+    let (head, body) = request.into_parts();
+    let body = app.gate.read(&head.headers, body).await?;
     if body.bytes.is_empty() {
         return Ok(app.config.drain_timeout);
     }

@@ -1,10 +1,11 @@
-//! `/admin/*`: drain, resume, stop, and what the engine is doing.
+//! `/admin/*`: drain, resume, stop, what the engine is doing, and keys.
 //!
 //! `view.rs` holds the one view of the engine that status and events share.
 
 pub(crate) mod answers;
 pub(crate) mod events;
 pub(crate) mod history;
+pub(crate) mod keys;
 pub(crate) mod lifecycle;
 pub(crate) mod requests;
 pub(crate) mod status;
@@ -13,7 +14,7 @@ pub(crate) mod view;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use utoipa::OpenApi;
 
 use crate::app::App;
@@ -31,7 +32,10 @@ use crate::app::App;
     answers::follow,
     answers::stop,
     history::history,
-    events::events
+    events::events,
+    keys::list,
+    keys::add,
+    keys::revoke
 ))]
 pub(crate) struct Described;
 
@@ -47,4 +51,6 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/admin/answers/{id}", get(answers::follow).delete(answers::stop))
         .route("/admin/history", get(history::history))
         .route("/admin/events", get(events::events))
+        .route("/admin/keys", get(keys::list).post(keys::add))
+        .route("/admin/keys/{id}", delete(keys::revoke))
 }

@@ -27,6 +27,9 @@ pub(crate) struct EndedRequests {
 pub(crate) struct EndedRequest {
     id: String,
     agent: Option<String>,
+    /// The id of the trace that it was part of, of a `traceparent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
     /// In seconds since 1970.
     ended_at: f64,
     /// Why the answer ended, or the kind of the refusal.
@@ -113,6 +116,7 @@ impl From<&RequestRecord> for EndedRequest {
         EndedRequest {
             id: record.id.to_string(),
             agent: record.agent.clone(),
+            trace_id: record.trace.map(|trace| trace.to_string()),
             ended_at: record.ended_at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
             outcome: record.outcome.name(),
             prompt_tokens: record.n_prompt,
