@@ -141,7 +141,7 @@ fn check_parts(model: &TextModel, begins: Begins, stream: &str, said: &str) {
         match &part.value {
             PartValue::Text(text) if !is_in_messages => assert_eq!(&written, text, "{stream:?}"),
             PartValue::Text(text) | PartValue::Thoughts(text) => {
-                assert!(written.contains(text), "{written:?} {text:?}")
+                assert!(written.contains(text), "{written:?} {text:?}");
             }
             PartValue::Call { name, .. } => assert!(written.contains(name.as_str()), "{written:?}"),
         }

@@ -59,7 +59,10 @@ impl Script {
 
 /// What comes next of the answer that the last opening in `tokens` begins.
 fn play(opening: &[TokenId], answers: &[Vec<TokenId>], tokens: &[TokenId]) -> TokenId {
-    let openings = tokens.windows(opening.len().max(1)).enumerate().filter(|(_, window)| *window == opening);
+    // Token by token over a long conversation: what cannot be an opening is passed over at once.
+    let first = opening.first();
+    let starts = tokens.iter().enumerate().filter(|(_, token)| Some(*token) == first);
+    let openings = starts.filter(|(at, _)| tokens[*at..].starts_with(opening));
     let (n_openings, last) = openings.fold((0_usize, 0), |(n, _), (at, _)| (n + 1, at + opening.len()));
     let answer = answers.get(n_openings.max(1).saturating_sub(1) % answers.len().max(1));
     answer.and_then(|answer| answer.get(tokens.len() - last)).copied().unwrap_or(END_OF_TURN)

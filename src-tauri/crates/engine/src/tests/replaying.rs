@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use store::BlockStore;
 use text::{
-    AnswerReading, Begins, Chat, ChatMessage, PartDigest, PartValue, TextModel, TokenId, Tool, ToolCall,
+    AnswerPart, AnswerReading, Begins, Chat, ChatMessage, PartDigest, PartValue, TextModel, TokenId, Tool,
+    ToolCall,
 };
 
 use super::rig::*;
@@ -147,7 +148,7 @@ fn meaning(text: &TextModel, prompt: &[TokenId]) -> Vec<Result<Vec<PartDigest>, 
         .map(|message| match message.strip_prefix("assistant\n") {
             Some(answer) => {
                 let answer = answer.split("<|end|>").next().unwrap();
-                Ok(reading(text).parts(answer).parts.iter().map(|part| part.digest()).collect())
+                Ok(reading(text).parts(answer).parts.iter().map(AnswerPart::digest).collect())
             }
             None => Err(message.to_owned()),
         })
