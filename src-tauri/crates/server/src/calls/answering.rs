@@ -135,7 +135,8 @@ impl Answering {
             }
         }
         let prompt = self.cache_use.map(|cache_use| cache_use.prompt).unwrap_or_default();
-        let answers = parts.into_iter().zip(ends).map(|(parts, end)| Some(Answer { prompt, parts, end: end? }));
+        let answers =
+            parts.into_iter().zip(ends).map(|(parts, end)| Some(Answer { prompt, parts, end: end? }));
         let answers = answers.collect::<Option<Vec<Answer>>>().ok_or_else(|| self.broken_off());
         (answers, self.usage())
     }

@@ -38,7 +38,9 @@ fn events(text: &str) -> Vec<Value> {
 /// The objects that stand behind `name` in a body, in the bytes that they are sent in.
 fn objects_at(body: &str, name: &str) -> Vec<String> {
     let starts = body.match_indices(name).map(|(at, _)| &body[at + name.len()..]);
-    let object = |rest| serde_json::Deserializer::from_str(rest).into_iter::<Box<serde_json::value::RawValue>>().next();
+    let object = |rest| {
+        serde_json::Deserializer::from_str(rest).into_iter::<Box<serde_json::value::RawValue>>().next()
+    };
     starts.map(|rest| object(rest).unwrap().unwrap().get().to_owned()).collect()
 }
 
@@ -184,9 +186,7 @@ const DIALECTS: [(&str, BodyOf, Read, Read); 4] = [
     (
         "/v1/responses",
         |most, stream| {
-            let tool = |tool: Value| {
-                json!({"type": "function", "name": tool["name"], "parameters": tool["parameters"]})
-            };
+            let tool = |tool: Value| json!({"type": "function", "name": tool["name"], "parameters": tool["parameters"]});
             let tools: Vec<Value> = functions().map(tool).collect();
             json!({"input": "hi", "tools": tools, "max_output_tokens": most, "stream": stream})
         },
