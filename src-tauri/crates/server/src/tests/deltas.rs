@@ -99,6 +99,14 @@ fn of_message_events(answer: &Answer) -> Said {
             said.calls.last_mut().unwrap().1 += string(&delta["partial_json"]);
         }
     }
+    // What was cut is no object: in one piece it stands in one by itself.
+    for (_, arguments) in &mut said.calls {
+        match serde_json::from_str::<Value>(arguments) {
+            Ok(_) => {}
+            Err(_) if arguments.is_empty() => *arguments = "{}".to_owned(),
+            Err(_) => *arguments = json!({"INVALID_JSON": arguments}).to_string(),
+        }
+    }
     said
 }
 
