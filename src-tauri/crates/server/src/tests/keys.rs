@@ -102,6 +102,39 @@ async fn what_is_admins_needs_a_key_for_that_and_says_so_in_the_shape_of_the_api
 }
 
 #[tokio::test]
+async fn words_around_what_has_changed_in_a_prompt_are_shown_to_who_may_administer_alone() {
+    let (_folder, rig) = rig().await;
+    let generate = rig.key(r#"{"name":"g"}"#).await;
+    let admin = rig.key(r#"{"name":"a","scopes":["admin"]}"#).await;
+    let mut id = String::new();
+    for place in ["Vladivostok", "Ouagadougou"] {
+        let body =
+            serde_json::json!({"messages": [{"role": "user", "content": format!("The way to {place}?")}]});
+        let answer = rig.send(with_key(post("/v1/chat/completions", &body.to_string()), &generate)).await;
+        assert_eq!(answer.status, OK, "{answer:?}");
+        assert!(!format!("{answer:?}").contains("gadougou"), "{answer:?}");
+        answer.header("x-request-id").clone_into(&mut id);
+    }
+    let one = format!("/admin/requests/{id}");
+    for path in [&*one, "/admin/requests"] {
+        for key in [&*admin, "own"] {
+            let shown = rig.send(with_key(get(path), key)).await;
+            assert!(shown.text.contains("Ouagadougou?"), "{path}: {}", shown.text);
+            assert!(
+                !shown.text.contains("Vladivostok"),
+                "what was there before is nobody's to read: {}",
+                shown.text
+            );
+        }
+        assert_eq!(rig.get(path).await.status, 401, "{path}");
+    }
+    for path in [&*one, "/admin/requests", "/admin/events", "/v1/agents", "/v1/models", "/metrics"] {
+        let shown = rig.send(with_key(get(path), &generate)).await;
+        assert!(!shown.text.contains("gadougou"), "{path}: {}", shown.text);
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_is_used_too_often_is_told_when_to_come_again_by_every_api() {
     for (path, body) in calls() {
         let (_folder, rig) = rig().await;
