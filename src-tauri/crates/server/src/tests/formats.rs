@@ -87,7 +87,7 @@ fn beyond_bounds() -> Vec<(Value, &'static str)> {
     vec![
         (deep, "nested more than 127 deep"),
         (json!({"$ref": "#/$defs/d0", "$defs": row}), "nested more than 2000 deep"),
-        (json!({"properties": wide}), "more properties than 2000"),
+        (json!({"properties": wide}), "more properties than 2500"),
         (json!({"enum": listed}), "more than 20000 parts"),
         (json!({"description": "x".repeat(300_000)}), "longer than 262144 bytes"),
         (pattern("a".repeat(20_000)), "at most 16384"),
