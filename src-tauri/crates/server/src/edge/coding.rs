@@ -47,19 +47,22 @@ impl Coding {
         let mut sent = headers.get_all(CONTENT_ENCODING).iter();
         let (Some(value), more) = (sent.next(), sent.next()) else { return Ok(None) };
         let name = value.to_str().unwrap_or("").trim().to_ascii_lowercase();
-        match (name.as_str(), more) {
-            ("identity", None) => Ok(None),
-            ("gzip" | "x-gzip", None) => Ok(Some(Coding::Gzip)),
-            ("zstd", None) => Ok(Some(Coding::Zstd)),
+        let coding = match name.as_str() {
+            "identity" if more.is_none() => return Ok(None),
+            "x-gzip" => Some(Coding::Gzip),
+            name => Coding::ALL.into_iter().find(|coding| coding.name() == name),
+        };
+        match (coding, more) {
+            (Some(coding), None) => Ok(Some(coding)),
             _ => Err(Fault::unknown_coding(&name)),
         }
     }
+}
 
-    fn name(self) -> &'static str {
-        match self {
-            Coding::Gzip => "gzip",
-            Coding::Zstd => "zstd",
-        }
+engine::names! {
+    pub(crate) Coding, ALL {
+        Gzip => "gzip",
+        Zstd => "zstd",
     }
 }
 
