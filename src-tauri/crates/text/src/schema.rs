@@ -8,6 +8,7 @@
 mod alternatives;
 mod depth;
 mod fault;
+mod merging;
 mod numbers;
 mod patterns;
 mod place;
@@ -122,6 +123,7 @@ fn read_part(
     if let (Value::Object(object), false) = (&mut read, definitions.is_empty()) {
         object.insert("$defs".into(), definitions.into());
     }
+    merging::check(&read).map_err(|too_much| Place::ROOT.fault(too_much.message()))?;
     Ok(ReadSchema {
         schema: read,
         nesting: reader.nesting,
@@ -206,7 +208,7 @@ impl<'a> Reader<'a> {
         if is_open(&read) {
             self.nesting = self.nesting.max(UNBOUNDED_NESTING);
         }
-        self.property_names(object, at, depth, &mut read)?;
+        self.property_names(object, at, &mut read)?;
         numbers::hold_to_representable_bounds(&mut read, at)?;
         if object.get("nullable") == Some(&Value::Bool(true)) {
             return Ok(json!({"anyOf": [Value::Object(read), {"type": "null"}]}));
@@ -382,7 +384,6 @@ impl<'a> Reader<'a> {
         &mut self,
         object: &'a Map<String, Value>,
         at: &Place<'_>,
-        depth: Depth,
         read: &mut Map<String, Value>,
     ) -> Result<(), SchemaFault> {
         let Some(names) = object.get("propertyNames") else { return Ok(()) };
@@ -413,7 +414,8 @@ impl<'a> Reader<'a> {
                 let listed = &names[one.as_str()];
                 let listed = listed.as_array().map_or(std::slice::from_ref(listed), Vec::as_slice);
                 self.count(listed.len(), &at)?;
-                let values = self.values_schema(object, &at, depth)?;
+                let values = self.values(read);
+                let values = self.references.said_once(values);
                 let properties: Map<String, Value> = listed
                     .iter()
                     .filter_map(|name| Some((name.as_str()?.to_owned(), values.clone())))
@@ -428,7 +430,7 @@ impl<'a> Reader<'a> {
                 let patterns::Pattern::Exact(pattern) = pattern else {
                     return self.drop_or_refuse(&at, "the pattern of the names cannot be held to");
                 };
-                let values = self.values_schema(object, &at, depth)?;
+                let values = self.values(read);
                 read.insert("patternProperties".into(), json!({pattern: values}));
                 read.insert("additionalProperties".into(), false.into());
             }
@@ -437,14 +439,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn values_schema(
-        &mut self,
-        object: &'a Map<String, Value>,
-        at: &Place<'_>,
-        depth: Depth,
-    ) -> Result<Value, SchemaFault> {
-        let values = object.get("additionalProperties").unwrap_or(&Value::Bool(true));
-        self.schema(values, at, depth.within())
+    /// What values an object that has been read may have beside those that it names.
+    fn values(&mut self, read: &mut Map<String, Value>) -> Value {
+        match read.get_mut("additionalProperties") {
+            Some(values) => values.take(),
+            None => {
+                self.nesting = self.nesting.max(UNBOUNDED_NESTING);
+                true.into()
+            }
+        }
     }
 
     /// The schema that a reference leads to is read once, where it is first met, as the library does.

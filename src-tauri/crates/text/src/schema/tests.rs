@@ -139,7 +139,10 @@ fn names_of_properties_are_held_to_where_they_are_listed_or_have_a_pattern() {
     let dictionary = |names: Value| json!({"type": "object", "propertyNames": names, "additionalProperties": {"type": "null"}});
     assert_eq!(
         strict(dictionary(json!({"enum": ["a", "b"]}))),
-        r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"null"},"b":{"type":"null"}}}"#
+        concat!(
+            r##"{"type":"object","additionalProperties":false,"##,
+            r##""properties":{"a":{"$ref":"#/$defs/v0"},"b":{"$ref":"#/$defs/v0"}},"$defs":{"v0":{"type":"null"}}}"##
+        )
     );
     assert_eq!(
         strict(dictionary(json!({"pattern": "^x"}))),
@@ -180,4 +183,54 @@ fn what_is_too_deep_too_wide_or_too_much_is_refused_with_its_place() {
     assert!(lenient(json!({"properties": many})).ends_with("(at #/properties)"));
     let values: Vec<Value> = (0..30_000).map(Value::from).collect();
     assert!(lenient(json!({"enum": values})).contains("parts"));
+}
+
+#[test]
+fn what_is_said_of_listed_names_is_said_once() {
+    let names: Vec<String> = (0..500).map(|i| format!("n{i}")).collect();
+    let dictionary = |of: Value| json!({"propertyNames": {"enum": names}, "additionalProperties": of});
+    let values: Vec<String> = (0..5_000).map(|i| format!("v{i}")).collect();
+    let schema = dictionary(dictionary(json!({"enum": values})));
+    let (n_bytes, read) = (schema.to_string().len(), lenient(schema));
+    assert!(read.starts_with('{') && read.len() < 3 * n_bytes, "{n_bytes} bytes became {}", read.len());
+}
+
+#[test]
+fn what_combining_schemas_would_make_is_bounded_before_it_is_made() {
+    let big = json!({"enum": (0..7_000).map(|i| format!("v{i}")).collect::<Vec<_>>()});
+    let object = json!({"type": "object", "properties": {"p": big}});
+    let with = |keyword: &str, value: Value| {
+        let mut schema = object.clone();
+        schema.as_object_mut().unwrap().insert(keyword.to_owned(), value);
+        schema
+    };
+    let list = |n: usize, of: &dyn Fn(usize) -> Value| Value::from((0..n).map(of).collect::<Vec<_>>());
+    let lengths = list(30, &|i| json!({"minLength": i}));
+    let pattern = "x".repeat(15_000);
+    let wide: serde_json::Map<String, Value> = (0..2_000).map(|i| (format!("p{i}"), json!(true))).collect();
+    for schema in [
+        json!({"prefixItems": list(2_500, &|_| json!({"$ref": "#/$defs/o", "type": "object"})), "$defs": {"o": object}}),
+        with("anyOf", list(2_000, &|i| json!({"required": [format!("r{i}")]}))),
+        with("oneOf", list(2_000, &|i| json!({"properties": {"q": {"const": i.to_string()}}}))),
+        json!({"allOf": [{"anyOf": lengths}, {"anyOf": lengths}, {"anyOf": lengths}, {"pattern": pattern}]}),
+        json!({"type": "string", "pattern": pattern, "enum": list(12_000, &|i| json!(i.to_string()))}),
+        json!({"allOf": [{"properties": wide}, {"additionalProperties": big}]}),
+        json!({"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}, "allOf": [{"$ref": "#/$defs/same"}],
+            "$defs": {"same": {"properties": {"a": {"$ref": "#/$defs/same"}, "b": {"$ref": "#/$defs/same"}}}}}),
+    ] {
+        for read in [strict, lenient] {
+            let fault = read(schema.clone());
+            assert!(fault.contains("combined with each other"), "{schema:.100}: {fault:.200}");
+        }
+    }
+    // As large, and not combined.
+    for schema in [
+        json!({"prefixItems": list(2_500, &|_| json!({"$ref": "#/$defs/o", "title": "An o"})), "$defs": {"o": object}}),
+        json!({"anyOf": [object, {"type": "null"}], "default": null}),
+        json!({"allOf": [{"$ref": "#/$defs/o"}, {"properties": {"q": {"type": "string"}}}], "$defs": {"o": object}}),
+        json!({"type": "string", "enum": list(12_000, &|i| json!(i.to_string()))}),
+    ] {
+        let read = strict(schema);
+        assert!(read.starts_with('{'), "{read:.200}");
+    }
 }
