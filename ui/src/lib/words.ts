@@ -225,7 +225,8 @@ export function reasons(record: RequestRecord): [string, string][] {
 
 /** Why a prompt was not in memory from a place on, where that is more than `otherwise` says. */
 function why(difference: Difference, at: number, otherwise: string): string {
-  if (difference.why === 'not_kept') return `the same stood here before, and is not kept after ${count(at, 'token')}`;
+  if (difference.why === 'not_kept')
+    return `the same stood here before, and is not kept after ${count(at, 'token')}`;
   if (difference.why !== 'changed') return otherwise;
   return `${place(difference)} is another than before, after ${count(at, 'token')}`;
 }
