@@ -65,7 +65,7 @@ def models_are_listed(client: anthropic.Anthropic, model: str) -> None:
 
 
 def a_tool_that_must_be_called_is_called_and_its_result_taken(client: anthropic.Anthropic, model: str) -> None:
-    named = {"type": "tool", "name": checks.TOOL, "disable_parallel_tool_use": True}
+    named = {"type": "tool", "name": checks.TOOL}
     first = client.messages.create(model=model, tool_choice=named, **WEATHER)
     assert first.stop_reason == "tool_use", first
     [call] = first.content

@@ -59,7 +59,7 @@ def a_tool_that_must_be_called_is_called_and_its_result_taken(client: Client, mo
     # Ollama's API has no choice of a tool.
     for make in (client.openai, client.responses, client.anthropic):
         chat = make(model, max_tokens=200)
-        first = chat.bind_tools([get_weather], tool_choice=checks.TOOL, parallel_tool_calls=False).invoke([ASK])
+        first = chat.bind_tools([get_weather], tool_choice=checks.TOOL).invoke([ASK])
         [call] = first.tool_calls
         assert call["name"] == checks.TOOL and call["args"]["city"], (make, call)
         result = ToolMessage(checks.TOOL_SAYS, tool_call_id=call["id"])

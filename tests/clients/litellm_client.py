@@ -49,7 +49,7 @@ def a_tool_that_must_be_called_is_called_and_its_result_taken(client: Client, mo
     # Ollama's API has no choice of a tool.
     for api in ("chat", "messages"):
         asked = dict(**named[api], tools=[WEATHER_TOOL])
-        forced = dict(tool_choice=choice, parallel_tool_calls=False, max_tokens=200)
+        forced = dict(tool_choice=choice, max_tokens=200)
         first = litellm.completion(**asked, messages=ASK, **forced).choices[0]
         [call] = first.message.tool_calls
         assert json.loads(call.function.arguments)["city"] in ("Paris", "Rome"), (api, call)

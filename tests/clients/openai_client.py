@@ -92,9 +92,7 @@ def logprobs_are_given(client: openai.OpenAI, model: str) -> None:
 
 def a_tool_that_must_be_called_is_called_and_its_result_taken(client: openai.OpenAI, model: str) -> None:
     named = {"type": "function", "function": {"name": checks.TOOL}}
-    first = client.chat.completions.create(
-        model=model, messages=ASK, tools=[WEATHER_TOOL], tool_choice=named, parallel_tool_calls=False
-    )
+    first = client.chat.completions.create(model=model, messages=ASK, tools=[WEATHER_TOOL], tool_choice=named)
     assert first.choices[0].finish_reason == "tool_calls", first
     [call] = first.choices[0].message.tool_calls
     assert call.function.name == checks.TOOL, call

@@ -57,9 +57,7 @@ def an_answer_that_is_cut_says_so(client: openai.OpenAI, model: str) -> None:
 
 def a_tool_that_must_be_called_is_called_and_its_result_taken(client: openai.OpenAI, model: str) -> None:
     named = {"type": "function", "name": checks.TOOL}
-    first = client.responses.create(
-        model=model, input=QUESTION, tools=[WEATHER_TOOL], tool_choice=named, parallel_tool_calls=False
-    )
+    first = client.responses.create(model=model, input=QUESTION, tools=[WEATHER_TOOL], tool_choice=named)
     [call] = first.output
     assert (call.type, call.name) == ("function_call", checks.TOOL), call
     assert json.loads(call.arguments)["city"] in ("Paris", "Rome"), call

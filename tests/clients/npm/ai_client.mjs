@@ -64,12 +64,6 @@ async function a_tool_that_must_be_called_is_called() {
       tools: { [checks.TOOL]: tool({ description, inputSchema }) },
       toolChoice: { type: "tool", toolName: checks.TOOL },
       maxOutputTokens: 200,
-      // The starter model would call it until its tokens are used up.
-      providerOptions: {
-        openai: { parallelToolCalls: false },
-        samovar: { parallel_tool_calls: false },
-        anthropic: { disableParallelToolUse: true },
-      },
     });
     assert(toolCalls.length === 1 && inputSchema.parse(toolCalls[0].input), toolCalls);
   });

@@ -60,7 +60,7 @@ async function a_response_names_paris_streamed_and_whole() {
 
 async function a_tool_that_must_be_called_is_called_and_its_result_taken() {
   const choice = { type: "function", function: { name: checks.TOOL } };
-  const forced = { tools, tool_choice: choice, parallel_tool_calls: false };
+  const forced = { tools, tool_choice: choice };
   const first = await client.chat.completions.create({ model, messages: asked, ...forced });
   const { message, finish_reason } = first.choices[0];
   assert(finish_reason === "tool_calls" && message.tool_calls.length === 1, first);

@@ -132,7 +132,7 @@ impl KeyFile {
     pub fn list(&self) -> Result<Vec<NamedKey>, KeyFileError> {
         let bytes = match self.bytes() {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if is_not_there(&error) => return Ok(Vec::new()),
             Err(error) => return Err(self.unusable(error)),
         };
         let written: Written = serde_json::from_slice(&bytes).map_err(|error| self.unusable(error))?;
@@ -200,7 +200,7 @@ impl KeyFile {
                 n_bytes: file.len(),
                 mode: file.mode(),
             })),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if is_not_there(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -306,6 +306,11 @@ fn is_name(name: &str) -> bool {
 fn secret() -> String {
     let random = [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat();
     format!("sk-{}", &blake3::hash(&random).to_hex()[..N_DIGITS])
+}
+
+/// Whether there is no file, and none could be: what should be a folder on its way may be none.
+fn is_not_there(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 /// A file that only its owner may read, made where there is none.

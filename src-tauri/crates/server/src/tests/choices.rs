@@ -194,9 +194,16 @@ async fn where_one_answer_breaks_off_there_is_none() {
     let body = chat(r#","n":3"#);
     let call =
         tokio::spawn(async move { router.oneshot(post("/v1/chat/completions", &body)).await.unwrap() });
-    let steering = rig.steering.clone();
-    blocking(move || steering.held_step()).await;
-    rig.steering.release(engine::testing::Outcome::Error);
+    let (steering, engine) = (rig.steering.clone(), rig.engine.clone());
+    blocking(move || {
+        // Whoever has not begun when a step fails is told that nothing is taken then.
+        while engine.stats().n_running < 3 {
+            steering.let_run();
+        }
+        steering.held_step();
+        steering.release(engine::testing::Outcome::Error);
+    })
+    .await;
     let response = call.await.unwrap();
     assert_eq!(response.status(), 500);
     rig.steering.free_steps();
