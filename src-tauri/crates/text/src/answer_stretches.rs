@@ -46,6 +46,36 @@ pub(crate) fn find(
         }
     }
     stretches.sort_by_key(|stretch| stretch.range.start);
+    stretches.into_iter().flat_map(|stretch| own_words(chat, stretch, form)).collect()
+}
+
+/// What of a stretch is the model's, where a template writes a call's result and what follows it on into the same one:
+/// up to the last token before the result, and from where an answer starts after it.
+fn own_words(chat: &RenderedChat, stretch: AnswerStretch, form: &AnswerForm) -> Vec<AnswerStretch> {
+    let (ends, starts) = (chat.message_ends(), chat.answer_starts());
+    let AnswerStretch { range, mut begins } = stretch;
+    let first_end = ends.partition_point(|&end| end <= range.start);
+    let start_from = |at: usize| starts.get(starts.partition_point(|&start| start < at)).copied();
+    let mut before = first_end.checked_sub(1).map_or(0, |last| ends[last]);
+    let mut start = range.start;
+    let mut stretches = Vec::new();
+    for &end in ends[first_end..].iter().take_while(|&&end| end <= range.end) {
+        // A message that ends here and is no answer is somebody else's.
+        if start_from(before).is_none_or(|start| start >= end) {
+            let n = chat.special.partition_point(|token| token.range.end <= end);
+            let last = chat.special[..n].last().map_or(0, |token| token.range.end);
+            stretches.push(AnswerStretch { range: start..last.max(before), begins });
+            let Some(next) = start_from(end).filter(|&next| next < range.end) else {
+                start = range.end;
+                break;
+            };
+            start = next;
+            begins = form.begins(&chat.text()[..start]);
+        }
+        before = end;
+    }
+    stretches.push(AnswerStretch { range: start..range.end, begins });
+    stretches.retain(|stretch| !stretch.range.is_empty());
     stretches
 }
 

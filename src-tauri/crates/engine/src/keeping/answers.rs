@@ -116,7 +116,8 @@ impl Answers {
         let has_tools_in_words = rendered.has_tools_in_words();
         let rendered = card.text.rendered_chat(&rendered);
         let reading = card.text.answer_reading(&rendered, chat.tools.as_slice().into(), has_tools_in_words);
-        let facts = ChatFacts { reading, messages: ChatFacts::outline(&chat.messages) };
+        let messages = ChatFacts::outline(&chat.messages);
+        let facts = ChatFacts { reading, messages, has_tools_in_words };
         self.encode_rendered(card, &rendered, facts, is_abandoned)
     }
 
@@ -164,7 +165,7 @@ impl Answers {
         facts: ChatFacts,
         is_abandoned: &dyn Fn() -> bool,
     ) -> Result<EncodedPrompt, PromptError> {
-        let ChatFacts { reading, messages } = facts;
+        let ChatFacts { reading, messages, has_tools_in_words } = facts;
         card.check_length([rendered.text()])?;
         let most = card.effective_context.max(COUNTED);
         let marked = card.text.marked(rendered);
@@ -203,13 +204,18 @@ impl Answers {
         message_ends.sort_unstable();
         message_ends.dedup();
         let tools = reading.as_ref().map(|reading| &*reading.tools).unwrap_or_default();
+        // Of what was put into words it is not known which message has become which.
+        let map = match has_tools_in_words {
+            true => None,
+            false => PromptMap::new(rendered, messages, tools, pieces),
+        };
         Ok(EncodedPrompt {
             tokens: spliced.tokens,
             notes: PromptNotes {
                 message_ends,
                 n_spliced: spliced.n_spliced,
                 spliced: spliced.spliced,
-                map: PromptMap::new(rendered, messages, tools, pieces).map(Arc::new),
+                map: map.map(Arc::new),
                 reading: reading.map(Arc::new),
                 ..PromptNotes::default()
             },

@@ -45,6 +45,8 @@ pub struct ChatFacts {
     pub reading: Option<AnswerReading>,
     /// Its messages.
     pub messages: Vec<MessageOutline>,
+    /// Whether tools, calls and results were put into words, so that the template was shown other messages.
+    pub has_tools_in_words: bool,
 }
 
 impl ChatFacts {

@@ -9,6 +9,8 @@ use super::difference::PromptPlace;
 
 /// Bytes of what a template writes around messages; where more stands between two of them it is something else.
 const MAX_STRUCTURE_BYTES: usize = 200;
+/// Bytes of what a template writes before the first message; where more stands there it is a system message of its own.
+const MAX_HEADER_BYTES: usize = 64;
 /// Bytes of words that a function's place is told by: shorter ones stand everywhere.
 const MIN_WORD_BYTES: usize = 4;
 
@@ -110,6 +112,9 @@ impl PromptMap {
         let is_front = self.messages[..idx].iter().all(|message| message.role == "system");
         if self.has_tools && is_front && start - offset > MAX_STRUCTURE_BYTES {
             return Some(PromptPlace::Tools);
+        }
+        if before.is_none() && start - offset > MAX_HEADER_BYTES {
+            return Some(PromptPlace::System);
         }
         self.message(idx)
     }
@@ -238,7 +243,8 @@ mod tests {
     #[test]
     fn without_tools_nothing_is_taken_for_them() {
         let map = map(&[("user", 10), ("assistant", 5)], &[1010, 1100], false);
-        assert_eq!(show(map.place_at(0)), "user 0");
+        assert_eq!(show(map.place_at(0)), "System", "a system message of the template's own");
+        assert_eq!(show(map.place_at(950)), "user 0");
         assert_eq!(show(map.place_at(1050)), "assistant 1");
     }
 }

@@ -68,7 +68,7 @@ impl Encoders {
                         "how the model writes calls is not known: they are read in the common form".into(),
                     );
                 }
-                let facts = ChatFacts { reading: read_as, messages };
+                let facts = ChatFacts { reading: read_as, messages, has_tools_in_words };
                 self.engine.encode_rendered(card, &rendered, facts, is_abandoned)
             }
             Prompt::Text(text) => self.engine.encode_raw(card, &text, is_abandoned),

@@ -323,6 +323,20 @@ async fn anthropics_clients_are_told_what_of_a_prompt_was_another_and_not_how_it
 }
 
 #[tokio::test]
+async fn where_tools_are_put_into_words_no_place_is_told_rather_than_a_wrong_one() {
+    let rig = Rig::saying(" ok").await;
+    let mut difference = Value::Null;
+    for system in ["Be brief with that, and Token after Token.", "Be brief with those, and kind."] {
+        let body = Api::OpenAi.body(system, &[Api::OpenAi.question("What is there?")]);
+        let answer = rig.post(Api::OpenAi.path(), &body.to_string()).await;
+        assert_eq!(answer.status, OK, "{answer:?}");
+        difference = rig.get("/admin/requests").await.json()["requests"][0]["difference"].clone();
+    }
+    assert_eq!((&difference["why"], &difference["place"]), (&json!("changed"), &Value::Null), "{difference}");
+    assert!(difference["after"].as_str().unwrap().contains("those, and kind"), "{difference}");
+}
+
+#[tokio::test]
 async fn a_stream_says_in_its_head_what_its_prompt_took() {
     let rig = rig(hermes, "", in_hermes).await;
     let body = chat(r#","stream":true,"max_tokens":3"#);
