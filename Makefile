@@ -150,23 +150,24 @@ clients: setup-server models $(CLIENTS)/ready $(CLIENTS_NPM)/ready $(CLIENTS_FRA
 	cargo build --release --locked
 	$(CLIENTS_RUN) --bin target/release/samovar --frameworks $(CLIENTS_FRAMEWORKS) --instructor $(CLIENTS_INSTRUCTOR) --opencode $(CLIENTS_OPENCODE)
 
-$(CLIENTS)/ready: tests/clients/requirements/python.txt
-$(CLIENTS_FRAMEWORKS)/ready: tests/clients/requirements/frameworks.txt
-$(CLIENTS_INSTRUCTOR)/ready: tests/clients/requirements/instructor.txt
+# A folder's name is made of its list's content; the list's time says nothing, it is new in every checkout.
+$(CLIENTS)/ready: LIST := tests/clients/requirements/python.txt
+$(CLIENTS_FRAMEWORKS)/ready: LIST := tests/clients/requirements/frameworks.txt
+$(CLIENTS_INSTRUCTOR)/ready: LIST := tests/clients/requirements/instructor.txt
 $(CLIENTS)/ready $(CLIENTS_FRAMEWORKS)/ready $(CLIENTS_INSTRUCTOR)/ready: | setup-server
 	rm -rf $(@D)
 	python3 -m venv $(@D)
-	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(LIST)
 	touch $@
-$(CLIENTS_NPM)/ready: tests/clients/npm/package-lock.json
-$(CLIENTS_OPENCODE)/ready: tests/clients/opencode/package-lock.json
+$(CLIENTS_NPM)/ready: LIST := tests/clients/npm
+$(CLIENTS_OPENCODE)/ready: LIST := tests/clients/opencode
 # `npm ci` wants every platform's package of opencode in the list, which the registry may not have.
 $(CLIENTS_OPENCODE)/ready: NPM_INSTALL := install
 $(CLIENTS_NPM)/ready: NPM_INSTALL := ci
 $(CLIENTS_NPM)/ready $(CLIENTS_OPENCODE)/ready: | setup-server
 	rm -rf $(@D)
 	mkdir -p $(@D)
-	cp $(<D)/package.json $(<D)/package-lock.json $(@D)
+	cp $(LIST)/package.json $(LIST)/package-lock.json $(@D)
 	npm $(NPM_INSTALL) --prefix $(@D) --no-audit --no-fund --loglevel=error
 	touch $@
 

@@ -62,8 +62,8 @@ def errors_are_told_in_the_servers_words(codex: AgentProgram, _: str) -> None:
 
 
 def what_is_refused_for_a_while_is_tried_again(codex: AgentProgram, _: str) -> None:
-    # It takes some seconds to begin.
-    for refusing in (functools.partial(checks.draining_until_refused, timeout_s=8), checks.full_until_refused):
+    # It takes a second to begin.
+    for refusing in (functools.partial(checks.draining_until_refused, timeout_s=4), checks.full_until_refused):
         codex.write_note()
         with refusing(codex.base_url):
             out = codex.run(QUESTION)

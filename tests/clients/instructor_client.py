@@ -1,6 +1,7 @@
 """What a user of instructor relies on: an answer is an object of a type, in each of its modes that this server can hold."""
 
 import asyncio
+import contextlib
 from typing import Annotated
 
 import instructor
@@ -64,8 +65,8 @@ def an_object_that_is_left_is_cancelled(client: Client, model: str) -> None:
         asked = dict(model=model, messages=CAPITAL, response_model=Story, max_tokens=4000)
         async with openai.AsyncOpenAI(base_url=f"{client.base_url}/v1", api_key="not-needed") as at_openai:
             asking = instructor.from_openai(at_openai, mode=instructor.Mode.JSON_SCHEMA).chat.completions
-            async for _ in asking.create_partial(**asked):
-                break
+            async with contextlib.aclosing(asking.create_partial(**asked)) as parts:
+                await anext(parts)
 
     with checks.cancelled(client.base_url):
         asyncio.run(leave())
