@@ -87,7 +87,8 @@ fn take_logprobs(fields: &mut Fields<'_>) -> Result<Option<usize>, Fault> {
 fn refuse_the_rest(fields: &mut Fields<'_>) -> Result<(), Fault> {
     fields.refuse("modalities", &["[\"text\"]"])?;
     fields.refuse("audio", &[])?;
-    fields.refuse("prediction", &[])?;
+    // What the answer may look like: it could only come sooner for that, and says the same.
+    fields.pass(|name| name == "prediction");
     fields.refuse("web_search_options", &[])
 }
 
@@ -346,6 +347,7 @@ mod tests {
                 ]"#,
             r#","tool_choice":"n\u006fne","function_call":"auto""#,
             r#","tools":null,"tool_choice":null,"audio":null,"prediction":null,"something_new":null"#,
+            r#","prediction":{"type":"content","content":[{"type":"text","text":"let x = 1;"}]}"#,
             r#","parallel_tool_calls":true"#,
             r#","parallel_tool_calls":false,"store":true,"service_tier":"priority""#,
             r#","verbosity":"low","reasoning_effort":"minimal","prompt_cache_retention":"24h""#,
