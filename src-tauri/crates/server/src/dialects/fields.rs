@@ -4,7 +4,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, Expected, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -43,6 +43,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawObject<'a> {
                 f.write_str("an object")
             }
 
+            fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+                Err(no_text(&self))
+            }
+
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields: Vec<(String, &RawValue)> = Vec::new();
                 while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
@@ -57,8 +61,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawObject<'a> {
                 Ok(fields)
             }
         }
-        deserializer.deserialize_map(Object).map(RawObject)
+        deserializer.deserialize_any(Object).map(RawObject)
     }
+}
+
+/// What is said of a text in the wrong place. The library's words have the whole text in them, which may be as long as a
+/// body and longer when it is quoted.
+fn no_text<E: Error>(expected: &dyn Expected) -> E {
+    E::invalid_type(Unexpected::Other("string"), expected)
 }
 
 /// A list as its unparsed elements, at most [`MAX_ELEMENTS`].
@@ -75,6 +85,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawList<'a> {
                 f.write_str("a list")
             }
 
+            fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+                Err(no_text(&self))
+            }
+
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut elements = Vec::new();
                 while let Some(element) = seq.next_element::<&RawValue>()? {
@@ -86,7 +100,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawList<'a> {
                 Ok(elements)
             }
         }
-        deserializer.deserialize_seq(List).map(RawList)
+        deserializer.deserialize_any(List).map(RawList)
     }
 }
 
@@ -273,7 +287,7 @@ impl<'de> Deserialize<'de> for Whole {
                 match number.fract() == 0.0 {
                     // Far beyond what any field takes; the conversion ends at the largest number there is.
                     true => Ok(Whole(number as i128)),
-                    false => Err(E::invalid_type(serde::de::Unexpected::Float(number), &self)),
+                    false => Err(E::invalid_type(Unexpected::Float(number), &self)),
                 }
             }
         }
@@ -430,6 +444,23 @@ mod tests {
             assert_eq!(error.kind, FaultKind::InvalidJson, "{}", shorten(body));
         }
         assert!(Fields::of_body(b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn a_refusal_does_not_repeat_a_text_that_stands_where_an_object_or_a_list_is_wanted() {
+        let text = format!("\"{}\"", "\u{7f}".repeat(1 << 20));
+        let refused = Fields::of_body(text.as_bytes()).unwrap_err();
+        assert_eq!(
+            refused.message,
+            "the body is not a JSON object: invalid type: string, expected an object at line 1 column 1048578"
+        );
+        let body = format!("{{\"messages\":{text},\"message\":{text}}}");
+        let mut fields = Fields::of_body(body.as_bytes()).unwrap();
+        let error = fields.take_large::<RawList<'_>>("messages").unwrap_err();
+        assert_eq!(param_and_message(error), "messages: invalid type: string, expected a list");
+        let value = fields.take_large::<&RawValue>("message").unwrap().unwrap();
+        let error = Fields::of_value("message", value).unwrap_err();
+        assert_eq!(param_and_message(error), "message: invalid type: string, expected an object");
     }
 
     #[test]
