@@ -210,6 +210,7 @@ impl<'a> Reader<'a> {
         }
         self.property_names(object, at, &mut read)?;
         numbers::hold_to_representable_bounds(&mut read, at)?;
+        patterns::bound_addresses(&mut read);
         if object.get("nullable") == Some(&Value::Bool(true)) {
             return Ok(json!({"anyOf": [Value::Object(read), {"type": "null"}]}));
         }

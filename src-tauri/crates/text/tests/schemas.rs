@@ -65,9 +65,29 @@ impl Walk<'_> {
     }
 }
 
+/// A schema with `nullable`, which is OpenAPI's word, in those of JSON Schema.
+fn without_nullable(schema: &Value) -> Value {
+    match schema {
+        Value::Object(object) => {
+            let rest = object.iter().filter(|(keyword, value)| *keyword != "nullable" || !value.is_boolean());
+            let rest: Value =
+                rest.map(|(keyword, value)| (keyword.clone(), without_nullable(value))).collect();
+            let may_be_null = object.get("nullable") == Some(&Value::Bool(true));
+            if may_be_null { json!({"anyOf": [rest, {"type": "null"}]}) } else { rest }
+        }
+        Value::Array(list) => list.iter().map(without_nullable).collect(),
+        other => other.clone(),
+    }
+}
+
 /// What a validator finds wrong with a document; formats are looked at where the schema names known ones.
 fn complaint(validator: &Validator, text: &str) -> Option<String> {
-    let document: Value = serde_json::from_str(text).unwrap();
+    let document: Value = match serde_json::from_str(text) {
+        Ok(document) => document,
+        // JSON has no largest number, and the validator has one.
+        Err(error) if error.to_string().starts_with("number out of range") => return None,
+        Err(error) => return Some(format!("{error} in {text}")),
+    };
     let mut errors = validator.iter_errors(&document).filter(|error| !is_multiple_as_written(error, text));
     errors.next().map(|error| format!("{error} in {text}"))
 }
@@ -92,9 +112,9 @@ fn schemas_of_ordinary_types_are_taken_and_what_is_sampled_validates() {
     let model = load(Model::SmolLm2);
     let mut walk = Walk { model: &model, state: 0x9e37_79b9_7f4a_7c15 };
     let schemas = schemas();
-    assert!(schemas.len() >= 30);
+    assert!(schemas.len() >= 70);
     for (name, schema) in &schemas {
-        let validator = jsonschema::options().build(schema).unwrap();
+        let validator = jsonschema::options().build(&without_nullable(schema)).unwrap();
         let format = OutputFormat::JsonSchema { schema: schema.clone(), strictness: Strictness::Lenient };
         let documents: Vec<String> = (0..6).filter_map(|_| walk.document(&format, 150)).collect();
         assert!(!documents.is_empty(), "{name}: no document came to an end");

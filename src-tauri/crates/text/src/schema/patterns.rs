@@ -2,6 +2,7 @@
 
 use llguidance::derivre::{RegexAst, RegexBuilder};
 use llguidance::regex_to_lark;
+use serde_json::{Map, Value, json};
 
 use super::fault::SchemaFault;
 use super::place::Place;
@@ -152,4 +153,24 @@ pub(super) fn known_format(name: &str) -> Option<&str> {
     const FORMATS: [&str; 10] =
         ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
     FORMATS.contains(&name).then_some(name)
+}
+
+/// How long the parts of an address may be (RFC 5321), which the library's form of it does not say.
+const ADDRESS_PARTS: &str = r"^[^@]{1,64}@(?:[^.@]{1,63}\.)*[^.@]{1,63}$";
+/// Characters of an address.
+const ADDRESS_CHARS: u64 = 254;
+
+/// Holds addresses to their lengths, in a schema that has been read.
+pub(super) fn bound_addresses(read: &mut Map<String, Value>) {
+    if read.get("format").and_then(Value::as_str) != Some("email") {
+        return;
+    }
+    let longest =
+        read.get("maxLength").and_then(Value::as_u64).map_or(ADDRESS_CHARS, |n| n.min(ADDRESS_CHARS));
+    read.insert("maxLength".into(), longest.into());
+    if !read.contains_key("pattern") {
+        read.insert("pattern".into(), ADDRESS_PARTS.into());
+    } else if let Value::Array(all) = read.entry("allOf").or_insert_with(|| json!([])) {
+        all.push(json!({"pattern": ADDRESS_PARTS}));
+    }
 }
