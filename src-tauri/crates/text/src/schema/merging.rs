@@ -14,13 +14,24 @@ const MAX_STEPS: usize = 1_000_000;
 /// Schemas within each other that are combined; the library refuses what lies deeper.
 const MAX_DEPTH: usize = 128;
 
+/// Patterns and formats of one string: what matches all of them grows with each.
+const MAX_PATTERNS: usize = 8;
+
 /// Combining makes too much.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooMuch;
+pub(super) enum TooMuch {
+    Bytes,
+    Patterns,
+}
 
 impl TooMuch {
     pub(super) fn message(&self) -> String {
-        format!("schemas that are combined with each other would have more than {MAX_BYTES} bytes")
+        match self {
+            TooMuch::Bytes => {
+                format!("schemas that are combined with each other would have more than {MAX_BYTES} bytes")
+            }
+            TooMuch::Patterns => format!("more than {MAX_PATTERNS} patterns are combined with each other"),
+        }
     }
 }
 
@@ -73,12 +84,12 @@ impl<'s> Merging<'s> {
 
     fn step(&mut self, n: usize) -> Result<(), TooMuch> {
         self.n_steps += n;
-        if self.n_steps > MAX_STEPS { Err(TooMuch) } else { Ok(()) }
+        if self.n_steps > MAX_STEPS { Err(TooMuch::Bytes) } else { Ok(()) }
     }
 
     fn grow(&mut self, n_bytes: usize) -> Result<(), TooMuch> {
         self.n_bytes += n_bytes;
-        if self.n_bytes > MAX_BYTES { Err(TooMuch) } else { Ok(()) }
+        if self.n_bytes > MAX_BYTES { Err(TooMuch::Bytes) } else { Ok(()) }
     }
 
     /// Adds up what is made where all these hold.
@@ -158,6 +169,11 @@ impl<'s> Merging<'s> {
                 Part::Own(object) => objects.push(*object),
                 Part::Schema(_) | Part::Alternatives(_) | Part::Values(_) => {}
             }
+        }
+        let n_patterns =
+            objects.iter().filter(|o| o.contains_key("pattern") || o.contains_key("format")).count();
+        if n_patterns > MAX_PATTERNS {
+            return Err(TooMuch::Patterns);
         }
         for (keyword, value) in objects.iter().copied().flatten() {
             if !matches!(

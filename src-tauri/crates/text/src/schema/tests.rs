@@ -250,3 +250,15 @@ fn addresses_are_held_to_the_lengths_that_they_may_have() {
         )
     );
 }
+
+#[test]
+fn few_patterns_may_hold_for_one_string_and_each_string_may_have_its_own() {
+    let patterns = |n: usize| (0..n).map(|i| json!({"pattern": format!("a{i}.*b")})).collect::<Vec<_>>();
+    assert!(strict(json!({"allOf": patterns(8)})).starts_with('{'));
+    assert_eq!(
+        lenient(json!({"properties": {"a": {"type": "string", "allOf": patterns(300)}}})),
+        "more than 8 patterns are combined with each other (at #)"
+    );
+    assert!(strict(json!({"prefixItems": patterns(300)})).starts_with('{'));
+    assert!(strict(json!({"anyOf": patterns(300)})).starts_with('{'));
+}
