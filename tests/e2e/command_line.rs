@@ -203,7 +203,7 @@ fn run_hosts_the_engine_itself_when_no_server_answers() {
 fn interrupt_run(data: &Path, arguments: &[&str]) -> Option<i32> {
     let mut child = samovar(data)
         .args(["run", "--temperature", "0", "--max-tokens", "4000"])
-        .args(["Count from one to one thousand, one number a line."])
+        .args(["Tell me a long story about a samovar."])
         .args(arguments)
         .stdout(Stdio::piped())
         .spawn()
