@@ -118,6 +118,14 @@ impl Constraint {
         }
     }
 
+    /// Whether that stretch, or the one that its words lead to, may have something still.
+    fn may_lead_to(&self, mut at: usize) -> bool {
+        while let Some(Stretch::Said { then, .. }) = self.stretches.get(at) {
+            at = *then;
+        }
+        self.within_bound(at) == at
+    }
+
     /// The tokens that may come next. Once the answer is complete, only tokens that end it may.
     ///
     /// # Errors
@@ -151,7 +159,7 @@ impl Constraint {
         }
         if let Some(Stretch::Held { instead: Some((token, to)), .. }) = self.stretch()
             && self.is_fresh
-            && self.within_bound(*to) == *to
+            && self.may_lead_to(*to)
         {
             allowed.allow_token(*token);
         }
@@ -191,7 +199,7 @@ impl Constraint {
                 Ok(())
             }
             Some(Stretch::Held { instead: Some((token, to)), .. })
-                if is_fresh && *token == id && self.within_bound(*to) == *to =>
+                if is_fresh && *token == id && self.may_lead_to(*to) =>
             {
                 let to = *to;
                 self.enter(Some(to));

@@ -304,7 +304,7 @@ impl TextModel {
                 .expect("without limits it comes to the end");
             encoding.ids
         };
-        let around = rules.most_thoughts.and_then(|_| rules.form.around_thoughts_in_prompts());
+        let around = rules.form.around_thoughts_in_prompts();
         let around = around.map(|(open, close)| (encode(&open), encode(&close))).unwrap_or_default();
         self.constraints.answer(rules, (&around.0, &around.1), self.words())
     }

@@ -324,6 +324,26 @@ fn what_is_held_after_thoughts_follows_those_that_were_ended_too() {
 }
 
 #[test]
+fn thoughts_that_begin_before_what_is_held_have_all_of_their_opening_marker() {
+    let model = model(FORMS[6].0, FORMS[6].1);
+    for most_thoughts in [None, Some(40)] {
+        let rules =
+            AnswerRules { most_thoughts, ..rules(&model, Begins::Text, Calls::Must, Most::One, tools(true)) };
+        let mut constraint = model.answer_constraint(&rules).unwrap().unwrap();
+        let opening = model.encode_raw("<|channel>thought\n");
+        let mask = constraint.mask().unwrap();
+        assert!(mask.allows(opening[0]), "{most_thoughts:?}");
+        constraint.commit(opening[0]).unwrap();
+        for &token in &opening[1..] {
+            let mask = constraint.mask().unwrap();
+            assert_eq!(mask.allowed().collect::<Vec<_>>(), [token], "{most_thoughts:?}");
+            constraint.commit(token).unwrap();
+        }
+        assert!(constraint.mask().unwrap().n_allowed() > 100, "{most_thoughts:?}");
+    }
+}
+
+#[test]
 fn thoughts_within_their_bound_are_left_alone_and_there_are_no_more_beyond_it() {
     let model = model(FORMS[4].0, FORMS[4].1);
     let free = rules(&model, Begins::Text, Calls::May, Most::Any, Vec::new());

@@ -156,12 +156,18 @@ fn bound(
     then: usize,
 ) -> Option<Bound> {
     let n_tokens = rules.most_thoughts?.saturating_sub(closing.len());
+    let first = said(stretches, closing, then);
+    (!closing.is_empty()).then_some(Bound { n_tokens, then: first })
+}
+
+/// Adds to the stretches what says these tokens and leads to `then`. Gives the first of them.
+fn said(stretches: &mut Vec<Stretch>, tokens: &[TokenId], then: usize) -> usize {
     let first = stretches.len();
-    for (i, &token) in closing.iter().enumerate() {
-        let is_last = i + 1 == closing.len();
+    for (i, &token) in tokens.iter().enumerate() {
+        let is_last = i + 1 == tokens.len();
         stretches.push(Stretch::Said { token, then: if is_last { then } else { first + i + 1 } });
     }
-    (!closing.is_empty()).then_some(Bound { n_tokens, then: first })
+    if tokens.is_empty() { then } else { first }
 }
 
 /// A vocabulary, and its control tokens that are markers.
@@ -301,15 +307,25 @@ impl Shared {
             let markers = vec![Marker { text: close, to: HELD, place: Place::Anywhere }];
             stretches.push(Stretch::Free { markers, may_end: false, bound: None });
             let within = bound(&mut stretches, rules, closing, HELD);
-            if let Stretch::Free { bound, .. } = &mut stretches[THOUGHTS] {
-                // One token leads there, and what else the opening marker has is not thoughts yet.
-                let least = if rules.begins == Begins::Text { opening.len() } else { 0 };
-                *bound = within.map(|bound| Bound { n_tokens: bound.n_tokens.max(least), ..bound });
-            }
-            // The model may begin to think, where one token says so.
+            // The model may begin to think, where one token says so; what else the opening marker has comes next.
             let first = words.opening(&thoughts.open).filter(|_| rules.begins == Begins::Text);
+            let others = match opening {
+                [token, others @ ..] if first == Some(*token) => others,
+                _ => &[],
+            };
+            if let Stretch::Free { bound, .. } = &mut stretches[THOUGHTS] {
+                // A marker of one token counts as it comes, and can be ended at once; one of several counts beforehand, and
+                // where there is no room for it, no thoughts begin.
+                let n_tokens = |n: usize| match (first, others) {
+                    (Some(_), []) => n.max(1),
+                    (Some(_), _) => n.saturating_sub(opening.len()),
+                    (None, _) => n,
+                };
+                *bound = within.map(|bound| Bound { n_tokens: n_tokens(bound.n_tokens), ..bound });
+            }
+            let to = said(&mut stretches, others, THOUGHTS);
             if let Stretch::Held { instead, .. } = &mut stretches[HELD] {
-                *instead = first.map(|token| (token, THOUGHTS));
+                *instead = first.map(|token| (token, to));
             }
         }
         let mut constraint = self.constraint(stretches, words);
