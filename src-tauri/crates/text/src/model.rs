@@ -300,8 +300,18 @@ impl TextModel {
     pub fn answer_constraint(&self, rules: &AnswerRules) -> Result<Option<Constraint>, ConstraintError> {
         let encode = |marker: &str| {
             let mut encoding = Encoding::new(EncodeLimits::NONE);
-            self.encode_parts(marker, &self.all_special, &mut encoding)
-                .expect("without limits it comes to the end");
+            for part in self.all_special.parts(marker) {
+                // It stands in the middle of an answer: nothing has a space of its own before it.
+                encoding.after_special = false;
+                match part {
+                    Part::Token(id) => encoding.push_special(id),
+                    Part::Text(text) => {
+                        self.tokenizer
+                            .encode(text, &mut encoding)
+                            .expect("without limits it comes to the end");
+                    }
+                }
+            }
             encoding.ids
         };
         let around = rules.form.around_thoughts_in_prompts();
