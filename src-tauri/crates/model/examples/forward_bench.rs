@@ -17,7 +17,8 @@ use std::time::Instant;
 use kernels::isa::Isa;
 use model::{LoadOptions, PoolSize, Precision, load};
 use scheduler::{
-    BlockId, BlockTable, KvDtype, ModelRunner, Row, RowInput, RunError, SeqId, Step, StepOutput, Wanted,
+    BlockId, BlockTable, KvDtype, ModelRunner, Row, RowInput, RowState, RunError, SeqId, Step, StepOutput,
+    Wanted,
 };
 
 const ALL: [&str; 9] = [
@@ -225,6 +226,7 @@ impl Bench {
             input: RowInput::Tokens((start..start + n_tokens).map(token).collect()),
             start,
             tables: (0..n_groups).map(table).collect(),
+            state: RowState::default(),
             wanted,
         }
     }

@@ -17,7 +17,9 @@ use kernels::isa::Isa;
 use kernels::ops::log_sum_exp;
 use kernels::threads::Threads;
 use model::{LoadOptions, PoolSize, Precision, load};
-use scheduler::{BlockId, BlockTable, KvDtype, ModelRunner, Row, RowInput, SeqId, Step, StepOutput, Wanted};
+use scheduler::{
+    BlockId, BlockTable, KvDtype, ModelRunner, Row, RowInput, RowState, SeqId, Step, StepOutput, Wanted,
+};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -126,6 +128,7 @@ impl Reader {
             input: RowInput::Tokens(tokens.to_vec()),
             start,
             tables: (0..n_groups).map(table).collect(),
+            state: RowState::default(),
             wanted,
         }
     }

@@ -71,6 +71,7 @@ mod tests {
     use super::*;
     use crate::chain_hasher::ChainHasher;
     use crate::kv_layout::{KvLayout, LayerGroup};
+    use crate::state_layout::StateLayout;
     use crate::{AttentionSpan, GroupId, KvDtype};
 
     const TOKENS: usize = 4;
@@ -85,7 +86,8 @@ mod tests {
             .map(|window| LayerGroup { span: span(window), layers: vec![0], used_bytes: 64 })
             .collect();
         let (block_tokens, kv_dtype) = (TOKENS, KvDtype::F16);
-        Footprint::new(&KvLayout { block_tokens, kv_dtype, block_bytes: 64, groups, slots: Vec::new() })
+        let (slots, state) = (Vec::new(), StateLayout::default());
+        Footprint::new(&KvLayout { block_tokens, kv_dtype, block_bytes: 64, groups, slots, state })
     }
 
     /// What of `n_tokens` tokens is covered when all is there but `missing`: pairs of a block and a group, of which

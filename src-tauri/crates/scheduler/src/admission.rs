@@ -151,6 +151,7 @@ impl Scheduler {
             seq: seq.id,
             n_reused: hit.n_tokens,
             n_restored: n_resident.map_or(0, |n| hit.n_tokens.saturating_sub(n)),
+            n_without_state: 0,
             n_to_compute: seq.n_remaining(),
         });
         let place = self.running.partition_point(|other| self.seqs[other].order < seq.order);

@@ -98,6 +98,34 @@ impl LayerCache {
     }
 }
 
+/// What a recurrent layer has after a sequence's tokens, however many these are; values are f32.
+///
+/// It cannot be cut back to an earlier position. Its heads, and the columns of its convolution's input, are its units:
+/// each lies in one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LayerState {
+    /// Heads, each with a state that no other one changes; none where there is a convolution alone.
+    pub n_heads: usize,
+    /// Values of a head's state.
+    pub head_values: usize,
+    /// The last inputs of the convolution that its next output takes: its width less one.
+    pub n_columns: usize,
+    /// Values of such an input: the channels.
+    pub column_values: usize,
+}
+
+impl LayerState {
+    /// Bytes that a head's state takes in a block, in whole cache lines.
+    pub fn head_bytes(&self) -> usize {
+        (4 * self.head_values).next_multiple_of(64)
+    }
+
+    /// Bytes that a column takes in a block, in whole cache lines.
+    pub fn column_bytes(&self) -> usize {
+        (4 * self.column_values).next_multiple_of(64)
+    }
+}
+
 /// What a layer has in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LayerKv {
@@ -105,6 +133,10 @@ pub enum LayerKv {
     Own(LayerCache),
     /// None of its own: it reads those of the layer with this index, an earlier one that has some.
     Of(usize),
+    /// A state of fixed size instead.
+    State(LayerState),
+    /// Nothing: it mixes no tokens.
+    Nothing,
 }
 
 /// The KV shape of a whole model, in layer order.
@@ -123,7 +155,7 @@ impl ModelCacheSpec {
     pub fn is_uniform(&self) -> bool {
         let shape = |kv: &LayerKv| match *kv {
             LayerKv::Own(cache) => Some(LayerCache { span: AttentionSpan::Full, ..cache }),
-            LayerKv::Of(_) => None,
+            LayerKv::Of(_) | LayerKv::State(_) | LayerKv::Nothing => None,
         };
         let mut shapes = self.layers.iter().map(shape);
         let first = shapes.next().flatten();

@@ -10,7 +10,7 @@ use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{CompletedBlock, FormerBlock, StoreMode};
 use crate::scheduler::Scheduler;
 use crate::sequence::block_at;
-use crate::step::{BlockTable, Row, RowInput, Step, Wanted};
+use crate::step::{BlockTable, Row, RowInput, RowState, Step, Wanted};
 
 impl Scheduler {
     /// The addresses of `tokens`.
@@ -103,6 +103,7 @@ impl Scheduler {
             input: RowInput::Tokens(vec![token]),
             start: 0,
             tables: blocks.iter().map(table).collect(),
+            state: RowState::default(),
             wanted: Wanted::LastLogits,
         };
         (blocks.len() == n_groups).then(|| Step { copies: Vec::new(), rows: vec![row] })

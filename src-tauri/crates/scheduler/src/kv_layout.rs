@@ -16,7 +16,10 @@
 //!   …
 //! ```
 
+use address::GroupId;
+
 use crate::cache_spec::{AttentionSpan, KvDtype, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
+use crate::state_layout::{LayerStatePlaces, StateLayout, StatePlace, largest_unit};
 
 /// A set of layers whose KV of the same tokens lies in the same block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +54,10 @@ pub struct KvLayout {
     pub block_bytes: usize,
     /// The layer groups; full-attention groups come first.
     pub groups: Vec<LayerGroup>,
-    /// One entry a layer.
-    pub slots: Vec<LayerSlot>,
+    /// One entry a layer; none where it has no KV.
+    pub slots: Vec<Option<LayerSlot>>,
+    /// The cut of the states that recurrent layers have instead.
+    pub state: StateLayout,
 }
 
 /// Why a model's KV cannot be cut into blocks.
@@ -61,6 +66,12 @@ pub enum LayoutError {
     /// A model without layers has no KV.
     #[error("the model has no layers")]
     NoLayers,
+    /// A model in which no layer attends: nothing would grow with its tokens.
+    #[error("the model has no layer with attention")]
+    NoAttention,
+    /// More pieces of state than have numbers.
+    #[error("a state of {0} blocks")]
+    LargeState(usize),
     /// Block sizes are powers of two between 16 and 256.
     #[error("a block of {0} tokens: not a power of two from 16 to 256")]
     BlockTokens(usize),
@@ -109,15 +120,14 @@ impl KvLayout {
         let n_tokens = spec.max_context.min(KvLayout::LONG_CONTEXT);
         let cut = best_cut(&spans, |span| held_blocks(span, n_tokens, block_tokens));
 
-        let none = LayerSlot { group_idx: 0, k_offset: 0, v_offset: None };
-        let mut slots = vec![none; spec.layers.len()];
+        let mut slots = vec![None; spec.layers.len()];
         for (group_idx, group) in cut.groups.iter().enumerate() {
             let mut offset = 0;
             for &layer in &group.layers {
                 let LayerKv::Own(cache) = &spec.layers[layer] else { continue };
                 let (k_bytes, v_bytes) = cache.part_bytes(block_tokens, kv_dtype);
                 let v_offset = (cache.v_place == ValuePlace::BesideKeys).then_some(offset + k_bytes);
-                slots[layer] = LayerSlot { group_idx, k_offset: offset, v_offset };
+                slots[layer] = Some(LayerSlot { group_idx, k_offset: offset, v_offset });
                 offset += k_bytes + v_bytes;
             }
         }
@@ -126,7 +136,18 @@ impl KvLayout {
                 slots[layer] = slots[of];
             }
         }
-        Ok(KvLayout { block_tokens, kv_dtype, block_bytes: cut.block_bytes, groups: cut.groups, slots })
+        // Blocks are cut for keys and values; only a state with a unit larger than any of them makes them larger.
+        let block_bytes = cut.block_bytes.max(largest_unit(spec));
+        let state = StateLayout::new(spec, block_bytes);
+        if state.n_pieces > GroupId::MAX {
+            return Err(LayoutError::LargeState(state.n_pieces));
+        }
+        Ok(KvLayout { block_tokens, kv_dtype, block_bytes, groups: cut.groups, slots, state })
+    }
+
+    /// Bytes of memory that one state takes: its blocks, with what they leave unused.
+    pub fn state_bytes(&self) -> usize {
+        self.state.n_pieces * self.block_bytes
     }
 
     /// KV bytes of one token when no window has closed yet.
@@ -148,9 +169,17 @@ impl KvLayout {
     /// The cut in words, the same for no two that put a layer's bytes elsewhere: for what must change with it.
     pub fn description(&self) -> String {
         let mut text = format!("blocks of {} bytes", self.block_bytes);
-        for (layer, LayerSlot { group_idx, k_offset, v_offset }) in self.slots.iter().enumerate() {
+        for (layer, slot) in self.slots.iter().enumerate() {
+            let Some(LayerSlot { group_idx, k_offset, v_offset }) = slot else { continue };
             let v = v_offset.map_or_else(|| "in K".to_owned(), |offset| offset.to_string());
             text += &format!("; layer {layer}: group {group_idx}, K {k_offset}, V {v}");
+        }
+        for (layer, LayerStatePlaces { heads, columns }) in self.state.layers.iter().enumerate() {
+            for (what, places) in [("head", heads), ("column", columns)] {
+                for (idx, StatePlace { piece, offset }) in places.iter().enumerate() {
+                    text += &format!("; layer {layer}: {what} {idx} in piece {piece} at {offset}");
+                }
+            }
         }
         text
     }
@@ -170,6 +199,7 @@ fn spans_of(spec: &ModelCacheSpec, block_tokens: usize, kv_dtype: KvDtype) -> Re
             LayerKv::Own(cache) => cache,
             &LayerKv::Of(of) if of < layer && matches!(spec.layers[of], LayerKv::Own(_)) => continue,
             &LayerKv::Of(of) => return Err(LayoutError::NothingToShare { layer, of }),
+            LayerKv::State(_) | LayerKv::Nothing => continue,
         };
         if cache.span == (AttentionSpan::Window { tokens: 0 }) {
             return Err(LayoutError::EmptyWindow(layer));
@@ -184,7 +214,11 @@ fn spans_of(spec: &ModelCacheSpec, block_tokens: usize, kv_dtype: KvDtype) -> Re
             None => spans.push(Span { span: cache.span, layers: vec![entry] }),
         }
     }
-    if spans.is_empty() { Err(LayoutError::NoLayers) } else { Ok(spans) }
+    match (spans.is_empty(), spec.layers.is_empty()) {
+        (true, true) => Err(LayoutError::NoLayers),
+        (true, false) => Err(LayoutError::NoAttention),
+        (false, _) => Ok(spans),
+    }
 }
 
 /// Blocks that a conversation of `n_tokens` holds in each group of a span.

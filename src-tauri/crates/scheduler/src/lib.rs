@@ -31,6 +31,7 @@ pub mod runner;
 pub mod scheduler;
 mod sequence;
 pub mod splicing;
+mod state_layout;
 pub mod step;
 pub mod text_queue;
 
@@ -39,23 +40,26 @@ pub use addresses::Addresses;
 pub use answer_index::{AnswerIndex, AnswerToken, Splice};
 pub use answer_starts::AnswerStarts;
 pub use block_pool::PoolCounts;
-pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, LayerKv, ModelCacheSpec, ValuePlace};
+pub use cache_spec::{AttentionSpan, KvDtype, LayerCache, LayerKv, LayerState, ModelCacheSpec, ValuePlace};
 pub use capacity::Residency;
 pub use chain_hasher::ChainHasher;
 pub use embedder::{BATCH_TOKENS, BatchIs, EmbedSpec, Embedder, Pooling, Vectors};
 pub use ids::{BlockId, SeqId, TokenId};
 pub use kv_layout::{KvLayout, LayerGroup, LayerSlot};
 pub use plan::{
-    Admitted, Committed, CompletedBlock, EndReason, Ended, FormerBlock, NewSequence, Plan, Progress,
-    PromptLogits, Restore, RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState, Shortage, StoreMode,
-    SubmitError, Submitted,
+    Admitted, CheckpointClass, Committed, CompletedBlock, EndReason, Ended, FormerBlock, NewSequence, Plan,
+    Progress, PromptLogits, Restore, RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState, Shortage,
+    StatePoints, StoreMode, SubmitError, Submitted,
 };
 pub use prefix_trail::{AnswerKey, PrefixTrail};
 pub use prompt::{CheckedPrompt, PromptFault, check_vocabulary};
 pub use runner::{Begun, Bell, BlockPart, LentBlock, ModelRunner, RunError};
 pub use scheduler::Scheduler;
 pub use splicing::{SpliceStart, SplicedPrompt, splice_prompt};
-pub use step::{BlockCopy, BlockTable, Hidden, Logits, Row, RowInput, Step, StepOutput, Wanted};
+pub use state_layout::{LayerStatePlaces, StateLayout, StatePlace};
+pub use step::{
+    BlockCopy, BlockTable, Hidden, Logits, Row, RowInput, RowState, StateSave, Step, StepOutput, Wanted,
+};
 pub use text_queue::{QueuedText, TextQueue};
 
 #[cfg(test)]

@@ -65,10 +65,38 @@ pub struct NewSequence {
     pub max_new_tokens: usize,
     /// Token positions of message ends within the prompt, in any order: where later requests may branch off.
     pub kept_windows: Vec<usize>,
+    /// Where the state of recurrent layers is worth keeping.
+    pub state_points: StatePoints,
     /// Whether the prompt's logits are wanted.
     pub prompt_logits: PromptLogits,
     /// How the conversation went on before, where this prompt leaves what was kept of it.
     pub former: Option<FormerBlock>,
+}
+
+/// Positions of a prompt, in tokens, at which a state is worth keeping; each means the end of the block before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StatePoints {
+    /// Where the system's message and the tools end: what conversations share.
+    pub system_end: Option<usize>,
+    /// How far the prompt survives one more message of the user's, whatever the template drops.
+    pub return_point: Option<usize>,
+    /// Where the last message ends, before what the template adds to have an answer generated.
+    pub generation_start: Option<usize>,
+}
+
+/// What a kept state is for; those that come first are given up first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CheckpointClass {
+    /// One of a long prefill, at equal distances.
+    Periodic,
+    /// An answer's end.
+    AnswerEnd,
+    /// The last block's end before the generation prompt.
+    GenerationStart,
+    /// The point to which the next turn of the conversation goes back.
+    ReturnPoint,
+    /// The end of the system's message and the tools.
+    SystemEnd,
 }
 
 /// A block that the store may have although nothing of the prompt leads to its address: it continues the prompt's
@@ -144,6 +172,8 @@ pub struct Admitted {
     pub n_reused: usize,
     /// Of these, tokens that were restored from the store for this sequence.
     pub n_restored: usize,
+    /// Tokens behind these whose KV is in the pool too, and is computed again because no state stands at their end.
+    pub n_without_state: usize,
     /// Tokens to be computed before the next one can be sampled.
     pub n_to_compute: usize,
 }

@@ -7,7 +7,7 @@ use crate::ids::SeqId;
 use crate::plan::{EndReason, Ended, Plan, Shortage};
 use crate::scheduler::Scheduler;
 use crate::sequence::{Phase, Sequence, TailSaving, block_at};
-use crate::step::{BlockCopy, BlockTable, Row, RowInput, Step};
+use crate::step::{BlockCopy, BlockTable, Row, RowInput, RowState, Step};
 
 /// What a sequence that lacked blocks can do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,7 @@ impl Scheduler {
             input: RowInput::Tokens(seq.tokens[start..end].to_vec()),
             start,
             tables: seq.tables.clone(),
+            state: RowState::default(),
             wanted: seq.wanted(start, end),
         });
     }

@@ -10,13 +10,13 @@ use crate::ids::{BlockId, SeqId, TokenId};
 /// One forward pass over the pool.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Step {
-    /// Whole-block copies, done in order before any row runs (copy-on-write of shared tails).
+    /// Whole-block copies, done in order before any row runs: copy-on-write of shared tails, and of states.
     pub copies: Vec<BlockCopy>,
     /// The pieces of sequences to compute; no sequence occurs twice.
     pub rows: Vec<Row>,
 }
 
-/// Copy the bytes of one block over another of the same layer group.
+/// Copy the bytes of one block over another of the same layer group, or of the same piece of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockCopy {
     /// Where the bytes come from.
@@ -39,6 +39,8 @@ pub struct Row {
     pub start: usize,
     /// One table for each layer group of the [`crate::KvLayout`], in its order.
     pub tables: Vec<BlockTable>,
+    /// The sequence's state, where the model has one.
+    pub state: RowState,
     /// What the caller will read.
     pub wanted: Wanted,
 }
@@ -67,6 +69,25 @@ impl Row {
             RowInput::Tokens(tokens) => tokens,
         }
     }
+}
+
+/// The state of a row's sequence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowState {
+    /// Its blocks, one for each piece of the [`crate::StateLayout`]. They hold the state that the tokens before the row
+    /// leave, or anything where there are none; after the step they hold the one that the row leaves.
+    pub blocks: Vec<BlockId>,
+    /// Where within the row the state is written elsewhere too, ascending.
+    pub saves: Vec<StateSave>,
+}
+
+/// A place within a row whose state is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSave {
+    /// After how many of the row's tokens: one at least, and at most all.
+    pub n_tokens: usize,
+    /// The blocks that the state goes to, one for each piece.
+    pub blocks: Vec<BlockId>,
 }
 
 /// What stands at a row's positions. Another kind of input is a variant here, and what it is embedded by is in

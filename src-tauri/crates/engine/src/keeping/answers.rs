@@ -9,7 +9,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use scheduler::{
-    AnswerIndex, AnswerStarts, AnswerToken, PrefixTrail, Splice, SpliceStart, TokenId, splice_prompt,
+    AnswerIndex, AnswerStarts, AnswerToken, PrefixTrail, Splice, SpliceStart, StatePoints, TokenId,
+    splice_prompt,
 };
 use text::{
     AnswerParts, AnswerReading, Chat, EncodeError, EncodeLimits, MarkedText, RenderedChat, TextModel,
@@ -213,6 +214,7 @@ impl Answers {
             tokens: spliced.tokens,
             notes: PromptNotes {
                 message_ends,
+                state_points: StatePoints::default(),
                 n_spliced: spliced.n_spliced,
                 spliced: spliced.spliced,
                 map: map.map(Arc::new),

@@ -120,6 +120,7 @@ impl Sequence {
             prompt: request.prompt,
             max_new_tokens: request.max_tokens.unwrap_or(usize::MAX),
             kept_windows: request.notes.message_ends,
+            state_points: request.notes.state_points,
             prompt_logits: PromptLogits::Last,
             former: None,
         };

@@ -1,8 +1,8 @@
 //! An encoder that computes nothing and checks everything.
 
 use scheduler::{
-    BATCH_TOKENS, BatchIs, EmbedSpec, Embedder, Row, RowInput, RunError, SeqId, Step, TokenId, Vectors,
-    Wanted,
+    BATCH_TOKENS, BatchIs, EmbedSpec, Embedder, Row, RowInput, RowState, RunError, SeqId, Step, TokenId,
+    Vectors, Wanted,
 };
 
 use super::scripted_runner::Script;
@@ -78,6 +78,7 @@ impl Embedder for ScriptedEmbedder {
             input: RowInput::Tokens(text.clone()),
             start: batch.n_parts_done,
             tables: Vec::new(),
+            state: RowState::default(),
             wanted: Wanted::LastHidden,
         };
         let step = Step { copies: Vec::new(), rows: (0..).zip(&batch.texts).map(row).collect() };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use scheduler::TokenId;
+use scheduler::{StatePoints, TokenId};
 use text::{AnswerReading, ChatMessage, TextError, has_key_twice};
 
 use super::prompt_map::{MessageOutline, PromptMap};
@@ -24,6 +24,8 @@ pub struct EncodedPrompt {
 pub struct PromptNotes {
     /// Token positions at which messages end: where later requests may branch off.
     pub message_ends: Vec<usize>,
+    /// Token positions to which later requests go back: where the state of recurrent layers is worth keeping.
+    pub state_points: StatePoints,
     /// Tokens that are ids the model generated, taken instead of what their text would tokenise to.
     pub n_spliced: usize,
     /// Where these are in the prompt, in order.

@@ -1,7 +1,7 @@
 //! Where a layer's keys and values lie.
 
 use kernels::kv::{KvFormat, KvLayer};
-use scheduler::{KvDtype, KvLayout};
+use scheduler::{KvDtype, KvLayout, LayerSlot};
 
 use crate::plan::model_plan::{AttentionPlan, LayerPlan, MixerPlan, ModelPlan};
 use crate::run::texts::TEXT_BLOCK_TOKENS;
@@ -45,7 +45,7 @@ impl Place {
     }
 
     fn of(layer_idx: usize, layer: &LayerPlan, layout: &KvLayout) -> Place {
-        let slot = layout.slots[layer_idx];
+        let slot = layout.slots[layer_idx].unwrap_or(LayerSlot { group_idx: 0, k_offset: 0, v_offset: None });
         let (n_kv_heads, k_dim, v_dim) = heads(layer);
         let kv = KvLayer {
             n_kv_heads,

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use kernels::isa::Isa;
 use scheduler::{
-    BlockCopy, BlockId, BlockTable, KvDtype, ModelRunner, Row, RowInput, RunError, SeqId, Step, StepOutput,
-    Wanted,
+    BlockCopy, BlockId, BlockTable, KvDtype, ModelRunner, Row, RowInput, RowState, RunError, SeqId, Step,
+    StepOutput, Wanted,
 };
 
 use super::backend::Cpu;
@@ -54,6 +54,7 @@ fn row(runner: &Runner<Cpu>, tokens: &[u32], start: usize) -> Row {
         input: RowInput::Tokens(tokens.to_vec()),
         start,
         tables: (0..n_groups).map(table).collect(),
+        state: RowState::default(),
         wanted: Wanted::AllLogits,
     }
 }
@@ -149,7 +150,14 @@ fn only_wanted_logits_are_computed_and_say_where_they_come_from() {
     for (i, wanted) in [Wanted::LastLogits, Wanted::Nothing, Wanted::AllLogits].into_iter().enumerate() {
         let blocks = vec![BlockId(i as u32)];
         let tables = vec![BlockTable { first_block: 0, blocks }];
-        rows.push(Row { seq: SeqId(i as u64), input: RowInput::Tokens(tokens(3)), start: 0, tables, wanted });
+        rows.push(Row {
+            seq: SeqId(i as u64),
+            input: RowInput::Tokens(tokens(3)),
+            start: 0,
+            tables,
+            state: RowState::default(),
+            wanted,
+        });
     }
     let mut out = StepOutput::default();
     runner.run(&Step { copies: vec![], rows }, &mut out).unwrap();
@@ -171,7 +179,14 @@ fn a_hidden_vector_is_what_the_head_makes_logits_of() {
     let lengths = [9, 9, 4, 6];
     let row = |(i, (wanted, n)): (usize, (Wanted, usize))| {
         let tables = vec![BlockTable { first_block: 0, blocks: vec![BlockId(i as u32)] }];
-        Row { seq: SeqId(i as u64), input: RowInput::Tokens(tokens(n)), start: 0, tables, wanted }
+        Row {
+            seq: SeqId(i as u64),
+            input: RowInput::Tokens(tokens(n)),
+            start: 0,
+            tables,
+            state: RowState::default(),
+            wanted,
+        }
     };
     let rows = wanted.into_iter().zip(lengths).enumerate().map(row).collect();
     let mut out = StepOutput::default();

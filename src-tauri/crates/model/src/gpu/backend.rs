@@ -77,14 +77,14 @@ impl GpuBackend {
         device: Device,
     ) -> GpuBackend {
         let place = |(layer_idx, attention): (usize, &AttentionPlan)| {
-            let (slot, AttentionPlan { n_kv_heads, k_dim, v_dim, .. }) =
-                (layout.slots[layer_idx], *attention);
-            Place {
+            let AttentionPlan { n_kv_heads, k_dim, v_dim, .. } = *attention;
+            let slot = layout.slots[layer_idx]?;
+            Some(Place {
                 group_idx: slot.group_idx,
                 k: Part::new(format, layout, slot.k_offset, (n_kv_heads, k_dim)),
                 // There is one: `able` has been asked.
                 v: Part::new(format, layout, slot.v_offset.unwrap_or(slot.k_offset), (n_kv_heads, v_dim)),
-            }
+            })
         };
         // Tiles are cut for all layers of a group at once, so for the widest.
         let attentions = || plan.layers.iter().filter_map(LayerPlan::softmax);
@@ -92,7 +92,7 @@ impl GpuBackend {
         let slot_values = widest(|plan| plan.n_kv_heads * (plan.k_dim + plan.v_dim));
         GpuBackend {
             pool,
-            layers: attentions().enumerate().map(place).collect(),
+            layers: attentions().enumerate().filter_map(place).collect(),
             windows: layout.groups.iter().map(|group| group.span.window()).collect(),
             tile_limits: TileLimits::new(widest(|plan| plan.n_heads), slot_values),
             block_tokens: layout.block_tokens,

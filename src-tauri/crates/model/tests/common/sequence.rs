@@ -1,6 +1,6 @@
 //! A sequence of a test: its tokens, how far it is computed, and the blocks that it was given.
 
-use scheduler::{AttentionSpan, BlockId, BlockTable, KvLayout, Row, RowInput, SeqId, Wanted};
+use scheduler::{AttentionSpan, BlockId, BlockTable, KvLayout, Row, RowInput, RowState, SeqId, Wanted};
 
 /// Hands out the blocks of a pool in a random order.
 pub struct Blocks {
@@ -78,7 +78,14 @@ impl Sequence {
         }
         let tokens = self.tokens[self.n_done..end].to_vec();
         let start = std::mem::replace(&mut self.n_done, end);
-        Row { seq: self.id, input: RowInput::Tokens(tokens), start, tables: self.tables.clone(), wanted }
+        Row {
+            seq: self.id,
+            input: RowInput::Tokens(tokens),
+            start,
+            tables: self.tables.clone(),
+            state: RowState::default(),
+            wanted,
+        }
     }
 
     /// Give back the blocks that no later token sees.

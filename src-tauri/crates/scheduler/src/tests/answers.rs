@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::sim::{checked, layout};
 use crate::{
     AnswerIndex, AnswerToken, NewSequence, PrefixTrail, PromptLogits, Scheduler, SchedulerConfig, SeqId,
-    Splice, SpliceStart, SplicedPrompt, TokenId, splice_prompt,
+    Splice, SpliceStart, SplicedPrompt, StatePoints, TokenId, splice_prompt,
 };
 
 /// Every string of one to three of these characters is a token: text has many spellings.
@@ -293,6 +293,7 @@ fn the_next_turn_of_a_sampled_answer_computes_only_what_is_new() {
         prompt: checked(prompt.to_vec()),
         max_new_tokens: generated.len(),
         kept_windows: Vec::new(),
+        state_points: StatePoints::default(),
         prompt_logits: PromptLogits::Last,
         former: None,
     };

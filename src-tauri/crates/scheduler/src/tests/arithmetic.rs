@@ -5,7 +5,8 @@ use crate::block_pool::{BlockPool, Retention};
 use crate::footprint::Footprint;
 use crate::prefix_cache::{PrefixCache, Registered};
 use crate::{
-    GroupId, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode, SubmitError,
+    GroupId, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StatePoints, StoreMode,
+    SubmitError,
 };
 
 /// Blocks of `tokens` tokens that the queries at `positions` look into or write.
@@ -85,6 +86,7 @@ fn request(id: u64, n_prompt: u32, max_new_tokens: usize) -> NewSequence {
         prompt: checked((0..n_prompt).collect()),
         max_new_tokens,
         kept_windows: Vec::new(),
+        state_points: StatePoints::default(),
         prompt_logits: PromptLogits::Last,
         former: None,
     }

@@ -2,7 +2,8 @@
 
 use crate::kv_layout::LayoutError;
 use crate::{
-    AttentionSpan, KvDtype, KvLayout, LayerCache, LayerGroup, LayerKv, LayerSlot, ModelCacheSpec, ValuePlace,
+    AttentionSpan, KvDtype, KvLayout, LayerCache, LayerGroup, LayerKv, LayerSlot, ModelCacheSpec,
+    StateLayout, ValuePlace,
 };
 
 const DTYPES: [KvDtype; 3] = [KvDtype::F16, KvDtype::Q8, KvDtype::Q4];
@@ -53,7 +54,7 @@ fn check_places(spec: &ModelCacheSpec, layout: &KvLayout) {
         for &layer in &group.layers {
             let LayerKv::Own(cache) = spec.layers[layer] else { panic!("layer {layer} has none of its own") };
             assert_eq!(cache.span, group.span);
-            let slot = layout.slots[layer];
+            let slot = layout.slots[layer].unwrap();
             assert_eq!((slot.group_idx, slot.k_offset), (group_idx, end));
             assert!(slot.k_offset.is_multiple_of(64));
             end = slot.k_offset + (cache.n_kv_heads * bt * dtype.key_bytes(cache.k_dim)).next_multiple_of(64);
@@ -123,8 +124,7 @@ fn cut_by_number(spec: &ModelCacheSpec, block_tokens: usize, dtype: KvDtype) -> 
     let smallest = spans.iter().map(|(_, layers)| layers.len()).min().unwrap_or(1);
     let n_groups = |size: usize| spans.iter().map(|(_, l)| l.len().div_ceil(size)).sum::<usize>();
     let size = (1..=smallest).min_by_key(|&size| (n_groups(size) * size, n_groups(size))).unwrap_or(1);
-    let empty = LayerSlot { group_idx: 0, k_offset: 0, v_offset: None };
-    let (mut groups, mut slots, mut block_bytes) = (Vec::new(), vec![empty; spec.layers.len()], 0);
+    let (mut groups, mut slots, mut block_bytes) = (Vec::new(), vec![None; spec.layers.len()], 0);
     for (span, layers) in &spans {
         for layers in layers.chunks(size) {
             let mut offset = 0;
@@ -132,15 +132,15 @@ fn cut_by_number(spec: &ModelCacheSpec, block_tokens: usize, dtype: KvDtype) -> 
                 let cache = cache_of(layer);
                 let part = |bytes: usize| (cache.n_kv_heads * block_tokens * bytes).next_multiple_of(64);
                 let v_offset = offset + part(dtype.key_bytes(cache.k_dim));
-                slots[layer] =
-                    LayerSlot { group_idx: groups.len(), k_offset: offset, v_offset: Some(v_offset) };
+                let (group_idx, k_offset) = (groups.len(), offset);
+                slots[layer] = Some(LayerSlot { group_idx, k_offset, v_offset: Some(v_offset) });
                 offset = v_offset + part(dtype.value_bytes(cache.v_dim));
             }
             groups.push(LayerGroup { span: *span, layers: layers.to_vec(), used_bytes: offset });
             block_bytes = block_bytes.max(offset);
         }
     }
-    KvLayout { block_tokens, kv_dtype: dtype, block_bytes, groups, slots }
+    KvLayout { block_tokens, kv_dtype: dtype, block_bytes, groups, slots, state: StateLayout::default() }
 }
 
 #[test]

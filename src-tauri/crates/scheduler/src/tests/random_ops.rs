@@ -6,8 +6,8 @@ use fastrand::Rng;
 
 use super::sim::{Sim, checked, layout};
 use crate::{
-    BlockKey, EndReason, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
-    SubmitError, TokenId,
+    BlockKey, EndReason, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StatePoints,
+    StoreMode, SubmitError, TokenId,
 };
 
 struct Run {
@@ -117,6 +117,7 @@ impl Run {
             agent: if self.rng.usize(..2) == 0 { Some(self.rng.usize(..3) as u64) } else { None },
             max_new_tokens: self.rng.usize(..40),
             kept_windows: (0..self.rng.usize(..3)).map(|_| self.rng.usize(..40)).collect(),
+            state_points: StatePoints::default(),
             prompt_logits: if self.rng.usize(..10) == 0 { PromptLogits::All } else { PromptLogits::Last },
             prompt: checked(prompt.clone()),
         };

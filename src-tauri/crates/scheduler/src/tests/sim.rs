@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
     AttentionSpan, BlockId, BlockKey, CheckedPrompt, KvDtype, KvLayout, LayerGroup, Restore, RestoreBlock,
-    Scheduler, SeqId, Step, StoreMode, TokenId, Wanted,
+    Scheduler, SeqId, StateLayout, Step, StoreMode, TokenId, Wanted,
 };
 
 /// A prompt of any tokens.
@@ -23,7 +23,14 @@ pub(super) fn layout(block_tokens: usize, windows: &[Option<usize>]) -> KvLayout
         .enumerate()
         .map(|(layer, w)| LayerGroup { span: span(w), layers: vec![layer], used_bytes: 64 })
         .collect();
-    KvLayout { block_tokens, kv_dtype: KvDtype::F16, block_bytes: 64, groups, slots: Vec::new() }
+    KvLayout {
+        block_tokens,
+        kv_dtype: KvDtype::F16,
+        block_bytes: 64,
+        groups,
+        slots: Vec::new(),
+        state: StateLayout::default(),
+    }
 }
 
 /// The KV of position `n` of a sequence depends on its tokens up to `n`; this stands for it.

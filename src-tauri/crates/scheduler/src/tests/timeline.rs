@@ -12,8 +12,8 @@ use std::fmt::Write;
 
 use super::sim::{Sim, checked, layout};
 use crate::{
-    EndReason, NewSequence, Plan, PromptLogits, Row, Scheduler, SchedulerConfig, SeqId, SeqState, StoreMode,
-    TokenId, Wanted,
+    EndReason, NewSequence, Plan, PromptLogits, Row, Scheduler, SchedulerConfig, SeqId, SeqState,
+    StatePoints, StoreMode, TokenId, Wanted,
 };
 
 /// What a script has set up and done so far.
@@ -161,6 +161,7 @@ impl Stage {
             prompt: checked(prompt.clone()),
             max_new_tokens: number(words, "new", 1),
             kept_windows: kept_windows.unwrap_or_default(),
+            state_points: StatePoints::default(),
             prompt_logits: if words.contains(&"logits") { PromptLogits::All } else { PromptLogits::Last },
             former: None,
         };

@@ -6,7 +6,9 @@
 //! C   A's blocks, moved and copied, and another continuation; from step 2 on, so that decodes of like length join
 //! ```
 
-use scheduler::{AttentionSpan, BlockCopy, BlockId, BlockTable, KvLayout, ModelCacheSpec, Row, RowInput};
+use scheduler::{
+    AttentionSpan, BlockCopy, BlockId, BlockTable, KvLayout, ModelCacheSpec, Row, RowInput, RowState,
+};
 use scheduler::{SeqId, Step, TokenId, Wanted};
 
 /// Tokens of A in each step.
@@ -170,7 +172,14 @@ impl Sequence {
             (mixed % spec.n_vocab as u64) as TokenId
         };
         let input = RowInput::Tokens((start..end).map(token).collect());
-        Row { seq: SeqId(self.id), input, start, tables: self.tables.clone(), wanted }
+        Row {
+            seq: SeqId(self.id),
+            input,
+            start,
+            tables: self.tables.clone(),
+            state: RowState::default(),
+            wanted,
+        }
     }
 
     /// What puts `a`'s blocks into its own: the first one of each group by a move, others by copies.

@@ -99,7 +99,7 @@ impl Case {
 fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
     let (threads, isa) = (Threads::new(1), Isa::detect());
     let layout = case.layout();
-    let slot = layout.slots[1];
+    let slot = layout.slots[1].unwrap();
     let kv_layer = KvLayer {
         n_kv_heads: case.n_kv_heads,
         k_dim: case.k_dim,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use scheduler::{BlockId, BlockTable, Row, RowInput, RunError, SeqId, Step, StepOutput, Wanted};
+use scheduler::{BlockId, BlockTable, Row, RowInput, RowState, RunError, SeqId, Step, StepOutput, Wanted};
 
 use super::meddled::{Meddle, Meddled, Operation};
 use super::*;
@@ -212,7 +212,8 @@ fn an_error_and_a_panic_of_the_device_are_faults_and_not_the_processs_end() {
 fn logits(runner: &mut dyn ModelRunner) -> Vec<u32> {
     let tables = vec![BlockTable { first_block: 0, blocks: vec![BlockId(0)] }];
     let input = RowInput::Tokens((0..20).collect());
-    let row = Row { seq: SeqId(1), input, start: 0, tables, wanted: Wanted::AllLogits };
+    let row =
+        Row { seq: SeqId(1), input, start: 0, tables, state: RowState::default(), wanted: Wanted::AllLogits };
     let mut out = StepOutput::default();
     runner.run(&Step { copies: vec![], rows: vec![row] }, &mut out).expect("it runs");
     out.logits.values.iter().map(|x| x.to_bits()).collect()

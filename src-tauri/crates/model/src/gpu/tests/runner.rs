@@ -2,7 +2,8 @@
 
 use kernels::ggml::{GgmlType, dequantize};
 use scheduler::{
-    BlockCopy, BlockId, BlockTable, KvLayout, Row, RowInput, RunError, SeqId, Step, StepOutput, Wanted,
+    BlockCopy, BlockId, BlockTable, KvLayout, Row, RowInput, RowState, RunError, SeqId, Step, StepOutput,
+    Wanted,
 };
 
 use super::*;
@@ -19,7 +20,14 @@ fn row(layout: &KvLayout, tokens: &[u32], start: usize) -> Row {
         blocks: (0..n_blocks).map(|b| BlockId((b * n_groups + group) as u32)).collect(),
     };
     let tables = (0..n_groups).map(table).collect();
-    Row { seq: SeqId(1), input: RowInput::Tokens(tokens.to_vec()), start, tables, wanted: Wanted::AllLogits }
+    Row {
+        seq: SeqId(1),
+        input: RowInput::Tokens(tokens.to_vec()),
+        start,
+        tables,
+        state: RowState::default(),
+        wanted: Wanted::AllLogits,
+    }
 }
 
 fn logits(runner: &mut dyn ModelRunner, row: Row) -> Vec<f32> {
@@ -117,7 +125,14 @@ fn only_the_logits_that_are_wanted_are_computed() {
     let mut rows = Vec::new();
     for (i, wanted) in [Wanted::LastLogits, Wanted::Nothing, Wanted::AllLogits].into_iter().enumerate() {
         let tables = vec![BlockTable { first_block: 0, blocks: vec![BlockId(i as u32)] }];
-        rows.push(Row { seq: SeqId(i as u64), input: RowInput::Tokens(tokens(3)), start: 0, tables, wanted });
+        rows.push(Row {
+            seq: SeqId(i as u64),
+            input: RowInput::Tokens(tokens(3)),
+            start: 0,
+            tables,
+            state: RowState::default(),
+            wanted,
+        });
     }
     let mut out = StepOutput::default();
     runner.run(&Step { copies: vec![], rows }, &mut out).unwrap();
@@ -146,7 +161,14 @@ fn a_faulty_row_leaves_the_others_alone() {
     let mut runner = on_device(&GgufWriter::tiny("llama").open(), &options(8));
     let decode = |seq: u64, start: usize| {
         let tables = vec![BlockTable { first_block: 0, blocks: vec![BlockId(seq as u32)] }];
-        Row { seq: SeqId(seq), input: RowInput::Tokens(vec![7]), start, tables, wanted: Wanted::LastLogits }
+        Row {
+            seq: SeqId(seq),
+            input: RowInput::Tokens(vec![7]),
+            start,
+            tables,
+            state: RowState::default(),
+            wanted: Wanted::LastLogits,
+        }
     };
     // Two sequences of the same tokens; the second one's block holds NaN at a position that it sees.
     let mut bytes = vec![0; runner.layout().block_bytes];

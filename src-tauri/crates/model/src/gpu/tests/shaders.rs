@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use candle_core::Tensor;
-use scheduler::KvLayout;
+use scheduler::{KvLayout, StateLayout};
 
 use super::*;
 use crate::gpu::kv_pool::KvPool;
@@ -268,6 +268,7 @@ fn pool(part: &Part, n_blocks: usize) -> KvPool {
         block_bytes: part.block_bytes,
         groups: vec![],
         slots: vec![],
+        state: StateLayout::default(),
     };
     let pool = KvPool::new(&Device::Cpu, Shaders::new(&Device::Cpu).unwrap(), n_blocks, &layout).unwrap();
     for block in 0..n_blocks {
