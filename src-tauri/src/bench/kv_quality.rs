@@ -9,7 +9,8 @@ use kernels::ops::log_sum_exp;
 use kernels::threads::Threads;
 use model::Precision;
 use scheduler::{
-    BlockId, BlockTable, KvDtype, KvLayout, ModelRunner, Row, RowInput, SeqId, Step, StepOutput, Wanted,
+    BlockId, BlockTable, KvDtype, KvLayout, ModelRunner, Row, RowInput, RowState, SeqId, Step, StepOutput,
+    Wanted,
 };
 
 use crate::gguf_loader::GgufLoader;
@@ -109,6 +110,7 @@ fn add_piece(
             input: RowInput::Tokens(tokens[start..end].to_vec()),
             start,
             tables: tables.clone(),
+            state: RowState::default(),
             wanted: Wanted::AllLogits,
         };
         let step = Step { copies: vec![], rows: vec![row] };

@@ -7,7 +7,7 @@ use std::path::Path;
 use engine::FailureKind;
 use kernels::isa::Isa;
 use model::{LoadOptions, PoolSize, Precision};
-use scheduler::{BlockId, BlockTable, Row, RowInput, SeqId, Step, StepOutput, Wanted};
+use scheduler::{BlockId, BlockTable, Row, RowInput, RowState, SeqId, Step, StepOutput, Wanted};
 
 use super::*;
 
@@ -89,7 +89,8 @@ fn by_cpu() -> Box<dyn ModelRunner> {
 fn logits(mut runner: Box<dyn ModelRunner>) -> Vec<f32> {
     let tables = vec![BlockTable { first_block: 0, blocks: vec![BlockId(0)] }; runner.layout().groups.len()];
     let input = RowInput::Tokens(vec![1, 2, 3]);
-    let row = Row { seq: SeqId(1), input, start: 0, tables, wanted: Wanted::AllLogits };
+    let row =
+        Row { seq: SeqId(1), input, start: 0, tables, state: RowState::default(), wanted: Wanted::AllLogits };
     let mut out = StepOutput::default();
     runner.run(&Step { copies: vec![], rows: vec![row] }, &mut out).expect("it runs");
     out.logits.values
