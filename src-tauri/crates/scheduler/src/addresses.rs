@@ -47,20 +47,27 @@ impl Footprint {
                 })
                 .min()
         };
+        // Where layers have a state it has to be there, whole.
+        let has_state = |hash: &ChainHash| footprint.state_keys(*hash).all(|key| is_there(&key));
         // Without a group nothing was ever kept.
         if groups().next().is_none() {
             return 0;
         }
-        let has_tail = addresses.tail.is_some_and(|tail| groups().all(|g| has(&tail, g)));
+        let has_tail = addresses.tail.is_some_and(|tail| groups().all(|g| has(&tail, g)) && has_state(&tail));
         if has_tail && n_whole == addresses.whole.len() && gap(n_tokens).is_none() {
             return n_tokens;
         }
         let mut n_blocks = n_whole;
-        // Every boundary after a missing block, up to this one, looks into it too.
-        while let Some(gap) = gap(n_blocks * footprint.block_tokens()) {
-            n_blocks = gap;
+        loop {
+            // Every boundary after a missing block, up to this one, looks into it too.
+            if let Some(gap) = gap(n_blocks * footprint.block_tokens()) {
+                n_blocks = gap;
+            } else if n_blocks > 0 && !has_state(&addresses.whole[n_blocks - 1]) {
+                n_blocks -= 1;
+            } else {
+                return (n_blocks * footprint.block_tokens()).min(n_tokens);
+            }
         }
-        (n_blocks * footprint.block_tokens()).min(n_tokens)
     }
 }
 

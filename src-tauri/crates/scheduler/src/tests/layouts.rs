@@ -110,7 +110,7 @@ fn nonsense_is_refused() {
 fn cut_by_number(spec: &ModelCacheSpec, block_tokens: usize, dtype: KvDtype) -> KvLayout {
     let cache_of = |layer: usize| match &spec.layers[layer] {
         LayerKv::Own(cache) => *cache,
-        LayerKv::Of(_) => panic!("not of this rule's time"),
+        LayerKv::Of(_) | LayerKv::State(_) | LayerKv::Nothing => panic!("not of this rule's time"),
     };
     let mut spans: Vec<(AttentionSpan, Vec<usize>)> = Vec::new();
     for layer in 0..spec.layers.len() {
