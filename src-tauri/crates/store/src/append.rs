@@ -14,7 +14,7 @@ use crate::disk::{DiskFile, write_all};
 use crate::format::{
     Kind, Position, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, encode_segment_header,
 };
-use crate::index::{Place, Spot};
+use crate::place::{Place, Spot};
 use crate::segment::{Active, Lane, Move, Purpose, Seal, Segment};
 use crate::state::StoreState;
 use crate::writer::Writer;
@@ -95,6 +95,7 @@ impl Writer {
             n_bytes,
             live_bytes: 0,
             tombstones: Vec::new(),
+            lane,
             is_other_version: false,
         };
         self.shared.state().segments.insert(id, segment);
@@ -172,7 +173,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Make what was written durable, and only then point to it.
+    /// Make what was written durable, and only then point to it. No state becomes so before the blocks it stands on.
     pub(crate) fn commit(&mut self) -> Result<(), Trouble> {
         Lane::ALL.into_iter().try_for_each(|lane| self.commit_lane(lane))?;
         self.unsynced_since = None;
@@ -204,13 +205,17 @@ impl Writer {
             state.counters.n_saved += 1;
             // It may have been deleted meanwhile.
             if state.is_queued(&record) {
-                state.put(record.key, record.parent, Place::Disk(spot));
+                state.put(record.key, record.parent, record.reason.n_pieces(), Place::Disk(spot));
                 keys.push(record.key);
+            } else {
+                state.note_dead(&record.key, spot);
             }
         }
         for Move { key, from, to } in active.moves.drain(..) {
             if matches!(state.index.get(&key), Some(Place::Disk(spot)) if *spot == from) {
                 state.relocate(key, to);
+            } else {
+                state.note_dead(&key, to);
             }
         }
         if let Some(segment) = state.segments.get_mut(&active.id) {

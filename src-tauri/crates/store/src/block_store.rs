@@ -79,10 +79,14 @@ pub struct StoreStats {
     pub stored_bytes: u64,
     /// What `stored_bytes` never exceeds, unless by what others put there.
     pub max_bytes: u64,
-    /// Blocks that can be restored.
+    /// Blocks of KV that can be restored.
     pub n_blocks: u64,
-    /// Bytes of these.
+    /// Checkpoints that can be restored: states of which every piece is there.
+    pub n_checkpoints: u64,
+    /// Bytes on disk of blocks and checkpoints.
     pub live_bytes: u64,
+    /// Bytes of these that are checkpoints'.
+    pub checkpoint_bytes: u64,
     /// Bytes written since midnight (UTC), whatever for.
     pub written_today_bytes: u64,
     /// Bytes written since the start, whatever for.
@@ -211,11 +215,16 @@ pub trait BlockStore: Send + Sync {
     fn stats(&self) -> StoreStats;
 
     /// For each of these blocks, whether it could be restored now, and if not, the reason that a restore would give.
-    /// Takes no I/O, and one lock however many they are.
+    /// Takes no I/O, and one lock however many they are. A piece of a state is there when all of its pieces are.
     fn find(&self, keys: &[BlockKey]) -> Vec<Result<(), MissReason>>;
 
-    /// The blocks at these addresses, of whatever layer groups, that are durable: they outlive a power cut. In no
-    /// order.
+    /// Forget the states that these are pieces of, because what replaces them is durable: any piece stands for all of
+    /// its state. What of one waits to be written is [`StoreEvent::NotSaved`]. A key of a block of KV changes nothing:
+    /// others may go on from it.
+    fn bury(&self, _keys: Vec<BlockKey>) {}
+
+    /// The blocks at these addresses, of whatever layer groups, that are durable: they outlive a power cut. A state's
+    /// pieces are among them when all of them are durable. In no order.
     fn durable_at(&self, _hashes: &[ChainHash]) -> Vec<DurableBlock> {
         Vec::new()
     }

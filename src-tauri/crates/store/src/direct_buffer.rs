@@ -11,7 +11,7 @@ use memmap2::MmapMut;
 
 use crate::disk::{ALIGNMENT, DiskFile};
 use crate::format::Position;
-use crate::index::Spot;
+use crate::place::Spot;
 
 /// Bytes of a piece: a huge page.
 const PIECE_BYTES: usize = 2 << 20;

@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use address::BlockKey;
+use address::{BlockKey, ChainHash, GroupId};
 
 use crate::block_store::{StoreEvent, Trouble};
 use crate::config::agents_dir;
 use crate::disk::{DiskFile, read_exact, write_all};
 use crate::format::{Death, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
-use crate::index::Place;
 use crate::jobs::Deletion;
+use crate::record::fate_of;
 use crate::segment::Lane;
 use crate::segment::Purpose;
 use crate::segment::Tombstone;
@@ -32,12 +32,19 @@ impl Writer {
             let own = state.orphaned(std::mem::take(&mut deletion.hashes));
             for hash in own {
                 for (key, place) in state.forget_node(&hash) {
-                    deletion.to_bury.push(key);
-                    match place {
-                        Place::Disk(spot) => deletion.to_erase.push(spot.at),
-                        // Whoever waits for it to be durable need not wait any longer.
-                        Place::Queued(_) => state.events.push(StoreEvent::NotSaved(vec![key])),
+                    if !key.group.is_state() {
+                        deletion.to_bury.push(key);
+                        deletion.to_erase.extend(place.spot().map(|spot| spot.at));
                     }
+                    // Whoever waits for it to be durable need not wait any longer.
+                    if !place.is_durable() {
+                        state.events.push(StoreEvent::NotSaved(vec![key]));
+                    }
+                }
+                // Of the state, and of one that it replaced.
+                if let Some(dead) = state.dead_pieces.get(&hash) {
+                    deletion.to_bury.push(state_at(hash));
+                    deletion.to_erase.extend(dead.iter().map(|spot| spot.at));
                 }
             }
         }
@@ -63,19 +70,36 @@ impl Writer {
 
     /// Bury a record that does not match its digest, so that the next start does not find it.
     pub(crate) fn bury_corrupt(&mut self, key: BlockKey) -> Result<(), Trouble> {
+        let is_again = {
+            let state = self.shared.state();
+            state.index.get(&key).is_some()
+                || (key.group.is_state() && state.index.n_pieces(&key.hash).is_some())
+        };
         // It may have been saved again meanwhile.
-        if self.shared.state().index.get(&key).is_some() {
+        if is_again {
             return Ok(());
         }
-        // Found again it would be found out again: a log without room is no trouble here.
-        match self.bury(key, Death::Corrupt) {
+        // Found again it would be found out again.
+        self.bury_if_room(key, Death::Corrupt)
+    }
+
+    /// Bury states that were replaced, so that the next start does not find them.
+    pub(crate) fn bury_replaced(&mut self, hashes: &[ChainHash]) -> Result<(), Trouble> {
+        // Found again, such a state takes room until that is needed.
+        hashes.iter().try_for_each(|hash| self.bury_if_room(state_at(*hash), Death::Replaced))
+    }
+
+    /// Append a tombstone; a log without room is no trouble.
+    fn bury_if_room(&mut self, key: BlockKey, why: Death) -> Result<(), Trouble> {
+        match self.bury(key, why) {
             Err(Trouble::CapReached | Trouble::DiskFull) => Ok(()),
             other => other,
         }
     }
 
-    /// Append a tombstone.
-    pub(crate) fn bury(&mut self, key: BlockKey, why: Death) -> Result<(), Trouble> {
+    /// Append a tombstone; one of a piece buries the whole state.
+    fn bury(&mut self, key: BlockKey, why: Death) -> Result<(), Trouble> {
+        let key = fate_of(&key);
         // The end of the lane: all that it buries stands before.
         let active = self.active(Lane::of(&key));
         let raised_at = Position {
@@ -146,4 +170,9 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// What all pieces of the state of a prefix are buried under.
+fn state_at(hash: ChainHash) -> BlockKey {
+    fate_of(&BlockKey { hash, group: GroupId::state(0) })
 }

@@ -31,7 +31,7 @@ pub(crate) enum HeaderError {
 /// What a record is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A block's KV follows.
+    /// A block's KV follows, or a piece of a state.
     Block(SaveReason),
     /// Every record of the key that stands before `raised_at` is dead.
     Tombstone {
@@ -51,6 +51,8 @@ pub(crate) enum Death {
     Deleted,
     /// Its bytes did not match their digest.
     Corrupt,
+    /// It is a state that nobody goes on from any more: a later one of its conversation is durable.
+    Replaced,
 }
 
 /// A place in the log; later ones are greater.
@@ -120,11 +122,20 @@ impl RecordHeader {
             Kind::Block(SaveReason::BlockFull) => (1, 0, self.parent.0),
             Kind::Block(SaveReason::Tail) => (1, 1, self.parent.0),
             Kind::Block(SaveReason::Drain) => (1, 2, self.parent.0),
+            Kind::Block(SaveReason::Checkpoint { n_pieces }) => {
+                bytes[50..52].copy_from_slice(&n_pieces.to_le_bytes());
+                (4, 0, self.parent.0)
+            }
             Kind::Tombstone { why, raised_at } => {
                 let mut place = [0; 32];
                 place[..8].copy_from_slice(&raised_at.segment.to_le_bytes());
                 place[8..16].copy_from_slice(&raised_at.offset.to_le_bytes());
-                (2, if why == Death::Deleted { 0 } else { 1 }, place)
+                let why = match why {
+                    Death::Deleted => 0,
+                    Death::Corrupt => 1,
+                    Death::Replaced => 2,
+                };
+                (2, why, place)
             }
             Kind::Seal => (3, 0, [0; 32]),
         };
@@ -158,14 +169,19 @@ impl RecordHeader {
             (1, 0) => Kind::Block(SaveReason::BlockFull),
             (1, 1) => Kind::Block(SaveReason::Tail),
             (1, 2) => Kind::Block(SaveReason::Drain),
-            (2, why @ (0 | 1)) => Kind::Tombstone {
-                why: if why == 0 { Death::Deleted } else { Death::Corrupt },
+            (2, why @ 0..=2) => Kind::Tombstone {
+                why: match why {
+                    0 => Death::Deleted,
+                    1 => Death::Corrupt,
+                    _ => Death::Replaced,
+                },
                 raised_at: Position {
                     segment: u64::from_le_bytes(array(bytes, 64)),
                     offset: u64::from_le_bytes(array(bytes, 72)),
                 },
             },
             (3, 0) => Kind::Seal,
+            (4, 0) => Kind::Block(SaveReason::Checkpoint { n_pieces: u16::from_le_bytes(array(bytes, 50)) }),
             _ => return Err(HeaderError::Version),
         };
         let header = RecordHeader {
@@ -181,7 +197,11 @@ impl RecordHeader {
             saved_at: u64::from_le_bytes(array(bytes, 56)),
             body_digest: BodyDigest(array(bytes, 128)),
         };
-        if header.n_tokens > MAX_TOKENS || header.payload_bytes > MAX_PAYLOAD_BYTES {
+        let is_sound = match header.kind {
+            Kind::Block(reason) => reason.fits(&header.key),
+            Kind::Tombstone { .. } | Kind::Seal => true,
+        };
+        if !is_sound || header.n_tokens > MAX_TOKENS || header.payload_bytes > MAX_PAYLOAD_BYTES {
             return Err(HeaderError::Damaged);
         }
         Ok(header)

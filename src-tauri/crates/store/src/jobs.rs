@@ -9,8 +9,10 @@ use crate::format::Position;
 
 /// Something for the writer besides records.
 pub(crate) enum Job {
-    /// Bury a record that did not match its digest.
+    /// Bury a record that did not match its digest; of a state all records.
     Quarantine(BlockKey),
+    /// Bury the states of these prefixes: they are replaced. What is saved of them from now on comes after this.
+    Bury(Vec<ChainHash>),
     /// Erase agents that are in no list any more.
     Delete(Deletion),
 }

@@ -28,6 +28,8 @@ mod manifests;
 pub mod off;
 pub mod open;
 mod opened;
+mod pieces;
+mod place;
 mod reader;
 mod real_disk;
 pub mod record;
@@ -37,6 +39,7 @@ mod scan;
 mod segment;
 mod state;
 pub mod store;
+mod survey;
 mod writer;
 
 #[cfg(feature = "fuzzing")]

@@ -109,7 +109,7 @@ impl Writer {
             }
             self.lose_beyond(id, n_there);
             if found.is_none() {
-                self.shared.state().segments.remove(&id);
+                self.shared.state().remove_segment(id);
             }
         }
     }

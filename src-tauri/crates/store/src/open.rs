@@ -1,24 +1,21 @@
 //! Opening a directory: the lock, the segments, the manifests, and the index made of them.
 
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use address::BlockKey;
 
 use crate::agent::{AgentManifest, MAX_MANIFEST_BYTES};
 use crate::block_store::MissReason;
 use crate::config::{StoreConfig, agents_dir, segment_path, segments_dir};
 use crate::disk::{Disk, DiskFile, Listed, Patience, read_exact};
-use crate::format::{Death, HeaderError, Kind, Position, RecordHeader, array};
-use crate::index::{Place, Spot};
+use crate::format::{HeaderError, Kind, array};
 use crate::jobs::{Deletion, Job};
 use crate::opened::Opened;
+use crate::place::{Place, Spot};
 use crate::scan::scan;
-use crate::segment::Seal;
-use crate::segment::{Segment, Tombstone};
+use crate::segment::{Lane, Seal, Segment};
 use crate::state::StoreState;
+use crate::survey::{Survey, Surveyed};
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -185,11 +182,7 @@ fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result
     let files = disk.list(&segments_dir(dir))?;
     let mut ids: Vec<_> = files.iter().filter_map(|file| Some((segment_id(&file.name)?, file))).collect();
     ids.sort_unstable_by_key(|(id, _)| *id);
-    let mut alive: HashMap<BlockKey, (Position, RecordHeader)> = HashMap::new();
-    // Records that a newer one of the same key or a tombstone has made dead, but whose bytes are there.
-    let mut dead: HashMap<BlockKey, Vec<Position>> = HashMap::new();
-    let mut damaged: HashSet<BlockKey> = HashSet::new();
-    let mut tombstones: Vec<Tombstone> = Vec::new();
+    let mut survey = Survey::default();
     let state = &mut opened.state;
     for (id, listed) in ids {
         opened.next_segment = opened.next_segment.max(id + 1);
@@ -207,58 +200,22 @@ fn read_segments(disk: &dyn Disk, dir: &Path, opened: &mut Opened) -> io::Result
             let seal = if found.damaged.is_empty() { Seal::Wanted } else { Seal::Not };
             opened.to_cut.push((id, found.end, seal));
         }
-        let mut in_segment = Vec::new();
-        for (at, header) in found.records {
-            match header.kind {
-                Kind::Block(_) => {
-                    if let Some((before, _)) = alive.insert(header.key, (at, header)) {
-                        dead.entry(header.key).or_default().push(before);
-                    }
-                }
-                Kind::Tombstone { why, raised_at } => {
-                    in_segment.push(Tombstone { key: header.key, why, raised_at });
-                }
-                Kind::Seal => {}
-            }
-        }
-        for (at, header) in found.damaged {
-            damaged.insert(header.key);
-            dead.entry(header.key).or_default().push(at);
-        }
-        tombstones.extend(&in_segment);
         let is_other_version = found.is_other_version;
-        let tombstones = in_segment;
-        state.segments.insert(id, Segment { file, n_bytes, live_bytes: 0, tombstones, is_other_version });
+        let lane = found.records.first().map_or(Lane::Whole, |(_, header)| Lane::of(&header.key));
+        let tombstones = survey.add(found);
+        let segment = Segment { file, n_bytes, live_bytes: 0, tombstones, lane, is_other_version };
+        state.segments.insert(id, segment);
     }
-    let mut to_erase = Vec::new();
-    for tombstone in tombstones {
-        if let Some((at, _)) = alive.get(&tombstone.key).filter(|(at, _)| *at < tombstone.raised_at) {
-            dead.entry(tombstone.key).or_default().push(*at);
-            alive.remove(&tombstone.key);
-            if tombstone.why == Death::Corrupt {
-                damaged.insert(tombstone.key);
-            }
-        }
-        if tombstone.why == Death::Deleted {
-            // Its zeros are no damage.
-            damaged.remove(&tombstone.key);
-            let buried = dead.get(&tombstone.key).into_iter().flatten();
-            to_erase.extend(buried.filter(|at| **at < tombstone.raised_at));
-        }
-    }
-    let lost = damaged.into_iter().filter(|key| !alive.contains_key(key));
-    lost.for_each(|key| state.index.lose(key, MissReason::Corrupt));
+    let Surveyed { alive, dead_pieces, damaged, to_erase } = survey.finish();
+    state.dead_pieces = dead_pieces;
+    damaged.into_iter().for_each(|key| state.index.lose(key, MissReason::Corrupt));
     if !to_erase.is_empty() {
-        to_erase.sort_unstable();
-        to_erase.dedup();
         state.jobs.push_back(Job::Delete(Deletion { to_erase, ..Deletion::default() }));
     }
-    // The time of saving stands for the time of use.
-    let mut blocks: Vec<(Position, RecordHeader)> = alive.into_values().collect();
-    blocks.sort_unstable_by_key(|(at, header)| (header.saved_at, *at));
-    for (at, header) in blocks {
+    for (at, header) in alive {
+        let Kind::Block(reason) = header.kind else { continue };
         let spot = Spot { at, n_bytes: header.record_bytes() };
-        state.put(header.key, header.parent, Place::Disk(spot));
+        state.put(header.key, header.parent, reason.n_pieces(), Place::Disk(spot));
     }
     Ok(())
 }

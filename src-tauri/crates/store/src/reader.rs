@@ -16,8 +16,8 @@ use crate::format::{
     BodyDigest, HeaderError, Kind, MAX_TOKENS, Position, RECORD_HEADER_BYTES, RecordHeader, tokens_of,
 };
 use crate::idle_buffers::{BlockBytes, IdleBuffers};
-use crate::index::{Place, Spot};
 use crate::jobs::Read;
+use crate::place::{Place, Spot};
 use crate::record::BlockRecord;
 use crate::state::{Shared, StoreState};
 
@@ -113,7 +113,7 @@ impl Reader {
         loop {
             let (spot, file, was_fetched) = {
                 let mut state = shared.state();
-                match state.index.get(&key).cloned() {
+                match state.index.find(&key).cloned() {
                     None => return Err(state.index.why_missing(&key)),
                     Some(Place::Queued(record)) => {
                         if fingerprint != record.fingerprint {

@@ -12,8 +12,15 @@ const MAX_DOUBLINGS: u32 = 5;
 
 impl Writer {
     /// Leave a lane's segment, whose end is in doubt. What was written there and not synced is the next to be
-    /// written again.
+    /// written again, and states after the blocks they stand on.
     pub(crate) fn leave(&mut self, lane: Lane) {
+        if lane != Lane::State {
+            self.leave_alone(Lane::State);
+        }
+        self.leave_alone(lane);
+    }
+
+    fn leave_alone(&mut self, lane: Lane) {
         let Some(active) = self.active[lane as usize].take() else { return };
         self.to_cut.push((active.id, active.synced_end, Seal::Not));
         let mut state = self.shared.state();
@@ -23,11 +30,11 @@ impl Writer {
     /// Leave the segments that grow, and decide what becomes of what waits.
     pub(crate) fn fail(&mut self, trouble: Trouble) {
         self.n_failures += 1;
+        // What was written whole before may still be synced; a state not without what was written before it.
         for lane in Lane::ALL {
-            // What was written whole before may still be synced.
             let _ = self.commit_lane(lane);
-            self.leave(lane);
         }
+        Lane::ALL.into_iter().for_each(|lane| self.leave(lane));
         self.unsynced_since = None;
         let mut state = self.shared.state();
         let is_worth_another = self.n_failures < 2 && trouble == Trouble::Io;

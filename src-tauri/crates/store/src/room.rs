@@ -18,7 +18,8 @@ use crate::block_store::{MissReason, Trouble};
 use crate::config::{segment_path, segments_dir};
 use crate::disk::read_exact;
 use crate::format::{BodyDigest, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
-use crate::index::{Place, Spot};
+use crate::index::Part;
+use crate::place::{Place, Spot};
 use crate::scan::scan;
 use crate::segment::{Active, Lane, Move, Purpose};
 use crate::segment::{Segment, Tombstone};
@@ -115,7 +116,7 @@ impl Writer {
 
     /// One step towards more room that costs nothing which is there; false when there is none.
     fn reclaim_dead(&mut self) -> Result<bool, Trouble> {
-        match self.victim(Wish::Housekeeping) {
+        match self.victim(Wish::Dead) {
             Some(Victim::Dead(id)) => self.remove_segment(id)?,
             Some(Victim::MostlyDead(id)) if self.has_room_to_compact(id) => self.compact(id)?,
             _ => return Ok(false),
@@ -152,19 +153,19 @@ impl Writer {
             let state = self.shared.state();
             state.segments.get(&id).map_or(0, |segment| needed_bytes(&state, id, segment))
         };
-        // The copies, the ends of two segments, and their last blocks.
-        self.has_room_to_move(StoreState::footprint(n_live) + 4 * StoreState::footprint(1))
+        // The copies, the ends of as many segments as grow, and their last blocks.
+        let ends = 2 * Lane::ALL.len() as u64 * StoreState::footprint(1);
+        self.has_room_to_move(StoreState::footprint(n_live) + ends)
     }
 
-    /// Give up the node used longest ago of those that nothing rests on.
+    /// Give up the node used longest ago of those that nothing rests on, and first the state that rests on it.
     fn evict(&self) -> bool {
         let mut state = self.shared.state();
-        let Some(hash) = state.index.next_to_evict() else { return false };
-        // Then all that is older is in use by it.
-        if !state.index.is_durable(&hash) {
-            return false;
-        }
-        let n = state.forget_node(&hash).len();
+        let Some((hash, part)) = state.index.next_to_evict() else { return false };
+        let n = match part {
+            Part::State => state.forget_state(&hash, MissReason::Absent),
+            Part::Blocks => state.forget_node(&hash).len(),
+        };
         state.counters.n_evicted += n as u64;
         true
     }
@@ -185,7 +186,9 @@ impl Writer {
                 return Some(Victim::Dead(*id));
             }
             let gain = segment.n_bytes.saturating_sub(n_live);
-            if 2 * n_live <= segment.n_bytes && best.is_none_or(|(most, _)| gain > most) {
+            // What a state's segment still has will soon be dead too, and need not be copied then.
+            let at_least = if wish == Wish::Housekeeping && segment.lane == Lane::State { 4 } else { 2 };
+            if at_least * n_live <= segment.n_bytes && best.is_none_or(|(most, _)| gain > most) {
                 best = Some((gain, *id));
             }
         }
@@ -250,8 +253,10 @@ impl Writer {
 
     fn lose(&self, key: &BlockKey) {
         let mut state = self.shared.state();
-        state.forget(key, MissReason::Corrupt);
-        state.counters.n_quarantined += 1;
+        // The state of another piece that was lost is gone already.
+        if state.forget_fate(key, MissReason::Corrupt) > 0 {
+            state.counters.n_quarantined += 1;
+        }
     }
 
     fn remove_segment(&mut self, id: u64) -> Result<(), Trouble> {
@@ -265,7 +270,7 @@ impl Writer {
         if is_there {
             self.disk.remove(&path).map_err(|error| Trouble::of(&error))?;
         }
-        self.shared.state().segments.remove(&id);
+        self.shared.state().remove_segment(id);
         // A name that comes back after a power cut brings dead or doubled records, which do no harm.
         let _ = self.disk.sync_dir(&segments_dir(&self.config.dir));
         Ok(())
@@ -310,7 +315,10 @@ impl Writer {
 /// What a search for a victim is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wish {
+    /// Room, whatever it costs.
     Anything,
+    /// Room, of what is dead.
+    Dead,
     Housekeeping,
 }
 
@@ -322,6 +330,11 @@ fn needed_bytes(state: &StoreState, id: u64, segment: &Segment) -> u64 {
 
 /// Whether a tombstone in segment `id` may still bury something in another one.
 fn is_needed(state: &StoreState, id: u64, tombstone: &Tombstone) -> bool {
+    if tombstone.key.group.is_state() {
+        // There are many of these: one for each state that a later one replaced.
+        let mut dead = state.dead_pieces.get(&tombstone.key.hash).into_iter().flatten();
+        return dead.any(|spot| spot.at.segment != id && spot.at < tombstone.raised_at);
+    }
     state.segments.range(..=tombstone.raised_at.segment).any(|(other, _)| *other != id)
 }
 

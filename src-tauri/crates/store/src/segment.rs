@@ -1,4 +1,4 @@
-//! Segments: files of records, most of them complete, two of them growing.
+//! Segments: files of records, most of them complete, up to three of them growing.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use address::BlockKey;
 
 use crate::disk::DiskFile;
 use crate::format::{Death, Position};
-use crate::index::Spot;
+use crate::place::Spot;
 use crate::record::BlockRecord;
 
 /// A file of records.
@@ -17,11 +17,13 @@ pub(crate) struct Segment {
     /// Bytes of records that the index points to.
     pub(crate) live_bytes: u64,
     pub(crate) tombstones: Vec<Tombstone>,
+    /// Whose records it has.
+    pub(crate) lane: Lane,
     /// Such a segment goes when its room is needed, not before.
     pub(crate) is_other_version: bool,
 }
 
-/// A record that buries others.
+/// A record that buries others: those of a block, or of all pieces of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tombstone {
     pub(crate) key: BlockKey,
@@ -48,13 +50,21 @@ pub(crate) enum Lane {
     Whole,
     /// Of what is read again at its end only.
     Window,
+    /// Of states, which die soon: a later one of the conversation takes their place. It is synced after the others, so
+    /// that no state is durable before the blocks that it stands on.
+    State,
 }
 
 impl Lane {
-    pub(crate) const ALL: [Lane; 2] = [Lane::Whole, Lane::Window];
+    /// In the order in which they are synced.
+    pub(crate) const ALL: [Lane; 3] = [Lane::Whole, Lane::Window, Lane::State];
 
     pub(crate) fn of(key: &BlockKey) -> Lane {
-        if key.group.is_window() { Lane::Window } else { Lane::Whole }
+        match (key.group.is_state(), key.group.is_window()) {
+            (true, _) => Lane::State,
+            (false, true) => Lane::Window,
+            (false, false) => Lane::Whole,
+        }
     }
 }
 

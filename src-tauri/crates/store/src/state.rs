@@ -1,6 +1,6 @@
 //! What the store's threads share: the index, the segments' sizes, the queue, the agents, the counters.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -10,8 +10,9 @@ use crate::agent::{AgentManifest, OfModels, Pin};
 use crate::block_store::{MissReason, StoreEvent, StoreListener, Trouble};
 use crate::format::RECORD_HEADER_BYTES;
 use crate::idle_buffers::IdleBuffers;
-use crate::index::{Index, Place, Spot};
+use crate::index::Index;
 use crate::jobs::{Flush, Job, Read};
+use crate::place::{Place, Spot};
 use crate::record::BlockRecord;
 use crate::segment::Segment;
 
@@ -44,6 +45,9 @@ pub(crate) struct Counters {
 pub(crate) struct StoreState {
     pub(crate) index: Index,
     pub(crate) segments: BTreeMap<u64, Segment>,
+    /// Pieces of states that nothing points to and that are still on disk, by their hash: a deletion erases them too,
+    /// and their tombstones are needed as long.
+    pub(crate) dead_pieces: HashMap<ChainHash, Vec<Spot>>,
     pub(crate) agents: BTreeMap<AgentId, Arc<AgentManifest>>,
     /// The manifests as they are on disk, synced: what a crash leaves of the agents.
     pub(crate) written_agents: BTreeMap<AgentId, Arc<AgentManifest>>,
@@ -145,24 +149,53 @@ impl StoreState {
     }
 
     /// Book that the record at `place` is no longer pointed to.
-    pub(crate) fn let_go(&mut self, place: &Place) {
+    fn let_go(&mut self, key: &BlockKey, place: &Place) {
         if let Place::Disk(spot) = place
             && let Some(segment) = self.segments.get_mut(&spot.at.segment)
         {
             segment.live_bytes = segment.live_bytes.saturating_sub(spot.n_bytes);
+            self.note_dead(key, *spot);
         }
     }
 
-    /// Point a block at a place.
-    pub(crate) fn put(&mut self, key: BlockKey, parent: ChainHash, place: Place) {
+    /// Book that a record is on disk that nothing points to.
+    pub(crate) fn note_dead(&mut self, key: &BlockKey, spot: Spot) {
+        if key.group.is_state() {
+            self.dead_pieces.entry(key.hash).or_default().push(spot);
+        }
+    }
+
+    /// Book that of a segment only the first `n_bytes` are there.
+    fn forget_dead_beyond(&mut self, id: u64, n_bytes: u64) {
+        let is_there = |spot: &Spot| spot.at.segment != id || spot.at.offset + spot.n_bytes <= n_bytes;
+        self.dead_pieces.values_mut().for_each(|spots| spots.retain(is_there));
+        self.dead_pieces.retain(|_, spots| !spots.is_empty());
+    }
+
+    /// Book that a segment is gone.
+    pub(crate) fn remove_segment(&mut self, id: u64) {
+        self.segments.remove(&id);
+        self.forget_dead_beyond(id, 0);
+    }
+
+    /// Point a block, or one of `n_pieces` of a state, at a place.
+    pub(crate) fn put(&mut self, key: BlockKey, parent: ChainHash, n_pieces: u16, place: Place) {
+        if self.is_of_another_cut(&key, n_pieces) {
+            self.forget_state(&key.hash, MissReason::Absent);
+        }
         if let Place::Disk(spot) = &place
             && let Some(segment) = self.segments.get_mut(&spot.at.segment)
         {
             segment.live_bytes += spot.n_bytes;
         }
-        if let Some(before) = self.index.insert(key, parent, place) {
-            self.let_go(&before);
+        if let Some(before) = self.index.insert(key, parent, n_pieces, place) {
+            self.let_go(&key, &before);
         }
+    }
+
+    /// Whether what is there of a state was cut into another number of pieces.
+    pub(crate) fn is_of_another_cut(&self, key: &BlockKey, n_pieces: u16) -> bool {
+        key.group.is_state() && self.index.n_pieces(&key.hash).is_some_and(|known| known != n_pieces)
     }
 
     /// Point a block at its copy; that is no use of it.
@@ -171,21 +204,41 @@ impl StoreState {
             segment.live_bytes += spot.n_bytes;
         }
         if let Some(before) = self.index.relocate(&key, Place::Disk(spot)) {
-            self.let_go(&before);
+            self.let_go(&key, &before);
         }
     }
 
-    /// Forget a block.
-    pub(crate) fn forget(&mut self, key: &BlockKey, why: MissReason) -> Option<Place> {
+    /// Forget one record.
+    fn forget(&mut self, key: &BlockKey, why: MissReason) -> Option<Place> {
         let place = self.index.remove(key, why)?;
-        self.let_go(&place);
+        self.let_go(key, &place);
         Some(place)
+    }
+
+    /// Forget a block; or a state, whichever of its pieces this is. Returns how many records that were.
+    pub(crate) fn forget_fate(&mut self, key: &BlockKey, why: MissReason) -> usize {
+        match key.group.is_state() {
+            true => self.forget_state(&key.hash, why),
+            false => usize::from(self.forget(key, why).is_some()),
+        }
+    }
+
+    /// Forget a state; whoever waits for a piece of it to be durable is told. Returns how many pieces that were.
+    pub(crate) fn forget_state(&mut self, hash: &ChainHash, why: MissReason) -> usize {
+        let places = self.index.remove_state(hash, why);
+        places.iter().for_each(|(key, place)| self.let_go(key, place));
+        let queued = places.iter().filter(|(_, place)| !place.is_durable());
+        let queued: Vec<BlockKey> = queued.map(|(key, _)| *key).collect();
+        if !queued.is_empty() {
+            self.events.push(StoreEvent::NotSaved(queued));
+        }
+        places.len()
     }
 
     /// Forget a node.
     pub(crate) fn forget_node(&mut self, hash: &ChainHash) -> Vec<(BlockKey, Place)> {
         let places = self.index.remove_node(hash);
-        places.iter().for_each(|(_, place)| self.let_go(place));
+        places.iter().for_each(|(key, place)| self.let_go(key, place));
         places
     }
 
@@ -199,14 +252,24 @@ impl StoreState {
         let lost: Vec<BlockKey> =
             in_segment.into_iter().filter(|key| self.index.get(key).is_some_and(is_beyond)).collect();
         lost.iter().for_each(|key| drop(self.forget(key, MissReason::Absent)));
+        self.forget_dead_beyond(id, n_bytes);
         lost
     }
 
-    /// Take a damaged block out of the index and have its record buried.
+    /// Take a damaged block, or the state of a damaged piece, out of the index and have its records buried.
     pub(crate) fn quarantine(&mut self, key: &BlockKey) {
-        self.forget(key, MissReason::Corrupt);
+        self.forget_fate(key, MissReason::Corrupt);
         self.counters.n_quarantined += 1;
         self.jobs.push_back(Job::Quarantine(*key));
+    }
+
+    /// Take states out of the index that are of no use any more, and have their records buried.
+    pub(crate) fn bury(&mut self, hashes: impl Iterator<Item = ChainHash>) {
+        let is_there = |hash: &ChainHash| self.forget_state(hash, MissReason::Absent) > 0;
+        let buried: Vec<ChainHash> = hashes.filter(is_there).collect();
+        if !buried.is_empty() {
+            self.jobs.push_back(Job::Bury(buried));
+        }
     }
 
     /// A block came past the page cache.

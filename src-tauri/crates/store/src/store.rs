@@ -15,10 +15,10 @@ use crate::config::StoreConfig;
 use crate::disk::Disk;
 use crate::format::{MAX_PAYLOAD_BYTES, MAX_TOKENS};
 use crate::idle_buffers::BlockBytes;
-use crate::index::Place;
 use crate::jobs::Read;
 use crate::jobs::{Deletion, Flush, Job};
 use crate::open::{OpenError, open};
+use crate::place::Place;
 use crate::reader::{N_READERS, read_all};
 use crate::real_disk::RealDisk;
 use crate::record::BlockRecord;
@@ -122,8 +122,12 @@ impl BlockStore for Store {
 
     fn find(&self, keys: &[BlockKey]) -> Vec<Result<(), MissReason>> {
         let state = self.inner.shared.state();
-        let find = |key| state.index.get(key).map(|_| ()).ok_or_else(|| state.index.why_missing(key));
+        let find = |key| state.index.find(key).map(|_| ()).ok_or_else(|| state.index.why_missing(key));
         keys.iter().map(find).collect()
+    }
+
+    fn bury(&self, keys: Vec<BlockKey>) {
+        self.inner.bury(&keys);
     }
 
     fn durable_at(&self, hashes: &[ChainHash]) -> Vec<DurableBlock> {
@@ -167,8 +171,13 @@ impl BlockStore for Store {
 impl Inner {
     pub(crate) fn save(&self, record: BlockRecord) -> Result<(), Box<BlockRecord>> {
         let mut state = self.shared.state();
-        if let Some(place) = state.index.get(&record.key) {
-            let is_durable = matches!(place, Place::Disk(_));
+        let is_absurd = !record.reason.fits(&record.key)
+            || record.bytes.len() > MAX_PAYLOAD_BYTES as usize
+            || record.tokens.len() > MAX_TOKENS as usize;
+        let n_pieces = record.reason.n_pieces();
+        let is_other = is_absurd || state.is_of_another_cut(&record.key, n_pieces);
+        if let Some(place) = state.index.get(&record.key).filter(|_| !is_other) {
+            let is_durable = place.is_durable();
             state.index.touch(&record.key.hash);
             if is_durable {
                 state.events.push(StoreEvent::Saved(vec![record.key]));
@@ -176,8 +185,6 @@ impl Inner {
             }
             return Ok(());
         }
-        let is_absurd =
-            record.bytes.len() > MAX_PAYLOAD_BYTES as usize || record.tokens.len() > MAX_TOKENS as usize;
         if state.retry_at.is_some() || is_absurd || state.is_stopping {
             // Waiting for the disk would stall requests; a block that is not saved costs time later on.
             state.counters.n_not_saved += 1;
@@ -193,10 +200,16 @@ impl Inner {
         let record = Arc::new(record);
         state.queued_bytes += cost;
         state.n_queued += 1;
-        state.put(record.key, record.parent, Place::Queued(Arc::clone(&record)));
+        state.put(record.key, record.parent, n_pieces, Place::Queued(Arc::clone(&record)));
         state.queue.push_back(record);
         self.shared.writer_bell.notify_one();
         Ok(())
+    }
+
+    pub(crate) fn bury(&self, keys: &[BlockKey]) {
+        let mut state = self.shared.state();
+        state.bury(keys.iter().filter(|key| key.group.is_state()).map(|key| key.hash));
+        self.shared.writer_bell.notify_one();
     }
 
     pub(crate) fn restore(&self, wanted: Vec<Wanted>, deliver: Deliver) {
@@ -231,7 +244,9 @@ impl Inner {
             stored_bytes: state.used_bytes(),
             max_bytes: self.config.max_bytes,
             n_blocks: state.index.n_blocks() as u64,
+            n_checkpoints: state.index.n_checkpoints() as u64,
             live_bytes: state.segments.values().map(|segment| segment.live_bytes).sum(),
+            checkpoint_bytes: state.index.checkpoint_bytes(),
             written_today_bytes: counters.written_today_bytes,
             written_bytes: counters.written_bytes,
             n_saved: counters.n_saved,

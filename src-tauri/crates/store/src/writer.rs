@@ -11,9 +11,9 @@ use crate::block_store::{FlushReport, Trouble};
 use crate::config::StoreConfig;
 use crate::disk::{Disk, Lock};
 use crate::format::{RecordHeader, token_bytes};
-use crate::index::Spot;
 use crate::jobs::Job;
 use crate::opened::Opened;
+use crate::place::Spot;
 use crate::record::BlockRecord;
 use crate::segment::{Active, Lane, Purpose, Seal};
 use crate::state::{Shared, StoreState};
@@ -263,6 +263,7 @@ impl Writer {
     fn run_job(&mut self, job: Job) {
         let done = match job {
             Job::Quarantine(key) => self.bury_corrupt(key),
+            Job::Bury(hashes) => self.bury_replaced(&hashes),
             Job::Delete(mut deletion) => match self.erase(&mut deletion) {
                 Ok(()) => {
                     deletion.done.into_iter().for_each(|done| done());

@@ -179,6 +179,13 @@ impl BlockStore for MemoryStore {
         Ok(())
     }
 
+    fn bury(&self, keys: Vec<BlockKey>) {
+        let is_buried = |key: &BlockKey| {
+            key.group.is_state() && keys.iter().any(|other| other.group.is_state() && other.hash == key.hash)
+        };
+        self.inner().records.retain(|key, _| !is_buried(key));
+    }
+
     fn listen(&self, listener: StoreListener) {
         self.inner().listeners.push(Arc::new(listener));
     }

@@ -90,6 +90,31 @@ pub(crate) fn record(chain: u32, idx: u32) -> BlockRecord {
     }
 }
 
+/// Pieces of a state, the last of them shorter.
+pub(crate) const N_PIECES: u16 = 3;
+
+/// Addresses of the pieces of the state after block `idx` of chain `chain`.
+pub(crate) fn state_keys(chain: u32, idx: u32) -> Vec<BlockKey> {
+    let key = |piece| BlockKey { hash: hash(chain, idx), group: GroupId::state(piece) };
+    (0..usize::from(N_PIECES)).map(key).collect()
+}
+
+/// The pieces of the state after block `idx` of chain `chain`; what they hold follows from their address.
+pub(crate) fn state(chain: u32, idx: u32) -> Vec<BlockRecord> {
+    let piece = |key: BlockKey| {
+        let number = key.group.idx();
+        let n_bytes = if number + 1 == usize::from(N_PIECES) { 100 } else { BLOCK_BYTES };
+        let content = hash(chain, idx + 1000 * (number as u32 + 1)).0;
+        BlockRecord {
+            key,
+            reason: SaveReason::Checkpoint { n_pieces: N_PIECES },
+            bytes: content.iter().copied().cycle().take(n_bytes).collect::<Vec<u8>>().into(),
+            ..record(chain, idx)
+        }
+    };
+    state_keys(chain, idx).into_iter().map(piece).collect()
+}
+
 pub(crate) fn agent(name: &str, chain: u32, n_blocks: u32) -> AgentManifest {
     AgentManifest {
         name: name.to_owned(),
@@ -128,6 +153,34 @@ impl Rig {
 
     pub(crate) fn save(&mut self, record: BlockRecord) {
         assert!(self.inner.save(record).is_ok(), "the queue is full");
+    }
+
+    pub(crate) fn save_state(&mut self, chain: u32, idx: u32) {
+        state(chain, idx).into_iter().for_each(|piece| self.save(piece));
+    }
+
+    /// Whether the state after a block can be had. All of it can, and is right, or nothing of it.
+    pub(crate) fn has_state(&self, chain: u32, idx: u32) -> bool {
+        let wanted = |key| Wanted { key, fingerprint: MODEL, room: None };
+        let found = self.restore_all(state_keys(chain, idx).into_iter().map(wanted).collect());
+        // What is found out to be damaged may come after what is not.
+        let is_there = found.iter().all(Result::is_ok);
+        let right = state(chain, idx);
+        for (found, right) in found.into_iter().zip(&right) {
+            assert!(found.as_ref().is_ok_and(|found| found == right) || found.is_err(), "{chain}/{idx}");
+        }
+        let places = {
+            let state = self.inner.shared.state();
+            state_keys(chain, idx).iter().filter(|key| state.index.find(key).is_some()).count()
+        };
+        assert_eq!(places, if is_there { right.len() } else { 0 }, "{chain}/{idx}: a part is none");
+        is_there
+    }
+
+    /// Whether all of a state was said to be durable.
+    pub(crate) fn is_state_saved(&self, chain: u32, idx: u32) -> bool {
+        let saved = self.saved.lock().unwrap();
+        state_keys(chain, idx).iter().all(|key| saved.contains(key))
     }
 
     /// Ask for a flush; its report once it is over.
@@ -176,7 +229,8 @@ impl Rig {
         let Some(agent) = self.inner.agents_where(|agent| agent.name == name).pop() else { return 0 };
         let Some(written) = self.inner.written_agent(name, &agent.fingerprint) else { return 0 };
         let durable = self.inner.durable_at(&agent.blocks);
-        let is_durable = |hash: &&ChainHash| durable.iter().any(|block| block.key.hash == **hash);
+        let blocks: Vec<_> = durable.iter().filter(|block| !block.key.group.is_state()).collect();
+        let is_durable = |hash: &&ChainHash| blocks.iter().any(|block| block.key.hash == **hash);
         let is_saved = |hash: &&ChainHash| written.blocks.contains(hash) && is_durable(hash);
         agent.blocks.iter().take_while(is_saved).count() * agent.block_tokens as usize
     }

@@ -4,28 +4,40 @@ use std::collections::HashSet;
 
 use address::BlockKey;
 
-use super::rig::{Rig, agent, config, key, open, record};
-use super::sim_disk::{Fault, LEFTOVERS, SimDisk};
+use super::rig::{N_PIECES, Rig, agent, config, key, open, record, state_keys};
+use super::sim_disk::{Fault, LEFTOVERS, Leftover, SimDisk};
 use crate::agent::OfModels;
 use crate::block_store::{MissReason, StoreEvent, Trouble};
 
 const CHAINS: u32 = 4;
 const BLOCKS: u32 = 6;
 
-/// Saves, flushes, agents, a deletion and a compaction, whatever the disk says. Returns the keys that a delete was
-/// asked for: these may be gone.
+/// Blocks after which states are saved. The first is buried when the second is durable.
+const STATES: [u32; 2] = [2, BLOCKS - 1];
+
+/// Saves, flushes, agents, states and their burials, a deletion and a compaction, whatever the disk says. Returns the
+/// keys that a delete or a burial was asked for: these may be gone.
 fn work(rig: &mut Rig, pump: fn(&mut Rig)) -> HashSet<BlockKey> {
-    let deleted = (0..BLOCKS).map(|idx| key(1, idx)).collect();
+    let mut deleted: HashSet<BlockKey> = (0..BLOCKS).map(|idx| key(1, idx)).collect();
+    deleted.extend(STATES.iter().flat_map(|idx| state_keys(1, *idx)));
     for chain in 0..CHAINS {
         for idx in 0..BLOCKS {
             rig.save(record(chain, idx));
             if idx % 2 == 0 {
                 pump(rig);
             }
+            if STATES.contains(&idx) {
+                rig.save_state(chain, idx);
+            }
         }
         rig.inner.put_agent(agent(&format!("agent {chain}"), chain, BLOCKS));
         rig.ask_flush();
         pump(rig);
+        if rig.is_state_saved(chain, STATES[1]) {
+            rig.inner.bury(&state_keys(chain, STATES[0]));
+            deleted.extend(state_keys(chain, STATES[0]));
+            pump(rig);
+        }
     }
     rig.inner.delete_agent("agent 1", OfModels::All, Box::new(|| ()));
     pump(rig);
@@ -35,7 +47,7 @@ fn work(rig: &mut Rig, pump: fn(&mut Rig)) -> HashSet<BlockKey> {
     deleted
 }
 
-/// Everything reported saved is there, and everything there is right.
+/// Everything reported saved is there, of states all pieces, and everything there is right.
 fn check(rig: &Rig, saved: &HashSet<BlockKey>, deleted: &HashSet<BlockKey>, what: &str) {
     for chain in 0..CHAINS {
         for idx in 0..BLOCKS {
@@ -45,6 +57,28 @@ fn check(rig: &Rig, saved: &HashSet<BlockKey>, deleted: &HashSet<BlockKey>, what
                 Ok(found) => assert_eq!(found, record(chain, idx), "{what}: wrong bytes"),
                 Err(why) => assert!(!must, "{what}: {chain}/{idx} was reported saved and is {}", why.name()),
             }
+        }
+        for idx in STATES {
+            let pieces = state_keys(chain, idx);
+            let must = pieces.iter().all(|piece| saved.contains(piece) && !deleted.contains(piece));
+            assert!(rig.has_state(chain, idx) || !must, "{what}: state {chain}/{idx} was reported saved");
+        }
+    }
+}
+
+/// No piece of a state was called saved before it was said of the block it stands on whether that is.
+fn check_order(rig: &Rig, what: &str) {
+    let mut settled = HashSet::new();
+    for event in rig.events.lock().unwrap().iter() {
+        match event {
+            StoreEvent::Saved(keys) => {
+                for key in keys {
+                    settled.extend((!key.group.is_state()).then_some(key.hash));
+                    assert!(settled.contains(&key.hash), "{what}: {key:?}");
+                }
+            }
+            StoreEvent::NotSaved(keys) => settled.extend(keys.iter().map(|key| key.hash)),
+            _ => {}
         }
     }
 }
@@ -70,10 +104,13 @@ fn every_operation_fails_once_and_nothing_is_lost_that_was_reported_saved() {
             };
             let deleted = work(&mut rig, Rig::pump);
             check(&rig, &rig.saved(), &deleted, &what);
+            check_order(&rig, &what);
             assert_eq!(rig.inner.stats().trouble, None, "{what}: it recovers");
             let saved = rig.saved();
             if matches!(fault, Fault::Short(_)) {
-                assert_eq!(saved.len(), (CHAINS * BLOCKS) as usize, "{what}: a short write is no failure");
+                let n_pieces = CHAINS * STATES.len() as u32 * u32::from(N_PIECES);
+                let n_all = (CHAINS * BLOCKS + n_pieces) as usize;
+                assert_eq!(saved.len(), n_all, "{what}: a short write is no failure");
             }
             rig.save(record(90, 0));
             assert_eq!(rig.flush().n_saved, 1, "{what}: it saves again");
@@ -103,11 +140,24 @@ fn a_power_cut_at_any_step_leaves_everything_that_was_reported_saved() {
             let disk = disk.after_power_cut(leftover);
             let mut rig = open(&disk, &config(256 << 10)).unwrap();
             check(&rig, &saved, &deleted, &what);
+            if leftover == Leftover::Nothing {
+                check_states_stand_on_blocks(&rig, &what);
+            }
             // The start's own work (cutting off, sealing, erasing) changes nothing of that.
             rig.pump();
             check(&rig, &saved, &deleted, &what);
             rig.save(record(90, 0));
             assert_eq!(rig.flush().n_saved, 1, "{what}: it saves again");
+        }
+    }
+}
+
+/// Of what was synced no state is there without its block.
+fn check_states_stand_on_blocks(rig: &Rig, what: &str) {
+    for chain in 0..CHAINS {
+        for idx in STATES {
+            let is_alone = rig.has_state(chain, idx) && rig.restore(key(chain, idx)).is_err();
+            assert!(!is_alone, "{what}: state {chain}/{idx} without its block");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use super::rig::{self, MODEL, agent, hash, key, open, record};
+use super::rig::{self, MODEL, agent, hash, key, open, record, state, state_keys};
 use super::sim_disk::SimDisk;
 use crate::agent::AgentManifest;
 use crate::block_store::{BlockStore, MissReason, Origin, SaveCandidate, StoreEvent, Wanted};
@@ -137,10 +137,6 @@ fn short_prompts_of_nobody_in_particular_are_not_worth_writing() {
     assert!(!admits(255, Origin::Anonymous) && admits(256, Origin::Anonymous) && admits(1, Origin::Named));
 }
 
-fn golden_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format-2")
-}
-
 /// What the checked-in files hold.
 fn golden_records() -> Vec<BlockRecord> {
     let mut records: Vec<_> = (0..2).map(|idx| record(0, idx)).collect();
@@ -148,7 +144,25 @@ fn golden_records() -> Vec<BlockRecord> {
     records
 }
 
-/// To write the files anew after a change of the format: delete them and run this test.
+/// Compare what was written with the checked-in files of a folder, but for the meter; returns these. To write them anew
+/// after a change of the format: delete them and run the tests.
+fn golden_files(folder: &str, written: &BTreeMap<PathBuf, Vec<u8>>) -> BTreeMap<PathBuf, Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+    let name = |path: &Path| path.strip_prefix("/store").unwrap().to_string_lossy().replace('/', "-");
+    let mut read = BTreeMap::new();
+    for (path, bytes) in written.iter().filter(|(path, _)| !path.ends_with("meter")) {
+        let golden = folder.join(name(path));
+        if !golden.exists() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&golden, bytes).unwrap();
+            panic!("{} was missing and is written; look at it and check it in", golden.display());
+        }
+        read.insert(path.clone(), fs::read(&golden).unwrap());
+        assert!(read[path] == *bytes, "{} is written otherwise now: a new version?", golden.display());
+    }
+    read
+}
+
 #[test]
 fn the_checked_in_files_of_the_format_are_read_and_would_be_written_again() {
     let disk = SimDisk::default();
@@ -159,25 +173,38 @@ fn the_checked_in_files_of_the_format_are_read_and_would_be_written_again() {
     rig.inner.put_agent(manifest.clone());
     rig.flush();
     rig.writer.close();
-    let written = disk.files();
-    let name = |path: &Path| path.strip_prefix("/store").unwrap().to_string_lossy().replace('/', "-");
-    let mut read = BTreeMap::new();
-    for (path, bytes) in written.iter().filter(|(path, _)| !path.ends_with("meter")) {
-        let golden = golden_dir().join(name(path));
-        if !golden.exists() {
-            fs::create_dir_all(golden_dir()).unwrap();
-            fs::write(&golden, bytes).unwrap();
-            panic!("{} was missing and is written; look at it and check it in", golden.display());
-        }
-        read.insert(path.clone(), fs::read(&golden).unwrap());
-        assert!(read[path] == *bytes, "{} is written otherwise now: a new version?", golden.display());
-    }
+    let read = golden_files("format-2", &disk.files());
     assert_eq!(read.len(), 2, "a segment and a manifest");
     let rig = open(&SimDisk::with_files(&read), &rig::config(256 << 10)).unwrap();
     for record in golden_records() {
         assert_eq!(rig.restore(record.key), Ok(record));
     }
     assert_eq!(**rig.inner.shared.state().agents.values().next().unwrap(), manifest);
+}
+
+#[test]
+fn the_checked_in_files_with_states_are_read_and_would_be_written_again() {
+    let short = |mut record: BlockRecord| {
+        record.bytes = record.bytes[..16].to_vec().into();
+        record
+    };
+    let states = |idx| state(0, idx).into_iter().map(short).collect::<Vec<_>>();
+    let disk = SimDisk::default();
+    disk.set_now(1_700_000_000);
+    let mut rig = open(&disk, &rig::config(256 << 10)).unwrap();
+    golden_records().into_iter().for_each(|record| rig.save(record));
+    (0..2).flat_map(states).for_each(|piece| rig.save(piece));
+    rig.flush();
+    rig.inner.bury(&state_keys(0, 0));
+    rig.pump();
+    rig.writer.close();
+    let read = golden_files("format-2-states", &disk.files());
+    assert_eq!(read.len(), 2, "a segment of blocks, and one of states with a tombstone");
+    let rig = open(&SimDisk::with_files(&read), &rig::config(256 << 10)).unwrap();
+    for record in golden_records().into_iter().chain(states(1)) {
+        assert_eq!(rig.restore(record.key), Ok(record));
+    }
+    assert!(state_keys(0, 0).iter().all(|key| rig.restore(*key) == Err(MissReason::Absent)));
 }
 
 #[test]

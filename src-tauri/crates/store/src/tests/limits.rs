@@ -4,7 +4,8 @@ use super::rig::{MODEL, agent, config, key, open, record};
 use super::sim_disk::SimDisk;
 use crate::agent::{OfModels, Pin};
 use crate::block_store::{Trouble, Wanted};
-use crate::index::{Place, Spot};
+use crate::index::Part;
+use crate::place::{Place, Spot};
 
 const MAX_BYTES: u64 = 96 << 10;
 
@@ -38,7 +39,8 @@ fn leaves_go_before_what_they_rest_on_and_the_longest_unused_first() {
     assert!(rig.restore(key(0, 2)).is_ok(), "chain 0 was used last");
     let mut state = rig.inner.shared.state();
     let mut order = Vec::new();
-    while let Some(hash) = state.index.next_to_evict() {
+    while let Some((hash, part)) = state.index.next_to_evict() {
+        assert_eq!(part, Part::Blocks);
         let found = CHAINS
             .into_iter()
             .flat_map(|c| (0..3).map(move |i| (c, i)))
