@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 FORMAT = Path(__file__).parent.parent / "crates/store/tests/format-2"
+STATES = Path(__file__).parent.parent / "crates/store/tests/format-2-states"
 
 
 def text(value: str) -> bytes:
@@ -275,6 +276,9 @@ def main() -> None:
     segment = next(FORMAT.glob("*.kv")).read_bytes()
     manifest = next(FORMAT.glob("*.agent")).read_bytes()
     halves = struct.pack("<H", len(segment)) + segment
+    # The segment of blocks, and that of the states that stand on them.
+    blocks, states = [path.read_bytes() for path in sorted(STATES.glob("*.kv"))]
+    both = struct.pack("<H", len(blocks)) + blocks + states
     seeds = {
         # The first byte says what is put right before the store reads the rest.
         "segment": {
@@ -282,6 +286,9 @@ def main() -> None:
             "mended": b"\x04" + segment,
             "two": b"\x0d" + halves + segment,
             "two-mended-once": b"\x09" + halves + segment,
+            "states": b"\x01" + both,
+            "states-mended": b"\x0d" + both,
+            "states-buried": b"\x2d" + both,
         },
         "manifest": {"as-it-is": b"\x00" + manifest, "mended": b"\x01" + manifest},
         "gguf": {

@@ -14,7 +14,7 @@ use crate::config::{agents_dir, segment_path};
 use crate::format::{
     BodyDigest, Kind, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, array, tokens_of,
 };
-use crate::record::BlockRecord;
+use crate::record::{BlockRecord, SaveReason};
 use crate::testing::rig::{self, Rig, agent, config, record};
 use crate::testing::sim_disk::SimDisk;
 
@@ -24,9 +24,9 @@ const MAX_BYTES: u64 = 512 << 10;
 const OURS: (u32, u32) = (77, 0);
 
 /// A store over one or two segments of arbitrary bytes: it opens, gives out nothing but what verifies, comes to
-/// rest, takes new blocks, and opens again with the same.
+/// rest, takes new blocks and a state, and opens again with the same.
 ///
-/// The first byte says how many segments there are and whose digests are put right.
+/// The first byte says how many segments there are, whose digests are put right, and whether their states are buried.
 pub fn segments(input: &[u8]) {
     let Some((how, input)) = input.split_first() else { return };
     let (first, second) = if how & 1 == 0 { (input, None) } else { halves(input) };
@@ -50,11 +50,18 @@ pub fn segments(input: &[u8]) {
     assert!(after.iter().all(|record| served.contains(record)), "tidying up changed what is served");
 
     store.save(record(OURS.0, OURS.1));
+    store.save_state(OURS.0, OURS.1);
     store.flush();
     assert_eq!(store.restore(record(OURS.0, OURS.1).key), Ok(record(OURS.0, OURS.1)));
+    assert!(store.has_state(OURS.0, OURS.1));
+    // Of what the input holds nothing is of use any more but blocks.
+    store.inner.bury(if how & 32 == 0 { &[] } else { &keys });
+    let after = if how & 32 == 0 { after } else { serve(&store, &keys, &honest) };
+    store.flush();
     store.writer.close();
     let again = rig::open(&disk, &config(MAX_BYTES)).expect("what a store leaves behind opens");
     assert_eq!(again.restore(record(OURS.0, OURS.1).key), Ok(record(OURS.0, OURS.1)));
+    assert!(again.has_state(OURS.0, OURS.1));
     let reopened = serve(&again, &keys, &honest);
     assert_eq!(reopened, after, "opening again changed what is served");
 }
@@ -132,10 +139,10 @@ fn mend_segment(bytes: &mut [u8], id: u64) {
         let (n_tokens, payload) = (word(head, 8), word(head, 12));
         let Some(n_body) = n_tokens.checked_mul(4).and_then(|n| n.checked_add(payload)) else { return };
         let Some((body, next)) = body.split_at_mut_checked(n_body) else { return };
-        if head[50] & 1 == 0 {
+        if head[54] & 1 == 0 {
             head[128..144].copy_from_slice(&BodyDigest::of(body, &[]).0);
         }
-        if head[50] & 2 == 0 {
+        if head[54] & 2 == 0 {
             let digest = blake3::hash(&head[..160]);
             head[160..].copy_from_slice(digest.as_bytes());
         }
@@ -172,7 +179,8 @@ fn all_keys(store: &Rig) -> Vec<BlockKey> {
     keys
 }
 
-/// What the store gives out of `keys`; each must be one of `honest`.
+/// What the store gives out of `keys`; each must be one of `honest`. A state of which a piece is found to be damaged is
+/// none, whatever came before that.
 fn serve(
     store: &Rig,
     keys: &[BlockKey],
@@ -185,6 +193,15 @@ fn serve(
             let bytes = (found.key, found.tokens.clone(), found.bytes.to_vec());
             assert!(honest.contains(&bytes), "a block that verifies nowhere was given out");
             served.push(found);
+        }
+    }
+    let state = store.inner.shared.state();
+    served.retain(|record| state.index.find(&record.key).is_some());
+    for record in &served {
+        if let SaveReason::Checkpoint { n_pieces } = record.reason {
+            let is_of_it =
+                |other: &&BlockRecord| other.key.group.is_state() && other.key.hash == record.key.hash;
+            assert_eq!(served.iter().filter(is_of_it).count(), usize::from(n_pieces), "a part of a state");
         }
     }
     served
