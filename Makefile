@@ -21,9 +21,12 @@ PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | c
 ANSWERS := $(CACHE)/answers-$(shell cksum < tests/answers/requirements.txt | cut -d' ' -f1)
 REFERENCE := $(CACHE)/reference-0.3.36
 JINJA := $(CACHE)/jinja-$(shell cksum < src-tauri/dev/templates/requirements.txt | cut -d' ' -f1)
-# Each is a model's shape and how many layers it is cut to: together they take 10 GB.
-SYNTHETIC_SHAPES := llama-1b-16 qwen3-0.6b-28 qwen3-30b-a3b-6 gpt-oss-20b-4 gemma-4-e4b-12 glm-4.7-flash-6
+# Each is a model's shape and how many layers it is cut to: together they take 12 GB.
+SYNTHETIC_SHAPES := llama-1b-16 qwen3-0.6b-28 qwen3-30b-a3b-6 gpt-oss-20b-4 gemma-4-e4b-12 glm-4.7-flash-6 qwen3.5-4b-8
 SYNTHETIC := $(SYNTHETIC_SHAPES:%=$(MODELS)/synthetic-%.gguf)
+# The one with recurrent layers, a vocabulary and a chat template.
+RECURRENT := $(MODELS)/synthetic-qwen3.5-4b-8.gguf
+LLAMA_SERVER := $(CACHE)/llama-server-$(shell cat src-tauri/dev/fetch-llama-cpp.sh src-tauri/dev/peers/llama-server.sh | cksum | cut -d' ' -f1)
 KV_TEXT ?= $(CACHE)/texts/debian-faq.txt
 PORT ?= 8642
 MINUTES ?= 30
@@ -261,12 +264,16 @@ bench-kv: setup-server models $(KV_TEXT) ## Print what keys and values in 8 and 
 $(CACHE)/texts/debian-faq.txt: src-tauri/dev/fetch-text.sh
 	$< $@
 
-# llama.cpp is built for this very processor, which takes some ten minutes the first time.
+# llama.cpp is built for this very processor, which takes some twenty minutes the first time.
 .PHONY: bench-peers
-bench-peers: setup models $(PEERS)/ready $(SYNTHETIC) ## Measure beside llama.cpp: same file, same threads, in turn
+bench-peers: setup models $(PEERS)/ready $(LLAMA_SERVER)/llama-server $(SYNTHETIC) ## Measure beside llama.cpp and its server: same file, same threads, in turn
 	cargo build --release --locked -p model --example forward_bench
 	$(PEERS)/bin/python src-tauri/dev/peers/peers.py --ours target/release/examples/forward_bench \
 	  --json target/bench-peers.json --models $(STARTER) $(GEMMA) $(SYNTHETIC)
+	cargo build --release --locked
+	mkdir -p target/bench-data
+	$(PEERS)/bin/python src-tauri/dev/peers/conversations.py --ours target/release/samovar --theirs $(LLAMA_SERVER)/llama-server \
+	  --model $(RECURRENT) --data-dir target/bench-data --json target/bench-conversations.json
 
 $(PEERS)/ready: src-tauri/dev/peers/requirements.txt | setup
 	rm -rf $(PEERS)
@@ -274,9 +281,13 @@ $(PEERS)/ready: src-tauri/dev/peers/requirements.txt | setup
 	CMAKE_ARGS=-DGGML_NATIVE=ON $(PEERS)/bin/pip install --quiet --disable-pip-version-check --no-binary llama-cpp-python -r $<
 	touch $@
 
+$(LLAMA_SERVER)/llama-server: | setup
+	src-tauri/dev/peers/llama-server.sh $(@D)
+
 # Noise in the shapes of models that people run: for timing only.
-$(SYNTHETIC): $(MODELS)/synthetic-%.gguf: src-tauri/dev/peers/synthetic_gguf.py | $(PEERS)/ready
-	stem=$*; $(PEERS)/bin/python $< $@ --model $${stem%-*} --layers $${stem##*-}
+$(SYNTHETIC): $(MODELS)/synthetic-%.gguf: src-tauri/dev/peers/synthetic_gguf.py | $(PEERS)/ready reference
+	stem=$*; $(PEERS)/bin/python $< $@ --model $${stem%-*} --layers $${stem##*-} \
+	  --reference $(REFERENCE)
 
 .PHONY: clean
 clean: ## Remove what was built (not the models)
