@@ -76,6 +76,10 @@ run-server: setup-server models-starter ui ## The server alone
 	$(QUESTION)
 	@exec target/release/samovar serve --port $(PORT) --model $(STARTER)
 
+# A small model with recurrent layers, and what makes checkpoints of their state be written while it is killed.
+WITH_STATES := target/recurrent.gguf
+KILL_WITH_STATES := python3 tests/kill/kill.py --model $(WITH_STATES) --kv-pool 2MiB --rest 8 --drains 0.3
+
 # What each part of `make test` took is printed at its end, also when a part has failed.
 TIMED = src-tauri/dev/timed.sh target/test-minutes.txt
 
@@ -92,6 +96,8 @@ test-parts: setup-test models reference $(CLIENTS)/ready $(CLIENTS_NPM)/ready
 	@$(TIMED) 'without features' cargo test --workspace --no-default-features --locked --test e2e -- a_build_without_the_desktop
 	@$(TIMED) 'official clients' $(CLIENTS_RUN) --bin target/debug/samovar
 	@$(TIMED) kill python3 tests/kill/kill.py --bin target/debug/samovar --model $(STARTER) --kills 10
+	@python3 tests/support/recurrent_model.py --words $(STARTER) $(WITH_STATES)
+	@$(TIMED) 'kill: recurrent' $(KILL_WITH_STATES) --bin target/debug/samovar --kills 6
 	@$(TIMED) soak python3 tests/soak/soak.py --bin target/debug/samovar --model $(STARTER) --minutes 1.5
 	@$(TIMED) 'page: units' npm --prefix ui run --silent test
 	@$(TIMED) 'page: browser' npm --prefix ui run --silent test:browser
@@ -220,9 +226,11 @@ soak: setup-server models-starter ## Load the server for MINUTES (30) with disco
 	python3 tests/soak/soak.py --bin target/release/samovar --model $(STARTER) --minutes $(MINUTES)
 
 .PHONY: kill-test
-kill-test: setup models-starter ## Kill the server N (200) times under load and look whether anything was lost
+kill-test: setup models-starter ## Kill the server N (200) times under load, on a recurrent model too, and look whether anything was lost
 	cargo build --release --locked
 	python3 tests/kill/kill.py --bin target/release/samovar --model $(STARTER) --kills $(N) --seed $(SEED)
+	python3 tests/support/recurrent_model.py --words $(STARTER) $(WITH_STATES)
+	$(KILL_WITH_STATES) --bin target/release/samovar --kills $(N) --seed $(SEED)
 
 .PHONY: answers
 answers: setup models-starter $(ANSWERS)/ready ## Count right answers without any sampling parameter over SEEDS (100), and beside llama.cpp
