@@ -76,6 +76,14 @@ impl Scheduler {
         true
     }
 
+    /// The conversation that the checkpoint of this prefix was kept for has a newer one: it goes before all that are
+    /// still kept for something. What conversations share stays what it is.
+    pub fn lower_state(&mut self, hash: &ChainHash) {
+        if let Some(block) = self.cache.pool.checkpoint(hash) {
+            self.cache.pool.lower_class(block);
+        }
+    }
+
     /// Whether there is a checkpoint of this prefix.
     pub fn has_state(&self, hash: &ChainHash) -> bool {
         self.cache.pool.checkpoint(hash).is_some()
