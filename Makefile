@@ -18,6 +18,7 @@ CLIENTS_NPM := $(call LISTED,clients-npm,npm/package-lock.json)
 CLIENTS_OPENCODE := $(call LISTED,clients-opencode,opencode/package-lock.json)
 API_TOOLS := $(CACHE)/api-tools-$(shell cksum < tests/api/requirements.txt | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
+NOISE := $(CACHE)/noise-$(shell cksum < src-tauri/dev/peers/noise-requirements.txt | cut -d' ' -f1)
 ANSWERS := $(CACHE)/answers-$(shell cksum < tests/answers/requirements.txt | cut -d' ' -f1)
 REFERENCE := $(CACHE)/reference-0.3.36
 JINJA := $(CACHE)/jinja-$(shell cksum < src-tauri/dev/templates/requirements.txt | cut -d' ' -f1)
@@ -250,7 +251,7 @@ fuzz: setup ## Fuzz the readers of segments, manifests, model files, vocabularie
 	src-tauri/dev/fuzz.sh $(MINUTES)
 
 .PHONY: bench
-bench: setup-server models ## Print what batching, chunked prefill, the engine itself and keeping KV on disk cost here
+bench: setup-server models $(RECURRENT) ## Print what batching, chunked prefill, the engine itself and keeping KV on disk cost here
 	cargo build --release --locked
 	target/release/samovar bench --model $(STARTER) --capacity $(GEMMA) --data-dir target/bench-data \
 	  --json target/bench.json
@@ -259,6 +260,8 @@ bench: setup-server models ## Print what batching, chunked prefill, the engine i
 	  --data-dir target/bench-data --json target/bench-store.json
 	target/release/samovar bench-store --model $(GEMMA) --text target/bench-text.txt \
 	  --sizes 1000,2000,4000,8000,16000 --data-dir target/bench-data --json target/bench-store-gemma.json
+	target/release/samovar bench-store --model $(RECURRENT) --text target/bench-text.txt --parts restores,checkpoints \
+	  --sizes 1000,2000,4000,8000,16000 --data-dir target/bench-data --json target/bench-store-recurrent.json
 
 .PHONY: bench-kv
 bench-kv: setup-server models $(KV_TEXT) ## Print what keys and values in 8 and 4 bits cost in perplexity and save in bytes
@@ -293,9 +296,15 @@ $(LLAMA_SERVER)/llama-server: | setup
 	src-tauri/dev/peers/llama-server.sh $(@D)
 
 # Noise in the shapes of models that people run: for timing only.
-$(SYNTHETIC): $(MODELS)/synthetic-%.gguf: src-tauri/dev/peers/synthetic_gguf.py | $(PEERS)/ready reference
-	stem=$*; $(PEERS)/bin/python $< $@ --model $${stem%-*} --layers $${stem##*-} \
+$(SYNTHETIC): $(MODELS)/synthetic-%.gguf: src-tauri/dev/peers/synthetic_gguf.py | $(NOISE)/ready reference
+	stem=$*; $(NOISE)/bin/python $< $@ --model $${stem%-*} --layers $${stem##*-} \
 	  --reference $(REFERENCE)
+
+$(NOISE)/ready: src-tauri/dev/peers/noise-requirements.txt | setup-server
+	rm -rf $(NOISE)
+	python3 -m venv $(NOISE)
+	$(NOISE)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 .PHONY: clean
 clean: ## Remove what was built (not the models)

@@ -141,7 +141,7 @@ def loudness(words: Reader) -> list[float]:
 
     def of(token: int, written: str) -> float:
         if token == end:
-            return 2.0
+            return 1.7
         word = written.removeprefix("\u0120")
         return 1.0 if word != written and word.isascii() and word.isalpha() else 0.0
 
