@@ -47,20 +47,27 @@ impl Footprint {
                 })
                 .min()
         };
+        // Where layers have a state it has to be there, whole.
+        let has_state = |hash: &ChainHash| footprint.state_keys(*hash).all(|key| is_there(&key));
         // Without a group nothing was ever kept.
         if groups().next().is_none() {
             return 0;
         }
-        let has_tail = addresses.tail.is_some_and(|tail| groups().all(|g| has(&tail, g)));
+        let has_tail = addresses.tail.is_some_and(|tail| groups().all(|g| has(&tail, g)) && has_state(&tail));
         if has_tail && n_whole == addresses.whole.len() && gap(n_tokens).is_none() {
             return n_tokens;
         }
         let mut n_blocks = n_whole;
-        // Every boundary after a missing block, up to this one, looks into it too.
-        while let Some(gap) = gap(n_blocks * footprint.block_tokens()) {
-            n_blocks = gap;
+        loop {
+            // Every boundary after a missing block, up to this one, looks into it too.
+            if let Some(gap) = gap(n_blocks * footprint.block_tokens()) {
+                n_blocks = gap;
+            } else if n_blocks > 0 && !has_state(&addresses.whole[n_blocks - 1]) {
+                n_blocks -= 1;
+            } else {
+                return (n_blocks * footprint.block_tokens()).min(n_tokens);
+            }
         }
-        (n_blocks * footprint.block_tokens()).min(n_tokens)
     }
 }
 
@@ -144,6 +151,40 @@ mod tests {
         assert_eq!(careful.tokens_covered(12, &addresses, &|key| *key != gone), 4);
         assert_eq!(careful.tokens_covered(12, &addresses, &|_| false), 0);
         assert_eq!(Footprint::careful(TOKENS, []).tokens_covered(12, &addresses, &|_| true), 0);
+    }
+
+    #[test]
+    fn with_states_tokens_count_up_to_a_checkpoint_that_is_whole() {
+        let layout = KvLayout {
+            block_tokens: TOKENS,
+            kv_dtype: KvDtype::F16,
+            block_bytes: 64,
+            groups: vec![LayerGroup { span: AttentionSpan::Full, layers: vec![0], used_bytes: 64 }],
+            slots: Vec::new(),
+            state: StateLayout { n_pieces: 2, ..StateLayout::default() },
+        };
+        let footprint = Footprint::new(&layout);
+        let hashes: Vec<ChainHash> = (1..=4).map(|n| ChainHash([n; 32])).collect();
+        let addresses = Addresses { whole: hashes[..3].to_vec(), tail: Some(hashes[3]) };
+        // Pairs of a block and a piece that are there; the KV always is.
+        for (pieces, want) in [
+            (&[][..], 0),
+            (&[(1, 0), (1, 1)][..], 8),
+            (&[(1, 0), (1, 1), (2, 0)][..], 8),
+            (&[(1, 0), (1, 1), (2, 0), (2, 1)][..], 12),
+            (&[(0, 0), (0, 1), (3, 1)][..], 4),
+            (&[(0, 0), (0, 1), (3, 0), (3, 1)][..], 14),
+        ] {
+            let is_there = |key: &BlockKey| {
+                let idx = hashes.iter().position(|hash| *hash == key.hash).unwrap();
+                !key.group.is_state() || pieces.contains(&(idx, key.group.idx()))
+            };
+            assert_eq!(footprint.tokens_covered(14, &addresses, &is_there), want, "{pieces:?}");
+        }
+        // Of a model that is not here as many pieces are asked for as were seen.
+        let careful = Footprint::careful(TOKENS, [GroupId::full(0), GroupId::state(1)]);
+        assert_eq!(careful.tokens_covered(14, &addresses, &|_| true), 14);
+        assert_eq!(careful.tokens_covered(14, &addresses, &|key| key.group != GroupId::state(0)), 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::block_pool::Retention;
 use crate::ids::SeqId;
-use crate::plan::{Admitted, Plan, Restore, RestoreBlock};
+use crate::plan::{Admitted, CheckpointClass, Plan, Restore, RestoreBlock};
 use crate::prefix_cache::{Hit, Stored};
 use crate::scheduler::Scheduler;
 use crate::sequence::{Phase, Restoring, Sequence};
@@ -103,6 +103,9 @@ impl Scheduler {
     /// Whether a running sequence has the block after `hit` still before it. It came earlier and gets on at least
     /// as fast, so waiting for it costs nothing and saves all that the two prompts share.
     pub(crate) fn is_coming(&self, seq: &Sequence, hit: &Hit) -> bool {
+        if self.cache.footprint.n_pieces() > 0 {
+            return self.is_state_coming(seq, hit);
+        }
         let block_tokens = self.cache.footprint.block_tokens();
         let next = hit.n_tokens / block_tokens;
         let end = (next + 1) * block_tokens;
@@ -120,12 +123,15 @@ impl Scheduler {
                 self.release_holds(seq);
                 return self.start(seq, hit, plan);
             }
-            // Alone, a sequence must fit; the copy of its tail may be what is too much.
-            if !self.is_alone() || hit.tail.is_none() {
+            // Alone, a sequence must fit; the copy of its tail, or of its state, may be what is too much.
+            if !self.is_alone() || hit.tail.is_none() && hit.state.is_none() {
                 return false;
             }
             let n_whole = hit.n_tokens - hit.n_tokens % self.cache.footprint.block_tokens();
-            hit = self.cache.find_hit(&seq.tokens, &seq.hashes, n_whole, None, None);
+            hit = match hit.state {
+                Some(_) => Hit::default(),
+                None => self.cache.find_hit(&seq.tokens, &seq.hashes, n_whole, None, None),
+            };
             if hit.tail.is_some() || !self.fits(seq, &hit) {
                 return false;
             }
@@ -139,6 +145,7 @@ impl Scheduler {
             self.cache.pool.retain(block);
             seq.tables[hit_block.key.group.idx()].blocks.push(block);
         }
+        self.begin_state(seq, &hit);
         self.release_holds(seq);
         seq.n_computed = hit.n_tokens;
         seq.n_kept = seq.n_kept.max(hit.n_tokens);
@@ -151,7 +158,7 @@ impl Scheduler {
             seq: seq.id,
             n_reused: hit.n_tokens,
             n_restored: n_resident.map_or(0, |n| hit.n_tokens.saturating_sub(n)),
-            n_without_state: 0,
+            n_without_state: hit.n_with_kv - hit.n_tokens,
             n_to_compute: seq.n_remaining(),
         });
         let place = self.running.partition_point(|other| self.seqs[other].order < seq.order);
@@ -166,7 +173,13 @@ impl Scheduler {
         let n_missing = blocks.iter().filter(|b| self.cache.pool.lookup(&b.key).is_none()).count();
         // The slots used of a restored tail are copied into a block of the sequence's own.
         let n_tails = if hit.tail.is_some() { self.cache.footprint.n_groups() } else { 0 };
-        if need.total() + n_tails + self.n_spoken_for() > self.cache.pool.n_available() {
+        let state = self.state_of_hit(seq, hit);
+        let resident = state.as_ref().and_then(|(hash, ..)| self.cache.pool.checkpoint(hash));
+        let n_state = match (&state, resident) {
+            (Some(_), None) => self.cache.footprint.n_pieces(),
+            _ => 0,
+        };
+        if need.total() + n_tails + n_state + self.n_spoken_for() > self.cache.pool.n_available() {
             return false;
         }
         let root = self.cache.hasher.root();
@@ -182,6 +195,10 @@ impl Scheduler {
                 None => missing.push(hit_block),
             }
         }
+        if let Some(block) = resident {
+            self.cache.pool.retain(block);
+            seq.holds.push(block);
+        }
         for hit_block in missing {
             let Some(block) = self.cache.alloc() else { break };
             let idx = hit_block.block_idx;
@@ -192,6 +209,17 @@ impl Scheduler {
             let parent = if idx == 0 { root } else { seq.hashes[idx - 1] };
             seq.restoring
                 .push(Restoring { wanted: RestoreBlock { block, key: hit_block.key, tokens }, parent });
+        }
+        if n_state > 0
+            && let Some((hash, parent, tokens)) = state
+            && let Some(first) = self.cache.alloc_state(CheckpointClass::Periodic)
+        {
+            seq.state.restoring = Some(first);
+            let pieces = self.cache.pool.pieces(first).into_iter().zip(self.cache.footprint.state_keys(hash));
+            seq.restoring.extend(pieces.map(|(block, key)| Restoring {
+                wanted: RestoreBlock { block, key, tokens: tokens.clone() },
+                parent,
+            }));
         }
         seq.n_promised = (need.n_new + n_tails).saturating_sub(n_missing);
         seq.n_resident = Some(n_resident);
@@ -208,7 +236,9 @@ impl Scheduler {
     }
 
     fn is_resident_hit(&self, seq: &Sequence, hit: &Hit) -> bool {
-        self.cache.hit_blocks(hit, &seq.hashes).iter().all(|b| self.cache.pool.lookup(&b.key).is_some())
+        let has_state = hit.state.is_none_or(|hash| self.cache.pool.checkpoint(&hash).is_some());
+        let blocks = self.cache.hit_blocks(hit, &seq.hashes);
+        has_state && blocks.iter().all(|block| self.cache.pool.lookup(&block.key).is_some())
     }
 
     fn fits(&self, seq: &Sequence, hit: &Hit) -> bool {
@@ -231,7 +261,11 @@ impl Scheduler {
                 n_idle_hits += usize::from(self.cache.pool.is_evictable(block));
             }
         }
-        Need { n_new: peaks.saturating_sub(n_shared), n_idle_hits }
+        let source = hit.state.and_then(|hash| self.cache.pool.checkpoint(&hash));
+        let source = source.filter(|block| self.cache.pool.is_evictable(*block));
+        n_idle_hits += source.map_or(0, |block| self.cache.pool.weight(block));
+        let n_state = self.state_need(seq, hit.n_tokens);
+        Need { n_new: peaks.saturating_sub(n_shared) + n_state, n_idle_hits }
     }
 
     /// Blocks that admitted sequences will still take: the rest of their prompts, and one more block for each.
@@ -251,7 +285,7 @@ impl Scheduler {
             let peak = footprint.peak(group_idx, seq.n_computed, seq.tokens.len(), self.config.max_chunk);
             peak.saturating_sub(seq.tables[group_idx].blocks.len())
         };
-        (0..footprint.n_groups()).map(more).sum()
+        (0..footprint.n_groups()).map(more).sum::<usize>() + self.owed_to(seq, seq.n_computed)
     }
 
     fn is_alone(&self) -> bool {

@@ -9,13 +9,21 @@
 //! ```
 //!
 //! A block that nobody holds keeps its content until its memory is needed: free memory is cache.
+//!
+//! A state of recurrent layers is several blocks with one fate: the first stands for all in everything that is done here,
+//! and counts as many. One with an address is a checkpoint.
 
 use std::collections::{BTreeSet, HashMap};
 
-use address::BlockKey;
+use address::{BlockKey, GroupId};
 
 use crate::ids::BlockId;
-use crate::plan::StoreMode;
+use crate::plan::{CheckpointClass, StoreMode};
+use crate::state_blocks::{StateBlocks, checkpoint_key, entry_key};
+
+#[cfg(test)]
+mod integrity;
+mod states;
 
 /// How much an idle block is worth keeping; the least goes first, whatever its age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +55,12 @@ pub struct PoolCounts {
     pub n_pinned: usize,
     /// Blocks whose content was dropped for something else, since the start.
     pub n_evictions: u64,
+    /// Of the held ones, those of the states of running sequences.
+    pub n_live_state: usize,
+    /// States that are kept for reuse.
+    pub n_checkpoints: usize,
+    /// Their blocks, held or idle.
+    pub n_checkpoint_blocks: usize,
 }
 
 impl PoolCounts {
@@ -70,6 +84,10 @@ struct Block {
     retention: Retention,
     /// When it last became idle, in releases.
     idle_since: u64,
+    /// What makes it the first block of a state.
+    state: Option<Box<StateBlocks>>,
+    /// Whether it is another one of a state.
+    is_part: bool,
 }
 
 const EMPTY: Block = Block {
@@ -79,6 +97,8 @@ const EMPTY: Block = Block {
     is_pinned: false,
     retention: Retention::OutOfReach,
     idle_since: 0,
+    state: None,
+    is_part: false,
 };
 
 /// The pool's bookkeeping; the bytes are the runner's.
@@ -90,6 +110,12 @@ pub struct BlockPool {
     /// Idle blocks that may be taken, next victim first. A sequence lets go of its blocks from the tail on, so
     /// among equals a prefix always outlives what follows it.
     evictable: BTreeSet<(Retention, u64, BlockId)>,
+    /// Idle checkpoints that may be taken, next victim first.
+    evictable_states: BTreeSet<(CheckpointClass, u64, BlockId)>,
+    /// Blocks of both.
+    n_evictable: usize,
+    /// Blocks of the latter.
+    n_evictable_state: usize,
     store: StoreMode,
     n_releases: u64,
     n_held: usize,
@@ -97,8 +123,18 @@ pub struct BlockPool {
     n_unsaved: usize,
     n_pinned: usize,
     n_evictions: u64,
+    n_live_state: usize,
+    n_checkpoints: usize,
+    n_checkpoint_blocks: usize,
     /// Addresses that came (true) or went since somebody took them, in order.
     moved: Vec<(BlockKey, bool)>,
+}
+
+impl Block {
+    /// As how many blocks it counts.
+    fn weight(&self) -> usize {
+        self.state.as_ref().map_or(1, |state| 1 + state.others.len())
+    }
 }
 
 impl BlockPool {
@@ -110,6 +146,9 @@ impl BlockPool {
             by_key: HashMap::new(),
             free: (0..n_blocks as u32).rev().map(BlockId).collect(),
             evictable: BTreeSet::new(),
+            evictable_states: BTreeSet::new(),
+            n_evictable: 0,
+            n_evictable_state: 0,
             store,
             n_releases: 0,
             n_held: 0,
@@ -117,6 +156,9 @@ impl BlockPool {
             n_unsaved: 0,
             n_pinned: 0,
             n_evictions: 0,
+            n_live_state: 0,
+            n_checkpoints: 0,
+            n_checkpoint_blocks: 0,
             moved: Vec::new(),
         }
     }
@@ -133,16 +175,19 @@ impl BlockPool {
             n_free: self.free.len(),
             n_held: self.n_held,
             n_cached: self.n_cached,
-            n_evictable: self.evictable.len(),
+            n_evictable: self.n_evictable,
             n_unsaved: self.n_unsaved,
             n_pinned: self.n_pinned,
             n_evictions: self.n_evictions,
+            n_live_state: self.n_live_state,
+            n_checkpoints: self.n_checkpoints,
+            n_checkpoint_blocks: self.n_checkpoint_blocks,
         }
     }
 
     /// Blocks that [`BlockPool::alloc`] could hand out now.
     pub fn n_available(&self) -> usize {
-        self.free.len() + self.evictable.len()
+        self.free.len() + self.n_evictable
     }
 
     /// Idle blocks that only wait for the store.
@@ -151,32 +196,45 @@ impl BlockPool {
         if self.store == StoreMode::Off || self.n_unsaved == 0 {
             return 0;
         }
-        self.blocks.iter().filter(is_waiting).count()
+        self.blocks.iter().filter(is_waiting).map(Block::weight).sum()
     }
 
-    /// Take a block: a free one, else the idle one that is worth least, whose key is returned to be forgotten.
-    pub fn alloc(&mut self) -> Option<(BlockId, Option<BlockKey>)> {
-        let (id, evicted) = match self.free.pop() {
-            Some(id) => (id, None),
-            None => {
-                let (_, _, id) = *self.evictable.first()?;
-                let key = self.drop_content(id);
-                self.n_evictions += 1;
-                self.free.pop();
-                (id, key)
-            }
-        };
+    /// Take a block: a free one, else the idle one that is worth least; the keys of what was given up for it are
+    /// returned to be forgotten.
+    pub fn alloc(&mut self) -> Option<(BlockId, Vec<BlockKey>)> {
+        let evicted = if self.free.is_empty() { self.evict_least() } else { Vec::new() };
+        let id = self.free.pop()?;
         self.blocks[id.idx()].n_refs = 1;
         self.n_held += 1;
         Some((id, evicted))
+    }
+
+    /// Give up the idle block, or checkpoint, that is worth least, and with a block of all earlier positions the
+    /// checkpoint that stands on it; their keys.
+    ///
+    /// Checkpoints go first only while they are more than half of what can be given up.
+    fn evict_least(&mut self) -> Vec<BlockKey> {
+        let block = self.evictable.first().map(|(_, _, id)| *id);
+        let state = self.evictable_states.first().map(|(_, _, id)| *id);
+        let is_too_much = 2 * self.n_evictable_state > self.n_evictable;
+        let Some(victim) = (if is_too_much { state.or(block) } else { block.or(state) }) else {
+            return Vec::new();
+        };
+        let mut evicted: Vec<BlockKey> = self.evict(victim).into_iter().collect();
+        let standing = evicted.first().filter(|key| !key.group.is_window() && !key.group.is_state());
+        if let Some(state) = standing.and_then(|key| self.lookup(&checkpoint_key(key.hash))) {
+            evicted.extend(self.evict(state));
+        }
+        evicted
     }
 
     /// One more holder of a held or cached block.
     pub fn retain(&mut self, id: BlockId) {
         if self.blocks[id.idx()].n_refs == 0 {
             self.leave_evictable(id);
-            self.n_cached -= 1;
-            self.n_held += 1;
+            let weight = self.weight(id);
+            self.n_cached -= weight;
+            self.n_held += weight;
         }
         self.blocks[id.idx()].n_refs += 1;
     }
@@ -186,20 +244,20 @@ impl BlockPool {
     /// Release a sequence's blocks from its tail on: what is released last is evicted last.
     pub fn release(&mut self, id: BlockId, retention: Retention) {
         self.n_releases += 1;
-        let stamp = self.n_releases;
+        let (stamp, weight) = (self.n_releases, self.weight(id));
         let block = &mut self.blocks[id.idx()];
         block.n_refs = block.n_refs.checked_sub(1).expect("only holders release");
         if block.n_refs > 0 {
             return;
         }
-        self.n_held -= 1;
+        self.n_held -= weight;
         if block.key.is_some() {
             block.retention = retention;
             block.idle_since = stamp;
-            self.n_cached += 1;
+            self.n_cached += weight;
             self.enter_evictable(id);
         } else {
-            self.free.push(id);
+            self.free(id);
         }
     }
 
@@ -209,20 +267,26 @@ impl BlockPool {
             return false;
         }
         self.by_key.insert(key, id);
-        self.moved.push((key, true));
+        self.note_moved(id, key, true);
+        let weight = self.weight(id);
         let block = &mut self.blocks[id.idx()];
         block.key = Some(key);
         block.is_saved = is_saved;
-        self.n_unsaved += usize::from(!is_saved && self.store == StoreMode::On);
+        if block.state.is_some() {
+            self.n_live_state -= weight;
+            self.n_checkpoints += 1;
+            self.n_checkpoint_blocks += weight;
+        }
+        self.n_unsaved += if !is_saved && self.store == StoreMode::On { weight } else { 0 };
         true
     }
 
-    /// The block of that address.
+    /// The block of that address; of any piece of a state the first block, which stands for all.
     pub fn lookup(&self, key: &BlockKey) -> Option<BlockId> {
-        self.by_key.get(key).copied()
+        self.by_key.get(&entry_key(key)).copied()
     }
 
-    /// The addresses of all blocks that have one, in no order.
+    /// The addresses of all blocks that have one, in no order; of a state the first piece's.
     pub fn keys(&self) -> impl Iterator<Item = &BlockKey> {
         self.by_key.keys()
     }
@@ -255,7 +319,7 @@ impl BlockPool {
         if !self.is_evictable(id) {
             return None;
         }
-        self.n_evictions += 1;
+        self.n_evictions += self.weight(id) as u64;
         self.drop_content(id)
     }
 
@@ -270,9 +334,12 @@ impl BlockPool {
         }
     }
 
-    /// The block is saved, or need not be.
+    /// The block is saved, or need not be; of a checkpoint all of it.
     pub fn mark_saved(&mut self, id: BlockId) {
-        self.change(id, |block| block.is_saved = true);
+        self.change(id, |block| {
+            block.is_saved = true;
+            block.state.iter_mut().for_each(|state| state.unsaved.clear());
+        });
     }
 
     /// The block must be saved after all.
@@ -288,7 +355,8 @@ impl BlockPool {
     /// Keep a block with a key when it is idle; false when half the pool is pinned.
     pub fn pin(&mut self, id: BlockId) -> bool {
         let block = &self.blocks[id.idx()];
-        if block.key.is_none() || (!block.is_pinned && (self.n_pinned + 1) * 2 > self.blocks.len()) {
+        let n_pinned = self.n_pinned + block.weight();
+        if block.key.is_none() || (!block.is_pinned && n_pinned * 2 > self.blocks.len()) {
             return false;
         }
         self.change(id, |block| block.is_pinned = true);
@@ -312,71 +380,10 @@ impl BlockPool {
         }
         self.store = store;
         let is_unsaved = |b: &&Block| store == StoreMode::On && b.key.is_some() && !b.is_saved;
-        self.n_unsaved = self.blocks.iter().filter(is_unsaved).count();
+        self.n_unsaved = self.blocks.iter().filter(is_unsaved).map(Block::weight).sum();
         for id in (0..self.blocks.len() as u32).map(BlockId) {
             self.enter_evictable(id);
         }
-    }
-
-    /// Check the pool against itself and against `holders`, the number of table entries for each block.
-    ///
-    /// # Errors
-    /// Names the first contradiction.
-    #[cfg(test)]
-    pub(crate) fn check_integrity(&self, holders: &[u32]) -> Result<(), String> {
-        let (mut n_free, mut n_held, mut n_cached, mut n_evictable) = (0, 0, 0, 0);
-        let (mut n_keys, mut n_unsaved, mut n_pinned) = (0, 0, 0);
-        for (idx, block) in self.blocks.iter().enumerate() {
-            let id = BlockId(idx as u32);
-            if block.n_refs != holders[idx] {
-                return Err(format!("{id:?}: {} references, {} table entries", block.n_refs, holders[idx]));
-            }
-            match (block.n_refs, &block.key) {
-                (0, None) => n_free += 1,
-                (0, Some(_)) => n_cached += 1,
-                _ => n_held += 1,
-            }
-            if let Some(key) = &block.key {
-                n_keys += 1;
-                if self.by_key.get(key) != Some(&id) {
-                    return Err(format!("{id:?} has an address that leads elsewhere"));
-                }
-            }
-            let is_listed = block.n_refs == 0 && block.key.is_some() && !self.is_kept(block);
-            if is_listed {
-                n_evictable += 1;
-                if !self.evictable.contains(&(block.retention, block.idle_since, id)) {
-                    return Err(format!("{id:?} is idle and not evictable"));
-                }
-            }
-            n_unsaved += usize::from(block.key.is_some() && !block.is_saved && self.store == StoreMode::On);
-            n_pinned += usize::from(block.is_pinned);
-        }
-        for id in &self.free {
-            let block = &self.blocks[id.idx()];
-            if block.n_refs != 0 || block.key.is_some() {
-                return Err(format!("{id:?} is free and in use"));
-            }
-        }
-        let counted = [n_free, n_held, n_cached, n_evictable, n_keys, n_unsaved, n_pinned];
-        let booked = [
-            self.free.len(),
-            self.n_held,
-            self.n_cached,
-            self.evictable.len(),
-            self.by_key.len(),
-            self.n_unsaved,
-            self.n_pinned,
-        ];
-        if counted != booked {
-            return Err(format!(
-                "free, held, cached, evictable, keys, unsaved, pinned: {counted:?}, booked {booked:?}"
-            ));
-        }
-        if self.free.len() + self.n_held + self.n_cached != self.blocks.len() {
-            return Err(format!("{booked:?} of {} blocks", self.blocks.len()));
-        }
-        Ok(())
     }
 
     /// When a cached block became idle, in releases.
@@ -391,25 +398,40 @@ impl BlockPool {
     }
 
     fn enter_evictable(&mut self, id: BlockId) {
-        if self.is_evictable(id) {
-            let block = &self.blocks[id.idx()];
-            self.evictable.insert((block.retention, block.idle_since, id));
+        if !self.is_evictable(id) {
+            return;
+        }
+        let block = &self.blocks[id.idx()];
+        let weight = block.weight();
+        let is_new = match &block.state {
+            None => self.evictable.insert((block.retention, block.idle_since, id)),
+            Some(state) => self.evictable_states.insert((state.class, block.idle_since, id)),
+        };
+        if is_new {
+            self.n_evictable += weight;
+            self.n_evictable_state += if self.blocks[id.idx()].state.is_some() { weight } else { 0 };
         }
     }
 
     fn leave_evictable(&mut self, id: BlockId) {
         let block = &self.blocks[id.idx()];
-        self.evictable.remove(&(block.retention, block.idle_since, id));
+        let weight = block.weight();
+        let was_there = match &block.state {
+            None => self.evictable.remove(&(block.retention, block.idle_since, id)),
+            Some(state) => self.evictable_states.remove(&(state.class, block.idle_since, id)),
+        };
+        if was_there {
+            self.n_evictable -= weight;
+            self.n_evictable_state -= if self.blocks[id.idx()].state.is_some() { weight } else { 0 };
+        }
     }
 
     /// Change the flags of a block and with them its counts and its place among the evictable.
     fn change(&mut self, id: BlockId, flags: impl FnOnce(&mut Block)) {
         self.leave_evictable(id);
         let counts = |block: &Block, store| {
-            (
-                usize::from(block.key.is_some() && !block.is_saved && store == StoreMode::On),
-                usize::from(block.is_pinned),
-            )
+            let is_unsaved = block.key.is_some() && !block.is_saved && store == StoreMode::On;
+            (if is_unsaved { block.weight() } else { 0 }, if block.is_pinned { block.weight() } else { 0 })
         };
         let block = &mut self.blocks[id.idx()];
         let before = counts(block, self.store);
@@ -424,20 +446,54 @@ impl BlockPool {
         self.change(id, |block| {
             block.is_pinned = false;
             block.is_saved = true;
+            block.state.iter_mut().for_each(|state| state.unsaved.clear());
         });
         self.leave_evictable(id);
         let key = self.blocks[id.idx()].key.take()?;
-        self.blocks[id.idx()].is_saved = false;
         self.by_key.remove(&key);
-        self.moved.push((key, false));
+        self.note_moved(id, key, false);
+        let weight = self.weight(id);
+        let block = &mut self.blocks[id.idx()];
+        block.is_saved = false;
+        if block.state.is_some() {
+            self.n_live_state += weight;
+            self.n_checkpoints -= 1;
+            self.n_checkpoint_blocks -= weight;
+        }
         Some(key)
     }
 
     /// Make a cached block free.
     fn drop_content(&mut self, id: BlockId) -> Option<BlockKey> {
         let key = self.forget_key(id);
-        self.n_cached -= 1;
-        self.free.push(id);
+        self.n_cached -= self.weight(id);
+        self.free(id);
         key
+    }
+
+    /// Put a block that nobody holds, and that has no address, among the free ones; of a state all.
+    fn free(&mut self, id: BlockId) {
+        if let Some(state) = self.blocks[id.idx()].state.take() {
+            self.n_live_state -= 1 + state.others.len();
+            for other in state.others.into_iter().rev() {
+                self.blocks[other.idx()].is_part = false;
+                self.free.push(other);
+            }
+        }
+        self.free.push(id);
+    }
+
+    /// As how many blocks it counts.
+    pub(crate) fn weight(&self, id: BlockId) -> usize {
+        self.blocks[id.idx()].weight()
+    }
+
+    /// Tell that an address came or went; of a state those of all pieces.
+    fn note_moved(&mut self, id: BlockId, key: BlockKey, has_come: bool) {
+        self.moved.push((key, has_come));
+        if key.group.is_state() {
+            let others = (1..self.weight(id)).map(|piece| BlockKey { group: GroupId::state(piece), ..key });
+            self.moved.extend(others.map(|key| (key, has_come)));
+        }
     }
 }

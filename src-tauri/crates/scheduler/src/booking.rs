@@ -95,9 +95,13 @@ impl Scheduler {
     /// Let go of every block of a sequence, from its tail on, so that its start is evicted last.
     pub(crate) fn release_all(&mut self, seq: &mut Sequence) {
         for restoring in seq.restoring.drain(..).rev() {
+            if restoring.wanted.key.group.is_state() {
+                continue;
+            }
             self.cache.pool.release(restoring.wanted.block, Retention::OutOfReach);
         }
         self.release_holds(seq);
+        self.release_states(seq);
         let end = seq.tables.iter().map(|table| table.first_block + table.blocks.len()).max().unwrap_or(0);
         for block_idx in (0..end).rev() {
             for table in &seq.tables {
@@ -118,12 +122,20 @@ impl Scheduler {
         }
     }
 
-    /// Register the blocks that were imported, as far as their prefixes are there, and free the others.
-    pub(crate) fn keep_imported(&mut self, seq: &mut Sequence, imported: &[BlockKey]) {
+    /// Register the blocks that were imported, as far as their prefixes are there, and free the others. Returns whether a
+    /// state was to come that has not come whole.
+    pub(crate) fn keep_imported(&mut self, seq: &mut Sequence, imported: &[BlockKey]) -> bool {
         let imported: HashSet<&BlockKey> = imported.iter().collect();
         let mut kept = Vec::new();
+        let mut state = None;
+        let mut n_pieces = 0;
         for restoring in std::mem::take(&mut seq.restoring) {
             let RestoreBlock { block, key, tokens } = restoring.wanted;
+            if key.group.is_state() {
+                n_pieces += usize::from(imported.contains(&key));
+                state = Some((key.hash, restoring.parent, tokens));
+                continue;
+            }
             let parent = BlockKey { hash: restoring.parent, group: key.group };
             let has_prefix = !self.cache.footprint.is_full(key.group.idx())
                 || restoring.parent == self.cache.hasher.root()
@@ -138,5 +150,9 @@ impl Scheduler {
             }
         }
         seq.holds.extend(kept);
+        let is_whole = n_pieces == self.cache.footprint.n_pieces();
+        let is_lost = state.is_some() && !is_whole;
+        self.keep_restored_state(seq, state.filter(|_| is_whole));
+        is_lost
     }
 }

@@ -7,7 +7,7 @@ use address::{BlockKey, ChainHash};
 use crate::addresses::Addresses;
 use crate::block_pool::Retention;
 use crate::ids::{BlockId, SeqId, TokenId};
-use crate::plan::{CompletedBlock, FormerBlock, StoreMode};
+use crate::plan::{CheckpointClass, CompletedBlock, FormerBlock, StoreMode};
 use crate::scheduler::Scheduler;
 use crate::sequence::block_at;
 use crate::step::{BlockTable, Row, RowInput, RowState, Step, Wanted};
@@ -43,9 +43,9 @@ impl Scheduler {
         is_shared.then_some(FormerBlock { block_idx, hash, tokens })
     }
 
-    /// The blocks at these addresses, in every layer group, in order.
+    /// The blocks at these addresses, in every layer group, and the pieces of their checkpoints, in order.
     pub fn keys_at(&self, hashes: impl IntoIterator<Item = ChainHash>) -> Vec<BlockKey> {
-        hashes.into_iter().flat_map(|hash| self.cache.footprint.keys(hash)).collect()
+        hashes.into_iter().flat_map(|hash| self.cache.footprint.all_keys(hash)).collect()
     }
 
     /// Which block addresses came into the pool (true) or went since the last call, in order.
@@ -96,17 +96,22 @@ impl Scheduler {
     pub fn lone_step(&mut self, token: TokenId) -> Option<Step> {
         let n_groups = self.cache.footprint.n_groups();
         let blocks: Vec<BlockId> = std::iter::from_fn(|| self.cache.alloc()).take(n_groups).collect();
-        blocks.iter().for_each(|block| self.cache.pool.release(*block, Retention::OutOfReach));
+        let has_state = blocks.len() == n_groups && self.cache.footprint.n_pieces() > 0;
+        let state = if has_state { self.cache.alloc_state(CheckpointClass::Periodic) } else { None };
+        let state_blocks = state.map_or_else(Vec::new, |state| self.cache.pool.pieces(state));
+        let is_whole = state_blocks.len() == self.cache.footprint.n_pieces();
+        let taken = blocks.iter().copied().chain(state);
+        taken.for_each(|block| self.cache.pool.release(block, Retention::OutOfReach));
         let table = |block: &BlockId| BlockTable { first_block: 0, blocks: vec![*block] };
         let row = Row {
             seq: SeqId(u64::MAX),
             input: RowInput::Tokens(vec![token]),
             start: 0,
             tables: blocks.iter().map(table).collect(),
-            state: RowState::default(),
+            state: RowState { blocks: state_blocks, saves: Vec::new() },
             wanted: Wanted::LastLogits,
         };
-        (blocks.len() == n_groups).then(|| Step { copies: Vec::new(), rows: vec![row] })
+        (blocks.len() == n_groups && is_whole).then(|| Step { copies: Vec::new(), rows: vec![row] })
     }
 
     /// The store no longer has these, which counted as saved: report those in the pool once more by
@@ -129,6 +134,6 @@ impl Scheduler {
         offered.iter().for_each(|completed| self.cache.pool.mark_unsaved(completed.block));
         let n_offered = offered.len();
         self.completed.extend(offered);
-        n_offered
+        n_offered + self.offer_lost_states(keys.iter())
     }
 }

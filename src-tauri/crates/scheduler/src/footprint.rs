@@ -9,6 +9,8 @@ use crate::kv_layout::KvLayout;
 pub struct Footprint {
     block_tokens: usize,
     groups: Vec<Group>,
+    /// Blocks of a state; 0 where the model has none.
+    n_pieces: usize,
 }
 
 /// A layer group, as far as counting goes.
@@ -27,14 +29,21 @@ impl Footprint {
             Group { id, window }
         };
         let windows = layout.groups.iter().map(|group| group.span.window());
-        Footprint { block_tokens: layout.block_tokens, groups: windows.enumerate().map(group).collect() }
+        Footprint {
+            block_tokens: layout.block_tokens,
+            groups: windows.enumerate().map(group).collect(),
+            n_pieces: layout.state.n_pieces,
+        }
     }
 
     /// The arithmetic of a layout of which only some groups are known, for a model that is not here: each counts as
     /// one that sees every earlier position, so that nothing is promised which the layout would not hold.
     pub fn careful(block_tokens: usize, groups: impl IntoIterator<Item = GroupId>) -> Footprint {
+        let (states, groups): (Vec<GroupId>, Vec<GroupId>) =
+            groups.into_iter().partition(|group| group.is_state());
+        let n_pieces = states.iter().map(|piece| piece.idx() + 1).max().unwrap_or(0);
         let groups = groups.into_iter().map(|id| Group { id, window: None }).collect();
-        Footprint { block_tokens: block_tokens.max(1), groups }
+        Footprint { block_tokens: block_tokens.max(1), groups, n_pieces }
     }
 
     /// Tokens of a block.
@@ -45,6 +54,21 @@ impl Footprint {
     /// How many layer groups there are.
     pub fn n_groups(&self) -> usize {
         self.groups.len()
+    }
+
+    /// Blocks of a state; 0 where the model has none.
+    pub fn n_pieces(&self) -> usize {
+        self.n_pieces
+    }
+
+    /// The addresses of the pieces of a prefix's checkpoint.
+    pub fn state_keys(&self, hash: ChainHash) -> impl Iterator<Item = BlockKey> {
+        (0..self.n_pieces).map(move |piece| BlockKey { hash, group: GroupId::state(piece) })
+    }
+
+    /// The addresses of everything that a prefix may have: its blocks in every group, then its checkpoint's pieces.
+    pub fn all_keys(&self, hash: ChainHash) -> impl Iterator<Item = BlockKey> {
+        self.keys(hash).chain(self.state_keys(hash))
     }
 
     /// The address of a prefix's block in a group.
@@ -84,9 +108,11 @@ impl Footprint {
         }
     }
 
-    /// The most blocks, over all groups, that a sequence of `n_tokens` needs that is alone in the pool.
+    /// The most blocks that a sequence of `n_tokens` needs that is alone in the pool: those of all groups, and with
+    /// recurrent layers those of its state and of one checkpoint.
     pub fn alone(&self, n_tokens: usize) -> usize {
-        (0..self.n_groups()).map(|group_idx| self.peak(group_idx, 0, n_tokens, self.block_tokens)).sum()
+        let peak = |group_idx| self.peak(group_idx, 0, n_tokens, self.block_tokens);
+        (0..self.n_groups()).map(peak).sum::<usize>() + 2 * self.n_pieces
     }
 
     /// The longest sequence that fits alone into `n_blocks`, at most `max_tokens`.

@@ -16,6 +16,8 @@ mod booking;
 pub mod cache_spec;
 pub mod capacity;
 mod chain_hasher;
+mod checkpoint_search;
+mod checkpoints;
 pub mod content;
 pub mod embedder;
 pub mod footprint;
@@ -30,7 +32,9 @@ pub mod prompt;
 pub mod runner;
 pub mod scheduler;
 mod sequence;
+mod sequence_state;
 pub mod splicing;
+mod state_blocks;
 mod state_layout;
 pub mod step;
 pub mod text_queue;
@@ -47,9 +51,9 @@ pub use embedder::{BATCH_TOKENS, BatchIs, EmbedSpec, Embedder, Pooling, Vectors}
 pub use ids::{BlockId, SeqId, TokenId};
 pub use kv_layout::{KvLayout, LayerGroup, LayerSlot};
 pub use plan::{
-    Admitted, CheckpointClass, Committed, CompletedBlock, EndReason, Ended, FormerBlock, NewSequence, Plan,
-    Progress, PromptLogits, Restore, RestoreBlock, SchedulerConfig, SchedulerCounts, SeqState, Shortage,
-    StatePoints, StoreMode, SubmitError, Submitted,
+    Admitted, Checkpoint, CheckpointClass, Committed, CompletedBlock, EndReason, Ended, FormerBlock,
+    NewSequence, Plan, Progress, PromptLogits, Restore, RestoreBlock, SchedulerConfig, SchedulerCounts,
+    SeqState, Shortage, StatePoints, StoreMode, SubmitError, Submitted,
 };
 pub use prefix_trail::{AnswerKey, PrefixTrail};
 pub use prompt::{CheckedPrompt, PromptFault, check_vocabulary};

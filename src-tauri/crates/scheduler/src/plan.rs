@@ -99,6 +99,21 @@ pub enum CheckpointClass {
     SystemEnd,
 }
 
+/// A place at which a sequence's state was to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Whose.
+    pub seq: SeqId,
+    /// Its address.
+    pub hash: ChainHash,
+    /// What it is kept for.
+    pub class: CheckpointClass,
+    /// Leading tokens that it is the state of.
+    pub n_tokens: usize,
+    /// Whether it was taken or found there; else there was no room that nobody needs.
+    pub is_there: bool,
+}
+
 /// A block that the store may have although nothing of the prompt leads to its address: it continues the prompt's
 /// first `block_idx` blocks, and begins like the rest of the prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use address::BlockKey;
 
 use crate::block_pool::Retention;
-use crate::ids::SeqId;
-use crate::plan::{EndReason, Ended, Plan, Shortage};
+use crate::ids::{BlockId, SeqId};
+use crate::plan::{CheckpointClass, EndReason, Ended, Plan, Shortage};
 use crate::scheduler::Scheduler;
 use crate::sequence::{Phase, Sequence, TailSaving, block_at};
-use crate::step::{BlockCopy, BlockTable, Row, RowInput, RowState, Step};
+use crate::step::{BlockCopy, BlockTable, Row, RowInput, Step};
 
 /// What a sequence that lacked blocks can do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,14 +96,16 @@ impl Scheduler {
         }
         let n_tokens = self.n_affordable(id, n_tokens);
         self.grow(id, n_tokens, plan);
+        let start = self.seqs[&id].n_computed;
+        let end = start + n_tokens;
+        let state = self.row_state(id, start, end);
         let seq = &self.seqs[&id];
-        let (start, end) = (seq.n_computed, seq.n_computed + n_tokens);
         plan.step.rows.push(Row {
             seq: id,
             input: RowInput::Tokens(seq.tokens[start..end].to_vec()),
             start,
             tables: seq.tables.clone(),
-            state: RowState::default(),
+            state,
             wanted: seq.wanted(start, end),
         });
     }
@@ -148,6 +150,7 @@ impl Scheduler {
         let Some(mut seq) = self.seqs.remove(&id) else { return };
         let block_tokens = self.cache.footprint.block_tokens();
         let write_idx = seq.n_computed / block_tokens;
+        self.copy_source(&mut seq, &mut plan.step);
         let end = self.cache.footprint.blocks_of(seq.n_computed + n_tokens);
         for table in &mut seq.tables {
             if !seq.n_computed.is_multiple_of(block_tokens)
@@ -231,7 +234,9 @@ impl Scheduler {
         self.running.retain(|other| *other != id);
         // A tail whose copy is taken back out of the step holds nothing worth an address.
         if !drop_row(&mut plan.step, id) {
+            seq.state.is_in_step = false;
             self.register_tail(&mut seq, TailSaving::Unwanted);
+            self.keep_live_state(&mut seq, CheckpointClass::Periodic);
         }
         self.release_all(&mut seq);
         seq.phase = Phase::Waiting;
@@ -249,6 +254,9 @@ fn drop_row(step: &mut Step, id: SeqId) -> bool {
     let Some(row_idx) = step.rows.iter().position(|row| row.seq == id) else { return false };
     let row = step.rows.remove(row_idx);
     let n_copies = step.copies.len();
-    step.copies.retain(|copy| !row.tables.iter().any(|table| table.blocks.contains(&copy.to)));
+    let is_its_own = |block: &BlockId| {
+        row.state.blocks.contains(block) || row.tables.iter().any(|table| table.blocks.contains(block))
+    };
+    step.copies.retain(|copy| !is_its_own(&copy.to));
     step.copies.len() < n_copies
 }

@@ -6,6 +6,9 @@
 //!  window   [ -- ][ -- ][ -- ][ ok ][ ok ]              only the blocks covering [b - window, b)
 //!                                       ^ b; then the common leading slots of one child block, copied on write
 //! ```
+//!
+//! Where layers have a state instead of rows a token, a checkpoint has to stand at `b`; the leading slots of a block are
+//! used then only up to one that stands within it, at the end of what an answer left behind.
 
 use std::collections::HashSet;
 
@@ -15,7 +18,7 @@ use crate::block_pool::BlockPool;
 use crate::chain_hasher::ChainHasher;
 use crate::footprint::Footprint;
 use crate::ids::{BlockId, TokenId};
-use crate::plan::{FormerBlock, StoreMode};
+use crate::plan::{CheckpointClass, FormerBlock, StoreMode};
 use crate::prefix_index::{PrefixIndex, n_common};
 
 /// Says which of these blocks a store could supply, one answer for each; `None` asks for what is in the pool only.
@@ -32,6 +35,10 @@ pub struct Hit {
     pub n_tokens: usize,
     /// The block of which the last `n_tokens % block_tokens` slots' worth is used, when that is not 0.
     pub tail: Option<Tail>,
+    /// The checkpoint at its end, where the model has states.
+    pub state: Option<ChainHash>,
+    /// Leading tokens whose KV is there, with or without a state at their end; at least `n_tokens`.
+    pub n_with_kv: usize,
 }
 
 /// A block of which the leading slots are used.
@@ -50,6 +57,18 @@ pub struct HitBlock {
     pub key: BlockKey,
     /// Its index in blocks from the sequence's start.
     pub block_idx: usize,
+}
+
+/// A prompt of which the longest prefix is looked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Prompt<'a> {
+    pub(crate) tokens: &'a [TokenId],
+    /// Of its whole blocks.
+    pub(crate) hashes: &'a [ChainHash],
+    /// Leading tokens that may be taken from the cache.
+    pub(crate) limit: usize,
+    /// Whole blocks whose KV is there.
+    pub(crate) n_whole: usize,
 }
 
 /// What became of a block that was to be registered.
@@ -72,7 +91,7 @@ pub struct PrefixCache {
     pub footprint: Footprint,
     /// Addresses under the model's fingerprint.
     pub hasher: ChainHasher,
-    index: PrefixIndex,
+    pub(crate) index: PrefixIndex,
 }
 
 impl PrefixCache {
@@ -89,9 +108,14 @@ impl PrefixCache {
     /// Take a block, evicting the idle one that is worth least when none is free.
     pub fn alloc(&mut self) -> Option<BlockId> {
         let (block, evicted) = self.pool.alloc()?;
-        if let Some(key) = evicted {
-            self.index.remove(&key.hash);
-        }
+        evicted.iter().for_each(|key| self.index.remove(&key.hash));
+        Some(block)
+    }
+
+    /// Take the blocks of a state; the first stands for all.
+    pub fn alloc_state(&mut self, class: CheckpointClass) -> Option<BlockId> {
+        let (block, evicted) = self.pool.alloc_state(self.footprint.n_pieces(), class)?;
+        evicted.iter().for_each(|key| self.index.remove(&key.hash));
         Some(block)
     }
 
@@ -114,7 +138,10 @@ impl PrefixCache {
             return Registered::Collision;
         }
         self.index.add(key.hash, *parent, tokens);
-        self.drop_covered_tails(&key, parent, tokens);
+        // No state serves for one at an earlier place.
+        if !key.group.is_state() {
+            self.drop_covered_tails(&key, parent, tokens);
+        }
         Registered::New
     }
 
@@ -149,19 +176,24 @@ impl PrefixCache {
         let mut frontier = vec![hash];
         while let Some(hash) = frontier.pop() {
             frontier.extend(self.index.children(&hash));
-            for key in self.footprint.keys(hash) {
+            for key in self.footprint.keys(hash).chain(self.footprint.state_keys(hash).take(1)) {
                 let Some(block) = self.pool.lookup(&key) else { continue };
+                let pieces = if key.group.is_state() { self.footprint.n_pieces() } else { 0 };
                 if self.pool.forget(block, own.contains(&block)) {
                     self.index.remove(&hash);
                     gone.push(key);
+                    gone.extend(self.footprint.state_keys(hash).take(pieces).skip(1));
                 }
             }
         }
         gone
     }
 
-    /// Whether a block of the same group in the pool continues this one.
+    /// Whether a block of the same group in the pool continues this one; nothing continues a state.
     pub fn is_continued(&self, key: &BlockKey) -> bool {
+        if key.group.is_state() {
+            return false;
+        }
         let continues =
             |hash: &ChainHash| self.pool.lookup(&BlockKey { hash: *hash, group: key.group }).is_some();
         self.index.children(&key.hash).iter().any(continues)
@@ -180,17 +212,22 @@ impl PrefixCache {
         former: Option<&FormerBlock>,
     ) -> Hit {
         let n_whole = self.n_reachable(tokens, hashes, limit, stored);
+        if self.footprint.n_pieces() > 0 {
+            return self.find_checkpoint(Prompt { tokens, hashes, limit, n_whole }, stored, former);
+        }
         let parent = if n_whole == 0 { self.hasher.root() } else { hashes[n_whole - 1] };
         let start = n_whole * self.footprint.block_tokens();
         for (tail, n_slots) in self.tail_candidates(&parent, tokens, hashes, start..limit, stored, former) {
-            let hit = Hit { n_tokens: start + n_slots, tail: Some(tail) };
+            let n_tokens = start + n_slots;
+            let hit = Hit { n_tokens, tail: Some(tail), state: None, n_with_kv: n_tokens };
             if self.first_gap(&hit, hashes, stored).is_none() {
                 return hit;
             }
         }
         let mut n_blocks = n_whole;
         loop {
-            let hit = Hit { n_tokens: n_blocks * self.footprint.block_tokens(), tail: None };
+            let n_tokens = n_blocks * self.footprint.block_tokens();
+            let hit = Hit { n_tokens, tail: None, state: None, n_with_kv: n_tokens };
             match self.first_gap(&hit, hashes, stored) {
                 None => return hit,
                 // Every boundary after the missing block, up to this one, looks into it too.
@@ -199,7 +236,7 @@ impl PrefixCache {
         }
     }
 
-    /// The blocks that a hit rests on, by block index, then group.
+    /// The blocks that a hit rests on, by block index, then group; without its checkpoint's.
     pub fn hit_blocks(&self, hit: &Hit, hashes: &[ChainHash]) -> Vec<HitBlock> {
         let n_whole = hit.n_tokens / self.footprint.block_tokens();
         let n_groups = self.footprint.n_groups();
@@ -256,7 +293,8 @@ impl PrefixCache {
     /// the one before goes later. Unsaved and pinned blocks may outlive their prefix.
     #[cfg(test)]
     pub(crate) fn check_prefixes_outlive(&self) -> Result<(), String> {
-        for key in self.pool.keys().filter(|key| self.footprint.is_full(key.group.idx())) {
+        let is_full = |key: &&BlockKey| !key.group.is_state() && self.footprint.is_full(key.group.idx());
+        for key in self.pool.keys().filter(is_full) {
             let parent = self.index.parent(&key.hash).ok_or("an address without a node")?;
             if parent == self.hasher.root() {
                 continue;
@@ -303,7 +341,7 @@ impl PrefixCache {
     }
 
     /// Blocks that could supply the slots of `range`, those with most common tokens first.
-    fn tail_candidates(
+    pub(crate) fn tail_candidates(
         &self,
         parent: &ChainHash,
         tokens: &[TokenId],
@@ -353,7 +391,7 @@ impl PrefixCache {
     }
 
     /// Block index of the first block that a hit would need and that is not there.
-    fn first_gap(&self, hit: &Hit, hashes: &[ChainHash], stored: Stored<'_>) -> Option<usize> {
+    pub(crate) fn first_gap(&self, hit: &Hit, hashes: &[ChainHash], stored: Stored<'_>) -> Option<usize> {
         let n_whole = hit.n_tokens / self.footprint.block_tokens();
         let of_tail = hit.tail.iter().flat_map(|tail| self.footprint.keys(tail.hash));
         let windows = (0..self.footprint.n_groups()).filter(|&group_idx| !self.footprint.is_full(group_idx));
@@ -373,7 +411,7 @@ impl PrefixCache {
     }
 
     /// For each of these blocks, whether it is in the pool or the store could supply it, which is asked once.
-    fn are_there(&self, keys: &[BlockKey], stored: Stored<'_>) -> Vec<bool> {
+    pub(crate) fn are_there(&self, keys: &[BlockKey], stored: Stored<'_>) -> Vec<bool> {
         let mut are_there: Vec<bool> = keys.iter().map(|key| self.pool.lookup(key).is_some()).collect();
         if let Some(stored) = stored {
             let is_missing = |(_, is_there): &(&BlockKey, &mut bool)| !**is_there;

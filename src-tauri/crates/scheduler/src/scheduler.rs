@@ -27,11 +27,12 @@ use crate::footprint::Footprint;
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::kv_layout::KvLayout;
 use crate::plan::{
-    Committed, CompletedBlock, NewSequence, Progress, SchedulerConfig, SchedulerCounts, SeqState, Shortage,
-    StoreMode, SubmitError, Submitted,
+    Checkpoint, CheckpointClass, Committed, CompletedBlock, NewSequence, Progress, SchedulerConfig,
+    SchedulerCounts, SeqState, Shortage, StoreMode, SubmitError, Submitted,
 };
 use crate::prefix_cache::PrefixCache;
 use crate::sequence::{Phase, Sequence, TailSaving};
+use crate::sequence_state::SequenceState;
 use crate::step::Step;
 
 /// Decides what each step computes and where its KV lies.
@@ -49,8 +50,11 @@ pub struct Scheduler {
     pub(crate) running: Vec<SeqId>,
     pub(crate) restoring: Vec<SeqId>,
     pub(crate) completed: Vec<CompletedBlock>,
+    pub(crate) checkpoints: Vec<Checkpoint>,
     /// Positions that a sequence can have: the smaller of the model's and of what the pool holds for one alone.
     pub(crate) effective_context: usize,
+    /// Distance of the states that a long prefill leaves behind, so far that it writes no more of them than KV.
+    state_saved_every: usize,
     n_arrivals: u64,
 }
 
@@ -65,6 +69,9 @@ impl Scheduler {
             ..config
         };
         let effective_context = footprint.longest_alone(n_blocks, config.max_context);
+        let as_much_as_kv = layout.state_bytes().div_ceil(layout.bytes_per_token().max(1));
+        let state_saved_every =
+            as_much_as_kv.max(config.window_kept_every).next_multiple_of(footprint.block_tokens());
         Scheduler {
             cache: PrefixCache::new(footprint, n_blocks, config.salt, config.store),
             config,
@@ -73,7 +80,9 @@ impl Scheduler {
             running: Vec::new(),
             restoring: Vec::new(),
             completed: Vec::new(),
+            checkpoints: Vec::new(),
             effective_context,
+            state_saved_every,
             n_arrivals: 0,
         }
     }
@@ -93,8 +102,13 @@ impl Scheduler {
         }
         let max_new_tokens = new.max_new_tokens.min(limit - n_tokens);
         let n_groups = self.cache.footprint.n_groups();
+        let state_points = new.state_points;
         let mut seq = Sequence::new(new, self.next_arrival(), n_tokens + max_new_tokens, n_groups);
-        seq.extend_hashes(&self.cache.hasher, self.cache.footprint.block_tokens());
+        let block_tokens = self.cache.footprint.block_tokens();
+        if self.cache.footprint.n_pieces() > 0 {
+            seq.state = SequenceState::new(state_points, n_tokens, block_tokens, self.state_saved_every);
+        }
+        seq.extend_hashes(&self.cache.hasher, block_tokens);
         self.waiting.push(seq.id);
         self.seqs.insert(seq.id, seq);
         Ok(Submitted { max_new_tokens })
@@ -121,6 +135,7 @@ impl Scheduler {
                     seq.extend_hashes(&self.cache.hasher, self.cache.footprint.block_tokens());
                 }
                 self.register_whole_blocks(&mut seq);
+                self.register_saves(&mut seq);
                 self.slide_windows(&mut seq);
                 if seq.is_done() && seq.tokens.len() >= seq.n_limit {
                     committed.at_limit.push(seq.id);
@@ -140,6 +155,9 @@ impl Scheduler {
             list.retain(|other| *other != id);
         }
         self.register_tail(&mut seq, TailSaving::Wanted);
+        let is_answer = seq.n_computed >= seq.n_prompt;
+        let class = if is_answer { CheckpointClass::AnswerEnd } else { CheckpointClass::Periodic };
+        self.keep_live_state(&mut seq, class);
         self.release_all(&mut seq);
         true
     }
@@ -225,10 +243,13 @@ impl Scheduler {
         std::mem::take(&mut self.completed)
     }
 
-    /// The block is in the store, or will never be: its memory may be taken when it is idle.
+    /// The block is in the store, or will never be: its memory may be taken when it is idle. That of a checkpoint may
+    /// when that is true of all its pieces.
     pub fn mark_saved(&mut self, key: &BlockKey) {
-        if let Some(block) = self.cache.pool.lookup(key) {
-            self.cache.pool.mark_saved(block);
+        match self.cache.pool.lookup(key) {
+            Some(block) if key.group.is_state() => self.cache.pool.mark_piece_saved(block, key.group.idx()),
+            Some(block) => self.cache.pool.mark_saved(block),
+            None => {}
         }
     }
 
@@ -251,8 +272,8 @@ impl Scheduler {
             let resident = self.cache.walk();
             // What no prefix leads to any more would never be asked for.
             let reached: HashSet<BlockKey> = resident.iter().map(|(key, ..)| *key).collect();
-            let lost: Vec<BlockKey> =
-                self.cache.pool.keys().filter(|key| !reached.contains(key)).copied().collect();
+            let is_lost = |key: &&BlockKey| !key.group.is_state() && !reached.contains(*key);
+            let lost: Vec<BlockKey> = self.cache.pool.keys().filter(is_lost).copied().collect();
             lost.iter().for_each(|key| self.mark_saved(key));
             let unsaved = resident.into_iter().filter(|(_, block, ..)| !self.cache.pool.is_saved(*block));
             self.completed = unsaved
@@ -261,6 +282,9 @@ impl Scheduler {
                     Some(CompletedBlock { block, key, parent, block_idx, tokens, seq: None })
                 })
                 .collect();
+            for hash in self.cache.pool.half_saved() {
+                self.report_state(&hash);
+            }
         }
     }
 
@@ -273,9 +297,10 @@ impl Scheduler {
         let Some(mut seq) = self.seqs.remove(&id) else { return };
         if seq.phase == Phase::Restoring {
             self.restoring.retain(|other| *other != id);
-            self.keep_imported(&mut seq, imported);
+            let has_lost_state = self.keep_imported(&mut seq, imported);
             seq.phase = Phase::Waiting;
-            seq.may_restore = false;
+            // Where a piece of a state was lost, an earlier checkpoint may still be there: that is tried once.
+            seq.may_restore = has_lost_state && !std::mem::replace(&mut seq.has_lost_state, true);
             self.enqueue(id, seq.order);
         }
         self.seqs.insert(id, seq);
@@ -375,6 +400,10 @@ impl Scheduler {
             ));
         }
         for (group_idx, table) in seq.tables.iter().enumerate() {
+            let has_state = seq.state.live.is_some() == (seq.phase == Phase::Running);
+            if footprint.n_pieces() > 0 && !has_state {
+                return Err(format!("{:?} is {:?} and has {:?}", seq.id, seq.phase, seq.state));
+            }
             if seq.phase != Phase::Running && !table.blocks.is_empty() {
                 return Err(format!("{:?} does not run and has blocks", seq.id));
             }

@@ -5,6 +5,7 @@ use address::ChainHash;
 use crate::chain_hasher::ChainHasher;
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{FormerBlock, NewSequence, Progress, PromptLogits, RestoreBlock, SeqState};
+use crate::sequence_state::SequenceState;
 use crate::step::{BlockTable, Wanted};
 
 /// Which list of the scheduler a sequence is in.
@@ -63,6 +64,8 @@ pub(crate) struct Sequence {
     pub(crate) was_preempted: bool,
     /// Whether the store may be asked: once for each time in the queue.
     pub(crate) may_restore: bool,
+    /// Whether a restore has failed it because a piece of a state was lost.
+    pub(crate) has_lost_state: bool,
     /// Blocks kept for its admission, in order of block index.
     pub(crate) holds: Vec<BlockId>,
     /// Blocks that bytes are being imported into.
@@ -71,6 +74,7 @@ pub(crate) struct Sequence {
     pub(crate) n_promised: usize,
     /// Tokens that were resident before its restore.
     pub(crate) n_resident: Option<usize>,
+    pub(crate) state: SequenceState,
 }
 
 impl Sequence {
@@ -102,10 +106,12 @@ impl Sequence {
             n_passes: 0,
             was_preempted: false,
             may_restore: true,
+            has_lost_state: false,
             holds: Vec::new(),
             restoring: Vec::new(),
             n_promised: 0,
             n_resident: None,
+            state: SequenceState::default(),
         }
     }
 
@@ -160,7 +166,10 @@ impl Sequence {
     /// Every block it holds, in whatever role.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = BlockId> {
         let tables = self.tables.iter().flat_map(|table| table.blocks.iter().copied());
-        tables.chain(self.holds.iter().copied()).chain(self.restoring.iter().map(|r| r.wanted.block))
+        // Of a state the first block stands for all.
+        let restoring = self.restoring.iter().filter(|restoring| !restoring.wanted.key.group.is_state());
+        let restoring = restoring.map(|restoring| restoring.wanted.block);
+        tables.chain(self.holds.iter().copied()).chain(restoring).chain(self.state.blocks())
     }
 
     pub(crate) fn progress(&self) -> Progress<'_> {

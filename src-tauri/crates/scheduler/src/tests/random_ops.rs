@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use fastrand::Rng;
 
-use super::sim::{Sim, checked, layout};
+use super::sim::{Sim, checked, layout_with_state};
 use crate::{
-    BlockKey, EndReason, NewSequence, PromptLogits, Scheduler, SchedulerConfig, SeqId, SeqState, StatePoints,
-    StoreMode, SubmitError, TokenId,
+    BlockKey, ChainHash, EndReason, NewSequence, PromptLogits, Restore, Scheduler, SchedulerConfig, SeqId,
+    SeqState, StatePoints, StoreMode, SubmitError, TokenId,
 };
 
 struct Run {
@@ -15,6 +15,8 @@ struct Run {
     rng: Rng,
     alive: Vec<SeqId>,
     pinned: Vec<BlockKey>,
+    /// Those that are to be written, or not, before their memory may be taken.
+    checkpoints: Vec<ChainHash>,
     preempted: HashSet<SeqId>,
     prompts: Vec<Vec<TokenId>>,
     n_ids: u64,
@@ -36,6 +38,11 @@ struct Happened {
     n_stalled: usize,
     n_ended: usize,
     n_evicted: u64,
+    n_checkpoints: usize,
+    n_without_room: usize,
+    n_without_state: usize,
+    n_states_saved: usize,
+    n_states_restored: usize,
 }
 
 const MODES: [StoreMode; 2] = [StoreMode::On, StoreMode::Off];
@@ -52,8 +59,9 @@ const SHAPES: [&[Option<usize>]; 6] = [
 impl Run {
     fn new(seed: u64) -> Run {
         let mut rng = Rng::with_seed(seed);
-        let layout = layout(4, SHAPES[rng.usize(..SHAPES.len())]);
-        let n_blocks = (5 + rng.usize(..20)) * layout.groups.len();
+        let n_pieces = [0, 0, 1, 2, 3][rng.usize(..5)];
+        let layout = layout_with_state(4, SHAPES[rng.usize(..SHAPES.len())], n_pieces);
+        let n_blocks = (5 + rng.usize(..20)) * layout.groups.len() + (2 + rng.usize(..8)) * n_pieces;
         let is_constrained = rng.usize(..4) > 0;
         let store = if is_constrained && rng.usize(..2) == 0 { StoreMode::On } else { StoreMode::Off };
         let config = SchedulerConfig {
@@ -72,6 +80,7 @@ impl Run {
             rng,
             alive: Vec::new(),
             pinned: Vec::new(),
+            checkpoints: Vec::new(),
             preempted: HashSet::new(),
             prompts: Vec::new(),
             n_ids: 0,
@@ -117,7 +126,11 @@ impl Run {
             agent: if self.rng.usize(..2) == 0 { Some(self.rng.usize(..3) as u64) } else { None },
             max_new_tokens: self.rng.usize(..40),
             kept_windows: (0..self.rng.usize(..3)).map(|_| self.rng.usize(..40)).collect(),
-            state_points: StatePoints::default(),
+            state_points: StatePoints {
+                system_end: self.some_place(),
+                return_point: self.some_place(),
+                generation_start: self.some_place(),
+            },
             prompt_logits: if self.rng.usize(..10) == 0 { PromptLogits::All } else { PromptLogits::Last },
             prompt: checked(prompt.clone()),
         };
@@ -131,6 +144,10 @@ impl Run {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+
+    fn some_place(&mut self) -> Option<usize> {
+        (self.rng.usize(..3) > 0).then(|| self.rng.usize(..40))
     }
 
     fn end(&mut self, id: SeqId) {
@@ -160,7 +177,16 @@ impl Run {
             self.sim.tokens.remove(&ended.seq);
             self.happened.n_ended += 1;
         }
+        for checkpoint in self.sim.scheduler.take_checkpoints() {
+            self.happened.n_checkpoints += usize::from(checkpoint.is_there);
+            self.happened.n_without_room += usize::from(!checkpoint.is_there);
+            if checkpoint.is_there && self.rng.usize(..2) == 0 {
+                self.sim.scheduler.hold_state(&checkpoint.hash);
+                self.checkpoints.push(checkpoint.hash);
+            }
+        }
         for admitted in &plan.admitted {
+            self.happened.n_without_state += usize::from(admitted.n_without_state > 0);
             let is_resumed = self.preempted.contains(&admitted.seq);
             self.happened.n_reused += usize::from(admitted.n_reused > 0);
             self.happened.n_restored += usize::from(admitted.n_restored > 0);
@@ -170,6 +196,8 @@ impl Run {
         self.happened.n_preempted += plan.preempted.len();
         self.happened.n_copied += plan.step.copies.len();
         self.happened.n_stalled += plan.stalled.len();
+        let has_state = |restore: &&Restore| restore.blocks.iter().any(|block| block.key.group.is_state());
+        self.happened.n_states_restored += plan.restores.iter().filter(has_state).count();
         self.sim.restores.extend(plan.restores.iter().cloned());
         let sampled = self.sim.run(&plan.step);
         if self.rng.usize(..20) == 0
@@ -192,13 +220,29 @@ impl Run {
         self.sim.scheduler.keys_at(hashes)
     }
 
+    /// A checkpoint that is held is written, or need not be any more.
+    fn settle_a_state(&mut self) {
+        if self.checkpoints.is_empty() {
+            return;
+        }
+        let hash = self.checkpoints.swap_remove(self.rng.usize(..self.checkpoints.len()));
+        if self.rng.usize(..4) == 0 {
+            self.sim.scheduler.release_state(&hash);
+            self.sim.unsaved.retain(|(_, key)| !key.group.is_state() || key.hash != hash);
+        } else if self.sim.scheduler.save_state(&hash) {
+            self.happened.n_states_saved += 1;
+            self.sim.export_completed();
+        }
+    }
+
     fn op(&mut self) {
         self.happened.n_ops += 1;
         match self.rng.usize(..100) {
             0..45 => {
                 self.step();
             }
-            45..65 => self.submit(),
+            45..61 => self.submit(),
+            61..65 => self.settle_a_state(),
             65..68 => {
                 if let Some(id) = self.rng.choice(self.alive.iter().copied()) {
                     self.end(id);
@@ -279,6 +323,9 @@ impl Run {
         self.sim.scheduler.unpin(&keys);
         let mut n_idle = 0;
         while !self.alive.is_empty() {
+            while !self.checkpoints.is_empty() {
+                self.settle_a_state();
+            }
             while self.sim.save_one() {}
             while !self.sim.restores.is_empty() {
                 self.sim.finish_restore(0, &mut |_| true);
@@ -321,11 +368,18 @@ fn hold_for(seeds: std::ops::Range<u64>, n_ops: usize) {
         all.n_stalled += run.n_stalled;
         all.n_ended += run.n_ended;
         all.n_evicted += run.n_evicted;
+        all.n_checkpoints += run.n_checkpoints;
+        all.n_without_room += run.n_without_room;
+        all.n_without_state += run.n_without_state;
+        all.n_states_saved += run.n_states_saved;
+        all.n_states_restored += run.n_states_restored;
     }
     println!("{all:?}");
     assert!(all.n_ops >= 500_000);
     let often = [all.n_reused, all.n_restored, all.n_copied, all.n_preempted, all.n_stalled];
     assert!(often.iter().all(|&n| n >= 1000) && all.n_evicted >= 1000, "{all:?}");
+    let of_states = [all.n_checkpoints, all.n_without_room, all.n_without_state, all.n_states_saved];
+    assert!(of_states.iter().all(|&n| n >= 1000) && all.n_states_restored >= 100, "{all:?}");
     assert!(all.n_resumed_by_restore >= 10 && all.n_ended >= 10 && all.n_discarded >= 1000, "{all:?}");
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
     AttentionSpan, BlockId, BlockKey, CheckedPrompt, KvDtype, KvLayout, LayerGroup, Restore, RestoreBlock,
-    Scheduler, SeqId, StateLayout, Step, StoreMode, TokenId, Wanted,
+    Row, Scheduler, SeqId, StateLayout, Step, StoreMode, TokenId, Wanted,
 };
 
 /// A prompt of any tokens.
@@ -14,6 +14,11 @@ pub(super) fn checked(tokens: Vec<TokenId>) -> CheckedPrompt {
 
 /// A layout of one layer for each of `windows`; `None` is full attention.
 pub(super) fn layout(block_tokens: usize, windows: &[Option<usize>]) -> KvLayout {
+    layout_with_state(block_tokens, windows, 0)
+}
+
+/// As [`layout`], with recurrent layers whose state is `n_pieces` blocks.
+pub(super) fn layout_with_state(block_tokens: usize, windows: &[Option<usize>], n_pieces: usize) -> KvLayout {
     let span = |window: &Option<usize>| match *window {
         None => AttentionSpan::Full,
         Some(tokens) => AttentionSpan::Window { tokens },
@@ -29,7 +34,7 @@ pub(super) fn layout(block_tokens: usize, windows: &[Option<usize>]) -> KvLayout
         block_bytes: 64,
         groups,
         slots: Vec::new(),
-        state: StateLayout::default(),
+        state: StateLayout { n_pieces, ..StateLayout::default() },
     }
 }
 
@@ -67,6 +72,7 @@ impl FakeRunner {
             assert_eq!(row.tokens(), &tokens[row.start..end], "{:?} computes its own tokens", row.seq);
             let digests = prefix_digests(&tokens[..end]);
             assert_eq!(row.tables.len(), self.layout.groups.len());
+            self.run_state(row, &digests, &mut written);
             for table in &row.tables {
                 for (position, digest) in digests.iter().enumerate().skip(row.start) {
                     let block = table.blocks[position / block_tokens - table.first_block];
@@ -89,6 +95,30 @@ impl FakeRunner {
                     let found = self.slots[block.idx()][position % block_tokens];
                     assert_eq!(found, *digest, "{:?} at {position} sees its own prefix", row.seq);
                 }
+            }
+        }
+    }
+
+    /// Check that a row goes on with the state of its own prefix, and write those that it leaves behind.
+    fn run_state(&mut self, row: &Row, digests: &[u64], written: &mut HashMap<(BlockId, usize), SeqId>) {
+        let n_pieces = self.layout.state.n_pieces;
+        assert_eq!(row.state.blocks.len(), n_pieces, "{:?} has a state", row.seq);
+        let state_at = |n_tokens: usize, piece: usize| digests[n_tokens - 1] ^ (piece as u64 + 1);
+        for (piece, block) in row.state.blocks.iter().enumerate().filter(|_| row.start > 0) {
+            let found = self.slots[block.idx()][0];
+            assert_eq!(found, state_at(row.start, piece), "{:?} goes on with its own state", row.seq);
+        }
+        let mut before = 0;
+        let end = std::iter::once((row.len(), &row.state.blocks));
+        for (n_tokens, blocks) in row.state.saves.iter().map(|save| (save.n_tokens, &save.blocks)).chain(end)
+        {
+            assert!(n_tokens > before && n_tokens <= row.len() || n_tokens == row.len(), "saves ascend");
+            before = n_tokens;
+            assert_eq!(blocks.len(), n_pieces);
+            for (piece, block) in blocks.iter().enumerate() {
+                self.slots[block.idx()][0] = state_at(row.start + n_tokens, piece);
+                let other = written.insert((*block, 0), row.seq);
+                assert_eq!(other, None, "no state is written twice in a step");
             }
         }
     }
@@ -188,7 +218,9 @@ impl Sim {
             return false;
         }
         let (block, key) = self.unsaved.remove(0);
-        assert!(self.scheduler.cache.pool.lookup(&key).is_some(), "what is not saved yet stays");
+        let is_held = self.scheduler.cache.pool.lookup(&key);
+        let is_held = is_held.is_some_and(|held| self.scheduler.cache.pool.pieces(held).contains(&block));
+        assert!(is_held, "what is not saved yet stays");
         self.stored.insert(key, self.runner.export(block));
         self.scheduler.mark_saved(&key);
         true

@@ -10,10 +10,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::sim::{Sim, checked, layout};
+use super::sim::{Sim, checked, layout_with_state};
 use crate::{
-    EndReason, NewSequence, Plan, PromptLogits, Row, Scheduler, SchedulerConfig, SeqId, SeqState,
-    StatePoints, StoreMode, TokenId, Wanted,
+    Checkpoint, EndReason, GroupId, NewSequence, Plan, PromptLogits, Row, Scheduler, SchedulerConfig, SeqId,
+    SeqState, StatePoints, StoreMode, TokenId, Wanted,
 };
 
 /// What a script has set up and done so far.
@@ -45,7 +45,7 @@ impl Stage {
     fn new(words: &[&str]) -> Stage {
         let groups: Vec<Option<usize>> =
             value(words, "groups").unwrap_or("full").split(',').map(|g| g.parse().ok()).collect();
-        let layout = layout(number(words, "tokens", 4), &groups);
+        let layout = layout_with_state(number(words, "tokens", 4), &groups, number(words, "state", 0));
         let n_blocks = number(words, "blocks", 16);
         let store = if value(words, "store") == Some("on") { StoreMode::On } else { StoreMode::Off };
         let config = SchedulerConfig {
@@ -109,6 +109,7 @@ impl Stage {
                 if !done {
                     self.say("       gone already");
                 }
+                self.tell_checkpoints();
             }
             ["discard", name] => {
                 let n = self.sim.scheduler.discard(self.ids[name]).len();
@@ -134,12 +135,52 @@ impl Stage {
                     });
                 }
             }
+            ["lost-piece"] => {
+                while !self.sim.restores.is_empty() {
+                    let mut lost = Vec::new();
+                    self.sim.finish_restore(0, &mut |wanted| {
+                        let is_lost = wanted.key.group == GroupId::state(1);
+                        lost.extend(is_lost.then_some(wanted.key));
+                        !is_lost
+                    });
+                    // One fate: none of it is found again.
+                    self.sim.stored.retain(|key, _| {
+                        !key.group.is_state() || lost.iter().all(|lost| lost.hash != key.hash)
+                    });
+                }
+            }
             ["store", "off"] => self.sim.scheduler.set_store(StoreMode::Off),
             ["pin", name] => {
                 let hashes = self.sim.scheduler.addresses(&self.texts[name]).whole;
                 let keys = self.sim.scheduler.keys_at(hashes);
                 let n = self.sim.scheduler.pin(&keys).len();
                 self.say(&format!("       pinned {n}"));
+            }
+            ["hold" | "write" | "release" | "lower", name, n] => {
+                let addresses = self.sim.scheduler.addresses(&self.texts[name][..n.parse().unwrap()]);
+                let hash = *addresses.all().last().unwrap();
+                let is_there = match words[0] {
+                    "hold" => self.sim.scheduler.hold_state(&hash),
+                    "write" => self.sim.scheduler.save_state(&hash),
+                    "lower" => {
+                        self.sim.scheduler.lower_state(&hash);
+                        true
+                    }
+                    _ => {
+                        self.sim.scheduler.release_state(&hash);
+                        true
+                    }
+                };
+                self.sim.export_completed();
+                if !is_there {
+                    self.say("       there is none");
+                }
+            }
+            ["forget", name] => {
+                let hashes: Vec<_> = self.sim.scheduler.addresses(&self.texts[name]).all().copied().collect();
+                let keys = self.sim.scheduler.keys_at(hashes);
+                let n = self.sim.scheduler.evict(&keys);
+                self.say(&format!("       {n} gone from memory"));
             }
             ["budget", n] => self.sim.scheduler.set_token_budget(n.parse().unwrap()),
             ["state", name] => {
@@ -161,7 +202,11 @@ impl Stage {
             prompt: checked(prompt.clone()),
             max_new_tokens: number(words, "new", 1),
             kept_windows: kept_windows.unwrap_or_default(),
-            state_points: StatePoints::default(),
+            state_points: StatePoints {
+                system_end: value(words, "system").map(|at| at.parse().unwrap()),
+                return_point: value(words, "return").map(|at| at.parse().unwrap()),
+                generation_start: value(words, "start").map(|at| at.parse().unwrap()),
+            },
             prompt_logits: if words.contains(&"logits") { PromptLogits::All } else { PromptLogits::Last },
             former: None,
         };
@@ -187,6 +232,7 @@ impl Stage {
         self.sim.restores.extend(plan.restores.iter().cloned());
         let sampled = self.sim.run(&plan.step);
         let at_limit = self.sim.commit(&plan.step, &sampled);
+        self.tell_checkpoints();
         for (id, token) in sampled {
             let name = self.name(id);
             self.texts.get_mut(&name).unwrap().push(token);
@@ -196,6 +242,7 @@ impl Stage {
             self.sim.export_completed();
             let line = format!("       done {}", self.name(id));
             self.say(&line);
+            self.tell_checkpoints();
         }
         !plan.step.rows.is_empty()
     }
@@ -216,6 +263,9 @@ impl Stage {
                 write!(line, " ({} restored)", admitted.n_restored).unwrap();
             }
             write!(line, ", computes {}", admitted.n_to_compute).unwrap();
+            if admitted.n_without_state > 0 {
+                write!(line, " ({} have no state)", admitted.n_without_state).unwrap();
+            }
             self.say(&line);
         }
         for restore in &plan.restores {
@@ -237,14 +287,36 @@ impl Stage {
         let pool = self.sim.scheduler.pool();
         let rows = rows.join("  ");
         let (held, cached, free) = (pool.n_held, pool.n_cached, pool.n_free);
-        self.say(&format!("{:4}   {rows:44} held {held:2}  cached {cached:2}  free {free:2}", self.n_steps));
+        let states = if pool.n_live_state > 0 {
+            format!("  live {}  checkpoints {}", pool.n_live_state, pool.n_checkpoints)
+        } else {
+            String::new()
+        };
+        let n_steps = self.n_steps;
+        self.say(&format!("{n_steps:4}   {rows:44} held {held:2}  cached {cached:2}  free {free:2}{states}"));
+    }
+
+    /// What became of the places at which a state was to be kept.
+    fn tell_checkpoints(&mut self) {
+        for Checkpoint { seq, class, n_tokens, is_there, .. } in self.sim.scheduler.take_checkpoints() {
+            let fate = if is_there { "at" } else { "no room at" };
+            let line = format!("       {} {class:?} {fate} {n_tokens}", self.name(seq));
+            self.say(&line);
+        }
     }
 
     fn row(&self, row: &Row) -> String {
         let (name, start, end) = (self.name(row.seq), row.start, row.end());
         let is_decode = matches!(self.sim.scheduler.state(row.seq), Some(SeqState::Decoding { .. }));
         let logits = if row.wanted == Wanted::AllLogits { " all logits" } else { "" };
-        if is_decode { format!("{name}@{start}") } else { format!("{name}[{start}..{end}]{logits}") }
+        let saves: Vec<String> =
+            row.state.saves.iter().map(|save| format!(" saves {}", start + save.n_tokens)).collect();
+        let saves = saves.concat();
+        if is_decode {
+            format!("{name}@{start}{saves}")
+        } else {
+            format!("{name}[{start}..{end}]{logits}{saves}")
+        }
     }
 }
 
@@ -300,4 +372,13 @@ timelines! {
     a_restore_of_less_than_a_block_is_not_waited_for
     a_corrupt_block_costs_time_only
     prompt_logits_compute_the_whole_prompt
+    a_state_is_kept_where_the_next_turn_goes_back_to
+    agents_that_come_together_compute_a_shared_state_once
+    a_checkpoint_comes_back_from_the_store
+    a_piece_that_is_lost_takes_its_checkpoint_with_it
+    checkpoints_are_given_up_by_their_class
+    a_state_that_gives_way_goes_on_where_it_was
+    a_held_state_is_written_before_it_goes
+    what_a_newer_checkpoint_replaces_goes_first
+    no_slots_of_a_foreign_block_are_taken_without_a_state
 }
