@@ -1,9 +1,12 @@
 //! The families of models that are known: each is one file here, and one line in [`FAMILIES`].
 
+mod delta;
 mod encoder;
 mod experts;
 pub(crate) mod family;
 mod keys;
+mod layer_names;
+mod recurrent;
 mod rope_keys;
 mod transformer;
 
@@ -21,7 +24,10 @@ mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen35;
+mod qwen35moe;
 mod qwen3moe;
+mod qwen3next;
 mod smollm3;
 
 use crate::error::{Cause, LoadError};
@@ -32,13 +38,16 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 16] = [
+static FAMILIES: [&Family; 19] = [
     &llama::FAMILY,
     &gemma3::FAMILY,
     &gemma4::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &qwen3moe::FAMILY,
+    &qwen35::FAMILY,
+    &qwen35moe::FAMILY,
+    &qwen3next::FAMILY,
     &mistral3::FAMILY,
     &smollm3::FAMILY,
     &granite::FAMILY,

@@ -46,5 +46,6 @@ pub use plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, LatentPlan, LayerPlan, MixerPlan,
     ModelPlan, NormOver, Temperature, UngatedPlan,
 };
+pub use plan::recurrent::{GatedDeltaPlan, RecurrentPlan};
 pub use plan::rope_plan::{LongFactors, RopeFactors, RopePairs, RopePlan, YarnPlan};
 pub use run::outline::{EncoderOutline, Outline, outline};

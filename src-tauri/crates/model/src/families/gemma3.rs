@@ -2,7 +2,8 @@
 
 use super::family::Family;
 use super::keys::Keys;
-use super::transformer::{LayerNames, LayerTensors, Sizes, add_windows, layer_tensors_with, tensors_of};
+use super::layer_names::LayerNames;
+use super::transformer::{LayerTensors, Sizes, add_windows, layer_tensors_with, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::model_plan::{Activation, AttentionPlan, LayerPlan, ModelPlan};

@@ -49,6 +49,7 @@ fn a_llama_is_described() {
         temperature: None,
         kv: KvPlan::Own,
         norms_values: false,
+        is_gated: false,
     };
     assert!(plan.layers.iter().all(|layer| layer.softmax() == Some(&attention)));
     let activation = Activation::Silu;
@@ -134,8 +135,9 @@ fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
     let cause = refusal(GgufWriter::tiny("llama").str("general.architecture", "mamba"));
     assert_eq!(
         cause,
-        "architecture \"mamba\"; `llama`, `gemma3`, `gemma4`, `qwen2`, `qwen3`, `qwen3moe`, `mistral3`, `smollm3`, \
-         `granite`, `phi3`, `olmo2`, `gpt-oss`, `deepseek2`, `bert`, `nomic-bert` and `gemma-embedding` are"
+        "architecture \"mamba\"; `llama`, `gemma3`, `gemma4`, `qwen2`, `qwen3`, `qwen3moe`, `qwen35`, `qwen35moe`, \
+         `qwen3next`, `mistral3`, `smollm3`, `granite`, `phi3`, `olmo2`, `gpt-oss`, `deepseek2`, `bert`, `nomic-bert` \
+         and `gemma-embedding` are"
     );
 }
 

@@ -1,14 +1,13 @@
 //! What nearly every family has: the sizes that a file states, the plain plan of them, and the plain list of tensors.
 //! A family's own file says what differs.
 
-use std::ops::Range;
-
 use kernels::attention::Ahead;
-use kernels::ggml::GgmlType;
 use kernels::kv::MAX_HEAD_DIM;
 use scheduler::AttentionSpan;
 
 use super::keys::Keys;
+use super::layer_names::LayerNames;
+use super::recurrent::recurrent_tensors;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::experts::{ExpertFunction, ExpertsPlan};
@@ -17,11 +16,11 @@ use crate::plan::model_plan::{
     ModelPlan, NormOver, UngatedPlan,
 };
 use crate::plan::rope_plan::RopePlan;
-use crate::plan::tensor_list::{TensorList, TensorPlace};
+use crate::plan::tensor_list::{TensorList, TensorPlace, ValueOrder};
 use crate::plan::weights::{
-    AttentionWeights, BranchEnd, Ending, ExpertMatrices, ExpertsWeights, FeedForwardWeights, GatedWeights,
-    HeadWeights, LatentQueries, LatentWeights, LayerWeights, MixerWeights, ModelWeights, Projection,
-    SharedExpertWeights, UngatedWeights,
+    AttentionWeights, Ending, ExpertMatrices, ExpertsWeights, FeedForwardWeights, GatedWeights, HeadWeights,
+    LatentQueries, LatentWeights, LayerWeights, MixerWeights, ModelWeights, Projection, SharedExpertWeights,
+    UngatedWeights,
 };
 
 pub(super) const MAX_LAYERS: usize = 1024;
@@ -104,6 +103,7 @@ impl Sizes {
                 temperature: None,
                 kv: KvPlan::Own,
                 norms_values: false,
+                is_gated: false,
             }),
             feed_forward: FeedForwardPlan::Gated(GatedPlan { n_ff, activation }),
             output_scale: 1.0,
@@ -135,7 +135,9 @@ fn layers(keys: &Keys<'_>, n_blocks: usize) -> Result<Vec<LayerSizes>, Cause> {
     };
     let n_heads = keys.counts("attention.head_count", None, n_blocks)?;
     let n_kv_heads = keys.counts("attention.head_count_kv", Some(n_heads[0]), n_blocks)?;
-    let n_ff = keys.counts("feed_forward_length", None, n_blocks)?;
+    // Files of models whose layers are all mixtures may not say how wide another feed-forward would be.
+    let of_expert = keys.number("expert_feed_forward_length")?.filter(|&n_ff| n_ff > 0);
+    let n_ff = keys.counts("feed_forward_length", of_expert, n_blocks)?;
     let layer = |idx: usize| {
         let (n_heads, n_kv_heads, n_ff) = (n_heads[idx], n_kv_heads[idx], n_ff[idx]);
         if n_heads % n_kv_heads != 0 {
@@ -156,104 +158,6 @@ pub(super) fn add_windows(plan: &mut ModelPlan, window: AttentionSpan, rope: Rop
     }
 }
 
-/// Names the tensors of one layer.
-pub(super) struct LayerNames<'a> {
-    layer_idx: usize,
-    gguf: &'a Gguf,
-}
-
-impl LayerNames<'_> {
-    /// The matrix that takes `n_in` values to `n_out`.
-    pub(super) fn matrix(&self, name: &str, n_in: usize, n_out: usize) -> TensorPlace {
-        self.place(name, vec![n_in, n_out])
-    }
-
-    pub(super) fn vector(&self, name: &str, n_values: usize) -> TensorPlace {
-        self.place(name, vec![n_values])
-    }
-
-    /// The vector, where the file has it.
-    pub(super) fn vector_if_there(&self, name: &str, n_values: usize) -> Option<TensorPlace> {
-        self.has(name).then(|| self.vector(name, n_values))
-    }
-
-    /// Rows of as many values, where the file has them.
-    pub(super) fn table_if_there(&self, name: &str, shape: [usize; 2]) -> Option<TensorPlace> {
-        self.has(name).then(|| self.place(name, shape.to_vec()))
-    }
-
-    /// The scales of a tensor's `n` matrices, where the file has them; those beside a tensor in NVFP4 belong to its values.
-    pub(super) fn scales_if_there(&self, name: &str, n: usize) -> Option<TensorPlace> {
-        let weights = self.gguf.tensor(&self.name(&format!("{name}.weight")));
-        let is_part = weights.is_some_and(|weights| weights.ty == GgmlType::NVFP4);
-        self.vector_if_there(&format!("{name}.scale"), n).filter(|_| !is_part)
-    }
-
-    /// Rows `rows` of each of the matrices that a tensor of shape `[n_in, n_rows, n]` stacks. Where the file has no such
-    /// tensor it is one place, so that what a file merely claims takes no memory.
-    pub(super) fn stacked(&self, name: &str, shape: [usize; 3], rows: Range<usize>) -> Vec<TensorPlace> {
-        let whole = self.place(name, shape.to_vec());
-        let [_, n_rows, n] = shape;
-        if self.gguf.tensor_of(&whole.name, &whole.shape).is_err() {
-            return vec![whole];
-        }
-        let part = |i: usize| Some(i * n_rows + rows.start..i * n_rows + rows.end);
-        (0..n).map(|i| TensorPlace { part: part(i), ..whole.clone() }).collect()
-    }
-
-    /// Whether the file has a tensor of this name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.gguf.tensor(&self.name(name)).is_some()
-    }
-
-    /// The product with a matrix, and its bias where the file has one.
-    pub(super) fn projection(
-        &self,
-        name: &str,
-        n_in: usize,
-        n_out: usize,
-    ) -> Projection<TensorPlace, TensorPlace> {
-        Projection {
-            matrix: self.matrix(&format!("{name}.weight"), n_in, n_out),
-            bias: self.vector_if_there(&format!("{name}.bias"), n_out),
-        }
-    }
-
-    /// The last product of a branch, and its bias where the file has one.
-    pub(super) fn end(&self, name: &str, n_in: usize, n_out: usize) -> BranchEnd<TensorPlace, TensorPlace> {
-        let Projection { matrix, bias } = self.projection(name, n_in, n_out);
-        BranchEnd { matrix, bias, post_norm: None }
-    }
-
-    /// Products of the same rows with matrices of `n_outs` rows, which are one tensor, one after the other, and so are
-    /// their biases.
-    pub(super) fn fused<const N: usize>(
-        &self,
-        name: &str,
-        n_in: usize,
-        n_outs: [usize; N],
-    ) -> [Projection<TensorPlace, TensorPlace>; N] {
-        let n_rows = n_outs.iter().sum();
-        let whole = self.matrix(&format!("{name}.weight"), n_in, n_rows);
-        let bias = self.vector_if_there(&format!("{name}.bias"), n_rows);
-        let mut first = 0;
-        n_outs.map(|n_out| {
-            let part = Some(first..first + n_out);
-            first += n_out;
-            let bias = bias.clone().map(|bias| TensorPlace { part: part.clone(), ..bias });
-            Projection { matrix: TensorPlace { part, ..whole.clone() }, bias }
-        })
-    }
-
-    fn name(&self, name: &str) -> String {
-        format!("blk.{}.{name}", self.layer_idx)
-    }
-
-    fn place(&self, name: &str, shape: Vec<usize>) -> TensorPlace {
-        TensorPlace { name: self.name(name), shape, part: None }
-    }
-}
-
 /// The tensors of a layer.
 pub(super) type LayerTensors = LayerWeights<TensorPlace, TensorPlace>;
 
@@ -268,6 +172,7 @@ pub(super) fn tensors_of(
         name: name.to_owned(),
         shape: shape.to_vec(),
         part: None,
+        order: ValueOrder::AsStored,
     };
     let has_head = gguf.tensor("output.weight").is_some();
     let head = HeadWeights {
@@ -277,7 +182,7 @@ pub(super) fn tensors_of(
     let layers = plan.layers.iter().enumerate();
     let weights = ModelWeights {
         embeddings: place("token_embd.weight", &[n_embd, n_vocab]),
-        layers: layers.map(|(layer_idx, of)| layer(&LayerNames { layer_idx, gguf }, plan, of)).collect(),
+        layers: layers.map(|(layer_idx, of)| layer(&LayerNames::new(layer_idx, gguf), plan, of)).collect(),
         ending: Ending::Logits(head),
         entry: None,
         per_layer: None,
@@ -316,6 +221,9 @@ pub(super) fn layer_tensors_with(
             MixerWeights::Softmax(tensors)
         }
         MixerPlan::Latent(latent) => MixerWeights::Latent(latent_tensors(names, plan.n_embd, latent)),
+        MixerPlan::Recurrent(recurrent) => {
+            MixerWeights::Recurrent(recurrent_tensors(names, plan.n_embd, recurrent))
+        }
     };
     let feed_forward = feed_forward_tensors(names, plan, layer);
     LayerWeights { mixer, feed_forward, per_layer: None, norms: None }
@@ -358,8 +266,8 @@ pub(super) fn attention_tensors(
     n_embd: usize,
     attention: &AttentionPlan,
 ) -> AttentionTensors {
-    let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, .. } = *attention;
-    let n_outs = [n_heads * k_dim, n_kv_heads * k_dim, n_kv_heads * v_dim];
+    let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, is_gated, .. } = *attention;
+    let n_outs = [n_heads * k_dim * if is_gated { 2 } else { 1 }, n_kv_heads * k_dim, n_kv_heads * v_dim];
     let [q, k, v] = if names.has("attn_qkv.weight") {
         names.fused("attn_qkv", n_embd, n_outs)
     } else {

@@ -23,7 +23,7 @@ use crate::plan::rope_plan::RopePairs;
 use crate::plan::weights::{
     BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection, UngatedWeights,
 };
-use crate::run::backend::{Attention, Backend, Head, Latent, Piece, VectorEnding};
+use crate::run::backend::{Attention, Backend, Head, Latent, Piece, Recurrent, VectorEnding};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
 use crate::run::rotations::rotations;
@@ -336,6 +336,15 @@ impl Backend for GpuBackend {
         _: &Tensor,
         _: &Piece<'_, Prepared>,
         _: &Latent<'_, Matrix, Tensor>,
+    ) -> std::result::Result<Tensor, RunError> {
+        Err(failed(lacking()))
+    }
+
+    fn recurrent(
+        &mut self,
+        _: &Tensor,
+        _: &Piece<'_, Prepared>,
+        _: &Recurrent<'_, Matrix, Tensor>,
     ) -> std::result::Result<Tensor, RunError> {
         Err(failed(lacking()))
     }

@@ -7,6 +7,7 @@ use scheduler::{AttentionSpan, EmbedSpec, LayerCache, LayerKv, ModelCacheSpec, V
 
 use super::encoder_plan::EncoderPlan;
 use super::experts::ExpertsPlan;
+use super::recurrent::RecurrentPlan;
 use super::rope_plan::{RopeFactors, RopePlan};
 
 /// A model, described.
@@ -60,6 +61,8 @@ pub enum MixerPlan {
     Softmax(AttentionPlan),
     /// Attention of all heads to one vector a token.
     Latent(LatentPlan),
+    /// A state of fixed size.
+    Recurrent(RecurrentPlan),
 }
 
 impl LayerPlan {
@@ -67,7 +70,7 @@ impl LayerPlan {
     pub fn softmax(&self) -> Option<&AttentionPlan> {
         match &self.mixer {
             MixerPlan::Softmax(attention) => Some(attention),
-            MixerPlan::Latent(_) => None,
+            MixerPlan::Latent(_) | MixerPlan::Recurrent(_) => None,
         }
     }
 
@@ -75,12 +78,12 @@ impl LayerPlan {
     pub(crate) fn softmax_mut(&mut self) -> Option<&mut AttentionPlan> {
         match &mut self.mixer {
             MixerPlan::Softmax(attention) => Some(attention),
-            MixerPlan::Latent(_) => None,
+            MixerPlan::Latent(_) | MixerPlan::Recurrent(_) => None,
         }
     }
 
     /// What it has in the pool.
-    fn kv(&self) -> LayerKv {
+    pub(crate) fn kv(&self) -> LayerKv {
         match self.mixer {
             MixerPlan::Softmax(AttentionPlan { kv: KvPlan::Of(layer), .. }) => LayerKv::Of(layer),
             MixerPlan::Softmax(AttentionPlan { n_kv_heads, k_dim, v_dim, span, .. }) => {
@@ -94,6 +97,7 @@ impl LayerPlan {
                 v_place: ValuePlace::InKeys,
                 span: AttentionSpan::Full,
             }),
+            MixerPlan::Recurrent(recurrent) => LayerKv::State(recurrent.state()),
         }
     }
 }
@@ -127,6 +131,8 @@ pub struct AttentionPlan {
     pub kv: KvPlan,
     /// Values are normed head by head, without weights.
     pub norms_values: bool,
+    /// Each query comes with a gate, by whose sigmoid what it gathers is multiplied; keys and values are of one size then.
+    pub is_gated: bool,
 }
 
 /// Whose keys and values an attention sees.

@@ -3,6 +3,9 @@
 
 use super::convert::Convert;
 use super::encoder_weights::{EntryWeights, StreamNorms, VectorWeights};
+use super::products::optional;
+pub(crate) use super::products::{BranchEnd, Projection};
+use super::recurrent_weights::RecurrentWeights;
 
 /// Everything of a model.
 pub(crate) struct ModelWeights<M, V> {
@@ -59,6 +62,7 @@ pub(crate) struct PerLayerWeights<M, V> {
 pub(crate) enum MixerWeights<M, V> {
     Softmax(AttentionWeights<M, V>),
     Latent(LatentWeights<M, V>),
+    Recurrent(RecurrentWeights<M, V>),
 }
 
 /// A latent attention with the norm in front of it.
@@ -90,6 +94,7 @@ pub(crate) enum LatentQueries<M, V> {
 /// An attention with the norm in front of it, if there is one.
 pub(crate) struct AttentionWeights<M, V> {
     pub(crate) norm: Option<V>,
+    /// Makes each head's query, and behind it its gate where the attention is gated.
     pub(crate) q: Projection<M, V>,
     /// Absent where another layer's keys and values are seen.
     pub(crate) k: Option<Projection<M, V>>,
@@ -170,21 +175,6 @@ pub(crate) struct SharedExpertWeights<M, V> {
     pub(crate) post_norm: Option<V>,
 }
 
-/// A product to whose rows a vector may be added.
-pub(crate) struct Projection<M, V> {
-    pub(crate) matrix: M,
-    pub(crate) bias: Option<V>,
-}
-
-/// The last product of a branch, which then joins the residual stream.
-pub(crate) struct BranchEnd<M, V> {
-    pub(crate) matrix: M,
-    /// What is added to the product.
-    pub(crate) bias: Option<V>,
-    /// The product is normed before it joins.
-    pub(crate) post_norm: Option<V>,
-}
-
 impl<M, V> ModelWeights<M, V> {
     /// The same places, filled with what `by` makes of what is in them.
     pub(crate) fn convert<C: Convert<M, V>>(
@@ -252,6 +242,7 @@ impl<M, V> MixerWeights<M, V> {
         Ok(match self {
             MixerWeights::Softmax(attention) => MixerWeights::Softmax(attention.convert(by)?),
             MixerWeights::Latent(latent) => MixerWeights::Latent(latent.convert(by)?),
+            MixerWeights::Recurrent(recurrent) => MixerWeights::Recurrent(recurrent.convert(by)?),
         })
     }
 
@@ -260,6 +251,7 @@ impl<M, V> MixerWeights<M, V> {
         match self {
             MixerWeights::Softmax(attention) => &attention.end,
             MixerWeights::Latent(latent) => &latent.end,
+            MixerWeights::Recurrent(recurrent) => recurrent.end(),
         }
     }
 }
@@ -405,22 +397,4 @@ impl<M, V> SharedExpertWeights<M, V> {
             post_norm: optional(&self.post_norm, by)?,
         })
     }
-}
-
-impl<M, V> Projection<M, V> {
-    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<Projection<C::Matrix, C::Vector>, C::Error> {
-        Ok(Projection { matrix: by.matrix(&self.matrix)?, bias: optional(&self.bias, by)? })
-    }
-}
-
-impl<M, V> BranchEnd<M, V> {
-    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<BranchEnd<C::Matrix, C::Vector>, C::Error> {
-        let BranchEnd { matrix, bias, post_norm } = self;
-        let matrix = by.matrix(matrix)?;
-        Ok(BranchEnd { matrix, bias: optional(bias, by)?, post_norm: optional(post_norm, by)? })
-    }
-}
-
-fn optional<M, V, C: Convert<M, V>>(vector: &Option<V>, by: &mut C) -> Result<Option<C::Vector>, C::Error> {
-    vector.as_ref().map(|vector| by.vector(vector)).transpose()
 }

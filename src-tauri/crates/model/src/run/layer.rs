@@ -2,7 +2,7 @@
 
 use scheduler::RunError;
 
-use super::backend::{Attention, Backend, Latent, Piece};
+use super::backend::{Attention, Backend, Latent, Piece, Recurrent};
 use crate::plan::model_plan::{FeedForwardPlan, LayerPlan, MixerPlan};
 use crate::plan::weights::{FeedForwardWeights, LayerWeights, MixerWeights};
 
@@ -79,6 +79,9 @@ impl<B: Backend> Layer<'_, B> {
             }
             (MixerPlan::Latent(plan), MixerWeights::Latent(weights)) => {
                 backend.latent(x, piece, &Latent { layer_idx, plan, weights })?
+            }
+            (MixerPlan::Recurrent(plan), MixerWeights::Recurrent(weights)) => {
+                backend.recurrent(x, piece, &Recurrent { layer_idx, plan, weights })?
             }
             _ => return Err(RunError::InvalidStep(format!("layer {layer_idx} has another mixer's weights"))),
         };

@@ -16,7 +16,7 @@ use crate::plan::model_plan::{GatedPlan, ModelPlan};
 use crate::plan::weights::{
     BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, UngatedWeights,
 };
-use crate::run::backend::{Attention, Backend, Head, Latent, Piece, VectorEnding};
+use crate::run::backend::{Attention, Backend, Head, Latent, Piece, Recurrent, VectorEnding};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
 use crate::run::runner::Runner;
@@ -127,6 +127,15 @@ impl Backend for Meddled {
         layer: &Latent<'_, Matrix, Tensor>,
     ) -> Done<Tensor> {
         self.sound.latent(x, piece, layer)
+    }
+
+    fn recurrent(
+        &mut self,
+        x: &Tensor,
+        piece: &Piece<'_, Prepared>,
+        layer: &Recurrent<'_, Matrix, Tensor>,
+    ) -> Done<Tensor> {
+        self.sound.recurrent(x, piece, layer)
     }
 
     fn per_layer_inputs(
