@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -218,15 +219,15 @@ class LlamaServer(Engine):
 def cache_options(program: str) -> list[str]:
     """What llama-server says of its cache's options, defaults included."""
     text = subprocess.run([program, "--help"], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    entries: list[str] = []
+    entries: list[list[str]] = []
     for line in text.stdout.splitlines():
         if line.startswith("-"):
-            entries.append(line)
-        elif entries and line.startswith(" "):
-            entries[-1] += " " + line.strip()
-        elif line:
-            entries.append("")
-    return [" ".join(x.split()) for x in entries if any(option in x.split("  ")[0].replace(",", " ").split() for option in CACHE_OPTIONS)]
+            entries.append([])
+        if line.startswith(("-", " ")) and entries:
+            entries[-1].extend(line.split())
+    wanted = [words for words in entries if {word.strip(",") for word in words[:4]} & set(CACHE_OPTIONS)]
+    # Without the links.
+    return [re.sub(r"\s*\[\([^)]*\)\]\([^)]*\)", "", " ".join(words)).split(" (env:")[0] for words in wanted]
 
 
 def request(engine: Engine, conversation: Conversation, turn: int, kind: str, run: Run) -> None:
