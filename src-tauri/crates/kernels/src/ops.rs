@@ -13,12 +13,12 @@ pub mod rope;
 pub mod softmax;
 
 pub use activation::{
-    add, add_to_rows, gelu_tanh_mul, scale, scale_rows, sigmoid, sigmoid_mul, silu_mul, softcap,
+    add, add_to_rows, gelu_tanh_mul, mul, scale, scale_rows, sigmoid, sigmoid_mul, silu_mul, softcap,
 };
 pub use gated_norm::gated_rms_norm;
 pub use heads::{HeadNorm, HeadPrep, prepare_heads, split_pairs};
 pub use layer_norm::{LayerNorm, layer_norm};
-pub use norm::{add_rms_norm, rms_norm};
+pub use norm::{add_rms_norm, rms_norm, rms_norm_groups};
 pub use rope::{Rope, RopePairs, RopeTable, Yarn};
 pub use softmax::log_sum_exp;
 

@@ -6,3 +6,4 @@
 
 pub mod conv;
 pub mod delta;
+pub mod mamba2;

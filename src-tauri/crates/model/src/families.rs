@@ -6,6 +6,7 @@ mod experts;
 pub(crate) mod family;
 mod keys;
 mod layer_names;
+mod mamba2;
 mod recurrent;
 mod rope_keys;
 mod transformer;
@@ -17,8 +18,13 @@ mod gemma4;
 mod gemma_embedding;
 mod gpt_oss;
 mod granite;
+mod granitehybrid;
+mod lfm2;
+mod lfm2moe;
 mod llama;
 mod mistral3;
+mod nemotron_h;
+mod nemotron_h_moe;
 mod nomic_bert;
 mod olmo2;
 mod phi3;
@@ -38,7 +44,7 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 19] = [
+static FAMILIES: [&Family; 24] = [
     &llama::FAMILY,
     &gemma3::FAMILY,
     &gemma4::FAMILY,
@@ -51,10 +57,15 @@ static FAMILIES: [&Family; 19] = [
     &mistral3::FAMILY,
     &smollm3::FAMILY,
     &granite::FAMILY,
+    &granitehybrid::FAMILY,
     &phi3::FAMILY,
     &olmo2::FAMILY,
     &gpt_oss::FAMILY,
     &deepseek2::FAMILY,
+    &lfm2::FAMILY,
+    &lfm2moe::FAMILY,
+    &nemotron_h::FAMILY,
+    &nemotron_h_moe::FAMILY,
     &bert::FAMILY,
     &nomic_bert::FAMILY,
     &gemma_embedding::FAMILY,

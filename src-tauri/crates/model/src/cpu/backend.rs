@@ -12,6 +12,7 @@ use kernels::kv::part::{gather, ranges_of, scatter};
 use kernels::matmul::{Epilogue, Product, matmul, matmul_each};
 use kernels::ops::{self, HeadNorm, HeadPrep, Rope, RopeTable};
 use kernels::recurrent::delta::TokenGates;
+use kernels::recurrent::mamba2::TokenSteps;
 use kernels::threads::Threads;
 use kernels::weights::Weights;
 use scheduler::{LentBlock, RunError};
@@ -20,7 +21,7 @@ use super::experts::{Machine, Mixture};
 use super::place::Place;
 use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights};
 use crate::plan::experts::ExpertsPlan;
-use crate::plan::model_plan::{Activation, GatedPlan, LayerPlan, ModelPlan};
+use crate::plan::model_plan::{Activation, GatedPlan, LayerPlan, ModelPlan, UngatedFunction, UngatedPlan};
 use crate::plan::weights::{
     BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection, UngatedWeights,
 };
@@ -61,6 +62,8 @@ pub(super) struct Buffers {
     pub(super) normed: Vec<f32>,
     /// The gates of a delta net.
     pub(super) gates: TokenGates,
+    /// The steps of Mamba-2.
+    pub(super) steps: TokenSteps,
     /// The residual stream of the tokens of which something is wanted.
     pub(super) wanted: Vec<f32>,
     /// A stream and rotations for the next pass.
@@ -290,13 +293,20 @@ impl Backend for Cpu {
         &mut self,
         x: &Vec<f32>,
         piece: &Piece<'_, Vec<RopeTable>>,
+        plan: &UngatedPlan,
         weights: &UngatedWeights<Weights, Vec<f32>>,
     ) -> Result<InActivations, RunError> {
         let UngatedWeights { norm, up, end } = weights;
         self.enter(&x[self.values(&piece.tokens)], norm.as_ref(), Form::of([&up.matrix]));
         let Cpu { threads, isa, buffers: Buffers { acts, up: values, .. }, .. } = self;
         project(threads, *isa, acts, vec![(up, &mut *values)]);
-        acts.gelu_tanh_quantize(threads, *isa, Form::of([&end.matrix]), values, up.matrix.n_out());
+        let form = Form::of([&end.matrix]);
+        match plan.function {
+            UngatedFunction::GeluTanh => acts.gelu_tanh_quantize(threads, *isa, form, values, plan.n_ff),
+            UngatedFunction::SquaredRelu => {
+                acts.squared_relu_quantize(threads, *isa, form, values, plan.n_ff)
+            }
+        }
         Ok(InActivations(()))
     }
 

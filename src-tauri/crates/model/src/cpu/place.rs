@@ -127,6 +127,6 @@ fn heads(layer: &LayerPlan) -> Option<(usize, usize, usize)> {
             Some((n_kv_heads, k_dim, v_dim))
         }
         MixerPlan::Latent(latent) => Some((1, latent.k_dim(), latent.n_latent)),
-        MixerPlan::Recurrent(_) => None,
+        MixerPlan::Recurrent(_) | MixerPlan::Nothing => None,
     }
 }

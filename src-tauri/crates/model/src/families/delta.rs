@@ -80,7 +80,7 @@ pub(super) fn layer_tensors(names: &LayerNames<'_>, plan: &ModelPlan, layer: &La
         tensors.q_norm = Some(names.vector("attn_q_norm.weight", attention.k_dim));
         tensors.k_norm = Some(names.vector("attn_k_norm.weight", attention.k_dim));
     });
-    *tensors.feed_forward.norm_mut() = Some(names.vector("post_attention_norm.weight", plan.n_embd));
+    tensors.feed_forward.set_norm(Some(names.vector("post_attention_norm.weight", plan.n_embd)));
     if let FeedForwardWeights::Experts(experts) = &mut tensors.feed_forward
         && let Some(shared) = &mut experts.shared
     {

@@ -120,7 +120,7 @@ pub(super) fn positions(plan: &ModelPlan) -> TensorPlace {
 /// The tensors of a layer whose branches are normed only once they have joined the stream.
 pub(super) fn post_normed(names: &LayerNames<'_>, plan: &ModelPlan, layer: &LayerPlan) -> LayerTensors {
     let mut tensors = layer_tensors_with(names, plan, layer, |_, attention| attention.norm = None);
-    *tensors.feed_forward.norm_mut() = None;
+    tensors.feed_forward.set_norm(None);
     let norm = |name: &str| {
         let part = |part: &str| names.vector(&format!("{name}.{part}"), plan.n_embd);
         LayerNormWeights { weight: part("weight"), bias: part("bias") }

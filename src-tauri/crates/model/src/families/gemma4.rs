@@ -246,7 +246,7 @@ fn layer(names: &LayerNames<'_>, plan: &ModelPlan, layer: &LayerPlan) -> LayerTe
     {
         add_dense(names, plan.n_embd, experts, tensors);
     }
-    *tensors.feed_forward.post_norm_mut() = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
+    tensors.feed_forward.set_post_norm(Some(names.vector("post_ffw_norm.weight", plan.n_embd)));
     tensors.per_layer = plan.n_per_layer.map(|n| PerLayerWeights {
         gate: names.matrix("inp_gate.weight", plan.n_embd, n),
         end: BranchEnd {

@@ -34,6 +34,11 @@ impl<'a> LayerNames<'a> {
         TensorPlace { order: ValueOrder::Transposed, ..self.place(name, vec![n_taps, n_channels]) }
     }
 
+    /// A vector that the file has in two dimensions.
+    pub(super) fn table(&self, name: &str, shape: [usize; 2]) -> TensorPlace {
+        self.place(name, shape.to_vec())
+    }
+
     /// The vector, where the file has it.
     pub(super) fn vector_if_there(&self, name: &str, n_values: usize) -> Option<TensorPlace> {
         self.has(name).then(|| self.vector(name, n_values))
@@ -41,7 +46,7 @@ impl<'a> LayerNames<'a> {
 
     /// Rows of as many values, where the file has them.
     pub(super) fn table_if_there(&self, name: &str, shape: [usize; 2]) -> Option<TensorPlace> {
-        self.has(name).then(|| self.place(name, shape.to_vec()))
+        self.has(name).then(|| self.table(name, shape))
     }
 
     /// The scales of a tensor's `n` matrices, where the file has them; those beside a tensor in NVFP4 belong to its values.
@@ -87,23 +92,33 @@ impl<'a> LayerNames<'a> {
         BranchEnd { matrix, bias, post_norm: None }
     }
 
-    /// Products of the same rows with matrices of `n_outs` rows, which are one tensor, one after the other, and so are
-    /// their biases.
+    /// Matrices of `n_outs` rows, which are one tensor, one after the other.
+    pub(super) fn parts<const N: usize>(
+        &self,
+        name: &str,
+        n_in: usize,
+        n_outs: [usize; N],
+    ) -> [TensorPlace; N] {
+        let whole = self.matrix(name, n_in, n_outs.iter().sum());
+        let mut first = 0;
+        n_outs.map(|n_out| {
+            let part = Some(first..first + n_out);
+            first += n_out;
+            TensorPlace { part, ..whole.clone() }
+        })
+    }
+
+    /// Products of the same rows with matrices as [`LayerNames::parts`], whose biases are one tensor too.
     pub(super) fn fused<const N: usize>(
         &self,
         name: &str,
         n_in: usize,
         n_outs: [usize; N],
     ) -> [Projection<TensorPlace, TensorPlace>; N] {
-        let n_rows = n_outs.iter().sum();
-        let whole = self.matrix(&format!("{name}.weight"), n_in, n_rows);
-        let bias = self.vector_if_there(&format!("{name}.bias"), n_rows);
-        let mut first = 0;
-        n_outs.map(|n_out| {
-            let part = Some(first..first + n_out);
-            first += n_out;
-            let bias = bias.clone().map(|bias| TensorPlace { part: part.clone(), ..bias });
-            Projection { matrix: TensorPlace { part, ..whole.clone() }, bias }
+        let bias = self.vector_if_there(&format!("{name}.bias"), n_outs.iter().sum());
+        self.parts(&format!("{name}.weight"), n_in, n_outs).map(|matrix| {
+            let bias = bias.clone().map(|bias| TensorPlace { part: matrix.part.clone(), ..bias });
+            Projection { matrix, bias }
         })
     }
 

@@ -19,8 +19,8 @@ use crate::plan::rope_plan::RopePlan;
 use crate::plan::tensor_list::{TensorList, TensorPlace, ValueOrder};
 use crate::plan::weights::{
     AttentionWeights, Ending, ExpertMatrices, ExpertsWeights, FeedForwardWeights, GatedWeights, HeadWeights,
-    LatentQueries, LatentWeights, LayerWeights, MixerWeights, ModelWeights, Projection, SharedExpertWeights,
-    UngatedWeights,
+    LatentExpertsWeights, LatentQueries, LatentWeights, LayerWeights, MixerWeights, ModelWeights, Projection,
+    SharedExpertWeights, UngatedWeights,
 };
 
 pub(super) const MAX_LAYERS: usize = 1024;
@@ -42,11 +42,14 @@ pub(super) struct Sizes {
 /// The sizes of one layer.
 struct LayerSizes {
     n_heads: usize,
+    /// 0 where it has no attention.
     n_kv_heads: usize,
+    /// 0 where it has no feed-forward.
     n_ff: usize,
 }
 
 impl Sizes {
+    /// Of a model each of whose layers has an attention and a feed-forward.
     pub(super) fn read(keys: &Keys<'_>) -> Result<Sizes, Cause> {
         keys.refuse_what_nobody_runs()?;
         Sizes::with_eps(keys, keys.norm_eps()?)
@@ -54,10 +57,21 @@ impl Sizes {
 
     /// As [`Sizes::read`], of a model of any kind whose norms have this under their roots.
     pub(super) fn with_eps(keys: &Keys<'_>, norm_eps: f32) -> Result<Sizes, Cause> {
+        let sizes = Sizes::read_parts(keys, norm_eps)?;
+        for &LayerSizes { n_kv_heads, n_ff, .. } in &sizes.layers {
+            keys.refuse_none("attention.head_count_kv", n_kv_heads)?;
+            keys.refuse_none("feed_forward_length", n_ff)?;
+        }
+        Ok(sizes)
+    }
+
+    /// As [`Sizes::with_eps`], where a layer may lack either.
+    pub(super) fn read_parts(keys: &Keys<'_>, norm_eps: f32) -> Result<Sizes, Cause> {
         let n_blocks = keys.count_to("block_count", None, MAX_LAYERS)?;
         let n_embd = keys.count("embedding_length", None)?;
         let layers = layers(keys, n_blocks)?;
-        let of_all = n_embd / layers[0].n_heads;
+        let n_heads = layers.iter().map(|layer| layer.n_heads).find(|&n_heads| n_heads > 0);
+        let of_all = n_embd / n_heads.ok_or_else(|| Cause::Malformed("no layer has heads".to_owned()))?;
         let k_dim = keys.count("attention.key_length", Some(of_all))?;
         let v_dim = keys.count("attention.value_length", Some(of_all))?;
         let n_rot = keys.count_to("rope.dimension_count", Some(k_dim), k_dim)?;
@@ -78,7 +92,7 @@ impl Sizes {
         self.layers.len()
     }
 
-    /// The plan of layers that all look at everything and turn by `rope`.
+    /// The plan of layers that all look at everything and turn by `rope`; what a layer lacks is nothing there.
     pub(super) fn plan(
         &self,
         keys: &Keys<'_>,
@@ -88,24 +102,31 @@ impl Sizes {
         let Sizes { k_dim, v_dim, .. } = *self;
         let scale = keys.positive("attention.scale")?.unwrap_or(1.0 / (k_dim as f32).sqrt());
         let softcap = keys.positive("attn_logit_softcapping")?;
-        let layer = |&LayerSizes { n_heads, n_kv_heads, n_ff }: &LayerSizes| LayerPlan {
-            mixer: MixerPlan::Softmax(AttentionPlan {
-                n_heads,
-                n_kv_heads,
-                k_dim,
-                v_dim,
-                span: AttentionSpan::Full,
-                ahead: Ahead::Hidden,
-                scale,
-                softcap,
-                rope_idx: Some(0),
-                norm_over: NormOver::Heads,
-                temperature: None,
-                kv: KvPlan::Own,
-                norms_values: false,
-                is_gated: false,
-            }),
-            feed_forward: FeedForwardPlan::Gated(GatedPlan { n_ff, activation }),
+        let attention = |&LayerSizes { n_heads, n_kv_heads, .. }: &LayerSizes| AttentionPlan {
+            n_heads,
+            n_kv_heads,
+            k_dim,
+            v_dim,
+            span: AttentionSpan::Full,
+            ahead: Ahead::Hidden,
+            scale,
+            softcap,
+            rope_idx: Some(0),
+            norm_over: NormOver::Heads,
+            temperature: None,
+            kv: KvPlan::Own,
+            norms_values: false,
+            is_gated: false,
+        };
+        let layer = |sizes: &LayerSizes| LayerPlan {
+            mixer: match sizes.n_kv_heads {
+                0 => MixerPlan::Nothing,
+                _ => MixerPlan::Softmax(attention(sizes)),
+            },
+            feed_forward: match sizes.n_ff {
+                0 => FeedForwardPlan::Nothing,
+                n_ff => FeedForwardPlan::Gated(GatedPlan { n_ff, activation }),
+            },
             output_scale: 1.0,
         };
         Ok(ModelPlan {
@@ -133,13 +154,17 @@ fn layers(keys: &Keys<'_>, n_blocks: usize) -> Result<Vec<LayerSizes>, Cause> {
     let Some(n_layers) = n_blocks.checked_sub(n_ahead).filter(|&n_layers| n_layers > 0) else {
         return Err(Cause::Malformed(format!("{n_ahead} of {n_blocks} blocks guess further tokens")));
     };
-    let n_heads = keys.counts("attention.head_count", None, n_blocks)?;
-    let n_kv_heads = keys.counts("attention.head_count_kv", Some(n_heads[0]), n_blocks)?;
+    let n_heads = keys.counts_or_none("attention.head_count", None, n_blocks)?;
+    let n_kv_heads = keys.counts_or_none("attention.head_count_kv", Some(n_heads[0]), n_blocks)?;
     // Files of models whose layers are all mixtures may not say how wide another feed-forward would be.
     let of_expert = keys.number("expert_feed_forward_length")?.filter(|&n_ff| n_ff > 0);
-    let n_ff = keys.counts("feed_forward_length", of_expert, n_blocks)?;
+    let n_ff = keys.counts_or_none("feed_forward_length", of_expert, n_blocks)?;
     let layer = |idx: usize| {
         let (n_heads, n_kv_heads, n_ff) = (n_heads[idx], n_kv_heads[idx], n_ff[idx]);
+        if n_kv_heads == 0 {
+            return Ok(LayerSizes { n_heads, n_kv_heads, n_ff });
+        }
+        keys.refuse_none("attention.head_count", n_heads)?;
         if n_heads % n_kv_heads != 0 {
             return Err(Cause::Malformed(format!("{n_heads} query heads on {n_kv_heads} KV heads")));
         }
@@ -224,6 +249,7 @@ pub(super) fn layer_tensors_with(
         MixerPlan::Recurrent(recurrent) => {
             MixerWeights::Recurrent(recurrent_tensors(names, plan.n_embd, recurrent))
         }
+        MixerPlan::Nothing => MixerWeights::Nothing,
     };
     let feed_forward = feed_forward_tensors(names, plan, layer);
     LayerWeights { mixer, feed_forward, per_layer: None, norms: None }
@@ -296,7 +322,7 @@ fn feed_forward_tensors(
     let n_embd = plan.n_embd;
     match &layer.feed_forward {
         FeedForwardPlan::Gated(gated) => FeedForwardWeights::Gated(gated_tensors(names, n_embd, gated)),
-        FeedForwardPlan::Ungated(UngatedPlan { n_ff }) => FeedForwardWeights::Ungated(UngatedWeights {
+        FeedForwardPlan::Ungated(UngatedPlan { n_ff, .. }) => FeedForwardWeights::Ungated(UngatedWeights {
             norm: Some(names.vector("ffn_norm.weight", n_embd)),
             up: names.projection("ffn_up", n_embd, *n_ff),
             end: names.end("ffn_down", *n_ff, n_embd),
@@ -304,6 +330,7 @@ fn feed_forward_tensors(
         FeedForwardPlan::Experts(experts) => {
             FeedForwardWeights::Experts(expert_tensors(names, n_embd, experts))
         }
+        FeedForwardPlan::Nothing => FeedForwardWeights::Nothing,
     }
 }
 
@@ -327,8 +354,8 @@ fn expert_tensors(
     n_embd: usize,
     plan: &ExpertsPlan,
 ) -> ExpertsWeights<TensorPlace, TensorPlace> {
-    let ExpertsPlan { n_ff, function, router, shared_n_ff, .. } = *plan;
-    let n_experts = router.n_experts;
+    let ExpertsPlan { n_ff, function, router, shared_n_ff, n_latent, .. } = *plan;
+    let (n_experts, n_taken) = (router.n_experts, n_latent.unwrap_or(n_embd));
     let is_gated = matches!(function, ExpertFunction::Gated(_));
     let each = |name: &str, n_in: usize, n_out: usize| ExpertMatrices {
         each: names.stacked(&format!("{name}.weight"), [n_in, n_out, n_experts], 0..n_out),
@@ -339,14 +366,14 @@ fn expert_tensors(
     let (gate, up) = if is_gated && names.has(FUSED) {
         // The gate's rows come first.
         let half = |first: usize| ExpertMatrices {
-            each: names.stacked(FUSED, [n_embd, 2 * n_ff, n_experts], first..first + n_ff),
+            each: names.stacked(FUSED, [n_taken, 2 * n_ff, n_experts], first..first + n_ff),
             scale: names.scales_if_there("ffn_gate_up_exps", n_experts),
             bias: None,
         };
         (Some(half(0)), half(n_ff))
     } else {
-        let gate = is_gated.then(|| each("ffn_gate_exps", n_embd, n_ff));
-        (gate, each("ffn_up_exps", n_embd, n_ff))
+        let gate = is_gated.then(|| each("ffn_gate_exps", n_taken, n_ff));
+        (gate, each("ffn_up_exps", n_taken, n_ff))
     };
     let shared = shared_n_ff.map(|n_ff| SharedExpertWeights {
         norm: None,
@@ -365,9 +392,13 @@ fn expert_tensors(
             bias: names.vector_if_there("ffn_gate_inp.bias", n_experts),
         },
         selection_bias: names.vector_if_there("exp_probs_b.bias", n_experts),
+        latent: n_latent.map(|n_latent| LatentExpertsWeights {
+            down: names.matrix("ffn_latent_down.weight", n_embd, n_latent),
+            up: names.matrix("ffn_latent_up.weight", n_latent, n_embd),
+        }),
         gate,
         up,
-        down: each("ffn_down_exps", n_ff, n_embd),
+        down: each("ffn_down_exps", n_ff, n_taken),
         sum_norm: None,
         shared,
         post_norm: None,

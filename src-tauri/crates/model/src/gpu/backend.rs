@@ -18,7 +18,9 @@ use super::tiles::{TileLimits, Tiles};
 use super::weights::Matrix;
 use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights};
 use crate::plan::experts::ExpertsPlan;
-use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan, NormOver};
+use crate::plan::model_plan::{
+    Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan, NormOver, UngatedPlan,
+};
 use crate::plan::rope_plan::RopePairs;
 use crate::plan::weights::{
     BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection, UngatedWeights,
@@ -392,6 +394,7 @@ impl Backend for GpuBackend {
         &mut self,
         _: &Tensor,
         _: &Piece<'_, Prepared>,
+        _: &UngatedPlan,
         _: &UngatedWeights<Matrix, Tensor>,
     ) -> std::result::Result<Tensor, RunError> {
         Err(failed(lacking()))

@@ -43,7 +43,7 @@ pub struct ModelPlan {
     pub ignored_blocks: Range<usize>,
 }
 
-/// A layer: what mixes tokens, then what each token goes through by itself.
+/// A layer: what mixes tokens, then what each token goes through by itself; one of them may be missing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerPlan {
     /// What mixes tokens.
@@ -63,6 +63,8 @@ pub enum MixerPlan {
     Latent(LatentPlan),
     /// A state of fixed size.
     Recurrent(RecurrentPlan),
+    /// None: each token stays by itself.
+    Nothing,
 }
 
 impl LayerPlan {
@@ -70,7 +72,7 @@ impl LayerPlan {
     pub fn softmax(&self) -> Option<&AttentionPlan> {
         match &self.mixer {
             MixerPlan::Softmax(attention) => Some(attention),
-            MixerPlan::Latent(_) | MixerPlan::Recurrent(_) => None,
+            MixerPlan::Latent(_) | MixerPlan::Recurrent(_) | MixerPlan::Nothing => None,
         }
     }
 
@@ -78,7 +80,7 @@ impl LayerPlan {
     pub(crate) fn softmax_mut(&mut self) -> Option<&mut AttentionPlan> {
         match &mut self.mixer {
             MixerPlan::Softmax(attention) => Some(attention),
-            MixerPlan::Latent(_) | MixerPlan::Recurrent(_) => None,
+            MixerPlan::Latent(_) | MixerPlan::Recurrent(_) | MixerPlan::Nothing => None,
         }
     }
 
@@ -98,6 +100,7 @@ impl LayerPlan {
                 span: AttentionSpan::Full,
             }),
             MixerPlan::Recurrent(recurrent) => LayerKv::State(recurrent.state()),
+            MixerPlan::Nothing => LayerKv::Nothing,
         }
     }
 }
@@ -211,6 +214,8 @@ pub enum FeedForwardPlan {
     Ungated(UngatedPlan),
     /// A few of many for each token.
     Experts(ExpertsPlan),
+    /// None.
+    Nothing,
 }
 
 /// A feed-forward of two products, of which one gates the other.
@@ -222,11 +227,22 @@ pub struct GatedPlan {
     pub activation: Activation,
 }
 
-/// A feed-forward of one product, whose values go through GELU in its tanh form.
+/// A feed-forward of one product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UngatedPlan {
     /// Its width.
     pub n_ff: usize,
+    /// What its values go through.
+    pub function: UngatedFunction,
+}
+
+/// What values go through that nothing gates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UngatedFunction {
+    /// GELU in its tanh form.
+    GeluTanh,
+    /// `max(x, 0)²`.
+    SquaredRelu,
 }
 
 /// The function of a gate.

@@ -1,11 +1,13 @@
 //! What layers with a state multiply with.
 
 use super::convert::Convert;
-use super::products::BranchEnd;
+use super::products::{BranchEnd, optional};
 
 /// The weights of what mixes tokens through a state.
 pub(crate) enum RecurrentWeights<M, V> {
     GatedDelta(GatedDeltaWeights<M, V>),
+    Mamba2(Mamba2Weights<M, V>),
+    ShortConv(ShortConvWeights<M, V>),
 }
 
 /// A gated delta net with the norm in front of it.
@@ -25,6 +27,44 @@ pub(crate) struct GatedDeltaWeights<M, V> {
     pub(crate) rate: V,
     /// Over each head's output.
     pub(crate) out_norm: V,
+    pub(crate) end: BranchEnd<M, V>,
+}
+
+/// Mamba-2 with the norm in front of it.
+pub(crate) struct Mamba2Weights<M, V> {
+    pub(crate) norm: V,
+    /// Makes what gates the heads' outputs.
+    pub(crate) gate: M,
+    /// Makes inputs, Bs and Cs, in this order.
+    pub(crate) mixed: M,
+    /// Makes how much of the inputs is taken in, `[n_heads, n_embd]`.
+    pub(crate) steps: M,
+    /// The convolution's, `[n_taps, n_channels]`.
+    pub(crate) taps: V,
+    /// What is added to the convolution's sums: `[n_channels]`.
+    pub(crate) conv_bias: Option<V>,
+    /// What is added to the products that make the steps: `[n_heads]`.
+    pub(crate) bias: V,
+    /// What steps are multiplied with for the decay: `[n_heads]`.
+    pub(crate) rate: V,
+    /// What of its input a head's output has: `[n_heads]`.
+    pub(crate) skip: V,
+    /// Over the gated outputs, group by group: `[n_heads · head_dim]`.
+    pub(crate) out_norm: V,
+    pub(crate) end: BranchEnd<M, V>,
+}
+
+/// A short convolution with the norm in front of it.
+pub(crate) struct ShortConvWeights<M, V> {
+    pub(crate) norm: V,
+    /// Makes what gates the input.
+    pub(crate) gate_in: M,
+    /// Makes what gates the output.
+    pub(crate) gate_out: M,
+    /// Makes the input.
+    pub(crate) input: M,
+    /// `[n_taps, n_channels]`
+    pub(crate) taps: V,
     pub(crate) end: BranchEnd<M, V>,
 }
 
@@ -48,6 +88,8 @@ impl<M, V> RecurrentWeights<M, V> {
     ) -> Result<RecurrentWeights<C::Matrix, C::Vector>, C::Error> {
         Ok(match self {
             RecurrentWeights::GatedDelta(delta) => RecurrentWeights::GatedDelta(delta.convert(by)?),
+            RecurrentWeights::Mamba2(mamba) => RecurrentWeights::Mamba2(mamba.convert(by)?),
+            RecurrentWeights::ShortConv(conv) => RecurrentWeights::ShortConv(conv.convert(by)?),
         })
     }
 
@@ -55,6 +97,8 @@ impl<M, V> RecurrentWeights<M, V> {
     pub(crate) fn end(&self) -> &BranchEnd<M, V> {
         match self {
             RecurrentWeights::GatedDelta(delta) => &delta.end,
+            RecurrentWeights::Mamba2(mamba) => &mamba.end,
+            RecurrentWeights::ShortConv(conv) => &conv.end,
         }
     }
 }
@@ -79,6 +123,43 @@ impl<M, V> GatedDeltaWeights<M, V> {
             bias: by.vector(bias)?,
             rate: by.vector(rate)?,
             out_norm: by.vector(out_norm)?,
+            end: end.convert(by)?,
+        })
+    }
+}
+
+impl<M, V> Mamba2Weights<M, V> {
+    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<Mamba2Weights<C::Matrix, C::Vector>, C::Error> {
+        let Mamba2Weights { norm, gate, mixed, steps, taps, conv_bias, bias, rate, skip, out_norm, end } =
+            self;
+        Ok(Mamba2Weights {
+            norm: by.vector(norm)?,
+            gate: by.matrix(gate)?,
+            mixed: by.matrix(mixed)?,
+            steps: by.matrix(steps)?,
+            taps: by.vector(taps)?,
+            conv_bias: optional(conv_bias, by)?,
+            bias: by.vector(bias)?,
+            rate: by.vector(rate)?,
+            skip: by.vector(skip)?,
+            out_norm: by.vector(out_norm)?,
+            end: end.convert(by)?,
+        })
+    }
+}
+
+impl<M, V> ShortConvWeights<M, V> {
+    fn convert<C: Convert<M, V>>(
+        &self,
+        by: &mut C,
+    ) -> Result<ShortConvWeights<C::Matrix, C::Vector>, C::Error> {
+        let ShortConvWeights { norm, gate_in, gate_out, input, taps, end } = self;
+        Ok(ShortConvWeights {
+            norm: by.vector(norm)?,
+            gate_in: by.matrix(gate_in)?,
+            gate_out: by.matrix(gate_out)?,
+            input: by.matrix(input)?,
+            taps: by.vector(taps)?,
             end: end.convert(by)?,
         })
     }

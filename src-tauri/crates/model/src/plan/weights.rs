@@ -63,6 +63,7 @@ pub(crate) enum MixerWeights<M, V> {
     Softmax(AttentionWeights<M, V>),
     Latent(LatentWeights<M, V>),
     Recurrent(RecurrentWeights<M, V>),
+    Nothing,
 }
 
 /// A latent attention with the norm in front of it.
@@ -114,6 +115,7 @@ pub(crate) enum FeedForwardWeights<M, V> {
     Gated(GatedWeights<M, V>),
     Ungated(UngatedWeights<M, V>),
     Experts(ExpertsWeights<M, V>),
+    Nothing,
 }
 
 /// A gated feed-forward with the norm in front of it, if there is one.
@@ -141,6 +143,8 @@ pub(crate) struct ExpertsWeights<M, V> {
     pub(crate) router: Projection<M, V>,
     /// What is added to scores for the choice, and not to what weighs.
     pub(crate) selection_bias: Option<V>,
+    /// To the experts' width and back, where it is another one; routers and shared experts stay at the model's.
+    pub(crate) latent: Option<LatentExpertsWeights<M>>,
     /// Absent where nothing gates.
     pub(crate) gate: Option<ExpertMatrices<M, V>>,
     pub(crate) up: ExpertMatrices<M, V>,
@@ -150,6 +154,14 @@ pub(crate) struct ExpertsWeights<M, V> {
     pub(crate) shared: Option<SharedExpertWeights<M, V>>,
     /// What comes of all is normed before it joins the residual stream.
     pub(crate) post_norm: Option<V>,
+}
+
+/// The ways to experts of another width than the model's and back.
+pub(crate) struct LatentExpertsWeights<M> {
+    /// `[n_latent, n_embd]`
+    pub(crate) down: M,
+    /// `[n_embd, n_latent]`
+    pub(crate) up: M,
 }
 
 /// One matrix of each expert.
@@ -243,16 +255,8 @@ impl<M, V> MixerWeights<M, V> {
             MixerWeights::Softmax(attention) => MixerWeights::Softmax(attention.convert(by)?),
             MixerWeights::Latent(latent) => MixerWeights::Latent(latent.convert(by)?),
             MixerWeights::Recurrent(recurrent) => MixerWeights::Recurrent(recurrent.convert(by)?),
+            MixerWeights::Nothing => MixerWeights::Nothing,
         })
-    }
-
-    /// The last product of the branch.
-    pub(crate) fn end(&self) -> &BranchEnd<M, V> {
-        match self {
-            MixerWeights::Softmax(attention) => &attention.end,
-            MixerWeights::Latent(latent) => &latent.end,
-            MixerWeights::Recurrent(recurrent) => recurrent.end(),
-        }
     }
 }
 
@@ -308,24 +312,27 @@ impl<M, V> FeedForwardWeights<M, V> {
             FeedForwardWeights::Gated(gated) => FeedForwardWeights::Gated(gated.convert(by)?),
             FeedForwardWeights::Ungated(ungated) => FeedForwardWeights::Ungated(ungated.convert(by)?),
             FeedForwardWeights::Experts(experts) => FeedForwardWeights::Experts(experts.convert(by)?),
+            FeedForwardWeights::Nothing => FeedForwardWeights::Nothing,
         })
     }
 
-    /// The norm in front of the branch.
-    pub(crate) fn norm_mut(&mut self) -> &mut Option<V> {
+    /// Give the branch, if there is one, this norm in front of it.
+    pub(crate) fn set_norm(&mut self, norm: Option<V>) {
         match self {
-            FeedForwardWeights::Gated(gated) => &mut gated.norm,
-            FeedForwardWeights::Ungated(ungated) => &mut ungated.norm,
-            FeedForwardWeights::Experts(experts) => &mut experts.norm,
+            FeedForwardWeights::Gated(gated) => gated.norm = norm,
+            FeedForwardWeights::Ungated(ungated) => ungated.norm = norm,
+            FeedForwardWeights::Experts(experts) => experts.norm = norm,
+            FeedForwardWeights::Nothing => {}
         }
     }
 
-    /// The norm behind the branch.
-    pub(crate) fn post_norm_mut(&mut self) -> &mut Option<V> {
+    /// Give the branch, if there is one, this norm behind it.
+    pub(crate) fn set_post_norm(&mut self, norm: Option<V>) {
         match self {
-            FeedForwardWeights::Gated(gated) => &mut gated.end.post_norm,
-            FeedForwardWeights::Ungated(ungated) => &mut ungated.end.post_norm,
-            FeedForwardWeights::Experts(experts) => &mut experts.post_norm,
+            FeedForwardWeights::Gated(gated) => gated.end.post_norm = norm,
+            FeedForwardWeights::Ungated(ungated) => ungated.end.post_norm = norm,
+            FeedForwardWeights::Experts(experts) => experts.post_norm = norm,
+            FeedForwardWeights::Nothing => {}
         }
     }
 }
@@ -362,6 +369,12 @@ impl<M, V> ExpertsWeights<M, V> {
             router_norm: optional(&self.router_norm, by)?,
             router: self.router.convert(by)?,
             selection_bias: optional(&self.selection_bias, by)?,
+            latent: match &self.latent {
+                Some(LatentExpertsWeights { down, up }) => {
+                    Some(LatentExpertsWeights { down: by.matrix(down)?, up: by.matrix(up)? })
+                }
+                None => None,
+            },
             gate: self.gate.as_ref().map(|gate| gate.convert(by)).transpose()?,
             up: self.up.convert(by)?,
             down: self.down.convert(by)?,

@@ -10,7 +10,7 @@ use super::pool::Pool;
 use super::texts::BatchSize;
 use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights, VectorWeights};
 use crate::plan::experts::ExpertsPlan;
-use crate::plan::model_plan::{AttentionPlan, GatedPlan, LatentPlan, ModelPlan};
+use crate::plan::model_plan::{AttentionPlan, GatedPlan, LatentPlan, ModelPlan, UngatedPlan};
 use crate::plan::recurrent::RecurrentPlan;
 use crate::plan::recurrent_weights::RecurrentWeights;
 use crate::plan::weights::{
@@ -121,6 +121,7 @@ pub(crate) trait Backend: Pool {
         &mut self,
         x: &Self::Stream,
         piece: &Piece<'_, Self::Prepared>,
+        plan: &UngatedPlan,
         weights: &UngatedWeights<Self::Matrix, Self::Vector>,
     ) -> Result<Self::Branch, RunError>;
 

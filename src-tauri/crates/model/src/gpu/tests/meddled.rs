@@ -12,7 +12,7 @@ use crate::gpu::proof::recorded::Provable;
 use crate::gpu::weights::Matrix;
 use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights};
 use crate::plan::experts::ExpertsPlan;
-use crate::plan::model_plan::{GatedPlan, ModelPlan};
+use crate::plan::model_plan::{GatedPlan, ModelPlan, UngatedPlan};
 use crate::plan::weights::{
     BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, UngatedWeights,
 };
@@ -176,9 +176,10 @@ impl Backend for Meddled {
         &mut self,
         x: &Tensor,
         piece: &Piece<'_, Prepared>,
+        plan: &UngatedPlan,
         weights: &UngatedWeights<Matrix, Tensor>,
     ) -> Done<Tensor> {
-        self.sound.ungated(x, piece, weights)
+        self.sound.ungated(x, piece, plan, weights)
     }
 
     fn norm_stream(
