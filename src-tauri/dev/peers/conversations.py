@@ -266,25 +266,34 @@ def converse(engine: Engine, args, restart_after: int | None) -> Run:
 
 
 def show(title: str, ours: Run, theirs: Run, since: int) -> dict:
-    """A part's table; what the JSON has of it."""
+    """A part's table, of the turns from `since` on; what the JSON has of it."""
     print(f"\n{title}")
-    print(f"  {'':<26}{'requests':>9}{'tokens sent':>12}{'read: samovar':>14}{'llama-server':>13}{'s: samovar':>11}{'llama-server':>13}{'share of time':>14}")
+    heads = ("requests", "tokens sent", "read: samovar", "llama-server", "seconds: samovar", "llama-server", "share of time")
+    print(f"  {'':<30}" + "".join(f"{head:>18}" for head in heads))
+    later = tuple(kind for kind in KINDS if kind != "begin")
+    parts = [(about, (kind,), sys.maxsize) for kind, about in KINDS.items()]
+    if since == 0:
+        parts.append(("all but the beginnings", later, sys.maxsize))
+    else:
+        parts.append((f"turn {since + 1} alone", later, since + 1))
+    parts.append(("all", tuple(KINDS), sys.maxsize))
     rows = {}
-    for what, kinds in [*((plural, (kind,)) for kind, plural in KINDS.items()), ("all", tuple(KINDS))]:
-        a, b = ours.sum(kinds, since), theirs.sum(kinds, since)
+    for about, kinds, until in parts:
+        a, b = ours.sum(kinds, since, until), theirs.sum(kinds, since, until)
         if a.n_requests == 0:
             continue
         share = a.seconds / b.seconds
-        print(f"  {what:<26}{a.n_requests:>9}{a.sent:>12,}{a.read:>14,}{b.read:>13,}{a.seconds:>11.1f}{b.seconds:>13.1f}{share:>14.3f}")
-        rows[what] = {
+        numbers = (f"{a.n_requests}", f"{a.sent:,}", f"{a.read:,}", f"{b.read:,}", f"{a.seconds:.1f}", f"{b.seconds:.1f}", f"{share:.3f}")
+        print(f"  {about:<30}" + "".join(f"{number:>18}" for number in numbers))
+        rows[about] = {
             "requests": a.n_requests,
             "sent": [a.sent, b.sent],
             "read": [a.read, b.read],
             "seconds": [a.seconds, b.seconds],
             "share_of_time": share,
         }
-        if what == "all" and a.sent != b.sent:
-            print(f"  llama-server counts {b.sent:,} tokens sent")
+    if rows["all"]["sent"][0] != rows["all"]["sent"][1]:
+        print(f"  llama-server counts {rows['all']['sent'][1]:,} tokens sent")
     return rows
 
 
