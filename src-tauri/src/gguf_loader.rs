@@ -133,7 +133,8 @@ impl GgufLoader {
                 Some(_) => gguf.file_bytes(),
                 None => outline.weights_bytes,
             },
-            least_pool_bytes: footprint.n_groups() as u64 * layout.block_bytes as u64,
+            least_pool_bytes: (footprint.n_groups() + footprint.n_pieces()) as u64
+                * layout.block_bytes as u64,
             pool: match self.kv_pool {
                 Amount::Fixed(bytes) => PoolWish::Fixed(bytes),
                 Amount::Auto => PoolWish::AtMost(sequence_bytes.saturating_mul(self.max_batch as u64)),

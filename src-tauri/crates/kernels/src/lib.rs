@@ -29,6 +29,9 @@ pub mod attention;
 pub mod kv;
 pub mod ops;
 
+pub mod recurrent;
+pub mod state;
+
 pub mod softmax;
 
 mod aligned;

@@ -111,6 +111,27 @@ pub(crate) unsafe fn gelu_tanh<S: Simd>(x: S::V) -> S::V {
     }
 }
 
+/// `ln(1 + e^x)` within 3e-7 of its value.
+///
+/// # Safety
+/// The instruction set of `S`.
+#[inline(always)]
+pub(crate) unsafe fn softplus<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let negative = S::sub(S::zero(), x);
+        let power = exp::<S>(S::min(x, negative));
+        // ln(1 + y) = 2 artanh(s), s = y / (2 + y), which is at most 1/3: its series is short.
+        let s = S::div(power, S::add(S::splat(2.0), power));
+        let squared = S::mul(s, s);
+        let mut p = S::splat(2.0 / 15.0);
+        for c in [2.0 / 13.0, 2.0 / 11.0, 2.0 / 9.0, 2.0 / 7.0, 2.0 / 5.0, 2.0 / 3.0, 2.0] {
+            p = S::fma(p, squared, S::splat(c));
+        }
+        S::fma(p, s, S::max(S::zero(), x))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +145,7 @@ mod tests {
         Tanh,
         Silu,
         GeluTanh,
+        Softplus,
     }
 
     /// A function of every value.
@@ -142,6 +164,7 @@ mod tests {
                     Function::Tanh => tanh::<S>(v),
                     Function::Silu => silu::<S>(v),
                     Function::GeluTanh => gelu_tanh::<S>(v),
+                    Function::Softplus => softplus::<S>(v),
                 };
                 S::store(chunk.as_mut_ptr(), v);
             }
@@ -184,6 +207,9 @@ mod tests {
         assert!(worst(Function::Tanh, -1.0, 1.0, 1e-30, f64::tanh) < 4e-7);
         let silu = |x: f64| x / (1.0 + (-x).exp());
         assert!(worst(Function::Silu, -20.0, 80.0, 1e-30, silu) < 1e-6);
+        let softplus = |x: f64| x.exp().ln_1p();
+        assert!(worst(Function::Softplus, -87.0, 80.0, 0.0, softplus) < 3e-7);
+        assert!(worst(Function::Softplus, -1.0, 1.0, 0.0, softplus) < 3e-7);
         let gelu = |x: f64| {
             0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
         };
@@ -202,6 +228,8 @@ mod tests {
             assert_eq!(one(isa, Function::Tanh, f32::MIN), -1.0);
             assert_eq!(one(isa, Function::Silu, 1e30), 1e30);
             assert!(one(isa, Function::Silu, -1e4).abs() < 1e-30);
+            assert_eq!(one(isa, Function::Softplus, 1e30), 1e30);
+            assert!(one(isa, Function::Softplus, -1e30) < 1e-37);
             assert_eq!(one(isa, Function::GeluTanh, 1e9), 1e9);
             assert!(one(isa, Function::GeluTanh, -1e4).abs() < 1e-30);
         }
@@ -210,9 +238,14 @@ mod tests {
     #[test]
     fn what_is_not_a_number_stays_so() {
         for isa in Isa::available() {
-            for function in
-                [Function::Exp2, Function::Exp, Function::Tanh, Function::Silu, Function::GeluTanh]
-            {
+            for function in [
+                Function::Exp2,
+                Function::Exp,
+                Function::Tanh,
+                Function::Silu,
+                Function::GeluTanh,
+                Function::Softplus,
+            ] {
                 assert!(one(isa, function, f32::NAN).is_nan());
             }
         }

@@ -1,9 +1,13 @@
 //! The families of models that are known: each is one file here, and one line in [`FAMILIES`].
 
+mod delta;
 mod encoder;
 mod experts;
 pub(crate) mod family;
 mod keys;
+mod layer_names;
+mod mamba2;
+mod recurrent;
 mod rope_keys;
 mod transformer;
 
@@ -14,14 +18,22 @@ mod gemma4;
 mod gemma_embedding;
 mod gpt_oss;
 mod granite;
+mod granitehybrid;
+mod lfm2;
+mod lfm2moe;
 mod llama;
 mod mistral3;
+mod nemotron_h;
+mod nemotron_h_moe;
 mod nomic_bert;
 mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen35;
+mod qwen35moe;
 mod qwen3moe;
+mod qwen3next;
 mod smollm3;
 
 use crate::error::{Cause, LoadError};
@@ -32,20 +44,28 @@ use crate::plan::tensor_list::TensorList;
 use family::Family;
 use keys::Keys;
 
-static FAMILIES: [&Family; 16] = [
+static FAMILIES: [&Family; 24] = [
     &llama::FAMILY,
     &gemma3::FAMILY,
     &gemma4::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &qwen3moe::FAMILY,
+    &qwen35::FAMILY,
+    &qwen35moe::FAMILY,
+    &qwen3next::FAMILY,
     &mistral3::FAMILY,
     &smollm3::FAMILY,
     &granite::FAMILY,
+    &granitehybrid::FAMILY,
     &phi3::FAMILY,
     &olmo2::FAMILY,
     &gpt_oss::FAMILY,
     &deepseek2::FAMILY,
+    &lfm2::FAMILY,
+    &lfm2moe::FAMILY,
+    &nemotron_h::FAMILY,
+    &nemotron_h_moe::FAMILY,
     &bert::FAMILY,
     &nomic_bert::FAMILY,
     &gemma_embedding::FAMILY,

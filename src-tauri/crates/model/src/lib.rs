@@ -44,7 +44,8 @@ pub use plan::encoder_plan::{EncoderPlan, ProjectionPlan};
 pub use plan::experts::{ExpertFunction, ExpertsPlan};
 pub use plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, LatentPlan, LayerPlan, MixerPlan,
-    ModelPlan, NormOver, Temperature, UngatedPlan,
+    ModelPlan, NormOver, Temperature, UngatedFunction, UngatedPlan,
 };
+pub use plan::recurrent::{GatedDeltaPlan, Mamba2Plan, RecurrentPlan, ShortConvPlan};
 pub use plan::rope_plan::{LongFactors, RopeFactors, RopePairs, RopePlan, YarnPlan};
 pub use run::outline::{EncoderOutline, Outline, outline};

@@ -12,4 +12,5 @@ pub(crate) mod outline;
 pub(crate) mod pool;
 pub(crate) mod rotations;
 pub(crate) mod runner;
+mod states;
 pub(crate) mod texts;

@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::bits::{baselines, check_moved, check_pieces};
+use common::bits::{baselines, check_moved, check_pieces, check_saved};
+use common::load_file;
 use common::sequence::{Blocks, Random, Sequence};
 use common::tiny::{self, Tiny};
-use common::{load_file, try_load};
-use model::{FeedForwardPlan, Gguf, LoadError, PoolSize, Precision, plan_of};
+use model::{FeedForwardPlan, Gguf, PoolSize, Precision, plan_of};
 use scheduler::{KvDtype, ModelRunner, Step, StepOutput, Wanted};
 
 // How far a logit may be off, as a share of the largest of its position.
@@ -30,6 +30,16 @@ fn runner(tiny: &Tiny, n_threads: usize, precision: Precision, kv_dtype: KvDtype
         options.block_tokens = 16;
         options.pool = PoolSize::Blocks(120);
     })
+}
+
+/// As [`runner`], with room for many states; none of a model that has none.
+fn recurrent_runner(tiny: &Tiny, n_threads: usize) -> Option<Box<dyn ModelRunner>> {
+    let runner = load_file(&tiny.model, |options| {
+        options.n_threads = n_threads;
+        options.block_tokens = 16;
+        options.pool = PoolSize::Blocks(1500);
+    });
+    (!runner.layout().state.is_empty()).then_some(runner)
 }
 
 /// Whether a model chooses among experts.
@@ -69,24 +79,6 @@ fn every_family_has_llama_cpps_logits_at_64_positions() {
     }
 }
 
-#[test]
-fn what_does_not_run_yet_is_refused_and_an_architecture_named_that_is_not_known() {
-    for tiny in tiny::not_yet() {
-        let name = &tiny.name;
-        let gguf = Gguf::open(&tiny.model).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let architecture = gguf.metadata().str("general.architecture").unwrap();
-        match try_load(&tiny.model, |_| ()) {
-            Ok(_) => panic!("{name} loads: take it out of `NOT_YET`, and see whether its logits are right"),
-            Err(LoadError::Unsupported { cause, .. } | LoadError::Malformed { cause, .. }) => {
-                println!("{name}: {cause}");
-                // The others are forms of one that is known: their refusal says what of them is not.
-                assert!(name != architecture || cause.contains(architecture), "{name}: {cause}");
-            }
-            Err(other) => panic!("{name}: {other}"),
-        }
-    }
-}
-
 /// Three sequences of a family's tokens: as they are, backwards, and from the middle on.
 fn texts(tiny: &Tiny) -> Vec<Vec<u32>> {
     let whole = tiny.tokens.clone();
@@ -117,4 +109,21 @@ fn every_familys_blocks_that_were_exported_and_imported_give_the_same_bits_onwar
             check_moved(&mut *first, &mut *second, baseline, 25);
         }
     }
+}
+
+#[test]
+fn a_state_that_was_saved_at_any_token_goes_on_with_the_bits_of_its_sequence() {
+    let mut n_recurrent = 0;
+    for tiny in tiny::all() {
+        let Some(mut first) = recurrent_runner(&tiny, 2) else { continue };
+        n_recurrent += 1;
+        let baselines = baselines(&mut *first, &texts(&tiny)[..2]);
+        let Ok(baselines) = baselines.try_into() else { panic!("two texts") };
+        let mut random = Random(11);
+        for mut runner in [first, recurrent_runner(&tiny, 1).unwrap(), recurrent_runner(&tiny, 3).unwrap()] {
+            check_saved(&mut *runner, &baselines, &[0, 1, 2, 5, 16, 23], &mut random);
+            check_saved(&mut *runner, &baselines, &[64], &mut random);
+        }
+    }
+    assert!(n_recurrent >= 11, "{n_recurrent} families keep a state");
 }

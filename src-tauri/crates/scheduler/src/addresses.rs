@@ -154,6 +154,40 @@ mod tests {
     }
 
     #[test]
+    fn with_states_tokens_count_up_to_a_checkpoint_that_is_whole() {
+        let layout = KvLayout {
+            block_tokens: TOKENS,
+            kv_dtype: KvDtype::F16,
+            block_bytes: 64,
+            groups: vec![LayerGroup { span: AttentionSpan::Full, layers: vec![0], used_bytes: 64 }],
+            slots: Vec::new(),
+            state: StateLayout { n_pieces: 2, ..StateLayout::default() },
+        };
+        let footprint = Footprint::new(&layout);
+        let hashes: Vec<ChainHash> = (1..=4).map(|n| ChainHash([n; 32])).collect();
+        let addresses = Addresses { whole: hashes[..3].to_vec(), tail: Some(hashes[3]) };
+        // Pairs of a block and a piece that are there; the KV always is.
+        for (pieces, want) in [
+            (&[][..], 0),
+            (&[(1, 0), (1, 1)][..], 8),
+            (&[(1, 0), (1, 1), (2, 0)][..], 8),
+            (&[(1, 0), (1, 1), (2, 0), (2, 1)][..], 12),
+            (&[(0, 0), (0, 1), (3, 1)][..], 4),
+            (&[(0, 0), (0, 1), (3, 0), (3, 1)][..], 14),
+        ] {
+            let is_there = |key: &BlockKey| {
+                let idx = hashes.iter().position(|hash| *hash == key.hash).unwrap();
+                !key.group.is_state() || pieces.contains(&(idx, key.group.idx()))
+            };
+            assert_eq!(footprint.tokens_covered(14, &addresses, &is_there), want, "{pieces:?}");
+        }
+        // Of a model that is not here as many pieces are asked for as were seen.
+        let careful = Footprint::careful(TOKENS, [GroupId::full(0), GroupId::state(1)]);
+        assert_eq!(careful.tokens_covered(14, &addresses, &|_| true), 14);
+        assert_eq!(careful.tokens_covered(14, &addresses, &|key| key.group != GroupId::state(0)), 0);
+    }
+
+    #[test]
     fn lists_that_do_not_fit_their_tokens_cover_no_more_than_there_are() {
         let addresses = Addresses { whole: vec![ChainHash([1; 32]); 3], tail: Some(ChainHash([2; 32])) };
         for n_tokens in [0, 1, 5, 100] {

@@ -16,6 +16,8 @@ pub struct Residency {
     pub n_live: usize,
     /// Blocks of kept windows besides, evictable before all others.
     pub n_kept_windows: usize,
+    /// Blocks of the one checkpoint that its next turn starts from; 0 where no layer has a state.
+    pub n_checkpoint: usize,
 }
 
 impl Residency {
@@ -43,22 +45,32 @@ impl Residency {
             n_without_windows: n_all * footprint.n_groups(),
             n_live,
             n_kept_windows,
+            n_checkpoint: footprint.n_pieces(),
         }
     }
 
     /// Conversations in `bytes` if every layer looked at every position.
     pub fn agents_without_windows(&self, bytes: usize) -> usize {
-        bytes / (self.n_without_windows * self.block_bytes)
+        bytes / ((self.n_without_windows + self.n_checkpoint) * self.block_bytes)
     }
 
     /// Conversations in `bytes` when kept windows have given way to more of them.
     pub fn agents(&self, bytes: usize) -> usize {
-        bytes / (self.n_live * self.block_bytes)
+        bytes / ((self.n_live + self.n_checkpoint) * self.block_bytes)
+    }
+
+    /// Conversations in `bytes` that have their first `n_shared` tokens, whole blocks with a checkpoint at their end, in
+    /// common; what is shared is there once.
+    pub fn agents_that_share(&self, bytes: usize, layout: &KvLayout, n_shared: usize) -> usize {
+        let shared = Residency::new(layout, n_shared, &[], 0);
+        let n_shared = shared.n_live + shared.n_checkpoint;
+        let own = (self.n_live + self.n_checkpoint).saturating_sub(shared.n_live).max(1) * self.block_bytes;
+        bytes.saturating_sub(n_shared * self.block_bytes) / own
     }
 
     /// Conversations in `bytes` that keep all their kept windows.
     pub fn agents_with_kept_windows(&self, bytes: usize) -> usize {
-        bytes / ((self.n_live + self.n_kept_windows) * self.block_bytes)
+        bytes / ((self.n_live + self.n_kept_windows + self.n_checkpoint) * self.block_bytes)
     }
 }
 

@@ -2,24 +2,11 @@
 
 use address::ChainHash;
 
-use crate::ids::TokenId;
 use crate::plan::FormerBlock;
-use crate::prefix_cache::{Hit, PrefixCache, Stored};
+use crate::prefix_cache::{Hit, PrefixCache, Prompt, Stored};
 
 /// Whole blocks of a prompt whose checkpoints a store is asked for at once.
 const BLOCKS_A_QUESTION: usize = 64;
-
-/// A prompt of which the longest prefix is looked for.
-#[derive(Clone, Copy)]
-pub(crate) struct Prompt<'a> {
-    pub(crate) tokens: &'a [TokenId],
-    /// Of its whole blocks.
-    pub(crate) hashes: &'a [ChainHash],
-    /// Leading tokens that may be taken from the cache.
-    pub(crate) limit: usize,
-    /// Whole blocks whose KV is there.
-    pub(crate) n_whole: usize,
-}
 
 impl PrefixCache {
     /// The longest prefix of `tokens[..limit]` that ends where a checkpoint stands; its blocks are among the `n_whole`

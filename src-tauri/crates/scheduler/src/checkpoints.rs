@@ -10,48 +10,17 @@
 //!                 └ copied at each place while the row runs
 //! ```
 
-use std::collections::BTreeMap;
-
 use address::{BlockKey, ChainHash};
 
 use crate::block_pool::Retention;
 use crate::ids::{BlockId, SeqId, TokenId};
-use crate::plan::{Checkpoint, CheckpointClass, CompletedBlock, StatePoints, StoreMode};
+use crate::plan::{Checkpoint, CheckpointClass, CompletedBlock, StoreMode};
 use crate::prefix_cache::{Hit, Registered};
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
+use crate::sequence_state::{PlannedSave, SequenceState};
 use crate::state_blocks::checkpoint_key;
 use crate::step::{BlockCopy, RowState, StateSave, Step};
-
-/// What a sequence has of states; nothing where its model has none.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct SequenceState {
-    /// Its own, after all its computed tokens.
-    pub(crate) live: Option<BlockId>,
-    /// The checkpoint that it starts from, held until it is copied.
-    pub(crate) source: Option<BlockId>,
-    /// The checkpoint at its return point, held while it runs.
-    pub(crate) return_point: Option<BlockId>,
-    /// What a restore brings, held until it is over.
-    pub(crate) restoring: Option<BlockId>,
-    /// Copies that the step under way makes.
-    pub(crate) saves: Vec<PlannedSave>,
-    /// Whether the step under way goes on with it.
-    pub(crate) is_in_step: bool,
-    /// Where it is worth keeping, in whole blocks, ascending.
-    pub(crate) places: Vec<(usize, CheckpointClass)>,
-    /// The one of these for which room is set aside.
-    pub(crate) reserved: Option<usize>,
-}
-
-/// A copy of a state that a step makes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PlannedSave {
-    /// Leading tokens of the sequence that it is the state of.
-    pub(crate) n_tokens: usize,
-    class: CheckpointClass,
-    pub(crate) block: BlockId,
-}
 
 /// What the end of some leading tokens is called, and what it follows.
 struct Boundary<'a> {
@@ -59,46 +28,6 @@ struct Boundary<'a> {
     parent: ChainHash,
     /// Of the last block, or of the part of it that there is.
     tokens: &'a [TokenId],
-}
-
-impl SequenceState {
-    /// Of a prompt of `n_prompt` tokens whose state is kept at `points`, and in a long one at each `every`th token too.
-    pub(crate) fn new(
-        points: StatePoints,
-        n_prompt: usize,
-        block_tokens: usize,
-        every: usize,
-    ) -> SequenceState {
-        let mut places: BTreeMap<usize, CheckpointClass> = BTreeMap::new();
-        let periodic = (1..).map(|i| i * every).take_while(|&at| every > 0 && at < n_prompt);
-        let named = [
-            (points.system_end, CheckpointClass::SystemEnd),
-            (points.return_point, CheckpointClass::ReturnPoint),
-            (points.generation_start, CheckpointClass::GenerationStart),
-        ];
-        let named = named.into_iter().filter_map(|(at, class)| Some((at?.min(n_prompt), class)));
-        for (at, class) in periodic.map(|at| (at, CheckpointClass::Periodic)).chain(named) {
-            let at = at - at % block_tokens;
-            let place = places.entry(at).or_insert(class);
-            *place = class.max(*place);
-        }
-        places.remove(&0);
-        let of = |class| places.iter().rev().find(|(_, other)| **other == class).map(|(at, _)| *at);
-        let in_order = [
-            CheckpointClass::ReturnPoint,
-            CheckpointClass::SystemEnd,
-            CheckpointClass::GenerationStart,
-            CheckpointClass::Periodic,
-        ];
-        let reserved = in_order.into_iter().find_map(of);
-        SequenceState { places: places.into_iter().collect(), reserved, ..SequenceState::default() }
-    }
-
-    /// Every state that it holds, each by its first block.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = BlockId> {
-        let saves = self.saves.iter().map(|save| save.block);
-        [self.live, self.source, self.return_point, self.restoring].into_iter().flatten().chain(saves)
-    }
 }
 
 impl Sequence {
@@ -145,6 +74,14 @@ impl Scheduler {
             self.report_state(hash);
         }
         true
+    }
+
+    /// The conversation that the checkpoint of this prefix was kept for has a newer one: it goes before all that are
+    /// still kept for something. What conversations share stays what it is.
+    pub fn lower_state(&mut self, hash: &ChainHash) {
+        if let Some(block) = self.cache.pool.checkpoint(hash) {
+            self.cache.pool.lower_class(block);
+        }
     }
 
     /// Whether there is a checkpoint of this prefix.
@@ -251,7 +188,7 @@ impl Scheduler {
             match self.take_room(class, is_reserved) {
                 Some(block) => saves.push(PlannedSave { n_tokens: at, class, block }),
                 None => {
-                    self.checkpoints.push(Checkpoint { seq: id, hash, class, n_tokens: at, is_there: false })
+                    self.checkpoints.push(Checkpoint { seq: id, hash, class, n_tokens: at, is_there: false });
                 }
             }
         }

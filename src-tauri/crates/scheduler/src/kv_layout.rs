@@ -150,6 +150,13 @@ impl KvLayout {
         self.state.n_pieces * self.block_bytes
     }
 
+    /// The share of a state's blocks, from 0 to 1, that it leaves unused because no whole unit fits there; 0 where there
+    /// is no state.
+    pub fn unused_state_share(&self) -> f64 {
+        let taken = self.state_bytes();
+        if taken > 0 { 1.0 - self.state.used_bytes as f64 / taken as f64 } else { 0.0 }
+    }
+
     /// KV bytes of one token when no window has closed yet.
     pub fn bytes_per_token(&self) -> usize {
         self.groups.len() * self.block_bytes / self.block_tokens

@@ -32,6 +32,7 @@ pub mod prompt;
 pub mod runner;
 pub mod scheduler;
 mod sequence;
+mod sequence_state;
 pub mod splicing;
 mod state_blocks;
 mod state_layout;

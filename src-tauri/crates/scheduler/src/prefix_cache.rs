@@ -16,7 +16,6 @@ use address::{BlockKey, ChainHash};
 
 use crate::block_pool::BlockPool;
 use crate::chain_hasher::ChainHasher;
-use crate::checkpoint_search::Prompt;
 use crate::footprint::Footprint;
 use crate::ids::{BlockId, TokenId};
 use crate::plan::{CheckpointClass, FormerBlock, StoreMode};
@@ -58,6 +57,18 @@ pub struct HitBlock {
     pub key: BlockKey,
     /// Its index in blocks from the sequence's start.
     pub block_idx: usize,
+}
+
+/// A prompt of which the longest prefix is looked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Prompt<'a> {
+    pub(crate) tokens: &'a [TokenId],
+    /// Of its whole blocks.
+    pub(crate) hashes: &'a [ChainHash],
+    /// Leading tokens that may be taken from the cache.
+    pub(crate) limit: usize,
+    /// Whole blocks whose KV is there.
+    pub(crate) n_whole: usize,
 }
 
 /// What became of a block that was to be registered.

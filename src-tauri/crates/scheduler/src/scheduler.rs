@@ -23,7 +23,6 @@ use std::collections::{HashMap, HashSet};
 use address::BlockKey;
 
 use crate::block_pool::PoolCounts;
-use crate::checkpoints::SequenceState;
 use crate::footprint::Footprint;
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::kv_layout::KvLayout;
@@ -33,6 +32,7 @@ use crate::plan::{
 };
 use crate::prefix_cache::PrefixCache;
 use crate::sequence::{Phase, Sequence, TailSaving};
+use crate::sequence_state::SequenceState;
 use crate::step::Step;
 
 /// Decides what each step computes and where its KV lies.

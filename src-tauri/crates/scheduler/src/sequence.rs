@@ -3,9 +3,9 @@
 use address::ChainHash;
 
 use crate::chain_hasher::ChainHasher;
-use crate::checkpoints::SequenceState;
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::plan::{FormerBlock, NewSequence, Progress, PromptLogits, RestoreBlock, SeqState};
+use crate::sequence_state::SequenceState;
 use crate::step::{BlockTable, Wanted};
 
 /// Which list of the scheduler a sequence is in.

@@ -23,6 +23,22 @@ pub fn gelu_tanh_mul(threads: &Threads, isa: Isa, gate: &mut [f32], up: &[f32]) 
     binary(threads, isa, Binary::GeluTanhMul, gate, up);
 }
 
+/// `x = x · sigmoid(gate)`.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn sigmoid_mul(threads: &Threads, isa: Isa, x: &mut [f32], gate: &[f32]) {
+    binary(threads, isa, Binary::SigmoidMul, x, gate);
+}
+
+/// `x = x · y`.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn mul(threads: &Threads, isa: Isa, x: &mut [f32], y: &[f32]) {
+    binary(threads, isa, Binary::Mul, x, y);
+}
+
 /// `x += y`.
 ///
 /// # Panics
@@ -85,6 +101,8 @@ pub fn sigmoid(threads: &Threads, isa: Isa, x: &mut [f32]) {
 enum Binary {
     SiluMul,
     GeluTanhMul,
+    SigmoidMul,
+    Mul,
     Add,
 }
 
@@ -162,6 +180,8 @@ unsafe fn binary_lanes<S: Simd>(op: Binary, x: &mut [f32; LANES], y: &[f32; LANE
         let v = match op {
             Binary::SiluMul => S::mul(vmath::silu::<S>(a), b),
             Binary::GeluTanhMul => S::mul(vmath::gelu_tanh::<S>(a), b),
+            Binary::SigmoidMul => S::mul(a, vmath::sigmoid::<S>(b)),
+            Binary::Mul => S::mul(a, b),
             Binary::Add => S::add(a, b),
         };
         S::store(x.as_mut_ptr(), v);
@@ -243,6 +263,8 @@ mod tests {
         check(silu_mul, |x, y| x / (1.0 + (-x).exp()) * y);
         let root = (2.0 / std::f64::consts::PI).sqrt();
         check(gelu_tanh_mul, |x, y| 0.5 * x * (1.0 + (root * (x + 0.044_715 * x * x * x)).tanh()) * y);
+        check(sigmoid_mul, |x, y| x / (1.0 + (-y).exp()));
+        check(mul, |x, y| x * y);
         check(add, |x, y| x + y);
         check(|t, isa, x, _| scale(t, isa, x, 0.3), |x, _| x * f64::from(0.3f32));
         check(|t, isa, x, _| softcap(t, isa, x, 5.0), |x, _| 5.0 * (x / 5.0).tanh());

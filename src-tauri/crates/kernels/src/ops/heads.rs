@@ -85,6 +85,28 @@ pub fn prepare_heads(
     });
 }
 
+/// Parts heads of which each is two vectors of `dim` values: `x` is `[n_tokens, n_heads, 2, dim]`, and the vectors of each
+/// kind go to `firsts` and `seconds`, `[n_tokens, n_heads, dim]`.
+///
+/// # Panics
+/// When `x` is no whole number of pairs, or one of the others is not as large as half of it.
+pub fn split_pairs(threads: &Threads, dim: usize, x: &[f32], firsts: &mut [f32], seconds: &mut [f32]) {
+    assert!(dim > 0 && x.len().is_multiple_of(2 * dim), "{} values in pairs of {dim}", x.len());
+    assert!(firsts.len() == x.len() / 2 && seconds.len() == x.len() / 2, "halves of {} values", x.len());
+    let [firsts, seconds] = [firsts, seconds].map(SharedMut::new);
+    over_rows(threads, x.len() / (2 * dim), 2 * dim, |pairs| {
+        let values = pairs.start * dim..pairs.end * dim;
+        // SAFETY: ranges do not overlap.
+        let (firsts, seconds) = unsafe { (firsts.range(values.clone()), seconds.range(values)) };
+        let x = x[pairs.start * 2 * dim..pairs.end * 2 * dim].chunks_exact(2 * dim);
+        for (pair, (first, second)) in x.zip(firsts.chunks_exact_mut(dim).zip(seconds.chunks_exact_mut(dim)))
+        {
+            first.copy_from_slice(&pair[..dim]);
+            second.copy_from_slice(&pair[dim..]);
+        }
+    });
+}
+
 simd_dispatch! {
     /// Prepares the heads of one token.
     ///
@@ -109,6 +131,16 @@ unsafe fn prepare_token_on<S: Simd>(prep: &HeadPrep<'_>, token: usize, dim: usiz
 mod tests {
     use super::*;
     use crate::ops::{Rope, RopePairs, rms_norm};
+
+    #[test]
+    fn pairs_of_vectors_are_parted() {
+        let x: Vec<f32> = (0..5 * 3 * 2 * 700).map(|i| i as f32).collect();
+        let [mut firsts, mut seconds] = [0; 2].map(|_| vec![0.0; x.len() / 2]);
+        split_pairs(&Threads::new(2), 700, &x, &mut firsts, &mut seconds);
+        for (i, pair) in x.chunks(1400).enumerate() {
+            assert_eq!([&firsts, &seconds].map(|half| &half[i * 700..][..700]), [&pair[..700], &pair[700..]]);
+        }
+    }
 
     #[test]
     fn heads_are_normed_and_then_turned_each_by_itself() {

@@ -22,6 +22,37 @@ pub fn rms_norm(threads: &Threads, isa: Isa, x: &[f32], weight: &[f32], eps: f32
     });
 }
 
+/// `x = x / rms(x) · weight` for each of the `n_groups` equal parts of every row of `weight.len()` values, by itself.
+///
+/// # Panics
+/// When `x` is no whole rows, or rows are no whole parts.
+pub fn rms_norm_groups(
+    threads: &Threads,
+    isa: Isa,
+    x: &mut [f32],
+    weight: &[f32],
+    n_groups: usize,
+    eps: f32,
+) {
+    let width = weight.len();
+    assert!(width > 0 && x.len().is_multiple_of(width), "{} values in rows of {width}", x.len());
+    assert!(n_groups > 0 && width.is_multiple_of(n_groups), "rows of {width} in {n_groups} parts");
+    let (n, x) = (width / n_groups, SharedMut::new(x));
+    over_rows(threads, x.len() / n, n, |parts| {
+        for part in parts {
+            let weight = &weight[part % n_groups * n..][..n];
+            // SAFETY: the parts of different ranges do not overlap; both slices have one length.
+            unsafe { norm_part(isa, x.range(part * n..(part + 1) * n), weight, eps) };
+        }
+    });
+}
+
+simd_dispatch! {
+    /// # Safety
+    /// The slices have one length.
+    unsafe fn norm_part(x: &mut [f32], weight: &[f32], eps: f32) = norm_in_place
+}
+
 /// `x += y`, then `out[r] = x[r] / rms(x[r]) · weight`: the residual sum and the norm after it, in one pass.
 ///
 /// # Panics
@@ -152,6 +183,22 @@ mod tests {
                             isa.name()
                         );
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_rows_have_the_bits_of_rows_of_their_own() {
+        for isa in Isa::available() {
+            for (n_groups, n) in [(1, 47), (4, 32), (3, 20)] {
+                let (x, weight) = (values(n_groups * n * 30, 1), values(n_groups * n, 2));
+                let mut got = x.clone();
+                rms_norm_groups(&Threads::new(3), isa, &mut got, &weight, n_groups, 1e-5);
+                for (part, (x, got)) in x.chunks(n).zip(got.chunks(n)).enumerate() {
+                    let (weight, mut want) = (&weight[part % n_groups * n..][..n], vec![0.0; n]);
+                    rms_norm(&Threads::new(1), isa, x, weight, 1e-5, &mut want);
+                    assert!(got.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()));
                 }
             }
         }

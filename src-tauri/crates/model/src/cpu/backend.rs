@@ -6,12 +6,13 @@
 use std::ops::Range;
 
 use kernels::activations::{Activations, Form, GateUp, RmsNorm, Rounding};
-use kernels::attention::{AttentionParams, attention};
 use kernels::isa::Isa;
+use kernels::kv::KvArena;
 use kernels::kv::part::{gather, ranges_of, scatter};
-use kernels::kv::{KeyInput, KvArena, store_kv};
 use kernels::matmul::{Epilogue, Product, matmul, matmul_each};
-use kernels::ops::{self, HeadNorm, HeadPrep, Rope, RopeTable, prepare_heads};
+use kernels::ops::{self, HeadNorm, HeadPrep, Rope, RopeTable};
+use kernels::recurrent::delta::TokenGates;
+use kernels::recurrent::mamba2::TokenSteps;
 use kernels::threads::Threads;
 use kernels::weights::Weights;
 use scheduler::{LentBlock, RunError};
@@ -20,13 +21,11 @@ use super::experts::{Machine, Mixture};
 use super::place::Place;
 use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights};
 use crate::plan::experts::ExpertsPlan;
-use crate::plan::model_plan::{
-    Activation, AttentionPlan, GatedPlan, KvPlan, LayerPlan, ModelPlan, NormOver, Temperature,
-};
+use crate::plan::model_plan::{Activation, GatedPlan, LayerPlan, ModelPlan, UngatedFunction, UngatedPlan};
 use crate::plan::weights::{
     BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection, UngatedWeights,
 };
-use crate::run::backend::{Attention, Backend, Head, Latent, Piece, VectorEnding};
+use crate::run::backend::{Attention, Backend, Head, Latent, Piece, Recurrent, VectorEnding};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
 use crate::run::rotations::rotations;
@@ -61,6 +60,10 @@ pub(super) struct Buffers {
     /// The output of a branch, before and after its post-norm.
     pub(super) out: Vec<f32>,
     pub(super) normed: Vec<f32>,
+    /// The gates of a delta net.
+    pub(super) gates: TokenGates,
+    /// The steps of Mamba-2.
+    pub(super) steps: TokenSteps,
     /// The residual stream of the tokens of which something is wanted.
     pub(super) wanted: Vec<f32>,
     /// A stream and rotations for the next pass.
@@ -96,7 +99,11 @@ impl Cpu {
     }
 
     /// What is done to each query's or key's head.
-    fn head_prep<'a>(&self, norm: Option<&'a Vec<f32>>, rope: Option<&'a RopeTable>) -> HeadPrep<'a> {
+    pub(super) fn head_prep<'a>(
+        &self,
+        norm: Option<&'a Vec<f32>>,
+        rope: Option<&'a RopeTable>,
+    ) -> HeadPrep<'a> {
         let norm = norm.map(|weight| HeadNorm { weight, eps: self.norm_eps });
         HeadPrep { norm, rope }
     }
@@ -154,7 +161,8 @@ impl Pool for Cpu {
     }
 
     fn part(&self, layers: &[usize], n_tokens: usize) -> Option<Vec<Range<usize>>> {
-        Some(layers.iter().flat_map(|&layer| ranges_of(&self.layers[layer].kv, n_tokens)).collect())
+        let places = layers.iter().filter_map(|&layer| self.layers[layer].kv());
+        Some(places.flat_map(|place| ranges_of(&place.kv, n_tokens)).collect())
     }
 
     fn lend(&mut self, block: usize) -> Option<LentBlock> {
@@ -202,63 +210,7 @@ impl Backend for Cpu {
         piece: &Piece<'_, Vec<RopeTable>>,
         layer: &Attention<'_, Weights, Vec<f32>>,
     ) -> Result<InActivations, RunError> {
-        let Attention { layer_idx, plan, weights } = *layer;
-        let AttentionPlan { n_heads, k_dim, v_dim, .. } = *plan;
-        let n = piece.tokens.len();
-        let rope = plan.rope_idx.map(|idx| &piece.prepared[idx]);
-        let norms = [&weights.q_norm, &weights.k_norm].map(Option::as_ref);
-        let (of_heads, of_tokens) = match plan.norm_over {
-            NormOver::Heads => (norms, [None; 2]),
-            NormOver::Tokens => ([None; 2], norms),
-        };
-        let [q_prep, k_prep] = of_heads.map(|norm| self.head_prep(norm, rope));
-        let projections = [Some(&weights.q), weights.k.as_ref(), weights.v.as_ref()];
-        let form = Form::of(projections.into_iter().flatten().map(|projection| &projection.matrix));
-        self.enter(&x[self.values(&piece.tokens)], weights.norm.as_ref(), form);
-        let Cpu { threads, isa, arena, layers, norm_eps, ones, buffers, .. } = self;
-        let (isa, Place { kv, group_idx }) = (*isa, &layers[layer_idx]);
-        let Buffers { acts, q, k, v, attended, normed, .. } = buffers;
-
-        let parts = projections.into_iter().zip([&mut *q, &mut *k, &mut *v]);
-        project(threads, isa, acts, parts.filter_map(|(projection, out)| Some((projection?, out))).collect());
-        let has_kv = plan.kv == KvPlan::Own;
-        if has_kv && weights.v.is_none() {
-            v.clone_from(k);
-        }
-        if has_kv && plan.norms_values {
-            normed.resize(v.len(), 0.0);
-            ops::rms_norm(threads, isa, v, &ones[..v_dim], *norm_eps, normed);
-            std::mem::swap(v, normed);
-        }
-        for (rows, weight) in [&mut *q, &mut *k].into_iter().zip(of_tokens) {
-            let Some(weight) = weight else { continue };
-            normed.resize(rows.len(), 0.0);
-            ops::rms_norm(threads, isa, rows, weight, *norm_eps, normed);
-            std::mem::swap(rows, normed);
-        }
-
-        prepare_heads(threads, isa, &q_prep, n_heads, k_dim, q);
-        if let Some(temperature) = plan.temperature {
-            let factor = |&position: &usize| Temperature::at(temperature, position);
-            let factors: Vec<f32> = piece.chunk.positions.iter().map(factor).collect();
-            ops::scale_rows(threads, isa, q, &factors);
-        }
-        let rows = &piece.chunk.rows[*group_idx];
-        if has_kv {
-            store_kv(threads, isa, arena, kv, rows, KeyInput { k, prep: k_prep }, v);
-        }
-
-        let params = AttentionParams {
-            n_heads,
-            scale: plan.scale,
-            window: plan.span.window(),
-            ahead: plan.ahead,
-            softcap: plan.softcap,
-            sinks: weights.sinks.as_deref(),
-        };
-        attended.resize(n * n_heads * v_dim, 0.0);
-        attention(threads, isa, arena, kv, &params, rows, q, attended);
-        acts.quantize(threads, isa, Form::of([&weights.end.matrix]), attended, n_heads * v_dim);
+        self.attend(x, piece, layer)?;
         Ok(InActivations(()))
     }
 
@@ -268,7 +220,17 @@ impl Backend for Cpu {
         piece: &Piece<'_, Vec<RopeTable>>,
         layer: &Latent<'_, Weights, Vec<f32>>,
     ) -> Result<InActivations, RunError> {
-        self.attend_latent(x, piece, layer);
+        self.attend_latent(x, piece, layer)?;
+        Ok(InActivations(()))
+    }
+
+    fn recurrent(
+        &mut self,
+        x: &Vec<f32>,
+        piece: &Piece<'_, Vec<RopeTable>>,
+        layer: &Recurrent<'_, Weights, Vec<f32>>,
+    ) -> Result<InActivations, RunError> {
+        self.run_recurrent(x, piece, layer)?;
         Ok(InActivations(()))
     }
 
@@ -331,13 +293,20 @@ impl Backend for Cpu {
         &mut self,
         x: &Vec<f32>,
         piece: &Piece<'_, Vec<RopeTable>>,
+        plan: &UngatedPlan,
         weights: &UngatedWeights<Weights, Vec<f32>>,
     ) -> Result<InActivations, RunError> {
         let UngatedWeights { norm, up, end } = weights;
         self.enter(&x[self.values(&piece.tokens)], norm.as_ref(), Form::of([&up.matrix]));
         let Cpu { threads, isa, buffers: Buffers { acts, up: values, .. }, .. } = self;
         project(threads, *isa, acts, vec![(up, &mut *values)]);
-        acts.gelu_tanh_quantize(threads, *isa, Form::of([&end.matrix]), values, up.matrix.n_out());
+        let form = Form::of([&end.matrix]);
+        match plan.function {
+            UngatedFunction::GeluTanh => acts.gelu_tanh_quantize(threads, *isa, form, values, plan.n_ff),
+            UngatedFunction::SquaredRelu => {
+                acts.squared_relu_quantize(threads, *isa, form, values, plan.n_ff)
+            }
+        }
         Ok(InActivations(()))
     }
 
@@ -474,10 +443,10 @@ fn widest_values(plan: &ModelPlan) -> usize {
 }
 
 /// A projection, and where its product goes.
-type Part<'a> = (&'a Projection<Weights, Vec<f32>>, &'a mut Vec<f32>);
+pub(super) type Part<'a> = (&'a Projection<Weights, Vec<f32>>, &'a mut Vec<f32>);
 
 /// Fill each buffer with the product of the activations and a projection.
-fn project(threads: &Threads, isa: Isa, acts: &Activations, mut parts: Vec<Part<'_>>) {
+pub(super) fn project(threads: &Threads, isa: Isa, acts: &Activations, mut parts: Vec<Part<'_>>) {
     for (projection, out) in &mut parts {
         out.resize(acts.n_rows() * projection.matrix.n_out(), 0.0);
     }

@@ -9,7 +9,7 @@ use kernels::threads::Threads;
 use kernels::weights::Weights;
 
 use crate::plan::experts::{ExpertFunction, ExpertsPlan};
-use crate::plan::weights::{ExpertMatrices, ExpertsWeights, SharedExpertWeights};
+use crate::plan::weights::{ExpertMatrices, ExpertsWeights, LatentExpertsWeights, SharedExpertWeights};
 
 /// What computes, and what is the same in every layer.
 #[derive(Clone, Copy)]
@@ -32,6 +32,9 @@ pub(super) struct Mixture {
     /// What each token's experts say.
     out: Vec<f32>,
     normed: Vec<f32>,
+    /// What goes to experts of another width and what comes back, as values and as products take them.
+    latent: Vec<f32>,
+    latent_acts: Activations,
 }
 
 impl Mixture {
@@ -47,6 +50,8 @@ impl Mixture {
             shared: Vec::new(),
             out: Vec::new(),
             normed: Vec::new(),
+            latent: Vec::new(),
+            latent_acts: Activations::new(rounding),
         }
     }
 
@@ -68,7 +73,10 @@ impl Mixture {
         }
         let shared = weights.shared.as_ref();
         let shares_rows = shared.filter(|shared| shared.norm.is_none());
-        let of_experts = weights.up.each.iter().chain(weights.gate.iter().flat_map(|gate| &gate.each));
+        let of_inner = weights.up.each.iter().chain(weights.gate.iter().flat_map(|gate| &gate.each));
+        let latent = weights.latent.as_ref();
+        let of_experts =
+            of_inner.clone().filter(|_| latent.is_none()).chain(latent.map(|latent| &latent.down));
         let of_router = own_norm.is_none().then_some(router);
         let of_shared = shares_rows.into_iter().flat_map(SharedExpertWeights::first_matrices);
         self.enter(machine, x, weights.norm.as_ref(), Form::of(of_experts.chain(of_router).chain(of_shared)));
@@ -76,7 +84,13 @@ impl Mixture {
             self.choose(machine, plan, weights);
         }
         self.out.resize(x.len(), 0.0);
-        experts::run(threads, isa, &experts, &self.acts, &self.routes, &mut self.buffers, &mut self.out);
+        match latent {
+            None => {
+                let Mixture { acts, routes, buffers, out, .. } = self;
+                experts::run(threads, isa, &experts, acts, routes, buffers, out);
+            }
+            Some(latent) => self.run_latent(machine, &experts, latent, Form::of(of_inner)),
+        }
         norm_in_place(machine, &mut self.out, &mut self.normed, weights.sum_norm.as_ref());
         if let Some(shared) = shared {
             if let Some(norm) = &shared.norm {
@@ -86,6 +100,25 @@ impl Mixture {
         }
         norm_in_place(machine, &mut self.out, &mut self.normed, weights.post_norm.as_ref());
         &mut self.out
+    }
+
+    /// Lead the rows to experts of another width, in the `form` that these take, and what they say back.
+    fn run_latent(
+        &mut self,
+        machine: Machine<'_>,
+        experts: &Experts<'_>,
+        weights: &LatentExpertsWeights<Weights>,
+        form: Form,
+    ) {
+        let Machine { threads, isa, .. } = machine;
+        let Mixture { acts, buffers, routes, out, latent, latent_acts, .. } = self;
+        let width = weights.down.n_out();
+        latent.resize(acts.n_rows() * width, 0.0);
+        matmul(threads, isa, &weights.down, acts, latent, Epilogue::Store);
+        latent_acts.quantize(threads, isa, form, latent, width);
+        experts::run(threads, isa, experts, latent_acts, routes, buffers, latent);
+        latent_acts.quantize(threads, isa, Form::of([&weights.up]), latent, width);
+        matmul(threads, isa, &weights.up, latent_acts, out, Epilogue::Store);
     }
 
     /// Put the stream's rows, normed if there is a norm, where products take them from.

@@ -13,9 +13,10 @@ use kernels::matmul::{Epilogue, Product, matmul, matmul_each, matmul_heads};
 use kernels::ops::latent::{HeadShape, by_heads, by_tokens, prepare_latent, turn_ends};
 use kernels::ops::{HeadNorm, HeadPrep, RopeTable, scale_rows};
 use kernels::weights::Weights;
+use scheduler::RunError;
 
 use super::backend::{Buffers, Cpu};
-use super::place::Place;
+use super::place::KvPlace;
 use crate::plan::model_plan::LatentPlan;
 use crate::plan::weights::LatentQueries;
 use crate::run::backend::{Latent, Piece};
@@ -27,14 +28,15 @@ impl Cpu {
         x: &[f32],
         piece: &Piece<'_, Vec<RopeTable>>,
         layer: &Latent<'_, Weights, Vec<f32>>,
-    ) {
+    ) -> Result<(), RunError> {
         let Latent { layer_idx, plan, weights } = *layer;
         let LatentPlan { n_heads, n_latent, n_nope, v_dim, .. } = *plan;
         let (n, k_dim, rope) = (piece.tokens.len(), plan.k_dim(), &piece.prepared[plan.rope_idx]);
         let (LatentQueries::Whole(first) | LatentQueries::Low { down: first, .. }) = &weights.queries;
         self.enter(&x[self.values(&piece.tokens)], Some(&weights.norm), Form::of([first, &weights.kv]));
         let Cpu { threads, isa, arena, layers, norm_eps, buffers, .. } = self;
-        let (isa, eps, Place { kv, group_idx }) = (*isa, *norm_eps, &layers[layer_idx]);
+        let (isa, eps) = (*isa, *norm_eps);
+        let KvPlace { kv, group_idx } = layers[layer_idx].need_kv(layer_idx)?;
         let Buffers { acts, q, k, v: latent_q, attended, gate: sorted, up: products, out: low, .. } = buffers;
 
         let of_query = HeadShape { n_heads, dim: n_nope + plan.n_rot };
@@ -82,5 +84,6 @@ impl Cpu {
         attended.resize(n * n_heads * v_dim, 0.0);
         by_tokens(threads, products, HeadShape { n_heads, dim: v_dim }, 0..v_dim, attended);
         acts.quantize(threads, isa, Form::of([&weights.end.matrix]), attended, n_heads * v_dim);
+        Ok(())
     }
 }

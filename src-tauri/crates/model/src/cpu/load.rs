@@ -119,7 +119,7 @@ pub(super) fn encoder(
     let plan = plan.in_context(spec.max_tokens);
     let places = Place::for_texts(&plan);
     // For a chunk of the shortest texts; a long one has it grow.
-    let block_bytes = places.first().map_or(0, |place| place.kv.block_bytes);
+    let block_bytes = places.iter().find_map(Place::kv).map_or(0, |place| place.kv.block_bytes);
     let arena =
         KvArena::new(Cpu::CHUNK_TOKENS, block_bytes).map_err(|error| Cause::Setup(error.to_string()))?;
     let threads = Threads::new(options.n_threads);

@@ -7,7 +7,9 @@ use super::keys::Keys;
 use super::transformer::Sizes;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
-use crate::plan::model_plan::{Activation, FeedForwardPlan, GatedPlan, ModelPlan, UngatedPlan};
+use crate::plan::model_plan::{
+    Activation, FeedForwardPlan, GatedPlan, ModelPlan, UngatedFunction, UngatedPlan,
+};
 use crate::plan::rope_plan::{RopePairs, RopePlan};
 use crate::plan::tensor_list::TensorList;
 
@@ -23,9 +25,10 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
     let mut plan = sizes.plan(keys, nothing_turns, Activation::GeluTanh)?;
     plan.ropes.clear();
     plan.attentions_mut().for_each(|attention| attention.rope_idx = None);
+    let function = UngatedFunction::GeluTanh;
     for layer in &mut plan.layers {
         if let FeedForwardPlan::Gated(GatedPlan { n_ff, .. }) = layer.feed_forward {
-            layer.feed_forward = FeedForwardPlan::Ungated(UngatedPlan { n_ff });
+            layer.feed_forward = FeedForwardPlan::Ungated(UngatedPlan { n_ff, function });
         }
     }
     put_encoder(keys, &mut plan)?;

@@ -4,13 +4,14 @@ use kernels::attention::Ahead;
 use scheduler::Pooling;
 
 use super::keys::Keys;
-use super::transformer::{LayerNames, LayerTensors, layer_tensors_with, tensors_of};
+use super::layer_names::LayerNames;
+use super::transformer::{LayerTensors, layer_tensors_with, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::encoder_plan::{EncoderPlan, ProjectionPlan};
 use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights, StreamNorms, VectorWeights};
 use crate::plan::model_plan::{LayerPlan, ModelPlan};
-use crate::plan::tensor_list::{TensorList, TensorPlace};
+use crate::plan::tensor_list::{TensorList, TensorPlace, ValueOrder};
 use crate::plan::weights::Ending;
 
 /// The products that may stand behind the pooling, by their tensors and keys.
@@ -119,7 +120,7 @@ pub(super) fn positions(plan: &ModelPlan) -> TensorPlace {
 /// The tensors of a layer whose branches are normed only once they have joined the stream.
 pub(super) fn post_normed(names: &LayerNames<'_>, plan: &ModelPlan, layer: &LayerPlan) -> LayerTensors {
     let mut tensors = layer_tensors_with(names, plan, layer, |_, attention| attention.norm = None);
-    *tensors.feed_forward.norm_mut() = None;
+    tensors.feed_forward.set_norm(None);
     let norm = |name: &str| {
         let part = |part: &str| names.vector(&format!("{name}.{part}"), plan.n_embd);
         LayerNormWeights { weight: part("weight"), bias: part("bias") }
@@ -130,5 +131,5 @@ pub(super) fn post_normed(names: &LayerNames<'_>, plan: &ModelPlan, layer: &Laye
 }
 
 fn place(name: &str, shape: &[usize]) -> TensorPlace {
-    TensorPlace { name: name.to_owned(), shape: shape.to_vec(), part: None }
+    TensorPlace { name: name.to_owned(), shape: shape.to_vec(), part: None, order: ValueOrder::AsStored }
 }

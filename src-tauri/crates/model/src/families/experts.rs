@@ -49,6 +49,7 @@ pub(super) fn put_experts(keys: &Keys<'_>, plan: &mut ModelPlan, defaults: &Defa
         let of_shared = || n_ff.checked_mul(n_shared).filter(|&n_ff| n_ff > 0);
         layer.feed_forward = FeedForwardPlan::Experts(ExpertsPlan {
             n_ff,
+            n_latent: None,
             function: defaults.function,
             router_scale: 1.0,
             router,

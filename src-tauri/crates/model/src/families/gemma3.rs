@@ -2,7 +2,8 @@
 
 use super::family::Family;
 use super::keys::Keys;
-use super::transformer::{LayerNames, LayerTensors, Sizes, add_windows, layer_tensors_with, tensors_of};
+use super::layer_names::LayerNames;
+use super::transformer::{LayerTensors, Sizes, add_windows, layer_tensors_with, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::model_plan::{Activation, AttentionPlan, LayerPlan, ModelPlan};
@@ -55,6 +56,6 @@ pub(super) fn layer(names: &LayerNames<'_>, plan: &ModelPlan, layer: &LayerPlan)
         tensors.k_norm = Some(names.vector("attn_k_norm.weight", attention.k_dim));
         tensors.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
     });
-    *tensors.feed_forward.post_norm_mut() = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
+    tensors.feed_forward.set_post_norm(Some(names.vector("post_ffw_norm.weight", plan.n_embd)));
     tensors
 }

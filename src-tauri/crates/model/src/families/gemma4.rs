@@ -11,7 +11,8 @@ use scheduler::AttentionSpan;
 use super::experts::{Defaults, put_experts};
 use super::family::Family;
 use super::keys::Keys;
-use super::transformer::{LayerNames, LayerTensors, MAX_LAYERS, layer_tensors_with, tensors_of};
+use super::layer_names::LayerNames;
+use super::transformer::{LayerTensors, MAX_LAYERS, layer_tensors_with, tensors_of};
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::experts::{ExpertFunction, ExpertsPlan};
@@ -19,7 +20,7 @@ use crate::plan::model_plan::{
     Activation, AttentionPlan, FeedForwardPlan, GatedPlan, KvPlan, LayerPlan, MixerPlan, ModelPlan, NormOver,
 };
 use crate::plan::rope_plan::{RopePairs, RopePlan};
-use crate::plan::tensor_list::{TensorList, TensorPlace};
+use crate::plan::tensor_list::{TensorList, TensorPlace, ValueOrder};
 use crate::plan::weights::{
     BranchEnd, ExpertsWeights, FeedForwardWeights, PerLayerEmbeddings, PerLayerWeights, SharedExpertWeights,
 };
@@ -94,6 +95,7 @@ fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
             temperature: None,
             kv: KvPlan::Own,
             norms_values: true,
+            is_gated: false,
         };
         let feed_forward =
             FeedForwardPlan::Gated(GatedPlan { n_ff: n_ff[layer], activation: Activation::GeluTanh });
@@ -194,6 +196,7 @@ fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
             name: name.to_owned(),
             shape: shape.to_vec(),
             part: None,
+            order: ValueOrder::AsStored,
         };
         let n_values = n * plan.layers.len();
         PerLayerEmbeddings {
@@ -243,7 +246,7 @@ fn layer(names: &LayerNames<'_>, plan: &ModelPlan, layer: &LayerPlan) -> LayerTe
     {
         add_dense(names, plan.n_embd, experts, tensors);
     }
-    *tensors.feed_forward.post_norm_mut() = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
+    tensors.feed_forward.set_post_norm(Some(names.vector("post_ffw_norm.weight", plan.n_embd)));
     tensors.per_layer = plan.n_per_layer.map(|n| PerLayerWeights {
         gate: names.matrix("inp_gate.weight", plan.n_embd, n),
         end: BranchEnd {

@@ -45,7 +45,7 @@ fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
         let mut tensors = layer_tensors_with(names, plan, layer, |attention, tensors| {
             tensors.sinks = Some(names.vector("attn_sinks.weight", attention.n_heads));
         });
-        *tensors.feed_forward.norm_mut() = Some(names.vector("post_attention_norm.weight", plan.n_embd));
+        tensors.feed_forward.set_norm(Some(names.vector("post_attention_norm.weight", plan.n_embd)));
         tensors
     })
 }

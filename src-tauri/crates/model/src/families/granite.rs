@@ -13,15 +13,20 @@ use crate::plan::tensor_list::TensorList;
 pub(super) const FAMILY: Family = Family { architecture: "granite", plan, tensors };
 
 fn plan(keys: &Keys<'_>) -> Result<ModelPlan, Cause> {
-    let sizes = Sizes::read(keys)?;
+    let mut plan = scaled(keys, &Sizes::read(keys)?)?;
+    let divisor = keys.positive("logit_scale")?;
+    plan.logit_scale =
+        1.0 / divisor.ok_or_else(|| MetadataError::Missing { key: keys.key("logit_scale") })?;
+    Ok(plan)
+}
+
+/// The plan of a model of these sizes, whose logits are as they are.
+pub(super) fn scaled(keys: &Keys<'_>, sizes: &Sizes) -> Result<ModelPlan, Cause> {
     let mut rope = keys.rope(RopePairs::Interleaved, sizes.n_rot)?;
     keys.add_rope_factors(&mut rope)?;
     let mut plan = sizes.plan(keys, rope, Activation::Silu)?;
     plan.embedding_scale = keys.positive("embedding_scale")?.unwrap_or(1.0);
     plan.branch_scale = keys.positive("residual_scale")?.unwrap_or(1.0);
-    let divisor = keys.positive("logit_scale")?;
-    plan.logit_scale =
-        1.0 / divisor.ok_or_else(|| MetadataError::Missing { key: keys.key("logit_scale") })?;
     // This family says with that key that nothing turns.
     if keys.bool("rope.scaling.finetuned")? == Some(false) {
         plan.attentions_mut().for_each(|attention| attention.rope_idx = None);

@@ -85,16 +85,37 @@ impl<'a> Keys<'a> {
         default: Option<usize>,
         n_blocks: usize,
     ) -> Result<Vec<usize>, Cause> {
+        let counts = self.counts_or_none(rest, default, n_blocks)?;
+        counts.iter().try_for_each(|&count| self.refuse_none(rest, count))?;
+        Ok(counts)
+    }
+
+    /// As [`Keys::counts`], where a block may have none: 0.
+    pub(super) fn counts_or_none(
+        &self,
+        rest: &str,
+        default: Option<usize>,
+        n_blocks: usize,
+    ) -> Result<Vec<usize>, Cause> {
         let key = self.key(rest);
         if !matches!(self.metadata().get(&key), Some(Value::Array(_))) {
-            return Ok(vec![self.count(rest, default)?; n_blocks]);
+            let is_none = self.metadata().find_usize(&key)? == Some(0);
+            let count = if is_none { 0 } else { self.count(rest, default)? };
+            return Ok(vec![count; n_blocks]);
         }
         let all = self.metadata().find_usizes(&key)?.unwrap_or_default();
         if all.len() != n_blocks {
             let n = all.len();
             return Err(Cause::Malformed(format!("`{key}` has {n} entries for {n_blocks} layers")));
         }
-        all.into_iter().map(|count| checked(&key, count, MAX_WIDTH)).collect()
+        all.into_iter()
+            .map(|count| if count == 0 { Ok(0) } else { checked(&key, count, MAX_WIDTH) })
+            .collect()
+    }
+
+    /// Hold that a block's `count`, one of [`Keys::counts_or_none`], is not 0.
+    pub(super) fn refuse_none(&self, rest: &str, count: usize) -> Result<(), Cause> {
+        checked(&self.key(rest), count, MAX_WIDTH).map(drop)
     }
 
     /// A whole number.

@@ -39,8 +39,8 @@ fn tensors(plan: &ModelPlan, gguf: &Gguf) -> TensorList {
             tensors.k_norm = Some(names.vector("attn_k_norm.weight", n_kv_heads * k_dim));
             tensors.end.post_norm = Some(names.vector("post_attention_norm.weight", plan.n_embd));
         });
-        *tensors.feed_forward.norm_mut() = None;
-        *tensors.feed_forward.post_norm_mut() = Some(names.vector("post_ffw_norm.weight", plan.n_embd));
+        tensors.feed_forward.set_norm(None);
+        tensors.feed_forward.set_post_norm(Some(names.vector("post_ffw_norm.weight", plan.n_embd)));
         tensors
     })
 }

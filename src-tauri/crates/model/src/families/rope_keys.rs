@@ -133,6 +133,30 @@ impl Keys<'_> {
         Ok(factors)
     }
 
+    /// Refuse a rotation along several axes, interleaved, of which pairs are left that no axis of text turns: those would
+    /// stand still, and every other pair of text turns with its position alone.
+    pub(super) fn refuse_idle_sections(&self, n_rot: usize) -> Result<(), Cause> {
+        let key = self.key("rope.dimension_sections");
+        let sections = self.gguf().metadata().find_usizes(&key)?;
+        let sections = sections.ok_or_else(|| MetadataError::Missing { key: key.clone() })?;
+        let (3 | 4, Some(n_pairs @ 1..)) =
+            (sections.len(), sections.iter().try_fold(0, |sum: usize, &n| sum.checked_add(n)))
+        else {
+            return Err(Cause::Malformed(format!(
+                "`{key}` has {} numbers, no axis of which turns",
+                sections.len()
+            )));
+        };
+        // Pair i turns along axis i mod 3 as long as that has pairs left.
+        let turns = |pair: usize| pair / 3 < sections[pair % 3];
+        match (0..n_rot / 2).map(|pair| pair % n_pairs).find(|&pair| !turns(pair)) {
+            Some(pair) => {
+                Err(Cause::Unsupported(format!("`{key}` of which pair {pair} turns with no axis of text")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// How queries grow with their position, which the file says in parts of the context that the rotation was trained
     /// on.
     pub(super) fn temperature(&self) -> Result<Option<Temperature>, Cause> {

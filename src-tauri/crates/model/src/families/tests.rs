@@ -2,6 +2,7 @@
 
 mod encoders;
 mod shared_kv;
+mod states;
 
 use super::*;
 use crate::plan::experts::{ExpertFunction, ExpertsPlan};
@@ -49,6 +50,7 @@ fn a_llama_is_described() {
         temperature: None,
         kv: KvPlan::Own,
         norms_values: false,
+        is_gated: false,
     };
     assert!(plan.layers.iter().all(|layer| layer.softmax() == Some(&attention)));
     let activation = Activation::Silu;
@@ -134,8 +136,9 @@ fn an_unknown_architecture_is_refused_with_the_list_of_known_ones() {
     let cause = refusal(GgufWriter::tiny("llama").str("general.architecture", "mamba"));
     assert_eq!(
         cause,
-        "architecture \"mamba\"; `llama`, `gemma3`, `gemma4`, `qwen2`, `qwen3`, `qwen3moe`, `mistral3`, `smollm3`, \
-         `granite`, `phi3`, `olmo2`, `gpt-oss`, `deepseek2`, `bert`, `nomic-bert` and `gemma-embedding` are"
+        "architecture \"mamba\"; `llama`, `gemma3`, `gemma4`, `qwen2`, `qwen3`, `qwen3moe`, `qwen35`, `qwen35moe`, \
+         `qwen3next`, `mistral3`, `smollm3`, `granite`, `granitehybrid`, `phi3`, `olmo2`, `gpt-oss`, `deepseek2`, \
+         `lfm2`, `lfm2moe`, `nemotron_h`, `nemotron_h_moe`, `bert`, `nomic-bert` and `gemma-embedding` are"
     );
 }
 
@@ -361,7 +364,7 @@ fn mixture() -> GgufWriter {
 fn experts(file: GgufWriter) -> Vec<Option<ExpertsPlan>> {
     let of = |feed_forward| match feed_forward {
         FeedForwardPlan::Experts(experts) => Some(experts),
-        FeedForwardPlan::Gated(_) | FeedForwardPlan::Ungated(_) => None,
+        FeedForwardPlan::Gated(_) | FeedForwardPlan::Ungated(_) | FeedForwardPlan::Nothing => None,
     };
     plan(file).layers.iter().map(|layer| of(layer.feed_forward)).collect()
 }
@@ -378,6 +381,7 @@ fn a_mixture_of_experts_is_described() {
     };
     let usual = ExpertsPlan {
         n_ff: 96,
+        n_latent: None,
         function: ExpertFunction::Gated(Gate::Silu),
         router_scale: 1.0,
         router,

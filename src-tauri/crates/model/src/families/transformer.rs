@@ -1,14 +1,13 @@
 //! What nearly every family has: the sizes that a file states, the plain plan of them, and the plain list of tensors.
 //! A family's own file says what differs.
 
-use std::ops::Range;
-
 use kernels::attention::Ahead;
-use kernels::ggml::GgmlType;
 use kernels::kv::MAX_HEAD_DIM;
 use scheduler::AttentionSpan;
 
 use super::keys::Keys;
+use super::layer_names::LayerNames;
+use super::recurrent::recurrent_tensors;
 use crate::error::Cause;
 use crate::file::gguf::Gguf;
 use crate::plan::experts::{ExpertFunction, ExpertsPlan};
@@ -17,10 +16,10 @@ use crate::plan::model_plan::{
     ModelPlan, NormOver, UngatedPlan,
 };
 use crate::plan::rope_plan::RopePlan;
-use crate::plan::tensor_list::{TensorList, TensorPlace};
+use crate::plan::tensor_list::{TensorList, TensorPlace, ValueOrder};
 use crate::plan::weights::{
-    AttentionWeights, BranchEnd, Ending, ExpertMatrices, ExpertsWeights, FeedForwardWeights, GatedWeights,
-    HeadWeights, LatentQueries, LatentWeights, LayerWeights, MixerWeights, ModelWeights, Projection,
+    AttentionWeights, Ending, ExpertMatrices, ExpertsWeights, FeedForwardWeights, GatedWeights, HeadWeights,
+    LatentExpertsWeights, LatentQueries, LatentWeights, LayerWeights, MixerWeights, ModelWeights, Projection,
     SharedExpertWeights, UngatedWeights,
 };
 
@@ -43,11 +42,14 @@ pub(super) struct Sizes {
 /// The sizes of one layer.
 struct LayerSizes {
     n_heads: usize,
+    /// 0 where it has no attention.
     n_kv_heads: usize,
+    /// 0 where it has no feed-forward.
     n_ff: usize,
 }
 
 impl Sizes {
+    /// Of a model each of whose layers has an attention and a feed-forward.
     pub(super) fn read(keys: &Keys<'_>) -> Result<Sizes, Cause> {
         keys.refuse_what_nobody_runs()?;
         Sizes::with_eps(keys, keys.norm_eps()?)
@@ -55,10 +57,21 @@ impl Sizes {
 
     /// As [`Sizes::read`], of a model of any kind whose norms have this under their roots.
     pub(super) fn with_eps(keys: &Keys<'_>, norm_eps: f32) -> Result<Sizes, Cause> {
+        let sizes = Sizes::read_parts(keys, norm_eps)?;
+        for &LayerSizes { n_kv_heads, n_ff, .. } in &sizes.layers {
+            keys.refuse_none("attention.head_count_kv", n_kv_heads)?;
+            keys.refuse_none("feed_forward_length", n_ff)?;
+        }
+        Ok(sizes)
+    }
+
+    /// As [`Sizes::with_eps`], where a layer may lack either.
+    pub(super) fn read_parts(keys: &Keys<'_>, norm_eps: f32) -> Result<Sizes, Cause> {
         let n_blocks = keys.count_to("block_count", None, MAX_LAYERS)?;
         let n_embd = keys.count("embedding_length", None)?;
         let layers = layers(keys, n_blocks)?;
-        let of_all = n_embd / layers[0].n_heads;
+        let n_heads = layers.iter().map(|layer| layer.n_heads).find(|&n_heads| n_heads > 0);
+        let of_all = n_embd / n_heads.ok_or_else(|| Cause::Malformed("no layer has heads".to_owned()))?;
         let k_dim = keys.count("attention.key_length", Some(of_all))?;
         let v_dim = keys.count("attention.value_length", Some(of_all))?;
         let n_rot = keys.count_to("rope.dimension_count", Some(k_dim), k_dim)?;
@@ -79,7 +92,7 @@ impl Sizes {
         self.layers.len()
     }
 
-    /// The plan of layers that all look at everything and turn by `rope`.
+    /// The plan of layers that all look at everything and turn by `rope`; what a layer lacks is nothing there.
     pub(super) fn plan(
         &self,
         keys: &Keys<'_>,
@@ -89,23 +102,31 @@ impl Sizes {
         let Sizes { k_dim, v_dim, .. } = *self;
         let scale = keys.positive("attention.scale")?.unwrap_or(1.0 / (k_dim as f32).sqrt());
         let softcap = keys.positive("attn_logit_softcapping")?;
-        let layer = |&LayerSizes { n_heads, n_kv_heads, n_ff }: &LayerSizes| LayerPlan {
-            mixer: MixerPlan::Softmax(AttentionPlan {
-                n_heads,
-                n_kv_heads,
-                k_dim,
-                v_dim,
-                span: AttentionSpan::Full,
-                ahead: Ahead::Hidden,
-                scale,
-                softcap,
-                rope_idx: Some(0),
-                norm_over: NormOver::Heads,
-                temperature: None,
-                kv: KvPlan::Own,
-                norms_values: false,
-            }),
-            feed_forward: FeedForwardPlan::Gated(GatedPlan { n_ff, activation }),
+        let attention = |&LayerSizes { n_heads, n_kv_heads, .. }: &LayerSizes| AttentionPlan {
+            n_heads,
+            n_kv_heads,
+            k_dim,
+            v_dim,
+            span: AttentionSpan::Full,
+            ahead: Ahead::Hidden,
+            scale,
+            softcap,
+            rope_idx: Some(0),
+            norm_over: NormOver::Heads,
+            temperature: None,
+            kv: KvPlan::Own,
+            norms_values: false,
+            is_gated: false,
+        };
+        let layer = |sizes: &LayerSizes| LayerPlan {
+            mixer: match sizes.n_kv_heads {
+                0 => MixerPlan::Nothing,
+                _ => MixerPlan::Softmax(attention(sizes)),
+            },
+            feed_forward: match sizes.n_ff {
+                0 => FeedForwardPlan::Nothing,
+                n_ff => FeedForwardPlan::Gated(GatedPlan { n_ff, activation }),
+            },
             output_scale: 1.0,
         };
         Ok(ModelPlan {
@@ -133,11 +154,17 @@ fn layers(keys: &Keys<'_>, n_blocks: usize) -> Result<Vec<LayerSizes>, Cause> {
     let Some(n_layers) = n_blocks.checked_sub(n_ahead).filter(|&n_layers| n_layers > 0) else {
         return Err(Cause::Malformed(format!("{n_ahead} of {n_blocks} blocks guess further tokens")));
     };
-    let n_heads = keys.counts("attention.head_count", None, n_blocks)?;
-    let n_kv_heads = keys.counts("attention.head_count_kv", Some(n_heads[0]), n_blocks)?;
-    let n_ff = keys.counts("feed_forward_length", None, n_blocks)?;
+    let n_heads = keys.counts_or_none("attention.head_count", None, n_blocks)?;
+    let n_kv_heads = keys.counts_or_none("attention.head_count_kv", Some(n_heads[0]), n_blocks)?;
+    // Files of models whose layers are all mixtures may not say how wide another feed-forward would be.
+    let of_expert = keys.number("expert_feed_forward_length")?.filter(|&n_ff| n_ff > 0);
+    let n_ff = keys.counts_or_none("feed_forward_length", of_expert, n_blocks)?;
     let layer = |idx: usize| {
         let (n_heads, n_kv_heads, n_ff) = (n_heads[idx], n_kv_heads[idx], n_ff[idx]);
+        if n_kv_heads == 0 {
+            return Ok(LayerSizes { n_heads, n_kv_heads, n_ff });
+        }
+        keys.refuse_none("attention.head_count", n_heads)?;
         if n_heads % n_kv_heads != 0 {
             return Err(Cause::Malformed(format!("{n_heads} query heads on {n_kv_heads} KV heads")));
         }
@@ -156,104 +183,6 @@ pub(super) fn add_windows(plan: &mut ModelPlan, window: AttentionSpan, rope: Rop
     }
 }
 
-/// Names the tensors of one layer.
-pub(super) struct LayerNames<'a> {
-    layer_idx: usize,
-    gguf: &'a Gguf,
-}
-
-impl LayerNames<'_> {
-    /// The matrix that takes `n_in` values to `n_out`.
-    pub(super) fn matrix(&self, name: &str, n_in: usize, n_out: usize) -> TensorPlace {
-        self.place(name, vec![n_in, n_out])
-    }
-
-    pub(super) fn vector(&self, name: &str, n_values: usize) -> TensorPlace {
-        self.place(name, vec![n_values])
-    }
-
-    /// The vector, where the file has it.
-    pub(super) fn vector_if_there(&self, name: &str, n_values: usize) -> Option<TensorPlace> {
-        self.has(name).then(|| self.vector(name, n_values))
-    }
-
-    /// Rows of as many values, where the file has them.
-    pub(super) fn table_if_there(&self, name: &str, shape: [usize; 2]) -> Option<TensorPlace> {
-        self.has(name).then(|| self.place(name, shape.to_vec()))
-    }
-
-    /// The scales of a tensor's `n` matrices, where the file has them; those beside a tensor in NVFP4 belong to its values.
-    pub(super) fn scales_if_there(&self, name: &str, n: usize) -> Option<TensorPlace> {
-        let weights = self.gguf.tensor(&self.name(&format!("{name}.weight")));
-        let is_part = weights.is_some_and(|weights| weights.ty == GgmlType::NVFP4);
-        self.vector_if_there(&format!("{name}.scale"), n).filter(|_| !is_part)
-    }
-
-    /// Rows `rows` of each of the matrices that a tensor of shape `[n_in, n_rows, n]` stacks. Where the file has no such
-    /// tensor it is one place, so that what a file merely claims takes no memory.
-    pub(super) fn stacked(&self, name: &str, shape: [usize; 3], rows: Range<usize>) -> Vec<TensorPlace> {
-        let whole = self.place(name, shape.to_vec());
-        let [_, n_rows, n] = shape;
-        if self.gguf.tensor_of(&whole.name, &whole.shape).is_err() {
-            return vec![whole];
-        }
-        let part = |i: usize| Some(i * n_rows + rows.start..i * n_rows + rows.end);
-        (0..n).map(|i| TensorPlace { part: part(i), ..whole.clone() }).collect()
-    }
-
-    /// Whether the file has a tensor of this name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.gguf.tensor(&self.name(name)).is_some()
-    }
-
-    /// The product with a matrix, and its bias where the file has one.
-    pub(super) fn projection(
-        &self,
-        name: &str,
-        n_in: usize,
-        n_out: usize,
-    ) -> Projection<TensorPlace, TensorPlace> {
-        Projection {
-            matrix: self.matrix(&format!("{name}.weight"), n_in, n_out),
-            bias: self.vector_if_there(&format!("{name}.bias"), n_out),
-        }
-    }
-
-    /// The last product of a branch, and its bias where the file has one.
-    pub(super) fn end(&self, name: &str, n_in: usize, n_out: usize) -> BranchEnd<TensorPlace, TensorPlace> {
-        let Projection { matrix, bias } = self.projection(name, n_in, n_out);
-        BranchEnd { matrix, bias, post_norm: None }
-    }
-
-    /// Products of the same rows with matrices of `n_outs` rows, which are one tensor, one after the other, and so are
-    /// their biases.
-    pub(super) fn fused<const N: usize>(
-        &self,
-        name: &str,
-        n_in: usize,
-        n_outs: [usize; N],
-    ) -> [Projection<TensorPlace, TensorPlace>; N] {
-        let n_rows = n_outs.iter().sum();
-        let whole = self.matrix(&format!("{name}.weight"), n_in, n_rows);
-        let bias = self.vector_if_there(&format!("{name}.bias"), n_rows);
-        let mut first = 0;
-        n_outs.map(|n_out| {
-            let part = Some(first..first + n_out);
-            first += n_out;
-            let bias = bias.clone().map(|bias| TensorPlace { part: part.clone(), ..bias });
-            Projection { matrix: TensorPlace { part, ..whole.clone() }, bias }
-        })
-    }
-
-    fn name(&self, name: &str) -> String {
-        format!("blk.{}.{name}", self.layer_idx)
-    }
-
-    fn place(&self, name: &str, shape: Vec<usize>) -> TensorPlace {
-        TensorPlace { name: self.name(name), shape, part: None }
-    }
-}
-
 /// The tensors of a layer.
 pub(super) type LayerTensors = LayerWeights<TensorPlace, TensorPlace>;
 
@@ -268,6 +197,7 @@ pub(super) fn tensors_of(
         name: name.to_owned(),
         shape: shape.to_vec(),
         part: None,
+        order: ValueOrder::AsStored,
     };
     let has_head = gguf.tensor("output.weight").is_some();
     let head = HeadWeights {
@@ -277,7 +207,7 @@ pub(super) fn tensors_of(
     let layers = plan.layers.iter().enumerate();
     let weights = ModelWeights {
         embeddings: place("token_embd.weight", &[n_embd, n_vocab]),
-        layers: layers.map(|(layer_idx, of)| layer(&LayerNames { layer_idx, gguf }, plan, of)).collect(),
+        layers: layers.map(|(layer_idx, of)| layer(&LayerNames::new(layer_idx, gguf), plan, of)).collect(),
         ending: Ending::Logits(head),
         entry: None,
         per_layer: None,
@@ -316,6 +246,10 @@ pub(super) fn layer_tensors_with(
             MixerWeights::Softmax(tensors)
         }
         MixerPlan::Latent(latent) => MixerWeights::Latent(latent_tensors(names, plan.n_embd, latent)),
+        MixerPlan::Recurrent(recurrent) => {
+            MixerWeights::Recurrent(recurrent_tensors(names, plan.n_embd, recurrent))
+        }
+        MixerPlan::Nothing => MixerWeights::Nothing,
     };
     let feed_forward = feed_forward_tensors(names, plan, layer);
     LayerWeights { mixer, feed_forward, per_layer: None, norms: None }
@@ -358,8 +292,8 @@ pub(super) fn attention_tensors(
     n_embd: usize,
     attention: &AttentionPlan,
 ) -> AttentionTensors {
-    let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, .. } = *attention;
-    let n_outs = [n_heads * k_dim, n_kv_heads * k_dim, n_kv_heads * v_dim];
+    let AttentionPlan { n_heads, n_kv_heads, k_dim, v_dim, is_gated, .. } = *attention;
+    let n_outs = [n_heads * k_dim * if is_gated { 2 } else { 1 }, n_kv_heads * k_dim, n_kv_heads * v_dim];
     let [q, k, v] = if names.has("attn_qkv.weight") {
         names.fused("attn_qkv", n_embd, n_outs)
     } else {
@@ -388,7 +322,7 @@ fn feed_forward_tensors(
     let n_embd = plan.n_embd;
     match &layer.feed_forward {
         FeedForwardPlan::Gated(gated) => FeedForwardWeights::Gated(gated_tensors(names, n_embd, gated)),
-        FeedForwardPlan::Ungated(UngatedPlan { n_ff }) => FeedForwardWeights::Ungated(UngatedWeights {
+        FeedForwardPlan::Ungated(UngatedPlan { n_ff, .. }) => FeedForwardWeights::Ungated(UngatedWeights {
             norm: Some(names.vector("ffn_norm.weight", n_embd)),
             up: names.projection("ffn_up", n_embd, *n_ff),
             end: names.end("ffn_down", *n_ff, n_embd),
@@ -396,6 +330,7 @@ fn feed_forward_tensors(
         FeedForwardPlan::Experts(experts) => {
             FeedForwardWeights::Experts(expert_tensors(names, n_embd, experts))
         }
+        FeedForwardPlan::Nothing => FeedForwardWeights::Nothing,
     }
 }
 
@@ -419,8 +354,8 @@ fn expert_tensors(
     n_embd: usize,
     plan: &ExpertsPlan,
 ) -> ExpertsWeights<TensorPlace, TensorPlace> {
-    let ExpertsPlan { n_ff, function, router, shared_n_ff, .. } = *plan;
-    let n_experts = router.n_experts;
+    let ExpertsPlan { n_ff, function, router, shared_n_ff, n_latent, .. } = *plan;
+    let (n_experts, n_taken) = (router.n_experts, n_latent.unwrap_or(n_embd));
     let is_gated = matches!(function, ExpertFunction::Gated(_));
     let each = |name: &str, n_in: usize, n_out: usize| ExpertMatrices {
         each: names.stacked(&format!("{name}.weight"), [n_in, n_out, n_experts], 0..n_out),
@@ -431,14 +366,14 @@ fn expert_tensors(
     let (gate, up) = if is_gated && names.has(FUSED) {
         // The gate's rows come first.
         let half = |first: usize| ExpertMatrices {
-            each: names.stacked(FUSED, [n_embd, 2 * n_ff, n_experts], first..first + n_ff),
+            each: names.stacked(FUSED, [n_taken, 2 * n_ff, n_experts], first..first + n_ff),
             scale: names.scales_if_there("ffn_gate_up_exps", n_experts),
             bias: None,
         };
         (Some(half(0)), half(n_ff))
     } else {
-        let gate = is_gated.then(|| each("ffn_gate_exps", n_embd, n_ff));
-        (gate, each("ffn_up_exps", n_embd, n_ff))
+        let gate = is_gated.then(|| each("ffn_gate_exps", n_taken, n_ff));
+        (gate, each("ffn_up_exps", n_taken, n_ff))
     };
     let shared = shared_n_ff.map(|n_ff| SharedExpertWeights {
         norm: None,
@@ -457,9 +392,13 @@ fn expert_tensors(
             bias: names.vector_if_there("ffn_gate_inp.bias", n_experts),
         },
         selection_bias: names.vector_if_there("exp_probs_b.bias", n_experts),
+        latent: n_latent.map(|n_latent| LatentExpertsWeights {
+            down: names.matrix("ffn_latent_down.weight", n_embd, n_latent),
+            up: names.matrix("ffn_latent_up.weight", n_latent, n_embd),
+        }),
         gate,
         up,
-        down: each("ffn_down_exps", n_ff, n_embd),
+        down: each("ffn_down_exps", n_ff, n_taken),
         sum_norm: None,
         shared,
         post_norm: None,

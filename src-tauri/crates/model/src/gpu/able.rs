@@ -15,13 +15,17 @@ pub fn refusal(plan: &ModelPlan, gguf: &Gguf) -> Option<String> {
     }
     let lacking = plan.layers.iter().find_map(|layer| match layer.mixer {
         MixerPlan::Latent(_) => Some("latent attention"),
+        MixerPlan::Recurrent(_) => Some("recurrent layers"),
+        MixerPlan::Nothing => Some("layers of a feed-forward alone"),
         MixerPlan::Softmax(AttentionPlan { kv: KvPlan::Of(_), .. }) => {
             Some("layers that share keys and values")
         }
         MixerPlan::Softmax(AttentionPlan { norms_values: true, .. }) => Some("normed values"),
+        MixerPlan::Softmax(AttentionPlan { is_gated: true, .. }) => Some("gated attention"),
         MixerPlan::Softmax(_) => match layer.feed_forward {
             FeedForwardPlan::Experts(_) => Some("mixtures of experts"),
             FeedForwardPlan::Ungated(_) => Some("feed-forwards without a gate"),
+            FeedForwardPlan::Nothing => Some("layers of an attention alone"),
             FeedForwardPlan::Gated(_) => None,
         },
     });

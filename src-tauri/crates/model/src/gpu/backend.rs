@@ -18,12 +18,14 @@ use super::tiles::{TileLimits, Tiles};
 use super::weights::Matrix;
 use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights};
 use crate::plan::experts::ExpertsPlan;
-use crate::plan::model_plan::{Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan, NormOver};
+use crate::plan::model_plan::{
+    Activation, AttentionPlan, GatedPlan, LayerPlan, ModelPlan, NormOver, UngatedPlan,
+};
 use crate::plan::rope_plan::RopePairs;
 use crate::plan::weights::{
     BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, Projection, UngatedWeights,
 };
-use crate::run::backend::{Attention, Backend, Head, Latent, Piece, VectorEnding};
+use crate::run::backend::{Attention, Backend, Head, Latent, Piece, Recurrent, VectorEnding};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
 use crate::run::rotations::rotations;
@@ -340,6 +342,15 @@ impl Backend for GpuBackend {
         Err(failed(lacking()))
     }
 
+    fn recurrent(
+        &mut self,
+        _: &Tensor,
+        _: &Piece<'_, Prepared>,
+        _: &Recurrent<'_, Matrix, Tensor>,
+    ) -> std::result::Result<Tensor, RunError> {
+        Err(failed(lacking()))
+    }
+
     fn per_layer_inputs(
         &mut self,
         _: &Tensor,
@@ -383,6 +394,7 @@ impl Backend for GpuBackend {
         &mut self,
         _: &Tensor,
         _: &Piece<'_, Prepared>,
+        _: &UngatedPlan,
         _: &UngatedWeights<Matrix, Tensor>,
     ) -> std::result::Result<Tensor, RunError> {
         Err(failed(lacking()))

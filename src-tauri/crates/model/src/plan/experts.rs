@@ -8,6 +8,8 @@ use kernels::experts::Router;
 pub struct ExpertsPlan {
     /// An expert's width.
     pub n_ff: usize,
+    /// The width that the experts take and give, where it is not the model's: a product leads there and one back.
+    pub n_latent: Option<usize>,
     /// What its inner values go through.
     pub function: ExpertFunction,
     /// The router's products are multiplied by this first.

@@ -7,6 +7,7 @@ use scheduler::{AttentionSpan, EmbedSpec, LayerCache, LayerKv, ModelCacheSpec, V
 
 use super::encoder_plan::EncoderPlan;
 use super::experts::ExpertsPlan;
+use super::recurrent::RecurrentPlan;
 use super::rope_plan::{RopeFactors, RopePlan};
 
 /// A model, described.
@@ -42,7 +43,7 @@ pub struct ModelPlan {
     pub ignored_blocks: Range<usize>,
 }
 
-/// A layer: what mixes tokens, then what each token goes through by itself.
+/// A layer: what mixes tokens, then what each token goes through by itself; one of them may be missing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerPlan {
     /// What mixes tokens.
@@ -60,6 +61,10 @@ pub enum MixerPlan {
     Softmax(AttentionPlan),
     /// Attention of all heads to one vector a token.
     Latent(LatentPlan),
+    /// A state of fixed size.
+    Recurrent(RecurrentPlan),
+    /// None: each token stays by itself.
+    Nothing,
 }
 
 impl LayerPlan {
@@ -67,7 +72,7 @@ impl LayerPlan {
     pub fn softmax(&self) -> Option<&AttentionPlan> {
         match &self.mixer {
             MixerPlan::Softmax(attention) => Some(attention),
-            MixerPlan::Latent(_) => None,
+            MixerPlan::Latent(_) | MixerPlan::Recurrent(_) | MixerPlan::Nothing => None,
         }
     }
 
@@ -75,12 +80,12 @@ impl LayerPlan {
     pub(crate) fn softmax_mut(&mut self) -> Option<&mut AttentionPlan> {
         match &mut self.mixer {
             MixerPlan::Softmax(attention) => Some(attention),
-            MixerPlan::Latent(_) => None,
+            MixerPlan::Latent(_) | MixerPlan::Recurrent(_) | MixerPlan::Nothing => None,
         }
     }
 
     /// What it has in the pool.
-    fn kv(&self) -> LayerKv {
+    pub(crate) fn kv(&self) -> LayerKv {
         match self.mixer {
             MixerPlan::Softmax(AttentionPlan { kv: KvPlan::Of(layer), .. }) => LayerKv::Of(layer),
             MixerPlan::Softmax(AttentionPlan { n_kv_heads, k_dim, v_dim, span, .. }) => {
@@ -94,6 +99,8 @@ impl LayerPlan {
                 v_place: ValuePlace::InKeys,
                 span: AttentionSpan::Full,
             }),
+            MixerPlan::Recurrent(recurrent) => LayerKv::State(recurrent.state()),
+            MixerPlan::Nothing => LayerKv::Nothing,
         }
     }
 }
@@ -127,6 +134,8 @@ pub struct AttentionPlan {
     pub kv: KvPlan,
     /// Values are normed head by head, without weights.
     pub norms_values: bool,
+    /// Each query comes with a gate, by whose sigmoid what it gathers is multiplied; keys and values are of one size then.
+    pub is_gated: bool,
 }
 
 /// Whose keys and values an attention sees.
@@ -205,6 +214,8 @@ pub enum FeedForwardPlan {
     Ungated(UngatedPlan),
     /// A few of many for each token.
     Experts(ExpertsPlan),
+    /// None.
+    Nothing,
 }
 
 /// A feed-forward of two products, of which one gates the other.
@@ -216,11 +227,22 @@ pub struct GatedPlan {
     pub activation: Activation,
 }
 
-/// A feed-forward of one product, whose values go through GELU in its tanh form.
+/// A feed-forward of one product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UngatedPlan {
     /// Its width.
     pub n_ff: usize,
+    /// What its values go through.
+    pub function: UngatedFunction,
+}
+
+/// What values go through that nothing gates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UngatedFunction {
+    /// GELU in its tanh form.
+    GeluTanh,
+    /// `max(x, 0)²`.
+    SquaredRelu,
 }
 
 /// The function of a gate.

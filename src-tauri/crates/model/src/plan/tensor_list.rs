@@ -15,6 +15,17 @@ pub(crate) struct TensorPlace {
     pub(crate) shape: Vec<usize>,
     /// The part that is meant, where it is not all: rows of a matrix, counted through all experts; values of a vector.
     pub(crate) part: Option<Range<usize>>,
+    /// How a vector's values are wanted.
+    pub(crate) order: ValueOrder,
+}
+
+/// The order of a vector's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ValueOrder {
+    /// That of the file.
+    AsStored,
+    /// Of a whole table `[n, m]` the first of each of the m rows, then the second of each, and so on.
+    Transposed,
 }
 
 /// All tensors of a file.

@@ -3,6 +3,9 @@
 
 use super::convert::Convert;
 use super::encoder_weights::{EntryWeights, StreamNorms, VectorWeights};
+use super::products::optional;
+pub(crate) use super::products::{BranchEnd, Projection};
+use super::recurrent_weights::RecurrentWeights;
 
 /// Everything of a model.
 pub(crate) struct ModelWeights<M, V> {
@@ -59,6 +62,8 @@ pub(crate) struct PerLayerWeights<M, V> {
 pub(crate) enum MixerWeights<M, V> {
     Softmax(AttentionWeights<M, V>),
     Latent(LatentWeights<M, V>),
+    Recurrent(RecurrentWeights<M, V>),
+    Nothing,
 }
 
 /// A latent attention with the norm in front of it.
@@ -90,6 +95,7 @@ pub(crate) enum LatentQueries<M, V> {
 /// An attention with the norm in front of it, if there is one.
 pub(crate) struct AttentionWeights<M, V> {
     pub(crate) norm: Option<V>,
+    /// Makes each head's query, and behind it its gate where the attention is gated.
     pub(crate) q: Projection<M, V>,
     /// Absent where another layer's keys and values are seen.
     pub(crate) k: Option<Projection<M, V>>,
@@ -109,6 +115,7 @@ pub(crate) enum FeedForwardWeights<M, V> {
     Gated(GatedWeights<M, V>),
     Ungated(UngatedWeights<M, V>),
     Experts(ExpertsWeights<M, V>),
+    Nothing,
 }
 
 /// A gated feed-forward with the norm in front of it, if there is one.
@@ -136,6 +143,8 @@ pub(crate) struct ExpertsWeights<M, V> {
     pub(crate) router: Projection<M, V>,
     /// What is added to scores for the choice, and not to what weighs.
     pub(crate) selection_bias: Option<V>,
+    /// To the experts' width and back, where it is another one; routers and shared experts stay at the model's.
+    pub(crate) latent: Option<LatentExpertsWeights<M>>,
     /// Absent where nothing gates.
     pub(crate) gate: Option<ExpertMatrices<M, V>>,
     pub(crate) up: ExpertMatrices<M, V>,
@@ -145,6 +154,14 @@ pub(crate) struct ExpertsWeights<M, V> {
     pub(crate) shared: Option<SharedExpertWeights<M, V>>,
     /// What comes of all is normed before it joins the residual stream.
     pub(crate) post_norm: Option<V>,
+}
+
+/// The ways to experts of another width than the model's and back.
+pub(crate) struct LatentExpertsWeights<M> {
+    /// `[n_latent, n_embd]`
+    pub(crate) down: M,
+    /// `[n_embd, n_latent]`
+    pub(crate) up: M,
 }
 
 /// One matrix of each expert.
@@ -167,21 +184,6 @@ pub(crate) struct SharedExpertWeights<M, V> {
     /// One row, the sigmoid of whose product the result is multiplied with.
     pub(crate) weight: Option<M>,
     /// The result is normed before it is added to the experts' sum.
-    pub(crate) post_norm: Option<V>,
-}
-
-/// A product to whose rows a vector may be added.
-pub(crate) struct Projection<M, V> {
-    pub(crate) matrix: M,
-    pub(crate) bias: Option<V>,
-}
-
-/// The last product of a branch, which then joins the residual stream.
-pub(crate) struct BranchEnd<M, V> {
-    pub(crate) matrix: M,
-    /// What is added to the product.
-    pub(crate) bias: Option<V>,
-    /// The product is normed before it joins.
     pub(crate) post_norm: Option<V>,
 }
 
@@ -252,15 +254,9 @@ impl<M, V> MixerWeights<M, V> {
         Ok(match self {
             MixerWeights::Softmax(attention) => MixerWeights::Softmax(attention.convert(by)?),
             MixerWeights::Latent(latent) => MixerWeights::Latent(latent.convert(by)?),
+            MixerWeights::Recurrent(recurrent) => MixerWeights::Recurrent(recurrent.convert(by)?),
+            MixerWeights::Nothing => MixerWeights::Nothing,
         })
-    }
-
-    /// The last product of the branch.
-    pub(crate) fn end(&self) -> &BranchEnd<M, V> {
-        match self {
-            MixerWeights::Softmax(attention) => &attention.end,
-            MixerWeights::Latent(latent) => &latent.end,
-        }
     }
 }
 
@@ -316,24 +312,27 @@ impl<M, V> FeedForwardWeights<M, V> {
             FeedForwardWeights::Gated(gated) => FeedForwardWeights::Gated(gated.convert(by)?),
             FeedForwardWeights::Ungated(ungated) => FeedForwardWeights::Ungated(ungated.convert(by)?),
             FeedForwardWeights::Experts(experts) => FeedForwardWeights::Experts(experts.convert(by)?),
+            FeedForwardWeights::Nothing => FeedForwardWeights::Nothing,
         })
     }
 
-    /// The norm in front of the branch.
-    pub(crate) fn norm_mut(&mut self) -> &mut Option<V> {
+    /// Give the branch, if there is one, this norm in front of it.
+    pub(crate) fn set_norm(&mut self, norm: Option<V>) {
         match self {
-            FeedForwardWeights::Gated(gated) => &mut gated.norm,
-            FeedForwardWeights::Ungated(ungated) => &mut ungated.norm,
-            FeedForwardWeights::Experts(experts) => &mut experts.norm,
+            FeedForwardWeights::Gated(gated) => gated.norm = norm,
+            FeedForwardWeights::Ungated(ungated) => ungated.norm = norm,
+            FeedForwardWeights::Experts(experts) => experts.norm = norm,
+            FeedForwardWeights::Nothing => {}
         }
     }
 
-    /// The norm behind the branch.
-    pub(crate) fn post_norm_mut(&mut self) -> &mut Option<V> {
+    /// Give the branch, if there is one, this norm behind it.
+    pub(crate) fn set_post_norm(&mut self, norm: Option<V>) {
         match self {
-            FeedForwardWeights::Gated(gated) => &mut gated.end.post_norm,
-            FeedForwardWeights::Ungated(ungated) => &mut ungated.end.post_norm,
-            FeedForwardWeights::Experts(experts) => &mut experts.post_norm,
+            FeedForwardWeights::Gated(gated) => gated.end.post_norm = norm,
+            FeedForwardWeights::Ungated(ungated) => ungated.end.post_norm = norm,
+            FeedForwardWeights::Experts(experts) => experts.post_norm = norm,
+            FeedForwardWeights::Nothing => {}
         }
     }
 }
@@ -370,6 +369,12 @@ impl<M, V> ExpertsWeights<M, V> {
             router_norm: optional(&self.router_norm, by)?,
             router: self.router.convert(by)?,
             selection_bias: optional(&self.selection_bias, by)?,
+            latent: match &self.latent {
+                Some(LatentExpertsWeights { down, up }) => {
+                    Some(LatentExpertsWeights { down: by.matrix(down)?, up: by.matrix(up)? })
+                }
+                None => None,
+            },
             gate: self.gate.as_ref().map(|gate| gate.convert(by)).transpose()?,
             up: self.up.convert(by)?,
             down: self.down.convert(by)?,
@@ -405,22 +410,4 @@ impl<M, V> SharedExpertWeights<M, V> {
             post_norm: optional(&self.post_norm, by)?,
         })
     }
-}
-
-impl<M, V> Projection<M, V> {
-    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<Projection<C::Matrix, C::Vector>, C::Error> {
-        Ok(Projection { matrix: by.matrix(&self.matrix)?, bias: optional(&self.bias, by)? })
-    }
-}
-
-impl<M, V> BranchEnd<M, V> {
-    fn convert<C: Convert<M, V>>(&self, by: &mut C) -> Result<BranchEnd<C::Matrix, C::Vector>, C::Error> {
-        let BranchEnd { matrix, bias, post_norm } = self;
-        let matrix = by.matrix(matrix)?;
-        Ok(BranchEnd { matrix, bias: optional(bias, by)?, post_norm: optional(post_norm, by)? })
-    }
-}
-
-fn optional<M, V, C: Convert<M, V>>(vector: &Option<V>, by: &mut C) -> Result<Option<C::Vector>, C::Error> {
-    vector.as_ref().map(|vector| by.vector(vector)).transpose()
 }

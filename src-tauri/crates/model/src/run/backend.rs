@@ -10,7 +10,9 @@ use super::pool::Pool;
 use super::texts::BatchSize;
 use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights, VectorWeights};
 use crate::plan::experts::ExpertsPlan;
-use crate::plan::model_plan::{AttentionPlan, GatedPlan, LatentPlan, ModelPlan};
+use crate::plan::model_plan::{AttentionPlan, GatedPlan, LatentPlan, ModelPlan, UngatedPlan};
+use crate::plan::recurrent::RecurrentPlan;
+use crate::plan::recurrent_weights::RecurrentWeights;
 use crate::plan::weights::{
     AttentionWeights, BranchEnd, ExpertsWeights, GatedWeights, LatentWeights, PerLayerEmbeddings,
     PerLayerWeights, UngatedWeights,
@@ -71,6 +73,14 @@ pub(crate) trait Backend: Pool {
         layer: &Latent<'_, Self::Matrix, Self::Vector>,
     ) -> Result<Self::Branch, RunError>;
 
+    /// What mixes tokens through a state: what comes of the chunk's, whose rows' states are in the pool and go on there.
+    fn recurrent(
+        &mut self,
+        x: &Self::Stream,
+        piece: &Piece<'_, Self::Prepared>,
+        layer: &Recurrent<'_, Self::Matrix, Self::Vector>,
+    ) -> Result<Self::Branch, RunError>;
+
     /// What all `pieces`' tokens have for each layer, `[n_tokens, n_layers · width]`, of the stream `x` as it begins and
     /// of the tokens themselves.
     fn per_layer_inputs(
@@ -111,6 +121,7 @@ pub(crate) trait Backend: Pool {
         &mut self,
         x: &Self::Stream,
         piece: &Piece<'_, Self::Prepared>,
+        plan: &UngatedPlan,
         weights: &UngatedWeights<Self::Matrix, Self::Vector>,
     ) -> Result<Self::Branch, RunError>;
 
@@ -224,6 +235,14 @@ pub(crate) struct Latent<'a, M, V> {
     pub(crate) layer_idx: usize,
     pub(crate) plan: &'a LatentPlan,
     pub(crate) weights: &'a LatentWeights<M, V>,
+}
+
+/// What mixes tokens through a state in one layer.
+pub(crate) struct Recurrent<'a, M, V> {
+    /// Where its state lies, says the layout.
+    pub(crate) layer_idx: usize,
+    pub(crate) plan: &'a RecurrentPlan,
+    pub(crate) weights: &'a RecurrentWeights<M, V>,
 }
 
 /// What makes texts' vectors of the stream.

@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use kernels::attention::AttentionRow;
+use kernels::state::StateRow;
 use scheduler::{AttentionSpan, BlockId, KvLayout, ModelCacheSpec, RunError, Step, Wanted};
+
+use super::states::{self, state_of};
 
 /// What the decoder computes.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Chunk<'a> {
     pub(crate) positions: Vec<usize>,
     /// For each layer group, the pieces of sequences that the tokens are.
     pub(crate) rows: Vec<Vec<AttentionRow<'a>>>,
+    /// These pieces with the states of their sequences; none where the model has none.
+    pub(crate) states: Vec<StateRow<'a>>,
 }
 
 impl<'a> Batch<'a> {
@@ -49,6 +54,7 @@ impl<'a> Batch<'a> {
                         pieces: Vec::new(),
                         positions: Vec::new(),
                         rows,
+                        states: Vec::new(),
                     });
                 }
                 let chunk = batch.chunks.last_mut().expect("one was pushed if there was none");
@@ -61,6 +67,9 @@ impl<'a> Batch<'a> {
                     let table = &row.tables[group_idx];
                     let (blocks, first_block) = (BlockId::numbers(&table.blocks), table.first_block);
                     rows.push(AttentionRow { blocks, first_block, start, n_tokens });
+                }
+                if !layout.state.is_empty() {
+                    chunk.states.push(state_of(row, at - first, n_tokens));
                 }
                 at += n_tokens;
             }
@@ -125,5 +134,5 @@ pub(crate) fn check(
             }
         }
     }
-    Ok(())
+    states::check(&step.rows, &layout.state, n_blocks)
 }

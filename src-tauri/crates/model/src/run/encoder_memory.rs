@@ -21,7 +21,7 @@ pub(crate) fn work_bytes(plan: &ModelPlan, n_tokens: usize) -> u64 {
             widest = (widest.0.max(q), widest.1.max(kv), widest.2);
         }
         if let FeedForwardPlan::Gated(GatedPlan { n_ff, .. })
-        | FeedForwardPlan::Ungated(UngatedPlan { n_ff }) = layer.feed_forward
+        | FeedForwardPlan::Ungated(UngatedPlan { n_ff, .. }) = layer.feed_forward
         {
             widest.2 = widest.2.max(n_ff as u64);
         }

@@ -2,7 +2,7 @@
 
 use scheduler::RunError;
 
-use super::backend::{Attention, Backend, Latent, Piece};
+use super::backend::{Attention, Backend, Latent, Piece, Recurrent};
 use crate::plan::model_plan::{FeedForwardPlan, LayerPlan, MixerPlan};
 use crate::plan::weights::{FeedForwardWeights, LayerWeights, MixerWeights};
 
@@ -57,10 +57,11 @@ impl<B: Backend> Layer<'_, B> {
                 let branch = backend.gated(x, piece, plan, weights)?;
                 backend.join(x, piece, branch, &weights.end)
             }
-            (FeedForwardPlan::Ungated(_), FeedForwardWeights::Ungated(weights)) => {
-                let branch = backend.ungated(x, piece, weights)?;
+            (FeedForwardPlan::Ungated(plan), FeedForwardWeights::Ungated(weights)) => {
+                let branch = backend.ungated(x, piece, plan, weights)?;
                 backend.join(x, piece, branch, &weights.end)
             }
+            (FeedForwardPlan::Nothing, FeedForwardWeights::Nothing) => Ok(()),
             _ => Err(RunError::InvalidStep(format!("layer {} has another feed-forward's weights", self.idx))),
         }
     }
@@ -72,17 +73,21 @@ impl<B: Backend> Layer<'_, B> {
         x: &mut B::Stream,
         piece: &Piece<'_, B::Prepared>,
     ) -> Result<(), RunError> {
-        let (layer_idx, mixer) = (self.idx, &self.weights.mixer);
-        let branch = match (&self.plan.mixer, mixer) {
+        let layer_idx = self.idx;
+        let (branch, end) = match (&self.plan.mixer, &self.weights.mixer) {
             (MixerPlan::Softmax(plan), MixerWeights::Softmax(weights)) => {
-                backend.attention(x, piece, &Attention { layer_idx, plan, weights })?
+                (backend.attention(x, piece, &Attention { layer_idx, plan, weights })?, &weights.end)
             }
             (MixerPlan::Latent(plan), MixerWeights::Latent(weights)) => {
-                backend.latent(x, piece, &Latent { layer_idx, plan, weights })?
+                (backend.latent(x, piece, &Latent { layer_idx, plan, weights })?, &weights.end)
             }
+            (MixerPlan::Recurrent(plan), MixerWeights::Recurrent(weights)) => {
+                (backend.recurrent(x, piece, &Recurrent { layer_idx, plan, weights })?, weights.end())
+            }
+            (MixerPlan::Nothing, MixerWeights::Nothing) => return Ok(()),
             _ => return Err(RunError::InvalidStep(format!("layer {layer_idx} has another mixer's weights"))),
         };
-        backend.join(x, piece, branch, mixer.end())?;
+        backend.join(x, piece, branch, end)?;
         match &self.weights.norms {
             Some(norms) => backend.norm_stream(x, piece, &norms.mixer),
             None => Ok(()),

@@ -11,7 +11,7 @@ use crate::file::gguf::Gguf;
 use crate::file::header::TensorInfo;
 use crate::options::LoadProgress;
 use crate::plan::convert::Convert;
-use crate::plan::tensor_list::{TensorList, TensorPlace};
+use crate::plan::tensor_list::{TensorList, TensorPlace, ValueOrder};
 use crate::plan::weights::ModelWeights;
 
 /// Makes a file's tensors ready for one kind of arithmetic.
@@ -194,6 +194,11 @@ fn stored_vector<'a>(gguf: &'a Gguf, place: &TensorPlace) -> Result<StoredVector
     Ok(StoredVector { tensor, values, n_bytes })
 }
 
+/// Rows of `width` values, the first of each first.
+fn transposed(values: &[f32], width: usize) -> Vec<f32> {
+    (0..width).flat_map(|column| values.iter().skip(column).step_by(width)).copied().collect()
+}
+
 /// Packs tensor after tensor and says how far it is.
 pub(crate) struct Packer<'a, P> {
     gguf: &'a Gguf,
@@ -233,6 +238,10 @@ impl<P: Pack> Convert<TensorPlace, TensorPlace> for Packer<'_, P> {
     fn vector(&mut self, place: &TensorPlace) -> Result<P::Vector, Cause> {
         let StoredVector { tensor, values, n_bytes } = stored_vector(self.gguf, place)?;
         let values = self.gguf.floats_of(tensor, values)?;
+        let values = match place.order {
+            ValueOrder::AsStored => values,
+            ValueOrder::Transposed => transposed(&values, place.shape[0]),
+        };
         let packed = self.pack.vector(values).map_err(|error| not_packed(tensor, &error))?;
         self.progress.add(n_bytes)?;
         Ok(packed)

@@ -107,8 +107,13 @@ impl Texts {
     pub(crate) fn chunks(&self) -> Vec<Chunk<'_>> {
         let mut first = 0;
         let chunk = |texts: &Range<usize>| {
-            let mut chunk =
-                Chunk { tokens: first..first, pieces: Vec::new(), positions: Vec::new(), rows: Vec::new() };
+            let mut chunk = Chunk {
+                tokens: first..first,
+                pieces: Vec::new(),
+                positions: Vec::new(),
+                rows: Vec::new(),
+                states: Vec::new(),
+            };
             let (mut rows, mut n_blocks) = (Vec::with_capacity(texts.len()), 0);
             for text in &self.texts[texts.clone()] {
                 let n = text.len().div_ceil(TEXT_BLOCK_TOKENS);

@@ -4,7 +4,7 @@
 //! different positions in the same steps, windows that close, and blocks that went out of the pool and came back
 //! elsewhere.
 
-use scheduler::{BlockPart, ModelRunner, Step, StepOutput, Wanted};
+use scheduler::{BlockCopy, BlockId, BlockPart, ModelRunner, Row, StateSave, Step, StepOutput, Wanted};
 
 use super::sequence::{Blocks, Random, Sequence};
 
@@ -48,16 +48,22 @@ fn advance(
         let wanted = if n <= 3 { Wanted::AllLogits } else { Wanted::LastLogits };
         step.rows.push(sequence.next_row(n, &layout, blocks, wanted));
     }
+    run(runner, &step, |seq| &baselines[seq as usize]);
+    sequences.iter_mut().for_each(|sequence| sequence.close_windows(&layout, blocks));
+}
+
+/// Run a step, and hold its logits against those of each sequence's baseline.
+fn run<'a>(runner: &mut dyn ModelRunner, step: &Step, baseline_of: impl Fn(u64) -> &'a Baseline) {
     let mut out = StepOutput::default();
-    runner.run(&step, &mut out).unwrap();
+    runner.run(step, &mut out).unwrap();
     assert!(out.logits.n_rows() >= step.rows.len());
     for (i, &(row, token)) in out.logits.origin.iter().enumerate() {
-        let Step { rows, .. } = &step;
+        let Step { rows, .. } = step;
         let (seq, position) = (rows[row].seq.0, rows[row].start + token);
-        let want = baselines[seq as usize].hashes[position];
+        let want = baseline_of(seq).hashes[position];
+        let pieces: Vec<usize> = rows.iter().map(Row::len).collect();
         assert_eq!(hash(out.logits.row(i)), want, "sequence {seq} at {position}, rows {pieces:?}");
     }
-    sequences.iter_mut().for_each(|sequence| sequence.close_windows(&layout, blocks));
 }
 
 /// Holds that sequences side by side, in pieces of `sizes` and in blocks anywhere, have the bits of each alone.
@@ -122,10 +128,79 @@ pub fn check_moved(
             *block = to;
         }
     }
+    for block in &mut sequences[0].state {
+        let (to, mut bytes) = (there.take(), vec![0; layout.block_bytes]);
+        first.export_block(*block, &mut bytes).unwrap();
+        second.import_block(to, &bytes).unwrap();
+        *block = to;
+    }
     let mut n = 1;
     while sequences[0].n_left() > 0 {
         let pieces = [n.min(sequences[0].n_left())];
         advance(second, &mut sequences, &pieces, &mut there, &baselines);
         n = if n == 1 { 7 } else { 1 };
+    }
+}
+
+/// Holds that states which were saved at any tokens of a sequence, beside another one, go on with its bits in other
+/// blocks: all of them together, each from its own token.
+pub fn check_saved(
+    runner: &mut dyn ModelRunner,
+    baselines: &[Baseline; 2],
+    sizes: &[usize],
+    random: &mut Random,
+) {
+    let layout = runner.layout().clone();
+    let mut blocks = Blocks::shuffled(runner.n_blocks(), random);
+    // What was in a state's blocks before is nobody's, and need not be numbers.
+    let nobodys = vec![0xff; layout.block_bytes];
+    (0..runner.n_blocks()).for_each(|i| runner.import_block(BlockId(i as u32), &nobodys).unwrap());
+    let mut sequences: Vec<Sequence> =
+        (0..).zip(baselines).map(|(id, text)| Sequence::new(id, &text.tokens, &layout)).collect();
+    let mut saved: Vec<(usize, Vec<BlockId>)> = Vec::new();
+    while sequences.iter().any(|sequence| sequence.n_left() > 0) {
+        let mut step = Step::default();
+        for (idx, sequence) in sequences.iter_mut().enumerate() {
+            let n = sizes[random.below(sizes.len())].min(sequence.n_left());
+            if n == 0 {
+                continue;
+            }
+            let mut row = sequence.next_row(n, &layout, &mut blocks, Wanted::AllLogits);
+            for n_tokens in (1..=n).filter(|_| idx == 0 && random.below(5) == 0) {
+                let blocks: Vec<BlockId> = (0..layout.state.n_pieces).map(|_| blocks.take()).collect();
+                saved.push((row.start + n_tokens, blocks.clone()));
+                row.state.saves.push(StateSave { n_tokens, blocks });
+            }
+            step.rows.push(row);
+        }
+        if !step.rows.is_empty() {
+            run(runner, &step, |seq| &baselines[seq as usize]);
+        }
+    }
+    saved.retain(|(n_tokens, _)| *n_tokens < baselines[0].tokens.len());
+    assert!(saved.len() > 5, "states were saved");
+
+    let tables = sequences[0].tables.clone();
+    let mut step = Step::default();
+    let mut continued: Vec<Sequence> = Vec::new();
+    for (id, (n_done, from)) in (100..).zip(&saved) {
+        let mut sequence = Sequence::new(id, &baselines[0].tokens, &layout);
+        (sequence.n_done, sequence.tables) = (*n_done, tables.clone());
+        sequence.state = from.iter().map(|_| blocks.take()).collect();
+        let copies = from.iter().zip(&sequence.state).map(|(&from, &to)| BlockCopy { from, to });
+        step.copies.extend(copies);
+        continued.push(sequence);
+    }
+    while continued.iter().any(|sequence| sequence.n_left() > 0) {
+        for sequence in &mut continued {
+            let n = sizes[random.below(sizes.len())].min(sequence.n_left());
+            if n > 0 {
+                step.rows.push(sequence.next_row(n, &layout, &mut blocks, Wanted::AllLogits));
+            }
+        }
+        if !step.rows.is_empty() {
+            run(runner, &step, |_| &baselines[0]);
+            step = Step::default();
+        }
     }
 }

@@ -16,6 +16,8 @@ pub struct Sequence {
     pub tokens: Vec<u32>,
     pub n_done: usize,
     pub tables: Vec<BlockTable>,
+    /// The blocks of its state, once it has begun.
+    pub state: Vec<BlockId>,
 }
 
 impl Random {
@@ -55,6 +57,7 @@ impl Sequence {
             tokens: tokens.to_vec(),
             n_done: 0,
             tables: vec![BlockTable::default(); layout.groups.len()],
+            state: Vec::new(),
         }
     }
 
@@ -76,6 +79,9 @@ impl Sequence {
                 table.blocks.push(blocks.take());
             }
         }
+        while self.state.len() < layout.state.n_pieces {
+            self.state.push(blocks.take());
+        }
         let tokens = self.tokens[self.n_done..end].to_vec();
         let start = std::mem::replace(&mut self.n_done, end);
         Row {
@@ -83,7 +89,7 @@ impl Sequence {
             input: RowInput::Tokens(tokens),
             start,
             tables: self.tables.clone(),
-            state: RowState::default(),
+            state: RowState { blocks: self.state.clone(), saves: Vec::new() },
             wanted,
         }
     }

@@ -2,10 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-/// Models that do not run yet: they are refused, and leave this list with the work that lets them run.
-pub const NOT_YET: [&str; 6] =
-    ["qwen35", "qwen35moe", "qwen3next", "lfm2", "nemotron_h_moe", "granitehybrid"];
-
 /// A tiny model.
 pub struct Tiny {
     pub name: String,
@@ -37,21 +33,8 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families")
 }
 
-/// Those that run, of every family.
+/// All of them, of every family.
 pub fn all() -> Vec<Tiny> {
-    let (waiting, running): (Vec<Tiny>, Vec<Tiny>) =
-        in_folder().into_iter().partition(|tiny| NOT_YET.contains(&tiny.name.as_str()));
-    assert_eq!(waiting.len(), NOT_YET.len(), "each of the list has its files");
-    assert!(!running.is_empty());
-    running
-}
-
-/// Those of [`NOT_YET`].
-pub fn not_yet() -> Vec<Tiny> {
-    in_folder().into_iter().filter(|tiny| NOT_YET.contains(&tiny.name.as_str())).collect()
-}
-
-fn in_folder() -> Vec<Tiny> {
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|ending| ending == "gguf"));

@@ -66,6 +66,17 @@ impl BlockPool {
         });
     }
 
+    /// It is kept for nothing in particular any more, unless conversations share it.
+    pub fn lower_class(&mut self, id: BlockId) {
+        self.change(id, |block| {
+            if let Some(state) =
+                block.state.as_mut().filter(|state| state.class != CheckpointClass::SystemEnd)
+            {
+                state.class = CheckpointClass::Periodic;
+            }
+        });
+    }
+
     /// A checkpoint goes to the store: it is unsaved until all its pieces are saved.
     pub fn begin_saving(&mut self, id: BlockId) {
         self.change(id, |block| {

@@ -2,8 +2,8 @@
 
 use crate::kv_layout::LayoutError;
 use crate::{
-    AttentionSpan, KvDtype, KvLayout, LayerCache, LayerGroup, LayerKv, LayerSlot, ModelCacheSpec,
-    StateLayout, ValuePlace,
+    AttentionSpan, KvDtype, KvLayout, LayerCache, LayerGroup, LayerKv, LayerSlot, LayerState, ModelCacheSpec,
+    StateLayout, StatePlace, ValuePlace,
 };
 
 const DTYPES: [KvDtype; 3] = [KvDtype::F16, KvDtype::Q8, KvDtype::Q4];
@@ -311,4 +311,99 @@ fn an_unused_share_counts_a_window_only_as_far_as_it_reaches() {
     assert_eq!(share(32_768), 0.068);
     assert_eq!(share(262_144), 0.011);
     assert_eq!(layout.unused_share(0), 0.0);
+}
+
+/// Gated delta nets with attention in every fourth layer: heads of 128 by 128, three columns of all channels.
+fn gated_delta_nets(
+    n_layers: usize,
+    n_k_heads: usize,
+    n_v_heads: usize,
+    n_kv_heads: usize,
+) -> ModelCacheSpec {
+    let state = LayerState {
+        n_heads: n_v_heads,
+        head_values: 128 * 128,
+        n_columns: 3,
+        column_values: 128 * (2 * n_k_heads + n_v_heads),
+    };
+    let layer = |layer| match layer % 4 {
+        3 => LayerKv::Own(cache(n_kv_heads, 256, AttentionSpan::Full)),
+        _ => LayerKv::State(state),
+    };
+    spec_of((0..n_layers).map(layer).collect(), 262_144)
+}
+
+/// Each unit of `spec`'s states, in order: where it is and its bytes.
+fn units(spec: &ModelCacheSpec, layout: &KvLayout) -> Vec<(StatePlace, usize)> {
+    let mut units = Vec::new();
+    for (kv, places) in spec.layers.iter().zip(&layout.state.layers) {
+        let LayerKv::State(state) = kv else {
+            assert!(places.heads.is_empty() && places.columns.is_empty());
+            continue;
+        };
+        assert_eq!((places.heads.len(), places.columns.len()), (state.n_heads, state.n_columns));
+        units.extend(places.heads.iter().map(|&place| (place, state.head_bytes())));
+        units.extend(places.columns.iter().map(|&place| (place, state.column_bytes())));
+    }
+    units
+}
+
+#[test]
+fn a_state_is_cut_into_blocks_of_the_size_that_keys_and_values_have() {
+    // Qwen 3.5 0.8B, 4B and 9B, 27B, and the pieces of a state.
+    for ((n_layers, n_k, n_v, n_kv), n_pieces) in
+        [((24, 16, 16, 2), 54), ((32, 16, 32, 4), 51), ((64, 16, 48, 4), 75)]
+    {
+        let spec = gated_delta_nets(n_layers, n_k, n_v, n_kv);
+        for dtype in DTYPES {
+            let layout = KvLayout::new(&spec, 32, dtype).unwrap();
+            let of_attention = spec.layers.iter().filter(|kv| matches!(kv, LayerKv::Own(_))).copied();
+            let alone = KvLayout::new(&spec_of(of_attention.collect(), 262_144), 32, dtype).unwrap();
+            assert_eq!(layout.block_bytes, alone.block_bytes, "a state changes no block");
+            let mut before = (0, 0);
+            for (place, n_bytes) in units(&spec, &layout) {
+                let start = (place.piece, place.offset);
+                assert!(start >= before && place.offset + n_bytes <= layout.block_bytes, "{start:?}");
+                assert!(place.offset.is_multiple_of(64));
+                before = (place.piece, place.offset + n_bytes);
+            }
+            assert_eq!(before.0 + 1, layout.state.n_pieces);
+            let used: usize = units(&spec, &layout).iter().map(|(_, n_bytes)| n_bytes).sum();
+            assert_eq!(used, layout.state.used_bytes);
+            assert!(layout.unused_state_share() < 0.25, "{dtype:?}: {}", layout.unused_state_share());
+            if dtype == KvDtype::F16 {
+                assert_eq!(layout.state.n_pieces, n_pieces);
+                assert!(layout.unused_state_share() < 0.05, "{}", layout.unused_state_share());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_block_is_larger_only_where_no_unit_of_a_state_would_fit_one() {
+    let state = LayerState { n_heads: 2, head_values: 4096, n_columns: 0, column_values: 0 };
+    let small = LayerKv::Own(cache(1, 16, AttentionSpan::Full));
+    let layout = KvLayout::new(&spec_of(vec![small, LayerKv::State(state)], 512), 32, KvDtype::F16).unwrap();
+    assert_eq!((layout.block_bytes, layout.state.n_pieces), (4 * 4096, 2));
+    assert_eq!(layout.groups[0].used_bytes, 2 * 32 * 16 * 2);
+}
+
+#[test]
+fn a_model_in_which_no_layer_attends_is_refused() {
+    let state = LayerState { n_heads: 2, head_values: 64, n_columns: 1, column_values: 64 };
+    for layers in [vec![LayerKv::State(state)], vec![LayerKv::Nothing, LayerKv::State(state)]] {
+        let refused = KvLayout::new(&spec_of(layers, 512), 32, KvDtype::F16);
+        assert_eq!(refused, Err(LayoutError::NoAttention));
+    }
+}
+
+#[test]
+fn two_places_of_a_state_have_two_descriptions() {
+    let spec = |n_heads| {
+        let state = LayerState { n_heads, head_values: 64, n_columns: 1, column_values: 64 };
+        spec_of(vec![LayerKv::Own(cache(1, 64, AttentionSpan::Full)), LayerKv::State(state)], 512)
+    };
+    let description = |n_heads| KvLayout::new(&spec(n_heads), 32, KvDtype::F16).unwrap().description();
+    assert_ne!(description(1), description(2));
+    assert!(description(1).contains("layer 1: column 0 in piece 0 at 256"), "{}", description(1));
 }

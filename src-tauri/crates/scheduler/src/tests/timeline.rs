@@ -156,12 +156,16 @@ impl Stage {
                 let n = self.sim.scheduler.pin(&keys).len();
                 self.say(&format!("       pinned {n}"));
             }
-            ["hold" | "write" | "release", name, n] => {
+            ["hold" | "write" | "release" | "lower", name, n] => {
                 let addresses = self.sim.scheduler.addresses(&self.texts[name][..n.parse().unwrap()]);
                 let hash = *addresses.all().last().unwrap();
                 let is_there = match words[0] {
                     "hold" => self.sim.scheduler.hold_state(&hash),
                     "write" => self.sim.scheduler.save_state(&hash),
+                    "lower" => {
+                        self.sim.scheduler.lower_state(&hash);
+                        true
+                    }
                     _ => {
                         self.sim.scheduler.release_state(&hash);
                         true
@@ -375,5 +379,6 @@ timelines! {
     checkpoints_are_given_up_by_their_class
     a_state_that_gives_way_goes_on_where_it_was
     a_held_state_is_written_before_it_goes
+    what_a_newer_checkpoint_replaces_goes_first
     no_slots_of_a_foreign_block_are_taken_without_a_state
 }

@@ -5,7 +5,7 @@ use scheduler::{AttentionSpan, EmbedSpec, Pooling};
 
 use super::{attention, plan, refusal};
 use crate::plan::encoder_plan::{EncoderPlan, ProjectionPlan};
-use crate::plan::model_plan::{Activation, FeedForwardPlan, GatedPlan, UngatedPlan};
+use crate::plan::model_plan::{Activation, FeedForwardPlan, GatedPlan, UngatedFunction, UngatedPlan};
 use crate::plan::rope_plan::{RopePairs, RopePlan};
 use crate::testing::gguf_writer::GgufWriter;
 
@@ -37,7 +37,8 @@ fn a_bert_is_described() {
             (Ahead::Seen, AttentionSpan::Full, None)
         );
         assert_eq!((attention.n_heads, attention.n_kv_heads, attention.scale), (4, 4, 0.25));
-        assert_eq!(layer.feed_forward, FeedForwardPlan::Ungated(UngatedPlan { n_ff: 96 }));
+        let function = UngatedFunction::GeluTanh;
+        assert_eq!(layer.feed_forward, FeedForwardPlan::Ungated(UngatedPlan { n_ff: 96, function }));
     }
     assert_eq!(plan.encoder, Some(EncoderPlan { pooling: Pooling::First, projections: vec![] }));
     let spec = EmbedSpec { width: 64, max_tokens: 256, n_vocab: 40, pooling: Pooling::First, n_parts: 2 };

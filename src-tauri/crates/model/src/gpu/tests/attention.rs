@@ -163,6 +163,7 @@ fn compare(case: &Case, dice: &mut Dice, shaders: &Shaders) -> f32 {
         temperature: None,
         kv: KvPlan::Own,
         norms_values: false,
+        is_gated: false,
     };
     let got = attend(&pool, &k_part, &v_part, &plan, &tiles, &q).unwrap();
     assert_eq!(got.dims(), [n_tokens, n_heads * case.v_dim]);

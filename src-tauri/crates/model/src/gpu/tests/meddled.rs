@@ -12,11 +12,11 @@ use crate::gpu::proof::recorded::Provable;
 use crate::gpu::weights::Matrix;
 use crate::plan::encoder_weights::{EntryWeights, LayerNormWeights};
 use crate::plan::experts::ExpertsPlan;
-use crate::plan::model_plan::{GatedPlan, ModelPlan};
+use crate::plan::model_plan::{GatedPlan, ModelPlan, UngatedPlan};
 use crate::plan::weights::{
     BranchEnd, ExpertsWeights, GatedWeights, PerLayerEmbeddings, PerLayerWeights, UngatedWeights,
 };
-use crate::run::backend::{Attention, Backend, Head, Latent, Piece, VectorEnding};
+use crate::run::backend::{Attention, Backend, Head, Latent, Piece, Recurrent, VectorEnding};
 use crate::run::batch::Chunk;
 use crate::run::pool::Pool;
 use crate::run::runner::Runner;
@@ -129,6 +129,15 @@ impl Backend for Meddled {
         self.sound.latent(x, piece, layer)
     }
 
+    fn recurrent(
+        &mut self,
+        x: &Tensor,
+        piece: &Piece<'_, Prepared>,
+        layer: &Recurrent<'_, Matrix, Tensor>,
+    ) -> Done<Tensor> {
+        self.sound.recurrent(x, piece, layer)
+    }
+
     fn per_layer_inputs(
         &mut self,
         x: &Tensor,
@@ -167,9 +176,10 @@ impl Backend for Meddled {
         &mut self,
         x: &Tensor,
         piece: &Piece<'_, Prepared>,
+        plan: &UngatedPlan,
         weights: &UngatedWeights<Matrix, Tensor>,
     ) -> Done<Tensor> {
-        self.sound.ungated(x, piece, weights)
+        self.sound.ungated(x, piece, plan, weights)
     }
 
     fn norm_stream(
