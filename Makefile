@@ -18,12 +18,16 @@ CLIENTS_NPM := $(call LISTED,clients-npm,npm/package-lock.json)
 CLIENTS_OPENCODE := $(call LISTED,clients-opencode,opencode/package-lock.json)
 API_TOOLS := $(CACHE)/api-tools-$(shell cksum < tests/api/requirements.txt | cut -d' ' -f1)
 PEERS := $(CACHE)/peers-$(shell cksum < src-tauri/dev/peers/requirements.txt | cut -d' ' -f1)
+NOISE := $(CACHE)/noise-$(shell cksum < src-tauri/dev/peers/noise-requirements.txt | cut -d' ' -f1)
 ANSWERS := $(CACHE)/answers-$(shell cksum < tests/answers/requirements.txt | cut -d' ' -f1)
 REFERENCE := $(CACHE)/reference-0.3.36
 JINJA := $(CACHE)/jinja-$(shell cksum < src-tauri/dev/templates/requirements.txt | cut -d' ' -f1)
-# Each is a model's shape and how many layers it is cut to: together they take 10 GB.
-SYNTHETIC_SHAPES := llama-1b-16 qwen3-0.6b-28 qwen3-30b-a3b-6 gpt-oss-20b-4 gemma-4-e4b-12 glm-4.7-flash-6
+# Each is a model's shape and how many layers it is cut to: together they take 12 GB.
+SYNTHETIC_SHAPES := llama-1b-16 qwen3-0.6b-28 qwen3-30b-a3b-6 gpt-oss-20b-4 gemma-4-e4b-12 glm-4.7-flash-6 qwen3.5-4b-8
 SYNTHETIC := $(SYNTHETIC_SHAPES:%=$(MODELS)/synthetic-%.gguf)
+# The one with recurrent layers, a vocabulary and a chat template.
+RECURRENT := $(MODELS)/synthetic-qwen3.5-4b-8.gguf
+LLAMA_SERVER := $(CACHE)/llama-server-$(shell cat src-tauri/dev/fetch-llama-cpp.sh src-tauri/dev/peers/llama-server.sh | cksum | cut -d' ' -f1)
 KV_TEXT ?= $(CACHE)/texts/debian-faq.txt
 PORT ?= 8642
 MINUTES ?= 30
@@ -73,6 +77,10 @@ run-server: setup-server models-starter ui ## The server alone
 	$(QUESTION)
 	@exec target/release/samovar serve --port $(PORT) --model $(STARTER)
 
+# A small model with recurrent layers, and what makes checkpoints of their state be written while it is killed.
+WITH_STATES := target/recurrent.gguf
+KILL_WITH_STATES := python3 tests/kill/kill.py --model $(WITH_STATES) --kv-pool 2MiB --rest 8 --drains 0.3
+
 # What each part of `make test` took is printed at its end, also when a part has failed.
 TIMED = src-tauri/dev/timed.sh target/test-minutes.txt
 
@@ -89,6 +97,8 @@ test-parts: setup-test models reference $(CLIENTS)/ready $(CLIENTS_NPM)/ready
 	@$(TIMED) 'without features' cargo test --workspace --no-default-features --locked --test e2e -- a_build_without_the_desktop
 	@$(TIMED) 'official clients' $(CLIENTS_RUN) --bin target/debug/samovar
 	@$(TIMED) kill python3 tests/kill/kill.py --bin target/debug/samovar --model $(STARTER) --kills 10
+	@python3 tests/support/recurrent_model.py --words $(STARTER) $(WITH_STATES)
+	@$(TIMED) 'kill: recurrent' $(KILL_WITH_STATES) --bin target/debug/samovar --kills 6
 	@$(TIMED) soak python3 tests/soak/soak.py --bin target/debug/samovar --model $(STARTER) --minutes 1.5
 	@$(TIMED) 'page: units' npm --prefix ui run --silent test
 	@$(TIMED) 'page: browser' npm --prefix ui run --silent test:browser
@@ -217,9 +227,11 @@ soak: setup-server models-starter ## Load the server for MINUTES (30) with disco
 	python3 tests/soak/soak.py --bin target/release/samovar --model $(STARTER) --minutes $(MINUTES)
 
 .PHONY: kill-test
-kill-test: setup models-starter ## Kill the server N (200) times under load and look whether anything was lost
+kill-test: setup models-starter ## Kill the server N (200) times under load, on a recurrent model too, and look whether anything was lost
 	cargo build --release --locked
 	python3 tests/kill/kill.py --bin target/release/samovar --model $(STARTER) --kills $(N) --seed $(SEED)
+	python3 tests/support/recurrent_model.py --words $(STARTER) $(WITH_STATES)
+	$(KILL_WITH_STATES) --bin target/release/samovar --kills $(N) --seed $(SEED)
 
 .PHONY: answers
 answers: setup models-starter $(ANSWERS)/ready ## Count right answers without any sampling parameter over SEEDS (100), and beside llama.cpp
@@ -239,7 +251,7 @@ fuzz: setup ## Fuzz the readers of segments, manifests, model files, vocabularie
 	src-tauri/dev/fuzz.sh $(MINUTES)
 
 .PHONY: bench
-bench: setup-server models ## Print what batching, chunked prefill, the engine itself and keeping KV on disk cost here
+bench: setup-server models $(RECURRENT) ## Print what batching, chunked prefill, the engine itself and keeping KV on disk cost here
 	cargo build --release --locked
 	target/release/samovar bench --model $(STARTER) --capacity $(GEMMA) --data-dir target/bench-data \
 	  --json target/bench.json
@@ -248,6 +260,8 @@ bench: setup-server models ## Print what batching, chunked prefill, the engine i
 	  --data-dir target/bench-data --json target/bench-store.json
 	target/release/samovar bench-store --model $(GEMMA) --text target/bench-text.txt \
 	  --sizes 1000,2000,4000,8000,16000 --data-dir target/bench-data --json target/bench-store-gemma.json
+	target/release/samovar bench-store --model $(RECURRENT) --text target/bench-text.txt --parts restores,checkpoints \
+	  --sizes 1000,2000,4000,8000,16000 --data-dir target/bench-data --json target/bench-store-recurrent.json
 
 .PHONY: bench-kv
 bench-kv: setup-server models $(KV_TEXT) ## Print what keys and values in 8 and 4 bits cost in perplexity and save in bytes
@@ -261,12 +275,16 @@ bench-kv: setup-server models $(KV_TEXT) ## Print what keys and values in 8 and 
 $(CACHE)/texts/debian-faq.txt: src-tauri/dev/fetch-text.sh
 	$< $@
 
-# llama.cpp is built for this very processor, which takes some ten minutes the first time.
+# llama.cpp is built for this very processor, which takes some twenty minutes the first time.
 .PHONY: bench-peers
-bench-peers: setup models $(PEERS)/ready $(SYNTHETIC) ## Measure beside llama.cpp: same file, same threads, in turn
+bench-peers: setup models $(PEERS)/ready $(LLAMA_SERVER)/llama-server $(SYNTHETIC) ## Measure beside llama.cpp and its server: same file, same threads, in turn
 	cargo build --release --locked -p model --example forward_bench
 	$(PEERS)/bin/python src-tauri/dev/peers/peers.py --ours target/release/examples/forward_bench \
 	  --json target/bench-peers.json --models $(STARTER) $(GEMMA) $(SYNTHETIC)
+	cargo build --release --locked
+	mkdir -p target/bench-data
+	$(PEERS)/bin/python src-tauri/dev/peers/conversations.py --ours target/release/samovar --theirs $(LLAMA_SERVER)/llama-server \
+	  --model $(RECURRENT) --data-dir target/bench-data --json target/bench-conversations.json
 
 $(PEERS)/ready: src-tauri/dev/peers/requirements.txt | setup
 	rm -rf $(PEERS)
@@ -274,9 +292,19 @@ $(PEERS)/ready: src-tauri/dev/peers/requirements.txt | setup
 	CMAKE_ARGS=-DGGML_NATIVE=ON $(PEERS)/bin/pip install --quiet --disable-pip-version-check --no-binary llama-cpp-python -r $<
 	touch $@
 
+$(LLAMA_SERVER)/llama-server: | setup
+	src-tauri/dev/peers/llama-server.sh $(@D)
+
 # Noise in the shapes of models that people run: for timing only.
-$(SYNTHETIC): $(MODELS)/synthetic-%.gguf: src-tauri/dev/peers/synthetic_gguf.py | $(PEERS)/ready
-	stem=$*; $(PEERS)/bin/python $< $@ --model $${stem%-*} --layers $${stem##*-}
+$(SYNTHETIC): $(MODELS)/synthetic-%.gguf: src-tauri/dev/peers/synthetic_gguf.py | $(NOISE)/ready reference
+	stem=$*; $(NOISE)/bin/python $< $@ --model $${stem%-*} --layers $${stem##*-} \
+	  --reference $(REFERENCE)
+
+$(NOISE)/ready: src-tauri/dev/peers/noise-requirements.txt | setup-server
+	rm -rf $(NOISE)
+	python3 -m venv $(NOISE)
+	$(NOISE)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 .PHONY: clean
 clean: ## Remove what was built (not the models)

@@ -7,6 +7,7 @@
 //! Figures are medians over the rounds. Nothing here is a test: a slow machine prints slow numbers.
 
 mod capacity;
+mod checkpoints;
 mod idle;
 mod keeping;
 mod kv_quality;

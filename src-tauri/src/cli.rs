@@ -65,7 +65,7 @@ pub(crate) enum Command {
     RenderChats,
     /// Measure batching, chunked prefill and the engine's own share on this machine
     Bench(BenchArguments),
-    /// Measure what keeping KV on disk gives and costs: restores, agents in turn, saving
+    /// Measure what keeping KV on disk gives and costs: restores, agents in turn, saving, checkpoints
     BenchStore(BenchStoreArguments),
 }
 
@@ -236,6 +236,10 @@ pub(crate) struct BenchStoreArguments {
     /// Lengths of the prompts that are restored, in tokens
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1_000, 2_000, 4_000, 8_000])]
     pub(crate) sizes: Vec<usize>,
+    /// What is measured
+    #[arg(long, value_name = "PART,…", value_enum, value_delimiter = ',',
+          default_values_t = [BenchStorePart::Restores, BenchStorePart::InTurn, BenchStorePart::Saving])]
+    pub(crate) parts: Vec<BenchStorePart>,
     /// Rounds of the restores; every figure is the median over them
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) rounds: u16,
@@ -244,6 +248,19 @@ pub(crate) struct BenchStoreArguments {
     pub(crate) json: Option<std::path::PathBuf>,
     #[command(flatten)]
     pub(crate) settings: EngineFlags,
+}
+
+/// A part of `samovar bench-store`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BenchStorePart {
+    /// The time to the first text cold, in memory, and restored after a restart
+    Restores,
+    /// Agents in turn through a pool too small for them
+    InTurn,
+    /// What saving takes from running streams
+    Saving,
+    /// What checkpoints of recurrent layers take in memory, and a conversation's turns write
+    Checkpoints,
 }
 
 /// `samovar drain` and `samovar stop`.

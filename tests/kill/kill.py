@@ -11,6 +11,9 @@ fast the server is; then it is deleted and begins anew, so that saving, deleting
 The same words can be different tokens: those of an answer that is sent back are the ones that were generated, where
 the server still knows them. So an answer that is not the cold one for the words is compared with what a cold server
 says to the very tokens of the prompt, which are in the agent's manifest.
+A model with recurrent layers has checkpoints of their state, and what is on disk counts up to the last of them. They are
+written when a conversation has rested for seconds, when its memory is needed, or at a drain: `--rest`, `--kv-pool` and
+`--drains` make all of that happen.
 Only the Python standard library is needed.
 """
 
@@ -30,16 +33,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 from server import HANG_S, Server  # noqa: E402 (found beside this folder, not in a package)
 
 # A queue and a drain that no slow machine outlasts.
-OPTIONS = ["--kv-pool", "128MiB", "--queue-timeout", "600", "--drain-timeout", "600"]
+OPTIONS = ["--queue-timeout", "600", "--drain-timeout", "600"]
 N_AGENTS = 3
 N_TURNS = 3
 MAX_TOKENS = 40
 # The load runs this long before the kill; a turn of it takes a part of that.
 LOAD_S = (0.05, 3.0)
+# A server that was told to drain is killed so long after that, if it has not ended by then.
+DRAIN_S = (0.0, 0.5)
 # A conversation is not deleted before it is so old; a group commit takes up to a second.
 LIFE_S = (0.0, 4.0)
 # So often a server is killed before it is ready, and nobody has asked it anything.
 EARLY = 0.1
+# After so many kills something must have been called saved.
+ENOUGH = 5
+# What a server says that drains.
+DRAINING = 503
 WORDS = "river copper lantern orchard signal harbour ribbon winter engine meadow thunder paper".split()
 
 
@@ -95,6 +104,7 @@ class Tally:
     n_cut: int = 0
     n_deleted: int = 0
     n_early: int = 0
+    n_drained: int = 0
     claimed: int = 0
     reused: int = 0
 
@@ -113,6 +123,10 @@ def make_agents(rng: random.Random) -> list[Agent]:
     return agents
 
 
+def start(args, data_dir: str) -> Server:
+    return Server(args.bin, args.model, data_dir, ["--kv-pool", args.kv_pool, *OPTIONS])
+
+
 def cold_answers(args, agents: list[Agent], tally: Tally) -> None:
     """Ask every turn of a server that has never seen anything."""
     for agent in agents:
@@ -126,7 +140,7 @@ def cold_answers(args, agents: list[Agent], tally: Tally) -> None:
 
 def cold_answer(args, path: str, body: dict) -> dict:
     with tempfile.TemporaryDirectory() as data_dir:
-        server = Server(args.bin, args.model, data_dir, OPTIONS)
+        server = start(args, data_dir)
         try:
             server.wait_until_ready()
             status, _, answer = server.ask("POST", path, body)
@@ -169,7 +183,10 @@ def read_answer(server: Server, agent: Agent) -> tuple[str, bool, dict | None]:
     try:
         headers = {"Content-Type": "application/json"}
         connection.request("POST", "/v1/chat/completions", json.dumps(agent.body(stream=True)), headers)
-        for raw in connection.getresponse():
+        response = connection.getresponse()
+        if response.status == DRAINING and server.is_draining:
+            return text, finished, usage
+        for raw in response:
             line = raw.decode().strip()
             if line == "data: [DONE]":
                 finished = True
@@ -238,18 +255,21 @@ def advance(server: Server, agent: Agent, answer: str, tally: Tally, lock: threa
         with lock:
             agent.life += 1
             agent.claim = 0
-    if status != 200:
+    if status != 200 and not (status == DRAINING and server.is_draining):
         with lock:
             tally.wrong.append(f"deleting {agent.name} got {status}: {answer}")
-    tally.n_deleted += 1
+    tally.n_deleted += status == 200
 
 
-def converse(args, server: Server, agent: Agent, tally: Tally, lock: threading.Lock) -> None:
+def converse(
+    args, server: Server, agent: Agent, tally: Tally, lock: threading.Lock, gone: threading.Event
+) -> None:
     while server.process.poll() is None:
         taken = take_turn(args, server, agent, tally, lock)
         if taken is None:
             return
         advance(server, agent, taken[0], tally, lock)
+        gone.wait(agent.rng.uniform(0, args.rest))
 
 
 def read_claims(server: Server, agents: list[Agent], lock: threading.Lock) -> None:
@@ -257,10 +277,12 @@ def read_claims(server: Server, agents: list[Agent], lock: threading.Lock) -> No
     while server.process.poll() is None:
         lives = {agent.name: agent.life for agent in agents}
         try:
-            listed = server.ask("GET", "/v1/agents")[2]["data"]
+            status, _, listed = server.ask("GET", "/v1/agents")
         except (OSError, http.client.HTTPException, ValueError):
             return
-        saved = {entry["id"]: entry["saved_tokens"] for entry in listed}
+        if status == DRAINING and server.is_draining:
+            return
+        saved = {entry["id"]: entry["saved_tokens"] for entry in listed["data"]}
         with lock:
             for agent in agents:
                 if agent.life == lives[agent.name]:
@@ -303,12 +325,21 @@ def one_kill(args, server: Server, agents: list[Agent], tally: Tally, rng: rando
     # Guards claims and tally between the agents' threads and the one that reads the list.
     lock = threading.Lock()
     reckon(args, server, agents, tally, lock)
-    work = [threading.Thread(target=converse, args=(args, server, agent, tally, lock)) for agent in agents]
+    gone = threading.Event()
+    work = [
+        threading.Thread(target=converse, args=(args, server, agent, tally, lock, gone)) for agent in agents
+    ]
     work.append(threading.Thread(target=read_claims, args=(server, agents, lock)))
     for thread in work:
         thread.start()
-    time.sleep(rng.uniform(*LOAD_S))
+    # Conversations that rest are to come to it before the kill.
+    time.sleep(rng.uniform(LOAD_S[0], LOAD_S[1] + args.rest))
+    if rng.random() < args.drains:
+        server.drain()
+        tally.n_drained += 1
+        time.sleep(rng.uniform(*DRAIN_S))
     server.kill()
+    gone.set()
     for thread in work:
         thread.join()
 
@@ -321,11 +352,11 @@ def run(args, tally: Tally) -> float:
     with tempfile.TemporaryDirectory() as data_dir:
         for kill in range(args.kills):
             while rng.random() < EARLY:
-                server = Server(args.bin, args.model, data_dir, OPTIONS)
+                server = start(args, data_dir)
                 time.sleep(rng.uniform(0, 0.5))
                 server.kill()
                 tally.n_early += 1
-            server = Server(args.bin, args.model, data_dir, OPTIONS)
+            server = start(args, data_dir)
             n_wrong = len(tally.wrong)
             try:
                 server.wait_until_ready()
@@ -334,7 +365,7 @@ def run(args, tally: Tally) -> float:
                 server.kill()
             for what in tally.wrong[n_wrong:]:
                 print(f"WRONG kill {kill}: {what}", flush=True)
-        server = Server(args.bin, args.model, data_dir, OPTIONS)
+        server = start(args, data_dir)
         try:
             server.wait_until_ready()
             reckon(args, server, agents, tally, threading.Lock())
@@ -344,6 +375,8 @@ def run(args, tally: Tally) -> float:
         finally:
             server.kill()
     judge(tally)
+    if args.kills >= ENOUGH and tally.claimed == 0:
+        tally.wrong.append("nothing was ever called saved, so nothing could be lost")
     return time.monotonic() - start
 
 
@@ -353,11 +386,15 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a GGUF file with a chat template")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kv-pool", default="128MiB", help="memory for keys and values")
+    parser.add_argument("--rest", type=float, default=0.0, help="seconds that an agent rests at most after a turn")
+    parser.add_argument("--drains", type=float, default=0.0, help="share of the kills that come while it drains")
     args = parser.parse_args()
     tally = Tally()
     took = run(args, tally)
     print(
-        f"{args.kills} kills under load and {tally.n_early} before ready, seed {args.seed}, {took:.0f} s: "
+        f"{args.kills} kills under load, {tally.n_drained} of them in a drain, and {tally.n_early} before ready, "
+        f"seed {args.seed}, {took:.0f} s: "
         f"{tally.n_answers} answers as the cold ones ({tally.n_other_tokens} compared by tokens), {tally.n_cut} "
         f"cut off, {tally.n_deleted} deletions; "
         f"{tally.claimed} tokens called saved (whole blocks), {tally.reused} reused"

@@ -17,6 +17,8 @@ class Server:
         command = [binary, "serve", "--port", "0", "--model", model, "--data-dir", data_dir, *options]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SAMOVAR_")}
         self.data_dir = data_dir
+        # Set before it is told so.
+        self.is_draining = False
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
         )
@@ -69,9 +71,14 @@ class Server:
                 return int(line.split()[1]) / 1024
         return 0.0
 
+    def drain(self) -> None:
+        """Have it drain by SIGTERM, and end then."""
+        self.is_draining = True
+        self.process.send_signal(signal.SIGTERM)
+
     def stop(self) -> int:
         """Drain by SIGTERM; the exit code."""
-        self.process.send_signal(signal.SIGTERM)
+        self.drain()
         return self.process.wait(HANG_S)
 
     def kill(self) -> None:

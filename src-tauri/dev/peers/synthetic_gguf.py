@@ -1,11 +1,13 @@
 """Writes a GGUF in the shape and mixture of types of a model that people run, with random weights.
 
-The blocks' bytes are random with small scales, so that every value is finite. It has no vocabulary and says nothing
-sensible: it is there to be timed. With `--layers` it has fewer layers than the model.
+The blocks' bytes are random with small scales, so that every value is finite. It says nothing sensible: it is there to
+be timed. With `--layers` it has fewer layers than the model. Those that are asked over HTTP have a vocabulary and a chat
+template, which are taken from the reference's (`make reference`); the others have none.
 """
 
 import argparse
 import os
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -15,22 +17,54 @@ Q = gguf.GGMLQuantizationType
 BLOCK = {
     "Q4_0": (Q.Q4_0, 18, 32, slice(0, 2)),
     "Q4_K": (Q.Q4_K, 144, 256, slice(0, 4)),
+    "Q5_K": (Q.Q5_K, 176, 256, slice(0, 4)),
     "Q6_K": (Q.Q6_K, 210, 256, slice(208, 210)),
     "Q8_0": (Q.Q8_0, 34, 32, slice(0, 2)),
     "MXFP4": (Q.MXFP4, 17, 32, slice(0, 1)),
 }
-SCALE = {"Q4_0": 3e-3, "Q4_K": 6e-5, "Q6_K": 2e-5, "Q8_0": 1e-4}
+SCALE = {"Q4_0": 3e-3, "Q4_K": 6e-5, "Q5_K": 3e-5, "Q6_K": 2e-5, "Q8_0": 1e-4}
+# What Qwen 3.5's template marks thoughts and calls with, at Qwen 3's places in the vocabulary.
+QWEN_MARKERS = {
+    151657: "<tool_call>",
+    151658: "</tool_call>",
+    151665: "<tool_response>",
+    151666: "</tool_response>",
+    151667: "<think>",
+    151668: "</think>",
+}
 # 2 to the power of -8, as the exponent of an MXFP4 block.
 SMALL_EXPONENT = 119
 
 
 class File:
-    def __init__(self, path: str, architecture: str, name: str) -> None:
+    def __init__(self, path: str, architecture: str, name: str, has_vocabulary: bool = False) -> None:
         self.path, self.partial = path, path + ".partial"
         self.rng = np.random.default_rng(1)
         self.writer = gguf.GGUFWriter(self.partial, architecture)
         self.writer.add_name(name)
-        self.writer.add_tokenizer_model("no_vocab")
+        if not has_vocabulary:
+            self.writer.add_tokenizer_model("no_vocab")
+
+    def qwen_vocabulary(self, reference: str, n_vocab: int, template: str) -> None:
+        """Qwen 2's words under Qwen 3.5's rules, with its markers, filled up to `n_vocab`: the reference has no others."""
+        fields = gguf.GGUFReader(Path(reference) / "vocabularies" / "ggml-vocab-qwen35.gguf").fields
+        kinds = fields["tokenizer.ggml.token_type"].contents()
+        n_words = kinds.index(gguf.TokenType.CONTROL)
+        words = fields["tokenizer.ggml.tokens"].contents()[: n_words + 3]
+        tokens = words + [f"[PAD{i}]" for i in range(len(words), n_vocab)]
+        types = kinds[: len(words)] + [gguf.TokenType.UNUSED] * (n_vocab - len(words))
+        for token, marker in QWEN_MARKERS.items():
+            tokens[token], types[token] = marker, gguf.TokenType.USER_DEFINED
+        w = self.writer
+        w.add_tokenizer_model("gpt2")
+        w.add_tokenizer_pre("qwen35")
+        w.add_token_list(tokens)
+        w.add_token_types(types)
+        w.add_token_merges(fields["tokenizer.ggml.merges"].contents())
+        w.add_eos_token_id(tokens.index("<|im_end|>"))
+        w.add_pad_token_id(tokens.index("<|endoftext|>"))
+        w.add_add_bos_token(False)
+        w.add_chat_template((Path(reference) / "templates" / template).read_text())
 
     def blocks(self, kind: str, *shape: int):
         dtype, n_bytes, n_values, scales = BLOCK[kind]
@@ -53,8 +87,8 @@ class File:
     def norm(self, name: str, width: int) -> None:
         self.writer.add_tensor(name, np.ones(width, dtype=np.float32))
 
-    def attention(self, layer: str, kind: str, value_kind: str, hidden: int, heads: int, kv_heads: int, head_dim: int) -> None:
-        self.add(layer + "attn_q.weight", kind, heads * head_dim, hidden)
+    def attention(self, layer: str, kind: str, value_kind: str, hidden: int, heads: int, kv_heads: int, head_dim: int, of_query: int = 1) -> None:
+        self.add(layer + "attn_q.weight", kind, of_query * heads * head_dim, hidden)
         self.add(layer + "attn_k.weight", kind, kv_heads * head_dim, hidden)
         self.add(layer + "attn_v.weight", value_kind, kv_heads * head_dim, hidden)
         self.add(layer + "attn_output.weight", kind, hidden, heads * head_dim)
@@ -290,6 +324,53 @@ def glm_4_7_flash(path: str, layers: int | None) -> None:
     f.done()
 
 
+def qwen3_5_4b(path: str, layers: int | None, reference: str) -> None:
+    layers, hidden, ffn, heads, kv_heads, head_dim, vocab = layers or 32, 2560, 9216, 16, 4, 256, 248320
+    # Heads of keys and of values in a delta net, values of a head, columns of the convolution.
+    k_heads, v_heads, state, conv = 16, 32, 128, 4
+    k_dim, v_dim = k_heads * state, v_heads * state
+    f = File(path, "qwen35", "synthetic-qwen3.5-4b", has_vocabulary=True)
+    w = f.writer
+    f.shape(layers, 262144, hidden, ffn, heads, kv_heads, vocab)
+    f.qwen_vocabulary(reference, vocab, "Qwen3.5-4B.jinja")
+    w.add_key_length(head_dim)
+    w.add_value_length(head_dim)
+    w.add_rope_dimension_count(64)
+    w.add_rope_dimension_sections([11, 11, 10, 0])
+    w.add_rope_freq_base(10000000.0)
+    w.add_layer_norm_rms_eps(1e-6)
+    w.add_uint32("qwen35.full_attention_interval", 4)
+    w.add_ssm_conv_kernel(conv)
+    w.add_ssm_state_size(state)
+    w.add_ssm_group_count(k_heads)
+    w.add_ssm_time_step_rank(v_heads)
+    w.add_ssm_inner_size(v_dim)
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_K_M)
+    f.add("token_embd.weight", "Q6_K", vocab, hidden)
+    f.norm("output_norm.weight", hidden)
+    for layer in range(layers):
+        p, six = f"blk.{layer}.", "Q6_K" if more(layer, layers) else "Q4_K"
+        if (layer + 1) % 4 == 0:
+            # A gate comes with each query.
+            f.attention(p, "Q4_K", six, hidden, heads, kv_heads, head_dim, of_query=2)
+            f.norms(p, head_dim, "attn_q_norm", "attn_k_norm")
+        else:
+            f.add(p + "attn_qkv.weight", "Q5_K", 2 * k_dim + v_dim, hidden)
+            f.add(p + "attn_gate.weight", "Q4_K", v_dim, hidden)
+            f.floats(p + "ssm_conv1d.weight", 2 * k_dim + v_dim, conv, size=0.3)
+            # A step's decay is exp(a · softplus(alpha · x + bias)): of all lengths of memory, as models begin with.
+            steps = np.exp(f.rng.uniform(np.log(1e-3), np.log(0.1), v_heads))
+            w.add_tensor(p + "ssm_dt.bias", np.log(np.expm1(steps)).astype(np.float32))
+            w.add_tensor(p + "ssm_a", -f.rng.uniform(1.0, 16.0, v_heads).astype(np.float32))
+            f.floats(p + "ssm_alpha.weight", v_heads, hidden)
+            f.floats(p + "ssm_beta.weight", v_heads, hidden)
+            f.norm(p + "ssm_norm.weight", state)
+            f.add(p + "ssm_out.weight", "Q4_K", hidden, v_dim)
+        f.feed_forward(p, "Q4_K", six, hidden, ffn)
+        f.norms(p, hidden, "attn_norm", "post_attention_norm")
+    f.done()
+
+
 MODELS = {
     "llama-1b": llama_1b,
     "qwen3-0.6b": qwen3_0_6b,
@@ -297,7 +378,10 @@ MODELS = {
     "gpt-oss-20b": gpt_oss_20b,
     "gemma-4-e4b": gemma4_e4b,
     "glm-4.7-flash": glm_4_7_flash,
+    "qwen3.5-4b": qwen3_5_4b,
 }
+# Those with a vocabulary.
+SPEAKING = {"qwen3.5-4b"}
 
 
 def main() -> None:
@@ -305,8 +389,12 @@ def main() -> None:
     parser.add_argument("output")
     parser.add_argument("--model", choices=MODELS, default="llama-1b")
     parser.add_argument("--layers", type=int)
+    parser.add_argument("--reference", help="the folder of the reference's vocabularies and templates")
     args = parser.parse_args()
-    MODELS[args.model](args.output, args.layers)
+    if args.model in SPEAKING and not args.reference:
+        parser.error(f"{args.model} has a vocabulary: --reference says where it is")
+    words = [args.reference] if args.model in SPEAKING else []
+    MODELS[args.model](args.output, args.layers, *words)
 
 
 if __name__ == "__main__":

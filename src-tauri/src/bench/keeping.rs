@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use model::Gguf;
+use scheduler::KvLayout;
+use serde_json::{Value, json};
 use text::TextModel;
 
+use super::checkpoints::checkpoints;
 use super::page_cache::{cold_read_rate, drop_from_cache, segments};
 use super::report::{Report, median, sorted};
 use super::served::{Scratch, Served, Timed};
-use crate::cli::BenchStoreArguments;
+use crate::cli::{BenchStoreArguments, BenchStorePart};
 use crate::settings::Settings;
 use crate::{model_file, opened_model};
 
@@ -21,6 +24,8 @@ use crate::{model_file, opened_model};
 const ANSWER: usize = 8;
 /// Tokens of a prompt that makes a server's weights resident before anything is timed.
 const WARM_UP: usize = 300;
+/// Who asks for that.
+pub(super) const WARM_UP_AGENT: &str = "warm-up";
 /// Agents that take turns, the tokens that each has, and those that each turn adds.
 const IN_TURN: (usize, usize, usize) = (12, 4_000, 50);
 /// Turns of each agent, the first of them cold.
@@ -47,15 +52,27 @@ const OFF: &[&str] = &["--store", "off"];
 const OWN: [&str; 6] = ["data_dir", "host", "port", "model", "kv_pool", "log"];
 
 /// What is measured, with what.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     /// Flags of every server: model, threads, kernels.
     flags: Vec<String>,
     /// Real text, as the model's tokens.
     tokens: &'a [u32],
+    /// The model's vocabulary.
+    text: &'a TextModel,
+    /// The cut of its KV and of its state.
+    pub(super) layout: &'a KvLayout,
     /// Where the servers' folders are made.
-    parent: &'a Path,
+    pub(super) parent: &'a Path,
     /// Lengths of the prompts that are restored.
     sizes: Vec<usize>,
+}
+
+/// A prompt that is asked again and again.
+enum Prompt<'a> {
+    /// Of a model whose KV can be cut back to any position.
+    Tokens(&'a [u32]),
+    /// Of a model with recurrent layers, whose next prompt starts at a checkpoint: where those are depends on messages.
+    Chat(Value),
 }
 
 /// Measure all of it.
@@ -69,27 +86,40 @@ pub(super) async fn measure(arguments: BenchStoreArguments) -> Result<Report, St
         .map_err(|failure| failure.text)?;
     let text =
         std::fs::read(&arguments.text).map_err(|error| format!("{}: {error}", arguments.text.display()))?;
-    let tokens = text_of(&model)?.encode_raw(&String::from_utf8_lossy(&text));
+    let gguf = Gguf::open(&model).map_err(|error| error.to_string())?;
+    let spec = model::plan_of(&gguf).map_err(|error| error.to_string())?.cache_spec();
+    let layout = KvLayout::new(&spec, settings.block_tokens, settings.kv_dtype)
+        .map_err(|error| format!("model {}: {error}", model.display()))?;
+    let words = opened_model::text_of(&gguf).map_err(|failure| failure.text)?;
+    let tokens = words.encode_raw(&String::from_utf8_lossy(&text));
     let mut flags = vec!["--model".to_owned(), model.display().to_string()];
     for (key, values) in given.values.into_iter().filter(|(key, _)| !OWN.contains(key)) {
         let flag = format!("--{}", key.replace('_', "-"));
         flags.extend(values.into_iter().flat_map(|value| [flag.clone(), value]));
     }
-    let plan = Plan { flags, tokens: &tokens, parent: &settings.folders.data, sizes: arguments.sizes };
+    let plan = Plan {
+        flags,
+        tokens: &tokens,
+        text: &words,
+        layout: &layout,
+        parent: &settings.folders.data,
+        sizes: arguments.sizes,
+    };
     let rounds = usize::from(arguments.rounds);
     let mut report = Report::new(rounds);
-    for _ in 0..rounds {
-        restores(&plan, &mut report).await?;
+    for part in arguments.parts {
+        match part {
+            BenchStorePart::Restores => {
+                for _ in 0..rounds {
+                    restores(&plan, &mut report).await?;
+                }
+            }
+            BenchStorePart::InTurn => in_turn(&plan, &mut report).await?,
+            BenchStorePart::Saving => saving(&plan, &mut report).await?,
+            BenchStorePart::Checkpoints => checkpoints(&plan, &mut report).await?,
+        }
     }
-    in_turn(&plan, &mut report).await?;
-    saving(&plan, &mut report).await?;
     Ok(report)
-}
-
-/// The vocabulary of a model, without its weights.
-fn text_of(model: &Path) -> Result<TextModel, String> {
-    let gguf = Gguf::open(model).map_err(|error| error.to_string())?;
-    opened_model::text_of(&gguf).map_err(|failure| failure.text)
 }
 
 impl Plan<'_> {
@@ -105,21 +135,33 @@ impl Plan<'_> {
             .ok_or_else(|| format!("the text has {have} tokens, {} are needed", start + n))
     }
 
-    /// The prompts that are restored, no two with a common beginning.
-    fn prompts(&self) -> Result<Vec<(String, &[u32])>, String> {
+    /// These tokens of the text as text.
+    pub(super) fn words(&self, start: usize, n: usize) -> Result<String, String> {
+        let tokens = self.slice(start, n)?;
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.text.token_bytes(*token)).copied().collect();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The prompts that are restored, by their size, no two with a common beginning.
+    fn prompts(&self) -> Result<Vec<(usize, String, Prompt<'_>)>, String> {
         let mut start = WARM_UP;
         let mut prompts = Vec::new();
-        for size in &self.sizes {
-            prompts.push((format!("agent-{size}"), self.slice(start, *size)?));
+        for &size in &self.sizes {
+            let prompt = if self.layout.state.n_pieces == 0 {
+                Prompt::Tokens(self.slice(start, size)?)
+            } else {
+                Prompt::Chat(json!([{"role": "user", "content": self.words(start, size)?}]))
+            };
+            prompts.push((size, format!("agent-{size}"), prompt));
             start += size;
         }
         Ok(prompts)
     }
 
     /// A server that has computed something, so that nothing is measured twice.
-    async fn start(&self, data: &Path, more: &[&str]) -> Result<Served, String> {
+    pub(super) async fn start(&self, data: &Path, more: &[&str]) -> Result<Served, String> {
         let served = Served::start(&self.flags(more), data).await?;
-        served.ask("warm-up", self.slice(0, WARM_UP)?, ANSWER).await?;
+        served.ask(WARM_UP_AGENT, self.slice(0, WARM_UP)?, ANSWER).await?;
         Ok(served)
     }
 }
@@ -130,9 +172,9 @@ async fn restores(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
     let prompts = plan.prompts()?;
     let mut cold = Vec::new();
     let served = plan.start(scratch.path(), &[]).await?;
-    for (agent, prompt) in &prompts {
-        let first_text = served.ask(agent, prompt, ANSWER).await?.first_text;
-        report.add(&format!("{} tokens, cold", prompt.len()), "ms", ms(first_text));
+    for (n, agent, prompt) in &prompts {
+        let first_text = ask(&served, agent, prompt).await?.first_text;
+        report.add(&format!("{n} tokens, cold"), "ms", ms(first_text));
         cold.push(first_text);
         served.until_saved(agent).await?;
     }
@@ -140,10 +182,9 @@ async fn restores(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
 
     for _ in 0..N_RESTARTS {
         let served = plan.start(scratch.path(), &[]).await?;
-        for ((agent, prompt), cold) in prompts.iter().zip(&cold) {
+        for ((n, agent, prompt), cold) in prompts.iter().zip(&cold) {
             let warm = first_text(&served, agent, prompt).await?;
             let resident = resident_first_text(&served, agent, prompt).await?;
-            let n = prompt.len();
             report.add(&format!("{n} tokens, resident"), "ms", ms(resident));
             report.add(&format!("{n} tokens, restored, page cache warm"), "ms", ms(warm));
             report.add(&format!("{n} tokens, cold over restored warm"), "×", cold.div_duration_f64(warm));
@@ -155,24 +196,31 @@ async fn restores(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
 
     for _ in 0..N_RESTARTS {
         let served = plan.start(scratch.path(), &[]).await?;
-        for (agent, prompt) in &prompts {
-            restored_without_page_cache(&served, scratch.path(), agent, prompt, report).await?;
+        for (n, agent, prompt) in &prompts {
+            restored_without_page_cache((&served, scratch.path()), *n, agent, prompt, report).await?;
         }
         served.stop().await?;
     }
     Ok(())
 }
 
+async fn ask(served: &Served, agent: &str, prompt: &Prompt<'_>) -> Result<Timed, String> {
+    match prompt {
+        Prompt::Tokens(tokens) => served.ask(agent, tokens, ANSWER).await,
+        Prompt::Chat(messages) => served.chat(agent, messages, ANSWER).await,
+    }
+}
+
 /// The time to the first text of a prompt whose KV is there.
-async fn first_text(served: &Served, agent: &str, prompt: &[u32]) -> Result<Duration, String> {
-    let timed = served.ask(agent, prompt, ANSWER).await?;
-    warm_enough(agent, prompt, &timed)?;
+async fn first_text(served: &Served, agent: &str, prompt: &Prompt<'_>) -> Result<Duration, String> {
+    let timed = ask(served, agent, prompt).await?;
+    warm_enough(agent, timed.n_prompt, &timed)?;
     Ok(timed.first_text)
 }
 
 /// That time with the KV in the pool, asked right after it was restored, so that a machine that has become slower or
 /// faster is the same for both.
-async fn resident_first_text(served: &Served, agent: &str, prompt: &[u32]) -> Result<Duration, String> {
+async fn resident_first_text(served: &Served, agent: &str, prompt: &Prompt<'_>) -> Result<Duration, String> {
     let mut times = Vec::new();
     for _ in 0..N_RESIDENT {
         times.push(first_text(served, agent, prompt).await?.as_secs_f64());
@@ -181,10 +229,10 @@ async fn resident_first_text(served: &Served, agent: &str, prompt: &[u32]) -> Re
 }
 
 async fn restored_without_page_cache(
-    served: &Served,
-    data: &Path,
+    (served, data): (&Served, &Path),
+    n: usize,
     agent: &str,
-    prompt: &[u32],
+    prompt: &Prompt<'_>,
     report: &mut Report,
 ) -> Result<(), String> {
     let files = segments(data).map_err(|error| error.to_string())?;
@@ -199,7 +247,6 @@ async fn restored_without_page_cache(
     let rate = n_bytes as f64 / restored.saturating_sub(resident).as_secs_f64();
     let raw_after = cold_read_rate(&files).map_err(|error| error.to_string())?;
     let raw = raw_after.map_or(raw_before, |after| after.max(raw_before));
-    let n = prompt.len();
     report.add(&format!("{n} tokens, restored, page cache dropped"), "ms", ms(restored));
     report.add(&format!("{n} tokens, bytes restored"), "MB", n_bytes as f64 / 1e6);
     report.add(&format!("{n} tokens, these over the time beyond resident"), "MB/s", rate / 1e6);
@@ -235,8 +282,7 @@ async fn in_turn(plan: &Plan<'_>, report: &mut Report) -> Result<(), String> {
             if turn == 0 {
                 cold.push(timed.first_text.as_secs_f64());
             } else {
-                let had = &prompt[..prompt.len() - n_more];
-                warm_enough(&agent, had, &timed)?;
+                warm_enough(&agent, prompt.len() - n_more, &timed)?;
                 revisits.push(timed.first_text.as_secs_f64());
             }
         }
@@ -334,11 +380,11 @@ fn rate_of(streams: &[Timed]) -> f64 {
 }
 
 /// A figure of something that was not reused would be a figure of something else.
-fn warm_enough(agent: &str, prompt: &[u32], timed: &Timed) -> Result<(), String> {
+fn warm_enough(agent: &str, n_had: usize, timed: &Timed) -> Result<(), String> {
     // The last token is always computed, and a last block that is not whole may be.
     const MAX_BLOCK: usize = 256;
-    if timed.n_cached + MAX_BLOCK >= prompt.len() {
+    if timed.n_cached + MAX_BLOCK >= n_had {
         return Ok(());
     }
-    Err(format!("{agent}: {} of {} tokens were reused", timed.n_cached, prompt.len()))
+    Err(format!("{agent}: {} of {n_had} tokens were reused", timed.n_cached))
 }

@@ -62,7 +62,12 @@ pub(super) struct Timed {
     pub(super) first_text: Duration,
     /// When pieces of text came.
     pub(super) texts: Vec<Instant>,
+    /// Tokens of the prompt, those of it that were reused, and those generated.
+    pub(super) n_prompt: usize,
     pub(super) n_cached: usize,
+    pub(super) n_generated: usize,
+    /// What a chat was answered: thoughts, then what is not a thought.
+    pub(super) said: (String, String),
 }
 
 impl Served {
@@ -104,36 +109,59 @@ impl Served {
 
     /// Ask for the continuation of `prompt` as `agent`, greedy, and time it.
     pub(super) async fn ask(&self, agent: &str, prompt: &[u32], n_tokens: usize) -> Result<Timed, String> {
-        let body = json!({
-            "prompt": prompt,
-            "max_tokens": n_tokens,
-            "temperature": 0,
-            "ignore_eos": true,
-            "session_id": agent,
-            "stream": true,
-            "stream_options": {"include_usage": true},
-        });
+        self.timed("/v1/completions", agent, json!({"prompt": prompt}), n_tokens).await
+    }
+
+    /// Ask for the answer to a chat as `agent`, greedy, and time it.
+    pub(super) async fn chat(&self, agent: &str, messages: &Value, n_tokens: usize) -> Result<Timed, String> {
+        self.timed("/v1/chat/completions", agent, json!({"messages": messages}), n_tokens).await
+    }
+
+    async fn timed(
+        &self,
+        path: &str,
+        agent: &str,
+        mut body: Value,
+        n_tokens: usize,
+    ) -> Result<Timed, String> {
+        body["max_tokens"] = n_tokens.into();
+        body["temperature"] = 0.into();
+        body["ignore_eos"] = true.into();
+        body["session_id"] = agent.into();
+        body["stream"] = true.into();
+        body["stream_options"] = json!({"include_usage": true});
         let failed = |error: &dyn std::fmt::Display| format!("{agent}: {error}");
         let start = Instant::now();
-        let stream = self.client.stream(Method::POST, "/v1/completions", Some(&body)).await;
+        let stream = self.client.stream(Method::POST, path, Some(&body)).await;
         let mut events = stream.map_err(|error| failed(&error))?;
-        let (mut texts, mut n_cached) = (Vec::new(), None);
+        let (mut texts, mut usage, mut said) = (Vec::new(), Value::Null, (String::new(), String::new()));
         while let Some(frame) = events.next().await.map_err(|error| failed(&error))? {
             if frame.data == "[DONE]" {
                 break;
             }
-            let data: Value = serde_json::from_str(&frame.data).map_err(|error| failed(&error))?;
+            let mut data: Value = serde_json::from_str(&frame.data).map_err(|error| failed(&error))?;
             if let Some(message) = data["error"]["message"].as_str() {
                 return Err(failed(&message));
             }
-            if data["choices"][0]["text"].as_str().is_some_and(|text| !text.is_empty()) {
+            let choice = &data["choices"][0];
+            let words = |text: &Value| text.as_str().unwrap_or_default().to_owned();
+            let thought = words(&choice["delta"]["reasoning_content"]);
+            let text = words(&choice["text"]) + &words(&choice["delta"]["content"]);
+            if !(thought.is_empty() && text.is_empty()) {
                 texts.push(Instant::now());
             }
-            n_cached = data["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().or(n_cached);
+            said.0 += &thought;
+            said.1 += &text;
+            if data["usage"].is_object() {
+                usage = data["usage"].take();
+            }
         }
-        match (texts.first(), n_cached) {
-            (Some(first), Some(n_cached)) => {
-                Ok(Timed { first_text: *first - start, n_cached: n_cached as usize, texts })
+        let n = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
+        let n_cached = n(&usage["prompt_tokens_details"]["cached_tokens"]);
+        let counts = (n(&usage["prompt_tokens"]), n_cached, n(&usage["completion_tokens"]));
+        match (texts.first(), counts) {
+            (Some(first), (Some(n_prompt), Some(n_cached), Some(n_generated))) => {
+                Ok(Timed { first_text: *first - start, texts, n_prompt, n_cached, n_generated, said })
             }
             _ => Err(failed(&"the answer has no text or no usage")),
         }
@@ -144,6 +172,12 @@ impl Served {
         let pool = self.status().await?["pool"].take();
         let n = |value: &Value| value.as_u64().unwrap_or(0);
         Ok((n(&pool["blocks"]["held"]) + n(&pool["blocks"]["cached"])) * n(&pool["block_bytes"]))
+    }
+
+    /// Bytes that the store has written since midnight.
+    pub(super) async fn written_bytes(&self) -> Result<u64, String> {
+        let written = self.status().await?["store"]["written_today_bytes"].as_u64();
+        written.ok_or_else(|| "the server does not say what it has written".to_owned())
     }
 
     /// Wait until all that `agent` has is on disk.

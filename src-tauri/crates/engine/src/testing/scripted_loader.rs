@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use scheduler::{
-    AttentionSpan, EmbedSpec, KvDtype, KvLayout, LayerCache, LayerKv, ModelCacheSpec, ModelRunner, ValuePlace,
+    AttentionSpan, EmbedSpec, KvDtype, KvLayout, LayerCache, LayerKv, LayerState, ModelCacheSpec,
+    ModelRunner, ValuePlace,
 };
 use text::TextModel;
 
 use super::scripted_embedder::ScriptedEmbedder;
 use super::scripted_runner::{Script, ScriptedRunner};
 use super::steering::Steering;
-use super::tiny_text::{N_VOCAB, tiny_text};
+use super::tiny_text::tiny_text;
 use crate::models::worker::WorkerRunner;
 use crate::told::backend::ServedBy;
 use crate::told::card::{About, ModelCard, Purpose};
@@ -44,9 +45,11 @@ pub struct ScriptedModel {
     pub max_context: usize,
     /// Width of a second layer group's window, if it has one.
     pub window: Option<usize>,
+    /// The state of a further layer, if it has one that is recurrent.
+    pub state: Option<LayerState>,
     /// Whether its pool lends blocks.
     pub lends: bool,
-    /// Its vocabulary and chat template; the tokens must be those of `tiny_text`.
+    /// Its vocabulary and chat template; the tokens must be those of `tiny_text`, and there may be more.
     pub text: fn() -> TextModel,
     /// How it is recommended to be sampled.
     pub sampling: SamplingChoices,
@@ -66,11 +69,20 @@ impl Default for ScriptedModel {
             n_blocks: 256,
             max_context: 2048,
             window: None,
+            state: None,
             lends: true,
             text: tiny_text,
             sampling: SamplingChoices::default(),
             served_by: ServedBy::CPU,
         }
+    }
+}
+
+impl ScriptedModel {
+    /// One with a recurrent layer, whose state takes three blocks: five units, of which a block holds two.
+    pub fn recurrent() -> ScriptedModel {
+        let state = LayerState { n_heads: 4, head_values: 16, n_columns: 1, column_values: 16 };
+        ScriptedModel { state: Some(state), ..ScriptedModel::default() }
     }
 }
 
@@ -108,13 +120,15 @@ impl ModelLoader for ScriptedLoader {
                 Err(Failure::new(FailureKind::NoRoom, "nobody waits for it"))
             }
         };
-        let ScriptedModel { script, n_blocks, max_context, window, lends, text, sampling, served_by, .. } =
-            model.clone();
+        let ScriptedModel { script, n_blocks, max_context, window, state, lends, .. } = model.clone();
+        let ScriptedModel { text, sampling, served_by, .. } = model.clone();
         let v_place = ValuePlace::BesideKeys;
         let full = LayerCache { n_kv_heads: 1, k_dim: 2, v_dim: 2, v_place, span: AttentionSpan::Full };
         let windowed = window.map(|tokens| LayerCache { span: AttentionSpan::Window { tokens }, ..full });
-        let layers = std::iter::once(full).chain(windowed).map(LayerKv::Own).collect();
-        let spec = ModelCacheSpec { layers, max_context, n_vocab: N_VOCAB };
+        let attention = std::iter::once(full).chain(windowed).map(LayerKv::Own);
+        let layers = attention.chain(state.map(LayerKv::State)).collect();
+        let text = text();
+        let spec = ModelCacheSpec { layers, max_context, n_vocab: text.n_vocab() };
         let layout = KvLayout::new(&spec, 16, KvDtype::F16)
             .map_err(|error| Failure::new(FailureKind::Unsupported, error.to_string()))?;
         let n_blocks = if model.embeds.is_some() { 0 } else { n_blocks };
@@ -127,7 +141,7 @@ impl ModelLoader for ScriptedLoader {
         report(100)?;
         let effective_context = match &model.embeds {
             Some(spec) => spec.max_tokens,
-            None => max_context.min(n_blocks * 16),
+            None => max_context.min(n_blocks.saturating_sub(2 * layout.state.n_pieces) * 16),
         };
         let purpose = model.embeds.map_or(Purpose::Generate, Purpose::Embed);
         let runner = match &purpose {
@@ -149,7 +163,7 @@ impl ModelLoader for ScriptedLoader {
             name: model.name.to_owned(),
             aliases: vec![format!("{}.gguf", model.name)],
             purpose,
-            text: Arc::new(text()),
+            text: Arc::new(text),
             trained_context: max_context,
             effective_context,
             fingerprint: model.fingerprint,

@@ -9,8 +9,9 @@ use scheduler::{
     Step, StepOutput, TokenId,
 };
 
+use super::scripted_state;
 use super::steering::{Outcome, Steering};
-use super::tiny_text::{END_OF_TURN, N_VOCAB};
+use super::tiny_text::END_OF_TURN;
 
 /// Bytes of a token in the fake pool: its id with the layer group, and its position.
 const ENTRY: usize = 8;
@@ -150,6 +151,28 @@ impl ScriptedRunner {
         Ok(start..start + ENTRY)
     }
 
+    /// Go on with a row's state, and write it where it is to be kept. Returns what it is after each of the row's tokens;
+    /// nothing where there are no states.
+    fn go_on_with_state(&mut self, row: &Row) -> Result<Vec<Option<u64>>, RunError> {
+        let n_pieces = self.layout.state.n_pieces;
+        scripted_state::check(row, n_pieces)?;
+        if n_pieces == 0 {
+            return Ok(Vec::new());
+        }
+        let places: Vec<_> =
+            row.state.blocks.iter().map(|block| self.block(*block)).collect::<Result<_, _>>()?;
+        let before = scripted_state::read(places.into_iter().map(|place| &self.pool[place]));
+        let digests = scripted_state::digests(row, before);
+        let saves = row.state.saves.iter().map(|save| (save.n_tokens, &save.blocks));
+        for (n_tokens, blocks) in saves.chain([(row.len(), &row.state.blocks)]) {
+            for (piece, block) in blocks.iter().enumerate() {
+                let place = self.block(*block)?;
+                scripted_state::write(digests[n_tokens - 1], piece, &mut self.pool[place]);
+            }
+        }
+        Ok(digests)
+    }
+
     fn write(&mut self, row: &Row) -> Result<(), RunError> {
         if row.is_empty() || row.tables.len() != self.layout.groups.len() {
             return Err(RunError::InvalidStep(format!("{} tokens, {} tables", row.len(), row.tables.len())));
@@ -213,19 +236,29 @@ impl ModelRunner for ScriptedRunner {
             self.pool.copy_within(from, to.start);
         }
         // Everything is written before anything is read, so that a row that writes where it must not is found.
+        let mut states = Vec::with_capacity(step.rows.len());
         for row in &step.rows {
             self.write(row)?;
+            states.push(self.go_on_with_state(row)?);
         }
         *out = StepOutput::default();
         let out = &mut out.logits;
-        out.n_vocab = N_VOCAB;
-        for (row_idx, row) in step.rows.iter().enumerate() {
+        let n_vocab = self.spec.n_vocab;
+        out.n_vocab = n_vocab;
+        for ((row_idx, row), state) in step.rows.iter().enumerate().zip(&states) {
             for token_idx in row.wanted.logits_of(row.len()) {
                 let tokens = self.read(row, row.start + token_idx + 1)?;
+                let is_right = |tokens: &Vec<TokenId>| match state.get(token_idx) {
+                    Some(digest) => *digest == Some(scripted_state::digest_of(tokens)),
+                    None => true,
+                };
+                let tokens = tokens.filter(is_right);
                 out.origin.push((row_idx, token_idx));
                 match outcome {
-                    Outcome::NotFinite(bad) if bad == row_idx => out.values.extend([f32::NAN; N_VOCAB]),
-                    _ => out.values.extend(logits(&self.script, tokens.as_deref())),
+                    Outcome::NotFinite(bad) if bad == row_idx => {
+                        out.values.extend(std::iter::repeat_n(f32::NAN, n_vocab));
+                    }
+                    _ => out.values.extend(logits(&self.script, tokens.as_deref(), n_vocab)),
                 }
             }
         }
@@ -305,11 +338,11 @@ fn entry_bytes(token: TokenId, group_idx: usize, position: usize) -> [u8; ENTRY]
 }
 
 /// The script's token is the likeliest; other letters follow, by a hash. A pool that is wrong says `#`.
-fn logits(script: &Script, tokens: Option<&[TokenId]>) -> Vec<f32> {
+fn logits(script: &Script, tokens: Option<&[TokenId]>, n_vocab: usize) -> Vec<f32> {
     if *script == Script::NotFinite {
-        return vec![f32::NAN; N_VOCAB];
+        return vec![f32::NAN; n_vocab];
     }
-    let mut values = vec![-20.0; N_VOCAB];
+    let mut values = vec![-20.0; n_vocab];
     let Some(tokens) = tokens else {
         values[usize::from(b'#')] = 6.0;
         return values;

@@ -16,6 +16,7 @@ const SMALL: ScriptedModel = ScriptedModel {
     n_blocks: 8,
     max_context: 2048,
     window: None,
+    state: None,
     lends: true,
     text: tiny_text,
     sampling: SamplingChoices::NONE,
