@@ -123,7 +123,7 @@ def make_agents(rng: random.Random) -> list[Agent]:
     return agents
 
 
-def start(args, data_dir: str) -> Server:
+def started(args, data_dir: str) -> Server:
     return Server(args.bin, args.model, data_dir, ["--kv-pool", args.kv_pool, *OPTIONS])
 
 
@@ -140,7 +140,7 @@ def cold_answers(args, agents: list[Agent], tally: Tally) -> None:
 
 def cold_answer(args, path: str, body: dict) -> dict:
     with tempfile.TemporaryDirectory() as data_dir:
-        server = start(args, data_dir)
+        server = started(args, data_dir)
         try:
             server.wait_until_ready()
             status, _, answer = server.ask("POST", path, body)
@@ -352,11 +352,11 @@ def run(args, tally: Tally) -> float:
     with tempfile.TemporaryDirectory() as data_dir:
         for kill in range(args.kills):
             while rng.random() < EARLY:
-                server = start(args, data_dir)
+                server = started(args, data_dir)
                 time.sleep(rng.uniform(0, 0.5))
                 server.kill()
                 tally.n_early += 1
-            server = start(args, data_dir)
+            server = started(args, data_dir)
             n_wrong = len(tally.wrong)
             try:
                 server.wait_until_ready()
@@ -365,7 +365,7 @@ def run(args, tally: Tally) -> float:
                 server.kill()
             for what in tally.wrong[n_wrong:]:
                 print(f"WRONG kill {kill}: {what}", flush=True)
-        server = start(args, data_dir)
+        server = started(args, data_dir)
         try:
             server.wait_until_ready()
             reckon(args, server, agents, tally, threading.Lock())
