@@ -82,7 +82,8 @@ export type DifferenceReason =
   | 'new'
   | 'goes_on'
   | 'changed'
-  | 'not_kept';
+  | 'not_kept'
+  | 'no_checkpoint';
 
 /** Where an agent's context is. */
 export type Tier =

@@ -227,6 +227,8 @@ export function reasons(record: RequestRecord): [string, string][] {
 function why(difference: Difference, at: number, otherwise: string): string {
   if (difference.why === 'not_kept')
     return `the same stood here before, and is not kept after ${count(at, 'token')}`;
+  if (difference.why === 'no_checkpoint')
+    return `the same stood here before, and no state was kept after ${count(at, 'token')}`;
   if (difference.why !== 'changed') return otherwise;
   return `${place(difference)} is another than before, after ${count(at, 'token')}`;
 }

@@ -1,6 +1,8 @@
 //! Context that outlives its sequence: blocks on their way to the store and back, conversations, answers.
 
 pub(crate) mod answers;
+pub(crate) mod checkpoints;
+mod conversation;
 pub(crate) mod former_prompts;
 mod kept_parts;
 pub(crate) mod manifests;

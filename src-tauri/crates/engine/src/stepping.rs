@@ -2,6 +2,7 @@
 
 pub(crate) mod at_work;
 mod between_steps;
+mod checkpointing;
 pub(crate) mod conversations;
 pub(crate) mod embedding;
 pub(crate) mod glance;

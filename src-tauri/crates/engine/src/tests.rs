@@ -4,6 +4,8 @@
 mod agents;
 mod answers;
 mod cancelling;
+mod chats;
+mod checkpoints;
 mod constraining;
 mod draining;
 mod embedding;
@@ -18,3 +20,5 @@ mod restoring;
 mod rig;
 mod saving;
 mod splicing;
+mod states_at_random;
+mod stored_states;

@@ -3,6 +3,7 @@
 pub(crate) mod agent_info;
 pub(crate) mod backend;
 pub(crate) mod card;
+pub(crate) mod checkpoint;
 pub(crate) mod difference;
 pub(crate) mod embedding;
 pub(crate) mod event;

@@ -30,6 +30,15 @@ pub(crate) struct Former {
     pub(crate) n_tokens: usize,
 }
 
+/// How much of a prompt was there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Leading tokens that need not be computed.
+    pub(crate) n_reused: usize,
+    /// Tokens behind these whose KV was there, but for the state that recurrent layers have at their end.
+    pub(crate) n_without_state: usize,
+}
+
 /// The first token of a prompt that nothing of it was there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FirstNew {
@@ -42,10 +51,14 @@ pub(crate) struct FirstNew {
 }
 
 impl Former {
-    /// Of a prompt of `n_prompt` tokens, the first `n_reused` of which were there.
-    pub(crate) fn first_new(self, n_prompt: usize, n_reused: usize) -> FirstNew {
+    /// Of a prompt of `n_prompt` tokens, of which so much was there.
+    pub(crate) fn first_new(self, n_prompt: usize, found: Found) -> FirstNew {
         let Former { n_common, n_tokens } = self;
+        let Found { n_reused, n_without_state } = found;
         let first_new = |why, at, n_missed| FirstNew { why, at, n_missed };
+        if n_without_state > 0 {
+            return first_new(DifferenceReason::NoCheckpoint, n_reused, n_without_state);
+        }
         let is_another = n_common < n_tokens && n_common < n_prompt;
         if is_another && n_common > 0 && (n_reused..=n_reused + MAX_TOKENS_BACK).contains(&n_common) {
             let n_missed = n_tokens.min(n_prompt).saturating_sub(n_reused);
@@ -123,9 +136,18 @@ mod tests {
             ((10, 90), 500, 480, (GoesOn, 480, 0)),
         ] {
             let former = Former { n_common: former.0, n_tokens: former.1 };
-            let FirstNew { why, at, n_missed } = former.first_new(n_prompt, n_reused);
+            let found = Found { n_reused, n_without_state: 0 };
+            let FirstNew { why, at, n_missed } = former.first_new(n_prompt, found);
             assert_eq!((why, at, n_missed), want, "{former:?} {n_prompt} {n_reused}");
         }
+    }
+
+    #[test]
+    fn what_is_there_but_for_a_state_is_told_apart_from_what_is_gone() {
+        let former = Former { n_common: 400, n_tokens: 450 };
+        let found = Found { n_reused: 128, n_without_state: 256 };
+        let FirstNew { why, at, n_missed } = former.first_new(500, found);
+        assert_eq!((why, at, n_missed), (DifferenceReason::NoCheckpoint, 128, 256));
     }
 
     #[test]

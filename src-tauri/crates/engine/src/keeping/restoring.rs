@@ -106,8 +106,8 @@ impl Restoring {
     /// Ask the store for a sequence's blocks; the answers come through the inbox.
     pub(crate) fn begin(&mut self, restore: Restore, runner: &mut dyn ModelRunner) {
         let Restore { seq, mut blocks } = restore;
-        // The two kinds lie apart on disk, and each in this order.
-        blocks.sort_by_key(|wanted| wanted.key.group.is_window());
+        // The kinds lie apart on disk, and each in this order; a state is of no use where a block is missing.
+        blocks.sort_by_key(|wanted| (wanted.key.group.is_state(), wanted.key.group.is_window()));
         let under_way = UnderWay {
             left: blocks.into(),
             asked: BTreeMap::new(),
@@ -206,7 +206,8 @@ impl Restoring {
                 && let Some((wanted, found)) = arrival.blocks.pop_front()
             {
                 let part = BlockPart { group_idx: wanted.key.group.idx(), n_tokens: wanted.tokens.len() };
-                let n_part = runner.part_bytes(part);
+                let is_state = wanted.key.group.is_state();
+                let n_part = if is_state { self.block_bytes } else { runner.part_bytes(part) };
                 // Its hash leads to it, and its tokens prove it.
                 let is_it = |record: &BlockRecord| record.key == wanted.key && record.tokens == wanted.tokens;
                 let record = found.and_then(|record| match record {

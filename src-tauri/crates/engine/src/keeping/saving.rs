@@ -82,19 +82,25 @@ impl Saving {
         tail_reason: SaveReason,
     ) {
         let block_tokens = runner.layout().block_tokens;
+        let n_pieces = runner.layout().state.n_pieces as u16;
         for block in scheduler.take_completed() {
             if block.seq.is_some_and(|seq| self.unwanted.contains(&seq)) {
                 scheduler.mark_saved(&block.key);
                 continue;
             }
-            let is_whole = block.tokens.len() == block_tokens;
-            self.waiting.push_back((block, if is_whole { SaveReason::BlockFull } else { tail_reason }));
+            let reason = match block.tokens.len() == block_tokens {
+                _ if block.key.group.is_state() => SaveReason::Checkpoint { n_pieces },
+                true => SaveReason::BlockFull,
+                false => tail_reason,
+            };
+            self.waiting.push_back((block, reason));
         }
         // A sequence that is gone completes nothing any more.
         self.unwanted.retain(|id| scheduler.state(*id).is_some());
         while let Some((block, reason)) = self.waiting.pop_front() {
             let n_tokens = block.tokens.len();
-            let (bytes, exported) = if n_tokens == block_tokens {
+            // A state takes as much whatever it is the state of.
+            let (bytes, exported) = if n_tokens == block_tokens || block.key.group.is_state() {
                 let mut bytes = self.store.buffer(self.block_bytes);
                 let exported = runner.export_block(block.block, &mut bytes);
                 (bytes, exported)

@@ -18,7 +18,7 @@ impl Serving {
     /// Everything that is due before the next step. Not while one is under way: it has the runner.
     pub(crate) fn prepare_step(&mut self, now: Instant, tally: &mut Tally) {
         self.sweep(now, tally);
-        if self.saving.is_behind() {
+        if self.checkpoints.write_rested(now, &mut self.scheduler) || self.saving.is_behind() {
             self.save(SaveReason::Tail);
         }
         self.import(tally);
@@ -62,6 +62,7 @@ impl Serving {
     /// The store has news.
     pub(super) fn hear(&mut self, event: &StoreEvent) {
         self.saving.hear(event, &mut self.scheduler);
+        self.hear_of_states(event);
         if matches!(event, StoreEvent::Recovered | StoreEvent::Lost(_)) {
             self.save(SaveReason::Tail);
         }
@@ -82,6 +83,9 @@ impl Serving {
     /// Where somebody waits for memory whose content is not durable yet, the store should not wait for more before it
     /// syncs.
     pub(crate) fn hurry_the_store(&mut self) {
+        if self.is_short_of_saved {
+            self.write_states_for_room();
+        }
         if self.is_short_of_saved && !self.is_hurrying && !self.saving.is_behind() {
             self.is_hurrying = true;
             let (inbox, model) = (self.inbox.clone(), self.model.clone());
@@ -89,20 +93,22 @@ impl Serving {
         }
     }
 
-    /// Why an admitted prompt was not reused further: the store does not have its next block.
-    pub(super) fn note_miss(&mut self, id: SeqId, n_reused: usize, tally: &mut Tally) {
+    /// Why no more of an admitted prompt was there than its first `n_there` tokens: the store does not have the next block.
+    pub(super) fn note_miss(&mut self, id: SeqId, n_there: usize, tally: &mut Tally) {
         if !self.config.store.is_on() || self.sequences.get(&id).is_none_or(Sequence::has_missed) {
             return;
         }
         let block_tokens = self.runner.layout().block_tokens;
-        let end = (n_reused / block_tokens + 1) * block_tokens;
+        let end = (n_there / block_tokens + 1) * block_tokens;
         let prompt = self.scheduler.progress(id).unwrap_or_default().prompt();
         // The last token is always computed.
         if end >= prompt.len() {
             return;
         }
         let Some(hash) = self.scheduler.addresses(&prompt[..end]).whole.pop() else { return };
-        let keys = self.scheduler.keys_at([hash]);
+        let mut keys = self.scheduler.keys_at([hash]);
+        // States are kept at a few places only, and what that comes to is told by itself.
+        keys.retain(|key| !key.group.is_state());
         if let Some((key, reason)) = self.restoring.first_missing(&keys) {
             self.miss(&Miss { seq: id, key, reason }, tally);
         }
@@ -134,12 +140,18 @@ impl Serving {
             match what {
                 Postponed::Hear(event) => self.hear(&event),
                 Postponed::Restored { seq, piece, found } => self.restored(seq, piece, found),
+                Postponed::WriteStates(agent) => {
+                    self.checkpoints.write_of(&agent, &mut self.scheduler);
+                    self.save(SaveReason::Tail);
+                }
                 Postponed::Evict(agent, hashes) => {
                     self.release_pins(&agent);
+                    self.checkpoints.leave(&agent);
                     self.evict(hashes);
                 }
                 Postponed::Forget(agent, hashes) => {
                     self.release_pins(&agent);
+                    self.checkpoints.forget(&agent, &mut self.scheduler, &mut self.saving);
                     self.forget(hashes);
                 }
                 Postponed::Repin(agent) => self.repin(&agent),

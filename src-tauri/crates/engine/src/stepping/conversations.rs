@@ -18,7 +18,8 @@ impl Serving {
     /// Take what an agent has in the pool out of it, as far as it is saved and nobody needs it there.
     pub(crate) fn evict_agent(&mut self, name: &str) {
         let manifest = manifest_of(self.config.store.as_ref(), name, &self.card.fingerprint);
-        let hashes = manifest.iter().flat_map(|manifest| all_hashes(manifest)).collect();
+        let hashes = manifest.iter().flat_map(|manifest| all_hashes(manifest));
+        let hashes = hashes.chain(self.checkpoints.newest_of(name)).collect();
         self.when_idle(Postponed::Evict(name.to_owned(), hashes));
     }
 
@@ -44,7 +45,10 @@ impl Serving {
         let Some(manifest) = manifest.filter(|manifest| manifest.pin == Pin::Pinned) else {
             return self.release_pins(name);
         };
-        let keys = self.scheduler.keys_at(addresses_of(&manifest).all().copied());
+        let path: Vec<ChainHash> = addresses_of(&manifest).all().copied().collect();
+        // Where half of the pool is too little for all, blocks without a state behind them are of no use.
+        let mut keys = self.states_to_pin(name, &path);
+        keys.extend(self.scheduler.keys_at(path).into_iter().filter(|key| !key.group.is_state()));
         let n_left_out = self.pins.pin(name, &keys, &mut self.scheduler);
         self.has_new_pins = true;
         if n_left_out > 0 {
@@ -119,7 +123,7 @@ impl Serving {
     }
 
     /// What tells a conversation without a name from others: all that stands before the first answer in it.
-    fn root_of(&self, tokens: &[TokenId], generated: &[Range<usize>]) -> ChainHash {
+    pub(super) fn root_of(&self, tokens: &[TokenId], generated: &[Range<usize>]) -> ChainHash {
         let n_tokens = generated.first().map_or(tokens.len(), |first| first.start);
         let addresses = self.scheduler.addresses(&tokens[..n_tokens]);
         addresses.all().next_back().copied().unwrap_or(ChainHash([0; 32]))

@@ -9,6 +9,8 @@ pub(crate) enum Postponed {
     Hear(StoreEvent),
     /// The store has sent a piece of what a sequence waits for.
     Restored { seq: SeqId, piece: u64, found: Vec<Result<BlockRecord, MissReason>> },
+    /// Have an agent's states written.
+    WriteStates(String),
     /// Take an agent's blocks out of the pool that are idle and saved.
     Evict(String, Vec<ChainHash>),
     /// Take an agent's blocks out of the pool that are idle, and never save them.

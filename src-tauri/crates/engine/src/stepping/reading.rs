@@ -158,6 +158,7 @@ impl Reading {
             n_reused: 0,
             n_restored: 0,
             n_spliced: 0,
+            checkpoint: None,
             restore_misses: BTreeMap::new(),
             first_difference: None,
             difference: None,

@@ -13,10 +13,11 @@ use tokio::sync::mpsc;
 use super::held_logprobs::HeldLogprobs;
 use crate::inbox::command::Submission;
 use crate::keeping::answers::Answers;
-use crate::keeping::former_prompts::{FirstNew, Former};
+use crate::keeping::former_prompts::{FirstNew, Former, Found};
 use crate::permit::Permit;
 use crate::sampling::{CannotSample, Sampler, Scratch, fresh_seed, logprob};
 use crate::tally::{LastWords, Tally, Words};
+use crate::told::checkpoint::CheckpointUse;
 use crate::told::difference::{Difference, DifferenceReason};
 use crate::told::event::{Event, FinishReason, TokenLogprob, Usage};
 use crate::told::model_name::ModelName;
@@ -50,6 +51,8 @@ pub(crate) struct Sequence {
     pub(crate) n_blocks_noted: usize,
     /// Whether its agent was deleted while it ran.
     pub(crate) is_forgotten: bool,
+    /// Where in its prompt the system's message and the tools end.
+    pub(crate) system_end: Option<usize>,
     spliced: Vec<Range<usize>>,
     is_chat: bool,
     restore_misses: BTreeMap<&'static str, u32>,
@@ -64,6 +67,8 @@ pub(crate) struct Sequence {
     last_token_at: Option<Instant>,
     n_reused: usize,
     n_restored: usize,
+    /// Where its state came from, on a model that has one.
+    checkpoint: Option<CheckpointUse>,
     n_spliced: usize,
     n_prefilled: usize,
     n_preempted: usize,
@@ -133,6 +138,7 @@ impl Sequence {
             agent: request.agent,
             n_blocks_noted: 0,
             is_forgotten: false,
+            system_end: request.notes.state_points.system_end,
             spliced: request.notes.spliced,
             is_chat,
             restore_misses: BTreeMap::new(),
@@ -146,6 +152,7 @@ impl Sequence {
             last_token_at: None,
             n_reused: 0,
             n_restored: 0,
+            checkpoint: None,
             n_spliced: request.notes.n_spliced,
             n_prefilled: 0,
             n_preempted: 0,
@@ -200,10 +207,10 @@ impl Sequence {
         }
     }
 
-    /// The scheduler admitted it, for the first time or again.
+    /// The scheduler admitted it, for the first time or again, with what it is to be told of states.
     pub(crate) fn admitted(
         &mut self,
-        admitted: &Admitted,
+        (admitted, checkpoint): (&Admitted, Option<CheckpointUse>),
         prompt: &[TokenId],
         now: Instant,
         tally: &mut Tally,
@@ -214,11 +221,13 @@ impl Sequence {
         self.admitted_at = Some(now);
         self.n_reused = admitted.n_reused;
         self.n_restored = admitted.n_restored;
+        self.checkpoint = checkpoint;
+        tally.totals.tokens_without_state += admitted.n_without_state as u64;
         tally.admitted(now.saturating_duration_since(self.received), self.n_reused);
         self.difference = self.difference(prompt);
         let (n_reused, n_restored) = (self.n_reused, self.n_restored);
         let difference = self.difference.clone();
-        self.send(Event::Admitted { n_prompt: prompt.len(), n_reused, n_restored, difference });
+        self.send(Event::Admitted { n_prompt: prompt.len(), n_reused, n_restored, checkpoint, difference });
     }
 
     /// Where its prompt stops being what was there, unless all of it was.
@@ -227,11 +236,16 @@ impl Sequence {
         if n_reused + 1 >= prompt.len() {
             return None;
         }
-        let FirstNew { why, at, n_missed } = self.former.first_new(prompt.len(), n_reused);
+        let n_without_state = self.checkpoint.map_or(0, |checkpoint| checkpoint.n_without_state);
+        let found = Found { n_reused, n_without_state };
+        let FirstNew { why, at, n_missed } = self.former.first_new(prompt.len(), found);
         // Where nothing was said in its place before, there is nothing to compare it with.
         let excerpt = |range: Range<usize>| match why {
             DifferenceReason::Changed => String::from_utf8_lossy(&text.raw_text(&prompt[range])).into_owned(),
-            DifferenceReason::New | DifferenceReason::GoesOn | DifferenceReason::NotKept => String::new(),
+            DifferenceReason::New
+            | DifferenceReason::GoesOn
+            | DifferenceReason::NotKept
+            | DifferenceReason::NoCheckpoint => String::new(),
         };
         Some(Difference {
             why,
@@ -240,6 +254,13 @@ impl Sequence {
             before: excerpt(at.saturating_sub(TOKENS_BEFORE)..at),
             after: excerpt(at..prompt.len().min(at + TOKENS_AFTER)),
         })
+    }
+
+    /// Its state was to be kept at a place, and there was no room for that.
+    pub(crate) fn skipped_checkpoint(&mut self) {
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.n_skipped += 1;
+        }
     }
 
     /// A block that it could have used was not to be had.
@@ -418,6 +439,7 @@ impl Sequence {
             n_reused: usage.n_reused,
             n_restored: self.n_restored,
             n_spliced: self.n_spliced,
+            checkpoint: self.checkpoint,
             restore_misses: self.restore_misses.clone(),
             remarks: self.remarks.clone(),
             first_difference: (self.has_begun() && self.n_reused + 1 < usage.n_prompt)

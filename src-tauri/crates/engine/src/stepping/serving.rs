@@ -18,6 +18,7 @@ use super::under_way::UnderWay;
 use crate::config::EngineConfig;
 use crate::inbox::command::{Command, Submission};
 use crate::keeping::answers::Answers;
+use crate::keeping::checkpoints::Checkpoints;
 use crate::keeping::former_prompts::FormerPrompts;
 use crate::keeping::manifests::recall;
 use crate::keeping::residency::Residency;
@@ -37,6 +38,7 @@ pub(crate) struct Serving {
     pub(crate) card: Arc<ModelCard>,
     pub(crate) saving: Saving,
     pub(crate) restoring: Restoring,
+    pub(super) checkpoints: Checkpoints,
     pub(super) answers: Arc<Answers>,
     /// What was computed lately.
     former: FormerPrompts,
@@ -64,6 +66,8 @@ pub(crate) struct Serving {
     pub(super) admitted: Vec<SeqId>,
     /// Whether somebody waits for memory whose content is not durable yet.
     pub(super) is_short_of_saved: bool,
+    /// Whether for memory that states hold which nobody has written yet.
+    pub(super) is_short_of_states: bool,
     /// Whether the store was asked to hurry.
     pub(crate) is_hurrying: bool,
     pub(super) inbox: Sender<Command>,
@@ -83,9 +87,11 @@ impl Serving {
         let (store, layout) = (&config.store, runner.layout());
         let restoring =
             Restoring::new(Arc::clone(store), model.clone(), card.fingerprint, layout, inbox.clone());
+        let checkpoints = Checkpoints::new(Arc::clone(store), card.fingerprint, layout.state.n_pieces);
         let former = recall(config.store.as_ref(), &card, &answers);
         Serving {
             restoring,
+            checkpoints,
             saving: Saving::new(Arc::clone(store), card.fingerprint, layout),
             model,
             card,
@@ -106,6 +112,7 @@ impl Serving {
             budget: StepBudget::new(config.step_token_budget, config.step_target),
             admitted: Vec::new(),
             is_short_of_saved: false,
+            is_short_of_states: false,
             is_hurrying: false,
             inbox,
             config: config.clone(),
@@ -164,6 +171,11 @@ impl Serving {
 
     /// Whether there is nothing left to compute and everything is with the store; what is not is offered.
     pub(crate) fn is_done(&mut self) -> bool {
+        if self.under_way.is_none() && self.is_empty() {
+            self.checkpoints.write_all(&mut self.scheduler);
+        } else if self.under_way.is_none() {
+            self.checkpoints.write_resting(&mut self.scheduler);
+        }
         self.save(SaveReason::Drain);
         self.is_empty() && self.under_way.is_none() && !self.saving.is_behind()
     }
@@ -185,6 +197,8 @@ impl Serving {
         }
         let gone = self.scheduler.discard(id);
         self.saving.drop_blocks(&gone);
+        self.end_conversation(id);
+        self.checkpoints.drop_states(&gone);
     }
 
     /// End a sequence with an error.
@@ -215,6 +229,8 @@ impl Serving {
     /// The deadline of a drain has passed: end what still runs. A step under way is not cut: its sequences end with it.
     pub(crate) fn interrupt(&mut self, now: Instant, tally: &mut Tally) {
         if self.under_way.is_none() {
+            // Of what is cut short, the states that were kept on its way count.
+            self.checkpoints.end_all(now);
             let refusal = Refusal::Interrupted { why: "the server stopped before its end" };
             self.end_where(|_| Some(refusal.clone()), now, tally);
         }
@@ -278,9 +294,11 @@ impl Serving {
         self.sequences.is_empty()
     }
 
-    /// When the next sequence will have waited too long.
+    /// When the next sequence will have waited too long, or the next conversation will have rested for long enough.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.sequences.values().filter(|s| !s.has_begun()).map(|s| s.queue_deadline).min()
+        let waiting = self.sequences.values().filter(|s| !s.has_begun()).map(|s| s.queue_deadline);
+        let resting = self.checkpoints.next_due(&self.scheduler).filter(|_| self.under_way.is_none());
+        waiting.chain(resting).min()
     }
 
     fn pool(&self) -> PoolCounts {
@@ -290,6 +308,9 @@ impl Serving {
             held: counts.n_unavailable(),
             cached: counts.n_evictable,
             pinned: counts.n_pinned,
+            live_states: counts.n_live_state,
+            checkpoints: counts.n_checkpoints,
+            checkpoint_blocks: counts.n_checkpoint_blocks,
             total: counts.n_total,
             block_bytes: self.runner.layout().block_bytes,
             block_tokens: self.runner.layout().block_tokens,
@@ -306,11 +327,13 @@ impl Serving {
             let agent = sequence.agent.clone();
             end(sequence, progress);
             self.retire(id);
+            self.end_conversation(id);
             if let Some(agent) = &agent {
                 self.repin_agent(agent);
             }
         } else {
             self.retire(id);
+            self.end_conversation(id);
         }
     }
 
@@ -321,6 +344,7 @@ impl Serving {
             self.note_end(ended.seq, &sequence, ended.progress());
             let agent = sequence.agent.clone();
             end(sequence, ended.progress());
+            self.end_conversation(ended.seq);
             if let Some(agent) = &agent {
                 self.repin_agent(agent);
             }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use scheduler::{Begun, EndReason, Plan, Row, RunError, SeqId, Step, StepOutput};
+use scheduler::{Admitted, Begun, EndReason, Plan, Row, RunError, SeqId, Step, StepOutput};
 use store::SaveReason;
 
 use super::glance::Glance;
@@ -19,6 +19,7 @@ use crate::hold_points::{Fault, HoldPoints};
 use crate::inbox::command::Command;
 use crate::sampling::CannotSample;
 use crate::tally::Tally;
+use crate::told::checkpoint::CheckpointUse;
 use crate::told::event::FinishReason;
 use crate::told::readiness::STEP_LIMIT;
 use crate::told::request::Refusal;
@@ -138,14 +139,21 @@ impl Serving {
             tally.totals.preemptions += 1;
             self.sequences.entry(id).and_modify(Sequence::preempted);
         }
+        let has_states = !self.runner.layout().state.is_empty();
         for admitted in &admitted {
+            let Admitted { n_reused, n_without_state, .. } = *admitted;
             let progress = self.scheduler.progress(admitted.seq).unwrap_or_default();
             if let Some(sequence) = self.sequences.get_mut(&admitted.seq) {
-                sequence.admitted(admitted, progress.prompt(), now, tally);
-                self.note_miss(admitted.seq, admitted.n_reused, tally);
+                let checkpoint = CheckpointUse { n_tokens: n_reused, n_without_state, n_skipped: 0 };
+                let checkpoint = has_states.then_some(checkpoint);
+                sequence.admitted((admitted, checkpoint), progress.prompt(), now, tally);
+                self.note_miss(admitted.seq, n_reused + n_without_state, tally);
+                self.begin_conversation(admitted.seq);
             }
             self.admitted.push(admitted.seq);
         }
+        self.follow_checkpoints(tally);
+        self.is_short_of_states = self.is_short_of_states(!stalled.is_empty());
         for ended in &ended {
             let EndReason::PoolExhausted(shortage) = ended.reason;
             self.take_ended(ended, |sequence, progress| {
@@ -266,6 +274,7 @@ impl Serving {
             self.end_broken(id, now, tally);
         }
         let committed = self.scheduler.commit(step, &sampled.tokens);
+        self.follow_checkpoints(tally);
         for id in std::mem::take(&mut self.admitted) {
             self.saving.complete(id, &mut self.scheduler);
         }
@@ -291,6 +300,9 @@ impl Serving {
         let n_evictions = self.scheduler.pool().n_evictions;
         tally.totals.evictions += n_evictions - self.n_evictions;
         self.n_evictions = n_evictions;
+        if std::mem::take(&mut self.is_short_of_states) {
+            self.write_states_for_room();
+        }
         self.save(SaveReason::Tail);
     }
 

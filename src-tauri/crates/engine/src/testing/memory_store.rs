@@ -33,12 +33,26 @@ struct Inner {
     agents: BTreeMap<(String, [u8; 32]), Arc<AgentManifest>>,
     spares_anonymous: bool,
     trouble: Option<Trouble>,
+    /// Every key that was saved, as often as it was.
+    saved: Vec<BlockKey>,
+    buried: Vec<BlockKey>,
+    corrupt: Vec<BlockKey>,
 }
 
 impl MemoryStore {
     /// The records, by key.
     pub fn records(&self) -> Vec<BlockRecord> {
         self.inner().records.values().cloned().collect()
+    }
+
+    /// The keys of all that was ever saved, in order.
+    pub fn saved(&self) -> Vec<BlockKey> {
+        self.inner().saved.clone()
+    }
+
+    /// The keys of what is of no use any more, in the order in which that was said.
+    pub fn buried(&self) -> Vec<BlockKey> {
+        self.inner().buried.clone()
     }
 
     /// Whether the queue takes anything.
@@ -130,6 +144,20 @@ impl MemoryStore {
         }
     }
 
+    /// The record is found to be damaged when it is read; one piece of a state takes the others with it.
+    pub fn corrupt(&self, key: BlockKey) {
+        self.inner().corrupt.push(key);
+    }
+
+    /// Some files are gone, whose records these were.
+    pub fn lose(&self, is_lost: impl Fn(&BlockKey) -> bool) {
+        let mut inner = self.inner();
+        let keys: Vec<BlockKey> = inner.records.keys().filter(|key| is_lost(key)).copied().collect();
+        keys.iter().for_each(|key| drop(inner.records.remove(key)));
+        drop(inner);
+        self.tell(StoreEvent::Lost(keys));
+    }
+
     /// Forget one record.
     pub fn give_up_block(&self, key: &BlockKey) {
         self.inner().records.remove(key);
@@ -172,18 +200,12 @@ impl BlockStore for MemoryStore {
             StoreEvent::NotSaved(vec![key])
         } else {
             inner.records.insert(key, record);
+            inner.saved.push(key);
             StoreEvent::Saved(vec![key])
         };
         drop(inner);
         self.tell(event);
         Ok(())
-    }
-
-    fn bury(&self, keys: Vec<BlockKey>) {
-        let is_buried = |key: &BlockKey| {
-            key.group.is_state() && keys.iter().any(|other| other.group.is_state() && other.hash == key.hash)
-        };
-        self.inner().records.retain(|key, _| !is_buried(key));
     }
 
     fn listen(&self, listener: StoreListener) {
@@ -248,6 +270,16 @@ impl BlockStore for MemoryStore {
         records.map(|record| DurableBlock { key: record.key, n_bytes: record.bytes.len() as u64 }).collect()
     }
 
+    fn bury(&self, keys: Vec<BlockKey>) {
+        let mut inner = self.inner();
+        // Any piece stands for all of its state, and a block of KV stays.
+        let is_buried = |key: &BlockKey| {
+            key.group.is_state() && keys.iter().any(|other| other.group.is_state() && other.hash == key.hash)
+        };
+        inner.records.retain(|key, _| !is_buried(key));
+        inner.buried.extend(keys);
+    }
+
     fn restore(&self, wanted: Vec<Wanted>, deliver: Delivery) {
         let found = {
             let mut inner = self.inner();
@@ -256,7 +288,15 @@ impl BlockStore for MemoryStore {
                 self.changed.notify_all();
                 return;
             }
+            let mut quarantined: Vec<BlockKey> = Vec::new();
             let found = |Wanted { key, fingerprint, room }| {
+                if inner.corrupt.contains(&key) {
+                    let is_its = |other: &BlockKey| {
+                        other.group.is_state() && key.group.is_state() && other.hash == key.hash
+                    };
+                    quarantined.extend(inner.records.keys().filter(|other| **other == key || is_its(other)));
+                    return Err(MissReason::Corrupt);
+                }
                 let mut record = inner.records.get(&key).cloned().ok_or(MissReason::Absent)?;
                 if record.fingerprint != fingerprint {
                     return Err(MissReason::Foreign);
@@ -267,7 +307,9 @@ impl BlockStore for MemoryStore {
                 }
                 Ok(record)
             };
-            wanted.into_iter().map(found).collect()
+            let found = wanted.into_iter().map(found).collect();
+            inner.records.retain(|key, _| !quarantined.contains(key));
+            found
         };
         deliver(found);
     }

@@ -219,7 +219,7 @@ async fn a_long_prompt_reports_its_progress_and_does_not_hold_up_the_others() {
     let mut done = Vec::new();
     while let Some(event) = long.recv().await {
         match event {
-            Event::Admitted { n_prompt, n_reused, n_restored, difference } => {
+            Event::Admitted { n_prompt, n_reused, n_restored, difference, .. } => {
                 assert_eq!((n_prompt, n_reused, n_restored), (200, 0, 0));
                 assert_eq!(difference.map(|difference| difference.why), Some(DifferenceReason::New));
             }

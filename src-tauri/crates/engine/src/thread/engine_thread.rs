@@ -273,6 +273,7 @@ impl EngineThread {
                 }
             }
             Command::Agents { ask, reply } if ask.what == AgentAct::Evict => {
+                self.for_each_serving(&ask.of, |serving| serving.write_states_of(&ask.name));
                 let to_self = self.to_self.clone();
                 let ask = AgentAsk { what: AgentAct::EvictSaved, ..ask };
                 self.config.store.flush(Box::new(move |_| {

@@ -11,6 +11,8 @@ pub enum DifferenceReason {
     Changed,
     /// The same was said before, and the memory of it is gone.
     NotKept,
+    /// The same was said before and is in memory, but for the state that recurrent layers had there.
+    NoCheckpoint,
 }
 
 crate::names! {
@@ -19,6 +21,7 @@ crate::names! {
         GoesOn => "goes_on",
         Changed => "changed",
         NotKept => "not_kept",
+        NoCheckpoint => "no_checkpoint",
     }
 }
 

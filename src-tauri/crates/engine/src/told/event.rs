@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use scheduler::TokenId;
 
+use super::checkpoint::CheckpointUse;
 use super::difference::Difference;
 use super::request::Refusal;
 
@@ -19,6 +20,8 @@ pub enum Event {
         n_reused: usize,
         /// Of those, tokens whose KV came back from the store for this request.
         n_restored: usize,
+        /// At which of the kept states it begins, on a model with recurrent layers.
+        checkpoint: Option<CheckpointUse>,
         /// Where the prompt stops being what was there, unless all of it was.
         difference: Option<Difference>,
     },

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
+use super::checkpoint::CheckpointUse;
 use super::difference::Difference;
 use super::event::FinishReason;
 use super::request::Refusal;
@@ -38,6 +39,8 @@ pub struct RequestRecord {
     pub n_restored: usize,
     /// Of those, generated ids that were taken instead of the re-sent text's.
     pub n_spliced: usize,
+    /// At which of the kept states it began, on a model with recurrent layers; none where it never began.
+    pub checkpoint: Option<CheckpointUse>,
     /// Blocks that it could have used and the store could not supply, by reason (`store::MissReason::name`); of a run
     /// of blocks that are not there the first one counts.
     pub restore_misses: BTreeMap<&'static str, u32>,

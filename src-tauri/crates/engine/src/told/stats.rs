@@ -73,6 +73,12 @@ pub struct PoolCounts {
     pub pinned: usize,
     /// Blocks kept for reuse and evictable.
     pub cached: usize,
+    /// Of the held ones, those of the states that running sequences have on a model with recurrent layers.
+    pub live_states: usize,
+    /// Such states that are kept for later requests.
+    pub checkpoints: usize,
+    /// Their blocks, held or cached.
+    pub checkpoint_blocks: usize,
     /// All blocks.
     pub total: usize,
     /// Bytes of a block.
@@ -150,6 +156,10 @@ pub struct StoreCounts {
     pub written_bytes: u64,
     /// Blocks that can be restored.
     pub n_blocks: u64,
+    /// States of recurrent layers that can be restored.
+    pub n_checkpoints: u64,
+    /// Of the bytes that can be restored, those of these.
+    pub checkpoint_bytes: u64,
     /// Blocks made durable.
     pub n_saved: u64,
     /// Blocks that could not be saved.
@@ -177,6 +187,8 @@ impl StoreCounts {
             written_today_bytes: stats.written_today_bytes,
             written_bytes: stats.written_bytes,
             n_blocks: stats.n_blocks,
+            n_checkpoints: stats.n_checkpoints,
+            checkpoint_bytes: stats.checkpoint_bytes,
             n_saved: stats.n_saved,
             n_not_saved: stats.n_not_saved,
             n_restored: stats.n_restored,
@@ -227,6 +239,11 @@ pub struct Totals {
     /// Blocks that a prompt could have used and the store could not supply, by reason (`store::MissReason::name`);
     /// of a run of blocks that are not there the first one counts.
     pub restore_misses: BTreeMap<&'static str, u64>,
+    /// Prompt tokens whose KV was in the pool and that were computed again because no state of recurrent layers was
+    /// kept at their end.
+    pub tokens_without_state: u64,
+    /// Places at which such a state was to be kept and there was no room for it.
+    pub checkpoints_skipped: u64,
     /// Tokens sampled.
     pub generated_tokens: u64,
     /// Steps run.

@@ -67,9 +67,13 @@ impl Missed {
             (DifferenceReason::Changed, Some(PromptPlace::System)) => MissReason::System,
             (DifferenceReason::Changed, Some(PromptPlace::Tools)) => MissReason::Tools,
             (DifferenceReason::Changed, Some(PromptPlace::Message { .. })) => MissReason::Messages,
-            (DifferenceReason::Changed | DifferenceReason::New | DifferenceReason::NotKept, _) => {
-                MissReason::Unknown
-            }
+            (
+                DifferenceReason::Changed
+                | DifferenceReason::New
+                | DifferenceReason::NotKept
+                | DifferenceReason::NoCheckpoint,
+                _,
+            ) => MissReason::Unknown,
         };
         Some(Missed { why, n_tokens: difference.n_missed })
     }

@@ -67,7 +67,7 @@ impl Running {
             return Some(last);
         }
         let last = match self.events.recv().await? {
-            Event::Admitted { n_prompt, n_reused, n_restored, difference } => {
+            Event::Admitted { n_prompt, n_reused, n_restored, difference, .. } => {
                 let missed = difference.as_ref().and_then(Missed::of);
                 let prompt = PromptTokens { n_prompt, n_reused, missed };
                 return Some(Happening::Admitted(CacheUse { prompt, n_restored }));

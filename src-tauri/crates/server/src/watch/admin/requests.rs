@@ -67,6 +67,7 @@ pub(crate) struct EndedRequest {
 pub(crate) struct EndedDifference {
     /// `new`: nothing that begins like it was seen lately. `goes_on`: all before it is as it was, and this is what
     /// follows. `changed`: something else was there before. `not_kept`: it was the same, and its memory is gone.
+    /// `no_checkpoint`: it was the same and is in memory, but for the state that recurrent layers had there.
     #[schema(schema_with = difference_reasons)]
     why: &'static str,
     /// `system`, `tools` or `message`; absent where that is not known.
