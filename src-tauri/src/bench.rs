@@ -10,6 +10,7 @@ mod capacity;
 mod checkpoints;
 mod idle;
 mod keeping;
+mod keeping_plan;
 mod kv_quality;
 mod listed_agents;
 mod page_cache;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use engine::{
-    Backend, Failure, FailureKind, GpuRefusal, LoadDesk, LoadProgress, Loaded, ModelCard, ModelLoader,
-    ModelName, Needs, PoolWish, Purpose, Runner, SamplingChoices, ServedBy, WorkerRunner,
+    Backend, Failure, FailureKind, GoesBack, GpuRefusal, LoadDesk, LoadProgress, Loaded, ModelCard,
+    ModelLoader, ModelName, Needs, PoolWish, Purpose, Runner, SamplingChoices, ServedBy, WorkerRunner,
 };
 use kernels::isa::Isa;
 use model::{
@@ -385,6 +385,7 @@ impl GgufLoader {
             template_fault,
             trained_context: spec.max_context,
             effective_context,
+            goes_back: GoesBack::of(&spec),
             fingerprint: self.fingerprint(
                 &digest,
                 (&spec, layout),
@@ -459,6 +460,7 @@ impl GgufLoader {
             template_fault: None,
             trained_context: spec.max_tokens,
             effective_context: spec.max_tokens,
+            goes_back: GoesBack::Anywhere,
             fingerprint: self.fingerprint_of_encoder(&digest),
             file_bytes: gguf.file_bytes(),
             about: about(gguf),

@@ -58,6 +58,8 @@ class Agent:
     messages: list[str]
     system: str
     rng: random.Random
+    # How long it rests at most after a turn.
+    rest: float
     # When the conversation may be deleted, on the monotonic clock.
     until: float = 0.0
     # What it was answered in this conversation; the next turn is the one that is asked, or is to be asked next.
@@ -69,7 +71,8 @@ class Agent:
 
     def begin(self) -> None:
         self.answers = []
-        self.until = time.monotonic() + self.rng.uniform(*LIFE_S)
+        # So old that it has rested after its last turn too.
+        self.until = time.monotonic() + self.rng.uniform(LIFE_S[0], LIFE_S[1] + (N_TURNS + 1) * self.rest)
 
     @property
     def turn(self) -> int:
@@ -109,7 +112,7 @@ class Tally:
     reused: int = 0
 
 
-def make_agents(rng: random.Random) -> list[Agent]:
+def make_agents(rng: random.Random, rest: float) -> list[Agent]:
     def words(n: int) -> str:
         return " ".join(rng.choice(WORDS) for _ in range(n))
 
@@ -119,11 +122,11 @@ def make_agents(rng: random.Random) -> list[Agent]:
         # The last one shares no prefix with the others.
         system = shared if index < N_AGENTS - 1 else f"{words(70)}. You answer in short sentences."
         messages = [f"Say something about this: {words(90)}." for _ in range(N_TURNS)]
-        agents.append(Agent(f"agent-{index}", messages, system, random.Random(rng.random())))
+        agents.append(Agent(f"agent-{index}", messages, system, random.Random(rng.random()), rest))
     return agents
 
 
-def start(args, data_dir: str) -> Server:
+def started(args, data_dir: str) -> Server:
     return Server(args.bin, args.model, data_dir, ["--kv-pool", args.kv_pool, *OPTIONS])
 
 
@@ -140,7 +143,7 @@ def cold_answers(args, agents: list[Agent], tally: Tally) -> None:
 
 def cold_answer(args, path: str, body: dict) -> dict:
     with tempfile.TemporaryDirectory() as data_dir:
-        server = start(args, data_dir)
+        server = started(args, data_dir)
         try:
             server.wait_until_ready()
             status, _, answer = server.ask("POST", path, body)
@@ -269,7 +272,7 @@ def converse(
         if taken is None:
             return
         advance(server, agent, taken[0], tally, lock)
-        gone.wait(agent.rng.uniform(0, args.rest))
+        gone.wait(agent.rng.uniform(0, agent.rest))
 
 
 def read_claims(server: Server, agents: list[Agent], lock: threading.Lock) -> None:
@@ -346,17 +349,17 @@ def one_kill(args, server: Server, agents: list[Agent], tally: Tally, rng: rando
 
 def run(args, tally: Tally) -> float:
     rng = random.Random(args.seed)
-    agents = make_agents(rng)
+    agents = make_agents(rng, args.rest)
     cold_answers(args, agents, tally)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as data_dir:
         for kill in range(args.kills):
             while rng.random() < EARLY:
-                server = start(args, data_dir)
+                server = started(args, data_dir)
                 time.sleep(rng.uniform(0, 0.5))
                 server.kill()
                 tally.n_early += 1
-            server = start(args, data_dir)
+            server = started(args, data_dir)
             n_wrong = len(tally.wrong)
             try:
                 server.wait_until_ready()
@@ -365,7 +368,7 @@ def run(args, tally: Tally) -> float:
                 server.kill()
             for what in tally.wrong[n_wrong:]:
                 print(f"WRONG kill {kill}: {what}", flush=True)
-        server = start(args, data_dir)
+        server = started(args, data_dir)
         try:
             server.wait_until_ready()
             reckon(args, server, agents, tally, threading.Lock())

@@ -4,7 +4,7 @@
 use scheduler::Residency;
 use serde_json::json;
 
-use super::keeping::{Plan, WARM_UP_AGENT};
+use super::keeping_plan::{Plan, WARM_UP_AGENT};
 use super::report::Report;
 use super::served::Scratch;
 

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use model::Gguf;
 use scheduler::KvLayout;
-use serde_json::{Value, json};
-use text::TextModel;
 
 use super::checkpoints::checkpoints;
+use super::keeping_plan::{ANSWER, Plan, Prompt, WARM_UP};
 use super::page_cache::{cold_read_rate, drop_from_cache, segments};
 use super::report::{Report, median, sorted};
 use super::served::{Scratch, Served, Timed};
@@ -20,12 +19,6 @@ use crate::cli::{BenchStoreArguments, BenchStorePart};
 use crate::settings::Settings;
 use crate::{model_file, opened_model};
 
-/// Tokens of an answer whose first one is timed: enough for some text to come.
-const ANSWER: usize = 8;
-/// Tokens of a prompt that makes a server's weights resident before anything is timed.
-const WARM_UP: usize = 300;
-/// Who asks for that.
-pub(super) const WARM_UP_AGENT: &str = "warm-up";
 /// Agents that take turns, the tokens that each has, and those that each turn adds.
 const IN_TURN: (usize, usize, usize) = (12, 4_000, 50);
 /// Turns of each agent, the first of them cold.
@@ -50,30 +43,6 @@ const OFF: &[&str] = &["--store", "off"];
 
 /// Settings of the benchmark that its servers do not share: each has a folder of its own, and a pool to measure with.
 const OWN: [&str; 6] = ["data_dir", "host", "port", "model", "kv_pool", "log"];
-
-/// What is measured, with what.
-pub(super) struct Plan<'a> {
-    /// Flags of every server: model, threads, kernels.
-    flags: Vec<String>,
-    /// Real text, as the model's tokens.
-    tokens: &'a [u32],
-    /// The model's vocabulary.
-    text: &'a TextModel,
-    /// The cut of its KV and of its state.
-    pub(super) layout: &'a KvLayout,
-    /// Where the servers' folders are made.
-    pub(super) parent: &'a Path,
-    /// Lengths of the prompts that are restored.
-    sizes: Vec<usize>,
-}
-
-/// A prompt that is asked again and again.
-enum Prompt<'a> {
-    /// Of a model whose KV can be cut back to any position.
-    Tokens(&'a [u32]),
-    /// Of a model with recurrent layers, whose next prompt starts at a checkpoint: where those are depends on messages.
-    Chat(Value),
-}
 
 /// Measure all of it.
 ///
@@ -120,50 +89,6 @@ pub(super) async fn measure(arguments: BenchStoreArguments) -> Result<Report, St
         }
     }
     Ok(report)
-}
-
-impl Plan<'_> {
-    fn flags(&self, more: &[&str]) -> Vec<String> {
-        self.flags.iter().cloned().chain(more.iter().map(|flag| (*flag).to_owned())).collect()
-    }
-
-    /// `n` tokens of the text from `start` on.
-    fn slice(&self, start: usize, n: usize) -> Result<&[u32], String> {
-        let have = self.tokens.len();
-        self.tokens
-            .get(start..start + n)
-            .ok_or_else(|| format!("the text has {have} tokens, {} are needed", start + n))
-    }
-
-    /// These tokens of the text as text.
-    pub(super) fn words(&self, start: usize, n: usize) -> Result<String, String> {
-        let tokens = self.slice(start, n)?;
-        let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.text.token_bytes(*token)).copied().collect();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// The prompts that are restored, by their size, no two with a common beginning.
-    fn prompts(&self) -> Result<Vec<(usize, String, Prompt<'_>)>, String> {
-        let mut start = WARM_UP;
-        let mut prompts = Vec::new();
-        for &size in &self.sizes {
-            let prompt = if self.layout.state.n_pieces == 0 {
-                Prompt::Tokens(self.slice(start, size)?)
-            } else {
-                Prompt::Chat(json!([{"role": "user", "content": self.words(start, size)?}]))
-            };
-            prompts.push((size, format!("agent-{size}"), prompt));
-            start += size;
-        }
-        Ok(prompts)
-    }
-
-    /// A server that has computed something, so that nothing is measured twice.
-    pub(super) async fn start(&self, data: &Path, more: &[&str]) -> Result<Served, String> {
-        let served = Served::start(&self.flags(more), data).await?;
-        served.ask(WARM_UP_AGENT, self.slice(0, WARM_UP)?, ANSWER).await?;
-        Ok(served)
-    }
 }
 
 /// Time to the first text: cold, resident, restored with the page cache and without it.

@@ -56,7 +56,7 @@ pub use scheduler::{CheckedPrompt, EmbedSpec, Pooling, PromptFault, Vectors, che
 pub use store::{MissReason, OfModels, Trouble};
 pub use told::agent_info::{AgentInfo, AgentOfModel, KeptKv, Tier};
 pub use told::backend::{Backend, GpuRefusal, GpuRefusalKind, ServedBy};
-pub use told::card::{About, ModelCard, Purpose};
+pub use told::card::{About, GoesBack, ModelCard, Purpose};
 pub use told::checkpoint::CheckpointUse;
 pub use told::difference::{Difference, DifferenceReason, PromptPlace};
 pub use told::embedding::{EmbedRequest, EmbedUsage, Embedded};

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use text::{Chat, RenderedText, TextError, TextModel};
+use text::{Asked, Chat, RenderedText, TextError, TextModel};
 
 use crate::calls::fault::Fault;
 use crate::calls::render_workers::RenderWorkers;
@@ -60,5 +60,5 @@ fn check(dialect: &Dialect, refused: &Fault) {
 /// # Errors
 /// As the model's template has it.
 pub fn render(workers: &RenderWorkers, model: &TextModel, chat: &Chat) -> Result<RenderedText, TextError> {
-    workers.render(model, chat, &|| false)
+    workers.render(model, chat, Asked::TextAndPoints, &|| false)
 }

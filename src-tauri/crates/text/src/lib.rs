@@ -30,6 +30,7 @@ mod seams;
 mod special;
 
 mod chat;
+mod chat_points;
 mod chat_template;
 mod defusing;
 mod json;
@@ -68,6 +69,7 @@ pub use answer_reader::{AnswerReader, Spoken};
 pub use answer_rules::{AnswerRules, Calls, Most};
 pub use canonical_json::has_key_twice;
 pub use chat::{Chat, ChatMessage};
+pub use chat_points::{Asked, ChatPoints};
 pub use chat_template::ChatTemplate;
 pub use constraint::{CONSTRAINT_STACK_BYTES, Constraint, ConstraintError, TokenMask};
 pub use detokenizer::Detokenizer;

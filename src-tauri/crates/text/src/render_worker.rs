@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::chat_points::Asked;
 use crate::chat_template::ChatTemplate;
 use crate::rendered_text::RenderedText;
 use crate::renderer::ChatRenderer;
@@ -29,6 +30,8 @@ pub struct RenderRequest<'a> {
     pub chat: &'a Chat,
     /// When that is: a worker has no clock.
     pub now: SystemTime,
+    /// What of it.
+    pub asked: Asked,
 }
 
 #[derive(Debug, Deserialize)]
@@ -36,6 +39,7 @@ struct OwnedRequest {
     template: Option<ChatTemplate>,
     chat: Chat,
     now: SystemTime,
+    asked: Asked,
 }
 
 /// Writes one frame.
@@ -85,13 +89,15 @@ pub fn serve_renderings(
     mut around: impl FnMut(WorkerIs),
 ) -> io::Result<()> {
     let mut renderer: Result<ChatRenderer, TextError> = Err(TextError::NoChatTemplate);
-    while let Some(OwnedRequest { template, chat, now }) = read_frame(input)? {
+    while let Some(OwnedRequest { template, chat, now, asked }) = read_frame(input)? {
         around(WorkerIs::Busy);
         if let Some(template) = template {
             renderer = ChatRenderer::new(&template);
         }
-        let rendered: Result<RenderedText, TextError> =
-            renderer.as_ref().map_err(Clone::clone).and_then(|renderer| renderer.render(&chat, now));
+        let rendered: Result<RenderedText, TextError> = renderer
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|renderer| renderer.render_asked(&chat, now, asked));
         write_frame(output, &rendered)?;
         around(WorkerIs::Idle);
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::TokenId;
 use crate::answer_form::Begins;
+use crate::chat_points::{ChatPoints, parting_place};
 use crate::rendered_text::RenderedText;
 use crate::special::SpecialTokens;
 
@@ -15,6 +16,7 @@ pub struct RenderedChat {
     pub(crate) special: Vec<SpecialToken>,
     answer_starts: Vec<usize>,
     message_ends: Vec<usize>,
+    points: ChatPoints,
     pub(crate) stretches: Vec<AnswerStretch>,
 }
 
@@ -40,12 +42,15 @@ pub struct EncodedPiece {
     pub tokens: Vec<TokenId>,
     /// How many of these tokens precede each end of a message's content that lies in the piece, ascending.
     pub message_ends: Vec<usize>,
+    /// For each of the chat's points that lies in the piece, or at an edge of it: where in the text, and how many of these
+    /// tokens precede it.
+    pub points: Vec<(usize, usize)>,
 }
 
 impl RenderedChat {
     /// Takes the client's marks out of a rendering and finds its special tokens.
     pub(crate) fn new(rendered: &RenderedText, specials: &SpecialTokens) -> RenderedChat {
-        let RenderedText { text, mark, landmarks, .. } = rendered;
+        let RenderedText { text, mark, landmarks, points, .. } = rendered;
         let marks: Vec<usize> =
             mark.map_or_else(Vec::new, |mark| text.match_indices(mark).map(|(at, _)| at).collect());
         let mark_bytes = mark.map_or(0, char::len_utf8);
@@ -53,6 +58,7 @@ impl RenderedChat {
         let special = specials
             .spans(text)
             .map(|(range, id)| SpecialToken { id, range: unmarked(range.start)..unmarked(range.end) });
+        let special: Vec<SpecialToken> = special.collect();
         // They come from another process, which a template may have led astray.
         let places = |places: &[usize]| -> Vec<usize> {
             let sound = places.iter().copied().filter(|&at| text.is_char_boundary(at));
@@ -60,11 +66,20 @@ impl RenderedChat {
             places.sort_unstable();
             places
         };
+        let plain = mark.map_or_else(|| text.clone(), |mark| text.replace(mark, ""));
+        let special_ends: Vec<usize> = special.iter().map(|token| token.range.end).collect();
+        let points = points.as_ref().map(|points| {
+            points.map(|at| {
+                let at = plain.floor_char_boundary(unmarked(at.min(text.len())));
+                parting_place(&plain, &special_ends, at)
+            })
+        });
         RenderedChat {
-            special: special.collect(),
             answer_starts: places(&landmarks.starts),
             message_ends: places(&landmarks.ends),
-            text: mark.map_or_else(|| text.clone(), |mark| text.replace(mark, "")),
+            points: points.unwrap_or_default(),
+            special,
+            text: plain,
             stretches: Vec::new(),
         }
     }
@@ -77,6 +92,7 @@ impl RenderedChat {
             special,
             answer_starts,
             message_ends: Vec::new(),
+            points: ChatPoints::default(),
             stretches: Vec::new(),
         }
     }
@@ -95,6 +111,12 @@ impl RenderedChat {
     /// Earlier answers, ascending, as far as what stands around them tells where they are.
     pub fn stretches(&self) -> &[AnswerStretch] {
         &self.stretches
+    }
+
+    /// Where later prompts come back to it, where that was asked for. Up to each of these the tokens are what they are,
+    /// whatever follows there.
+    pub fn points(&self) -> &ChatPoints {
+        &self.points
     }
 
     /// Where the contents of messages end, ascending.

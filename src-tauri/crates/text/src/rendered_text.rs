@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::chat_points::ChatPoints;
 use crate::landmarks::Landmarks;
 
 /// A chat as its template writes it. Offsets are bytes of the text with its marks.
@@ -15,6 +16,8 @@ pub struct RenderedText {
     pub(crate) landmarks: Landmarks,
     /// What the template writes before an answer, where the chat has answers.
     pub(crate) opening: Option<String>,
+    /// Where later prompts come back to it, where that was asked for.
+    pub(crate) points: Option<ChatPoints>,
     /// Whether the chat's tools are described in words, because the template shows none.
     pub(crate) has_tools_in_words: bool,
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::answer_form::call_form::Calls;
 use crate::answer_form::plain_calls_of;
+use crate::chat_points::{Asked, ChatPoints};
 use crate::chat_template::ChatTemplate;
 use crate::defusing::StructuralTexts;
 use crate::landmarks::{ASSISTANT, Landmarks, generation_prompt};
@@ -53,8 +54,21 @@ impl ChatRenderer {
     /// # Errors
     /// The template refuses the messages, fails, or goes over its limits.
     pub fn render(&self, chat: &Chat, now: SystemTime) -> Result<RenderedText, TextError> {
+        self.render_asked(chat, now, Asked::Text)
+    }
+
+    /// The same, with what else is `asked` for.
+    ///
+    /// # Errors
+    /// As [`ChatRenderer::render`].
+    pub fn render_asked(
+        &self,
+        chat: &Chat,
+        now: SystemTime,
+        asked: Asked,
+    ) -> Result<RenderedText, TextError> {
         if !has_more_than_text(chat) {
-            return self.render_text(chat, now);
+            return self.render_text(chat, now, asked);
         }
         let customs = *self.customs.get_or_init(|| {
             let render = |chat: &Chat| Some(self.template.render(chat, None, now).ok()?.text);
@@ -66,7 +80,7 @@ impl ChatRenderer {
                 true => Cow::Borrowed(chat),
                 false => Cow::Owned(in_words(chat, customs, &self.calls, has_system)),
             };
-            self.render_text(&in_fields_of_templates(&chat, customs), now)
+            self.render_text(&in_fields_of_templates(&chat, customs), now, asked)
         };
         let rendered = match rendered(true) {
             // It may be the system's message that it refuses.
@@ -76,15 +90,19 @@ impl ChatRenderer {
         Ok(RenderedText { has_tools_in_words, ..rendered? })
     }
 
-    fn render_text(&self, chat: &Chat, now: SystemTime) -> Result<RenderedText, TextError> {
+    fn render_text(&self, chat: &Chat, now: SystemTime, asked: Asked) -> Result<RenderedText, TextError> {
         let (chat, rendering) = self.render_marked(chat, now)?;
         let has_answers = chat.messages.iter().any(|message| message.role == ASSISTANT);
         let opening = has_answers
             .then(|| generation_prompt(&self.template, &self.special, &chat, &rendering))
             .flatten();
         let landmarks = Landmarks::find(&self.template, &chat, &rendering, opening.as_deref());
+        let points = match asked {
+            Asked::Text => None,
+            Asked::TextAndPoints => Some(ChatPoints::find(&self.template, &chat, &rendering)),
+        };
         let Rendering { text, mark, .. } = rendering;
-        Ok(RenderedText { text, mark, landmarks, opening, has_tools_in_words: false })
+        Ok(RenderedText { text, mark, landmarks, opening, points, has_tools_in_words: false })
     }
 
     /// Renders with the client's special tokens marked wherever that makes a difference; and the chat as it was rendered.

@@ -88,7 +88,10 @@ impl Template {
             let content = chat.messages.last().map_or("", |message| &message.content);
             last.insert("content".into(), format!("{content}{end}").into());
         }
-        let mut text = self.run(chat, &messages, chat.add_generation_prompt && end.is_none(), now)?;
+        let mut output = Limited { bytes: Vec::new() };
+        let add_generation_prompt = chat.add_generation_prompt && end.is_none();
+        self.run(&messages, &chat.extra, add_generation_prompt, (now, &mut output)).map_err(failure)?;
+        let mut text = String::from_utf8(output.bytes).map_err(|e| TextError::Template(e.to_string()))?;
         if let Some(end) = end {
             let Some(at) = text.rfind(end) else {
                 return Err(TextError::Refused("the template does not write the message to continue".into()));
@@ -99,20 +102,38 @@ impl Template {
         Ok(Rendering { text, mark, now })
     }
 
+    /// How many bytes the text of these messages has in common with `rendering`, from the first one on. It is rendered no
+    /// further than that.
+    pub(crate) fn n_common<'a>(
+        &self,
+        messages: impl Iterator<Item = &'a ChatMessage>,
+        extra: &Map<String, serde_json::Value>,
+        add_generation_prompt: bool,
+        rendering: &Rendering,
+    ) -> Result<usize, TextError> {
+        let messages: Vec<Map<String, serde_json::Value>> = messages.map(message_object).collect();
+        let mut compared = Compared { with: rendering.text.as_bytes(), n_common: 0, differs: false };
+        let output = (rendering.now, &mut compared as &mut dyn io::Write);
+        match self.run(&messages, extra, add_generation_prompt, output) {
+            Err(error) if !compared.differs => Err(failure(error)),
+            Ok(()) | Err(_) => Ok(rendering.text.floor_char_boundary(compared.n_common)),
+        }
+    }
+
     fn run(
         &self,
-        chat: &Chat,
         messages: &[Map<String, serde_json::Value>],
+        extra: &Map<String, serde_json::Value>,
         add_generation_prompt: bool,
-        now: SystemTime,
-    ) -> Result<String, TextError> {
-        let n_values = chat.messages.len()
-            + messages.iter().chain([&chat.extra]).map(|object| n_values(object.values())).sum::<usize>();
+        (now, output): (SystemTime, &mut dyn io::Write),
+    ) -> Result<(), Error> {
+        let n_values = messages.len()
+            + messages.iter().chain([extra]).map(|object| n_values(object.values())).sum::<usize>();
         let fuel = FUEL_BASE.saturating_add(FUEL_PER_VALUE.saturating_mul(n_values as u64)).min(FUEL_MAX);
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel));
         environment.add_function("strftime_now", move |format: &str| strftime(format, now));
-        let template = environment.get_template(NAME).map_err(failure)?;
+        let template = environment.get_template(NAME)?;
 
         // What transformers passes even when there is none of it, then what the client asked for.
         let defaults = context! { tools => (), documents => () };
@@ -120,10 +141,8 @@ impl Template {
             messages => Value::from(Serde(messages)),
             add_generation_prompt => add_generation_prompt,
         };
-        let context = context! { ..fixed, ..Value::from(Serde(&chat.extra)), ..defaults };
-        let mut output = Limited { bytes: Vec::new() };
-        template.render_captured_to(context, &mut output).map_err(failure)?;
-        String::from_utf8(output.bytes).map_err(|e| TextError::Template(e.to_string()))
+        let context = context! { ..fixed, ..Value::from(Serde(extra)), ..defaults };
+        template.render_captured_to(context, output).map(drop)
     }
 }
 
@@ -151,6 +170,26 @@ impl io::Write for Limited {
         }
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Output that is compared with another, and refused where it differs from that.
+struct Compared<'a> {
+    with: &'a [u8],
+    n_common: usize,
+    differs: bool,
+}
+
+impl io::Write for Compared<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let same = self.with[self.n_common..].iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        self.n_common += same;
+        self.differs = same < bytes.len();
+        if self.differs { Err(io::Error::other("it differs")) } else { Ok(bytes.len()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {

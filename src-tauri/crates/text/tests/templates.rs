@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use text::{
-    Chat, ChatMessage, ChatTemplate, EncodeLimits, RenderRequest, RenderedText, TextError, TextMetadata,
-    TextModel, read_frame, serve_renderings, write_frame,
+    Asked, Chat, ChatMessage, ChatTemplate, EncodeLimits, RenderRequest, RenderedText, TextError,
+    TextMetadata, TextModel, read_frame, serve_renderings, write_frame,
 };
 
 const LLAMA3: &str = r#"
@@ -416,7 +416,8 @@ fn a_worker_dates_each_chat_by_its_callers_clock() {
     let day = |n: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(n * 86_400 + 59);
     let mut requests = Vec::new();
     for (template, now) in [(Some(&template), day(0)), (None, day(20_000))] {
-        write_frame(&mut requests, &RenderRequest { template, chat: &chat, now }).unwrap();
+        write_frame(&mut requests, &RenderRequest { template, chat: &chat, now, asked: Asked::Text })
+            .unwrap();
     }
     let mut answers = Vec::new();
     serve_renderings(&mut requests.as_slice(), &mut answers, |_| {}).unwrap();

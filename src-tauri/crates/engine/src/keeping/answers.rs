@@ -13,7 +13,8 @@ use scheduler::{
     splice_prompt,
 };
 use text::{
-    AnswerParts, AnswerReading, Chat, EncodeError, EncodeLimits, MarkedText, RenderedChat, TextModel,
+    AnswerParts, AnswerReading, Chat, ChatPoints, EncodeError, EncodeLimits, MarkedText, RenderedChat,
+    TextModel,
 };
 
 use super::kept_parts::{KeptParts, RunStart};
@@ -113,7 +114,7 @@ impl Answers {
         chat: &Chat,
         is_abandoned: &dyn Fn() -> bool,
     ) -> Result<EncodedPrompt, PromptError> {
-        let rendered = card.text.render(chat)?;
+        let rendered = card.text.render_asked(chat, card.asked())?;
         let has_tools_in_words = rendered.has_tools_in_words();
         let rendered = card.text.rendered_chat(&rendered);
         let reading = card.text.answer_reading(&rendered, chat.tools.as_slice().into(), has_tools_in_words);
@@ -175,6 +176,7 @@ impl Answers {
             _ => Vec::new(),
         };
         let mut message_ends = Vec::new();
+        let mut places = Places::default();
         let mut pieces = Vec::new();
         let spliced = splice_prompt(
             card.fingerprint,
@@ -195,6 +197,7 @@ impl Answers {
                 }
                 let n_before = n_before + piece.tokens.len() - n_own;
                 message_ends.extend(piece.message_ends.iter().map(|n| n_before + n));
+                places.note(&piece.points, n_before, (range.end, n_before + n_own));
                 pieces.push(MappedPiece { tokens: n_before..n_before + n_own, text: range });
                 Ok(piece.tokens)
             },
@@ -214,7 +217,7 @@ impl Answers {
             tokens: spliced.tokens,
             notes: PromptNotes {
                 message_ends,
-                state_points: StatePoints::default(),
+                state_points: places.state_points(rendered.points()),
                 n_spliced: spliced.n_spliced,
                 spliced: spliced.spliced,
                 map: map.map(Arc::new),
@@ -282,6 +285,35 @@ impl Answers {
             if let Some((parts, ends)) = self.parts(&ids, reading) {
                 self.remembered().parts.record(before, &ids, &ends, &parts);
             }
+        }
+    }
+}
+
+/// How many tokens precede places of a prompt's text, as it is put together from pieces and answers.
+#[derive(Debug, Default)]
+struct Places {
+    /// Bytes of the text, and tokens before them, ascending: the points that pieces have, and where pieces end.
+    known: Vec<(usize, usize)>,
+}
+
+impl Places {
+    /// Note a piece that follows `n_before` tokens: its points, and its end.
+    fn note(&mut self, points: &[(usize, usize)], n_before: usize, end: (usize, usize)) {
+        self.known.extend(points.iter().map(|(at, n)| (*at, n_before + n)));
+        self.known.push(end);
+    }
+
+    /// The points as positions in tokens. One within an answer that was put in place is where that answer starts.
+    fn state_points(&self, points: &ChatPoints) -> StatePoints {
+        let position = |at: usize| {
+            let n_before = self.known.partition_point(|(known, _)| *known <= at);
+            let (_, n_tokens) = self.known.get(n_before.checked_sub(1)?)?;
+            Some(*n_tokens).filter(|n| *n > 0)
+        };
+        StatePoints {
+            system_end: points.system_end.and_then(position),
+            return_point: points.return_point.and_then(position),
+            generation_start: points.generation_start.and_then(position),
         }
     }
 }

@@ -119,12 +119,14 @@ impl Sequence {
         };
         let stop: Vec<String> = request.stop.into_iter().filter(|s| !s.is_empty()).collect();
         let is_chat = !request.notes.message_ends.is_empty();
+        let mut kept_windows = request.notes.message_ends;
+        kept_windows.extend(request.notes.state_points.return_point);
         let new = NewSequence {
             id,
             agent: request.agent.as_deref().map(agent_number),
             prompt: request.prompt,
             max_new_tokens: request.max_tokens.unwrap_or(usize::MAX),
-            kept_windows: request.notes.message_ends,
+            kept_windows,
             state_points: request.notes.state_points,
             prompt_logits: PromptLogits::Last,
             former: None,

@@ -208,13 +208,6 @@ impl BlockStore for MemoryStore {
         Ok(())
     }
 
-    fn bury(&self, keys: Vec<BlockKey>) {
-        let is_buried = |key: &BlockKey| {
-            key.group.is_state() && keys.iter().any(|other| other.group.is_state() && other.hash == key.hash)
-        };
-        self.inner().records.retain(|key, _| !is_buried(key));
-    }
-
     fn listen(&self, listener: StoreListener) {
         self.inner().listeners.push(Arc::new(listener));
     }
@@ -279,7 +272,11 @@ impl BlockStore for MemoryStore {
 
     fn bury(&self, keys: Vec<BlockKey>) {
         let mut inner = self.inner();
-        inner.records.retain(|key, _| !keys.contains(key));
+        // Any piece stands for all of its state, and a block of KV stays.
+        let is_buried = |key: &BlockKey| {
+            key.group.is_state() && keys.iter().any(|other| other.group.is_state() && other.hash == key.hash)
+        };
+        inner.records.retain(|key, _| !is_buried(key));
         inner.buried.extend(keys);
     }
 

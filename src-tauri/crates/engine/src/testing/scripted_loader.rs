@@ -17,7 +17,7 @@ use super::steering::Steering;
 use super::tiny_text::tiny_text;
 use crate::models::worker::WorkerRunner;
 use crate::told::backend::ServedBy;
-use crate::told::card::{About, ModelCard, Purpose};
+use crate::told::card::{About, GoesBack, ModelCard, Purpose};
 use crate::told::load_progress::LoadProgress;
 use crate::told::loader::{LoadDesk, Loaded, ModelLoader, Needs, PoolWish, Runner};
 use crate::told::model_name::ModelName;
@@ -143,6 +143,7 @@ impl ModelLoader for ScriptedLoader {
             Some(spec) => spec.max_tokens,
             None => max_context.min(n_blocks.saturating_sub(2 * layout.state.n_pieces) * 16),
         };
+        let goes_back = GoesBack::of(&spec);
         let purpose = model.embeds.map_or(Purpose::Generate, Purpose::Embed);
         let runner = match &purpose {
             Purpose::Embed(spec) => {
@@ -166,6 +167,7 @@ impl ModelLoader for ScriptedLoader {
             text: Arc::new(text),
             trained_context: max_context,
             effective_context,
+            goes_back,
             fingerprint: model.fingerprint,
             file_bytes: 100,
             about: About {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use scheduler::{EmbedSpec, TokenId};
-use text::{EncodeError, TextModel};
+use scheduler::{EmbedSpec, LayerKv, ModelCacheSpec, TokenId};
+use text::{Asked, EncodeError, TextModel};
 
 use super::backend::ServedBy;
 use super::prompt::PromptError;
@@ -48,6 +48,8 @@ pub struct ModelCard {
     pub trained_context: usize,
     /// Tokens that one request, or one text of it, may have: the smaller of the model's context and the pool's.
     pub effective_context: usize,
+    /// To where in an earlier prompt it can go back.
+    pub goes_back: GoesBack,
     /// Salt of the prefix hashes: the model's fingerprint.
     pub fingerprint: [u8; 32],
     /// Bytes of the weights' file.
@@ -60,6 +62,27 @@ pub struct ModelCard {
     pub served_by: ServedBy,
     /// When it was loaded.
     pub loaded_at: SystemTime,
+}
+
+/// To where a later prompt can go back in what a model keeps of an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoesBack {
+    /// To any token: every layer has the keys and values of each.
+    Anywhere,
+    /// Only to where something was kept on purpose: a recurrent layer's state, or the blocks of a window.
+    WhereKept,
+}
+
+impl GoesBack {
+    /// Of a model with these layers.
+    pub fn of(spec: &ModelCacheSpec) -> GoesBack {
+        let needs_kept = |layer: &LayerKv| match layer {
+            LayerKv::Own(cache) => cache.span.window().is_some(),
+            LayerKv::State(_) => true,
+            LayerKv::Of(_) | LayerKv::Nothing => false,
+        };
+        if spec.layers.iter().any(needs_kept) { GoesBack::WhereKept } else { GoesBack::Anywhere }
+    }
 }
 
 /// What a model is for.
@@ -84,6 +107,14 @@ impl ModelCard {
         match &self.purpose {
             Purpose::Generate => None,
             Purpose::Embed(spec) => Some(spec),
+        }
+    }
+
+    /// What a chat's rendering is asked for, so that later prompts can come back to it.
+    pub fn asked(&self) -> Asked {
+        match self.goes_back {
+            GoesBack::Anywhere => Asked::Text,
+            GoesBack::WhereKept => Asked::TextAndPoints,
         }
     }
 

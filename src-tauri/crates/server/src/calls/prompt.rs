@@ -60,6 +60,11 @@ impl Encoders {
                         .push("the model's template shows no tools: they were described in words".to_owned());
                 }
                 let rendered = card.text.rendered_chat(&rendered);
+                if let Some(fault) = &rendered.points().fault {
+                    remarks.push(format!(
+                        "how far the next turn comes back to this prompt is not known: {fault}"
+                    ));
+                }
                 let has_tools = !tools.is_empty();
                 let read_as = card.text.answer_reading(&rendered, tools.into(), has_tools_in_words);
                 reading = read_as.as_ref().and_then(reading_of);
@@ -91,14 +96,14 @@ impl Encoders {
         is_abandoned: &(dyn Fn() -> bool + Sync),
         remarks: &mut Vec<String>,
     ) -> Result<RenderedText, TextError> {
-        let rendered = self.render_workers.render(&card.text, chat, is_abandoned);
+        let rendered = self.render_workers.render(&card.text, chat, card.asked(), is_abandoned);
         let is_too_strict = match &rendered {
             Ok(rendered) => is_dropped(chat, || rendered.plain()),
             Err(TextError::Refused(_)) => true,
             Err(_) => false,
         };
         let Some(folded) = folded(chat).filter(|_| is_too_strict) else { return rendered };
-        let again = self.render_workers.render(&card.text, &folded, is_abandoned);
+        let again = self.render_workers.render(&card.text, &folded, card.asked(), is_abandoned);
         if again.is_ok() {
             remarks.push(
                 "the template takes one system message and alternating turns: the chat was put so".into(),

@@ -14,10 +14,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use text::{
-    Chat, ChatMessage, ChatTemplate, RenderRequest, RenderedText, TextError, TextModel, read_frame,
+    Asked, Chat, ChatMessage, ChatTemplate, RenderRequest, RenderedText, TextError, TextModel, read_frame,
     write_frame,
 };
 
@@ -73,7 +73,7 @@ impl RenderWorkers {
             add_generation_prompt: true,
             ..Chat::default()
         };
-        match self.render(model, &chat, &|| false) {
+        match self.render(model, &chat, Asked::Text, &|| false) {
             Err(TextError::Template(fault)) => Some(fault),
             _ => None,
         }
@@ -87,16 +87,18 @@ impl RenderWorkers {
         &self,
         model: &TextModel,
         chat: &Chat,
+        asked: Asked,
         is_gone: IsGone<'_>,
     ) -> Result<RenderedText, TextError> {
         let template = model.chat_template().ok_or(TextError::NoChatTemplate)?;
-        let Some(program) = &self.worker else { return model.render(chat) };
+        let Some(program) = &self.worker else { return model.render_asked(chat, asked) };
         let failed = |error: io::Error| TextError::Template(format!("its worker cannot be used: {error}"));
         let mut worker = match self.take_idle(template) {
             Some(worker) => worker,
             None => Worker::start(program).map_err(failed)?,
         };
-        match worker.render(template, chat, model.now(), is_gone).map_err(failed)? {
+        let request = RenderRequest { template: None, chat, now: model.now(), asked };
+        match worker.render(template, request, is_gone).map_err(failed)? {
             Ended::Rendered(rendered) => {
                 self.keep(worker);
                 rendered
@@ -156,18 +158,17 @@ impl Worker {
         self.template.as_ref().is_some_and(|ours| Arc::ptr_eq(ours, template) || ours == template)
     }
 
-    /// Asks for a chat and waits. A worker that did not answer is killed, and is of no further use.
+    /// Asks for a chat by its model's template and waits. A worker that did not answer is killed, and is of no further use.
     fn render(
         &mut self,
         template: &Arc<ChatTemplate>,
-        chat: &Chat,
-        now: SystemTime,
+        asked: RenderRequest<'_>,
         is_gone: IsGone<'_>,
     ) -> io::Result<Ended> {
         let until = Instant::now() + DEADLINE;
         let new_template = (!self.has(template)).then(|| template.as_ref());
         let mut request = Vec::new();
-        write_frame(&mut request, &RenderRequest { template: new_template, chat, now })?;
+        write_frame(&mut request, &RenderRequest { template: new_template, ..asked })?;
         self.template = Some(Arc::clone(template));
         let Some((mut to, mut from)) = self.pipes.take() else { return Ok(Ended::Died) };
         let (sender, answer) = sync_channel(1);

@@ -183,6 +183,7 @@ impl ModelLoader for BaseModel {
             text,
             effective_context,
             trained_context,
+            goes_back: card.goes_back,
             fingerprint: card.fingerprint,
             file_bytes: card.file_bytes,
             about: card.about.clone(),

@@ -7,6 +7,7 @@ use super::TextModel;
 use crate::answer_form::AnswerForm;
 use crate::answer_parts::AnswerReading;
 use crate::answer_stretches::{Role, find};
+use crate::chat_points::Asked;
 use crate::chat_template::ChatTemplate;
 use crate::encoding::{EncodeError, EncodeLimits, Encoding};
 use crate::marked_text::MarkedText;
@@ -119,6 +120,12 @@ impl TextModel {
         let first_end = chat.message_ends().partition_point(|end| *end < piece.start);
         let mut ends = chat.message_ends()[first_end..].iter().copied().peekable();
         let mut message_ends = Vec::new();
+        let mut places: Vec<usize> =
+            chat.points().places().filter(|at| (piece.start..=piece.end).contains(at)).collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut places = places.into_iter().peekable();
+        let mut points = Vec::new();
         let mut done = piece.start;
         let whole = chat.special[first..].iter().take_while(|token| token.range.end <= piece.end);
         for token in whole.map(Some).chain([None]) {
@@ -132,13 +139,18 @@ impl TextModel {
                 spelt = self.spell(&encoding.ids, spelt, end - done);
                 message_ends.push(spelt.0);
             }
+            let mut spelt = (n_before, 0);
+            while let Some(place) = places.next_if(|place| *place <= next) {
+                spelt = self.spell(&encoding.ids, spelt, place - done);
+                points.push((place, spelt.0));
+            }
             if let Some(token) = token {
                 encoding.push_special(token.id);
                 encoding.go_on(token.range.len())?;
                 done = token.range.end;
             }
         }
-        Ok(EncodedPiece { tokens: encoding.ids, message_ends })
+        Ok(EncodedPiece { tokens: encoding.ids, message_ends, points })
     }
 
     /// The chat as the template writes it, for inspection.
@@ -155,9 +167,17 @@ impl TextModel {
     /// # Errors
     /// When there is no template, when it does not compile, refuses the messages, fails, or goes over its limits.
     pub fn render(&self, chat: &Chat) -> Result<RenderedText, TextError> {
+        self.render_asked(chat, Asked::Text)
+    }
+
+    /// The same, with what else is `asked` for.
+    ///
+    /// # Errors
+    /// As [`TextModel::render`].
+    pub fn render_asked(&self, chat: &Chat, asked: Asked) -> Result<RenderedText, TextError> {
         let template = self.template.as_ref().ok_or(TextError::NoChatTemplate)?;
         let renderer = self.renderer.get_or_init(|| ChatRenderer::new(template));
-        renderer.as_ref().map_err(Clone::clone)?.render(chat, self.now())
+        renderer.as_ref().map_err(Clone::clone)?.render_asked(chat, self.now(), asked)
     }
 
     /// What this model's answers are made of; none where it has no chat template.

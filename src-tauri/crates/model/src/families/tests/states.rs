@@ -1,7 +1,8 @@
 //! Layers that keep a state, or are one block alone.
 
+use kernels::experts::Scoring;
 use kernels::recurrent::mamba2::ScanShape;
-use scheduler::{KvDtype, KvLayout, LayerKv};
+use scheduler::{AttentionSpan, KvDtype, KvLayout, LayerKv};
 
 use super::{attention, plan, read, refusal};
 use crate::plan::experts::ExpertFunction;
@@ -10,8 +11,6 @@ use crate::plan::model_plan::{
 };
 use crate::plan::recurrent::{Mamba2Plan, RecurrentPlan, ShortConvPlan};
 use crate::testing::gguf_writer::GgufWriter;
-use kernels::experts::Scoring;
-use scheduler::AttentionSpan;
 
 fn counts(file: GgufWriter, key: &str, values: &[u32]) -> GgufWriter {
     let head = [&4_u32.to_le_bytes()[..], &(values.len() as u64).to_le_bytes()].concat();
