@@ -101,7 +101,7 @@ fn add_piece(
     likelihood: &mut Likelihood,
 ) -> Result<(), String> {
     let threads = Threads::new(std::thread::available_parallelism().map_or(1, usize::from));
-    let tables = tables(runner, tokens.len())?;
+    let (tables, state) = blocks(runner, tokens.len())?;
     let mut out = StepOutput::default();
     for start in (0..tokens.len()).step_by(STEP_TOKENS) {
         let end = tokens.len().min(start + STEP_TOKENS);
@@ -110,7 +110,7 @@ fn add_piece(
             input: RowInput::Tokens(tokens[start..end].to_vec()),
             start,
             tables: tables.clone(),
-            state: RowState::default(),
+            state: state.clone(),
             wanted: Wanted::AllLogits,
         };
         let step = Step { copies: vec![], rows: vec![row] };
@@ -125,11 +125,12 @@ fn add_piece(
     Ok(())
 }
 
-/// Blocks for a sequence of `n_tokens`, the groups' laid one after the other.
-fn tables(runner: &dyn ModelRunner, n_tokens: usize) -> Result<Vec<BlockTable>, String> {
+/// Blocks for a sequence of `n_tokens`, the groups' laid one after the other, and behind them those of its state.
+fn blocks(runner: &dyn ModelRunner, n_tokens: usize) -> Result<(Vec<BlockTable>, RowState), String> {
     let layout = runner.layout();
     let n_blocks = n_tokens.div_ceil(layout.block_tokens);
-    let needed = n_blocks * layout.groups.len();
+    let n_kv_blocks = n_blocks * layout.groups.len();
+    let needed = n_kv_blocks + layout.state.n_pieces;
     if needed > runner.n_blocks() {
         return Err(format!("a piece needs {needed} KV blocks of {} (--kv-pool)", runner.n_blocks()));
     }
@@ -137,7 +138,9 @@ fn tables(runner: &dyn ModelRunner, n_tokens: usize) -> Result<Vec<BlockTable>, 
         first_block: 0,
         blocks: (0..n_blocks).map(|b| BlockId((group * n_blocks + b) as u32)).collect(),
     };
-    Ok((0..layout.groups.len()).map(table).collect())
+    let state = (n_kv_blocks..needed).map(|block| BlockId(block as u32)).collect();
+    let tables = (0..layout.groups.len()).map(table).collect();
+    Ok((tables, RowState { blocks: state, saves: Vec::new() }))
 }
 
 impl KvQuality {

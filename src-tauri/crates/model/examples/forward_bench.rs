@@ -216,6 +216,9 @@ impl Bench {
             |group: usize, b: usize| BlockId(((seq * self.stream_blocks + b) * n_groups + group) as u32);
         let table =
             |group| BlockTable { first_block: 0, blocks: (0..n_blocks).map(|b| block(group, b)).collect() };
+        // Each state has the last blocks of the pool that are not another's.
+        let (n_pieces, n_all) = (layout.state.n_pieces, self.runner.n_blocks());
+        let state = (0..n_pieces).map(|piece| BlockId((n_all - 1 - seq * n_pieces - piece) as u32));
         // Each sequence has tokens of its own, so that those of a mixture choose experts of their own.
         let token = |at: usize| {
             let i = at + seq;
@@ -226,7 +229,7 @@ impl Bench {
             input: RowInput::Tokens((start..start + n_tokens).map(token).collect()),
             start,
             tables: (0..n_groups).map(table).collect(),
-            state: RowState::default(),
+            state: RowState { blocks: state.collect(), saves: vec![] },
             wanted,
         }
     }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use scheduler::{BlockKey, ChainHash, Checkpoint, GroupId, Scheduler, SeqId, StoreMode};
+use scheduler::{BlockKey, ChainHash, Checkpoint, CheckpointClass, GroupId, Scheduler, SeqId, StoreMode};
 use store::{BlockStore, StoreEvent, is_unnamed};
 
 use super::conversation::Conversation;
@@ -118,8 +118,14 @@ impl Checkpoints {
     /// A sequence came by a place where its state is kept.
     pub(crate) fn took(&mut self, taken: &Checkpoint, scheduler: &mut Scheduler, saving: &mut Saving) {
         let Checkpoint { seq, hash, class, n_tokens, is_there } = *taken;
-        let of = self.of_sequences.get(&seq).filter(|_| is_there);
+        let of = self.of_sequences.get(&seq);
         let Some(conversation) = of.and_then(|of| self.conversations.get_mut(of)) else { return };
+        if class == CheckpointClass::ReturnPoint {
+            conversation.lacks_return_point = !is_there;
+        }
+        if !is_there {
+            return;
+        }
         let before = conversation.newest.put(class, (n_tokens, hash));
         if conversation.is_worth && conversation.newest.has(&hash) {
             self.want(hash, scheduler);
@@ -279,7 +285,8 @@ impl Checkpoints {
         if !newest.iter().all(|hash| standing.get(hash).is_none_or(|is| *is == Standing::Durable)) {
             return Vec::new();
         }
-        let (needed, older) = std::mem::take(&mut of.on_disk).into_iter().partition(|hash| of.needs(hash));
+        let is_needed = |hash: &ChainHash| of.lacks_return_point || of.needs(hash);
+        let (needed, older) = of.on_disk.iter().copied().partition(is_needed);
         of.on_disk = needed;
         let is_leaving = std::mem::take(&mut of.is_leaving);
         let name = of.name.clone();

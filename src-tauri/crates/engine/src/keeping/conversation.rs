@@ -16,6 +16,8 @@ pub(super) struct Conversation {
     pub(super) on_disk: BTreeSet<ChainHash>,
     /// Whether it is worth a place on disk.
     pub(super) is_worth: bool,
+    /// Whether there was no room for a state at its last return point: then the one before that still serves.
+    pub(super) lacks_return_point: bool,
     /// Whether its states leave memory as soon as they are durable.
     pub(super) is_leaving: bool,
     /// Requests of it that run.

@@ -38,7 +38,7 @@ impl Serving {
         for taken in self.scheduler.take_checkpoints() {
             if !taken.is_there {
                 tally.totals.checkpoints_skipped += 1;
-                self.sequences.entry(taken.seq).and_modify(|sequence| sequence.skipped_checkpoint());
+                self.sequences.entry(taken.seq).and_modify(super::sequence::Sequence::skipped_checkpoint);
             }
             self.checkpoints.took(&taken, &mut self.scheduler, &mut self.saving);
         }

@@ -51,6 +51,8 @@ pub(crate) struct Cpu {
 #[derive(Default)]
 pub(super) struct Buffers {
     pub(super) acts: Activations,
+    /// As `acts`, always rounded to 16 bits.
+    pub(super) fine_acts: Activations,
     pub(super) q: Vec<f32>,
     pub(super) k: Vec<f32>,
     pub(super) v: Vec<f32>,
@@ -136,7 +138,8 @@ impl Cpu {
 
 impl Buffers {
     fn new(rounding: Rounding) -> Buffers {
-        Buffers { acts: Activations::new(rounding), ..Buffers::default() }
+        let (acts, fine_acts) = (Activations::new(rounding), Activations::new(Rounding::Bits16));
+        Buffers { acts, fine_acts, ..Buffers::default() }
     }
 }
 
@@ -304,7 +307,7 @@ impl Backend for Cpu {
         match plan.function {
             UngatedFunction::GeluTanh => acts.gelu_tanh_quantize(threads, *isa, form, values, plan.n_ff),
             UngatedFunction::SquaredRelu => {
-                acts.squared_relu_quantize(threads, *isa, form, values, plan.n_ff)
+                acts.squared_relu_quantize(threads, *isa, form, values, plan.n_ff);
             }
         }
         Ok(InActivations(()))

@@ -1,5 +1,6 @@
 //! What metadata becomes, and what is refused.
 
+mod delta;
 mod encoders;
 mod shared_kv;
 mod states;

@@ -124,6 +124,11 @@ impl GgufWriter {
         self
     }
 
+    pub(crate) fn without_key(mut self, key: &str) -> GgufWriter {
+        self.keys.retain(|(name, _)| name != key);
+        self
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut file = b"GGUF".to_vec();
         file.extend(self.version.to_le_bytes());

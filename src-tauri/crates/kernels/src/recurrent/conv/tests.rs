@@ -102,7 +102,7 @@ fn a_row_in_pieces_and_from_any_save_has_the_bits_of_one_whole() {
         }
         assert!(same(&pieces, &whole), "{}", isa.name());
         (0..3).for_each(|block| {
-            assert_eq!(pieces_arena.block(block)[..4 * N], whole_arena.block(block)[..4 * N])
+            assert_eq!(pieces_arena.block(block)[..4 * N], whole_arena.block(block)[..4 * N]);
         });
         for (idx, n_tokens) in [(1, 1), (2, 2), (3, 11)] {
             let rest = case.run(with(&three), &mut whole_arena, idx, n_tokens..20, &[]);

@@ -32,10 +32,11 @@ impl Cpu {
         let (shape, n) = (plan.shape, piece.tokens.len());
         let (width, out_width) = (shape.width(), shape.n_v_heads * shape.v_dim);
         let matrices = || [&weights.qkv, &weights.gate].into_iter().chain(weights.products.matrices());
-        self.enter(&x[self.values(&piece.tokens)], Some(&weights.norm), Form::of(matrices()));
+        self.enter_fine(&x[self.values(&piece.tokens)], &weights.norm, Form::of(matrices()));
         let Cpu { threads, isa, arena, layers, norm_eps, buffers, .. } = self;
         let (isa, state) = (*isa, layers[layer_idx].need_state(layer_idx)?);
-        let Buffers { acts, q: qkv, k: mixed, v: alpha, up: beta, gate, attended, gates, .. } = buffers;
+        let Buffers { acts, fine_acts, q: qkv, k: mixed, v: alpha, up: beta, gate, attended, gates, .. } =
+            buffers;
 
         for (out, matrix) in [&mut *qkv, &mut *gate, &mut *beta, &mut *alpha].into_iter().zip(matrices()) {
             out.resize(n * matrix.n_out(), 0.0);
@@ -45,7 +46,7 @@ impl Cpu {
         for (weights, out) in matrices().zip(outs) {
             products.push(Product { weights, out, epilogue: Epilogue::Store });
         }
-        matmul_each(threads, isa, acts, &mut products);
+        matmul_each(threads, isa, fine_acts, &mut products);
 
         let rows = &piece.chunk.states;
         mixed.resize(n * width, 0.0);

@@ -40,6 +40,17 @@ fn worst(tiny: &tiny::Tiny, pieces: &[usize]) -> f32 {
 }
 
 #[test]
+fn layers_with_a_state_and_gated_attention_are_the_cpus() {
+    for architecture in ["qwen35", "qwen35moe", "qwen3next"] {
+        let gguf = Gguf::open(&tiny::folder().join(format!("{architecture}.gguf"))).unwrap();
+        let mut plan = plan_of(&gguf).unwrap();
+        assert_eq!(refusal(&plan, &gguf).unwrap(), "recurrent layers: on the CPU only");
+        plan.layers.retain(|layer| layer.softmax().is_some());
+        assert_eq!(refusal(&plan, &gguf).unwrap(), "gated attention: on the CPU only");
+    }
+}
+
+#[test]
 fn every_family_has_llama_cpps_logits_on_a_device() {
     for tiny in tiny::all() {
         let gguf = Gguf::open(&tiny.model).unwrap();

@@ -41,7 +41,7 @@ fn row(seq: u64, (start, len): (usize, usize), blocks: &[u32], saves: &[(usize, 
 
 fn refusal(rows: Vec<Row>) -> String {
     let step = Step { copies: vec![], rows };
-    batch::check(&step, &spec(), &layout(), N_BLOCKS).err().expect("a refusal").to_string()
+    batch::check(&step, &spec(), &layout(), N_BLOCKS).expect_err("a refusal").to_string()
 }
 
 #[test]
