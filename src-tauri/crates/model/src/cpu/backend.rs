@@ -307,7 +307,7 @@ impl Backend for Cpu {
         match plan.function {
             UngatedFunction::GeluTanh => acts.gelu_tanh_quantize(threads, *isa, form, values, plan.n_ff),
             UngatedFunction::SquaredRelu => {
-                acts.squared_relu_quantize(threads, *isa, form, values, plan.n_ff)
+                acts.squared_relu_quantize(threads, *isa, form, values, plan.n_ff);
             }
         }
         Ok(InActivations(()))
