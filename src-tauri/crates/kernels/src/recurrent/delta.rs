@@ -176,10 +176,10 @@ unsafe fn run_tokens<S: Simd, const N: usize>(
             let overlap = S::splat(job.gates.overlap[token * n_k_heads + key_head]);
             let out = job.out.as_ptr().add(at * v_dim + panel * LANES);
             let mut change = [S::zero(); N];
-            for n in 0..N {
+            for (n, change) in change.iter_mut().enumerate() {
                 let known = S::mul(decay, read.by_key[n]);
-                change[n] = S::mul(beta, S::sub(S::load(value.add(n * LANES)), known));
-                S::store(out.add(n * LANES), S::fma(overlap, change[n], S::mul(decay, read.by_query[n])));
+                *change = S::mul(beta, S::sub(S::load(value.add(n * LANES)), known));
+                S::store(out.add(n * LANES), S::fma(overlap, *change, S::mul(decay, read.by_query[n])));
             }
             if token + 1 < tokens.end {
                 let (next_query, next_key, next_value) = of_token(token + 1);
@@ -244,9 +244,9 @@ unsafe fn correct<S: Simd, const N: usize>(
         for i in 0..k_dim {
             let key = S::splat(*key.add(i));
             let (next_key, next_query) = (S::splat(*next_key.add(i)), S::splat(*next_query.add(i)));
-            for n in 0..N {
+            for (n, &change) in change.iter().enumerate() {
                 let at = state.add((n * k_dim + i) * LANES);
-                let s = S::fma(key, change[n], S::mul(decay, S::load(at)));
+                let s = S::fma(key, change, S::mul(decay, S::load(at)));
                 S::store(at, s);
                 read.by_key[n] = S::fma(s, next_key, read.by_key[n]);
                 read.by_query[n] = S::fma(s, next_query, read.by_query[n]);
@@ -270,9 +270,9 @@ unsafe fn correct_only<S: Simd, const N: usize>(
     unsafe {
         for i in 0..k_dim {
             let key = S::splat(*key.add(i));
-            for n in 0..N {
+            for (n, &change) in change.iter().enumerate() {
                 let at = state.add((n * k_dim + i) * LANES);
-                S::store(at, S::fma(key, change[n], S::mul(decay, S::load(at))));
+                S::store(at, S::fma(key, change, S::mul(decay, S::load(at))));
             }
         }
     }

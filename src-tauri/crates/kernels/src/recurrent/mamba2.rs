@@ -213,14 +213,14 @@ unsafe fn run_tokens<S: Simd, const N: usize>(
             let c = b.add(n_groups * n_states);
             let (step, decay) = (S::splat(steps.step[at]), S::splat(steps.decay[at]));
             let mut taken = [S::zero(); N];
-            for n in 0..N {
-                taken[n] = S::mul(step, S::load(x.add(n * LANES)));
+            for (n, taken) in taken.iter_mut().enumerate() {
+                *taken = S::mul(step, S::load(x.add(n * LANES)));
             }
             let read = run_token::<S, N>(state, n_states, (b, c), decay, taken);
             let out = job.out.as_ptr().add(at * head_dim + panel * LANES);
             let skip = S::splat(skip[head]);
-            for n in 0..N {
-                S::store(out.add(n * LANES), S::fma(skip, S::load(x.add(n * LANES)), read[n]));
+            for (n, &read) in read.iter().enumerate() {
+                S::store(out.add(n * LANES), S::fma(skip, S::load(x.add(n * LANES)), read));
             }
         }
     }
