@@ -87,8 +87,9 @@ impl Scheduler {
                 if self.start_restore(seq, &hit, resident.n_tokens, plan) {
                     return Start::Started;
                 }
-                // Where even an empty pool is too small to restore into, computing is what is left.
-                if !self.is_alone() {
+                // Where even an empty pool is too small to restore into, computing is what is left; what only waits for the
+                // store makes room soon.
+                if !self.is_alone() || self.cache.pool.n_idle_unsaved() > 0 {
                     return Start::Lacks;
                 }
             }
