@@ -9,7 +9,6 @@
 #[allow(dead_code, reason = "of the support only the bytes and the reference are used")]
 mod support;
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -18,7 +17,7 @@ use std::thread;
 
 use serde_json::json;
 use support::{bytes, reference};
-use text::{AnswerReading, Chat, ChatMessage, PartValue, RENDER_STACK_BYTES, TextModel, Tool, ToolCall};
+use text::{AnswerReading, Chat, ChatMessage, PartValue, RENDER_STACK_BYTES, Tool, ToolCall};
 
 fn tools() -> Vec<Tool> {
     let parameters =
@@ -50,30 +49,6 @@ fn chat(template: &str) -> Chat {
     Chat { messages, add_generation_prompt: true, tools: tools(), ..Chat::default() }
 }
 
-/// Texts in a template's source that are tokens in its model's vocabulary, as far as their form tells that.
-fn special(source: &str) -> BTreeSet<String> {
-    let mut special: BTreeSet<String> = ["<s>", "</s>"].map(str::to_owned).into();
-    for (open, close) in [("<|", ">"), ("<｜", ">"), ("<", "|>"), ("[", "]"), ("<", "_of_turn>")] {
-        for (at, _) in source.match_indices(open) {
-            let rest = &source[at..];
-            let Some(end) = rest.find(close) else { continue };
-            let token = &rest[..end + close.len()];
-            let is_word = |text: &str| {
-                text.chars().all(|c| {
-                    c.is_alphanumeric() || matches!(c, '_' | '/' | '▁' | '|' | '｜' | '<' | '>' | ':')
-                })
-            };
-            let inside = token.trim_matches(['[', ']']);
-            let is_name =
-                open != "[" || inside.chars().all(|c| c.is_ascii_uppercase() || matches!(c, '_' | '/'));
-            if token.len() > 3 && is_word(inside) && is_name && token[1..].matches('<').count() == 0 {
-                special.insert(token.to_owned());
-            }
-        }
-    }
-    special
-}
-
 /// What is read of an answer.
 fn show(value: &PartValue) -> String {
     match value {
@@ -84,10 +59,7 @@ fn show(value: &PartValue) -> String {
 }
 
 fn line(source: &str) -> String {
-    let special = special(source);
-    let special: Vec<(&str, i32)> = special.iter().map(|text| (text.as_str(), 3)).collect();
-    let end = special.iter().position(|(text, _)| *text == "</s>");
-    let model: TextModel = bytes::model_ending(source, &special, end);
+    let model = bytes::model_of(source);
     let rendered = match model.render(&chat(source)) {
         Ok(rendered) => rendered,
         Err(error) => return format!("not rendered: {error}"),

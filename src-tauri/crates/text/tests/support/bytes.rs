@@ -1,5 +1,7 @@
 //! A vocabulary of the bytes and some special tokens.
 
+use std::collections::BTreeSet;
+
 use text::{TextMetadata, TextModel};
 
 /// A model whose vocabulary is the 256 bytes and `special` tokens, each with its kind in the GGUF's list; byte 0 ends
@@ -30,6 +32,39 @@ pub(crate) fn model_ending(template: &str, special: &[(&str, i32)], end: Option<
         ..TextMetadata::default()
     })
     .expect("the vocabulary of bytes is sound")
+}
+
+/// The same with the special tokens that a template's source speaks of; `</s>` ends its answers.
+#[allow(dead_code, reason = "not every test that uses the bytes needs it")]
+pub(crate) fn model_of(template: &str) -> TextModel {
+    let special = special_in(template);
+    let special: Vec<(&str, i32)> = special.iter().map(|text| (text.as_str(), 3)).collect();
+    let end = special.iter().position(|(text, _)| *text == "</s>");
+    model_ending(template, &special, end)
+}
+
+/// Texts in a template's source that are tokens in its model's vocabulary, as far as their form tells that.
+fn special_in(source: &str) -> BTreeSet<String> {
+    let mut special: BTreeSet<String> = ["<s>", "</s>"].map(str::to_owned).into();
+    for (open, close) in [("<|", ">"), ("<｜", ">"), ("<", "|>"), ("[", "]"), ("<", "_of_turn>")] {
+        for (at, _) in source.match_indices(open) {
+            let rest = &source[at..];
+            let Some(end) = rest.find(close) else { continue };
+            let token = &rest[..end + close.len()];
+            let is_word = |text: &str| {
+                text.chars().all(|c| {
+                    c.is_alphanumeric() || matches!(c, '_' | '/' | '▁' | '|' | '｜' | '<' | '>' | ':')
+                })
+            };
+            let inside = token.trim_matches(['[', ']']);
+            let is_name =
+                open != "[" || inside.chars().all(|c| c.is_ascii_uppercase() || matches!(c, '_' | '/'));
+            if token.len() > 3 && is_word(inside) && is_name && token[1..].matches('<').count() == 0 {
+                special.insert(token.to_owned());
+            }
+        }
+    }
+    special
 }
 
 /// How byte-level vocabularies write a byte: printable ones as themselves, the others as characters from 256 on.
