@@ -78,8 +78,8 @@ impl Scheduler {
     /// Start a waiting sequence, or its restore.
     fn try_start(&mut self, seq: &mut Sequence, stored: Stored<'_>, plan: &mut Plan) -> Start {
         let stored = if seq.may_restore { stored } else { None };
-        let mut hit =
-            self.cache.find_hit(&seq.tokens, &seq.hashes, seq.n_reusable(), stored, seq.former.as_ref());
+        let known = (seq.former.as_ref(), &seq.answer_ends[..]);
+        let mut hit = self.cache.find_hit(&seq.tokens, &seq.hashes, seq.n_reusable(), stored, known);
         if !self.is_resident_hit(seq, &hit) {
             let resident = self.find_resident(seq);
             // A restore that saves less than a block of computing is not worth its wait.
@@ -131,7 +131,7 @@ impl Scheduler {
             let n_whole = hit.n_tokens - hit.n_tokens % self.cache.footprint.block_tokens();
             hit = match hit.state {
                 Some(_) => Hit::default(),
-                None => self.cache.find_hit(&seq.tokens, &seq.hashes, n_whole, None, None),
+                None => self.cache.find_hit(&seq.tokens, &seq.hashes, n_whole, None, (None, &[])),
             };
             if hit.tail.is_some() || !self.fits(seq, &hit) {
                 return false;
@@ -233,7 +233,7 @@ impl Scheduler {
 
     /// The longest hit without the store.
     pub(crate) fn find_resident(&self, seq: &Sequence) -> Hit {
-        self.cache.find_hit(&seq.tokens, &seq.hashes, seq.n_reusable(), None, None)
+        self.cache.find_hit(&seq.tokens, &seq.hashes, seq.n_reusable(), None, (None, &[]))
     }
 
     fn is_resident_hit(&self, seq: &Sequence, hit: &Hit) -> bool {

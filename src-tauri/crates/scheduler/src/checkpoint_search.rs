@@ -46,8 +46,8 @@ impl PrefixCache {
 
     /// The longest prefix that ends with a checkpoint within the block behind the first `n_blocks`.
     ///
-    /// It was left there by a sequence that ended, so the store is asked for one behind the last block only that is there:
-    /// whoever went on has the block whole.
+    /// It was left there by a sequence that ended. The store is asked for all that could be behind the last block that is
+    /// there, and before that, where somebody went on, for those at the ends of earlier answers.
     fn find_state_in_block(
         &self,
         prompt: Prompt<'_>,
@@ -55,7 +55,7 @@ impl PrefixCache {
         stored: Stored<'_>,
         former: Option<&FormerBlock>,
     ) -> Option<Hit> {
-        let Prompt { tokens, hashes, limit, n_whole } = prompt;
+        let Prompt { tokens, hashes, limit, n_whole, answer_ends } = prompt;
         let block_tokens = self.footprint.block_tokens();
         let start = n_blocks * block_tokens;
         let wanted = &tokens[start..limit.min(start + block_tokens - 1).max(start)];
@@ -68,9 +68,12 @@ impl PrefixCache {
             })
             .map(|(hash, n)| (n, hash))
             .collect();
-        if stored.is_some() && n_blocks == n_whole {
+        if stored.is_some() {
+            // The last token of an answer may not have been computed.
+            let is_end = |n: &usize| answer_ends.iter().any(|end| *end == start + n || *end == start + n + 1);
+            let lengths = (1..=wanted.len()).filter(|n| n_blocks == n_whole || is_end(n));
             let all: Vec<(usize, ChainHash)> =
-                (1..=wanted.len()).map(|n| (n, self.hasher.child(&parent, &wanted[..n]))).collect();
+                lengths.map(|n| (n, self.hasher.child(&parent, &wanted[..n]))).collect();
             let keys: Vec<_> =
                 all.iter().flat_map(|(_, hash)| self.footprint.state_keys(*hash).take(1)).collect();
             let are_there = self.are_there(&keys, stored);

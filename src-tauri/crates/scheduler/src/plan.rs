@@ -67,6 +67,8 @@ pub struct NewSequence {
     pub kept_windows: Vec<usize>,
     /// Where the state of recurrent layers is worth keeping.
     pub state_points: StatePoints,
+    /// Token positions within the prompt at which earlier answers end: a state may have been kept there, within a block.
+    pub answer_ends: Vec<usize>,
     /// Whether the prompt's logits are wanted.
     pub prompt_logits: PromptLogits,
     /// How the conversation went on before, where this prompt leaves what was kept of it.

@@ -69,6 +69,8 @@ pub(crate) struct Prompt<'a> {
     pub(crate) limit: usize,
     /// Whole blocks whose KV is there.
     pub(crate) n_whole: usize,
+    /// Where earlier answers end in it.
+    pub(crate) answer_ends: &'a [usize],
 }
 
 /// What became of a block that was to be registered.
@@ -202,18 +204,22 @@ impl PrefixCache {
     /// The longest prefix of `tokens[..limit]` that can be taken up.
     ///
     /// `hashes` are the addresses of the whole blocks of `tokens`. Blocks count as there when they are in the pool
-    /// or `stored` says so; `former` is one that the store may have.
+    /// or `stored` says so; `former` is one that the store may have, and where earlier answers end it may have a state.
     pub fn find_hit(
         &self,
         tokens: &[TokenId],
         hashes: &[ChainHash],
         limit: usize,
         stored: Stored<'_>,
-        former: Option<&FormerBlock>,
+        (former, answer_ends): (Option<&FormerBlock>, &[usize]),
     ) -> Hit {
         let n_whole = self.n_reachable(tokens, hashes, limit, stored);
         if self.footprint.n_pieces() > 0 {
-            return self.find_checkpoint(Prompt { tokens, hashes, limit, n_whole }, stored, former);
+            return self.find_checkpoint(
+                Prompt { tokens, hashes, limit, n_whole, answer_ends },
+                stored,
+                former,
+            );
         }
         let parent = if n_whole == 0 { self.hasher.root() } else { hashes[n_whole - 1] };
         let start = n_whole * self.footprint.block_tokens();

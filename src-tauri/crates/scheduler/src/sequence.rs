@@ -74,6 +74,8 @@ pub(crate) struct Sequence {
     pub(crate) n_promised: usize,
     /// Tokens that were resident before its restore.
     pub(crate) n_resident: Option<usize>,
+    /// Where earlier answers end in its prompt.
+    pub(crate) answer_ends: Vec<usize>,
     pub(crate) state: SequenceState,
 }
 
@@ -111,6 +113,7 @@ impl Sequence {
             restoring: Vec::new(),
             n_promised: 0,
             n_resident: None,
+            answer_ends: new.answer_ends,
             state: SequenceState::default(),
         }
     }

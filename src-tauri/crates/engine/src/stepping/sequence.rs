@@ -128,6 +128,7 @@ impl Sequence {
             max_new_tokens: request.max_tokens.unwrap_or(usize::MAX),
             kept_windows,
             state_points: request.notes.state_points,
+            answer_ends: request.notes.spliced.iter().map(|range| range.end).collect(),
             prompt_logits: PromptLogits::Last,
             former: None,
         };

@@ -294,6 +294,7 @@ fn the_next_turn_of_a_sampled_answer_computes_only_what_is_new() {
         max_new_tokens: generated.len(),
         kept_windows: Vec::new(),
         state_points: StatePoints::default(),
+        answer_ends: Vec::new(),
         prompt_logits: PromptLogits::Last,
         former: None,
     };

@@ -87,6 +87,7 @@ fn request(id: u64, n_prompt: u32, max_new_tokens: usize) -> NewSequence {
         max_new_tokens,
         kept_windows: Vec::new(),
         state_points: StatePoints::default(),
+        answer_ends: Vec::new(),
         prompt_logits: PromptLogits::Last,
         former: None,
     }
@@ -159,9 +160,9 @@ fn a_hash_alone_is_no_hit() {
     let root = cache.hasher.root();
     let block = cache.alloc().unwrap();
     assert_eq!(cache.register(block, key, &root, &[1, 2, 3, 4], true), Registered::New);
-    assert_eq!(cache.find_hit(&[1, 2, 3, 4, 9], &[hash], 4, None, None).n_tokens, 4);
+    assert_eq!(cache.find_hit(&[1, 2, 3, 4, 9], &[hash], 4, None, (None, &[])).n_tokens, 4);
     // Other tokens that hash to the same, as far as the hash can tell.
-    assert_eq!(cache.find_hit(&[8, 2, 3, 4, 9], &[hash], 4, None, None).n_tokens, 0);
+    assert_eq!(cache.find_hit(&[8, 2, 3, 4, 9], &[hash], 4, None, (None, &[])).n_tokens, 0);
     let other = cache.alloc().unwrap();
     assert_eq!(cache.register(other, key, &root, &[8, 2, 3, 4], true), Registered::Collision);
     assert_eq!(cache.register(other, key, &root, &[1, 2, 3, 4], true), Registered::Taken(block));

@@ -131,6 +131,7 @@ impl Run {
                 return_point: self.some_place(),
                 generation_start: self.some_place(),
             },
+            answer_ends: self.some_place().into_iter().collect(),
             prompt_logits: if self.rng.usize(..10) == 0 { PromptLogits::All } else { PromptLogits::Last },
             prompt: checked(prompt.clone()),
         };

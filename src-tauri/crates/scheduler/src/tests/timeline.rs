@@ -182,6 +182,12 @@ impl Stage {
                 let n = self.sim.scheduler.evict(&keys);
                 self.say(&format!("       {n} gone from memory"));
             }
+            ["forget-all"] => loop {
+                let keys: Vec<_> = self.sim.scheduler.cache.pool.keys().copied().collect();
+                if self.sim.scheduler.evict(&keys) == 0 {
+                    break;
+                }
+            },
             ["budget", n] => self.sim.scheduler.set_token_budget(n.parse().unwrap()),
             ["state", name] => {
                 let state = self.sim.scheduler.state(self.ids[name]);
@@ -207,6 +213,9 @@ impl Stage {
                 return_point: value(words, "return").map(|at| at.parse().unwrap()),
                 generation_start: value(words, "start").map(|at| at.parse().unwrap()),
             },
+            answer_ends: value(words, "ends")
+                .map(|c| c.split(',').map(|c| c.parse().unwrap()).collect())
+                .unwrap_or_default(),
             prompt_logits: if words.contains(&"logits") { PromptLogits::All } else { PromptLogits::Last },
             former: None,
         };
@@ -380,5 +389,6 @@ timelines! {
     a_state_that_gives_way_goes_on_where_it_was
     a_held_state_is_written_before_it_goes
     what_a_newer_checkpoint_replaces_goes_first
+    an_answer_s_end_is_found_behind_which_somebody_went_on
     no_slots_of_a_foreign_block_are_taken_without_a_state
 }
