@@ -65,11 +65,21 @@ pub(crate) struct KvDescription {
     pub(crate) bytes_per_late_token: u64,
     /// How much of its blocks the longest conversation leaves unused, of 1.
     pub(crate) unused_share: f64,
+    /// What a kept state of its recurrent layers takes, where it has some.
+    pub(crate) checkpoint: Option<CheckpointDescription>,
     pub(crate) max_context: usize,
     /// Bytes of weights and KV together, for a conversation of so many tokens; the longest one last.
     pub(crate) memory: Vec<(usize, u64)>,
     /// The longest conversation that the pool would hold which the model would get here.
     pub(crate) context_here: Option<usize>,
+}
+
+/// What one checkpoint takes, and each conversation that runs: the state of all recurrent layers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct CheckpointDescription {
+    pub(crate) n_bytes: u64,
+    /// How much of its blocks it leaves unused, of 1.
+    pub(crate) unused_share: f64,
 }
 
 /// What a file says of its vocabulary.
@@ -199,6 +209,7 @@ impl KvDescription {
             bytes_per_token: layout.bytes_per_token() as u64,
             bytes_per_late_token: n_full as u64 * block_bytes / layout.block_tokens as u64,
             unused_share: layout.unused_share(max_context),
+            checkpoint: CheckpointDescription::new(layout),
             max_context,
             memory: [USUAL_CONTEXT]
                 .into_iter()
@@ -208,6 +219,13 @@ impl KvDescription {
                 .collect(),
             context_here: pool_bytes.map(context_of),
         }
+    }
+}
+
+impl CheckpointDescription {
+    fn new(layout: &KvLayout) -> Option<CheckpointDescription> {
+        let n_bytes = layout.state_bytes() as u64;
+        (n_bytes > 0).then(|| CheckpointDescription { n_bytes, unused_share: layout.unused_state_share() })
     }
 }
 

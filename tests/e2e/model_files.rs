@@ -45,6 +45,7 @@ fn a_file_that_runs_is_described_with_what_it_needs() {
     let kv = &told["kv"];
     assert_eq!((&kv["bytes_per_token"], &kv["bytes_per_token_beyond_windows"]), (&json!(256), &json!(256)));
     assert_eq!(kv["unused_share"], 0.0);
+    assert_eq!(kv["checkpoint"], Value::Null, "it has no recurrent layers");
     assert_eq!(kv["memory"], json!([{"context": 256, "bytes": 4 * n_values + 256 * 256}]));
     assert_eq!((&kv["max_context"], &kv["context_here"]), (&json!(256), &json!(256)));
     assert_eq!(told["tokenizer"], json!({"kind": "llama", "pre": null, "tokens": 30}));
@@ -70,6 +71,33 @@ fn a_file_that_runs_is_described_with_what_it_needs() {
         );
     }
     assert!(!text(&words.stdout).contains("cannot run"), "{}", text(&words.stdout));
+}
+
+#[test]
+fn what_a_checkpoint_of_recurrent_layers_takes_is_said() {
+    let data = tempfile::tempdir().unwrap();
+    let families = Path::new(env!("CARGO_MANIFEST_DIR")).join("src-tauri/crates/model/tests/families");
+    // Four layers, each with four heads of 16 × 16 values, and three columns of 64 + 2 · 2 · 16; three layers of two
+    // columns of 64.
+    for (name, n_values) in
+        [("qwen35.gguf", 4 * (4 * 16 * 16 + 3 * (64 + 2 * 2 * 16))), ("lfm2.gguf", 3 * 2 * 64)]
+    {
+        let path = families.join(name);
+        let (told, _) = described(data.path(), &path, &[]);
+        let checkpoint = &told["kv"]["checkpoint"];
+        let n_bytes = checkpoint["bytes"].as_u64().unwrap_or_else(|| panic!("{name}: {told}"));
+        let unused = checkpoint["unused_share"].as_f64().unwrap();
+        let used = n_bytes as f64 * (1.0 - unused);
+        assert!((used - f64::from(4 * n_values)).abs() < 1.0, "{name}: {checkpoint}");
+        let words = check(data.path(), &path, &[]);
+        let line = format!("checkpoint   {n_bytes} bytes; {:.1} % of its blocks unused", 100.0 * unused);
+        let words = text(&words.stdout);
+        assert!(words.lines().any(|said| said == line), "{line} is not in\n{words}");
+        assert!(
+            words.lines().any(|said| said.starts_with("GPU          cannot run this model: ")),
+            "{words}"
+        );
+    }
 }
 
 #[test]

@@ -388,6 +388,29 @@ it('the model’s details and the status say where it runs, and why not on the G
   expect(text()).toContain('layer 3: off by 0.5');
 });
 
+it('the status shows checkpoints’ share of memory and of the disk, and says nothing of them where there are none', () => {
+  vi.stubGlobal('fetch', () => new Promise(() => undefined));
+  const none = seeing({});
+  show(StatusView, { server: none, chats: new Chats(none) });
+  expect(text()).not.toContain('Checkpoints');
+  const { pool, store } = view();
+  const server = seeing({
+    pool: { ...pool, states: { live_bytes: 6000, checkpoints: 4, checkpoint_bytes: 12e3 } },
+    store: { ...store, checkpoints: 5, checkpoint_bytes: 3e6 },
+  });
+  show(StatusView, { server, chats: new Chats(server) });
+  const rows = [...document.querySelectorAll('main dt')].map(
+    (name) => `${name.textContent}: ${name.nextElementSibling?.textContent.trim().replaceAll('\u202f', ' ')}`,
+  );
+  expect(rows).toEqual(
+    expect.arrayContaining([
+      'Running states: 6.0 kB',
+      'Checkpoints: 4, 12 kB (12 %)',
+      'Checkpoints: 5, 3.0 MB (25 %)',
+    ]),
+  );
+});
+
 it('the menu goes by arrow keys and closes on Escape', () => {
   const nothing = () => undefined;
   const props = {

@@ -5,6 +5,7 @@ import { troubleOf } from '../src/lib/faults';
 import type { Condition, FailureKind, FaultCode, GpuRefusalKind } from '../src/lib/kinds';
 import type { View } from '../src/lib/wire';
 import {
+  checkpoints,
   composerHint,
   conditionOf,
   diskTrouble,
@@ -130,6 +131,11 @@ it('an error’s body has its code, and of a prompt that is too long the lengths
   expect(errorIn(null)).toBeNull();
 });
 
+it('checkpoints are told by number, size and share', () => {
+  expect(plain(checkpoints(3, 12e6, 300e6))).toBe('3, 12 MB (4 %)');
+  expect(plain(checkpoints(1200, 12e6, 0))).toBe('1 200, 12 MB');
+});
+
 it('a disk that takes nothing is said with what it means', () => {
   expect(diskTrouble('disk_full')).toBe(
     'The disk is full: new contexts are not saved. Answers come as ever.',
@@ -190,6 +196,20 @@ describe('an answer’s quiet line', () => {
     ]);
   });
 
+  it('says at which checkpoint it began, what an exact one would have saved, and what there was no room for', () => {
+    const said = (tokens: number, missed_tokens: number, skipped: number) =>
+      reasons(record({ checkpoint: { tokens, missed_tokens, skipped } }))
+        .map(([name, sentence]) => `${name}: ${plain(sentence)}`)
+        .filter((row) => /^(Began|Missed|Not kept)/.test(row));
+    expect(said(1200, 0, 0)).toEqual(['Began: at the checkpoint after 1 200 tokens']);
+    expect(said(0, 0, 0)).toEqual(['Began: at the start']);
+    expect(said(1200, 64, 2)).toEqual([
+      'Began: at the checkpoint after 1 200 tokens',
+      'Missed: 64 tokens in memory, read again for want of a checkpoint',
+      'Not kept: 2 checkpoints for want of memory',
+    ]);
+  });
+
   it.each([
     [{ why: 'new' }, 'the text is new after 1 200 tokens'],
     [{ why: 'goes_on', place: 'message', message: 2, role: 'tool' }, 'the text is new after 1 200 tokens'],
@@ -201,6 +221,7 @@ describe('an answer’s quiet line', () => {
     ],
     [{ why: 'changed' }, 'the text is another than before, after 1 200 tokens'],
     [{ why: 'not_kept' }, 'the same stood here before, and is not kept after 1 200 tokens'],
+    [{ why: 'no_checkpoint' }, 'the same stood here before, and no state was kept after 1 200 tokens'],
   ] as [Partial<Difference>, string][])('says why not more was reused: %j', (change, want) => {
     const difference: Difference = { why: 'new', missed_tokens: 0, ...change };
     const why = reasons(record({ difference })).find(([name]) => name === 'Why');

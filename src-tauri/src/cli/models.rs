@@ -9,7 +9,9 @@ use super::exit_codes::{CLEAN, FAILED};
 use super::printing::{fail, one_line, say};
 use super::{CheckArguments, ModelsCommand, settings};
 use crate::app::render_workers;
-use crate::description::{Description, GpuAnswer, KvDescription, Share, Template, describe};
+use crate::description::{
+    CheckpointDescription, Description, GpuAnswer, KvDescription, Share, Template, describe,
+};
 use crate::model_file;
 
 /// Look at model files; nothing is asked of a server.
@@ -99,6 +101,10 @@ fn kv_lines(kv: &KvDescription) -> Vec<(&'static str, String)> {
         ("context", format!("{} tokens", kv.max_context)),
         ("KV", format!("{} bytes a token{late}, as {}; {unused}", kv.bytes_per_token, kv.dtype)),
     ];
+    if let Some(CheckpointDescription { n_bytes, unused_share }) = kv.checkpoint {
+        let unused = format!("{:.1} % of its blocks unused", 100.0 * unused_share);
+        lines.push(("checkpoint", format!("{}; {unused}", bytes(n_bytes))));
+    }
     for (n_tokens, n_bytes) in &kv.memory {
         lines.push(("memory", format!("{} with {n_tokens} tokens", bytes(*n_bytes))));
     }
@@ -147,11 +153,15 @@ fn in_json(model: &Description) -> Value {
     let shares = |of: &[Share]| of.iter().map(share).collect::<Vec<_>>();
     let kv = model.kv.as_ref().map(|kv| {
         let memory = |(n_tokens, n_bytes): &(usize, u64)| json!({"context": n_tokens, "bytes": n_bytes});
+        let checkpoint = |CheckpointDescription { n_bytes, unused_share }: CheckpointDescription| {
+            json!({"bytes": n_bytes, "unused_share": unused_share})
+        };
         json!({
             "dtype": kv.dtype,
             "bytes_per_token": kv.bytes_per_token,
             "bytes_per_token_beyond_windows": kv.bytes_per_late_token,
             "unused_share": kv.unused_share,
+            "checkpoint": kv.checkpoint.map(checkpoint),
             "max_context": kv.max_context,
             "memory": kv.memory.iter().map(memory).collect::<Vec<_>>(),
             "context_here": kv.context_here,

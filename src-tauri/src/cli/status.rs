@@ -62,8 +62,39 @@ fn line(readiness: &Value, status: &Value) -> String {
     if let Some(utilization) = readiness["pool_utilization"].as_f64() {
         add(format!("pool={utilization:.1}%"));
     }
+    // A model without recurrent layers has none.
+    for (place, checkpoints) in [("", &status["pool"]["states"]), ("stored_", &status["store"])] {
+        let (n, n_bytes) = (checkpoints["checkpoints"].as_u64(), checkpoints["checkpoint_bytes"].as_u64());
+        if let (Some(n @ 1..), Some(n_bytes)) = (n, n_bytes) {
+            add(format!("{place}checkpoints={n}"));
+            add(format!("{place}checkpoint_bytes={n_bytes}"));
+        }
+    }
     if let Some(cause) = readiness["cause"].as_str() {
         add(format!("cause={cause:?}"));
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn checkpoints_in_memory_and_on_disk_are_told_where_there_are_some() {
+        let told = |in_memory: [u64; 2], stored: [u64; 2]| {
+            let of = |[n, n_bytes]: [u64; 2]| json!({"checkpoints": n, "checkpoint_bytes": n_bytes});
+            let status = json!({"state": "ready", "pool": {"states": of(in_memory)}, "store": of(stored)});
+            line(&json!({}), &status)
+        };
+        assert_eq!(told([0, 0], [0, 0]), "ready");
+        assert_eq!(told([3, 96], [0, 0]), "ready  checkpoints=3  checkpoint_bytes=96");
+        assert_eq!(
+            told([3, 96], [2, 64]),
+            "ready  checkpoints=3  checkpoint_bytes=96  stored_checkpoints=2  stored_checkpoint_bytes=64"
+        );
+        assert_eq!(told([0, 0], [2, 64]), "ready  stored_checkpoints=2  stored_checkpoint_bytes=64");
+    }
 }

@@ -21,6 +21,8 @@ export interface Pool {
   blocks: { free: number; held: number; cached: number; total: number; pinned: number };
   block_bytes: number;
   block_tokens: number;
+  /** What recurrent layers have of it; nothing where the model has none. */
+  states: { live_bytes: number; checkpoints: number; checkpoint_bytes: number };
 }
 
 export interface ActiveRequest {
@@ -84,6 +86,8 @@ export interface StoreStatus {
   trouble: Trouble | null;
   bytes: number;
   max_bytes: number;
+  checkpoints: number;
+  checkpoint_bytes: number;
   written_today_bytes: number;
 }
 
@@ -98,6 +102,8 @@ export interface RequestRecord {
   reused_tokens: number;
   restored_tokens: number;
   spliced_tokens: number;
+  /** At which kept state it began; only of models with recurrent layers. */
+  checkpoint?: CheckpointUse;
   first_difference: number | null;
   /** What stands there, and why it was not in memory; chats that were kept by an older version have none. */
   difference?: Difference | null;
@@ -106,6 +112,16 @@ export interface RequestRecord {
   queued_s: number;
   time_to_first_token_s: number | null;
   decoding_s: number;
+}
+
+/** What kept states of recurrent layers came to for a request. */
+export interface CheckpointUse {
+  /** Tokens before the one at which it began; 0 at the start. */
+  tokens: number;
+  /** Tokens behind it that were in memory too and were read again. */
+  missed_tokens: number;
+  /** How many of its own there was no room for. */
+  skipped: number;
 }
 
 /** The first token of a prompt that was not reused. */

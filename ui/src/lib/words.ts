@@ -17,7 +17,7 @@ import {
   type Trouble,
 } from './kinds';
 import type { Link } from './server.svelte';
-import type { Difference, Model, RequestRecord, View } from './wire';
+import type { CheckpointUse, Difference, Model, RequestRecord, View } from './wire';
 
 export interface Headline {
   mark: Mark;
@@ -213,6 +213,7 @@ export function reasons(record: RequestRecord): [string, string][] {
     const first = at === 0 ? 'nothing of this was in memory yet' : `the text is new after ${tokens(at)}`;
     rows.push(['Why', record.difference ? why(record.difference, at, first) : first]);
   }
+  if (record.checkpoint) rows.push(...began(record.checkpoint));
   if (record.queued_s >= 0.05) rows.push(['Waited', `${seconds(record.queued_s)} for its turn`]);
   if (record.time_to_first_token_s !== null) {
     rows.push(['First word', `after ${seconds(record.time_to_first_token_s)}`]);
@@ -221,6 +222,23 @@ export function reasons(record: RequestRecord): [string, string][] {
   rows.push(['Answer', `${tokens(record.generated_tokens)} in ${seconds(record.decoding_s)}`]);
   rows.push(['Ended', OUTCOMES[record.outcome]]);
   return rows;
+}
+
+/** Where reading began on a model that can go on from checkpoints only, and what they did not save. */
+function began({ tokens, missed_tokens, skipped }: CheckpointUse): [string, string][] {
+  const rows: [string, string][] = [];
+  rows.push(['Began', tokens === 0 ? 'at the start' : `at the checkpoint after ${count(tokens, 'token')}`]);
+  if (missed_tokens > 0) {
+    rows.push(['Missed', `${count(missed_tokens, 'token')} in memory, read again for want of a checkpoint`]);
+  }
+  if (skipped > 0) rows.push(['Not kept', `${count(skipped, 'checkpoint')} for want of memory`]);
+  return rows;
+}
+
+/** `3, 12 MB (4 %)`: checkpoints, and their share of what is kept there. */
+export function checkpoints(n: number, ofBytes: number, allBytes: number): string {
+  const share = allBytes > 0 ? ` (${percent(ofBytes / allBytes)})` : '';
+  return `${whole(n)}, ${bytes(ofBytes)}${share}`;
 }
 
 /** Why a prompt was not in memory from a place on, where that is more than `otherwise` says. */

@@ -24,13 +24,19 @@ pub(crate) struct CacheUse {
     pub(crate) prompt: PromptTokens,
     /// Of those reused, the ones that came back from disk.
     n_restored: usize,
+    /// On a model with recurrent layers, those that were there too and are read again, for want of a state at their end.
+    n_without_state: Option<usize>,
 }
 
 impl Display for CacheUse {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let CacheUse { prompt: PromptTokens { n_prompt, n_reused, .. }, n_restored } = self;
+        let CacheUse { prompt: PromptTokens { n_prompt, n_reused, .. }, n_restored, n_without_state } = self;
         let n_prefilled = n_prompt.saturating_sub(*n_reused);
-        write!(f, "reused={n_reused}; prefilled={n_prefilled}; restored={n_restored}")
+        write!(f, "reused={n_reused}; prefilled={n_prefilled}; restored={n_restored}")?;
+        match n_without_state {
+            Some(n_tokens) => write!(f, "; without_state={n_tokens}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -67,10 +73,11 @@ impl Running {
             return Some(last);
         }
         let last = match self.events.recv().await? {
-            Event::Admitted { n_prompt, n_reused, n_restored, difference, .. } => {
+            Event::Admitted { n_prompt, n_reused, n_restored, difference, checkpoint } => {
                 let missed = difference.as_ref().and_then(Missed::of);
                 let prompt = PromptTokens { n_prompt, n_reused, missed };
-                return Some(Happening::Admitted(CacheUse { prompt, n_restored }));
+                let n_without_state = checkpoint.map(|checkpoint| checkpoint.n_without_state);
+                return Some(Happening::Admitted(CacheUse { prompt, n_restored, n_without_state }));
             }
             Event::Prefilled { done, total } => return Some(Happening::Prefilled { done, total }),
             Event::Text { text, tokens, logprobs } => {

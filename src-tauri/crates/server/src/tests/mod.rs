@@ -4,6 +4,7 @@ mod admin;
 mod agents;
 mod answers;
 mod anthropic;
+mod checkpoints;
 mod choices;
 mod compressed;
 mod connections;

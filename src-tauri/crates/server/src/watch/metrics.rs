@@ -84,6 +84,11 @@ fn load(page: &mut Page, stats: &Stats) {
     );
     page.single("samovar_pool_block_bytes", Gauge, "bytes of a block", pool.block_bytes);
     page.single("samovar_pool_block_tokens", Gauge, "tokens of a block", pool.block_tokens);
+    page.family("samovar_pool_state_blocks", Gauge, "blocks of recurrent layers' states, running or kept");
+    for (kind, n_blocks) in [("live", pool.live_states), ("checkpoint", pool.checkpoint_blocks)] {
+        page.series("samovar_pool_state_blocks", &[("kind", kind)], n_blocks);
+    }
+    page.single("samovar_pool_checkpoints", Gauge, "states kept for later requests", pool.checkpoints);
 }
 
 fn tokens(page: &mut Page, stats: &Stats) {
@@ -93,6 +98,16 @@ fn tokens(page: &mut Page, stats: &Stats) {
         ("samovar_requests_cancelled_total", "sequences whose client went away", totals.cancelled),
         ("samovar_prefill_tokens_total", "prompt tokens computed", totals.prefilled_tokens),
         ("samovar_prefix_hit_tokens_total", "prompt tokens reused", totals.reused_tokens),
+        (
+            "samovar_tokens_without_state_total",
+            "prompt tokens in the pool that were read again for want of a checkpoint",
+            totals.tokens_without_state,
+        ),
+        (
+            "samovar_checkpoints_skipped_total",
+            "places with no room for a checkpoint",
+            totals.checkpoints_skipped,
+        ),
         ("samovar_generated_tokens_total", "tokens sampled", totals.generated_tokens),
         ("samovar_embedded_texts_total", "texts that got their vectors", totals.embedded_texts),
         ("samovar_embedded_tokens_total", "tokens of these", totals.embedded_tokens),
@@ -121,6 +136,8 @@ fn store(page: &mut Page, stats: &Stats) {
         ("samovar_store_live_bytes", "bytes of blocks that can be restored", store.live_bytes),
         ("samovar_store_queued_bytes", "bytes that wait to be durable", store.queued_bytes),
         ("samovar_store_blocks", "blocks that can be restored", store.n_blocks),
+        ("samovar_store_checkpoints", "checkpoints that can be restored", store.n_checkpoints),
+        ("samovar_store_checkpoint_bytes", "bytes of these", store.checkpoint_bytes),
         ("samovar_store_written_today_bytes", "bytes written since midnight UTC", store.written_today_bytes),
         ("samovar_store_other_version_files", "files of formats that are not read", store.n_other_versions),
     ] {

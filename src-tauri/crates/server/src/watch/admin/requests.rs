@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use engine::{Difference, PromptPlace, RequestRecord};
+use engine::{CheckpointUse, Difference, PromptPlace, RequestRecord};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -46,6 +46,9 @@ pub(crate) struct EndedRequest {
     restored_tokens: usize,
     /// Of those, ids that the model had generated, taken instead of what their text would be.
     spliced_tokens: usize,
+    /// At which checkpoint it began; absent where the model has no recurrent layers, and where it never began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<EndedCheckpoint>,
     /// Blocks that the disk could not supply, by reason.
     restore_misses: BTreeMap<&'static str, u32>,
     /// Position of the first token that was not reused.
@@ -60,6 +63,24 @@ pub(crate) struct EndedRequest {
     queued_s: f64,
     time_to_first_token_s: Option<f64>,
     decoding_s: f64,
+}
+
+/// What checkpoints, the kept states of recurrent layers, came to for a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EndedCheckpoint {
+    /// Tokens of the prompt before the checkpoint at which it began; 0 where it began at the start.
+    tokens: usize,
+    /// Tokens behind it that were in the pool too and were read again: what a checkpoint at the exact place would have
+    /// saved.
+    missed_tokens: usize,
+    /// Places at which a checkpoint of its own was to be kept and there was no room for it.
+    skipped: usize,
+}
+
+impl From<CheckpointUse> for EndedCheckpoint {
+    fn from(CheckpointUse { n_tokens, n_without_state, n_skipped }: CheckpointUse) -> EndedCheckpoint {
+        EndedCheckpoint { tokens: n_tokens, missed_tokens: n_without_state, skipped: n_skipped }
+    }
 }
 
 /// The first token of a prompt that was not reused.
@@ -126,6 +147,7 @@ impl From<&RequestRecord> for EndedRequest {
             reused_tokens: record.n_reused,
             restored_tokens: record.n_restored,
             spliced_tokens: record.n_spliced,
+            checkpoint: record.checkpoint.map(EndedCheckpoint::from),
             restore_misses: record.restore_misses.clone(),
             first_difference: record.first_difference,
             difference: record.difference.as_ref().map(EndedDifference::from),

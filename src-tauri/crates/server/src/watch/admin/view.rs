@@ -102,6 +102,20 @@ struct PoolView {
     blocks: BlocksView,
     block_bytes: usize,
     block_tokens: usize,
+    states: StatesView,
+}
+
+/// What recurrent layers have of the pool; nothing where the model has none.
+#[derive(Debug, Serialize, ToSchema)]
+struct StatesView {
+    /// Blocks of running sequences' states, which are held.
+    live_blocks: usize,
+    live_bytes: u64,
+    /// States that are kept for later requests.
+    checkpoints: usize,
+    /// Their blocks, held or cached.
+    checkpoint_blocks: usize,
+    checkpoint_bytes: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -127,6 +141,9 @@ struct StoreView {
     queued_bytes: u64,
     written_today_bytes: u64,
     blocks: u64,
+    /// Checkpoints, the kept states of recurrent layers, that can be restored.
+    checkpoints: u64,
+    checkpoint_bytes: u64,
     not_saved_blocks: u64,
 }
 
@@ -166,6 +183,10 @@ struct TotalsView {
     steps: u64,
     preemptions: u64,
     evictions: u64,
+    /// Prompt tokens that were in the pool and were read again for want of a checkpoint at their end.
+    tokens_without_state: u64,
+    /// Places at which there was no room for a checkpoint.
+    checkpoints_skipped: u64,
     restored_blocks: u64,
     restore_misses: BTreeMap<&'static str, u64>,
     cancelled: u64,
@@ -248,6 +269,7 @@ impl ModelView {
 impl PoolView {
     fn new(stats: &Stats) -> PoolView {
         let pool = stats.pool;
+        let bytes = |n_blocks: usize| n_blocks as u64 * pool.block_bytes as u64;
         PoolView {
             utilization: one_decimal(pool.utilization()),
             blocks: BlocksView {
@@ -259,6 +281,13 @@ impl PoolView {
             },
             block_bytes: pool.block_bytes,
             block_tokens: pool.block_tokens,
+            states: StatesView {
+                live_blocks: pool.live_states,
+                live_bytes: bytes(pool.live_states),
+                checkpoints: pool.checkpoints,
+                checkpoint_blocks: pool.checkpoint_blocks,
+                checkpoint_bytes: bytes(pool.checkpoint_blocks),
+            },
         }
     }
 }
@@ -278,6 +307,8 @@ impl StoreView {
             queued_bytes: store.queued_bytes,
             written_today_bytes: store.written_today_bytes,
             blocks: store.n_blocks,
+            checkpoints: store.n_checkpoints,
+            checkpoint_bytes: store.checkpoint_bytes,
             not_saved_blocks: store.n_not_saved,
         }
     }
@@ -309,6 +340,8 @@ impl TotalsView {
             steps: totals.steps,
             preemptions: totals.preemptions,
             evictions: totals.evictions,
+            tokens_without_state: totals.tokens_without_state,
+            checkpoints_skipped: totals.checkpoints_skipped,
             restored_blocks: totals.restored_blocks,
             restore_misses: totals.restore_misses.clone(),
             cancelled: totals.cancelled,
@@ -317,5 +350,19 @@ impl TotalsView {
             drain_timeouts: totals.drain_timeouts,
             last_drain_s: totals.last_drain.map(|took| three_decimals(took.as_secs_f64())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn checkpoints_on_disk_are_told_by_number_and_bytes() {
+        let counts = StoreCounts { n_checkpoints: 5, checkpoint_bytes: 4_096, ..StoreCounts::default() };
+        let told = serde_json::to_value(StoreView::new(&counts)).unwrap();
+        assert_eq!((&told["checkpoints"], &told["checkpoint_bytes"]), (&json!(5), &json!(4_096)));
     }
 }
