@@ -79,7 +79,7 @@ run-server: setup-server models-starter ui ## The server alone
 
 # A small model with recurrent layers, and what makes checkpoints of their state be written while it is killed.
 WITH_STATES := target/recurrent.gguf
-KILL_WITH_STATES := python3 tests/kill/kill.py --model $(WITH_STATES) --kv-pool 2MiB --rest 10 --drains 0.3
+KILL_WITH_STATES := python3 tests/kill/kill.py --model $(WITH_STATES) --kv-pool 2MiB --rest 10 --drains 0.3 --reread 3
 
 # What each part of `make test` took is printed at its end, also when a part has failed.
 TIMED = src-tauri/dev/timed.sh target/test-minutes.txt

@@ -13,7 +13,7 @@ the server still knows them. So an answer that is not the cold one for the words
 says to the very tokens of the prompt, which are in the agent's manifest.
 A model with recurrent layers has checkpoints of their state, and what is on disk counts up to the last of them. They are
 written when a conversation has rested for seconds, when its memory is needed, or at a drain: `--rest`, `--kv-pool` and
-`--drains` make all of that happen.
+`--drains` make all of that happen. What the template writes before an answer is read again: `--reread` says how much.
 Only the Python standard library is needed.
 """
 
@@ -302,8 +302,10 @@ def reckon(args, server: Server, agents: list[Agent], tally: Tally, lock: thread
             tally.wrong.append(f"{agent.name}, turn {agent.turn}: no answer after the restart")
             continue
         answer, usage = taken
-        # A prompt's last token is always computed, and what the kill left of a tail need not be there.
-        owed = min(agent.claim, usage["prompt_tokens"] - 1) // block * block
+        # A prompt's last token is always computed, and what the kill left of a tail need not be there. A state cannot be
+        # cut back: what was said of a whole answer is owed to who asks for it again up to where its turn goes back to.
+        most = usage["prompt_tokens"] - (1 if agent.claim < usage["prompt_tokens"] else 1 + args.reread)
+        owed = min(agent.claim, most) // block * block
         reused = cached_tokens(usage)
         tally.claimed += owed
         tally.reused += reused
@@ -391,6 +393,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kv-pool", default="128MiB", help="memory for keys and values")
     parser.add_argument("--rest", type=float, default=0.0, help="seconds that an agent rests at most after a turn")
+    parser.add_argument("--reread", type=int, default=0, help="tokens before an answer that a state is not kept behind")
     parser.add_argument("--drains", type=float, default=0.0, help="share of the kills that come while it drains")
     args = parser.parse_args()
     tally = Tally()
