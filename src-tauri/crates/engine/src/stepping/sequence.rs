@@ -121,13 +121,18 @@ impl Sequence {
         let is_chat = !request.notes.message_ends.is_empty();
         let mut kept_windows = request.notes.message_ends;
         kept_windows.extend(request.notes.state_points.return_point);
+        let mut state_points = request.notes.state_points;
+        // What is no chat has nothing behind its end that an answer begins with.
+        if !is_chat && state_points.generation_start.is_none() {
+            state_points.generation_start = Some(prompt.len());
+        }
         let new = NewSequence {
             id,
             agent: request.agent.as_deref().map(agent_number),
             prompt: request.prompt,
             max_new_tokens: request.max_tokens.unwrap_or(usize::MAX),
             kept_windows,
-            state_points: request.notes.state_points,
+            state_points,
             answer_ends: request.notes.spliced.iter().map(|range| range.end).collect(),
             prompt_logits: PromptLogits::Last,
             former: None,

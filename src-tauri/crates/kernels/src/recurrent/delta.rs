@@ -15,10 +15,6 @@
 //! before, and the correction as far as query and key overlap. A sum goes through all keys in their order, so how rows
 //! are cut changes no bits.
 #![allow(unsafe_code)]
-#![expect(
-    clippy::needless_range_loop,
-    reason = "panels go by one index in all that is read and written of them"
-)]
 
 use crate::isa::Isa;
 use crate::kv::KvArena;

@@ -11,10 +11,6 @@
 //! A panel's values change by their own alone, so each is done for all tokens of a row while it is in the first cache, and
 //! no sum goes across lanes. A sum goes through all states in their order, so how rows are cut changes no bits.
 #![allow(unsafe_code)]
-#![expect(
-    clippy::needless_range_loop,
-    reason = "panels go by one index in all that is read and written of them"
-)]
 
 use crate::isa::Isa;
 use crate::kv::KvArena;
