@@ -188,7 +188,7 @@ async fn answers_begin_together_or_not_at_all_and_end_with_their_client() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_one_answer_breaks_off_there_is_none() {
-    let rig = Rig::saying("a long story").await;
+    let rig = Rig::saying(&"a long story ".repeat(40)).await;
     rig.steering.hold_steps();
     let router = rig.router.clone();
     let body = chat(r#","n":3"#);
